@@ -1,0 +1,1 @@
+"""The wire: what a message is, how it is encoded, bounded and moved. Imports nothing else of TaskMaster."""

@@ -1,0 +1,103 @@
+"""Messages to frames and back, with limits.
+
+:func:`encode` gives the frames of a message; a :class:`Decoder` turns a peer's frames into one of the messages that
+socket takes, or raises ProtocolError. Nothing a peer sends can raise anything else here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from taskmaster.bus import messages as m
+from taskmaster.bus.errors import ProtocolError
+from taskmaster.bus.table import Buffer, Layout, Table, concatenate, pack_values
+
+__all__ = ["MAX_FRAMES", "MAX_HEADER", "Decoder", "concatenate", "encode", "event_tables", "merge", "table_of"]
+
+#: Frames of one message at most; a page of events has the most, see `daemon/replay.py`.
+MAX_FRAMES = 8192
+#: Bytes of the msgpack frame at most.
+MAX_HEADER = 8 << 20
+
+T = TypeVar("T")
+
+encode = msgspec.msgpack.Encoder().encode
+
+
+class Decoder(Generic[T]):
+    """Decodes the messages that one side of one socket takes."""
+
+    def __init__(self, union: Any) -> None:
+        self._decode = msgspec.msgpack.Decoder(union).decode
+
+    def decode(self, header: Buffer) -> T:
+        """The message in a header frame. Raises ProtocolError."""
+        if len(header) > MAX_HEADER:
+            raise ProtocolError(f"a header of {len(header)} bytes; at most {MAX_HEADER} are allowed")
+        try:
+            return self._decode(header)  # type: ignore[no-any-return]
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, OverflowError) as error:
+            raise ProtocolError(f"not a message of this socket: {error}") from error
+
+
+def client_decoder() -> Decoder[m.ClientMessage]:
+    """For the daemon's control socket."""
+    return Decoder(m.ClientMessage)
+
+
+def daemon_decoder() -> Decoder[m.DaemonMessage]:
+    """For a client's control socket."""
+    return Decoder(m.DaemonMessage)
+
+
+def publication_decoder() -> Decoder[m.Publication]:
+    """For a subscriber."""
+    return Decoder(m.Publication)
+
+
+def worker_decoder() -> Decoder[m.WorkerMessage]:
+    """For the daemon's workers socket."""
+    return Decoder(m.WorkerMessage)
+
+
+def to_worker_decoder() -> Decoder[m.ToWorker]:
+    """For a worker."""
+    return Decoder(m.ToWorker)
+
+
+def table_of(layout: Layout | None, n: int, frames: Sequence[Buffer]) -> Table | None:
+    """The table in a message's frames, checked; None where there is none, and then there may be no frames."""
+    if layout is None:
+        if frames:
+            raise ProtocolError(f"{len(frames)} frames that no layout speaks of")
+        return None
+    return Table.checked(layout, n, frames)
+
+
+def event_tables(
+    head: m.EventHead, frames: Sequence[Buffer]
+) -> tuple[Table | None, Buffer | None, Table | None]:
+    """Outputs, finish times and inputs of an event in its frames."""
+    if head.n < 0 or len(frames) != head.frames:
+        raise ProtocolError(f"an event of {head.frames} frames came with {len(frames)}")
+    at = head.outputs.frame_count if head.outputs is not None else 0
+    outputs = table_of(head.outputs, head.n - len(head.errors), frames[:at])
+    times = None
+    if head.timed:
+        if at >= len(frames) or memoryview(frames[at]).nbytes != 8 * head.n:
+            raise ProtocolError("an event's finish times do not fit its tasks")
+        times = frames[at]
+        at += 1
+    return outputs, times, table_of(head.inputs, head.n, frames[at:])
+
+
+def merge(tables: Sequence[Table]) -> Table:
+    """One table of the rows of several, which need not share a layout."""
+    if len(tables) == 1:
+        return tables[0]
+    if len({table.layout for table in tables}) == 1:
+        return concatenate(tables)
+    return pack_values([row for table in tables for row in table.rows()])

@@ -1,0 +1,343 @@
+"""What a Master's parameters and outputs are, and whether given values fit.
+
+The same checks run in three places: in the client (so that a mistake raises where it was made), in the daemon (which
+trusts no client) and, for outputs, in the worker. They work on whole columns; a Python loop over rows runs only to name
+the first value that does not fit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from taskmaster.bus import table as tables
+from taskmaster.bus.errors import InvalidTask
+from taskmaster.bus.table import Table
+from taskmaster.bus.text import did_you_mean
+
+__all__ = ["KINDS", "Field", "Schema"]
+
+Number = int | float
+
+#: kind → (numpy type of its column, what to call it in messages)
+KINDS: dict[str, tuple[str, str]] = {
+    "float": ("<f8", "a number"),
+    "int": ("<i8", "a whole number"),
+    "bool": ("|b1", "true or false"),
+    "str": ("O", "a string"),
+    "any": ("O", "any value"),
+}
+
+
+class Field(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """One parameter or output.
+
+    ``min`` and ``max`` are inclusive and in ``unit``; ``shape`` is that of one value (``()`` a scalar, -1 any length
+    along that axis); ``nan`` says whether NaN is a value it may take.
+    """
+
+    name: str
+    kind: str = "float"
+    unit: str = ""
+    min: float | None = None
+    max: float | None = None
+    choices: tuple[str | float | bool, ...] = ()
+    shape: tuple[int, ...] = ()
+    nan: bool = False
+    description: str = ""
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """``(min, max)``, infinite where there is none."""
+        return (-math.inf if self.min is None else self.min, math.inf if self.max is None else self.max)
+
+    @property
+    def is_bounded(self) -> bool:
+        """A float with both limits: what continuous learners need."""
+        return self.min is not None and self.max is not None
+
+    def describe(self) -> str:
+        """What is expected, for people: ``a number in [-2, 4] V``."""
+        if self.choices:
+            return "one of " + ", ".join(map(repr, self.choices))
+        text = KINDS[self.kind][1]
+        if self.shape:
+            text = f"an array of shape {_shape_text(self.shape)}"
+        if self.min is not None or self.max is not None:
+            low, high = self.limits
+            text += f" in [{low:g}, {high:g}]" if self.is_bounded else f" ≥ {low:g}" if self.max is None else f" ≤ {high:g}"
+        return f"{text} {self.unit}".rstrip()
+
+
+class Schema:
+    """The declared fields of a Master's inputs or outputs, in order.
+
+    ``owner`` and ``role`` ("parameter", "output") only serve messages. Every method that refuses a value raises
+    InvalidTask naming owner, field, value and what was expected.
+    """
+
+    def __init__(self, fields: Sequence[Field], owner: str, role: str = "parameter") -> None:
+        self.fields = tuple(fields)
+        self.names = tuple(field.name for field in self.fields)
+        self.owner = owner
+        self.role = role
+        self._by_name = {field.name: field for field in self.fields}
+        #: All fields are plain numbers without choices: rows pack into one float matrix, checked with two comparisons.
+        self.is_matrix = bool(self.fields) and all(
+            field.kind == "float" and not field.shape and not field.choices for field in self.fields
+        )
+        self._low = np.array([field.limits[0] for field in self.fields])
+        self._high = np.array([field.limits[1] for field in self.fields])
+        self._pick: Callable[[Any], Any] = itemgetter(*self.names) if len(self.names) > 1 else lambda _: ()
+        self._quick = [field.limits for field in self.fields]
+
+    def __bool__(self) -> bool:
+        return bool(self.fields)
+
+    # -- one point ----------------------------------------------------------------------------------------------------
+
+    def row(self, point: Mapping[str, Any]) -> tuple[Any, ...]:
+        """The values of one point in the order of the fields, checked."""
+        if type(point) is dict and len(point) == len(self.names) and self.is_matrix:
+            try:
+                row = self._pick(point) if len(self.names) > 1 else (point[self.names[0]],)
+            except KeyError:
+                return self._slow_row(point)
+            for value, (low, high) in zip(row, self._quick):
+                if type(value) is not float or not low <= value <= high:
+                    return self._slow_row(point)
+            return row  # type: ignore[no-any-return]
+        return self._slow_row(point)
+
+    def _slow_row(self, point: Any) -> tuple[Any, ...]:
+        if not isinstance(point, Mapping):
+            raise self._error(f"a point must be a dict of its {self.role}s ({', '.join(self.names)}), not {_show(point)}")
+        self._check_names(point)
+        return tuple(self._value(field, point[field.name]) for field in self.fields)
+
+    def _check_names(self, names: Mapping[str, Any]) -> None:
+        for name in names:
+            if name not in self._by_name:
+                raise self._error(
+                    f"{self.role} {name!r} is unknown{did_you_mean(str(name), self.names)}; "
+                    f"it has {', '.join(map(repr, self.names))}"
+                )
+        missing = [name for name in self.names if name not in names]
+        if missing:
+            raise self._error(f"{self.role} {', '.join(map(repr, missing))} is missing")
+
+    def _value(self, field: Field, value: Any) -> Any:
+        """One value of one field as its column stores it."""
+        if field.kind == "any" and not field.shape:
+            return value
+        if field.shape or isinstance(value, np.ndarray):
+            return self._array_value(field, value)
+        if field.kind == "str" or (field.choices and isinstance(value, str)):
+            result: Any = str(value) if isinstance(value, str) else None
+        elif isinstance(value, (bool, np.bool_)) or field.kind == "bool":
+            result = bool(value) if isinstance(value, (bool, np.bool_)) and field.kind == "bool" else None
+        elif field.kind == "int":
+            result = int(value) if isinstance(value, (int, np.integer)) or _is_whole(value) else None
+        elif field.kind == "float":
+            result = float(value) if isinstance(value, (int, float, np.integer, np.floating)) else None
+        else:
+            result = value
+        if result is None:
+            raise self._bad(field, value)
+        self._check_value(field, result)
+        return result
+
+    def _check_value(self, field: Field, value: Any) -> None:
+        if isinstance(value, float) and math.isnan(value):
+            if not field.nan:
+                raise self._bad(field, value, "NaN is not allowed")
+        elif field.choices:
+            if value not in field.choices:
+                raise self._bad(field, value)
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            low, high = field.limits
+            if not low <= value <= high:
+                raise self._bad(field, value)
+            if field.kind == "int" and not -(2**63) <= value < 2**63:
+                raise self._bad(field, value, "it does not fit 64 bits")
+
+    def _array_value(self, field: Field, value: Any) -> Any:
+        if field.kind in ("str", "any"):
+            return value
+        try:
+            array = np.asarray(value)
+        except ValueError:
+            raise self._bad(field, value, "its rows differ in length") from None
+        if array.dtype.kind not in "biuf" or not _shape_fits(array.shape, field.shape):
+            raise self._bad(field, value, f"got shape {_shape_text(array.shape)} of {array.dtype}")
+        if field.kind == "int" and array.dtype.kind == "f" or (field.kind == "bool") != (array.dtype.kind == "b"):
+            raise self._bad(field, value, f"got an array of {array.dtype}")
+        array = array.astype(KINDS[field.kind][0])
+        self._check_column(field, array.reshape(1, *array.shape), 0)
+        return array if field.shape else array[()].item()
+
+    # -- many points --------------------------------------------------------------------------------------------------
+
+    def pack_rows(self, rows: Sequence[tuple[Any, ...]]) -> Table:
+        """A table of rows that :meth:`row` has made."""
+        if self.is_matrix:
+            matrix = np.array(rows, "<f8").reshape(len(rows), len(self.names))
+            return tables.pack_matrix(matrix, self.names)
+        columns = list(zip(*rows)) if rows else [()] * len(self.names)
+        return self._pack({name: list(column) for name, column in zip(self.names, columns)}, len(rows))
+
+    def pack_points(self, points: Any) -> Table:
+        """A table from an ``(n, d)`` array in the fields' order, a dict of columns, or a sequence of points, checked."""
+        if isinstance(points, np.ndarray):
+            return self._pack_array(points)
+        if isinstance(points, Mapping):
+            return self._pack_columns(points)
+        return self.pack_rows([self._located_row(i, point) for i, point in enumerate(points)])
+
+    def _located_row(self, i: int, point: Any) -> tuple[Any, ...]:
+        try:
+            return self.row(point)
+        except InvalidTask as error:
+            raise InvalidTask(f"{error} (point {i} of the block; none of it was queued)") from None
+
+    def _pack_array(self, array: NDArray[Any]) -> Table:
+        d = len(self.fields)
+        if array.ndim == 1 and d == 1:
+            array = array.reshape(-1, 1)
+        if array.ndim != 2 or array.shape[1] != d:
+            raise self._error(
+                f"an array of points needs shape (n, {d}), one column for each of {', '.join(self.names)}; "
+                f"got {_shape_text(array.shape)}"
+            )
+        if not self.is_matrix:
+            return self._pack_columns({name: array[:, k] for k, name in enumerate(self.names)})
+        if array.dtype.kind not in "iuf":
+            raise self._error(f"an array of points needs a dtype of numbers, not {array.dtype}")
+        matrix = np.array(array, dtype="<f8", order="C")  # a copy: the caller may change theirs while ours waits
+        self._check_matrix(matrix)
+        return tables.pack_matrix(matrix, self.names)
+
+    def _pack_columns(self, columns: Mapping[str, Any]) -> Table:
+        self._check_names(columns)
+        lengths = {name: len(columns[name]) for name in self.names}
+        if len(set(lengths.values())) != 1:
+            raise self._error(f"the columns differ in length: {lengths}")
+        n = next(iter(lengths.values()))
+        checked = {}
+        for field in self.fields:
+            column = np.asarray(columns[field.name]) if field.kind not in ("str", "any") else columns[field.name]
+            if isinstance(column, np.ndarray) and column.dtype.kind in "biuf" and not field.choices:
+                checked[field.name] = self._convert_column(field, column)
+            else:
+                checked[field.name] = [self._value(field, value) for value in columns[field.name]]
+        return self._pack(checked, n)
+
+    def _convert_column(self, field: Field, column: NDArray[Any]) -> NDArray[Any]:
+        if not _shape_fits(column.shape[1:], field.shape) or (field.kind == "bool") != (column.dtype.kind == "b"):
+            raise self._bad(field, column[0] if len(column) else column)
+        if field.kind == "int" and column.dtype.kind == "f":
+            fractional = np.flatnonzero((column != np.floor(column)).reshape(len(column), -1).any(axis=1))
+            if len(fractional):
+                raise self._bad(field, column[fractional[0]])
+        converted = column.astype(KINDS[field.kind][0])
+        self._check_column(field, converted, 0)
+        return converted
+
+    def _pack(self, columns: Mapping[str, Any], n: int) -> Table:
+        typed = {
+            field.name: self._typed(field, columns[field.name]) for field in self.fields
+        }
+        return tables.pack_columns(typed, n)
+
+    @staticmethod
+    def _typed(field: Field, column: Any) -> Any:
+        """A column in the one dtype of its field, so that blocks of a run share a layout; lists where values vary."""
+        dtype = KINDS[field.kind][0]
+        if dtype == "O" or field.choices or -1 in field.shape or isinstance(column, np.ndarray):
+            return column
+        return np.array(column, dtype).reshape(len(column), *field.shape)
+
+    # -- a table from a peer ------------------------------------------------------------------------------------------
+
+    def check(self, table: Table, first: int = 0) -> None:
+        """Raise InvalidTask unless every row of ``table`` fits; ``first`` is the index of its first row."""
+        matrix = table.matrix() if self.is_matrix and table.layout.names == self.names else None
+        if matrix is not None and matrix.dtype.str == "<f8":
+            self._check_matrix(matrix, first)
+            return
+        if table.layout.bare and self.names:
+            raise self._error(f"it takes its {self.role}s by name ({', '.join(self.names)}), not bare values")
+        self._check_names(dict.fromkeys(table.layout.names))
+        for field in self.fields:
+            column = table.column(field.name)
+            if isinstance(column, np.ndarray) and not field.choices and field.kind not in ("str", "any"):
+                self._check_dtype(field, column)
+                self._check_column(field, column, first)
+                continue
+            for i, value in enumerate(column):
+                try:
+                    self._value(field, value)
+                except InvalidTask as error:
+                    raise InvalidTask(f"{error} (task {first + i})") from None
+
+    def _check_dtype(self, field: Field, column: NDArray[Any]) -> None:
+        kinds = {"float": "iuf", "int": "iu", "bool": "b"}[field.kind]
+        if column.dtype.kind not in kinds or not _shape_fits(column.shape[1:], field.shape):
+            got = f"shape {_shape_text(column.shape[1:])} of {column.dtype}"
+            raise self._error(f"{self.role} {field.name!r} must be {field.describe()}, got {got}")
+
+    def _check_matrix(self, matrix: NDArray[Any], first: int = 0) -> None:
+        if len(matrix) == 0:
+            return
+        with np.errstate(invalid="ignore"):
+            # min and max are NaN where the column has one, so each comparison also finds NaN
+            fits = (matrix.min(axis=0) >= self._low) & (matrix.max(axis=0) <= self._high)
+        for k in np.flatnonzero(~fits):
+            self._check_column(self.fields[k], matrix[:, k], first)
+
+    def _check_column(self, field: Field, column: NDArray[Any], first: int) -> None:
+        if column.dtype.kind == "b" or column.size == 0:
+            return
+        low, high = field.limits
+        wrong = ~((column >= low) & (column <= high))
+        if field.nan and column.dtype.kind == "f":
+            wrong &= ~np.isnan(column)
+        if not wrong.any():
+            return
+        row = int(np.flatnonzero(wrong.reshape(len(column), -1).any(axis=1))[0])
+        value = column[row][wrong[row]].flat[0] if column.ndim > 1 else column[row]
+        reason = "NaN is not allowed" if column.dtype.kind == "f" and np.isnan(value) else ""
+        where = f" (task {first + row})" if len(column) > 1 or first else ""
+        raise self._bad(field, value.item(), reason, where)
+
+    # -- messages -----------------------------------------------------------------------------------------------------
+
+    def _bad(self, field: Field, value: Any, reason: str = "", where: str = "") -> InvalidTask:
+        text = f"{self.role} {field.name!r} must be {field.describe()}, got {_show(value)}"
+        return self._error(f"{text}{': ' + reason if reason else ''}{where}")
+
+    def _error(self, text: str) -> InvalidTask:
+        return InvalidTask(f"Master {self.owner!r}: {text}")
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, (float, np.floating)) and math.isfinite(value) and value == int(value)
+
+
+def _shape_fits(shape: tuple[int, ...], declared: tuple[int, ...]) -> bool:
+    return len(shape) == len(declared) and all(want in (-1, side) for side, want in zip(shape, declared))
+
+
+def _shape_text(shape: tuple[int, ...]) -> str:
+    return "(" + ", ".join("any" if side == -1 else str(side) for side in shape) + ("," if len(shape) == 1 else "") + ")"
+
+
+def _show(value: Any) -> str:
+    text = repr(value.item() if isinstance(value, np.generic) else value)
+    return text if len(text) <= 80 else text[:77] + "…"

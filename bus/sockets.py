@@ -1,0 +1,148 @@
+"""ZeroMQ sockets as TaskMaster uses them: bounded, non-blocking, drained in bulk.
+
+Sockets are used raw with :class:`zmq.Poller` or their file descriptor, never through ``zmq.asyncio``: an ``await`` per
+message costs three times the throughput.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+
+import zmq
+
+from taskmaster.bus.codec import MAX_FRAMES
+from taskmaster.bus.errors import AddressInUse, ConfigError, DaemonError
+from taskmaster.bus.table import Buffer
+
+__all__ = [
+    "ANY_PORT",
+    "MAX_MESSAGE",
+    "bind",
+    "dealer",
+    "publisher",
+    "receive",
+    "router",
+    "send",
+    "subscriber",
+]
+
+#: Bytes of one frame at most, by default: blocks are cut to a fraction of it by those who send them.
+MAX_MESSAGE = 64 << 20
+
+#: Messages ZeroMQ may queue per peer. Control and workers are bounded by protocol (windows, credit), so their mark
+#: only has to be high enough never to be met by an honest peer.
+CONTROL_HWM = 10_000
+#: Publications queued per subscriber before its further ones are dropped; it then catches up by replay.
+RESULTS_HWM = 256
+
+#: ZMTP heartbeats notice a dead TCP peer, so that its queue is freed; they say nothing about the program behind it.
+_HEARTBEAT_MS = 5_000
+_HEARTBEAT_TIMEOUT_MS = 20_000
+_RECONNECT_MS = 50
+_RECONNECT_MAX_MS = 1_000
+
+ANY_PORT = "0"
+
+
+def _common(socket: zmq.Socket[bytes], hwm: int, max_message: int) -> zmq.Socket[bytes]:
+    socket.linger = 0
+    socket.sndhwm = hwm
+    socket.rcvhwm = hwm
+    socket.setsockopt(zmq.MAXMSGSIZE, max_message)
+    socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, _HEARTBEAT_TIMEOUT_MS)
+    socket.setsockopt(zmq.HANDSHAKE_IVL, 5_000)
+    socket.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)
+    socket.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT_MAX_MS)
+    return socket
+
+
+def router(context: zmq.Context[zmq.Socket[bytes]], max_message: int = MAX_MESSAGE) -> zmq.Socket[bytes]:
+    """A daemon's ROUTER: says when a peer is gone or full instead of dropping in silence."""
+    socket = _common(context.socket(zmq.ROUTER), CONTROL_HWM, max_message)
+    socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+    # A peer that reconnects under its old routing id takes over from its half-open former connection.
+    socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
+    return socket
+
+
+def publisher(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
+    """The daemon's XPUB: hears of every subscription, and drops for the slow rather than wait for them."""
+    socket = _common(context.socket(zmq.XPUB), RESULTS_HWM, 1 << 16)
+    socket.setsockopt(zmq.XPUB_VERBOSE, 1)
+    return socket
+
+
+def dealer(context: zmq.Context[zmq.Socket[bytes]], identity: bytes = b"") -> zmq.Socket[bytes]:
+    """A client's or worker's DEALER."""
+    socket = _common(context.socket(zmq.DEALER), CONTROL_HWM, -1)
+    if identity:
+        socket.setsockopt(zmq.IDENTITY, identity)
+    return socket
+
+
+def subscriber(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
+    """A client's SUB."""
+    return _common(context.socket(zmq.SUB), RESULTS_HWM, -1)
+
+
+def bind(socket: zmq.Socket[bytes], address: str, what: str) -> str:
+    """Bind and return the address as bound (a free port chosen where asked for).
+
+    Raises AddressInUse, or ConfigError where the address itself is wrong.
+    """
+    wanted = address
+    if address.startswith("tcp://") and address.rpartition(":")[2] in (ANY_PORT, "*"):
+        wanted = address.rpartition(":")[0] + ":*"
+    try:
+        socket.bind(wanted)
+    except zmq.ZMQError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise AddressInUse(
+                f"{what} cannot listen on {address}: another program does; stop it or choose another address"
+            ) from error
+        if error.errno in (errno.EINVAL, errno.ENODEV, errno.EPROTONOSUPPORT, errno.ENOENT, errno.ENAMETOOLONG):
+            raise ConfigError(f"{what} cannot listen on {address}: {error.strerror}; check the address") from error
+        raise DaemonError(f"{what} cannot listen on {address}: {error.strerror}") from error
+    return socket.getsockopt_string(zmq.LAST_ENDPOINT)
+
+
+def send(socket: zmq.Socket[bytes], frames: Sequence[Buffer]) -> bool:
+    """Send one message without blocking; large frames are not copied. False if it cannot be sent now.
+
+    A frame that is sent must not change afterwards.
+    """
+    try:
+        if len(frames) == 1:
+            socket.send(frames[0], zmq.NOBLOCK)
+        else:
+            socket.send_multipart(frames, zmq.NOBLOCK, copy=False)
+    except zmq.Again:
+        return False
+    except zmq.ZMQError as error:
+        if error.errno == errno.EHOSTUNREACH:  # ROUTER_MANDATORY: that peer is gone
+            return False
+        raise
+    return True
+
+
+def receive(socket: zmq.Socket[bytes], max_frames: int = MAX_FRAMES) -> list[bytes] | None:
+    """One message without blocking, or None. A message of too many frames comes as an empty list, its frames read."""
+    try:
+        frames = [socket.recv(zmq.NOBLOCK)]
+    except zmq.Again:
+        return None
+    while socket.getsockopt(zmq.RCVMORE):
+        frame = socket.recv(zmq.NOBLOCK)
+        if len(frames) < max_frames:
+            frames.append(frame)
+        else:
+            return _skip_rest(socket)
+    return frames
+
+
+def _skip_rest(socket: zmq.Socket[bytes]) -> list[bytes]:
+    while socket.getsockopt(zmq.RCVMORE):
+        socket.recv(zmq.NOBLOCK)
+    return []

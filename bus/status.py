@@ -1,0 +1,122 @@
+"""What the daemon tells about itself: frozen records that ``status``, ``top`` and metrics read."""
+
+from __future__ import annotations
+
+import msgspec
+
+__all__ = ["DaemonStatus", "MasterStatus", "RunInfo", "WorkerStatus"]
+
+
+class _Record(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    pass
+
+
+class WorkerStatus(_Record):
+    """One worker."""
+
+    #: name for people: ``svm-2`` for a local process, ``host:pid`` for one that dialled in
+    name: str
+    #: ``starting``, ``idle``, ``busy``, ``leaving``
+    state: str
+    #: tasks it can evaluate at a time
+    slots: int = 1
+    #: process id, on its own machine
+    pid: int = 0
+    #: tasks granted to it and not settled
+    leased: int = 0
+    #: tasks it has ended
+    tasks: int = 0
+    #: seconds since it was welcomed
+    age: float = 0.0
+    #: True where the daemon started it
+    local: bool = False
+
+
+class MasterStatus(_Record):
+    """One Master."""
+
+    name: str
+    driver: str
+    #: ``ready``, ``starting``, ``paused``, ``no workers``, ``crash loop``
+    state: str
+    #: why, where the state is not a good one
+    reason: str = ""
+    #: evaluations at a time, over all workers
+    slots: int = 0
+    #: tasks waiting for a lease
+    queued: int = 0
+    #: tasks leased to workers
+    leased: int = 0
+    #: tasks in doubt
+    held: int = 0
+    #: tasks ended since the daemon started, by outcome
+    done: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    #: workers lost since the daemon started
+    lost: int = 0
+    #: bytes of inputs waiting in memory
+    queued_bytes: int = 0
+    #: mean seconds of one evaluation, exponentially weighted; 0 before the first
+    task_seconds: float = 0.0
+    #: open runs
+    runs: int = 0
+    workers: tuple[WorkerStatus, ...] = ()
+
+
+class JournalStatus(_Record):
+    """The journal."""
+
+    path: str
+    durability: str
+    #: ``ok``, ``full``
+    state: str = "ok"
+    #: bytes of database and write-ahead log
+    size: int = 0
+    #: bytes free on its file system
+    free: int = 0
+    #: transactions since the daemon started
+    commits: int = 0
+    #: median and 99th percentile of the last commits, in seconds
+    commit_p50: float = 0.0
+    commit_p99: float = 0.0
+
+
+class DaemonStatus(_Record):
+    """The daemon."""
+
+    name: str
+    version: str
+    epoch: int
+    pid: int
+    #: seconds since it was ready
+    uptime: float
+    #: resident memory in bytes
+    memory: int
+    journal: JournalStatus
+    masters: tuple[MasterStatus, ...] = ()
+    #: messages dropped because they did not fit the protocol
+    dropped: int = 0
+    #: turns of the broker loop
+    turns: int = 0
+
+
+class RunInfo(_Record):
+    """One run."""
+
+    run: int
+    master: str
+    name: str
+    #: seconds since 1970
+    created: float
+    tasks: int
+    done: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    held: int = 0
+    events: int = 0
+    closed: bool = False
+    paused: bool = False
+    priority: int = 0
+    seed: int = 0
+    metadata: dict[str, str] = {}

@@ -1,0 +1,421 @@
+"""A table: the inputs or outputs of many tasks in a few buffers.
+
+Rows are tasks. Numbers live in columns (`parts`), as they came or as numpy made them, so a million tasks are a handful
+of buffers that travel as raw frames, go to disk as they are, and are sliced without a copy. What is not numeric is a
+part of msgpack values with an offset per row, which can be sliced just as well without decoding anything.
+
+Nothing here makes a Python object per row until somebody looks at the rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
+from typing import Any, TypeAlias
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from taskmaster.bus import values
+from taskmaster.bus.errors import ProtocolError
+
+__all__ = ["BARE", "Layout", "Part", "Table", "pack_column", "pack_columns", "pack_matrix", "pack_values"]
+
+#: The name of the only column of a table whose rows are values, not dicts of named values.
+BARE = ""
+
+Array: TypeAlias = NDArray[Any]
+Buffer: TypeAlias = bytes | bytearray | memoryview
+
+#: How an item of a part looks in Python: a plain Python number, a numpy scalar or array, a tuple of Python numbers.
+PYTHON, NUMPY, TUPLE = 0, 1, 2
+
+_OBJECTS = "O"
+_OFFSET = np.dtype("<u4")
+_MAX_NDIM = 16
+_MAX_PARTS = 4096
+
+
+class Part(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Columns that share one buffer: ``(n, len(names), *shape)`` items of ``dtype``, row by row.
+
+    ``dtype`` ``"O"`` stands for msgpack values: two frames (offsets, bytes), one name, no shape.
+    """
+
+    names: tuple[str, ...]
+    dtype: str
+    shape: tuple[int, ...] = ()
+    form: int = PYTHON
+
+    @property
+    def is_objects(self) -> bool:
+        return self.dtype == _OBJECTS
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """Shape of one row of this part's buffer; a part of one name has no axis for it."""
+        return self.shape if len(self.names) == 1 else (len(self.names), *self.shape)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row in this part's buffer; not for objects."""
+        return _row_bytes(self, np.dtype(self.dtype))
+
+
+class Layout(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What the frames of a table mean."""
+
+    parts: tuple[Part, ...]
+
+    @property
+    def bare(self) -> bool:
+        """Rows are values themselves, not dicts."""
+        return len(self.parts) == 1 and self.parts[0].names == (BARE,)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(name for part in self.parts for name in part.names)
+
+    @property
+    def frame_count(self) -> int:
+        return sum(2 if part.is_objects else 1 for part in self.parts)
+
+    def check(self) -> None:
+        """Raise ProtocolError unless this is a layout that :class:`Table` can hold."""
+        if not 1 <= len(self.parts) <= _MAX_PARTS:
+            raise ProtocolError(f"a table of {len(self.parts)} parts; 1 to {_MAX_PARTS} are allowed")
+        names = self.names
+        if len(set(names)) != len(names) or not names:
+            raise ProtocolError("a table names a column twice, or none")
+        for part in self.parts:
+            if not part.names or part.form not in (PYTHON, NUMPY, TUPLE):
+                raise ProtocolError("a part of a table is malformed")
+            if part.is_objects:
+                if len(part.names) != 1 or part.shape:
+                    raise ProtocolError("a part of objects has one name and no shape")
+                continue
+            values.check_dtype(part.dtype)
+            if len(part.shape) > _MAX_NDIM or any(side < 0 for side in part.shape):
+                raise ProtocolError(f"shape {part.shape} is not allowed")
+
+
+_checked: dict[Layout, tuple[np.dtype[Any] | None, ...]] = {}
+
+
+def _dtypes(layout: Layout) -> tuple[np.dtype[Any] | None, ...]:
+    """The numpy dtype of each part (None for objects); checks the layout once, then remembers it."""
+    known = _checked.get(layout)
+    if known is None:
+        layout.check()
+        known = tuple(None if part.is_objects else np.dtype(part.dtype) for part in layout.parts)
+        if len(_checked) > 4096:  # a peer that sends ever new layouts must not fill the memory
+            _checked.clear()
+        _checked[layout] = known
+    return known
+
+
+class Table:
+    """``n`` rows in ``frames`` as ``layout`` says. Immutable once made; slices share its buffers."""
+
+    __slots__ = ("_columns", "_rows", "frames", "layout", "n")
+
+    def __init__(self, layout: Layout, n: int, frames: Sequence[Buffer]) -> None:
+        self.layout = layout
+        self.n = n
+        self.frames = frames
+        self._columns: dict[str, Any] | None = None
+        self._rows: list[Any] | None = None
+
+    @classmethod
+    def checked(cls, layout: Layout, n: int, frames: Sequence[Buffer]) -> Table:
+        """A table from a peer's frames; ProtocolError unless they are just what ``layout`` and ``n`` call for."""
+        dtypes = _dtypes(layout)
+        if len(frames) != layout.frame_count:
+            raise ProtocolError(f"a table of {layout.frame_count} frames came with {len(frames)}")
+        if n < 0:
+            raise ProtocolError("a table of less than no rows")
+        at = 0
+        for part, dtype in zip(layout.parts, dtypes):
+            if dtype is None:
+                _check_offsets(frames[at], frames[at + 1], n)
+                at += 2
+                continue
+            expected = n * _row_bytes(part, dtype)
+            if memoryview(frames[at]).nbytes != expected:
+                got = memoryview(frames[at]).nbytes
+                raise ProtocolError(f"column {part.names[0]!r} needs {expected} bytes for {n} rows, not {got}")
+            at += 1
+        return cls(layout, n, frames)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(memoryview(frame).nbytes for frame in self.frames)
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __repr__(self) -> str:
+        return f"<Table of {self.n} rows: {', '.join(self.layout.names)}, {self.nbytes} bytes>"
+
+    def slice(self, low: int, high: int) -> Table:
+        """Rows ``low:high``, sharing this table's buffers."""
+        if low == 0 and high == self.n:
+            return self
+        frames: list[Buffer] = []
+        at = 0
+        for part, dtype in zip(self.layout.parts, _dtypes(self.layout)):
+            view = memoryview(self.frames[at]).cast("B")
+            if dtype is None:
+                offsets = view[low * 4 : (high + 1) * 4]
+                first, last = np.frombuffer(offsets, _OFFSET)[[0, -1]].tolist()
+                base = int(np.frombuffer(view[:4], _OFFSET)[0])
+                frames += (offsets, memoryview(self.frames[at + 1]).cast("B")[first - base : last - base])
+                at += 2
+            else:
+                size = _row_bytes(part, dtype)
+                frames.append(view[low * size : high * size])
+                at += 1
+        return Table(self.layout, high - low, frames)
+
+    def take(self, positions: Sequence[int]) -> Table:
+        """The rows at ``positions``, copied."""
+        frames: list[Buffer] = []
+        at = 0
+        index = np.asarray(positions, dtype=np.intp)
+        for part, dtype in zip(self.layout.parts, _dtypes(self.layout)):
+            if dtype is None:
+                pieces = self._pieces(at)
+                frames += _join([bytes(pieces[i]) for i in index.tolist()])
+                at += 2
+            else:
+                frames.append(self._array(part, dtype, at)[index].tobytes())
+                at += 1
+        return Table(self.layout, len(index), frames)
+
+    def digest(self, content: bytes | None = None) -> bytes:
+        """SHA-256 over layout, count and the SHA-256 of the frames (``content``, if that is known already)."""
+        head = msgspec.msgpack.encode((self.layout, self.n))
+        return hashlib.sha256(head + (content or content_digest(self.frames))).digest()
+
+    def column(self, name: str) -> Any:
+        """All values of one column: a numpy array ``(n, *shape)``, or a list where they are objects."""
+        return self.columns()[name]
+
+    def columns(self) -> dict[str, Any]:
+        """Every column by name, as :meth:`column` gives it; arrays are read-only views of the buffers."""
+        if self._columns is None:
+            columns: dict[str, Any] = {}
+            at = 0
+            for part, dtype in zip(self.layout.parts, _dtypes(self.layout)):
+                if dtype is None:
+                    columns[part.names[0]] = [values.decode(piece) for piece in self._pieces(at)]
+                    at += 2
+                    continue
+                array = self._array(part, dtype, at)
+                if len(part.names) == 1:
+                    columns[part.names[0]] = array
+                else:
+                    columns.update((name, array[:, k]) for k, name in enumerate(part.names))
+                at += 1
+            self._columns = columns
+        return self._columns
+
+    def matrix(self) -> Array | None:
+        """The rows as one ``(n, d)`` array in the order of the columns, without a copy; None if there is no such."""
+        part = self.layout.parts[0]
+        if len(self.layout.parts) != 1 or part.is_objects or part.shape:
+            return None
+        return self._array(part, np.dtype(part.dtype), 0).reshape(self.n, len(part.names))
+
+    def rows(self) -> list[Any]:
+        """Every row as Python sees it: the value itself, or a dict. Made once, on the first call."""
+        if self._rows is None:
+            self._rows = self._make_rows()
+        return self._rows
+
+    def _make_rows(self) -> list[Any]:
+        layout = self.layout
+        if len(layout.parts) == 1 and layout.parts[0].form == PYTHON and not layout.parts[0].is_objects:
+            part = layout.parts[0]
+            rows: list[Any] = self._array(part, np.dtype(part.dtype), 0).tolist()
+            if layout.bare:
+                return rows
+            if len(part.names) > 1:
+                names = part.names
+                return [dict(zip(names, row)) for row in rows]
+            name = part.names[0]
+            return [{name: row} for row in rows]
+        lists = [_items(column, form) for column, form in zip(self.columns().values(), _forms(layout))]
+        if layout.bare:
+            return lists[0]
+        names = layout.names
+        return [dict(zip(names, row)) for row in zip(*lists)]
+
+    def _array(self, part: Part, dtype: np.dtype[Any], at: int) -> Array:
+        array = np.frombuffer(self.frames[at], dtype).reshape((self.n, *part.row_shape))
+        array.flags.writeable = False
+        return array
+
+    def _pieces(self, at: int) -> list[memoryview]:
+        """The encoded values of the objects part whose frames start at ``at``."""
+        offsets = np.frombuffer(self.frames[at], _OFFSET).tolist()
+        blob = memoryview(self.frames[at + 1]).cast("B")
+        base = offsets[0]
+        return [blob[low - base : high - base] for low, high in zip(offsets, offsets[1:])]
+
+
+def content_digest(frames: Iterable[Buffer]) -> bytes:
+    """SHA-256 of frames one after the other."""
+    digest = hashlib.sha256()
+    for frame in frames:
+        digest.update(frame)
+    return digest.digest()
+
+
+def _row_bytes(part: Part, dtype: np.dtype[Any]) -> int:
+    size = dtype.itemsize * len(part.names)
+    for side in part.shape:
+        size *= side
+    return size
+
+
+def _check_offsets(offsets: Buffer, blob: Buffer, n: int) -> None:
+    if memoryview(offsets).nbytes != 4 * (n + 1):
+        raise ProtocolError(f"{n} objects need {4 * (n + 1)} bytes of offsets, not {memoryview(offsets).nbytes}")
+    array = np.frombuffer(offsets, _OFFSET)
+    if bool((array[1:] < array[:-1]).any()) or int(array[-1]) - int(array[0]) != memoryview(blob).nbytes:
+        raise ProtocolError("the offsets of a column of objects do not fit its bytes")
+
+
+def _forms(layout: Layout) -> list[int]:
+    return [part.form for part in layout.parts for _ in part.names]
+
+
+def _items(column: Any, form: int) -> list[Any]:
+    if isinstance(column, list):
+        return column
+    if form == NUMPY:
+        return list(column)
+    items: list[Any] = column.tolist()
+    return [tuple(item) for item in items] if form == TUPLE else items
+
+
+def _join(pieces: Sequence[bytes]) -> tuple[bytes, bytes]:
+    """The two frames of a part of objects."""
+    offsets = np.fromiter(accumulate(map(len, pieces), initial=0), np.int64, len(pieces) + 1)
+    if offsets[-1] > 0xFFFFFFFF:
+        raise ValueError("a block of objects may not exceed 4 GiB; submit fewer at once")
+    return offsets.astype(_OFFSET).tobytes(), b"".join(pieces)
+
+
+def concatenate(tables: Sequence[Table]) -> Table:
+    """One table of the rows of all ``tables``, which share one layout."""
+    layout = tables[0].layout
+    frames: list[Buffer] = []
+    at = 0
+    for part in layout.parts:
+        if part.is_objects:
+            frames += _join_offsets([(table.frames[at], table.frames[at + 1]) for table in tables])
+            at += 2
+        else:
+            frames.append(b"".join([table.frames[at] for table in tables]))
+            at += 1
+    return Table(layout, sum(table.n for table in tables), frames)
+
+
+def _join_offsets(pairs: Sequence[tuple[Buffer, Buffer]]) -> tuple[bytes, bytes]:
+    arrays = []
+    end = 0
+    for raw, blob in pairs:
+        offsets = np.frombuffer(raw, _OFFSET).astype(np.int64)
+        arrays.append(offsets[:-1] - offsets[0] + end)
+        end += memoryview(blob).nbytes
+    arrays.append(np.array([end]))
+    return np.concatenate(arrays).astype(_OFFSET).tobytes(), b"".join([blob for _, blob in pairs])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Packing
+
+
+def pack_column(name: str, column: Any) -> tuple[Part, list[Buffer]]:
+    """One column from a numpy array ``(n, *shape)`` or a sequence of ``n`` Python values.
+
+    A list of equal Python numbers becomes an array and comes back as just those numbers: floats as floats, ints as ints.
+    """
+    if isinstance(column, np.ndarray):
+        if column.dtype.kind in "biufcSUmM" and column.dtype.itemsize:
+            array = np.ascontiguousarray(column)
+            form = PYTHON if array.ndim == 1 and array.dtype.str in ("<f8", "<i8", "|b1") else NUMPY
+            return Part((name,), array.dtype.str, array.shape[1:], form), [_frame(array)]
+        column = list(column)
+    kinds = set(map(type, column))
+    if len(kinds) == 1:
+        packed = _pack_uniform(name, column, kinds.pop())
+        if packed is not None:
+            return packed
+    return Part((name,), _OBJECTS), list(_join([values.encode(value) for value in column]))
+
+
+def _pack_uniform(name: str, column: Sequence[Any], kind: type) -> tuple[Part, list[Buffer]] | None:
+    """A column of values of one type as an array; None where that type, or these values, do not form one."""
+    if kind is float:
+        return Part((name,), "<f8"), [_frame(np.array(column, "<f8"))]
+    if kind is bool:
+        return Part((name,), "|b1"), [_frame(np.array(column, "|b1"))]
+    if kind is int:
+        try:
+            return Part((name,), "<i8"), [_frame(np.array(column, "<i8"))]
+        except OverflowError:
+            return None
+    if kind is tuple:
+        if len({len(item) for item in column}) != 1 or {type(v) for item in column for v in item} != {float}:
+            return None
+        array = np.array(column, "<f8")
+        return Part((name,), "<f8", array.shape[1:], TUPLE), [_frame(array)]
+    if kind is np.ndarray or issubclass(kind, np.generic):
+        if len({(item.dtype, item.shape) for item in column}) != 1 or column[0].dtype.kind not in "biufc":
+            return None
+        array = np.stack(column)
+        return Part((name,), array.dtype.str, array.shape[1:], NUMPY), [_frame(array)]
+    return None
+
+
+def pack_values(rows: Sequence[Any]) -> Table:
+    """A table of bare values."""
+    part, frames = pack_column(BARE, rows)
+    return Table(Layout((part,)), len(rows), frames)
+
+
+def pack_columns(columns: Mapping[str, Any], n: int) -> Table:
+    """A table of named columns of ``n`` values each; scalar columns of one dtype share a buffer."""
+    packed = [pack_column(name, column) for name, column in columns.items()]
+    if len(packed) > 1 and len({(part.dtype, part.shape, part.form) for part, _ in packed}) == 1:
+        part = packed[0][0]
+        if not part.is_objects and not part.shape:
+            dtype = np.dtype(part.dtype)
+            matrix = np.column_stack([np.frombuffer(frames[0], dtype) for _, frames in packed])
+            return Table(Layout((Part(tuple(columns), part.dtype, (), part.form),)), n, [_frame(matrix)])
+    return Table(Layout(tuple(part for part, _ in packed)), n, [frame for _, frames in packed for frame in frames])
+
+
+def pack_matrix(matrix: Array, names: Sequence[str]) -> Table:
+    """A table of the rows of an ``(n, d)`` array, named by ``names``, without a copy where it is contiguous."""
+    matrix = np.ascontiguousarray(matrix)
+    form = PYTHON if matrix.dtype.str in ("<f8", "<i8", "|b1") else NUMPY
+    return Table(Layout((Part(tuple(names), matrix.dtype.str, (), form),)), len(matrix), [_frame(matrix)])
+
+
+def _frame(array: Array) -> Buffer:
+    """The memory of a contiguous array as a flat buffer; the array stays alive with it."""
+    return memoryview(array).cast("B") if array.size and array.dtype.kind in "biufc" else array.tobytes()
+
+
+def split(table: Table, max_bytes: int, max_rows: int) -> Iterable[Table]:
+    """``table`` in slices of at most ``max_rows`` rows and about ``max_bytes`` bytes (at least one row each)."""
+    per_row = max(1, table.nbytes // max(1, table.n))
+    step = max(1, min(max_rows, max_bytes // per_row))
+    for low in range(0, table.n, step):
+        yield table.slice(low, min(low + step, table.n))

@@ -1,0 +1,71 @@
+"""Words for people: suggestions for misspelt names, durations, sizes, counts."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+
+__all__ = ["did_you_mean", "format_duration", "format_size", "parse_duration", "parse_size"]
+
+_SECONDS = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_BYTES = {
+    "B": 1,
+    **{f"{p}B": 1000**k for k, p in enumerate("kMGT", 1)},
+    **{f"{p}iB": 1024**k for k, p in enumerate("KMGT", 1)},
+}
+_QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?(?:e[+-]?\d+)?)\s*([a-zµA-Z]*)\s*")
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """``; did you mean 'x'?`` for the known word nearest to ``word``, or nothing."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def parse_duration(text: str | float) -> float:
+    """Seconds in ``"60 s"``, ``"1.5 min"``, ``"20 ms"``; a bare number is seconds. Raises ValueError."""
+    if isinstance(text, (int, float)) and not isinstance(text, bool):
+        if not 0 <= text < float("inf"):
+            raise ValueError(f"a duration cannot be {text}")
+        return float(text)
+    match = _QUANTITY.fullmatch(text) if isinstance(text, str) else None
+    unit = match[2] or "s" if match else ""
+    if match is None or unit not in _SECONDS:
+        raise ValueError(f"{text!r} is not a duration; write a number and one of {', '.join(_SECONDS)}, like '60 s'")
+    return float(match[1]) * _SECONDS[unit]
+
+
+def parse_size(text: str | int) -> int:
+    """Bytes in ``"512 MB"``, ``"2 GiB"``; a bare number is bytes. Raises ValueError."""
+    if isinstance(text, int) and not isinstance(text, bool) and text >= 0:
+        return text
+    match = _QUANTITY.fullmatch(text) if isinstance(text, str) else None
+    unit = match[2] or "B" if match else ""
+    if match is None or unit not in _BYTES:
+        raise ValueError(f"{text!r} is not a size; write a number and one of {', '.join(_BYTES)}, like '512 MB'")
+    return round(float(match[1]) * _BYTES[unit])
+
+
+def format_duration(seconds: float) -> str:
+    """A duration for people: ``340 µs``, ``12 ms``, ``3.4 s``, ``2 min 5 s``, ``3 h 20 min``, ``4 d 2 h``."""
+    if seconds < 1e-3:
+        return f"{seconds * 1e6:.0f} µs"
+    if seconds < 1:
+        return f"{seconds * 1e3:.3g} ms"
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    for big, small, big_name, small_name in ((60, 1, "min", "s"), (3600, 60, "h", "min"), (86400, 3600, "d", "h")):
+        if seconds < big * (60 if big < 3600 else 24 if big < 86400 else float("inf")):
+            whole, rest = divmod(round(seconds / small), big // small)
+            return f"{whole} {big_name} {rest} {small_name}" if rest else f"{whole} {big_name}"
+    raise ValueError(f"{seconds} is not a duration")
+
+
+def format_size(size: float) -> str:
+    """A size for people: ``512 B``, ``1.2 MB``."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} TB"

@@ -1,0 +1,26 @@
+"""Topics of the results socket. ZeroMQ matches them as prefixes, so every one ends where no other goes on."""
+
+from __future__ import annotations
+
+__all__ = ["ALARMS", "events_topic", "parse_topic", "with_inputs_topic"]
+
+#: Alarms of the whole daemon.
+ALARMS = b"@alarms"
+
+
+def events_topic(master: str, run: int) -> bytes:
+    """Events of a run without inputs: for its writer, who has them."""
+    return b"%s/%d/o" % (master.encode(), run)
+
+
+def with_inputs_topic(master: str, run: int) -> bytes:
+    """Events of a run with the inputs of the tasks: for everybody else."""
+    return b"%s/%d/io" % (master.encode(), run)
+
+
+def parse_topic(topic: bytes) -> int | None:
+    """The run whose events a topic carries; None where it is no run's topic (a prefix, say)."""
+    parts = topic.split(b"/")
+    if len(parts) == 3 and parts[2] in (b"o", b"io") and parts[1].isdigit() and len(parts[1]) < 19:
+        return int(parts[1])
+    return None

@@ -1,0 +1,178 @@
+"""One value as bytes: msgpack, with extension types for what science needs besides.
+
+What travels: None, bool, int (any size), float, str, bytes, list, dict, tuple, complex, datetime, numpy arrays and
+numpy scalars. Everything else is refused with :class:`TypeError` where it is encoded, by the side that has it: nothing
+is ever pickled here.
+"""
+
+from __future__ import annotations
+
+import datetime as _dt
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from taskmaster.bus.errors import ProtocolError
+
+__all__ = ["check_dtype", "decode", "encode"]
+
+EXT_TUPLE = 1
+EXT_COMPLEX = 2
+EXT_ARRAY = 3
+EXT_SCALAR = 4
+EXT_INT = 5
+EXT_NAIVE_DATETIME = 6
+
+#: Kinds of numpy dtype that are plain memory: bool, integers, floats, complex, bytes, str, timedelta, datetime.
+_PLAIN_KINDS = frozenset("biufcSUmM")
+
+Ext = msgspec.msgpack.Ext
+_encode = msgspec.msgpack.Encoder().encode
+
+_PLAIN: frozenset[type] = frozenset({type(None), bool, float, str, bytes})
+
+
+def encode(value: object) -> bytes:
+    """``value`` in msgpack. Raises TypeError naming the type that cannot travel."""
+    try:
+        return _encode(value if type(value) in _PLAIN else _prepare(value))
+    except RecursionError:
+        raise TypeError("a value that contains itself, or is nested too deeply, cannot travel") from None
+
+
+def decode(data: Any) -> Any:
+    """The value that :func:`encode` made ``data`` from. Raises ProtocolError if it is not one."""
+    try:
+        return _decode(data)
+    except (msgspec.DecodeError, RecursionError, ValueError, TypeError, OverflowError) as error:
+        raise ProtocolError(f"a value could not be decoded: {error}") from error
+
+
+def check_dtype(text: str) -> np.dtype[Any]:
+    """The numpy dtype that ``text`` names; ProtocolError unless it is plain memory (no objects, no records)."""
+    if len(text) > 16 or "," in text or "(" in text:
+        raise ProtocolError(f"dtype {text[:32]!r} is not a plain numpy type")
+    try:
+        dtype = np.dtype(text)
+    except (TypeError, ValueError) as error:
+        raise ProtocolError(f"dtype {text!r} is unknown: {error}") from error
+    if dtype.kind not in _PLAIN_KINDS or dtype.itemsize == 0:
+        raise ProtocolError(f"dtype {text!r} is not a plain numpy type")
+    return dtype
+
+
+def _prepare(value: Any) -> Any:
+    """``value`` with everything msgpack lacks replaced by extension types."""
+    prepare = _PREPARE.get(type(value))
+    if prepare is not None:
+        return prepare(value)
+    for base, prepare in _PREPARE.items():  # subclasses: IntEnum, OrderedDict, namedtuple, np.float64 is a float, …
+        if isinstance(value, base):
+            return prepare(value)
+    name = f"{type(value).__module__}.{type(value).__qualname__}"
+    raise TypeError(
+        f"a value of type {name} cannot travel; use numbers, strings, lists, dicts, tuples, datetimes or numpy arrays"
+    )
+
+
+def _prepare_int(value: int) -> Any:
+    if -(2**63) <= value < 2**64:
+        return int(value)
+    return Ext(EXT_INT, value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True))
+
+
+def _prepare_datetime(value: _dt.datetime) -> Any:
+    return value if value.tzinfo is not None else Ext(EXT_NAIVE_DATETIME, value.isoformat().encode())
+
+
+def _prepare_array(value: np.ndarray[Any, Any]) -> Any:
+    if value.dtype.kind not in _PLAIN_KINDS:
+        raise TypeError(f"a numpy array of dtype {value.dtype} cannot travel; convert it to a numeric dtype or a list")
+    return Ext(EXT_ARRAY, _headed((value.dtype.str, value.shape), value.tobytes()))
+
+
+def _prepare_scalar(value: np.generic) -> Any:
+    if value.dtype.kind not in _PLAIN_KINDS:
+        raise TypeError(f"a numpy scalar of dtype {value.dtype} cannot travel; convert it to a number or a string")
+    return Ext(EXT_SCALAR, _headed(value.dtype.str, value.tobytes()))
+
+
+def _prepare_tuple(value: tuple[Any, ...]) -> Any:
+    return Ext(EXT_TUPLE, _encode([_prepare(item) for item in value]))
+
+
+_PREPARE: dict[type, Callable[[Any], Any]] = {
+    np.ndarray: _prepare_array,
+    np.generic: _prepare_scalar,
+    type(None): lambda v: v,
+    bool: lambda v: v,
+    int: _prepare_int,
+    float: float,
+    str: str,
+    bytes: bytes,
+    bytearray: bytes,
+    memoryview: bytes,
+    list: lambda v: [_prepare(item) for item in v],
+    dict: lambda v: {_prepare_key(key): _prepare(item) for key, item in v.items()},
+    tuple: _prepare_tuple,
+    complex: lambda v: Ext(EXT_COMPLEX, np.complex128(v).tobytes()),
+    _dt.datetime: _prepare_datetime,
+}
+
+
+def _prepare_key(key: Any) -> Any:
+    if isinstance(key, (str, int, float, bytes, bool, type(None))) and not isinstance(key, np.generic):
+        return key
+    raise TypeError(f"a dict with a key of type {type(key).__name__} cannot travel; use strings or numbers as keys")
+
+
+def _ext_hook(code: int, data: memoryview) -> Any:
+    restore = _RESTORE.get(code)
+    if restore is None:
+        raise ProtocolError(f"extension type {code} is unknown")
+    return restore(data)
+
+
+def _restore_array(data: memoryview) -> np.ndarray[Any, Any]:
+    (text, shape), rest = _head(data, _decode_array_head)
+    array = np.frombuffer(rest, check_dtype(text)).reshape(shape)
+    array.flags.writeable = False
+    return array
+
+
+def _restore_scalar(data: memoryview) -> Any:
+    text, rest = _head(data, _decode_str)
+    array = np.frombuffer(rest, check_dtype(text))
+    if array.size != 1:
+        raise ProtocolError(f"a scalar holds {array.size} values")
+    return array[0]
+
+
+def _headed(head: object, body: bytes) -> bytes:
+    """``head`` in msgpack behind its length in one byte, then ``body``."""
+    packed = _encode(head)
+    return bytes((len(packed),)) + packed + body
+
+
+def _head(data: memoryview, decoder: Callable[[memoryview], Any]) -> tuple[Any, memoryview]:
+    """What :func:`_headed` put together."""
+    if not data.nbytes or data[0] >= data.nbytes:
+        raise ProtocolError("the head of an array is cut short")
+    return decoder(data[1 : 1 + data[0]]), data[1 + data[0] :]
+
+
+_decode_array_head = msgspec.msgpack.Decoder(tuple[str, tuple[int, ...]]).decode
+_decode_str = msgspec.msgpack.Decoder(str).decode
+
+_RESTORE: dict[int, Callable[[memoryview], Any]] = {
+    EXT_TUPLE: lambda data: tuple(_decode(data)),
+    EXT_COMPLEX: lambda data: complex(np.frombuffer(data, np.complex128)[0]),
+    EXT_ARRAY: _restore_array,
+    EXT_SCALAR: _restore_scalar,
+    EXT_INT: lambda data: int.from_bytes(data, "little", signed=True),
+    EXT_NAIVE_DATETIME: lambda data: _dt.datetime.fromisoformat(bytes(data).decode()),
+}
+
+_decode: Callable[[Any], Any] = msgspec.msgpack.Decoder(ext_hook=_ext_hook).decode

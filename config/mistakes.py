@@ -1,0 +1,165 @@
+"""Mistakes in a configuration, in plain words and with their lines."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from types import UnionType
+from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from taskmaster.bus.errors import ConfigError
+from taskmaster.bus.text import did_you_mean
+from taskmaster.config.base import Conflict
+from taskmaster.config.lines import KeyPath, Lines
+from taskmaster.config.values import show
+
+__all__ = ["Mistake", "as_error", "in_words", "quoted", "unknown_key"]
+
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+
+#: pydantic's error type → what was expected. ``{…}`` are the error's details.
+_EXPECTED = {
+    "string_type": "text in quotes",
+    "string_too_short": "at least {min_length} characters",
+    "string_too_long": "at most {max_length} characters",
+    "string_pattern_mismatch": "text of the form {pattern}",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "int_parsing": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "set_type": "a list",
+    "dict_type": "a table",
+    "mapping_type": "a table",
+    "model_type": "a table",
+    "model_attributes_type": "a table",
+    "path_type": "the name of a file or folder",
+    "greater_than_equal": "at least {ge}",
+    "greater_than": "more than {gt}",
+    "less_than_equal": "at most {le}",
+    "less_than": "less than {lt}",
+    "multiple_of": "a multiple of {multiple_of}",
+    "too_short": "at least {min_length} elements",
+    "too_long": "at most {max_length} elements",
+    "literal_error": "{expected}",
+    "enum": "{expected}",
+}
+
+
+class Mistake(NamedTuple):
+    """One thing to correct: the ``path`` of the key to blame and what is wrong with it."""
+
+    path: KeyPath
+    text: str
+
+
+def as_error(mistakes: Iterable[Mistake], lines: Lines, name: str) -> ConfigError:
+    """All mistakes as one error, a line ``file:line: key: text`` for each, in the order of the file."""
+    placed = sorted(((lines[mistake.path], mistake) for mistake in mistakes), key=lambda pair: pair[0])
+    return ConfigError("\n".join(f"{name}:{line}: {_dotted(path)}: {text}" for line, (path, text) in placed))
+
+
+def unknown_key(key: str, known: Iterable[str]) -> str:
+    """What to say of a key that its table does not have."""
+    names = sorted(known)
+    return "unknown key" + (did_you_mean(key, names) or f"; known are {quoted(names)}")
+
+
+def quoted(names: Iterable[str]) -> str:
+    """``'a', 'b', 'c'``."""
+    return ", ".join(map(repr, names))
+
+
+def in_words(error: ValidationError, model: type[BaseModel], table: Mapping[str, Any]) -> Iterator[Mistake]:
+    """The mistakes that pydantic found when it validated ``table`` as ``model``; paths are within the table."""
+    for details in error.errors(include_url=False):
+        yield _mistake(details, model, table)
+
+
+def _mistake(details: ErrorDetails, model: type[BaseModel], table: Mapping[str, Any]) -> Mistake:
+    location, kind = details["loc"], details["type"]
+    context = details.get("ctx", {})
+    if kind == "extra_forbidden":
+        owner = _model_at(model, location[:-1])
+        return Mistake(location, unknown_key(str(location[-1]), owner.model_fields if owner else ()))
+    if kind == "missing":
+        owner = _model_at(model, location[:-1])
+        examples = owner.model_fields[str(location[-1])].examples if owner else None
+        hint = f"; for example {location[-1]} = {examples[0]!r}" if examples else ""
+        return Mistake(location, f"is missing{hint}")
+    path = _within(location, table)
+    complaint = context.get("error")
+    if isinstance(complaint, Conflict):
+        return Mistake((*location[:-1], complaint.key), complaint.message)
+    if isinstance(complaint, ValueError | AssertionError):
+        return Mistake(path, str(complaint))
+    return Mistake(path, _expected(details, context))
+
+
+def _expected(details: ErrorDetails, context: Mapping[str, Any]) -> str:
+    given = details["input"]
+    template = _EXPECTED.get(details["type"])
+    if template is None:  # a third party's validator
+        message = details["msg"]
+        return f"{message[:1].lower()}{message[1:]}, got {show(given)}"
+    text = f"expected {template.format_map(context)}, got {show(given)}"
+    if details["type"] == "literal_error" and isinstance(given, str):
+        text += did_you_mean(given, re.findall(r"'([^']*)'", context["expected"]))
+    return text
+
+
+def _within(location: KeyPath, table: Any) -> KeyPath:
+    """``location`` as a path in ``table``: without the labels that pydantic adds for keys and members of unions."""
+    path: KeyPath = ()
+    for part in location:
+        try:
+            table = table[part]
+        except (LookupError, TypeError):
+            continue
+        path = (*path, part)
+    return path or location[:1]
+
+
+def _model_at(annotation: Any, path: KeyPath) -> type[BaseModel] | None:
+    """The model of the table at ``path`` below a value of type ``annotation``; None where that is no table of ours."""
+    for part in path:
+        annotation = _child(_bare(annotation), part)
+    annotation = _bare(annotation)
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+
+
+def _child(annotation: Any, part: str | int) -> Any:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        field = annotation.model_fields.get(str(part))
+        return field.annotation if field else None
+    arguments = get_args(annotation)
+    if not arguments:
+        return None
+    return arguments[0] if isinstance(part, int) else arguments[-1]
+
+
+def _bare(annotation: Any) -> Any:
+    """Without ``Annotated`` and ``| None``."""
+    while get_origin(annotation) in (Annotated, Union, UnionType):
+        annotation = next(kind for kind in get_args(annotation) if kind is not type(None))
+    return annotation
+
+
+def _dotted(path: KeyPath) -> str:
+    """``masters.svm.path[0]``; a key is quoted where TOML needs it to be."""
+    text = ""
+    for part in path:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            text += "." * bool(text) + (part if _BARE_KEY.fullmatch(part) else json.dumps(part, ensure_ascii=False))
+    return text

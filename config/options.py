@@ -1,0 +1,122 @@
+"""The drivers' own keys, which stand in a Master's table beside the common ones."""
+
+from __future__ import annotations
+
+import keyword
+import os
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field as PydanticField
+from pydantic import ValidationInfo, field_validator
+
+from taskmaster.config.base import Settings, setting
+from taskmaster.config.values import Environment, ExistingFolder, FunctionName, duration, size
+
+__all__ = ["BUILTIN_DRIVERS", "DriverOptions", "FunctionOptions", "ProcessOptions", "ThreadOptions"]
+
+
+def _cpus() -> int:
+    """Processors this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class DriverOptions(Settings):
+    """Keys of one driver.
+
+    A third party's driver derives from this and declares its own keys, with names that the common ones do not have and
+    types that TOML has (a list, not a tuple).
+    """
+
+    @classmethod
+    def conflicts(cls, table: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
+        """What this driver cannot do with the common keys of a Master's ``table``, which is as the file has it.
+
+        Yields (path of the key to blame within the table, message).
+        """
+        yield from ()
+
+
+class FunctionOptions(DriverOptions):
+    """Keys of drivers that evaluate a Python function."""
+
+    function: FunctionName = setting(
+        "The function that evaluates a point, as `module:name`; its module is searched in `path` first.",
+        example="digits:accuracy",
+    )
+    path: Annotated[tuple[ExistingFolder, ...], PydanticField(strict=False)] = setting(
+        "Folders to import from, relative to this file.", default=(".",), validate_default=True
+    )
+    batch: bool = setting(
+        "Whether the function takes many points at once, as a table of columns, and returns as many outputs.",
+        default=False,
+    )
+    call: Literal["point", "keywords"] = setting(
+        "How the function gets a point: as one argument, or `keywords`, a keyword argument for each parameter.",
+        default="point",
+    )
+    setup: FunctionName | None = setting(
+        "Called once in each process before the first evaluation, as `module:name`.", default=None
+    )
+    teardown: FunctionName | None = setting(
+        "Called once in each process before it leaves, as `module:name`.", default=None
+    )
+    recycle_after: Annotated[int, PydanticField(ge=1)] | None = setting(
+        "Evaluations after which a process is replaced by a fresh one, against leaks. By default never.", default=None
+    )
+    env: Environment = setting("Environment variables for the processes, beside the daemon's own.", default={})
+    restarts: Annotated[int, PydanticField(ge=0)] = setting(
+        "How often within `restart_window` a process that died is replaced; after that the Master stops as broken.",
+        default=5,
+    )
+    restart_window: Annotated[float, duration("1 s")] = setting("See `restarts`.", default=60.0, shown="60 s")
+
+    @field_validator("call")
+    @classmethod
+    def _one_way_to_call(cls, call: str, info: ValidationInfo) -> str:
+        if call == "keywords" and info.data.get("batch"):
+            raise ValueError("expected 'point', as batch = true passes a table of columns; remove one of the two")
+        return call
+
+    @classmethod
+    def conflicts(cls, table: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
+        if table.get("call") != "keywords":
+            return
+        parameters = table.get("parameters")
+        if not parameters:
+            yield ("call",), "'keywords' needs declared parameters; add them, or use 'point'"
+        for name in parameters if isinstance(parameters, dict) else ():
+            if not name.isidentifier() or keyword.iskeyword(name):
+                yield ("parameters", name), "cannot be a keyword argument; rename it, or use call = 'point'"
+
+
+class ProcessOptions(FunctionOptions):
+    """Keys of the driver `process`: worker processes, each evaluating one task (or batch) at a time."""
+
+    workers: Annotated[int, PydanticField(ge=0)] = setting(
+        "Processes to keep; 0 where workers dial in from elsewhere only.",
+        default_factory=_cpus,
+        shown="one for each processor",
+    )
+    memory_limit: Annotated[int, size("64 MB")] | None = setting(
+        "Memory (address space) one process may take; an evaluation that wants more fails. By default no limit.",
+        default=None,
+    )
+
+
+class ThreadOptions(FunctionOptions):
+    """Keys of the driver `thread`: one process with several threads, for functions that wait or release the GIL."""
+
+    threads: Annotated[int, PydanticField(ge=1)] = setting(
+        "Evaluations at a time.", default_factory=_cpus, shown="one for each processor"
+    )
+
+    @classmethod
+    def conflicts(cls, table: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
+        yield from super().conflicts(table)
+        if "timeout" in table:
+            yield ("timeout",), "a thread cannot be stopped, so driver 'thread' has no timeout; driver 'process' has"
+
+
+#: The drivers that come with TaskMaster, by name.
+BUILTIN_DRIVERS: Mapping[str, type[DriverOptions]] = {"process": ProcessOptions, "thread": ThreadOptions}

@@ -1,0 +1,89 @@
+"""The JSON Schema of the configuration file (draft 2020-12), for editors that complete and check TOML by one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue, models_json_schema
+from pydantic_core import core_schema
+
+from taskmaster.config.settings import BUILTIN_DRIVERS, MASTER_NAME, DaemonSettings, DriverOptions, MasterKeys
+
+__all__ = ["json_schema"]
+
+
+class _TomlSchema(GenerateJsonSchema):
+    """As pydantic makes it, but for a language without null and without titles that repeat the key."""
+
+    def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
+        return self.generate_inner(schema["schema"])
+
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
+        inner = self.generate_inner(schema["schema"])
+        default = schema.get("default")
+        return inner if default is None else {**inner, "default": self.encode_default(default)}
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+
+def json_schema(drivers: Mapping[str, type[DriverOptions]] = BUILTIN_DRIVERS) -> dict[str, Any]:
+    """The schema of a file whose Masters may name ``drivers``; every key has a description.
+
+    A Master is one of as many alternatives as there are drivers, told apart by its key ``driver``. Defaults that are
+    worked out when the file is read are in words under ``x-default``.
+    """
+    models: list[type[BaseModel]] = [DaemonSettings, MasterKeys, *dict.fromkeys(drivers.values())]
+    wanted: list[tuple[type[BaseModel], JsonSchemaMode]] = [(model, "validation") for model in models]
+    references, generated = models_json_schema(wanted, schema_generator=_TomlSchema)
+    definitions: dict[str, Any] = generated["$defs"]
+    for definition in definitions.values():
+        _polish(definition)
+    tables = {model: definitions.pop(_name(references[model, "validation"])) for model in models}
+    masters = {
+        f"{name}-master": _master(name, tables[MasterKeys], tables[options]) for name, options in drivers.items()
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "TaskMaster configuration",
+        "type": "object",
+        "properties": {
+            "daemon": tables[DaemonSettings],
+            "masters": {
+                "description": "The Masters that the daemon exposes, by name.",
+                "type": "object",
+                "minProperties": 1,
+                "propertyNames": {"pattern": f"^{MASTER_NAME.pattern}$"},
+                "additionalProperties": {"oneOf": [{"$ref": f"#/$defs/{name}"} for name in masters]},
+            },
+        },
+        "required": ["masters"],
+        "additionalProperties": False,
+        "$defs": {**definitions, **masters},
+    }
+
+
+def _master(driver: str, common: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """The table of a Master with this driver: the common keys and the driver's own."""
+    choice = {**common["properties"]["driver"], "const": driver}
+    return {
+        "description": own.get("description", f"A Master with the driver `{driver}`."),
+        "type": "object",
+        "properties": {**common["properties"], "driver": choice, **own["properties"]},
+        "required": [*common["required"], *own.get("required", ())],
+        "additionalProperties": False,
+    }
+
+
+def _polish(definition: dict[str, Any]) -> None:
+    """Give defaults the way a person writes them, and no title where it is the name of a class."""
+    definition.pop("title", None)
+    for key in definition.get("properties", {}).values():
+        if "default" in key and "x-default" in key:
+            key["default"] = key.pop("x-default")
+
+
+def _name(reference: dict[str, Any]) -> str:
+    return str(reference["$ref"]).rpartition("/")[2]

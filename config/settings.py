@@ -1,0 +1,214 @@
+"""The settings of a daemon and its Masters: what a configuration file comes to when it has been read."""
+
+from __future__ import annotations
+
+import math
+import platform
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BeforeValidator, ValidationInfo, WithJsonSchema, field_validator
+from pydantic import Field as PydanticField
+
+from taskmaster.bus.places import default_state
+from taskmaster.bus.text import format_duration
+from taskmaster.config import addresses
+from taskmaster.config.addresses import Addresses
+from taskmaster.config.base import Conflict, Settings, setting
+from taskmaster.config.options import BUILTIN_DRIVERS, DriverOptions, FunctionOptions, ProcessOptions, ThreadOptions
+from taskmaster.config.parameters import FieldSettings, OutputSettings, ParameterSettings
+from taskmaster.config.values import FieldName, Folder, Label, base_folder, duration, show, size
+
+if TYPE_CHECKING:
+    from taskmaster.bus.fields import Field
+
+__all__ = [
+    "BUILTIN_DRIVERS",
+    "MASTER_NAME",
+    "Addresses",
+    "DaemonSettings",
+    "DriverOptions",
+    "FieldSettings",
+    "FunctionOptions",
+    "MasterKeys",
+    "MasterSettings",
+    "OutputSettings",
+    "ParameterSettings",
+    "ProcessOptions",
+    "Settings",
+    "ThreadOptions",
+]
+
+#: What a Master may be called: its name stands in topics, file names and command lines.
+MASTER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+
+#: Heartbeats that may go missing before silence counts: one lost and one late must not cost a worker its lease.
+HEARTBEATS_TO_LOSE = 3
+
+
+def _read_address(value: object, info: ValidationInfo) -> str:
+    if not isinstance(value, str) or "://" not in value:
+        raise ValueError(f"expected an address such as 'tcp://127.0.0.1:5570', got {show(value)}")
+    return addresses.read_address(value, base_folder(info))
+
+
+Address = Annotated[
+    str,
+    BeforeValidator(_read_address),
+    WithJsonSchema({"type": "string", "title": "address", "pattern": r"^(tcp://.+:(\d{1,5}|\*)|ipc://.+)$"}),
+]
+Positive = Annotated[int, PydanticField(ge=1)]
+
+
+class DaemonSettings(Settings):
+    """The daemon itself."""
+
+    name: Label = setting(
+        "What the daemon is called in messages and on status pages.",
+        default_factory=lambda: platform.node()[:64] or "taskmaster",
+        shown="the host's name",
+    )
+    state: Folder = setting(
+        "Folder of the journal, payload files, the lock and sockets; made if missing. Relative to this file. "
+        "By default `$STATE_DIRECTORY`; else `/var/lib/taskmaster` for root and "
+        "`$XDG_STATE_HOME/taskmaster` (`~/.local/state/taskmaster`) for others.",
+        default_factory=default_state,
+        shown="by platform",
+        validate_default=True,
+    )
+    durability: Literal["power", "crash"] = setting(
+        "What an acknowledged task or result survives: a `power` cut (the disk is synced before each acknowledgement), "
+        "or a `crash` of programs only, which is faster.",
+        default="power",
+    )
+    max_queued_tasks: Positive = setting(
+        "Open tasks a Master takes before submissions have to wait.", default=10_000_000
+    )
+    max_queued_bytes: Annotated[int, size("1 kB")] = setting(
+        "Bytes of open inputs a Master takes before submissions have to wait.", default=4 * 2**30, shown="4 GiB"
+    )
+    max_message: Annotated[int, size("4 kB")] = setting(
+        "Largest message taken from a client or worker; larger inputs or outputs are refused.",
+        default=64 * 2**20,
+        shown="64 MiB",
+    )
+    keep_free: Annotated[int, size()] = setting(
+        "Room kept back on the disk for results: with less left, submissions are refused.",
+        default=256 * 10**6,
+        shown="256 MB",
+    )
+    heartbeat: Annotated[float, duration("10 ms")] = setting(
+        "How often worker hosts and the daemon tell each other that they are alive.", default=1.0, shown="1 s"
+    )
+    lost_after: Annotated[float, duration()] = setting(
+        f"A worker host silent for this long is lost, with what it was evaluating. At least {HEARTBEATS_TO_LOSE} × "
+        "`heartbeat`.",
+        default=10.0,
+        shown="10 s",
+        validate_default=True,
+    )
+    grace: Annotated[float, duration()] = setting(
+        "How long a graceful stop waits for evaluations under way.", default=10.0, shown="10 s"
+    )
+    listen: Address | None = setting(
+        "The control socket, from which clients learn the others' addresses: `tcp://127.0.0.1:PORT` "
+        "(`*`: any free port) or `ipc:///PATH`, on this machine only. By default `control` in `state`.",
+        default=None,
+    )
+    results: Address | None = setting(
+        "The socket that publishes results. By default the port after that of `listen`; beside ipc, `results` in "
+        "`state`.",
+        default=None,
+    )
+    workers: Address | None = setting(
+        "The socket that workers dial. By default the second port after that of `listen`; beside ipc, `workers` in "
+        "`state`.",
+        default=None,
+        validate_default=True,
+    )
+
+    @field_validator("lost_after")
+    @classmethod
+    def _outlast_heartbeats(cls, lost_after: float, info: ValidationInfo) -> float:
+        least = HEARTBEATS_TO_LOSE * info.data.get("heartbeat", 0.0)
+        if lost_after < least and not math.isclose(lost_after, least):
+            raise ValueError(
+                f"expected at least {HEARTBEATS_TO_LOSE} × heartbeat = {format_duration(least)}, "
+                f"got {format_duration(lost_after)}"
+            )
+        return lost_after
+
+    # On the last of the keys involved: `info.data` has those before it, as far as they are right by themselves.
+    @field_validator("workers")
+    @classmethod
+    def _fit_together(cls, workers: str | None, info: ValidationInfo) -> str | None:
+        data = {**info.data, "workers": workers}
+        if not {"state", "listen", "results"} <= data.keys():
+            return workers
+        given = tuple(key for key in ("listen", "results", "workers") if data[key] is not None)
+        resolved = addresses.resolve(data["listen"], data["results"], workers, data["state"])
+        for key, message in addresses.problems(resolved, given):
+            raise Conflict(key, message)
+        return workers
+
+    @property
+    def addresses(self) -> Addresses:
+        """Where the three sockets listen, with the defaults worked out."""
+        return addresses.resolve(self.listen, self.results, self.workers, self.state)
+
+
+class MasterKeys(Settings):
+    """A Master's keys that do not depend on its driver."""
+
+    driver: str = setting("The kind of evaluator: one of the drivers below.", example="process")
+    description: str = setting("What the Master evaluates, for people.", default="")
+    timeout: Annotated[float, duration("1 ms")] | None = setting(
+        "Longest time one evaluation may take; past it the worker is replaced and the task ends by `on_lost`. "
+        "By default no limit.",
+        default=None,
+    )
+    on_lost: Literal["retry", "fail", "hold"] = setting(
+        "What happens to a task whose worker was lost: `retry` it, `fail` it, or `hold` it, in doubt, for an operator.",
+        default="retry",
+    )
+    max_attempts: Positive = setting("How often a task is started at most, with `on_lost` = `retry`.", default=3)
+    max_queued_tasks: Positive | None = setting(
+        "As in `[daemon]`, for this Master. By default the daemon's.", default=None
+    )
+    max_queued_bytes: Annotated[int, size("1 kB")] | None = setting(
+        "As in `[daemon]`, for this Master. By default the daemon's.", default=None
+    )
+    parameters: Mapping[FieldName, ParameterSettings] = setting(
+        "The parameters of a point, by name. None declared: inputs of any form are passed on as they are.", default={}
+    )
+    outputs: Mapping[FieldName, OutputSettings] = setting(
+        "What an evaluation returns, by name. None declared: outputs of any form.", default={}
+    )
+
+    @property
+    def parameter_fields(self) -> tuple[Field, ...]:
+        """The parameters in the order of the file."""
+        return tuple(settings.field(name) for name, settings in self.parameters.items())
+
+    @property
+    def output_fields(self) -> tuple[Field, ...]:
+        """The outputs in the order of the file."""
+        return tuple(settings.field(name) for name, settings in self.outputs.items())
+
+
+class MasterSettings(MasterKeys):
+    """One Master: its common keys, with the daemon's limits filled in, its ``name`` and its driver's ``options``."""
+
+    max_queued_tasks: Positive
+    max_queued_bytes: int
+    name: str
+    options: DriverOptions
+
+    @classmethod
+    def assemble(cls, name: str, keys: MasterKeys, options: DriverOptions, daemon: DaemonSettings) -> MasterSettings:
+        """From parts that have each been validated."""
+        values: dict[str, Any] = dict(keys)
+        for limit in ("max_queued_tasks", "max_queued_bytes"):
+            values[limit] = getattr(daemon, limit) if values[limit] is None else values[limit]
+        return cls.model_construct(keys.model_fields_set, name=name, options=options, **values)

@@ -1,0 +1,192 @@
+"""The kinds of values that settings are made of: durations, sizes, folders, functions by name.
+
+Each is an annotation that reads what TOML gives (text, numbers, lists) and says in plain words what was expected.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date, datetime, time
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, GetCoreSchemaHandler, ValidationInfo, WithJsonSchema
+from pydantic_core import CoreSchema, core_schema
+
+from taskmaster.bus.text import parse_duration, parse_size
+
+__all__ = [
+    "MAX_INTEGER",
+    "Environment",
+    "ExistingFolder",
+    "FieldName",
+    "Folder",
+    "FunctionName",
+    "Label",
+    "base_folder",
+    "duration",
+    "show",
+    "size",
+]
+
+#: TOML's and SQLite's integers have 64 bits.
+MAX_INTEGER = 2**63 - 1
+
+_NUMBER = r"\s*\d+(\.\d+)?(e[+-]?\d+)?\s*"
+
+
+def show(value: object) -> str:
+    """A value as the user wrote it, short enough for one line of a message."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (datetime, date, time)):
+        return value.isoformat()
+    if isinstance(value, dict):
+        return "a table"
+    if isinstance(value, (list, tuple)):
+        text = "[" + ", ".join(show(item) for item in value[:20]) + "]"
+        return text if len(text) <= 60 else "a list"
+    text = repr(str(value) if isinstance(value, Path) else value)
+    return text if len(text) <= 60 else text[:59] + "…"
+
+
+def base_folder(info: ValidationInfo) -> Path:
+    """What relative paths are relative to: the folder of the file being read, else the current one."""
+    return Path((info.context or {}).get("folder") or Path.cwd())
+
+
+# -- durations and sizes -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Quantity:
+    """Annotates a number that the file writes as text with a unit; ``least`` is the smallest one allowed."""
+
+    name: str
+    example: str
+    parse: Callable[[Any], float]
+    units: str
+    least: str | None = None
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(self.read, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: Any) -> dict[str, Any]:
+        text = {"type": "string", "pattern": f"^{_NUMBER}({self.units})?\\s*$"}
+        number = {"type": "number" if self.name == "duration" else "integer", "minimum": 0}
+        return {"title": self.name, "anyOf": [text, number]}
+
+    def read(self, value: object) -> float:
+        """The number in ``value``; ValueError in plain words where there is none or it is too small."""
+        if isinstance(value, str):
+            number = self._parsed(value)  # its own message names the units
+        else:
+            try:
+                number = self._parsed(value)
+            except ValueError:
+                raise ValueError(f"expected a {self.name} such as {self.example!r}, got {show(value)}") from None
+        if self.least is not None and number < self.parse(self.least):
+            raise ValueError(f"expected a {self.name} of at least {self.least!r}, got {show(value)}")
+        return number
+
+    def _parsed(self, value: object) -> float:
+        try:
+            number = self.parse(value)
+        except OverflowError:
+            number = float("inf")
+        if number > MAX_INTEGER:
+            raise ValueError(f"the {self.name} {show(value)} is too large")
+        return number
+
+
+def duration(least: str | None = None) -> _Quantity:
+    """Annotates a ``float`` of seconds; written ``"60 s"``, ``"5 min"``, or as a bare number of seconds."""
+    return _Quantity("duration", "60 s", parse_duration, "us|µs|ms|s|min|h|d", least)
+
+
+def size(least: str | None = None) -> _Quantity:
+    """Annotates an ``int`` of bytes; written ``"512 MB"``, ``"4 GiB"``, or as a bare number of bytes."""
+    return _Quantity("size", "512 MB", parse_size, "B|[kMGT]B|[KMGT]iB", least)
+
+
+# -- folders -----------------------------------------------------------------------------------------------------------
+
+
+def _read_folder(value: object, info: ValidationInfo) -> Path:
+    if not isinstance(value, (str, Path)) or not str(value) or "\0" in str(value):
+        raise ValueError(f"expected the name of a folder, got {show(value)}")
+    try:
+        path = Path(value).expanduser()
+    except RuntimeError:
+        raise ValueError(f"cannot tell whose home folder {show(value)} is; write the path in full") from None
+    return Path(os.path.normpath(base_folder(info) / path))
+
+
+def _check_folder(path: Path) -> Path:
+    try:
+        if path.is_dir():
+            return path
+        reason = "is not a folder" if path.exists() else "does not exist"
+    except OSError as error:
+        reason = f"cannot be read: {error.strerror}"
+    raise ValueError(f"folder {str(path)!r} {reason}")
+
+
+Folder = Annotated[Path, BeforeValidator(_read_folder), WithJsonSchema({"type": "string", "title": "folder"})]
+ExistingFolder = Annotated[Folder, AfterValidator(_check_folder)]
+
+
+# -- names -------------------------------------------------------------------------------------------------------------
+
+_IDENTIFIER = r"[^\W\d]\w*"
+_DOTTED = rf"{_IDENTIFIER}(\.{_IDENTIFIER})*"
+_FUNCTION = re.compile(rf"{_DOTTED}:{_DOTTED}")
+_FIELD_NAME = r"[^\W\d][\w.-]*"
+
+
+def _read_function(value: object) -> str:
+    if isinstance(value, str) and _FUNCTION.fullmatch(value) and ".py:" not in value:
+        return value
+    raise ValueError(f"expected 'module:name', got {show(value)}{_meant_function(value)}")
+
+
+def _meant_function(value: object) -> str:
+    """``; did you mean …?`` for the two usual slips: ``module.name`` and ``file.py:name``."""
+    if not isinstance(value, str):
+        return ""
+    meant = value.replace(".py:", ":") if ":" in value else ":".join(value.rsplit(".", 1))
+    return f"; did you mean {meant!r}?" if meant != value and _FUNCTION.fullmatch(meant) else ""
+
+
+def _check_field_name(name: str) -> str:
+    if not re.fullmatch(_FIELD_NAME, name) or len(name) > 64:
+        raise ValueError(
+            f"{name!r} cannot be a name: use a letter, then letters, digits, '_', '-' or '.', at most 64 in all"
+        )
+    return name
+
+
+def _check_label(label: str) -> str:
+    if not 0 < len(label) <= 64 or not label.isprintable() or label != label.strip():
+        raise ValueError(f"expected 1 to 64 printable characters, got {show(label)}")
+    return label
+
+
+def _check_environment(table: dict[str, str]) -> dict[str, str]:
+    for name, value in table.items():
+        if not name or "=" in name or "\0" in name + value:
+            raise ValueError(f"{show(name)} = {show(value)} cannot be an environment variable")
+    return table
+
+
+FunctionName = Annotated[
+    str,
+    BeforeValidator(_read_function),
+    WithJsonSchema({"type": "string", "title": "module:name", "pattern": r"^[^\W\d][\w.]*:[^\W\d][\w.]*$"}),
+]
+FieldName = Annotated[str, AfterValidator(_check_field_name)]
+Label = Annotated[str, AfterValidator(_check_label)]
+Environment = Annotated[dict[str, str], AfterValidator(_check_environment)]

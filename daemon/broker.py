@@ -1,0 +1,292 @@
+"""The broker loop: the daemon's one thread, between the sockets and the journal.
+
+A turn::
+
+    drain the sockets (bounded)  →  decide (Core, sans-I/O)  →  early dispatches
+                                 →  commit every record of the turn in one transaction
+                                 →  release: dispatches, acknowledgements, events
+
+Nothing leaves before it is on disk. While the disk syncs, the next turn's messages gather in the sockets, so load makes
+larger transactions, not longer queues of small ones: this is group commit without a timer. The price is that one
+message alone waits for one sync.
+
+The exception is a repeatable task that was submitted in this very turn and meets an idle worker: its dispatch leaves
+before the commit, so the worker computes while the disk syncs. If the daemon dies between the two, the task was
+evaluated for nothing: nobody had been told that it was taken, and its client submits it again. A task that was
+acknowledged before, or is not repeatable, is dispatched after its lease is on disk.
+
+Rejected: a writer thread for the journal. It adds two thread switches to each turn, which cost more than the sync on a
+fast disk, and on a slow one there is nothing to do meanwhile that the sockets do not already do.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import zmq
+
+from taskmaster.bus import codec, sockets
+from taskmaster.bus import messages as m
+from taskmaster.bus.errors import DiskFull, ProtocolError, TaskMasterError
+from taskmaster.bus.status import DaemonStatus
+from taskmaster.bus.table import Buffer, Table
+from taskmaster.daemon.core import Core, Sender
+from taskmaster.daemon.effects import BlockAppended, Dispatched, Effects, Query, Verify
+from taskmaster.daemon.journal import Journal
+from taskmaster.daemon.journal.pages import read_page, same_block
+from taskmaster.daemon.publishing import Publisher
+from taskmaster.daemon.space import Space
+from taskmaster.daemon.supervision import Supervisor
+
+__all__ = ["Broker", "Endpoints"]
+
+log = logging.getLogger("taskmaster.daemon")
+
+#: Messages taken from one socket in one turn. Bounds a turn's memory and how long the other sockets wait.
+DRAIN_MESSAGES = 512
+#: Payload bytes after which a turn takes no more.
+DRAIN_BYTES = 64 << 20
+#: Between looks at what nobody announces: silent workers, timeouts, free space.
+TICK_SECONDS = 1.0
+#: While the disk is full, seconds between attempts to commit the turn that did not fit.
+FULL_RETRY_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """The daemon's bound sockets."""
+
+    control: zmq.Socket[bytes]
+    results: zmq.Socket[bytes]
+    workers: zmq.Socket[bytes]
+
+
+class Broker:
+    """Moves messages between sockets, :class:`Core` and :class:`Journal`. Runs in one thread, see :meth:`run`."""
+
+    def __init__(self, core: Core, journal: Journal, endpoints: Endpoints, supervisor: Supervisor, space: Space,
+                 status: Callable[[Broker], DaemonStatus]) -> None:
+        self.core = core
+        self.journal = journal
+        self.supervisor = supervisor
+        self.space = space
+        self.turns = 0
+        self.dropped = 0
+        #: set to have the loop end once nothing is leased, or at this time at the latest
+        self.stop_at: float | None = None
+        #: called each turn, after the commit: the watchdog's proof that the loop moves
+        self.heartbeat: Callable[[], None] = lambda: None
+        self._status = status
+        self._endpoints = endpoints
+        self._publisher = Publisher(endpoints.results, core)
+        self._poller = zmq.Poller()
+        for socket in (endpoints.control, endpoints.results, endpoints.workers):
+            self._poller.register(socket, zmq.POLLIN)
+        self._client_decoder = codec.client_decoder()
+        self._worker_decoder = codec.worker_decoder()
+        self._next_tick = 0.0
+        self._drained_bytes = 0
+
+    def watch(self, descriptor: int) -> None:
+        """Wake the loop when a file descriptor becomes readable (it is for somebody else to read)."""
+        self._poller.register(descriptor, zmq.POLLIN)
+
+    def unwatch(self, descriptor: int) -> None:
+        """Undo :meth:`watch`."""
+        self._poller.unregister(descriptor)
+
+    def run(self) -> None:
+        """Turn until stopped, then end the workers. Raises JournalError when nothing can be promised any more."""
+        while not self._finished():
+            self.turn(self._poll())
+        self._end_workers()
+
+    def request_stop(self, grace: float) -> None:
+        """Grant no further leases; end when those that are out have ended, or ``grace`` seconds from now."""
+        self.stop_at = min(self.stop_at or float("inf"), time.monotonic() + grace)
+        self.core.draining = True
+
+    def _finished(self) -> bool:
+        return self.stop_at is not None and (not self.core.busy or time.monotonic() >= self.stop_at)
+
+    def _end_workers(self) -> None:
+        goodbye = codec.encode(m.Goodbye("the daemon stops", drain=False))
+        for master in self.core.masters.values():
+            for worker in master.workers.values():
+                if worker.local:
+                    sockets.send(self._endpoints.workers, [worker.address, goodbye])
+        out = Effects(turn=self.turns + 1, wall=time.time())
+        self.supervisor.stop(out)
+        if out.records:
+            self._commit(out)
+
+    def _poll(self) -> dict[Any, int]:
+        now = time.monotonic()
+        until = min(self._next_tick, self.supervisor.next_look, self.stop_at or self._next_tick)
+        timeout = max(0, round((until - now) * 1e3 + 0.5))
+        return dict(self._poller.poll(timeout))
+
+    # -- a turn -------------------------------------------------------------------------------------------------------
+
+    def turn(self, ready: dict[Any, int]) -> None:
+        """One turn for the sockets that are ``ready``."""
+        self.turns += 1
+        out = Effects(turn=self.turns, wall=time.time())
+        now = time.monotonic()
+        self._drained_bytes = 0
+        if self._endpoints.workers in ready:
+            self._drain(self._endpoints.workers, self._on_worker, now, out)
+        if self._endpoints.control in ready:
+            self._drain(self._endpoints.control, self._on_client, now, out)
+        if self._endpoints.results in ready:
+            self._publisher.on_subscriptions()
+        self.supervisor.look(now, ready, out)
+        if now >= self._next_tick:
+            self._next_tick = now + TICK_SECONDS
+            self._tick(now, out)
+        self.core.end_turn(now, out)
+        for dispatch in out.early:
+            self._dispatch(dispatch)
+        if out.records:
+            self._commit(out)
+        self._release(out)
+        self.heartbeat()
+
+    def _drain(self, socket: zmq.Socket[bytes],
+               handle: Callable[[list[bytes], float, Effects], None], now: float, out: Effects) -> None:
+        for _ in range(DRAIN_MESSAGES):
+            frames = sockets.receive(socket)
+            if frames is None:
+                return
+            try:
+                handle(frames, now, out)
+            except ProtocolError as error:
+                self._reject(socket, frames, error)
+            if self._drained_bytes > DRAIN_BYTES:
+                return
+
+    def _on_client(self, frames: list[bytes], now: float, out: Effects) -> None:
+        if len(frames) < 2:
+            raise ProtocolError("a message without a header, or of too many frames")
+        message = self._client_decoder.decode(frames[1])
+        table: Table | None = None
+        if len(frames) > 2 or isinstance(message, m.Submit):
+            layout = getattr(message, "layout", None)
+            table = codec.table_of(layout, message.n if isinstance(message, m.Submit) else 1, frames[2:])
+            self._drained_bytes += table.nbytes if table is not None else 0
+        sender = Sender(frames[0])
+        if isinstance(message, m.Submit) and not self.space.room:
+            self.core.refuse(sender, message, self.space.error(), out)
+            return
+        self.core.on_client(sender, message, table, out)
+
+    def _on_worker(self, frames: list[bytes], now: float, out: Effects) -> None:
+        if len(frames) < 2:
+            raise ProtocolError("a message without a header, or of too many frames")
+        message = self._worker_decoder.decode(frames[1])
+        table: Table | None = None
+        times: Buffer | None = None
+        if isinstance(message, m.Outcome):
+            head = m.EventHead(0, message.n, "done", 0, len(frames) - 2, message.outputs, message.errors,
+                               timed=message.timed)
+            table, times, _ = codec.event_tables(head, frames[2:])
+            self._drained_bytes += table.nbytes if table is not None else 0
+        elif len(frames) > 2:
+            raise ProtocolError("frames that no layout speaks of")
+        self.core.on_worker(Sender(frames[0]), message, table, times, now, out)
+
+    def _reject(self, socket: zmq.Socket[bytes], frames: Sequence[bytes], error: ProtocolError) -> None:
+        """A message that does not fit the protocol: counted, and answered if there is somebody to answer."""
+        self.dropped += 1
+        if self.dropped & (self.dropped - 1) == 0:  # 1, 2, 4, 8, …: a flood must not fill the log
+            log.warning("dropped message %d: %s", self.dropped, error)
+        if len(frames) >= 2:
+            sockets.send(socket, [frames[0], codec.encode(m.Refused(error.code, str(error)))])
+
+    def _tick(self, now: float, out: Effects) -> None:
+        self.core.on_tick(now, out)
+        self.space.look()
+        self._publisher.beacons()
+        self.journal.checkpoint(idle=not out.records)
+
+    # -- making durable -----------------------------------------------------------------------------------------------
+
+    def _commit(self, out: Effects) -> None:
+        """Commit the turn. Where the disk is full, use the room kept back, and wait for more if even that is gone."""
+        while True:
+            try:
+                files = self.journal.commit(out.records)
+                break
+            except DiskFull as error:
+                if not self.space.use_reserve():
+                    log.error("%s; nothing is lost, the daemon waits for room", error)
+                    self.heartbeat()
+                    time.sleep(FULL_RETRY_SECONDS)
+        self.journal.checkpoint(idle=False)
+        for position, name in files.items():
+            record = out.records[position]
+            if isinstance(record, BlockAppended):  # from here on the file holds it, not memory
+                record.block.table = self.journal.stored_table(record.table.layout, record.n, None, name)
+
+    # -- releasing ----------------------------------------------------------------------------------------------------
+
+    def _release(self, out: Effects) -> None:
+        for dispatch in out.dispatches:
+            self._dispatch(dispatch)
+        control, workers = self._endpoints.control, self._endpoints.workers
+        self._publisher.publish(out.publications)
+        for reply in out.replies:
+            sockets.send(control, [reply.address, codec.encode(reply.message), *reply.frames])
+        for note in out.to_workers:
+            sockets.send(workers, [note.address, codec.encode(note.message)])
+        for verification in out.verifications:
+            self._verify(verification)
+        for query in out.queries:
+            self._answer(query)
+        for interrupt in out.interrupts:
+            self.supervisor.interrupt(interrupt)
+        for scaling in out.scalings:
+            self.supervisor.scale(scaling.master, scaling.count)
+        for alarm in out.alarms:
+            self._publisher.alarm(alarm)
+
+    def _dispatch(self, dispatch: Dispatched) -> None:
+        tables = dispatch.tables
+        table = tables[0] if len(tables) == 1 else codec.concatenate(tables)
+        # An unreachable worker is found out by the count of dispatches in its next `Settled`, or by its silence.
+        sockets.send(self._endpoints.workers, [dispatch.address, codec.encode(dispatch.message), *table.frames])
+
+    def _verify(self, verification: Verify) -> None:
+        """A submission that was there before: the same again, or another under its number?"""
+        submit, run = verification.submit, self.core.runs.get(verification.submit.run)
+        if run is None:
+            return
+        reply: m.DaemonMessage
+        if same_block(self.journal, submit, verification.table):
+            reply = m.Ack(submit.run, run.next_index)
+        else:
+            reply = m.Refused(
+                "conflict",
+                f"run {run.name!r} of Master {run.master!r} has other tasks under the numbers {submit.first} to "
+                f"{submit.first + submit.n - 1}; open the run again and go on from task {run.next_index}",
+                0, submit.run, submit.first, run.next_index,
+            )
+        sockets.send(self._endpoints.control, [verification.address, codec.encode(reply)])
+
+    def _answer(self, query: Query) -> None:
+        message = query.message
+        frames: Sequence[Buffer] = ()
+        reply: m.DaemonMessage
+        try:
+            if isinstance(message, m.Replay):
+                reply, frames = read_page(self.journal, self.core.runs[message.run], message)
+            else:
+                reply = m.StatusReport(message.id, self._status(self))
+        except TaskMasterError as error:
+            log.error("%s", error)
+            reply = m.Refused(error.code, str(error), message.id)
+        sockets.send(self._endpoints.control, [query.address, codec.encode(reply), *frames])

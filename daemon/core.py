@@ -1,0 +1,426 @@
+"""The daemon's decisions as a whole: which Master, run and worker a message concerns, and what it is answered.
+
+Sans-I/O, like the Masters below it: messages come in decoded, with the address and the user they came from; what
+follows is appended to the turn's :class:`~taskmaster.daemon.effects.Effects`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from taskmaster.bus import messages as m
+from taskmaster.bus.errors import (
+    CallerError,
+    Conflict,
+    Fenced,
+    Gap,
+    NotAllowed,
+    TaskMasterError,
+    UnknownMaster,
+    UnknownRun,
+    VersionMismatch,
+)
+from taskmaster.bus.status import MasterStatus, RunInfo
+from taskmaster.bus.table import Buffer, Table
+from taskmaster.bus.text import did_you_mean
+from taskmaster.daemon.effects import (
+    Effects,
+    Query,
+    Reply,
+    RunCreated,
+    RunDeleted,
+    ToWorker,
+    Verify,
+    WriterChanged,
+)
+from taskmaster.daemon.leases import NOTHING, Started, Worker
+from taskmaster.daemon.master import Master
+from taskmaster.daemon.run import Run
+
+__all__ = ["Core", "Identity", "Sender"]
+
+_SAY_HELLO = m.Refused(m.HELLO, "this daemon does not know you (any more): say hello")
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Whom a message came from: the routing id to answer to, and the user as the transport knows them."""
+
+    address: bytes
+    user: str = "local"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What the daemon says of itself to whoever asks."""
+
+    name: str
+    epoch: int
+    results: str = ""
+    workers: str = ""
+    max_message: int = 64 << 20
+
+
+class Core:
+    """All Masters, runs and workers of one daemon."""
+
+    def __init__(self, identity: Identity, masters: Iterable[Master], new_seed: Callable[[], int]) -> None:
+        self.identity = identity
+        self.masters = {master.spec.name: master for master in masters}
+        self.runs: dict[int, Run] = {}
+        self.next_run = 1
+        #: no further leases: the daemon is about to stop
+        self.draining = False
+        #: tokens of the workers that the daemon has started itself
+        self.local_tokens: set[str] = set()
+        self._new_seed = new_seed
+        self._by_name: dict[tuple[str, str], Run] = {}
+        self._worker_at: dict[bytes, tuple[Master, str]] = {}
+        #: runs that took submissions in this turn, and where to acknowledge them
+        self._to_acknowledge: dict[int, bytes] = {}
+        self._handlers: dict[type, Callable[[Sender, Any, Table | None, Effects], None]] = {
+            m.Describe: self._describe,
+            m.Open: self._open,
+            m.Submit: self._submit,
+            m.Cancel: self._cancel,
+            m.Replay: self._query,
+            m.Status: self._query,
+            m.Pause: self._pause,
+            m.Resume: self._pause,
+            m.Prioritise: self._prioritise,
+            m.Close: self._close,
+            m.Delete: self._delete,
+            m.Resolve: self._resolve,
+            m.SetWorkers: self._set_workers,
+            m.ListRuns: self._list_runs,
+            m.Ping: self._ping,
+        }
+
+    # -- a turn -------------------------------------------------------------------------------------------------------
+
+    def on_client(self, sender: Sender, message: m.ClientMessage, table: Table | None, out: Effects) -> None:
+        """A client's message, with the table that came in its frames."""
+        try:
+            self._handlers[type(message)](sender, message, table, out)
+        except TaskMasterError as error:
+            self.refuse(sender, message, error, out)
+
+    def end_turn(self, now: float, out: Effects) -> None:
+        """After the last message of a turn: dispatch, record where runs stand, acknowledge."""
+        if not self.draining:
+            for master in self.masters.values():
+                master.dispatch(now, out)
+        for run in out.touched.values():
+            if run.id in self.runs:
+                out.records.append(run.counted())
+        for run_id, address in self._to_acknowledge.items():
+            out.replies.append(Reply(address, m.Ack(run_id, self.runs[run_id].next_index)))
+        self._to_acknowledge.clear()
+
+    def on_tick(self, now: float, out: Effects) -> None:
+        """Once in a while: notice silence, settle outcomes with workers that get no dispatches."""
+        for master in self.masters.values():
+            master.on_tick(now, out)
+            master.settle_idle(out)
+
+    def refuse(self, sender: Sender, message: m.ClientMessage, error: TaskMasterError, out: Effects) -> None:
+        """Answer with an error; a submission's also says where its run ends, so that its writer can go on from there."""
+        run = self.runs.get(message.run) if isinstance(message, m.Submit) else None
+        out.replies.append(Reply(sender.address, m.Refused(
+            error.code,
+            str(error),
+            getattr(message, "id", 0),
+            getattr(message, "run", 0) or 0,
+            getattr(message, "first", 0),
+            run.next_index if run is not None else 0,
+        )))
+
+    # -- runs ---------------------------------------------------------------------------------------------------------
+
+    def add_run(self, run: Run) -> None:
+        """Take up a run that is new, or read from the journal."""
+        self.runs[run.id] = run
+        self._by_name[run.master, run.name] = run
+        self.next_run = max(self.next_run, run.id + 1)
+        if run.master in self.masters:
+            self.masters[run.master].add_run(run)
+
+    def _describe(self, sender: Sender, message: m.Describe, table: Table | None, out: Effects) -> None:
+        if message.version != m.PROTOCOL_VERSION:
+            raise VersionMismatch(
+                f"this daemon speaks version {m.PROTOCOL_VERSION} of the protocol, the client version "
+                f"{message.version}; install the same release on both sides"
+            )
+        me = self.identity
+        masters = tuple(
+            m.MasterInfo(spec.name, spec.driver, spec.parameters.fields, spec.outputs.fields, master.slots,
+                         spec.description, spec.code)
+            for master in self.masters.values()
+            for spec in (master.spec,)
+        )
+        out.replies.append(Reply(sender.address, m.Described(
+            message.id, m.PROTOCOL_VERSION, me.name, me.epoch, me.results, me.workers, masters, me.max_message)))
+
+    def _open(self, sender: Sender, message: m.Open, table: Table | None, out: Effects) -> None:
+        self._master(message.master)
+        run = self._by_name.get((message.master, message.name))
+        if run is None:
+            if not (message.create and message.write):
+                known = [run.name for run in self.runs.values() if run.master == message.master]
+                raise UnknownRun(
+                    f"Master {message.master!r} has no run {message.name!r}{did_you_mean(message.name, known)}"
+                )
+            run = self._create(sender, message, out)
+        elif message.seed is not None and message.seed != run.seed:
+            raise Conflict(
+                f"run {run.name!r} of Master {run.master!r} has seed {run.seed}, not {message.seed}; "
+                "open it without a seed, or choose another name"
+            )
+        if message.write:
+            run.writer += 1
+            out.records.append(WriterChanged(run.id, run.writer, sender.user, out.wall))
+            run.reopen(out)
+            if message.priority is not None and message.priority != run.priority:
+                run.priority = message.priority
+                run.changed(out)
+        out.replies.append(Reply(sender.address, m.Opened(
+            message.id, run.id, run.master, run.name, run.writer, run.next_index, run.next_seq, run.seed, run.closed,
+            len(run.open), run.metadata)))
+
+    def _create(self, sender: Sender, message: m.Open, out: Effects) -> Run:
+        if not message.name or len(message.name) > 200 or not message.name.isprintable():
+            raise CallerError(f"{message.name[:40]!r} cannot name a run; use 1 to 200 printable characters")
+        seed = self._new_seed() if message.seed is None else message.seed
+        if not 0 <= seed < 2**63:
+            raise CallerError(f"a seed must be a whole number from 0 to 2**63 - 1, not {seed}")
+        run = Run(self.next_run, message.master, message.name, seed, out.wall, sender.user)
+        run.metadata = dict(message.metadata)
+        run.priority = message.priority or 0
+        out.records.append(RunCreated(run.id, run.master, run.name, seed, out.wall, sender.user, run.metadata,
+                                      run.priority))
+        self.add_run(run)
+        return run
+
+    def _submit(self, sender: Sender, message: m.Submit, table: Table | None, out: Effects) -> None:
+        run = self._run(message.run)
+        self._require_writer(run, message.writer)
+        if table is None or message.n < 1:
+            raise CallerError(f"run {run.name!r}: a submission needs at least one task")
+        if message.first < run.next_index:
+            out.verifications.append(Verify(sender.address, message, table))
+            return
+        if message.first > run.next_index:
+            raise Gap(
+                f"run {run.name!r}: tasks {run.next_index} to {message.first - 1} are missing; submit them first"
+            )
+        self._master(run.master).on_submit(run, message, table, sender.user, out)
+        self._to_acknowledge[run.id] = sender.address
+
+    def _cancel(self, sender: Sender, message: m.Cancel, table: Table | None, out: Effects) -> None:
+        run = self._run(message.run)
+        intervals = ((0, run.next_index),) if message.intervals is None else message.intervals
+        for low, high in intervals:
+            if not 0 <= low <= high:
+                raise CallerError(f"run {run.name!r}: {low}…{high} is not an interval of task indices")
+        self._done(sender, message.id, out, self._master(run.master).on_cancel(run, intervals, out))
+
+    def _pause(self, sender: Sender, message: m.Pause | m.Resume, table: Table | None, out: Effects) -> None:
+        master = self._master(message.master)
+        run = None if message.run is None else self._run(message.run)
+        master.pause(run, isinstance(message, m.Pause), out)
+        if run is None and isinstance(message, m.Resume):
+            out.scalings.append(m.SetWorkers(0, message.master, -1))  # try again where workers had been given up
+        self._done(sender, message.id, out)
+
+    def _prioritise(self, sender: Sender, message: m.Prioritise, table: Table | None, out: Effects) -> None:
+        run = self._run(message.run)
+        run.priority = message.priority
+        run.changed(out)
+        self._done(sender, message.id, out)
+
+    def _close(self, sender: Sender, message: m.Close, table: Table | None, out: Effects) -> None:
+        run = self._run(message.run)
+        self._require_writer(run, message.writer)
+        run.close(out)
+        self._done(sender, message.id, out)
+
+    def _delete(self, sender: Sender, message: m.Delete, table: Table | None, out: Effects) -> None:
+        run = self._run(message.run)
+        if run.open:
+            raise NotAllowed(f"run {run.name!r} has {len(run.open)} tasks without an outcome; cancel them first")
+        out.records.append(RunDeleted(run.id))
+        del self.runs[run.id], self._by_name[run.master, run.name]
+        if run.master in self.masters:
+            self.masters[run.master].remove_run(run)
+        self._done(sender, message.id, out)
+
+    def _resolve(self, sender: Sender, message: m.Resolve, table: Table | None, out: Effects) -> None:
+        run = self._run(message.run)
+        self._master(run.master).on_resolve(run, message, table, sender.user, out)
+        self._done(sender, message.id, out)
+
+    def _set_workers(self, sender: Sender, message: m.SetWorkers, table: Table | None, out: Effects) -> None:
+        self._master(message.master)
+        if not 0 <= message.count <= 4096:
+            raise CallerError(f"{message.count} worker processes cannot be kept; ask for 0 to 4096")
+        out.scalings.append(message)
+        self._done(sender, message.id, out, message.count)
+
+    def _list_runs(self, sender: Sender, message: m.ListRuns, table: Table | None, out: Effects) -> None:
+        if message.master is not None:
+            self._master(message.master)
+        runs = tuple(run_info(run) for run in self.runs.values() if message.master in (None, run.master))
+        out.replies.append(Reply(sender.address, m.RunList(message.id, runs)))
+
+    def _ping(self, sender: Sender, message: m.Ping, table: Table | None, out: Effects) -> None:
+        run = self.runs.get(message.run)
+        if message.run and run is None:
+            raise UnknownRun(f"run {message.run} is not in this daemon's journal")
+        pong = m.Pong(message.id, self.identity.epoch)
+        if run is not None:
+            pong = m.Pong(message.id, self.identity.epoch, run.next_index, run.next_seq)
+            if message.next_index > run.next_index or message.next_seq > run.next_seq:
+                out.alarms.append(m.Alarm(
+                    "error", run.name,
+                    f"run {run.name!r} of Master {run.master!r}: a client was acknowledged {message.next_index} tasks "
+                    f"and told {message.next_seq} events, the journal holds {run.next_index} and {run.next_seq}: "
+                    "the journal has lost its end; see 'taskmaster check --journal'", out.wall))
+        out.replies.append(Reply(sender.address, pong))
+
+    def _query(self, sender: Sender, message: m.Replay | m.Status, table: Table | None, out: Effects) -> None:
+        if isinstance(message, m.Replay):
+            self._run(message.run)
+        out.queries.append(Query(sender.address, message))
+
+    def _done(self, sender: Sender, request: int, out: Effects, count: int = 0) -> None:
+        out.replies.append(Reply(sender.address, m.Done(request, count)))
+
+    def _master(self, name: str) -> Master:
+        master = self.masters.get(name)
+        if master is None:
+            raise UnknownMaster(
+                f"this daemon has no Master {name!r}{did_you_mean(name, self.masters)}; "
+                f"it has {', '.join(map(repr, self.masters)) or 'none'}"
+            )
+        return master
+
+    def _run(self, run_id: int) -> Run:
+        run = self.runs.get(run_id)
+        if run is None:
+            raise UnknownRun(f"run {run_id} is not in this daemon's journal; open it by name")
+        return run
+
+    @staticmethod
+    def _require_writer(run: Run, writer: int) -> None:
+        if writer != run.writer:
+            raise Fenced(
+                f"run {run.name!r} of Master {run.master!r} was opened again by another writer; "
+                "only the newest one may submit: open it again to take over"
+            )
+
+    # -- workers ------------------------------------------------------------------------------------------------------
+
+    def on_worker(self, sender: Sender, message: m.WorkerMessage, table: Table | None, times: Buffer | None,
+                  now: float, out: Effects) -> None:
+        """A worker's or a worker host's message."""
+        if isinstance(message, m.WorkerHello):
+            self._hello(sender, message, now, out)
+        elif isinstance(message, m.Heartbeat):
+            self._heartbeat(sender, message, now, out)
+        elif isinstance(message, (m.WorkerLost, m.WorkerFailed, m.Leave)):
+            master, worker = self._find(message.token)
+            if master is not None and worker is not None:
+                self._farewell(master, worker, message, out)
+        else:
+            self._at_work(sender, message, table, times, now, out)
+
+    def _hello(self, sender: Sender, hello: m.WorkerHello, now: float, out: Effects) -> None:
+        try:
+            if hello.version != m.PROTOCOL_VERSION:
+                raise VersionMismatch(
+                    f"this daemon speaks version {m.PROTOCOL_VERSION} of the protocol, the worker version "
+                    f"{hello.version}; install the same release on both sides"
+                )
+            master = self._master(hello.master)
+        except TaskMasterError as error:
+            out.to_workers.append(ToWorker(sender.address, m.Refused(error.code, str(error))))
+            return
+        self._worker_at[sender.address] = (master, hello.token)
+        master.on_hello(hello, sender.address, local=hello.token in self.local_tokens, now=now, out=out)
+
+    def _heartbeat(self, sender: Sender, message: m.Heartbeat, now: float, out: Effects) -> None:
+        for token in message.tokens:
+            worker = self._find(token)[1]
+            if worker is None:
+                out.to_workers.append(ToWorker(sender.address, _SAY_HELLO))
+            else:
+                worker.last_seen = now
+                worker.host_address = sender.address
+
+    def _at_work(self, sender: Sender, message: m.Ready | m.Outcome, table: Table | None, times: Buffer | None,
+                 now: float, out: Effects) -> None:
+        master, token = self._worker_at.get(sender.address, (None, ""))
+        worker = master.workers.get(token) if master is not None else None
+        if master is None or worker is None or worker.address != sender.address:
+            # Given up meanwhile, or from before this daemon's start: it has to introduce itself (again).
+            out.to_workers.append(ToWorker(sender.address, _SAY_HELLO))
+            return
+        worker.last_seen = now
+        if isinstance(message, m.Ready):
+            master.on_ready(worker)
+        else:
+            master.on_outcome(worker, message, table, times, out)
+
+    def _farewell(self, master: Master, worker: Worker, message: m.WorkerLost | m.WorkerFailed | m.Leave,
+                  out: Effects) -> None:
+        if isinstance(message, m.Leave):
+            master.on_leave(worker, out)
+        elif isinstance(message, m.WorkerLost):
+            started = Started(message.latest, dict(message.positions)) if message.known else None
+            self.worker_lost(worker.token, message.kind, message.reason, started, out)
+        else:
+            master.trouble = f"{message.kind}: {message.message}"
+            self.worker_lost(worker.token, message.kind, message.message, NOTHING, out)
+
+    def worker_lost(self, token: str, kind: str, reason: str, started: Started | None, out: Effects) -> None:
+        """A worker's host (or the daemon, as host of its own) says that it is gone."""
+        master, worker = self._find(token)
+        if master is not None and worker is not None:
+            self._worker_at.pop(worker.address, None)
+            master.on_lost(worker, kind, reason, started, out)
+
+    def worker_stopped(self, token: str, started: Started | None, out: Effects) -> None:
+        """The daemon has ended one of its own workers because it stops itself.
+
+        That is no fault of a repeatable task's, so it uses up no attempt.
+        """
+        master, worker = self._find(token)
+        if master is not None and worker is not None:
+            blameless = NOTHING if master.spec.repeatable else started
+            master.on_lost(worker, "WorkerLost", "the daemon was stopped", blameless, out)
+
+    def _find(self, token: str) -> tuple[Master, Worker] | tuple[None, None]:
+        for master in self.masters.values():
+            worker = master.workers.get(token)
+            if worker is not None:
+                return master, worker
+        return None, None
+
+    # -- looking ------------------------------------------------------------------------------------------------------
+
+    @property
+    def busy(self) -> bool:
+        """Whether any lease is out."""
+        return any(master.busy for master in self.masters.values())
+
+    def statistics(self, now: float) -> tuple[MasterStatus, ...]:
+        """Every Master, for ``status``."""
+        return tuple(master.statistics(now) for master in self.masters.values())
+
+
+def run_info(run: Run) -> RunInfo:
+    """A run, for lists."""
+    return RunInfo(run.id, run.master, run.name, run.created, run.next_index, run.done, run.failed, run.cancelled,
+                   len(run.held), run.next_seq, run.closed, run.paused, run.priority, run.seed, run.metadata)

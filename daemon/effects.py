@@ -1,0 +1,218 @@
+"""What the daemon decides, as values: records for the journal, and what may leave once they are on disk.
+
+The decision code appends to one :class:`Effects` a turn. The broker commits ``records`` in one transaction and only
+then releases the rest; the single exception, ``early``, is named and argued in :mod:`taskmaster.daemon.broker`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
+
+import msgspec
+
+from taskmaster.bus import messages as m
+from taskmaster.bus.messages import EventHead, LeaseId
+from taskmaster.bus.table import Buffer, Table
+
+if TYPE_CHECKING:
+    from taskmaster.daemon.run import Block, Run
+
+__all__ = ["Dispatched", "Effects", "Interrupt", "Publication", "Record", "Reply", "ToWorker", "Verify"]
+
+
+class _Record(msgspec.Struct, frozen=True, gc=False):
+    pass
+
+
+class RunCreated(_Record):
+    run: int
+    master: str
+    name: str
+    seed: int
+    created: float
+    user: str
+    metadata: dict[str, str]
+    priority: int
+
+
+class WriterChanged(_Record):
+    run: int
+    writer: int
+    user: str
+    time: float
+
+
+class RunChanged(_Record):
+    """The run's switches, after a change."""
+
+    run: int
+    closed: bool
+    paused: bool
+    priority: int
+
+
+class RunDeleted(_Record):
+    run: int
+
+
+class MasterChanged(_Record):
+    master: str
+    paused: bool
+
+
+class BlockAppended(msgspec.Struct, frozen=True):
+    run: int
+    first: int
+    n: int
+    asks: tuple[tuple[int, int], ...]
+    time: float
+    user: str
+    block: Block
+    table: Table
+
+
+class EventAppended(msgspec.Struct, frozen=True):
+    """One row of events, with its raw frames: outputs, then finish times."""
+
+    run: int
+    head: EventHead
+    frames: tuple[Buffer, ...]
+
+
+class LeaseGranted(_Record):
+    lease: LeaseId
+    run: int
+    first: int
+    n: int
+    attempt: int
+    worker: str
+    local: bool
+    time: float
+
+
+class LeaseEnded(_Record):
+    lease: LeaseId
+
+
+class AttemptsCharged(_Record):
+    """Tasks ``first ≤ i < last`` have now used up ``attempts`` evaluations."""
+
+    run: int
+    first: int
+    last: int
+    attempts: int
+
+
+class RunCounted(_Record):
+    """Where a run stands after a turn that touched it."""
+
+    run: int
+    next_index: int
+    next_seq: int
+    done: int
+    failed: int
+    cancelled: int
+
+
+Record: TypeAlias = (
+    RunCreated
+    | WriterChanged
+    | RunChanged
+    | RunDeleted
+    | MasterChanged
+    | BlockAppended
+    | EventAppended
+    | LeaseGranted
+    | LeaseEnded
+    | AttemptsCharged
+    | RunCounted
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A message to a client."""
+
+    address: bytes
+    message: m.DaemonMessage
+    frames: tuple[Buffer, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ToWorker:
+    """A message to a worker that is no dispatch."""
+
+    address: bytes
+    message: m.ToWorker
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatched:
+    """A lease with the inputs of its tasks, one table for each piece of a block."""
+
+    address: bytes
+    message: m.Dispatch
+    tables: tuple[Table, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """Events of a run; ``inputs`` are the tables of the tasks' inputs, for those who subscribed with inputs."""
+
+    master: str
+    run: int
+    head: EventHead
+    frames: tuple[Buffer, ...]
+    inputs: tuple[Table, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Verify:
+    """A submission of tasks the run already has: acknowledge it if the journal holds the same, else it is a conflict."""
+
+    address: bytes
+    submit: m.Submit
+    table: Table
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A request that needs no decision, only a look at what is recorded."""
+
+    address: bytes
+    message: m.Replay | m.Status
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupt:
+    """A worker that is still in one of these tasks after a moment's grace is to be killed: nobody wants them any more."""
+
+    token: str
+    lease: LeaseId
+    low: int
+    high: int
+
+
+@dataclass(slots=True)
+class Effects:
+    """One turn's decisions."""
+
+    turn: int = 0
+    #: seconds since 1970, for what people read; decisions use the monotonic time they are given
+    wall: float = 0.0
+    records: list[Record] = field(default_factory=list)
+    #: Dispatches of repeatable tasks submitted in this same turn; they may leave before the commit.
+    early: list[Dispatched] = field(default_factory=list)
+    dispatches: list[Dispatched] = field(default_factory=list)
+    replies: list[Reply] = field(default_factory=list)
+    publications: list[Publication] = field(default_factory=list)
+    to_workers: list[ToWorker] = field(default_factory=list)
+    verifications: list[Verify] = field(default_factory=list)
+    interrupts: list[Interrupt] = field(default_factory=list)
+    #: Requests that are answered by reading: from the journal, or about the daemon itself.
+    queries: list[Query] = field(default_factory=list)
+    scalings: list[m.SetWorkers] = field(default_factory=list)
+    alarms: list[m.Alarm] = field(default_factory=list)
+    #: runs whose counts changed
+    touched: dict[int, Run] = field(default_factory=dict)

@@ -1,0 +1,342 @@
+"""The journal's writer: one connection, one transaction a turn.
+
+SQLite in WAL mode. ``durability = "power"`` syncs the log at every commit (``synchronous = FULL``), ``"crash"`` leaves
+that to the system: what was acknowledged then survives the death of any program, but not that of the machine.
+
+Beside the database lies ``mark``: the number of the last commit, written after each and never synced, so that it can
+lag but not lead. SQLite silently drops everything in its log behind a frame that fails its checksum; a journal that
+has come back shorter than its mark is damaged, not old.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+import time
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import apsw
+import msgspec
+
+from taskmaster.bus.errors import DiskFull, JournalDamaged, JournalError
+from taskmaster.bus.status import JournalStatus
+from taskmaster.bus.table import Buffer, Layout, Table
+from taskmaster.daemon.effects import (
+    AttemptsCharged,
+    BlockAppended,
+    EventAppended,
+    LeaseEnded,
+    LeaseGranted,
+    MasterChanged,
+    Record,
+    RunChanged,
+    RunCounted,
+    RunCreated,
+    RunDeleted,
+    WriterChanged,
+)
+from taskmaster.daemon.journal import sql
+from taskmaster.daemon.journal.checksums import connect
+from taskmaster.daemon.journal.payloads import Payloads
+
+__all__ = ["INLINE_BYTES", "Journal"]
+
+#: Larger payloads go to files: through SQLite they would be written twice (log and database) at a third of the speed.
+INLINE_BYTES = 64 << 10
+#: Bytes of write-ahead log after which the daemon moves it into the database when it has nothing else to do …
+CHECKPOINT_IDLE = 1 << 20
+#: … and after which it does so at once. A checkpoint of this size takes some tens of milliseconds.
+CHECKPOINT_BUSY = 64 << 20
+
+#: commit number, identity of the machine's start in which it was written
+MARK = struct.Struct("<QQ")
+_json = msgspec.json.Encoder().encode
+
+
+class Journal:
+    """The durable record in one state directory. Raises JournalError for whatever SQLite or the disk cannot do."""
+
+    def __init__(self, folder: Path, durability: str = "power") -> None:
+        self.folder = folder
+        self.path = folder / "journal.db"
+        self.durability = durability
+        self.commits = 0
+        self._times: deque[float] = deque(maxlen=1024)
+        self._layouts: dict[Layout, int] = {}
+        try:
+            self.payloads = Payloads(folder / "payloads", sync=durability == "power")
+            self._db = connect(self.path, write=True)
+            list(self._db.execute(f"{sql.PRAGMAS} PRAGMA synchronous = {'FULL' if durability == 'power' else 'NORMAL'};"))
+            self._migrate()
+        except (apsw.Error, OSError) as error:
+            raise journal_error(error, f"the journal {self.path} cannot be opened") from error
+        for number, text in self._db.execute(sql.SELECT_LAYOUTS):
+            self._layouts[msgspec.json.decode(text, type=Layout)] = number
+        self._commit_number = int(self.meta("commit") or 0)
+        self._mark = os.open(folder / "mark", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._cursor = self._db.cursor()
+        self._write = {
+            RunCreated: self._run_created,
+            WriterChanged: self._writer_changed,
+            RunChanged: lambda r: self._run(sql.SET_RUN_SWITCHES, (r.closed, r.paused, r.priority, r.run)),
+            RunDeleted: self._run_deleted,
+            MasterChanged: lambda r: self._run(sql.SET_MASTER, (r.master, r.paused)),
+            BlockAppended: self._block_appended,
+            EventAppended: self._event_appended,
+            LeaseGranted: lambda r: self._run(
+                sql.INSERT_LEASE, (*r.lease, r.run, r.first, r.n, r.attempt, r.worker, r.local, r.time)
+            ),
+            LeaseEnded: lambda r: self._run(sql.DELETE_LEASE, r.lease),
+            AttemptsCharged: self._attempts_charged,
+            RunCounted: lambda r: self._run(
+                sql.SET_RUN_COUNTS, (r.next_index, r.next_seq, r.done, r.failed, r.cancelled, r.run)
+            ),
+        }
+
+    # -- writing ------------------------------------------------------------------------------------------------------
+
+    def commit(self, records: Sequence[Record]) -> dict[int, str]:
+        """Make records durable, all or none; returns the payload files that records (by position) were given.
+
+        Raises DiskFull where there is no room: nothing was written, and the same call may succeed later. Any other
+        failure raises JournalError, after which the journal must be opened anew: what is on disk is not known.
+        """
+        began = time.perf_counter()
+        removed: set[str] = set()
+        number = self._commit_number + 1
+        new_layouts = len(self._layouts)
+        try:
+            files = self._write_payloads(records)
+            self._removed = removed
+            self._run("BEGIN IMMEDIATE", ())
+            try:
+                for position, record in enumerate(records):
+                    self._file = files.get(position)
+                    self._write[type(record)](record)  # type: ignore[operator]
+                self._run(sql.NEXT_COMMIT, (number,))
+                self._run("COMMIT", ())
+            except BaseException:
+                self._roll_back(new_layouts)
+                raise
+            self._commit_number = number
+            os.pwrite(self._mark, MARK.pack(number, boot_id()), 0)
+        except (apsw.Error, OSError) as error:
+            raise journal_error(error, f"the journal {self.path} could not be written") from error
+        if removed:
+            self._remove_files(removed)
+        self.commits += 1
+        self._times.append(time.perf_counter() - began)
+        return files
+
+    def _roll_back(self, layouts: int) -> None:
+        self._layouts = dict(list(self._layouts.items())[:layouts])
+        if not self._db.get_autocommit():
+            self._db.execute("ROLLBACK")
+
+    def _run(self, statement: str, values: tuple[Any, ...]) -> None:
+        self._cursor.execute(statement, values)
+
+    def _write_payloads(self, records: Sequence[Record]) -> dict[int, str]:
+        """Store the large payloads of all records; the names of their files by the records' positions."""
+        names = {}
+        for position, record in enumerate(records):
+            if isinstance(record, BlockAppended):
+                frames: Sequence[Buffer] = record.table.frames
+            elif isinstance(record, EventAppended):
+                frames = record.frames
+            else:
+                continue
+            if _size(frames) > INLINE_BYTES:
+                names[position] = self.payloads.write(frames)
+        if names:
+            self.payloads.sync()
+        return names
+
+    def _run_created(self, r: RunCreated) -> None:
+        metadata = _json(r.metadata).decode()
+        self._run(sql.INSERT_RUN, (r.run, r.master, r.name, r.seed, r.created, r.user, metadata, r.priority))
+
+    def _writer_changed(self, r: WriterChanged) -> None:
+        self._run(sql.INSERT_WRITER, (r.run, r.writer, r.user, r.time))
+        self._run(sql.SET_WRITER, (r.writer, r.run))
+
+    def _run_deleted(self, r: RunDeleted) -> None:
+        self._removed.update(name for (name,) in self._db.execute(sql.FILES_OF_RUN, (r.run,)))
+        for statement in sql.DELETE_RUN:
+            self._run(statement, (r.run,))
+
+    def _block_appended(self, r: BlockAppended) -> None:
+        table = r.table
+        file = self._file
+        data = None if file is not None else b"".join(table.frames)
+        content = bytes.fromhex(file.partition("-")[0]) if file is not None else None
+        self._run(sql.INSERT_BLOCK, (r.run, r.first, r.n, self._layout(table.layout), _json(r.asks).decode(),
+                                     table.digest(content), r.time, r.user, data, file))
+
+    def _event_appended(self, r: EventAppended) -> None:
+        head = r.head
+        data = b"".join(r.frames) if r.frames and self._file is None else None
+        layout = self._layout(head.outputs) if head.outputs is not None else None
+        errors = _json(head.errors).decode() if head.errors else None
+        self._run(sql.INSERT_EVENT, (r.run, head.seq, head.n, head.kind, head.first, layout, errors, head.timed,
+                                     head.worker, head.attempt, head.started, head.finished, data, self._file))
+
+    def _attempts_charged(self, r: AttemptsCharged) -> None:
+        for task in range(r.first, r.last):
+            self._run(sql.SET_ATTEMPTS, (r.run, task, r.attempts))
+
+    def _layout(self, layout: Layout) -> int:
+        number = self._layouts.get(layout)
+        if number is None:
+            number = len(self._layouts) + 1
+            self._run(sql.INSERT_LAYOUT, (number, _json(layout).decode()))
+            self._layouts[layout] = number
+        return number
+
+    def _remove_files(self, names: set[str]) -> None:
+        self.payloads.remove(names - {name for (name,) in self._db.execute(sql.FILES)})
+
+    # -- keeping ------------------------------------------------------------------------------------------------------
+
+    def checkpoint(self, *, idle: bool) -> None:
+        """Move the log into the database if it has grown enough for this occasion."""
+        if self.log_size > (CHECKPOINT_IDLE if idle else CHECKPOINT_BUSY):
+            try:
+                self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE if idle else apsw.SQLITE_CHECKPOINT_PASSIVE)
+            except (apsw.BusyError, apsw.FullError):
+                return  # a reader is at it, or there is no room: later
+            except apsw.Error as error:
+                raise journal_error(error, f"the journal {self.path} could not be checkpointed") from error
+
+    @property
+    def log_size(self) -> int:
+        """Bytes of the write-ahead log."""
+        try:
+            return os.stat(f"{self.path}-wal").st_size
+        except FileNotFoundError:
+            return 0
+
+    def meta(self, key: str) -> Any:
+        """A value of the journal's own bookkeeping, or None."""
+        return self._db.execute(sql.GET_META, (key,)).get
+
+    def begin_epoch(self) -> int:
+        """Count one more start of the daemon; returns its epoch, durable from here on."""
+        epoch = int(self.meta("epoch") or 0) + 1
+        try:
+            with self._db:
+                self._db.execute(sql.SET_META, ("epoch", epoch))
+        except apsw.Error as error:
+            raise journal_error(error, f"the journal {self.path} could not be written") from error
+        return epoch
+
+    def query(self, statement: str, values: tuple[Any, ...] = ()) -> Any:
+        """Rows of a statement of `sql`; read them before the next commit."""
+        try:
+            return self._db.execute(statement, values)
+        except apsw.Error as error:
+            raise journal_error(error, f"the journal {self.path} could not be read") from error
+
+    def layouts(self) -> dict[int, Layout]:
+        """Every layout by its number."""
+        return {number: layout for layout, number in self._layouts.items()}
+
+    def stored_table(self, layout: Layout, n: int, data: bytes | None, file: str | None) -> Table:
+        """The table in a row."""
+        return Table(layout, n, split_frames(layout, n, data if file is None else self.payloads.read(file)))
+
+    def statistics(self, *, full: bool = False) -> JournalStatus:
+        """For ``status`` and metrics."""
+        times = sorted(self._times)
+        disk = os.statvfs(self.folder)
+        return JournalStatus(
+            path=str(self.path),
+            durability=self.durability,
+            state="full" if full else "ok",
+            size=os.stat(self.path).st_size + self.log_size,
+            free=disk.f_bavail * disk.f_frsize,
+            commits=self.commits,
+            commit_p50=times[len(times) // 2] if times else 0.0,
+            commit_p99=times[len(times) * 99 // 100] if times else 0.0,
+        )
+
+    def close(self) -> None:
+        """Checkpoint and close. What was committed is safe without it."""
+        self._db.close()
+        os.close(self._mark)
+
+    def _migrate(self) -> None:
+        version = self._db.execute("PRAGMA user_version").get
+        if version > sql.SCHEMA_VERSION:
+            raise JournalError(
+                f"the journal {self.path} was written by a newer release (schema {version}, this one knows "
+                f"{sql.SCHEMA_VERSION}); install that release, or use another state directory"
+            )
+        for step in range(version + 1, sql.SCHEMA_VERSION + 1):
+            with self._db:
+                self._db.execute(sql.MIGRATIONS[step])
+                if step == 1:
+                    self._db.execute(sql.SET_META, ("commit", 0))
+                    self._db.execute(sql.SET_META, ("created", time.time()))
+                self._db.execute(f"PRAGMA user_version = {step}")
+
+
+def split_frames(layout: Layout, n: int, data: Buffer) -> list[Buffer]:
+    """The frames of a table in what was stored one after the other; raises JournalDamaged if they do not fit."""
+    view = memoryview(data)
+    frames: list[Buffer] = []
+    at = 0
+    for size in _frame_sizes(layout, n, view):
+        frames.append(view[at : at + size])
+        at += size
+    if at > view.nbytes:
+        raise JournalDamaged(f"a table of {n} rows needs {at} bytes, the journal holds {view.nbytes}")
+    return frames
+
+
+def _frame_sizes(layout: Layout, n: int, view: memoryview) -> list[int]:
+    sizes: list[int] = []
+    for part in layout.parts:
+        if not part.is_objects:
+            sizes.append(n * part.row_bytes)
+            continue
+        at = sum(sizes)
+        offsets = view[at : at + 4 * (n + 1)]
+        if offsets.nbytes < 4 * (n + 1):
+            raise JournalDamaged(f"a table of {n} rows is cut short")
+        (first,), (last,) = struct.unpack_from("<I", offsets, 0), struct.unpack_from("<I", offsets, 4 * n)
+        sizes += (4 * (n + 1), last - first)
+    return sizes
+
+
+def journal_error(error: Exception, what: str) -> JournalError:
+    """SQLite's and the disk's errors as ours; this is the one place that tells them apart."""
+    full = isinstance(error, apsw.FullError) or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT))
+    if full:
+        return DiskFull(f"{what}: no room left on the disk; free some, the daemon goes on by itself")
+    if isinstance(error, (apsw.CorruptError, apsw.NotADBError)):
+        return JournalDamaged(f"{what}: {error}; run 'taskmaster check --journal' to see what can be kept")
+    return JournalError(f"{what}: {error}")
+
+
+def _size(frames: Sequence[Buffer]) -> int:
+    return sum(memoryview(frame).nbytes for frame in frames)
+
+
+def boot_id() -> int:
+    """What tells one start of the machine from another."""
+    global _boot
+    if _boot is None:
+        try:
+            text = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        except OSError:
+            text = "0"
+        _boot = int(text.replace("-", "")[:16], 16)
+    return _boot
+
+
+_boot: int | None = None

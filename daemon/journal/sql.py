@@ -1,0 +1,198 @@
+"""All SQL of the journal, named. `docs/journal.md` shows how to read a journal with any SQLite tool.
+
+Rows are blocks and chunks, not tasks. ``data`` holds the raw frames of a table one after the other, as its layout says
+(little-endian, row by row); where they are large they lie in ``payloads/`` under the SHA-256 in ``file`` instead.
+"""
+
+SCHEMA_VERSION = 1
+
+#: Run once on a new journal, in order, up to SCHEMA_VERSION; an older journal gets what it lacks.
+MIGRATIONS: dict[int, str] = {
+    1: """
+CREATE TABLE meta (
+    key TEXT PRIMARY KEY,
+    value ANY
+) STRICT, WITHOUT ROWID;
+
+-- What a Master remembers of its switches.
+CREATE TABLE masters (
+    master TEXT PRIMARY KEY,
+    paused INTEGER NOT NULL DEFAULT 0
+) STRICT, WITHOUT ROWID;
+
+-- One row a run. The counts stand for the run as of its last event, so that most runs need no reading at a start.
+CREATE TABLE runs (
+    run INTEGER PRIMARY KEY,
+    master TEXT NOT NULL,
+    name TEXT NOT NULL,
+    seed INTEGER NOT NULL,
+    created REAL NOT NULL,           -- seconds since 1970
+    user TEXT NOT NULL,
+    metadata TEXT NOT NULL,          -- JSON object of strings
+    priority INTEGER NOT NULL,
+    closed INTEGER NOT NULL DEFAULT 0,
+    paused INTEGER NOT NULL DEFAULT 0,
+    writer INTEGER NOT NULL DEFAULT 0,
+    next_index INTEGER NOT NULL DEFAULT 0,
+    next_seq INTEGER NOT NULL DEFAULT 0,
+    done INTEGER NOT NULL DEFAULT 0,
+    failed INTEGER NOT NULL DEFAULT 0,
+    cancelled INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (master, name)
+) STRICT;
+
+-- Who opened a run for writing, and when.
+CREATE TABLE writers (
+    run INTEGER NOT NULL,
+    writer INTEGER NOT NULL,
+    user TEXT NOT NULL,
+    time REAL NOT NULL,
+    PRIMARY KEY (run, writer)
+) STRICT, WITHOUT ROWID;
+
+-- What the bytes of a table mean: {"parts": [[names, dtype, shape of one item, form], …]}; dtype O is msgpack.
+CREATE TABLE layouts (
+    layout INTEGER PRIMARY KEY,
+    json TEXT NOT NULL UNIQUE
+) STRICT;
+
+-- Inputs: tasks first … first + n - 1 of a run. asks: [[offset, last event the learner had been told], …]
+CREATE TABLE blocks (
+    run INTEGER NOT NULL,
+    first INTEGER NOT NULL,
+    n INTEGER NOT NULL,
+    layout INTEGER NOT NULL,
+    asks TEXT NOT NULL,
+    digest BLOB NOT NULL,
+    time REAL NOT NULL,
+    user TEXT NOT NULL,
+    data BLOB,
+    file TEXT,
+    PRIMARY KEY (run, first)
+) STRICT, WITHOUT ROWID;
+
+-- Events seq … seq + n - 1 of a run, about tasks first … first + n - 1. Of a row of kind done, the tasks in errors
+-- ([[position, type, message, traceback], …]) failed and the others have a row each in the outputs table.
+CREATE TABLE events (
+    run INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    n INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    first INTEGER NOT NULL,
+    layout INTEGER,
+    errors TEXT,
+    timed INTEGER NOT NULL,          -- data ends in n float64: when each task finished, seconds after started
+    worker TEXT NOT NULL,
+    attempt INTEGER NOT NULL,
+    started REAL NOT NULL,
+    finished REAL NOT NULL,
+    data BLOB,
+    file TEXT,
+    PRIMARY KEY (run, seq)
+) STRICT, WITHOUT ROWID;
+
+-- Tasks that a worker was granted and whose outcomes are not all here.
+CREATE TABLE leases (
+    epoch INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    run INTEGER NOT NULL,
+    first INTEGER NOT NULL,
+    n INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    worker TEXT NOT NULL,
+    local INTEGER NOT NULL,
+    time REAL NOT NULL,
+    PRIMARY KEY (epoch, number)
+) STRICT, WITHOUT ROWID;
+
+-- Evaluations used up by tasks that lost a worker.
+CREATE TABLE attempts (
+    run INTEGER NOT NULL,
+    task INTEGER NOT NULL,
+    attempts INTEGER NOT NULL,
+    PRIMARY KEY (run, task)
+) STRICT, WITHOUT ROWID;
+""",
+}
+
+#: Set on the writer's connection. The page cache is small: rows are written once and rarely read.
+PRAGMAS = """
+PRAGMA journal_mode = WAL;
+PRAGMA trusted_schema = OFF;
+PRAGMA cell_size_check = ON;
+PRAGMA foreign_keys = OFF;
+PRAGMA wal_autocheckpoint = 0;
+PRAGMA cache_size = -8000;
+"""
+
+GET_META = "SELECT value FROM meta WHERE key = ?"
+SET_META = "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
+NEXT_COMMIT = "UPDATE meta SET value = ? WHERE key = 'commit'"
+
+INSERT_RUN = """
+INSERT INTO runs (run, master, name, seed, created, user, metadata, priority) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+"""
+INSERT_WRITER = "INSERT INTO writers (run, writer, user, time) VALUES (?, ?, ?, ?)"
+SET_WRITER = "UPDATE runs SET writer = ? WHERE run = ?"
+SET_RUN_SWITCHES = "UPDATE runs SET closed = ?, paused = ?, priority = ? WHERE run = ?"
+SET_RUN_COUNTS = "UPDATE runs SET next_index = ?, next_seq = ?, done = ?, failed = ?, cancelled = ? WHERE run = ?"
+SET_MASTER = "INSERT INTO masters (master, paused) VALUES (?, ?) ON CONFLICT DO UPDATE SET paused = excluded.paused"
+INSERT_LAYOUT = "INSERT INTO layouts (layout, json) VALUES (?, ?)"
+SELECT_LAYOUTS = "SELECT layout, json FROM layouts"
+INSERT_BLOCK = """
+INSERT INTO blocks (run, first, n, layout, asks, digest, time, user, data, file) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+INSERT_EVENT = """
+INSERT INTO events (run, seq, n, kind, first, layout, errors, timed, worker, attempt, started, finished, data, file)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+INSERT_LEASE = """
+INSERT OR REPLACE INTO leases (epoch, number, run, first, n, attempt, worker, local, time)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+DELETE_LEASE = "DELETE FROM leases WHERE epoch = ? AND number = ?"
+SET_ATTEMPTS = """
+INSERT INTO attempts (run, task, attempts) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET attempts = excluded.attempts
+"""
+
+#: Everything of a run, in the tables that have any of it.
+DELETE_RUN = tuple(
+    f"DELETE FROM {table} WHERE run = ?" for table in ("blocks", "events", "leases", "attempts", "writers", "runs")
+)
+FILES_OF_RUN = """
+SELECT file FROM blocks WHERE run = ?1 AND file IS NOT NULL UNION SELECT file FROM events WHERE run = ?1 AND file IS NOT NULL
+"""
+#: Names of all payload files that any row needs.
+FILES = "SELECT file FROM blocks WHERE file IS NOT NULL UNION SELECT file FROM events WHERE file IS NOT NULL"
+
+SELECT_RUNS = """
+SELECT run, master, name, seed, created, user, metadata, priority, closed, paused, writer, next_index, next_seq, done,
+       failed, cancelled
+FROM runs ORDER BY run
+"""
+SELECT_MASTERS = "SELECT master, paused FROM masters"
+#: The tasks of a run that have an outcome.
+SELECT_ENDED = "SELECT first, n FROM events WHERE run = ? AND kind IN ('done', 'cancelled')"
+#: The tasks of a run that were ever held, and those released or ended since, in order.
+SELECT_HELD = "SELECT kind, first, n FROM events WHERE run = ? AND kind IN ('held', 'released') ORDER BY seq"
+SELECT_BLOCKS = "SELECT first, n, layout, data, file FROM blocks WHERE run = ? ORDER BY first"
+SELECT_BLOCK_DIGEST = "SELECT n, digest FROM blocks WHERE run = ? AND first = ?"
+#: The blocks that hold any of the tasks ?2 ≤ i < ?3.
+SELECT_BLOCKS_OF = """
+SELECT first, n, layout, data, file FROM blocks
+WHERE run = ?1 AND first < ?3 AND first >= coalesce((SELECT max(first) FROM blocks WHERE run = ?1 AND first <= ?2), 0)
+ORDER BY first
+"""
+SELECT_LEASES = """
+SELECT epoch, number, run, first, n, attempt, worker, local, time FROM leases ORDER BY epoch, number
+"""
+SELECT_ATTEMPTS = "SELECT task, attempts FROM attempts WHERE run = ?"
+#: Rows of events from the one that holds number ?2 on.
+SELECT_EVENTS = """
+SELECT seq, n, kind, first, layout, errors, timed, worker, attempt, started, finished, data, file
+FROM events
+WHERE run = ?1 AND seq >= coalesce((SELECT max(seq) FROM events WHERE run = ?1 AND seq <= ?2), 0)
+ORDER BY seq
+"""
+LAST_SEQ = "SELECT max(seq + n) FROM events WHERE run = ?"
+LAST_INDEX = "SELECT max(first + n) FROM blocks WHERE run = ?"

@@ -1,0 +1,97 @@
+"""What the Master knows of workers and of the tasks it has granted to them. Pure state, see `master`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from taskmaster.bus.messages import LeaseId
+from taskmaster.bus.status import WorkerStatus
+from taskmaster.bus.intervals import IntervalSet
+from taskmaster.daemon.run import Run
+
+__all__ = ["NOTHING", "Lease", "Started", "Worker"]
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """How far a worker had come when it was lost.
+
+    It begins its leases in the order of their numbers, so all before ``latest`` have been through; ``positions`` says
+    of those it was in how many tasks had started.
+    """
+
+    latest: LeaseId | None = None
+    positions: Mapping[LeaseId, int] = field(default_factory=dict)
+
+    def of(self, lease: Lease) -> int:
+        """How many tasks of a lease had, or may have, started."""
+        if self.latest is None or lease.id > self.latest:
+            return 0
+        return min(lease.n, self.positions.get(lease.id, lease.n))
+
+
+#: The worker had begun nothing.
+NOTHING = Started()
+
+
+class Lease:
+    """Tasks of one run granted to one worker, until their outcomes are settled or the worker is lost."""
+
+    __slots__ = ("attempt", "final", "first", "granted", "id", "n", "remaining", "run", "seconds", "worker")
+
+    def __init__(self, lease: LeaseId, run: Run, worker: str, first: int, n: int, attempt: int) -> None:
+        self.id = lease
+        self.run = run
+        #: the worker's token
+        self.worker = worker
+        self.first = first
+        self.n = n
+        self.attempt = attempt
+        #: indices whose outcome from this lease would still be taken
+        self.remaining = IntervalSet([(first, first + n)])
+        #: what the tasks not yet reported are expected to take
+        self.seconds = 0.0
+        #: when, in monotonic seconds
+        self.granted = 0.0
+        #: its worker has said that nothing more comes
+        self.final = False
+
+
+class Worker:
+    """A worker as the Master sees it.
+
+    States: ``absent`` (known from before the daemon's start, not heard of yet) → ``starting`` → ``ready`` →
+    ``leaving``. A worker that is lost is forgotten.
+    """
+
+    def __init__(self, token: str, address: bytes, slots: int, *, local: bool, now: float) -> None:
+        self.token = token
+        #: routing id of its connection; changes when it reconnects
+        self.address = address
+        #: routing id of the host that vouches for it; its own where it has none
+        self.host_address = address
+        self.slots = slots
+        self.local = local
+        self.name = token
+        self.pid = 0
+        self.state = "starting"
+        self.since = now
+        self.last_seen = now
+        self.leases: dict[LeaseId, Lease] = {}
+        #: leases whose outcomes are on disk, of which it has not been told yet
+        self.settled: list[LeaseId] = []
+        self.tasks = 0
+        #: dispatches sent in the present session
+        self.dispatched = 0
+
+    @property
+    def seconds_in_hand(self) -> float:
+        """Expected work of its leases."""
+        return sum(lease.seconds for lease in self.leases.values())
+
+    def statistics(self, now: float) -> WorkerStatus:
+        """This worker for ``status``."""
+        state = ("busy" if self.leases else "idle") if self.state == "ready" else self.state
+        leased = sum(len(lease.remaining) for lease in self.leases.values())
+        return WorkerStatus(self.name, state, self.slots, self.pid, leased, self.tasks, now - self.since, self.local)

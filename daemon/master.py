@@ -1,0 +1,525 @@
+"""The Master: which task goes to which worker, and what becomes of it. The heart of TaskMaster.
+
+Sans-I/O: no clock, no sockets, no journal, no randomness. Every method takes what happened and the time it happened,
+changes the state, and appends what follows to an :class:`~taskmaster.daemon.effects.Effects`; the broker makes that
+durable and carries it out. So a simulator can run it through years of bad luck in seconds.
+
+What it promises, for any order of events whatever, the simulation checks (`tests/simulation`):
+
+- every task that was acknowledged ends in one outcome, or is held;
+- an outcome is recorded once, under one number, and numbers have no gaps;
+- a repeatable task is evaluated at most ``max_attempts`` times; one that is not repeatable at most once, unless an
+  operator says otherwise;
+- what a worker says about a lease that is not its own any more changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from taskmaster.bus import messages as m
+from taskmaster.bus.errors import Full
+from taskmaster.bus.fields import Schema
+from taskmaster.bus.messages import EventHead, LeaseId
+from taskmaster.bus.status import MasterStatus
+from taskmaster.bus.table import Buffer, Table
+from taskmaster.daemon.cut import cut_outcome
+from taskmaster.daemon.effects import (
+    Dispatched,
+    Effects,
+    Interrupt,
+    LeaseEnded,
+    LeaseGranted,
+    MasterChanged,
+    ToWorker,
+)
+from taskmaster.bus.intervals import IntervalSet
+from taskmaster.daemon.leases import Lease, Started, Worker
+from taskmaster.daemon.run import Run
+from taskmaster.daemon.scheduling import AHEAD_SECONDS, UNKNOWN_SECONDS, chunk_size, next_run
+
+__all__ = ["Master", "MasterSpec"]
+
+
+@dataclass(frozen=True)
+class MasterSpec:
+    """What the configuration says of one Master, as far as deciding needs it."""
+
+    name: str
+    driver: str
+    parameters: Schema
+    outputs: Schema
+    on_lost: str = "retry"
+    max_attempts: int = 3
+    max_queued_tasks: int = 10_000_000
+    max_queued_bytes: int = 4 << 30
+    lost_after: float = 10.0
+    heartbeat: float = 1.0
+    description: str = ""
+    code: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether evaluating a task twice does no harm."""
+        return self.on_lost == "retry"
+
+
+class Master:
+    """One Master's runs, workers and leases."""
+
+    def __init__(self, spec: MasterSpec, epoch: int) -> None:
+        self.spec = spec
+        self.epoch = epoch
+        self.paused = False
+        #: set by supervision where workers cannot be had, shown to people; empty where all is well
+        self.trouble = ""
+        self.runs: dict[int, Run] = {}
+        self.workers: dict[str, Worker] = {}
+        self.lost = 0
+        #: outcomes of leases that were not the last word on their tasks
+        self.ignored = 0
+        self._leases: dict[LeaseId, Lease] = {}
+        #: leases of lost workers: an outcome that arrives after all is taken while its task is queued again
+        self._expired: dict[LeaseId, Lease] = {}
+        self._next_lease = 1
+        #: runs with tasks waiting
+        self._active: dict[int, Run] = {}
+        #: ready workers without a lease, longest idle first; and those with some that may take another
+        self._idle: dict[str, Worker] = {}
+        self._partly: dict[str, Worker] = {}
+        #: virtual time of the run served last, see `scheduling`
+        self._clock = 0.0
+        self._done_before = 0
+
+    # -- runs ---------------------------------------------------------------------------------------------------------
+
+    def add_run(self, run: Run) -> None:
+        """Take up a run: a new one, or one from the journal."""
+        self.runs[run.id] = run
+        self._activate(run)
+
+    def remove_run(self, run: Run) -> None:
+        """Forget a run without open tasks."""
+        del self.runs[run.id]
+        self._active.pop(run.id, None)
+
+    def on_submit(self, run: Run, submit: m.Submit, table: Table, user: str, out: Effects) -> None:
+        """Queue a block. Raises InvalidTask, Full or RunClosed, and then has changed nothing."""
+        run.require_open()
+        if self.spec.parameters:
+            self.spec.parameters.check(table, submit.first)
+        queued = sum(len(other.queued) for other in self._active.values())
+        size = sum(other.input_bytes for other in self._active.values())
+        if queued and (queued + submit.n > self.spec.max_queued_tasks
+                       or size + table.nbytes > self.spec.max_queued_bytes):
+            raise Full(
+                f"Master {self.spec.name!r} has {queued} tasks of {size} bytes waiting, its limit is "
+                f"{self.spec.max_queued_tasks} tasks and {self.spec.max_queued_bytes} bytes; submit again later"
+            )
+        run.append(submit, table, user, out)
+        self._activate(run)
+
+    def on_cancel(self, run: Run, intervals: Sequence[tuple[int, int]], out: Effects) -> int:
+        """Cancel the open tasks among ``intervals``; returns how many.
+
+        Tasks in doubt are not cancelled, and of a Master whose tasks are not repeatable those that were granted are
+        not either: they may have acted.
+        """
+        count = 0
+        for low, high in intervals:
+            for part in run.open.within(low, high):
+                count += self._cancel(run, *part, out)
+        if not run.queued:
+            self._active.pop(run.id, None)
+        return count
+
+    def _cancel(self, run: Run, low: int, high: int, out: Effects) -> int:
+        cancelled = run.queued.within(low, high)
+        for lease in self._leases_of(run, low, high) if self.spec.repeatable else ():
+            parts = lease.remaining.within(low, high)
+            for part in parts:
+                lease.remaining.remove(*part)
+                out.interrupts.append(Interrupt(lease.worker, lease.id, *part))
+            self._revoke(lease, parts, out)
+            cancelled += parts
+        for part in sorted(cancelled):
+            run.cancel(*part, out)
+        return sum(high - low for low, high in cancelled)
+
+    def pause(self, run: Run | None, paused: bool, out: Effects) -> None:
+        """Stop or resume granting leases to one run, or to all."""
+        if run is None:
+            self.paused = paused
+            out.records.append(MasterChanged(self.spec.name, paused))
+        else:
+            run.paused = paused
+            run.changed(out)
+
+    def on_resolve(self, run: Run, request: m.Resolve, output: Table | None, user: str, out: Effects) -> None:
+        """An operator's word on a held task."""
+        if output is not None and self.spec.outputs and request.action == "done":
+            self.spec.outputs.check(output, request.index)
+        run.resolve(request, output, user, out)
+        self._activate(run)
+
+    def _activate(self, run: Run) -> None:
+        if run.queued and run.id not in self._active:
+            run.virtual_time = max(run.virtual_time, self._clock)
+            self._active[run.id] = run
+
+    # -- workers ------------------------------------------------------------------------------------------------------
+
+    def on_hello(self, hello: m.WorkerHello, address: bytes, *, local: bool, now: float, out: Effects) -> Worker:
+        """A worker dials in, or is back."""
+        worker = self.workers.get(hello.token)
+        if worker is None:
+            worker = self.workers[hello.token] = Worker(hello.token, address, hello.slots, local=local, now=now)
+        worker.address = worker.host_address = address
+        worker.slots = max(1, hello.slots)
+        worker.dispatched = 0
+        worker.last_seen = now
+        worker.pid = hello.pid
+        worker.name = f"{self.spec.name}-{hello.pid}" if local else f"{hello.host}:{hello.pid}"
+        if worker.state != "leaving":
+            worker.state = "starting"
+        self._reconcile(worker, hello.leases, out)
+        self._note_room(worker)
+        spec = self.spec
+        out.to_workers.append(ToWorker(address, m.Welcome(
+            self.epoch, hello.session, spec.name, spec.driver, dict(spec.options), spec.parameters.fields,
+            spec.outputs.fields, spec.heartbeat, spec.lost_after)))
+        return worker
+
+    def on_ready(self, worker: Worker) -> None:
+        """Its driver is set up."""
+        if worker.state == "starting":
+            worker.state = "ready"
+            self.trouble = ""
+            self._note_room(worker)
+
+    def on_leave(self, worker: Worker, out: Effects) -> None:
+        """It takes no further leases, and goes when it has none."""
+        worker.state = "leaving"
+        self._note_room(worker)
+        if not worker.leases:
+            self._dismiss(worker, out)
+
+    def on_lost(self, worker: Worker, kind: str, reason: str, started: Started | None, out: Effects) -> None:
+        """A worker is gone. ``started`` says how far it had come; None: nobody knows.
+
+        What may have started has used up an attempt; what cannot have started has not. Then `on_lost` of the
+        configuration speaks.
+        """
+        self.workers.pop(worker.token, None)
+        self._idle.pop(worker.token, None)
+        self._partly.pop(worker.token, None)
+        if worker.state == "ready" or worker.leases:
+            self.lost += 1
+        for lease in list(worker.leases.values()):
+            begun = lease.first + (lease.n if started is None else started.of(lease))
+            self.expire(lease, begun, kind, reason, out)
+
+    def on_tick(self, now: float, out: Effects) -> None:
+        """Notice workers that have fallen silent. Local processes are watched by their process id instead."""
+        for worker in [w for w in self.workers.values() if not w.local]:
+            silence = now - worker.last_seen
+            if silence > self.spec.lost_after:
+                self.on_lost(worker, "WorkerLost", f"worker {worker.name} was not heard of for {silence:.1f} s", None, out)
+
+    def expire(self, lease: Lease, begun: int, kind: str, reason: str, out: Effects) -> None:
+        """A lease has lost its worker; tasks below ``begun`` may have been evaluated."""
+        run = lease.run
+        self._end(lease, out)
+        still_open = IntervalSet()
+        for low, high in lease.remaining:
+            middle = min(max(begun, low), high)
+            self._lose(lease, low, middle, kind, reason, out)
+            run.queued.add(middle, high)
+            for part in run.open.within(low, high):
+                still_open.add(*part)
+        lease.remaining = still_open
+        if still_open:
+            self._expired[lease.id] = lease
+        self._activate(run)
+
+    def _lose(self, lease: Lease, low: int, high: int, kind: str, reason: str, out: Effects) -> None:
+        """Tasks that had, or may have, started on a worker that was lost."""
+        run, spec = lease.run, self.spec
+        if low >= high:
+            return
+        if spec.on_lost == "hold":
+            run.charge(low, high, out)
+            run.hold(low, high, reason, lease.worker, lease.attempt, out)
+            return
+        for index in range(low, high):
+            attempt = run.attempt(index)
+            if spec.on_lost == "retry" and attempt < spec.max_attempts:
+                run.charge(index, index + 1, out)
+                run.queued.add(index, index + 1)
+            else:
+                text = reason if attempt == 1 else f"{reason} (attempt {attempt} of {spec.max_attempts})"
+                run.fail(index, index + 1, kind, text, lease.worker, attempt, out)
+
+    def _reconcile(self, worker: Worker, held: Sequence[LeaseId], out: Effects) -> None:
+        """Bring what a (returning) worker holds and what it was granted together.
+
+        A lease it does not know of never reached it, and never will (`docs/protocol.md`, sessions): nothing of it has
+        started. One that had expired meanwhile is its own again as far as its tasks are still waiting.
+        """
+        known = set(held)
+        for lease in [lease for lease in worker.leases.values() if lease.id not in known]:
+            self.expire(lease, lease.first, "", "", out)
+        for lease_id in held:
+            expired = self._expired.get(lease_id)
+            if expired is not None and expired.worker == worker.token:
+                self._take_back(worker, expired, out)
+            elif lease_id not in worker.leases:
+                worker.settled.append(lease_id)
+
+    def _take_back(self, worker: Worker, lease: Lease, out: Effects) -> None:
+        run = lease.run
+        waiting = [part for piece in lease.remaining for part in run.queued.within(*piece)]
+        if not waiting:
+            return  # in doubt: its outcome, when it comes, is still taken as a late one
+        del self._expired[lease.id]
+        lease.remaining = IntervalSet(waiting)
+        for low, high in waiting:
+            run.queued.remove(low, high)
+        if not run.queued:
+            self._active.pop(run.id, None)
+        worker.leases[lease.id] = self._leases[lease.id] = lease
+        out.records.append(LeaseGranted(lease.id, run.id, lease.first, lease.n, lease.attempt, worker.token,
+                                        worker.local, out.wall))
+
+    # -- outcomes -----------------------------------------------------------------------------------------------------
+
+    def on_outcome(self, worker: Worker, outcome: m.Outcome, table: Table | None, times: Buffer | None,
+                   out: Effects) -> None:
+        """Tasks of a lease have ended. Takes what is still wanted, ignores the rest, settles the lease."""
+        lease = worker.leases.get(outcome.lease) or self._expired.get(outcome.lease)
+        if lease is None or lease.worker != worker.token:
+            self.ignored += 1
+            worker.settled.append(outcome.lease)
+            return
+        low, high = lease.first + outcome.position, lease.first + outcome.position + outcome.n
+        for piece in lease.remaining.within(low, high):
+            for part in lease.run.open.within(*piece):
+                cut = (table, times, outcome.errors)
+                if part != (low, high):
+                    cut = cut_outcome(table, times, outcome.errors, part[0] - low, part[1] - low, outcome.n)
+                self._accept(lease, worker, outcome, part, cut, out)
+        if lease.id in worker.leases:
+            self._account(worker, lease, outcome, out)
+        elif not lease.remaining:
+            self._expired.pop(lease.id, None)
+            worker.settled.append(lease.id)
+
+    def _accept(self, lease: Lease, worker: Worker, outcome: m.Outcome, part: tuple[int, int],
+                cut: tuple[Table | None, Buffer | None, tuple[m.TaskError, ...]], out: Effects) -> None:
+        table, times, errors = cut
+        frames: tuple[Buffer, ...] = tuple(table.frames) if table is not None else ()
+        if times is not None:
+            frames += (times,)
+        low, high = part
+        head = EventHead(0, high - low, "done", low, len(frames), table.layout if table is not None else None, errors,
+                         worker.name, lease.attempt, outcome.started, outcome.finished, times is not None)
+        lease.remaining.remove(low, high)
+        lease.run.finish(head, frames, out)
+        worker.tasks += high - low
+        if not lease.run.queued:
+            self._active.pop(lease.run.id, None)
+
+    def _account(self, worker: Worker, lease: Lease, outcome: m.Outcome, out: Effects) -> None:
+        """Learn what the tasks cost, and give the slot back when the lease has ended."""
+        run = lease.run
+        if outcome.n:
+            seconds = max(0.0, outcome.finished - outcome.started)
+            expected = lease.seconds * outcome.n / max(outcome.n, len(lease.remaining) + outcome.n)
+            run.virtual_time += seconds - expected
+            lease.seconds -= expected
+            run.estimate.learn(outcome.n, seconds)
+        # An earlier outcome of this lease may have been lost on the way; its worker sends it again.
+        lease.final = lease.final or outcome.final
+        if lease.final and not lease.remaining:
+            self._end(lease, out)
+            worker.settled.append(lease.id)
+            if worker.state == "leaving" and not worker.leases:
+                self._dismiss(worker, out)
+        self._note_room(worker)
+
+    def _end(self, lease: Lease, out: Effects) -> None:
+        self._leases.pop(lease.id, None)
+        worker = self.workers.get(lease.worker)
+        if worker is not None:
+            worker.leases.pop(lease.id, None)
+        out.records.append(LeaseEnded(lease.id))
+
+    def _dismiss(self, worker: Worker, out: Effects) -> None:
+        self._tell_settled(worker, out)
+        out.to_workers.append(ToWorker(worker.address, m.Goodbye("as it asked")))
+        self.workers.pop(worker.token, None)
+        self._note_room(worker)
+
+    def settle_idle(self, out: Effects) -> None:
+        """Tell workers which of their outcomes are on disk, and how many dispatches they must have got.
+
+        Called once in a while: what rides on the next dispatch needs no message of its own.
+        """
+        for worker in self.workers.values():
+            if (worker.settled or worker.leases) and worker.state != "absent":
+                self._tell_settled(worker, out)
+
+    def _tell_settled(self, worker: Worker, out: Effects) -> None:
+        out.to_workers.append(ToWorker(worker.address, m.Settled(tuple(worker.settled), worker.dispatched)))
+        worker.settled.clear()
+
+    # -- dispatching --------------------------------------------------------------------------------------------------
+
+    def dispatch(self, now: float, out: Effects) -> None:
+        """Grant leases while there are tasks and room. Called once a turn, after everything else."""
+        while not self.paused:
+            run = next_run(run for run in self._active.values() if not run.paused)
+            if run is None:
+                return
+            worker = self._roomiest(run)
+            if worker is None:
+                return
+            self._grant(run, worker, now, out)
+
+    def _roomiest(self, run: Run) -> Worker | None:
+        """The worker to serve next: the longest idle, else the one with the least in hand that may take more."""
+        if self._idle:
+            return next(iter(self._idle.values()))
+        best: Worker | None = None
+        least = AHEAD_SECONDS
+        for worker in self._partly.values():
+            if len(worker.leases) < worker.slots:
+                return worker
+            hand = worker.seconds_in_hand / worker.slots
+            if hand < least and run.estimate.seconds < AHEAD_SECONDS and run.estimate.seconds > 0:
+                best, least = worker, hand
+        return best
+
+    def _grant(self, run: Run, worker: Worker, now: float, out: Effects) -> None:
+        estimate = run.estimate
+        size = 1
+        if self.spec.repeatable:
+            row_bytes = run.input_bytes / max(1, len(run.open))
+            size = chunk_size(estimate, len(run.queued), self.slots, row_bytes)
+        low, high = run.take(size)
+        if not run.queued:
+            del self._active[run.id]
+        lease = Lease((self.epoch, self._next_lease), run, worker.token, low, high - low, run.attempt(low))
+        self._next_lease += 1
+        lease.granted = now
+        lease.seconds = (high - low) * (estimate.seconds or UNKNOWN_SECONDS)
+        self._clock = max(self._clock, run.virtual_time)
+        run.virtual_time += lease.seconds
+        self._leases[lease.id] = worker.leases[lease.id] = lease
+        self._forget_expired(run, low, high)
+        self._note_room(worker)
+        out.records.append(LeaseGranted(lease.id, run.id, low, high - low, lease.attempt, worker.token, worker.local,
+                                        out.wall))
+        tables = run.inputs(low, high)
+        worker.dispatched += 1
+        message = m.Dispatch(lease.id, run.id, low, high - low, tables[0].layout, lease.attempt, tuple(worker.settled))
+        worker.settled.clear()
+        # Evaluating a repeatable task whose submission is then lost is harmless: nobody was told it was taken.
+        early = self.spec.repeatable and run.submitted_in(low, high, out.turn)
+        (out.early if early else out.dispatches).append(Dispatched(worker.address, message, tables))
+
+    def _forget_expired(self, run: Run, low: int, high: int) -> None:
+        """These tasks have a new lease: the former ones are not the last any more."""
+        for lease in [lease for lease in self._expired.values() if lease.run is run]:
+            lease.remaining.remove(low, high)
+            if not lease.remaining:
+                del self._expired[lease.id]
+
+    def _revoke(self, lease: Lease, parts: Sequence[tuple[int, int]], out: Effects) -> None:
+        worker = self.workers.get(lease.worker)
+        if parts and worker is not None:
+            positions = tuple((low - lease.first, high - lease.first) for low, high in parts)
+            out.to_workers.append(ToWorker(worker.address, m.Revoke(lease.id, positions)))
+
+    def _leases_of(self, run: Run, low: int, high: int) -> list[Lease]:
+        return [lease for lease in self._leases.values()
+                if lease.run is run and lease.first < high and low < lease.first + lease.n]
+
+    def _note_room(self, worker: Worker) -> None:
+        """Keep `_idle` and `_partly` true after anything happened to a worker."""
+        room = worker.state == "ready" and worker.token in self.workers and len(worker.leases) < 2 * worker.slots
+        if room and not worker.leases:
+            self._idle[worker.token] = worker
+            self._partly.pop(worker.token, None)
+        elif room:
+            self._partly[worker.token] = worker
+            self._idle.pop(worker.token, None)
+        else:
+            self._idle.pop(worker.token, None)
+            self._partly.pop(worker.token, None)
+
+    # -- restoring ----------------------------------------------------------------------------------------------------
+
+    def restore_lease(self, record: LeaseGranted, run: Run, now: float) -> Lease:
+        """A lease from before the daemon's start. Its worker is absent until it dials in again, or is given up."""
+        worker = self.workers.get(record.worker)
+        if worker is None:
+            worker = Worker(record.worker, b"", 1, local=record.local, now=now)
+            worker.state = "absent"
+            self.workers[record.worker] = worker
+        lease = Lease(record.lease, run, record.worker, record.first, record.n, record.attempt)
+        lease.remaining = IntervalSet(run.open.within(record.first, record.first + record.n))
+        for low, high in lease.remaining:
+            run.queued.remove(low, high)
+        if not run.queued:
+            self._active.pop(run.id, None)
+        worker.leases[lease.id] = self._leases[lease.id] = lease
+        return lease
+
+    # -- looking ------------------------------------------------------------------------------------------------------
+
+    @property
+    def slots(self) -> int:
+        """Evaluations at a time over all workers that are ready."""
+        return sum(worker.slots for worker in self.workers.values() if worker.state == "ready")
+
+    @property
+    def busy(self) -> bool:
+        """Whether any lease is out."""
+        return bool(self._leases)
+
+    def statistics(self, now: float) -> MasterStatus:
+        """This Master for ``status``, ``top`` and metrics."""
+        runs = self.runs.values()
+        slots = self.slots
+        if self.trouble:
+            state = "crash loop"
+        elif self.paused:
+            state = "paused"
+        elif slots:
+            state = "ready"
+        else:
+            state = "starting" if any(w.state == "starting" for w in self.workers.values()) else "no workers"
+        times = [run.estimate.seconds for run in self._active.values() or runs if run.estimate.seconds]
+        return MasterStatus(
+            name=self.spec.name,
+            driver=self.spec.driver,
+            state=state,
+            reason=self.trouble,
+            slots=slots,
+            queued=sum(len(run.queued) for run in runs),
+            leased=sum(len(lease.remaining) for lease in self._leases.values()),
+            held=sum(len(run.held) for run in runs),
+            done=sum(run.done for run in runs),
+            failed=sum(run.failed for run in runs),
+            cancelled=sum(run.cancelled for run in runs),
+            lost=self.lost,
+            queued_bytes=sum(run.input_bytes for run in runs),
+            task_seconds=sum(times) / len(times) if times else 0.0,
+            runs=sum(not run.closed for run in runs),
+            workers=tuple(worker.statistics(now) for worker in self.workers.values()),
+        )
+

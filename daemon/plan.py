@@ -1,0 +1,58 @@
+"""From the configuration to what the daemon runs."""
+
+from __future__ import annotations
+
+from taskmaster.bus.fields import Schema
+from taskmaster.config.load import Config
+from taskmaster.config.settings import DaemonSettings, MasterSettings
+from taskmaster.daemon.master import MasterSpec
+from taskmaster.daemon.service import DaemonPlan, MasterPlan, options_for_wire
+
+__all__ = ["plan"]
+
+#: Keys of function drivers that are the daemon's business, not the worker's.
+_SUPERVISION = ("workers", "env", "restarts", "restart_window")
+
+
+def plan(config: Config) -> DaemonPlan:
+    """What :func:`~taskmaster.daemon.service.serve` does for a configuration."""
+    daemon = config.daemon
+    addresses = daemon.addresses
+    return DaemonPlan(
+        name=daemon.name,
+        state=daemon.state,
+        control=addresses.control,
+        results=addresses.results,
+        workers=addresses.workers,
+        masters=tuple(_master(master, daemon) for master in config.masters.values()),
+        durability=daemon.durability,
+        max_message=daemon.max_message,
+        keep_free=daemon.keep_free,
+        grace=daemon.grace,
+    )
+
+
+def _master(settings: MasterSettings, daemon: DaemonSettings) -> MasterPlan:
+    options = settings.options.model_dump()
+    spec = MasterSpec(
+        name=settings.name,
+        driver=settings.driver,
+        parameters=Schema(settings.parameter_fields, settings.name),
+        outputs=Schema(settings.output_fields, settings.name, "output"),
+        on_lost=settings.on_lost,
+        max_attempts=settings.max_attempts,
+        max_queued_tasks=settings.max_queued_tasks,
+        max_queued_bytes=settings.max_queued_bytes,
+        lost_after=daemon.lost_after,
+        heartbeat=daemon.heartbeat,
+        description=settings.description,
+        options=options_for_wire({key: value for key, value in options.items() if key not in _SUPERVISION}),
+    )
+    return MasterPlan(
+        spec=spec,
+        workers=int(options.get("workers", 1)),
+        timeout=settings.timeout,
+        environment=options.get("env", {}),
+        restarts=int(options.get("restarts", 5)),
+        restart_window=float(options.get("restart_window", 60.0)),
+    )

@@ -1,0 +1,120 @@
+"""The results socket: events and beacons to whoever subscribed, at bounded cost to the daemon.
+
+ZeroMQ drops for a subscriber whose queue is full. Every event is numbered, beacons repeat the last number, and a
+subscriber that sees a gap asks for the missing part from the journal, so dropping costs it time and nobody anything
+else. What it costs the daemon is the queue: so large events are announced by a beacon only and fetched by replay, at
+the subscriber's own pace.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import zmq
+from msgspec.structs import replace
+
+from taskmaster.bus import codec, sockets, topics
+from taskmaster.bus import messages as m
+from taskmaster.bus.table import Buffer
+from taskmaster.daemon.core import Core
+from taskmaster.daemon.effects import Publication
+from taskmaster.daemon.run import Run
+
+__all__ = ["PUBLISHED_BYTES", "Publisher"]
+
+#: Larger payloads are announced, not published. With the socket's mark of 256 messages this bounds what a stopped
+#: subscriber can hold to 32 MB.
+PUBLISHED_BYTES = 128 << 10
+#: Events of a message at most; more go into a further one.
+_EVENTS = 512
+
+
+class Publisher:
+    """Publishes for one daemon."""
+
+    def __init__(self, socket: zmq.Socket[bytes], core: Core) -> None:
+        self._socket = socket
+        self._core = core
+        self._epoch = core.identity.epoch
+        #: prefixes that somebody is subscribed to
+        self._prefixes: set[bytes] = set()
+        #: run → whether anybody wants its events without, and with, inputs
+        self._wanted: dict[int, tuple[bool, bool]] = {}
+
+    def on_subscriptions(self) -> None:
+        """Take note of who came and went; answer a subscription to a run with a beacon, so that it is known to hold."""
+        while (frames := sockets.receive(self._socket)) is not None:
+            if len(frames) != 1 or not frames[0] or frames[0][0] not in (0, 1):
+                continue
+            prefix = frames[0][1:]
+            self._wanted.clear()
+            if frames[0][0] == 0:
+                self._prefixes.discard(prefix)
+                continue
+            if len(prefix) <= 512 and len(self._prefixes) < 100_000:
+                self._prefixes.add(prefix)
+            run = self._core.runs.get(topics.parse_topic(prefix) or 0)
+            if run is not None:
+                self._beacon(run, prefix)
+
+    def publish(self, publications: Sequence[Publication]) -> None:
+        """Events that have become durable."""
+        by_run: dict[int, list[Publication]] = {}
+        for publication in publications:
+            by_run.setdefault(publication.run, []).append(publication)
+        for run, events in by_run.items():
+            plain, full = self._who_wants(events[0].master, run)
+            if plain:
+                self._publish(topics.events_topic(events[0].master, run), run, events, inputs=False)
+            if full:
+                self._publish(topics.with_inputs_topic(events[0].master, run), run, events, inputs=True)
+
+    def beacons(self) -> None:
+        """Repeat where each run ends, to those who follow it."""
+        for prefix in self._prefixes:
+            run = self._core.runs.get(topics.parse_topic(prefix) or 0)
+            if run is not None:
+                self._beacon(run, prefix)
+
+    def alarm(self, alarm: m.Alarm) -> None:
+        """Tell everybody who listens."""
+        sockets.send(self._socket, [topics.ALARMS, codec.encode(alarm)])
+
+    def _publish(self, topic: bytes, run: int, events: Sequence[Publication], *, inputs: bool) -> None:
+        heads: list[m.EventHead] = []
+        frames: list[Buffer] = []
+        size = 0
+        for event in events:
+            head, own = event.head, list(event.frames)
+            if inputs and event.inputs:
+                table = codec.merge(event.inputs)
+                own += table.frames
+                head = replace(head, frames=len(own), inputs=table.layout)
+            size += sum(memoryview(frame).nbytes for frame in own)
+            if size > PUBLISHED_BYTES or len(heads) == _EVENTS:
+                break
+            heads.append(head)
+            frames += own
+        if heads:
+            sockets.send(self._socket, [topic, codec.encode(m.Events(run, self._epoch, tuple(heads))), *frames])
+        if len(heads) < len(events):
+            self._beacon(self._core.runs[run], topic)
+
+    def _beacon(self, run: Run, topic: bytes) -> None:
+        sockets.send(self._socket, [topic, codec.encode(m.Beacon(run.id, self._epoch, run.next_seq))])
+
+    def _who_wants(self, master: str, run: int) -> tuple[bool, bool]:
+        wanted = self._wanted.get(run)
+        if wanted is None:
+            plain, full = topics.events_topic(master, run), topics.with_inputs_topic(master, run)
+            wanted = self._wanted[run] = (self._anybody(plain), self._anybody(full))
+        return wanted
+
+    def _anybody(self, topic: bytes) -> bool:
+        return any(topic[:end] in self._prefixes for end in range(len(topic) + 1))
+
+
+def now_alarm(level: str, subject: str, message: str) -> m.Alarm:
+    """An alarm of this moment."""
+    return m.Alarm(level, subject, message, time.time())

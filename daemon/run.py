@@ -1,0 +1,284 @@
+"""A run inside the daemon: its blocks of inputs, the state of its tasks as intervals, and its numbered events.
+
+Pure state: no clock, no sockets, no journal. The states of a task and what moves it between them are
+:data:`TASK_STATES`; `docs/architecture.md` prints the same table.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+
+from msgspec.structs import replace
+
+from taskmaster.bus import messages as m
+from taskmaster.bus.errors import RunClosed, UnknownTask
+from taskmaster.bus.messages import EventHead, TaskError
+from taskmaster.bus.table import Buffer, Table, concatenate
+from taskmaster.daemon.effects import (
+    AttemptsCharged,
+    BlockAppended,
+    Effects,
+    EventAppended,
+    Publication,
+    RunChanged,
+    RunCounted,
+)
+from taskmaster.bus.intervals import IntervalSet
+from taskmaster.daemon.scheduling import Estimate
+
+__all__ = ["TASK_STATES", "Block", "Run"]
+
+#: state → what may happen → next state. `done`, `failed` and `cancelled` are outcomes: nothing leaves them.
+TASK_STATES: dict[str, dict[str, str]] = {
+    "queued": {"grant": "leased", "cancel": "cancelled", "late outcome": "done", "late error": "failed"},
+    "leased": {
+        "outcome": "done",
+        "error": "failed",
+        "lost, not started": "queued",
+        "lost, retry": "queued",
+        "lost, attempts used up": "failed",
+        "lost, fail": "failed",
+        "lost, hold": "held",
+        "cancel, repeatable": "cancelled",
+    },
+    "held": {"resolve done": "done", "resolve retry": "queued", "resolve fail": "failed", "late outcome": "done"},
+    "done": {},
+    "failed": {},
+    "cancelled": {},
+}
+
+#: Small neighbouring blocks are joined in memory up to this many bytes, so that a million tasks that were put one by
+#: one do not cost a million objects.
+_JOIN_BYTES = 256 << 10
+
+
+class Block:
+    """Contiguous tasks and their inputs. The broker may replace ``table`` by one that is mapped from its file."""
+
+    __slots__ = ("first", "n", "table", "turn")
+
+    def __init__(self, first: int, table: Table, turn: int = -1) -> None:
+        self.first = first
+        self.n = table.n
+        self.table = table
+        #: the turn it was submitted in; in that very turn it is not on disk yet
+        self.turn = turn
+
+    @property
+    def end(self) -> int:
+        return self.first + self.n
+
+
+class Run:
+    """One run of a Master. Methods append what they decide to an :class:`Effects`."""
+
+    def __init__(self, run: int, master: str, name: str, seed: int, created: float, user: str = "") -> None:
+        self.id = run
+        self.master = master
+        self.name = name
+        self.seed = seed
+        self.created = created
+        self.user = user
+        self.metadata: dict[str, str] = {}
+        self.priority = 0
+        self.paused = False
+        self.closed = False
+        self.writer = 0
+        self.next_index = 0
+        self.next_seq = 0
+        self.blocks: list[Block] = []
+        self.queued = IntervalSet()
+        self.held = IntervalSet()
+        #: every task without an outcome: queued, leased or held
+        self.open = IntervalSet()
+        #: evaluations used up by tasks that lost a worker and are still open
+        self.attempts: dict[int, int] = {}
+        #: bytes of inputs kept
+        self.input_bytes = 0
+        self.done = self.failed = self.cancelled = 0
+        self.estimate = Estimate()
+        #: seconds of evaluation granted so far, see `scheduling`
+        self.virtual_time = 0.0
+
+    # -- submitting ---------------------------------------------------------------------------------------------------
+
+    def append(self, submit: m.Submit, table: Table, user: str, out: Effects) -> None:
+        """Queue a block that starts just where the run ends."""
+        block = Block(submit.first, table, out.turn)
+        out.records.append(BlockAppended(self.id, submit.first, submit.n, submit.asks, out.wall, user, block, table))
+        self.next_index = block.end
+        self.queued.add(block.first, block.end)
+        self.open.add(block.first, block.end)
+        out.touched[self.id] = self
+        self.input_bytes += table.nbytes
+        self.add_block(block)
+
+    def add_block(self, block: Block) -> None:
+        """Keep a block's inputs; small neighbours are joined like the digits of a binary counter."""
+        blocks = self.blocks
+        while (
+            blocks
+            and blocks[-1].n <= block.n
+            and blocks[-1].end == block.first
+            and blocks[-1].table.layout == block.table.layout
+            and blocks[-1].table.nbytes + block.table.nbytes <= _JOIN_BYTES
+        ):
+            last = blocks.pop()
+            # Of two turns the older one stands for both: what is on disk may pass for not yet, never the reverse.
+            block = Block(last.first, concatenate([last.table, block.table]), min(last.turn, block.turn))
+        blocks.append(block)
+
+    def inputs(self, low: int, high: int) -> tuple[Table, ...]:
+        """The inputs of tasks ``low ≤ i < high``, whose blocks are still kept, in as many tables as blocks."""
+        return tuple(block.table.slice(max(low, block.first) - block.first, min(high, block.end) - block.first)
+                     for block in self._blocks_of(low, high))
+
+    def submitted_in(self, low: int, high: int, turn: int) -> bool:
+        """Whether all these tasks were submitted in ``turn``."""
+        return all(block.turn == turn for block in self._blocks_of(low, high))
+
+    def _blocks_of(self, low: int, high: int) -> Iterator[Block]:
+        k = bisect_right(self.blocks, low, key=lambda block: block.first) - 1
+        while k < len(self.blocks) and self.blocks[k].first < high:
+            yield self.blocks[k]
+            k += 1
+
+    # -- leasing ------------------------------------------------------------------------------------------------------
+
+    def take(self, n: int) -> tuple[int, int]:
+        """Take up to ``n`` contiguous tasks off the queue, oldest first: the interval to lease.
+
+        A task that has lost a worker goes alone, so that one that kills its worker takes no others with it; and the
+        tasks of one lease share one layout.
+        """
+        low, high = self.queued.first
+        high = min(high, low + n)
+        if self.attempts:
+            if low in self.attempts:
+                high = low + 1
+            else:
+                high = min([high, *(i for i in self.attempts if low < i < high)])
+        blocks = self._blocks_of(low, high)
+        layout = next(blocks).table.layout
+        for block in blocks:
+            if block.table.layout != layout:
+                high = block.first
+                break
+        self.queued.remove(low, high)
+        return low, high
+
+    def attempt(self, index: int) -> int:
+        """The number of the next evaluation of a task, from 1."""
+        return self.attempts.get(index, 0) + 1
+
+    def charge(self, low: int, high: int, out: Effects) -> None:
+        """These tasks have used up one evaluation without an outcome."""
+        for index in range(low, high):
+            used = self.attempts.get(index, 0) + 1
+            self.attempts[index] = used
+            out.records.append(AttemptsCharged(self.id, index, index + 1, used))
+
+    # -- outcomes -----------------------------------------------------------------------------------------------------
+
+    def finish(self, head: EventHead, frames: tuple[Buffer, ...], out: Effects) -> None:
+        """Record the outcome of open tasks, as `head` (its seq is set here) with the frames of outputs and times."""
+        low, high = head.first, head.first + head.n
+        inputs = self.inputs(low, high)
+        self.open.remove(low, high)
+        self.queued.remove(low, high)
+        self.held.remove(low, high)
+        if self.attempts:
+            for index in [i for i in self.attempts if low <= i < high]:
+                del self.attempts[index]
+        if head.kind == "cancelled":
+            self.cancelled += head.n
+        else:
+            self.failed += len(head.errors)
+            self.done += head.n - len(head.errors)
+        self._emit(head, frames, inputs, out)
+        self._drop_blocks(low, high)
+
+    def fail(self, low: int, high: int, kind: str, message: str, worker: str, attempt: int, out: Effects) -> None:
+        """Tasks that end without their evaluation having said so."""
+        errors = tuple(TaskError(k, kind, message) for k in range(high - low))
+        head = EventHead(0, high - low, "done", low, errors=errors, worker=worker, attempt=attempt,
+                         started=out.wall, finished=out.wall)
+        self.finish(head, (), out)
+
+    def hold(self, low: int, high: int, reason: str, worker: str, attempt: int, out: Effects) -> None:
+        """Tasks in doubt: they stay open until somebody resolves them."""
+        self.held.add(low, high)
+        errors = tuple(TaskError(k, "in doubt", reason) for k in range(high - low))
+        head = EventHead(0, high - low, "held", low, errors=errors, worker=worker, attempt=attempt,
+                         started=out.wall, finished=out.wall)
+        self._emit(head, (), self.inputs(low, high), out)
+
+    def cancel(self, low: int, high: int, out: Effects) -> None:
+        """Open tasks that nobody wants any more."""
+        self.finish(EventHead(0, high - low, "cancelled", low, started=out.wall, finished=out.wall), (), out)
+
+    def resolve(self, request: m.Resolve, output: Table | None, user: str, out: Effects) -> None:
+        """Carry out an operator's word on a held task. Raises UnknownTask if it is not held, or the word is unknown."""
+        index = request.index
+        if index not in self.held:
+            raise UnknownTask(f"run {self.name!r}: task {index} is not held; 'taskmaster runs show' lists those that are")
+        if request.action == "done":
+            if output is None or output.n != 1:
+                raise UnknownTask(f"run {self.name!r}: resolving task {index} as done needs its output")
+            head = EventHead(0, 1, "done", index, frames=len(output.frames), outputs=output.layout, worker=user,
+                             attempt=self.attempt(index), started=out.wall, finished=out.wall)
+            self.finish(head, tuple(output.frames), out)
+        elif request.action == "fail":
+            self.fail(index, index + 1, "Resolved", request.reason or "an operator declared it failed", user,
+                      self.attempt(index), out)
+        elif request.action == "retry":
+            self.held.remove(index, index + 1)
+            self.queued.add(index, index + 1)
+            self._emit(EventHead(0, 1, "released", index, worker=user, started=out.wall, finished=out.wall), (),
+                       self.inputs(index, index + 1), out)
+        else:
+            raise UnknownTask(f"a held task is resolved by 'done', 'retry' or 'fail', not {request.action!r}")
+
+    # -- switches -----------------------------------------------------------------------------------------------------
+
+    def close(self, out: Effects) -> None:
+        """No further tasks until it is opened again."""
+        if not self.closed:
+            self.closed = True
+            self.changed(out)
+            self._emit(EventHead(0, 1, "closed", started=out.wall, finished=out.wall), (), (), out)
+
+    def reopen(self, out: Effects) -> None:
+        """Undo close."""
+        if self.closed:
+            self.closed = False
+            self.changed(out)
+            self._emit(EventHead(0, 1, "reopened", started=out.wall, finished=out.wall), (), (), out)
+
+    def changed(self, out: Effects) -> None:
+        """Record the run's switches."""
+        out.records.append(RunChanged(self.id, self.closed, self.paused, self.priority))
+
+    def require_open(self) -> None:
+        """Raise RunClosed if it takes no tasks."""
+        if self.closed:
+            raise RunClosed(f"run {self.name!r} of Master {self.master!r} is closed; open it again to go on")
+
+    def counted(self) -> RunCounted:
+        """Where the run stands, for the journal."""
+        return RunCounted(self.id, self.next_index, self.next_seq, self.done, self.failed, self.cancelled)
+
+    def _emit(self, head: EventHead, frames: tuple[Buffer, ...], inputs: tuple[Table, ...], out: Effects) -> None:
+        head = replace(head, seq=self.next_seq)
+        self.next_seq += head.n
+        out.touched[self.id] = self
+        out.records.append(EventAppended(self.id, head, frames))
+        out.publications.append(Publication(self.master, self.id, head, frames, inputs))
+
+    def _drop_blocks(self, low: int, high: int) -> None:
+        """Forget the inputs of blocks that have no open task left."""
+        for block in list(self._blocks_of(low, high)):
+            if not self.open.within(block.first, block.end):
+                self.blocks.remove(block)
+                self.input_bytes -= block.table.nbytes

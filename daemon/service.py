@@ -1,0 +1,248 @@
+"""The daemon as a program: lock, journal, sockets, loop, signals, and the word to systemd."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import secrets
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import zmq
+
+from taskmaster import __version__
+from taskmaster.bus import sockets
+from taskmaster.bus.errors import DaemonError, StateLocked
+from taskmaster.bus.status import DaemonStatus
+from taskmaster.daemon.broker import Broker, Endpoints
+from taskmaster.daemon.core import Core, Identity
+from taskmaster.daemon.effects import Effects
+from taskmaster.daemon.journal import Journal
+from taskmaster.daemon.journal.check import check_at_start
+from taskmaster.daemon.journal.recovery import restore
+from taskmaster.daemon.master import Master, MasterSpec
+from taskmaster.daemon.restarts import RestartPolicy
+from taskmaster.daemon.space import Space
+from taskmaster.daemon.supervision import Pool, Supervisor, read_started
+
+__all__ = ["DaemonPlan", "MasterPlan", "notify", "serve"]
+
+log = logging.getLogger("taskmaster.daemon")
+
+
+@dataclass(frozen=True)
+class MasterPlan:
+    """One Master to expose, and the local workers to keep for it."""
+
+    spec: MasterSpec
+    workers: int = 0
+    timeout: float | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    restarts: int = 5
+    restart_window: float = 60.0
+    working_directory: Path | None = None
+
+
+@dataclass(frozen=True)
+class DaemonPlan:
+    """Everything :func:`serve` needs to know."""
+
+    name: str
+    state: Path
+    control: str
+    results: str
+    workers: str
+    masters: Sequence[MasterPlan]
+    durability: str = "power"
+    max_message: int = sockets.MAX_MESSAGE
+    keep_free: int = 256_000_000
+    grace: float = 10.0
+
+
+def serve(plan: DaemonPlan, on_ready: Callable[[Identity, str], None] = lambda identity, address: None) -> None:
+    """Run a daemon until SIGTERM or SIGINT; ``on_ready`` is told who it is and where its control socket is bound.
+
+    Raises StateLocked, AddressInUse, JournalDamaged, … before it is ready; JournalError if it cannot go on.
+    """
+    with _locked(plan.state), contextlib.ExitStack() as stack:
+        journal = Journal(plan.state, plan.durability)
+        stack.callback(journal.close)
+        check_at_start(journal)
+        space = Space(plan.state, plan.keep_free)
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        stack.callback(context.destroy, 0)
+        endpoints, addresses = _bind(context, plan)
+        identity = Identity(plan.name, journal.begin_epoch(), addresses[1], addresses[2], plan.max_message)
+        broker = _assemble(plan, journal, space, endpoints, identity)
+        with _signals(broker, plan.grace):
+            on_ready(identity, addresses[0])
+            notify("READY=1")
+            log.info("daemon %r is ready at %s (epoch %d)", plan.name, addresses[0], identity.epoch)
+            broker.heartbeat = _watchdog()
+            broker.run()
+        notify("STOPPING=1")
+        log.info("daemon %r has stopped", plan.name)
+
+
+def _assemble(plan: DaemonPlan, journal: Journal, space: Space, endpoints: Endpoints, identity: Identity) -> Broker:
+    masters = [Master(master.spec, identity.epoch) for master in plan.masters]
+    core = Core(identity, masters, lambda: secrets.randbits(53))
+    progress = plan.state / "workers"
+    supervisor = Supervisor(core, progress, identity.workers)
+    _restore(core, journal, progress)
+    for master, settings in zip(masters, plan.masters):
+        supervisor.add(Pool(master, settings.workers, settings.timeout, settings.environment,
+                            RestartPolicy(settings.restarts, settings.restart_window), settings.working_directory))
+    started = time.monotonic()
+    broker = Broker(core, journal, endpoints, supervisor, space, lambda broker: _status(broker, started))
+    supervisor.watch, supervisor.unwatch = broker.watch, broker.unwatch
+    return broker
+
+
+def _restore(core: Core, journal: Journal, progress: Path) -> None:
+    """Take up where the journal ends; what that changes is on disk before anybody is served."""
+    out = Effects(wall=time.time())
+    restore(core, journal, read_started(progress), time.monotonic(), out)
+    out.records.extend(run.counted() for run in out.touched.values())
+    if out.records:
+        journal.commit(out.records)
+    for path in progress.iterdir():
+        path.unlink()
+
+
+def _bind(context: zmq.Context[zmq.Socket[bytes]], plan: DaemonPlan) -> tuple[Endpoints, tuple[str, str, str]]:
+    control = sockets.router(context, plan.max_message)
+    results = sockets.publisher(context)
+    workers = sockets.router(context, plan.max_message)
+    addresses = (
+        sockets.bind(control, plan.control, "the control socket"),
+        sockets.bind(results, plan.results, "the results socket"),
+        sockets.bind(workers, plan.workers, "the workers socket"),
+    )
+    return Endpoints(control, results, workers), addresses
+
+
+def _status(broker: Broker, started: float) -> DaemonStatus:
+    now = time.monotonic()
+    identity = broker.core.identity
+    return DaemonStatus(
+        name=identity.name,
+        version=__version__,
+        epoch=identity.epoch,
+        pid=os.getpid(),
+        uptime=now - started,
+        memory=_resident_bytes(),
+        journal=broker.journal.statistics(full=not broker.space.room),
+        masters=broker.core.statistics(now),
+        dropped=broker.dropped,
+        turns=broker.turns,
+    )
+
+
+def _resident_bytes() -> int:
+    with open("/proc/self/statm", "rb") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@contextlib.contextmanager
+def _locked(state: Path) -> Iterator[None]:
+    """Hold the state directory: one daemon each. The lock goes with the process, however it ends."""
+    try:
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise DaemonError(
+            f"the state directory {state} cannot be written: {error.strerror}; choose another one ([daemon] state = …) "
+            "or change its owner"
+        ) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        holder = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
+        os.close(descriptor)
+        raise StateLocked(
+            f"another daemon (process {holder}) uses the state directory {state}; stop it, or give this one another "
+            "([daemon] state = …)"
+        ) from error
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _signals(broker: Broker, grace: float) -> Iterator[None]:
+    """SIGTERM and SIGINT stop the broker: the first in order, the second at once."""
+    reader, writer = socket.socketpair()
+    reader.setblocking(False)
+    writer.setblocking(False)
+
+    def stop(number: int, frame: object) -> None:
+        with contextlib.suppress(BlockingIOError):
+            reader.recv(64)
+        broker.request_stop(grace if broker.stop_at is None else 0.0)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    wakeup = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    broker.watch(reader.fileno())
+    try:
+        yield
+    finally:
+        broker.unwatch(reader.fileno())
+        signal.set_wakeup_fd(wakeup)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        reader.close()
+        writer.close()
+
+
+def notify(message: str) -> None:
+    """Tell systemd, if it started this process (sd_notify(3))."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
+        channel.connect("\0" + address[1:] if address.startswith("@") else address)
+        channel.send(message.encode())
+
+
+def _watchdog() -> Callable[[], None]:
+    """A function to be called each turn of the loop that feeds systemd's watchdog, twice as often as it asks for."""
+    microseconds = int(os.environ.get("WATCHDOG_USEC", "0"))
+    if not microseconds or os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return lambda: None
+    interval = microseconds / 2e6
+    due = 0.0
+
+    def feed() -> None:
+        nonlocal due
+        now = time.monotonic()
+        if now >= due:
+            due = now + interval
+            notify("WATCHDOG=1")
+
+    return feed
+
+
+def options_for_wire(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Driver options as workers get them: paths as strings, durations and sizes as numbers."""
+    return {key: _plain(value) for key, value in options.items() if value is not None}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return value

@@ -1,0 +1,242 @@
+"""The daemon's own worker processes: keep as many as the configuration says, replace the lost, end the hung."""
+
+from __future__ import annotations
+
+import logging
+import select
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from taskmaster.bus import messages as m
+from taskmaster.daemon.core import Core
+from taskmaster.daemon.effects import Effects, Interrupt
+from taskmaster.daemon.leases import NOTHING, Started, Worker
+from taskmaster.daemon.master import Master
+from taskmaster.daemon.restarts import RestartPolicy
+from taskmaster.drivers.host import TERMINATE_SECONDS, HostedWorker, spawn
+
+__all__ = ["Pool", "Supervisor", "read_started"]
+
+log = logging.getLogger("taskmaster.supervision")
+
+#: How often a task's time-out is looked at; a task may outlive its time-out by this much.
+WATCH_SECONDS = 0.1
+#: What a worker said before it died is on the way for a moment after its death is known.
+MOURNING_SECONDS = 0.02
+#: A cancelled task may still end by itself for this long before its worker is killed.
+INTERRUPT_SECONDS = 0.25
+
+
+@dataclass
+class Pool:
+    """The processes of one Master."""
+
+    master: Master
+    #: how many there should be
+    count: int
+    timeout: float | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    policy: RestartPolicy = field(default_factory=RestartPolicy)
+    working_directory: Path | None = None
+    workers: dict[str, HostedWorker] = field(default_factory=dict)
+    #: not before this time is another started
+    next_start: float = 0.0
+    gave_up: bool = False
+
+
+class Supervisor:
+    """Starts and watches the local workers of all Masters. ``watch``/``unwatch`` tell the loop which processes to heed."""
+
+    def __init__(self, core: Core, folder: Path, address: str) -> None:
+        self._core = core
+        self._folder = folder
+        self._address = address
+        self.pools: dict[str, Pool] = {}
+        self.watch: Callable[[int], None] = lambda descriptor: None
+        self.unwatch: Callable[[int], None] = lambda descriptor: None
+        #: monotonic time by which :meth:`look` wants to be called again
+        self.next_look = 0.0
+        self._stopping = False
+        self._descriptors: set[int] = set()
+        self._dead: list[tuple[float, Pool, HostedWorker]] = []
+        self._interrupts: list[tuple[float, Interrupt]] = []
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+    def add(self, pool: Pool) -> None:
+        """Keep a Master's workers from now on."""
+        self.pools[pool.master.spec.name] = pool
+
+    def scale(self, name: str, count: int) -> None:
+        """Keep ``count`` workers for a Master (as many as before, if negative), also if it had been given up.
+
+        Those that are too many leave when they have finished.
+        """
+        pool = self.pools.get(name)
+        if pool is not None:
+            pool.count = pool.count if count < 0 else count
+            pool.gave_up = False
+            pool.policy.forgive()
+            self.next_look = 0.0
+
+    def interrupt(self, interrupt: Interrupt) -> None:
+        """If a worker is still in one of these cancelled tasks in a moment, end it."""
+        self._interrupts.append((time.monotonic() + INTERRUPT_SECONDS, interrupt))
+        self.next_look = 0.0
+
+    def look(self, now: float, ready: Mapping[int, int], out: Effects) -> None:
+        """Do what has become due: bury, start, end. ``ready`` has the file descriptors that the loop found readable."""
+        if now < self.next_look and self._descriptors.isdisjoint(ready):
+            return
+        self.next_look = now + 3600.0
+        for pool in self.pools.values():
+            self._find_dead(pool, now)
+        self._bury(now, out)
+        if not self._stopping:
+            for pool in self.pools.values():
+                self._fill(pool, now)
+                self._thin(pool)
+                self._enforce_timeout(pool, now)
+        self._enforce_interrupts(now)
+
+    def _by(self, when: float) -> None:
+        self.next_look = min(self.next_look, when)
+
+    # -- death --------------------------------------------------------------------------------------------------------
+
+    def _find_dead(self, pool: Pool, now: float) -> None:
+        for worker in [w for w in pool.workers.values() if w.exit_status is not None]:
+            del pool.workers[worker.token]
+            self._descriptors.discard(worker.pidfd)
+            self.unwatch(worker.pidfd)
+            self._dead.append((now + MOURNING_SECONDS, pool, worker))
+
+    def _bury(self, now: float, out: Effects) -> None:
+        waiting = []
+        for due, pool, worker in self._dead:
+            if now < due:
+                waiting.append((due, pool, worker))
+                self._by(due)
+                continue
+            self._on_death(pool, worker, now, out)
+        self._dead = waiting
+
+    def _on_death(self, pool: Pool, worker: HostedWorker, now: float, out: Effects) -> None:
+        known = pool.master.workers.get(worker.token)
+        was_ready = known is not None and known.state in ("ready", "leaving")
+        kind, reason = worker.epitaph()
+        positions = worker.progress.positions()
+        worker.bury()
+        self._core.local_tokens.discard(worker.token)
+        if known is not None:
+            self._core.worker_lost(worker.token, kind, reason, _started(positions), out)
+        if worker.left_as_agreed:
+            return
+        log.warning("Master %r: %s", pool.master.spec.name, reason)
+        pause = pool.policy.after_death(now, was_ready=was_ready)
+        if pause is None:
+            self._give_up(pool, reason, out)
+        else:
+            pool.next_start = max(pool.next_start, now + pause)
+
+    def _give_up(self, pool: Pool, reason: str, out: Effects) -> None:
+        pool.gave_up = True
+        name = pool.master.spec.name
+        pool.master.trouble = pool.master.trouble or reason
+        text = (f"Master {name!r}: its workers cannot start ({pool.master.trouble}); gave up after {pool.policy.limit} "
+                f"attempts. Its tasks wait; when it is mended: taskmaster resume {name}")
+        log.error("%s", text)
+        out.alarms.append(m.Alarm("error", name, text, out.wall))
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    def _fill(self, pool: Pool, now: float) -> None:
+        while len(pool.workers) < pool.count and not pool.gave_up:
+            if now < pool.next_start:
+                self._by(pool.next_start)
+                return
+            worker = spawn(self._address, pool.master.spec.name, self._folder, now, pool.environment.items(),
+                           pool.working_directory)
+            pool.workers[worker.token] = worker
+            self._core.local_tokens.add(worker.token)
+            self._descriptors.add(worker.pidfd)
+            self.watch(worker.pidfd)
+
+    def _thin(self, pool: Pool) -> None:
+        leaving = [w for w in pool.workers.values() if self._state(pool, w) == "leaving"]
+        for worker in list(pool.workers.values())[: max(0, len(pool.workers) - len(leaving) - pool.count)]:
+            if worker not in leaving:
+                worker.terminate()
+
+    @staticmethod
+    def _state(pool: Pool, worker: HostedWorker) -> str:
+        known = pool.master.workers.get(worker.token)
+        return known.state if known is not None else ""
+
+    def _enforce_timeout(self, pool: Pool, now: float) -> None:
+        if pool.timeout is None or not pool.master.busy:
+            return
+        self._by(now + WATCH_SECONDS)
+        for worker in pool.workers.values():
+            known = pool.master.workers.get(worker.token)
+            if known is None or not known.leases:
+                continue
+            since = max(worker.stands_since(now), _granted_since(known))
+            if now - since > pool.timeout:
+                worker.kill("TaskTimeout", f"no outcome after {pool.timeout:g} s, worker process {worker.pid} was killed")
+
+    def _enforce_interrupts(self, now: float) -> None:
+        waiting = []
+        for due, interrupt in self._interrupts:
+            if now < due:
+                waiting.append((due, interrupt))
+                self._by(due)
+                continue
+            pools = self.pools.values()
+            worker = next((pool.workers[interrupt.token] for pool in pools if interrupt.token in pool.workers), None)
+            if worker is not None and worker.is_in(interrupt.lease, interrupt.low, interrupt.high):
+                worker.kill("TaskCancelled", f"its task was cancelled, worker process {worker.pid} was killed")
+        self._interrupts = waiting
+
+    # -- the end ------------------------------------------------------------------------------------------------------
+
+    def stop(self, out: Effects) -> None:
+        """End every worker, now that each has been told to go: wait a little, then kill.
+
+        What they still had in hand is requeued, without blame where it may be evaluated again.
+        """
+        self._stopping = True
+        workers = [worker for pool in self.pools.values() for worker in pool.workers.values()]
+        running = {worker.pidfd for worker in workers}
+        deadline = time.monotonic() + TERMINATE_SECONDS
+        while running and (left := deadline - time.monotonic()) > 0:
+            running -= set(select.select(running, [], [], left)[0])
+        for worker in workers:
+            worker.kill("Stopped", "the daemon was stopped")
+            worker.process.wait()
+            self._core.worker_stopped(worker.token, _started(worker.progress.positions()), out)
+            worker.bury()
+
+
+def _granted_since(worker: Worker) -> float:
+    return min(lease.granted for lease in worker.leases.values())
+
+
+def _started(positions: Mapping[m.LeaseId, int] | None) -> Started | None:
+    if positions is None:
+        return None
+    return Started(max(positions), dict(positions)) if positions else NOTHING
+
+
+def read_started(folder: Path) -> dict[str, Started]:
+    """How far the workers of a daemon that was killed had come, as far as it is known; forgets it on disk."""
+    from taskmaster.drivers.progress import ProgressReader
+
+    started: dict[str, Started] = {}
+    for path in folder.iterdir() if folder.is_dir() else ():
+        reader = ProgressReader(path)
+        found = _started(reader.positions())
+        if found is not None:
+            started[path.name] = found
+    return started

@@ -1,0 +1,47 @@
+"""Finding the user's functions: ``module:name`` on the configured path, or code that travelled."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
+from typing import Any
+
+from taskmaster.bus.errors import ConfigError
+from taskmaster.bus.text import did_you_mean
+
+__all__ = ["find_function", "load_code"]
+
+
+def find_function(name: str, path: Sequence[str] = ()) -> Callable[..., Any]:
+    """The callable ``module:qualified.name``; folders in ``path`` are searched first.
+
+    Raises ConfigError naming what is missing; what the module itself raises while being imported comes through.
+    """
+    module_name, _, qualified = name.partition(":")
+    for folder in reversed(path):
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not module_name.startswith(error.name):
+            raise  # the module is there; something that it imports is not
+        where = ", ".join(path) or "the Python path"
+        raise ConfigError(f"function {name!r}: no module {module_name!r} in {where}") from error
+    try:
+        function = reduce(getattr, qualified.split("."), module)
+    except AttributeError:
+        hint = did_you_mean(qualified, [n for n in dir(module) if not n.startswith("_")])
+        raise ConfigError(f"function {name!r}: module {module_name!r} ({module.__file__}) has no {qualified!r}{hint}") from None
+    if not callable(function):
+        raise ConfigError(f"function {name!r} is a {type(function).__name__}, not something to call")
+    return function  # type: ignore[no-any-return]
+
+
+def load_code(options: Mapping[str, Any]) -> Any:
+    """What an embedded Master's program pickled, where the daemon's configuration lets it send code."""
+    import cloudpickle
+
+    return cloudpickle.loads(options["code"])

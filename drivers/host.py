@@ -1,0 +1,120 @@
+"""Hosting worker processes: start, watch, kill. Used by the daemon for its own and by ``taskmaster worker``.
+
+A host never runs a user's code, so it can always say whether its workers live; and it reads how far each has come, so
+it can say which task was being evaluated when one died or hung.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+
+from taskmaster.bus.messages import LeaseId
+from taskmaster.drivers.progress import ProgressReader
+from taskmaster.drivers.worker import EXIT_GOODBYE, EXIT_REFUSED, EXIT_UNUSABLE
+
+__all__ = ["HostedWorker", "spawn"]
+
+log = logging.getLogger("taskmaster.host")
+
+#: What a worker that was asked to go may take before it is killed.
+TERMINATE_SECONDS = 5.0
+
+
+class HostedWorker:
+    """One worker process and what its host knows of it."""
+
+    def __init__(self, process: subprocess.Popen[bytes], token: str, progress: ProgressReader, now: float) -> None:
+        self.process = process
+        self.token = token
+        self.progress = progress
+        self.started = now
+        #: becomes readable when the process has ended
+        self.pidfd = os.pidfd_open(process.pid)
+        #: why its host killed it: (kind, reason)
+        self.sentence: tuple[str, str] | None = None
+        self._seen: dict[LeaseId, int] = {}
+        self._since = now
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def exit_status(self) -> int | None:
+        """The process's exit status once it has ended."""
+        return self.process.poll()
+
+    def stands_since(self, now: float) -> float:
+        """When its progress last changed, as far as this was looked at."""
+        positions = self.progress.positions() or {}
+        if positions != self._seen:
+            self._seen = positions
+            self._since = now
+        return self._since
+
+    def is_in(self, lease: LeaseId, low: int, high: int) -> bool:
+        """Whether the task it is evaluating is one of positions ``low ≤ p < high`` of a lease."""
+        return low < (self.progress.positions() or {}).get(lease, 0) <= high
+
+    def kill(self, kind: str, reason: str) -> None:
+        """End it now, for this reason."""
+        if self.sentence is None:
+            self.sentence = (kind, reason)
+            self.process.kill()
+
+    def terminate(self) -> None:
+        """Ask it to finish what it has in hand and go."""
+        self.process.terminate()
+
+    def epitaph(self) -> tuple[str, str]:
+        """Of what kind its end was, and in words."""
+        if self.sentence is not None:
+            return self.sentence
+        status = self.exit_status
+        if status is not None and status < 0:
+            name = signal.Signals(-status).name if -status in set(signal.Signals) else f"signal {-status}"
+            hint = "; out of memory?" if name == "SIGKILL" else ""
+            return "WorkerLost", f"worker process {self.pid} was killed by {name}{hint}"
+        return "WorkerLost", f"worker process {self.pid} ended with status {status}"
+
+    def bury(self) -> None:
+        """Let go of what belonged to it."""
+        self.process.wait()
+        os.close(self.pidfd)
+        self.progress.remove()
+
+    @property
+    def left_as_agreed(self) -> bool:
+        return self.sentence is None and self.exit_status == EXIT_GOODBYE
+
+    @property
+    def is_hopeless(self) -> bool:
+        """It said itself that it cannot work."""
+        return self.sentence is None and self.exit_status in (EXIT_UNUSABLE, EXIT_REFUSED)
+
+
+def spawn(address: str, master: str, folder: Path, now: float, environment: Iterable[tuple[str, str]] = (),
+          working_directory: Path | None = None) -> HostedWorker:
+    """Start a worker process for a Master; its progress file lies in ``folder``."""
+    token = f"{master}-{uuid.uuid4().hex}"
+    progress = folder / token
+    command = [
+        sys.executable, "-m", "taskmaster.drivers.worker",
+        "--address", address, "--master", master, "--token", token, "--progress", str(progress),
+        "--parent", str(os.getpid()),
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONUNBUFFERED": "1", **dict(environment)},
+        cwd=working_directory,
+        start_new_session=True,  # a Ctrl-C at the terminal is the host's business
+    )
+    return HostedWorker(process, token, ProgressReader(progress), now)

@@ -1,0 +1,118 @@
+"""What functions return, packed into columns; what does not fit becomes the error of its own task only."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from taskmaster.bus import table as tables
+from taskmaster.bus.errors import InvalidTask
+from taskmaster.bus.fields import Schema
+from taskmaster.bus.messages import TaskError
+from taskmaster.bus.table import Table
+
+__all__ = ["OutputPacker", "task_error"]
+
+_TRACEBACK_BYTES = 16_000
+
+
+class OutputPacker:
+    """Packs the outputs of one Master's tasks."""
+
+    def __init__(self, schema: Schema) -> None:
+        self._schema = schema
+        self._only = schema.fields[0] if len(schema.fields) == 1 else None
+
+    def pack(self, positions: Sequence[int], values: Sequence[Any]) -> tuple[Table | None, list[TaskError]]:
+        """A table of ``values`` (the outputs of the tasks at ``positions``), and errors for those that do not fit."""
+        if not values:
+            return None, []
+        try:
+            return self._pack(values), []
+        except (TypeError, ValueError, OverflowError):
+            return self._pack_one_by_one(positions, values)
+
+    def pack_batch(self, result: Any, n: int) -> Table:
+        """A table of what a vectorised function returned for ``n`` tasks. Raises ValueError or TypeError."""
+        if not self._schema:
+            columns = result if isinstance(result, Mapping) else None
+            if columns is None:
+                return tables.pack_values(_of_length(result, n, "the batch function's result"))
+            return tables.pack_columns({str(k): _of_length(v, n, f"column {k!r}") for k, v in columns.items()}, n)
+        if not isinstance(result, Mapping):
+            result = self._split_columns(np.asarray(result))
+        for name, column in result.items():
+            _of_length(column, n, f"column {name!r}")
+        return self._schema.pack_points(result)
+
+    def _split_columns(self, array: Any) -> Mapping[str, Any]:
+        if self._only is not None:
+            return {self._only.name: array}
+        if array.ndim < 2 or array.shape[1] != len(self._schema.fields):
+            raise ValueError(
+                f"a batch function of {len(self._schema.fields)} outputs returns a dict of columns or an array (n, "
+                f"{len(self._schema.fields)}), not one of shape {array.shape}"
+            )
+        return {name: array[:, k] for k, name in enumerate(self._schema.names)}
+
+    def _pack(self, values: Sequence[Any]) -> Table:
+        only = self._only
+        if only is None and not self._schema:
+            return tables.pack_values(values)
+        if only is not None and only.kind == "float" and not only.shape and set(map(type, values)) <= _NUMBERS:
+            column = np.array(values, "<f8").reshape(-1, 1)
+            table = tables.pack_matrix(column, self._schema.names)
+            self._schema.check(table)
+            return table
+        return self._schema.pack_rows([self._row(value) for value in values])
+
+    def _row(self, value: Any) -> tuple[Any, ...]:
+        if isinstance(value, Mapping):
+            return self._schema.row(value)
+        if self._only is not None:
+            return self._schema.row({self._only.name: value})
+        raise InvalidTask(
+            f"Master {self._schema.owner!r}: a function of {len(self._schema.fields)} outputs "
+            f"({', '.join(self._schema.names)}) returns a dict of them, not {type(value).__name__}"
+        )
+
+    def _pack_one_by_one(self, positions: Sequence[int], values: Sequence[Any]) -> tuple[Table | None, list[TaskError]]:
+        good, errors = [], []
+        for position, value in zip(positions, values):
+            try:
+                self._pack([value])
+                good.append(value)
+            except (TypeError, ValueError, OverflowError) as error:
+                errors.append(TaskError(position, type(error).__qualname__, str(error)))
+        return (self._pack(good) if good else None), errors
+
+
+_NUMBERS = {float, int, np.float64, np.float32}
+
+
+def _of_length(column: Any, n: int, what: str) -> Any:
+    try:
+        length = len(column)
+    except TypeError:
+        raise TypeError(f"{what} must have one value for each of the {n} tasks, not be a {type(column).__name__}") from None
+    if length != n:
+        raise ValueError(f"{what} has {length} values for {n} tasks")
+    return column
+
+
+def task_error(position: int, error: BaseException, skip: int = 1) -> TaskError:
+    """What a task's exception looks like to the learner; ``skip`` frames of ours are left out of the traceback."""
+    frames = error.__traceback__
+    for _ in range(skip):
+        if frames is not None and frames.tb_next is not None:
+            frames = frames.tb_next
+    text = "".join(traceback.format_exception(type(error), error, frames))
+    kind = type(error).__qualname__
+    module = type(error).__module__
+    message = str(error)
+    if len(text) > _TRACEBACK_BYTES:
+        text = f"{text[: _TRACEBACK_BYTES // 2]}\n  …\n{text[-_TRACEBACK_BYTES // 2 :]}"
+    return TaskError(position, kind if module in ("builtins", "__main__") else f"{module}.{kind}", message[:4096], text)

@@ -1,0 +1,93 @@
+"""How far a worker has come, in memory that outlives it.
+
+A worker notes the lease it is in and the tasks it has started in a small mapped file, at the cost of one store a task.
+Whoever watches the worker reads there which task was being evaluated when it died or hung: only that one, and what had
+started before without being reported, has used up an attempt. A started task is never taken for one that was not: the
+note is made before the first byte goes out.
+
+The file is not synced. After a power cut it may say anything, so it carries the identity of the machine's start it was
+written in, and counts for nothing in another.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+from taskmaster.bus.messages import LeaseId
+
+__all__ = ["ProgressReader", "ProgressWriter", "machine_start"]
+
+#: boot identity, slots; then for each slot: epoch and number of its lease, tasks of it that have started
+_HEAD = 2
+_CELL = 3
+_WORD = 8
+
+
+def machine_start() -> int:
+    """What tells one start of this machine from another."""
+    try:
+        text = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return 0
+    return int(text.replace("-", "")[:16], 16)
+
+
+class ProgressWriter:
+    """The worker's end. ``cells[slot]`` is written by that slot alone."""
+
+    def __init__(self, path: Path, slots: int) -> None:
+        with open(path, "w+b") as file:
+            file.truncate((_HEAD + _CELL * slots) * _WORD)
+            self._map = mmap.mmap(file.fileno(), 0)
+        words = memoryview(self._map).cast("Q")
+        words[0], words[1] = machine_start(), slots
+        self.cells = [words[_HEAD + _CELL * k : _HEAD + _CELL * (k + 1)] for k in range(slots)]
+
+    def begin(self, slot: int, lease: LeaseId) -> memoryview:
+        """Enter a lease; returns the cell in whose word 2 the count of started tasks goes."""
+        cell = self.cells[slot]
+        # In this order: a reader that sees the new number sees a count of its own lease, at worst one too low, and
+        # the watcher only reads the cells of a worker that is dead, or stands still.
+        cell[2] = 0
+        cell[0], cell[1] = lease
+        return cell
+
+
+class ProgressReader:
+    """The watcher's end."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def positions(self) -> dict[LeaseId, int] | None:
+        """Tasks started, by lease, of each slot; None where that cannot be known."""
+        try:
+            data = self._path.read_bytes()
+        except FileNotFoundError:
+            return {}  # it had not come as far as making it
+        if len(data) < _HEAD * _WORD:
+            return {}
+        boot, slots = struct.unpack_from("<QQ", data)
+        if boot == 0 and slots == 0:
+            return {}  # just made
+        if boot != machine_start() or len(data) != (_HEAD + _CELL * slots) * _WORD:
+            return None
+        return dict(_cells(data, slots))
+
+    def remove(self) -> None:
+        """Forget the worker."""
+        try:
+            os.unlink(self._path)
+        except FileNotFoundError:
+            return
+
+
+def _cells(data: bytes, slots: int) -> Iterator[tuple[LeaseId, int]]:
+    for k in range(slots):
+        epoch, number, position = struct.unpack_from("<QQQ", data, (_HEAD + _CELL * k) * _WORD)
+        if number:
+            yield (epoch, number), position

@@ -1,0 +1,211 @@
+"""The worker's side of the workers socket, without the socket.
+
+Keeps what a worker has to remember to be safe on a lossy connection: the session (so that no dispatch the daemon has
+given up is evaluated), outcomes until they are settled (so that none is lost), what is revoked. The real worker and the
+simulation run this same code.
+
+Sessions
+    A worker says hello with a session number one higher each time: at first, when asked to, and when a dispatch must
+    have been lost. The daemon takes every lease that the hello does not list for one that never arrived. So the worker
+    drops whatever was dispatched before the welcome to its latest hello: connections keep the order of messages, so
+    what comes after that welcome was granted after that hello.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from taskmaster.bus import codec
+from taskmaster.bus import messages as m
+from taskmaster.bus.errors import ProtocolError, TaskMasterError, from_code
+from taskmaster.bus.intervals import IntervalSet
+from taskmaster.bus.messages import LeaseId, TaskError
+from taskmaster.bus.table import Buffer, Table
+
+__all__ = ["Assignment", "WorkerProtocol"]
+
+#: Seconds after which an outcome that was not settled is sent again, and an unanswered hello repeated.
+RESEND_SECONDS = 3.0
+
+
+@dataclass(slots=True)
+class Assignment:
+    """A lease as its worker sees it."""
+
+    lease: LeaseId
+    first: int
+    n: int
+    table: Table
+    #: positions that are not wanted any more
+    revoked: IntervalSet = field(default_factory=IntervalSet)
+
+
+@dataclass(slots=True)
+class _Sent:
+    """Outcomes of one lease that are not settled yet."""
+
+    messages: list[list[Buffer]] = field(default_factory=list)
+    at: float = 0.0
+
+
+class WorkerProtocol:
+    """State of one worker towards the daemon. ``outbox`` collects the messages to send, as frames."""
+
+    def __init__(self, master: str, token: str, *, slots: int = 1, pid: int = 0, host: str = "") -> None:
+        self.master = master
+        self.token = token
+        self.slots = slots
+        self._pid = pid
+        self._host = host
+        self.outbox: list[list[Buffer]] = []
+        self.welcome: m.Welcome | None = None
+        self.goodbye: m.Goodbye | None = None
+        self.refused: TaskMasterError | None = None
+        self.leaving = False
+        #: assignments not begun yet, in the order of their numbers
+        self.queue: deque[Assignment] = deque()
+        self._session = 0
+        self._in_session = False
+        self._ready = False
+        self._hello_at = 0.0
+        self._dispatched = 0
+        self._begun: dict[LeaseId, Assignment] = {}
+        self._unsettled: dict[LeaseId, _Sent] = {}
+        self._decoder = codec.to_worker_decoder()
+
+    # -- what the worker does -----------------------------------------------------------------------------------------
+
+    def hello(self, now: float) -> None:
+        """Introduce this worker, or bring it and the daemon together again."""
+        self._session += 1
+        self._in_session = False
+        self._hello_at = now
+        leases = {*self._begun, *self._unsettled, *(assignment.lease for assignment in self.queue)}
+        self._send(m.WorkerHello(m.PROTOCOL_VERSION, self.master, self.token, self._session, self.slots, self._pid,
+                                 self._host, tuple(sorted(leases))))
+
+    def ready(self) -> None:
+        """The driver is set up."""
+        self._ready = True
+        self._send(m.Ready())
+
+    def failed(self, kind: str, message: str, traceback: str) -> None:
+        """The driver cannot be set up."""
+        self._send(m.WorkerFailed(self.token, kind, message, traceback))
+
+    def leave(self) -> None:
+        """Take nothing more; `goodbye` is set when the last lease is settled."""
+        self.leaving = True
+        self._send(m.Leave(self.token))
+
+    def begin(self) -> Assignment | None:
+        """The next assignment to evaluate, or None."""
+        if not self.queue:
+            return None
+        assignment = self.queue.popleft()
+        self._begun[assignment.lease] = assignment
+        return assignment
+
+    def report(self, assignment: Assignment, position: int, n: int, outputs: Table | None,
+               errors: Sequence[TaskError], started: float, finished: float, times: Buffer | None, *, final: bool,
+               now: float) -> None:
+        """Tasks of an assignment have ended; remembered until the daemon says that it is on disk."""
+        message = m.Outcome(assignment.lease, position, n, outputs.layout if outputs is not None else None,
+                            tuple(errors), started, finished, times is not None, final)
+        frames: list[Buffer] = [codec.encode(message)]
+        if outputs is not None:
+            frames += outputs.frames
+        if times is not None:
+            frames.append(times)
+        sent = self._unsettled.setdefault(assignment.lease, _Sent())
+        sent.messages.append(frames)
+        sent.at = now
+        if final:
+            self._begun.pop(assignment.lease, None)
+        self.outbox.append(frames)
+
+    def tick(self, now: float) -> None:
+        """Once a second or so: send again what was not answered, show that this worker is alive."""
+        if self.refused is not None:
+            return
+        if not self._in_session:
+            if now - self._hello_at > RESEND_SECONDS:
+                self.hello(now)
+            return
+        self._send(m.Heartbeat((self.token,)))
+        for sent in self._unsettled.values():
+            if now - sent.at > RESEND_SECONDS:
+                sent.at = now
+                self.outbox += sent.messages
+
+    @property
+    def idle(self) -> bool:
+        """Nothing to evaluate and nothing unsettled."""
+        return not (self.queue or self._begun or self._unsettled)
+
+    # -- what the daemon says -----------------------------------------------------------------------------------------
+
+    def on_frames(self, frames: Sequence[bytes], now: float) -> None:
+        """A message of the daemon's. One that does not fit the protocol raises ProtocolError and changes nothing."""
+        if not frames:
+            raise ProtocolError("a message of too many frames")
+        message = self._decoder.decode(frames[0])
+        if isinstance(message, m.Dispatch):
+            self._on_dispatch(message, frames[1:])
+        elif isinstance(message, m.Settled):
+            self._on_settled(message.leases)
+            if self._in_session and message.dispatched > self._dispatched:
+                self.hello(now)
+        elif isinstance(message, m.Welcome):
+            self._on_welcome(message, now)
+        elif isinstance(message, m.Revoke):
+            self._on_revoke(message)
+        elif isinstance(message, m.Goodbye):
+            self.goodbye = message
+            if not message.drain:
+                self.queue.clear()
+        elif message.code == m.HELLO:
+            if self._in_session:
+                self.hello(now)
+        else:
+            self.refused = from_code(message.code, message.message)
+
+    def _on_welcome(self, welcome: m.Welcome, now: float) -> None:
+        if welcome.session != self._session:
+            return
+        self.welcome = welcome
+        self._in_session = True
+        self._dispatched = 0
+        if self._ready:
+            self._send(m.Ready())
+        if self.leaving:
+            self._send(m.Leave(self.token))
+        for sent in self._unsettled.values():
+            sent.at = now
+            self.outbox += sent.messages
+
+    def _on_dispatch(self, message: m.Dispatch, frames: Sequence[bytes]) -> None:
+        table = codec.table_of(message.layout, message.n, frames)
+        if table is None:
+            raise ProtocolError("a dispatch without tasks")
+        self._on_settled(message.settled)
+        if self._in_session:
+            self._dispatched += 1
+            self.queue.append(Assignment(message.lease, message.first, message.n, table))
+
+    def _on_settled(self, leases: Sequence[LeaseId]) -> None:
+        for lease in leases:
+            if lease not in self._begun:
+                self._unsettled.pop(lease, None)
+                self.queue = deque(waiting for waiting in self.queue if waiting.lease != lease)
+
+    def _on_revoke(self, message: m.Revoke) -> None:
+        for assignment in (*self._begun.values(), *self.queue):
+            if assignment.lease == message.lease:
+                for low, high in message.intervals:
+                    assignment.revoked.add(max(0, low), min(high, assignment.n))
+
+    def _send(self, message: m.WorkerMessage) -> None:
+        self.outbox.append([codec.encode(message)])

@@ -1,0 +1,36 @@
+"""Drivers by name: those that ship with TaskMaster, and third parties' by entry point ``taskmaster.drivers``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from typing import Any
+
+from taskmaster.bus.errors import ConfigError
+from taskmaster.bus.text import did_you_mean
+from taskmaster.drivers.base import Driver
+
+__all__ = ["BUILTIN", "ENTRY_POINTS", "driver_class", "driver_names"]
+
+ENTRY_POINTS = "taskmaster.drivers"
+BUILTIN = ("process", "thread")
+
+
+def driver_names() -> list[str]:
+    """Every driver that can be named in a configuration here."""
+    return [*BUILTIN, *sorted(point.name for point in entry_points(group=ENTRY_POINTS))]
+
+
+def driver_class(name: str, options: Mapping[str, Any]) -> type[Driver]:
+    """The class of a driver. Raises ConfigError for an unknown name."""
+    if name in BUILTIN:
+        from taskmaster.drivers.process import function_driver
+
+        return function_driver(name, options)
+    for point in entry_points(group=ENTRY_POINTS, name=name):
+        found = point.load()
+        if not (isinstance(found, type) and issubclass(found, Driver)):
+            raise ConfigError(f"driver {name!r} ({point.value}) is not a subclass of taskmaster.drivers.Driver")
+        return found
+    known = driver_names()
+    raise ConfigError(f"driver {name!r} is unknown{did_you_mean(name, known)}; there are {', '.join(known)}")

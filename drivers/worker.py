@@ -1,0 +1,268 @@
+"""The worker process: hosts one driver and speaks the worker protocol.
+
+One thread owns the socket and, with one slot, evaluates too: a dispatch is evaluated by the thread that received it,
+with no hand-over in between. With several slots the socket thread feeds a queue that as many threads take from.
+
+Started as ``python -m taskmaster.drivers.worker``, by the daemon or by ``taskmaster worker``; whoever started it watches
+it (see `host`), and it dies with that parent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import os
+import queue
+import signal
+import socket as sockets_
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+import zmq
+
+from taskmaster.bus import messages as m
+from taskmaster.bus import sockets
+from taskmaster.bus.errors import ProtocolError
+from taskmaster.bus.fields import Schema
+from taskmaster.bus.messages import TaskError
+from taskmaster.bus.table import Buffer, Table
+from taskmaster.drivers.base import Driver, DriverContext
+from taskmaster.drivers.evaluation import Evaluator
+from taskmaster.drivers.progress import ProgressWriter
+from taskmaster.drivers.protocol import Assignment, WorkerProtocol
+from taskmaster.drivers.registry import driver_class
+
+__all__ = ["EXIT_GOODBYE", "EXIT_REFUSED", "EXIT_UNUSABLE", "Worker", "main"]
+
+#: The worker left as agreed; its host may start another at once.
+EXIT_GOODBYE = 0
+#: The driver could not be set up; the daemon has been told why.
+EXIT_UNUSABLE = 3
+#: The daemon does not want this worker (another protocol version, an unknown Master).
+EXIT_REFUSED = 4
+
+_TICK_SECONDS = 1.0
+_PR_SET_PDEATHSIG = 1
+
+
+class Worker:
+    """One worker process's work, from hello to goodbye."""
+
+    def __init__(self, address: str, protocol: WorkerProtocol, progress: Path) -> None:
+        self._protocol = protocol
+        self._progress_path = progress
+        self._context = zmq.Context()
+        self._socket = sockets.dealer(self._context)
+        self._socket.connect(address)
+        self._poller = zmq.Poller()
+        self._poller.register(self._socket, zmq.POLLIN)
+        self._next_tick = 0.0
+        self._ended = 0
+        self._recycle_after = 0
+        self._stop = False
+        self.dropped = 0
+
+    def run(self) -> int:
+        """Work until told to go; returns the process's exit status."""
+        signal.signal(signal.SIGTERM, self._on_signal)
+        self._protocol.hello(time.monotonic())
+        while self._protocol.welcome is None:
+            self._turn(wait=True)
+            if self._protocol.refused is not None:
+                sys.stderr.write(f"{self._protocol.refused}\n")
+                return EXIT_REFUSED
+            if self._done:
+                return EXIT_GOODBYE
+        welcome = self._protocol.welcome
+        self._recycle_after = int(welcome.options.get("recycle_after") or 0)
+        driver = _make_driver(welcome)
+        try:
+            driver.open()
+        except BaseException as error:  # noqa: BLE001 - whatever the user's modules raise is told, and ends this worker
+            self._unusable(error)
+            driver.close()
+            return EXIT_UNUSABLE
+        try:
+            self._work(driver)
+        finally:
+            driver.close()
+        return EXIT_GOODBYE
+
+    def _work(self, driver: Driver) -> None:
+        self._protocol.slots = driver.slots
+        progress = ProgressWriter(self._progress_path, driver.slots)
+        if driver.slots > 1:
+            self._protocol.hello(time.monotonic())  # now that the number of slots is known
+        self._protocol.ready()
+        if driver.slots == 1:
+            self._work_here(driver, progress)
+        else:
+            _Threads(self, driver, progress).work()
+
+    def _work_here(self, driver: Driver, progress: ProgressWriter) -> None:
+        evaluator = Evaluator(driver, progress.cells[0], self.report, self.between)
+        while True:
+            self._turn(wait=not self._protocol.queue)
+            assignment = self._protocol.begin()
+            if assignment is not None:
+                progress.begin(0, assignment.lease)
+                evaluator.run(assignment)
+            elif self._done:
+                return
+
+    # -- towards the daemon -------------------------------------------------------------------------------------------
+
+    def report(self, assignment: Assignment, position: int, n: int, outputs: Table | None,
+               errors: Sequence[TaskError], started: float, finished: float, times: Buffer | None, *,
+               final: bool) -> None:
+        """Send an outcome, and leave when this worker has done its share."""
+        self._protocol.report(assignment, position, n, outputs, errors, started, finished, times, final=final,
+                              now=time.monotonic())
+        self._ended += n
+        if self._recycle_after and self._ended >= self._recycle_after and not self._protocol.leaving:
+            self._protocol.leave()
+        self._flush()
+
+    def between(self) -> None:
+        """Hear what the daemon has to say, without waiting."""
+        self._turn(wait=False)
+
+    def _turn(self, *, wait: bool) -> None:
+        self._flush()
+        if wait:
+            self._poller.poll(max(0.0, self._next_tick - time.monotonic()) * 1e3)
+        now = time.monotonic()
+        while (frames := sockets.receive(self._socket)) is not None:
+            self.handle(frames, now)
+        if now >= self._next_tick:
+            self._next_tick = now + _TICK_SECONDS
+            self._protocol.tick(now)
+            self._flush()
+
+    def handle(self, frames: list[bytes], now: float) -> None:
+        """One message of the daemon's."""
+        try:
+            self._protocol.on_frames(frames, now)
+        except ProtocolError as error:
+            self.dropped += 1
+            sys.stderr.write(f"worker {os.getpid()}: dropped a message: {error}\n")
+
+    def _flush(self) -> None:
+        outbox = self._protocol.outbox
+        while outbox and sockets.send(self._socket, outbox[0]):
+            del outbox[0]
+
+    def _unusable(self, error: BaseException) -> None:
+        kind, text = type(error).__qualname__, "".join(traceback.format_exception(error))
+        sys.stderr.write(text)
+        self._protocol.failed(kind, str(error), text)
+        self._flush()
+        self._socket.close(linger=2000)
+        self._context.term()
+
+    @property
+    def _done(self) -> bool:
+        protocol = self._protocol
+        if protocol.goodbye is not None:
+            return not protocol.goodbye.drain or protocol.idle
+        return self._stop and protocol.idle
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        # SIGTERM: finish what is in hand, then go; the daemon (or a second, harder signal) bounds how long that takes.
+        self._stop = True
+        if not self._protocol.leaving:
+            self._protocol.leave()
+
+
+class _Threads:
+    """Several slots: threads take assignments from a queue and hand their outcomes back to the socket's thread."""
+
+    def __init__(self, worker: Worker, driver: Driver, progress: ProgressWriter) -> None:
+        self._worker = worker
+        self._driver = driver
+        self._progress = progress
+        self._assignments: queue.SimpleQueue[Assignment | None] = queue.SimpleQueue()
+        self._reports: queue.SimpleQueue[tuple[object, ...]] = queue.SimpleQueue()
+        self._wake_read, self._wake_write = sockets_.socketpair()
+        self._wake_read.setblocking(False)
+        self._order = threading.Lock()
+
+    def work(self) -> None:
+        """Until the worker is done."""
+        threads = [threading.Thread(target=self._slot, args=(k,), daemon=True) for k in range(self._driver.slots)]
+        for thread in threads:
+            thread.start()
+        worker = self._worker
+        worker._poller.register(self._wake_read, zmq.POLLIN)
+        while True:
+            worker._turn(wait=self._reports.empty())
+            self._drain()
+            while (assignment := worker._protocol.begin()) is not None:
+                self._assignments.put(assignment)
+            if worker._done:
+                break
+        for _ in threads:
+            self._assignments.put(None)
+
+    def _drain(self) -> None:
+        try:
+            self._wake_read.recv(4096)
+        except BlockingIOError:
+            return
+        while not self._reports.empty():
+            *arguments, final = self._reports.get()
+            self._worker.report(*arguments, final=final)  # type: ignore[arg-type]
+
+    def _slot(self, k: int) -> None:
+        evaluator = Evaluator(self._driver, self._progress.cells[k], self._report, lambda: None)
+        while True:
+            # Taken and noted under one lock, so that leases are begun in the order of their numbers.
+            with self._order:
+                assignment = self._assignments.get()
+                if assignment is None:
+                    return
+                self._progress.begin(k, assignment.lease)
+            evaluator.run(assignment)
+
+    def _report(self, assignment: Assignment, position: int, n: int, outputs: Table | None,
+                errors: Sequence[TaskError], started: float, finished: float, times: Buffer | None, *,
+                final: bool) -> None:
+        self._reports.put((assignment, position, n, outputs, errors, started, finished, times, final))
+        self._wake_write.send(b"\0")
+
+
+def _make_driver(welcome: m.Welcome) -> Driver:
+    owner = welcome.master
+    context = DriverContext(owner, welcome.options, Schema(welcome.parameters, owner),
+                            Schema(welcome.outputs, owner, "output"))
+    return driver_class(welcome.driver, welcome.options)(context)
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when its parent dies, also if that has happened already."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of a worker process."""
+    parser = argparse.ArgumentParser(prog="python -m taskmaster.drivers.worker", description=__doc__)
+    parser.add_argument("--address", required=True)
+    parser.add_argument("--master", required=True)
+    parser.add_argument("--token", required=True)
+    parser.add_argument("--progress", required=True, type=Path)
+    parser.add_argument("--parent", required=True, type=int)
+    options = parser.parse_args(arguments)
+    die_with_parent(options.parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers in order
+    protocol = WorkerProtocol(options.master, options.token, pid=os.getpid(), host=sockets_.gethostname())
+    return Worker(options.address, protocol, options.progress).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

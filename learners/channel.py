@@ -1,0 +1,219 @@
+"""The sockets of a blocking client, shared by threads without a thread of their own in the way.
+
+ZeroMQ sockets belong to one thread at a time, and every hand-over from one thread to another costs as much as the
+network. So whoever waits does the waiting on the sockets itself: it becomes the *leader*, polls the file descriptors
+(which touches no socket state, so others may send meanwhile under the lock), takes in what arrived and wakes those it
+was for. A second waiter sleeps on a condition until the leader tells it something changed or passes the lead on. One
+in flight, a round trip then has no thread switch in this process at all.
+
+Somebody must also listen while nobody waits: acknowledgements have to be taken in, gathered puts sent on, a daemon that
+came back told what it missed. That is the *keeper*, a daemon thread that leads whenever no one else has for a moment,
+and is woken at once when a put has been gathered that only an acknowledgement will send.
+
+The idea is that of leader/followers (Schmidt et al., "Leader/Followers", PLoP 2000); a permanent I/O thread, which is
+simpler, was measured to cost half as much again in round trips.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import zmq
+
+from taskmaster.bus import sockets
+from taskmaster.learners.core import ClientCore
+
+__all__ = ["Channel"]
+
+TICK_SECONDS = 1.0
+#: The keeper takes the lead when nobody else has had it for this long.
+KEEPER_SECONDS = 0.05
+#: Messages taken from one socket before the other is looked at.
+_DRAIN = 256
+
+
+class Channel:
+    """Runs a :class:`ClientCore` over sockets for any number of threads. All state is guarded by :attr:`lock`."""
+
+    def __init__(self, core: ClientCore) -> None:
+        self.core = core
+        self.lock = threading.RLock()
+        self.closed = False
+        self._changed = threading.Condition(self.lock)
+        self._context = zmq.Context()
+        self._control = sockets.dealer(self._context)
+        self._results = sockets.subscriber(self._context)
+        self._control.connect(core.address)
+        self._wake_reader, self._wake_writer = socket.socketpair()
+        self._wake_reader.setblocking(False)
+        self._poll = select.poll()
+        for descriptor in (self._control.fileno(), self._results.fileno(), self._wake_reader.fileno()):
+            self._poll.register(descriptor, select.POLLIN)
+        self._leader: int | None = None
+        self._waiters = 0
+        self._led_at = 0.0
+        self._next_tick = 0.0
+        self._keeper_needed = threading.Event()
+        self._keeper = threading.Thread(target=self._keep, name="taskmaster-keeper", daemon=True)
+        self._keeper.start()
+
+    def subscribe_at(self, address: str) -> None:
+        """Where the results socket is, known once the daemon has described itself."""
+        self._results.connect(address)
+
+    # -- used by the client, with the lock held ----------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Send what the core has to say, and take in what has arrived.
+
+        The second belongs to the first: a socket's file descriptor only announces what came since the socket was last
+        used, so whoever has used it must look for himself.
+        """
+        self._drain()
+        outbox, subscriptions = self.core.outbox, self.core.subscriptions
+        while subscriptions:
+            on, topic = subscriptions.popleft()
+            self._results.setsockopt(zmq.SUBSCRIBE if on else zmq.UNSUBSCRIBE, topic)
+        sent = False
+        while outbox and sockets.send(self._control, outbox[0]):
+            outbox.popleft()
+            sent = True
+        if sent:
+            self._drain()
+
+    def wake_keeper(self) -> None:
+        """Something waits for an acknowledgement, and perhaps nobody listens."""
+        if self._leader is None:
+            self._keeper_needed.set()
+
+    def wait(self, until: Callable[[], bool], timeout: float | None = None) -> bool:
+        """Wait until ``until()``, which is called with the lock held; False if ``timeout`` seconds have passed."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self.lock:
+            while True:
+                self.flush()
+                if until():
+                    return True
+                if self.closed:
+                    raise RuntimeError("the connection was closed while this thread waited")
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    return False
+                self._wait_once(left)
+
+    def _wait_once(self, left: float | None) -> None:
+        me = threading.get_ident()
+        if self._leader not in (None, self._keeper.ident):
+            self._waiters += 1
+            try:
+                self._changed.wait(left)
+            finally:
+                self._waiters -= 1
+            return
+        if self._leader is not None:
+            self._wake()  # the keeper polls: take over from it
+        self._leader = me
+        try:
+            self._lead(left)
+        finally:
+            if self._leader == me:
+                self._leader = None
+                self._led_at = time.monotonic()
+            self._changed.notify_all()
+
+    def _lead(self, left: float | None) -> None:
+        """Poll once and take in what has arrived. Called with the lock held, which is given up while polling."""
+        now = time.monotonic()
+        pause = max(0.0, self._next_tick - now)
+        if left is not None:
+            pause = min(pause, left)
+        with self._unlocked():
+            ready = self._poll.poll(pause * 1e3 + 0.5)
+        if any(descriptor == self._wake_reader.fileno() for descriptor, _ in ready):
+            with contextlib.suppress(BlockingIOError):
+                self._wake_reader.recv(4096)
+        if self.closed:
+            return
+        self._drain()
+        now = time.monotonic()
+        if now >= self._next_tick:
+            self._next_tick = now + TICK_SECONDS
+            self.core.on_tick(now)
+        if self._waiters:
+            self._changed.notify_all()
+
+    def _drain(self) -> None:
+        now = time.monotonic()
+        more = True
+        while more:
+            more = False
+            for _ in range(_DRAIN):
+                frames = sockets.receive(self._control)
+                if frames is None:
+                    break
+                self.core.on_control(frames, now)
+            else:
+                more = True
+            for _ in range(_DRAIN):
+                frames = sockets.receive(self._results)
+                if frames is None:
+                    break
+                self.core.on_publication(frames, now)
+            else:
+                more = True
+
+    @contextlib.contextmanager
+    def _unlocked(self) -> Iterator[None]:
+        self.lock.release()
+        try:
+            yield
+        finally:
+            self.lock.acquire()
+
+    def _wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._wake_writer.send(b"\0")
+
+    # -- the keeper ---------------------------------------------------------------------------------------------------
+
+    def _keep(self) -> None:
+        me = threading.get_ident()
+        while True:
+            self._keeper_needed.wait(KEEPER_SECONDS)
+            with self.lock:
+                needed = self._keeper_needed.is_set()
+                self._keeper_needed.clear()
+                if self.closed:
+                    return
+                recently = time.monotonic() - self._led_at < KEEPER_SECONDS
+                if self._leader is not None or (recently and not needed):
+                    continue
+                self._leader = me
+                while self._leader == me and not self.closed:
+                    self.flush()
+                    self._lead(None)
+                if self._leader == me:
+                    self._leader = None
+
+    def close(self) -> None:
+        """Stop listening; what was not sent is not sent any more."""
+        with self.lock:
+            if self.closed:
+                return
+            self.flush()
+            self.closed = True
+            self._keeper_needed.set()
+            self._wake()
+            self._changed.notify_all()
+        if threading.get_ident() != self._keeper.ident:
+            self._keeper.join(timeout=5)
+        self._control.close(linger=200)
+        self._results.close(linger=0)
+        self._context.term()
+        self._wake_reader.close()
+        self._wake_writer.close()

@@ -1,0 +1,89 @@
+"""What a learner has been told so far, and the best of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from taskmaster.bus.errors import CallerError
+from taskmaster.bus.fields import Field
+from taskmaster.bus.text import did_you_mean
+from taskmaster.learners.protocol import Point
+
+__all__ = ["Record", "chosen_output", "select"]
+
+
+class Record:
+    """A base for learners: keeps what it is told.
+
+    ``data`` holds ``(point, output)`` in the order of telling, ``nfailed`` counts the points that ended without output.
+    """
+
+    def __init__(self) -> None:
+        self.data: list[tuple[Point, Any]] = []
+        self.nfailed = 0
+
+    @property
+    def npoints(self) -> int:
+        """How many points have an output."""
+        return len(self.data)
+
+    def tell(self, point: Point, output: Any) -> None:
+        """Keep the output of ``point``."""
+        self.data.append((point, output))
+
+    def fail(self, point: Point, error: BaseException) -> None:
+        """Count ``point`` as ended without an output."""
+        self.nfailed += 1
+
+    def best(self, *, minimize: bool = False, output: str | None = None) -> tuple[Point, float]:
+        """The point with the largest output, or the smallest, and that output; the earliest of equals.
+
+        ``output`` names the one to compare, where there are several. NaN is no candidate. Raises CallerError while no
+        point has an output, or if the outputs are not single numbers.
+        """
+        candidates = [(point, value) for point, told in self.data if not math.isnan(value := _number(told, output))]
+        if not candidates:
+            raise CallerError(f"there is no best point: none of the {self.npoints} outputs told so far is a number")
+        choose = min if minimize else max
+        return choose(candidates, key=lambda candidate: candidate[1])
+
+
+def select(told: Any, name: str | None) -> Any:
+    """The output called ``name`` of what a Master returned, or its only one. Raises CallerError."""
+    if not isinstance(told, Mapping):
+        return told
+    if name is None:
+        if len(told) == 1:
+            return next(iter(told.values()))
+        raise CallerError(f"there are several outputs, {', '.join(map(repr, told))}: say which with output=NAME")
+    if name not in told:
+        raise CallerError(f"no output is called {name!r}{_known(name, tuple(told))}")
+    return told[name]
+
+
+def chosen_output(outputs: Sequence[Field], name: str | None) -> Field | None:
+    """The one of a Master's declared outputs that ``name`` says, or the only one; None if none are declared.
+
+    Raises CallerError if ``name`` is none of them, or is None and there are several.
+    """
+    names = tuple(field.name for field in outputs)
+    if name is None and len(names) > 1:
+        raise CallerError(f"the Master has several outputs, {', '.join(map(repr, names))}: say which with output=NAME")
+    if name is not None and names and name not in names:
+        raise CallerError(f"the Master has no output {name!r}{_known(name, names)}")
+    return next((field for field in outputs if name in (None, field.name)), None)
+
+
+def _known(name: str, names: tuple[str, ...]) -> str:
+    return f"{did_you_mean(name, names)}; there {'is' if len(names) == 1 else 'are'} {', '.join(map(repr, names))}"
+
+
+def _number(told: Any, name: str | None) -> float:
+    value = select(told, name)
+    if isinstance(value, (bool, int, float, np.bool_, np.integer, np.floating)):
+        return float(value)
+    raise CallerError(f"outputs of type {type(value).__name__} have no best one; it takes single numbers")

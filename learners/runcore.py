@@ -1,0 +1,353 @@
+"""A run as its client sees it, without sockets: what was put and not acknowledged, what was told and not taken.
+
+Putting
+    A put is sent at once when everything before it is acknowledged, and joins its neighbours when it is not: under load
+    blocks grow by themselves, and an idle line costs nothing in latency. What is not acknowledged is kept and sent
+    again, under the same numbers, until it is.
+
+Taking
+    Events are taken in the order of their numbers and none twice. A gap (a subscriber that was too slow, a connection
+    that was cut, a payload too large to be published) is filled by asking for the missing pages.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from taskmaster.bus import codec
+from taskmaster.bus import messages as m
+from taskmaster.bus.errors import BUSY, Gap, JournalDamaged, TaskMasterError, from_code
+from taskmaster.bus.fields import Schema
+from taskmaster.bus.intervals import IntervalSet
+from taskmaster.bus.table import BARE, Buffer, Layout, Table, pack_column, pack_values, split
+from taskmaster.learners.results import Chunk, Result
+
+__all__ = ["RunCore"]
+
+#: Rows and bytes of a block at most. A block is one message, one row of the journal and one answer.
+BLOCK_ROWS = 131_072
+BLOCK_BYTES = 4 << 20
+#: Single puts that are gathered at most before they are sent whatever is outstanding.
+GATHER_ROWS = 16_384
+#: Blocks are sent ahead of their acknowledgement up to so many tasks and bytes.
+WINDOW_TASKS = 4 << 20
+WINDOW_BYTES = 256 << 20
+#: Seconds without an acknowledgement after which blocks are sent again.
+RESEND_SECONDS = 2.0
+#: Pauses before a daemon that was full is asked again.
+BUSY_FIRST_SECONDS = 0.05
+BUSY_LONGEST_SECONDS = 1.0
+_GAP_SECONDS = 0.2
+#: Events that arrived behind a gap and wait for it to be filled.
+_AHEAD = 256
+
+
+class _Block:
+    """A block that is not acknowledged."""
+
+    __slots__ = ("first", "frames", "n", "nbytes", "sent_at")
+
+    def __init__(self, first: int, n: int, frames: list[Buffer], nbytes: int) -> None:
+        self.first = first
+        self.n = n
+        self.frames = frames
+        self.nbytes = nbytes
+        self.sent_at = 0.0
+
+
+class RunCore:
+    """One run's state in one client. ``send`` queues frames for the control socket; ``ask`` makes a Replay request."""
+
+    def __init__(self, opened: m.Opened, schema: Schema, *, write: bool, since: int,
+                 send: Callable[[list[Buffer]], None], ask: Callable[[m.Replay], None]) -> None:
+        self.id = opened.run
+        self.name = opened.name
+        self.master = opened.master
+        self.seed = opened.seed
+        self.metadata = opened.metadata
+        self.writer = opened.writer
+        self.write = write
+        self.schema = schema
+        self.closed = opened.closed
+        #: why no further task can be put; raised at the next put
+        self.error: TaskMasterError | None = None
+        # -- putting
+        self.next_index = opened.next_index
+        self.acknowledged = opened.next_index
+        self._send = send
+        self._rows: list[Any] = []
+        self._asks: list[tuple[int, int]] = []
+        self._asked_after: int | None = None
+        self._unacknowledged: deque[_Block] = deque()
+        self._unsent = 0
+        self._outstanding_bytes = 0
+        self._busy_until = 0.0
+        self._busy_pause = BUSY_FIRST_SECONDS
+        self._gap_at = 0.0
+        # -- taking
+        self.inputs_known_from = opened.next_index
+        #: number of the next event expected from the daemon
+        self.next_seq = since
+        #: the last event its learner has been told, -1 before the first
+        self.told = since - 1
+        self.chunks: deque[Chunk] = deque()
+        #: tasks that were put, or were open when the run was opened, and whose outcome has not arrived
+        self.open_tasks = opened.open_tasks if since == opened.next_seq else opened.next_index
+        self.last_heard = 0.0
+        self._blocks: deque[tuple[int, Table]] = deque()
+        self._delivered = IntervalSet()
+        self._ahead: dict[int, tuple[m.EventHead, Sequence[Buffer]]] = {}
+        self._replay_to = opened.next_seq
+        self._ask = ask
+        self._asking = False
+        if since < opened.next_seq:
+            self._request_page()
+
+    # -- putting ------------------------------------------------------------------------------------------------------
+
+    def put(self, point: Any, now: float) -> int:
+        """Put one task; returns its index. Raises InvalidTask."""
+        row = self.schema.row(point) if self.schema.fields else point
+        if self.error is not None:
+            raise self.error
+        if self.told != self._asked_after:
+            self._note_ask()
+        self._rows.append(row)
+        index = self.next_index
+        self.next_index = index + 1
+        self.open_tasks += 1
+        if not self._unacknowledged or len(self._rows) >= GATHER_ROWS:
+            self.flush(now)
+        return index
+
+    def put_many(self, points: Any, now: float) -> range:
+        """Put many tasks as blocks; returns their indices. Raises InvalidTask, and has then put none."""
+        if self.error is not None:
+            raise self.error
+        table = self._pack(points)
+        self.flush(now)
+        self._note_ask()
+        first = self.next_index
+        for piece in split(table, BLOCK_BYTES, BLOCK_ROWS):
+            self._add_block(piece, now)
+        self.next_index += table.n
+        self.open_tasks += table.n
+        self._transmit(now)
+        return range(first, self.next_index)
+
+    def new_ask(self) -> None:
+        """What is put next belongs to a new ask of the learner, even if it has been told nothing since the last."""
+        self._asked_after = None
+
+    def flush(self, now: float) -> None:
+        """Send what was gathered."""
+        if self._rows:
+            rows, self._rows = self._rows, []
+            table = self.schema.pack_rows(rows) if self.schema.fields else pack_values(rows)
+            for piece in split(table, BLOCK_BYTES, BLOCK_ROWS):
+                self._add_block(piece, now)
+        self._transmit(now)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another task may be put without waiting."""
+        outstanding = self.next_index - self.acknowledged
+        return outstanding < WINDOW_TASKS and self._outstanding_bytes < WINDOW_BYTES and not self._busy_until
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether all that was put is acknowledged."""
+        return not self._rows and not self._unacknowledged
+
+    @property
+    def has_gathered(self) -> bool:
+        """Whether puts wait to be sent."""
+        return bool(self._rows)
+
+    def _pack(self, points: Any) -> Table:
+        if self.schema.fields:
+            return self.schema.pack_points(points)
+        if hasattr(points, "dtype") and hasattr(points, "shape") and points.ndim:
+            part, frames = pack_column(BARE, points.copy())
+            return Table(Layout((part,)), len(points), frames)
+        return pack_values(list(points))
+
+    def _note_ask(self) -> None:
+        self._asked_after = self.told
+        self._asks.append((len(self._rows), self.told))
+
+    def _add_block(self, table: Table, now: float) -> None:
+        first = self._unacknowledged[-1].first + self._unacknowledged[-1].n if self._unacknowledged else self.acknowledged
+        asks, self._asks = tuple(self._asks), []
+        message = m.Submit(self.id, self.writer, first, table.n, table.layout, asks)
+        block = _Block(first, table.n, [codec.encode(message), *table.frames], table.nbytes)
+        self._blocks.append((first, table))
+        self._unacknowledged.append(block)
+        self._unsent += 1
+        self._outstanding_bytes += block.nbytes
+
+    def _transmit(self, now: float) -> None:
+        """Send the blocks that were not sent yet, unless the daemon was full just now."""
+        if self._busy_until > now:
+            return
+        self._busy_until = 0.0
+        blocks = self._unacknowledged
+        for k in range(len(blocks) - self._unsent, len(blocks)):
+            blocks[k].sent_at = now
+            self._send(blocks[k].frames)
+        self._unsent = 0
+
+    def on_ack(self, next_index: int, now: float) -> None:
+        """All tasks below ``next_index`` are on disk."""
+        blocks = self._unacknowledged
+        while blocks and blocks[0].first + blocks[0].n <= next_index:
+            block = blocks.popleft()
+            self._outstanding_bytes -= block.nbytes
+            self._unsent = min(self._unsent, len(blocks))
+        self.acknowledged = max(self.acknowledged, next_index)
+        self._busy_pause = BUSY_FIRST_SECONDS
+        if not blocks and self._rows:
+            self.flush(now)
+
+    def on_refused(self, refused: m.Refused, now: float) -> None:
+        """A submission was not taken: try again later, or from where the daemon stands, or give up and say why."""
+        if refused.code in BUSY:
+            self._unsent = len(self._unacknowledged)
+            self._busy_until = now + self._busy_pause
+            self._busy_pause = min(2 * self._busy_pause, BUSY_LONGEST_SECONDS)
+        elif refused.code == Gap.code:
+            self.on_ack(refused.next_index, now)
+            # Every block behind the missing one is refused like this; one repetition answers them all.
+            if self._busy_until <= now and now - self._gap_at > _GAP_SECONDS:
+                self._gap_at = now
+                self._unsent = len(self._unacknowledged)
+                self._transmit(now)
+        elif refused.first >= self.acknowledged:
+            self.error = from_code(refused.code, refused.message)
+            self._abandon(refused.next_index)
+
+    def _abandon(self, next_index: int) -> None:
+        """The daemon will not take what is outstanding: those tasks do not exist."""
+        lost = self.next_index - max(next_index, self.acknowledged)
+        self._unacknowledged.clear()
+        self._rows.clear()
+        self._unsent = self._outstanding_bytes = 0
+        self.next_index -= lost
+        self.open_tasks -= lost
+        self._busy_until = 0.0
+
+    def resend(self, now: float, *, all_of_it: bool = False) -> None:
+        """Send again what has been waiting for its acknowledgement too long (or all, after the daemon was away)."""
+        if self._busy_until:
+            if now >= self._busy_until:
+                self._transmit(now)
+            return
+        blocks = self._unacknowledged
+        if blocks and (all_of_it or now - blocks[0].sent_at > RESEND_SECONDS):
+            self._unsent = len(blocks)
+            self._transmit(now)
+        elif not blocks and self._rows:
+            self.flush(now)
+
+    # -- taking -------------------------------------------------------------------------------------------------------
+
+    def on_event(self, head: m.EventHead, frames: Sequence[Buffer]) -> None:
+        """A row of events: the expected one, one that is known already, or one behind a gap."""
+        if head.seq + head.n <= self.next_seq:
+            return
+        if head.seq > self.next_seq:
+            if len(self._ahead) < _AHEAD:
+                self._ahead[head.seq] = (head, frames)
+            self.on_end(head.seq + head.n)
+            return
+        self._append(head, frames)
+        while self._ahead:
+            following = self._ahead.pop(self.next_seq, None)
+            if following is None:
+                self._ahead = {seq: event for seq, event in self._ahead.items() if seq > self.next_seq}
+                break
+            self._append(*following)
+
+    def on_end(self, next_seq: int) -> None:
+        """The daemon says where the run's events end: if that is further than here, ask for what is missing."""
+        self._replay_to = max(self._replay_to, next_seq)
+        if self.next_seq < self._replay_to and not self._asking:
+            self._request_page()
+
+    def on_page(self, page: m.Page, frames: Sequence[Sequence[Buffer]]) -> None:
+        """A page of recorded events."""
+        self._asking = False
+        for head, own in zip(page.events, frames):
+            self.on_event(head, own)
+        self.on_end(page.next_seq)
+
+    def on_page_failed(self, error: TaskMasterError) -> None:
+        """The journal cannot give a page: what it holds is damaged, or the run is gone."""
+        self.error = error
+
+    def on_epoch(self, pong: m.Pong, now: float) -> None:
+        """The daemon was restarted; this is where its journal says the run stands."""
+        if pong.next_index < self.acknowledged or pong.next_seq < self.next_seq:
+            self.error = JournalDamaged(
+                f"run {self.name!r}: {self.acknowledged} tasks were acknowledged and {self.next_seq} events told, but "
+                f"the restarted daemon knows of {pong.next_index} and {pong.next_seq}; see 'taskmaster check --journal'"
+            )
+            return
+        self.on_ack(pong.next_index, now)
+        self.resend(now, all_of_it=True)
+        self._asking = False
+        self.on_end(pong.next_seq)
+
+    def take(self) -> Result | None:
+        """The next result that has arrived, or None. Events that are no outcome are passed over, and count as told."""
+        while self.chunks:
+            chunk = self.chunks[0]
+            head = chunk.head
+            if chunk.at >= head.n:
+                self.chunks.popleft()
+                continue
+            if not chunk.is_about_tasks:
+                self.told = head.seq + head.n - 1
+                if head.kind in ("closed", "reopened"):
+                    self.closed = head.kind == "closed"
+                self.chunks.popleft()
+                continue
+            k = chunk.at
+            chunk.at = k + 1
+            self.told = head.seq + k
+            return Result(chunk, k)
+        return None
+
+    def _append(self, head: m.EventHead, frames: Sequence[Buffer]) -> None:
+        outputs, times, inputs = codec.event_tables(head, frames)
+        chunk = Chunk(head, outputs, times, (inputs,) if inputs is not None else self._own_inputs(head))
+        chunk.at = max(0, self.next_seq - head.seq)
+        self.next_seq = head.seq + head.n
+        if chunk.is_about_tasks:
+            self.open_tasks -= head.n - chunk.at
+        self.chunks.append(chunk)
+
+    def _own_inputs(self, head: m.EventHead) -> tuple[Table, ...]:
+        """The inputs of an event's tasks, from the blocks this client has put; those that are through are let go."""
+        low, high = head.first, head.first + head.n
+        tables = tuple(
+            table.slice(max(low, first) - first, min(high, first + table.n) - first)
+            for first, table in self._blocks
+            if first < high and low < first + table.n
+        )
+        if head.kind in ("done", "cancelled"):
+            self._delivered.add(low, high)
+            while self._blocks and self._delivered.covers(self._blocks[0][0], self._blocks[0][0] + self._blocks[0][1].n):
+                self._blocks.popleft()
+        return tables
+
+    def _request_page(self) -> None:
+        self._asking = True
+        self._ask(m.Replay(0, self.id, self.next_seq, inputs=self.wants_inputs))
+
+    @property
+    def wants_inputs(self) -> bool:
+        """Whether events must come with their inputs: unless every task of the run is this client's own."""
+        return not self.write or self.inputs_known_from > 0

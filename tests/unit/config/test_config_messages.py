@@ -1,0 +1,493 @@
+"""What a user reads about a wrong file: the exact lines, and all of them at once."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import re
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import Field, field_validator
+
+from taskmaster.bus.errors import ConfigError
+from taskmaster.config.load import load, loads
+from taskmaster.config.settings import BUILTIN_DRIVERS, DriverOptions
+from taskmaster.config.shipped import example
+
+MASTER = """
+[masters.svm]
+driver = "process"
+function = "digits:accuracy"
+"""
+
+
+def complaints(text: str, folder: str | Path = "/") -> list[str]:
+    """The lines of the error that ``text`` gets as the file ``lab.toml``; none where it is right."""
+    try:
+        loads(text, "lab.toml", folder)
+    except ConfigError as error:
+        return str(error).splitlines()
+    return []
+
+
+def test_the_plain_table_is_right() -> None:
+    assert complaints(MASTER) == []
+
+
+def test_all_mistakes_are_reported_at_once_in_the_order_of_the_file() -> None:
+    text = """\
+[masters.svm]                 # 1
+driver = "process"
+function = "digits.accuracy"
+timout = "60 s"
+workers = -1                  # 5
+
+[masters.svm.parameters]
+log_C = { min = 4, max = -2 }
+log_gamma = { mim = -6 }
+
+[daemon]                      # 11
+durability = "powr"
+heartbeat = "20 s"
+lost_after = "30 s"
+
+[master.probe]                # 16
+driver = "thread"
+"""
+    assert complaints(text) == [
+        (
+            "lab.toml:3: masters.svm.function: expected 'module:name', got 'digits.accuracy'; "
+            "did you mean 'digits:accuracy'?"
+        ),
+        "lab.toml:4: masters.svm.timout: unknown key; did you mean 'timeout'?",
+        "lab.toml:5: masters.svm.workers: expected at least 0, got -1",
+        "lab.toml:8: masters.svm.parameters.log_C.max: expected at least min = 4, got -2",
+        "lab.toml:9: masters.svm.parameters.log_gamma.mim: unknown key; did you mean 'min'?",
+        "lab.toml:12: daemon.durability: expected 'power' or 'crash', got 'powr'; did you mean 'power'?",
+        "lab.toml:14: daemon.lost_after: expected at least 3 × heartbeat = 1 min, got 30 s",
+        "lab.toml:16: master: unknown key; did you mean 'masters'?",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "1: masters: no Master is declared; add a table [masters.NAME]"),
+        ("[masters]", "1: masters: no Master is declared; add a table [masters.NAME]"),
+        ("\nmasters = 3", "2: masters: expected a table, got 3"),
+        ("[[daemon]]" + MASTER, "1: daemon: expected a table, got [a table]"),
+        ("[masters]\nsvm = true", "2: masters.svm: expected a table, got true"),
+        ("logging = 1" + MASTER, "1: logging: unknown key; known are 'daemon', 'masters'"),
+        ("[masters.svm]", "1: masters.svm.driver: is missing; for example driver = 'process'"),
+        ("[masters.svm]\ndriver = 3", "2: masters.svm.driver: expected text in quotes, got 3"),
+        (
+            "[masters.svm]\ndriver = 'proces'\nanything = 1",
+            "2: masters.svm.driver: unknown driver 'proces'; did you mean 'process'?; known are 'process', 'thread'",
+        ),
+        (
+            "[masters.svm]\ndriver = 'visa'",
+            "2: masters.svm.driver: unknown driver 'visa'; known are 'process', 'thread'",
+        ),
+        (
+            "[masters.svm]\n\ndriver = 'process'",
+            "1: masters.svm.function: is missing; for example function = 'digits:accuracy'",
+        ),
+        (
+            "[masters.'nine lives']\ndriver = 'process'\nfunction = 'a:b'",
+            (
+                '1: masters."nine lives": '
+                "a Master's name is a letter, then letters, digits, '_' or '-', at most 64 in all"
+            ),
+        ),
+    ],
+)
+def test_structure(text: str, expected: str) -> None:
+    assert complaints(text) == [f"lab.toml:{expected}"]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("timeout = true", "timeout: expected a duration such as '60 s', got true"),
+        ("timeout = -1", "timeout: expected a duration such as '60 s', got -1"),
+        ("timeout = inf", "timeout: expected a duration such as '60 s', got inf"),
+        ("timeout = 0", "timeout: expected a duration of at least '1 ms', got 0"),
+        (
+            "timeout = '60 q'",
+            "timeout: '60 q' is not a duration; write a number and one of us, µs, ms, s, min, h, d, like '60 s'",
+        ),
+        ("timeout = '1e999 s'", "timeout: the duration '1e999 s' is too large"),
+        ("timeout = 2030-01-01", "timeout: expected a duration such as '60 s', got 2030-01-01"),
+        ("on_lost = 'rety'", "on_lost: expected 'retry', 'fail' or 'hold', got 'rety'; did you mean 'retry'?"),
+        ("max_attempts = 0", "max_attempts: expected at least 1, got 0"),
+        ("max_attempts = '3'", "max_attempts: expected a whole number, got '3'"),
+        ("max_attempts = 1.5", "max_attempts: expected a whole number, got 1.5"),
+        ("max_attempts = 9223372036854775808", "max_attempts: 9223372036854775808 does not fit 64 bits"),
+        ("max_queued_bytes = 1.5", "max_queued_bytes: expected a size such as '512 MB', got 1.5"),
+        (
+            "max_queued_bytes = '1 parsec'",
+            (
+                "max_queued_bytes: '1 parsec' is not a size; "
+                "write a number and one of B, kB, MB, GB, TB, KiB, MiB, GiB, TiB, like '512 MB'"
+            ),
+        ),
+        ("max_queued_bytes = '1e999 B'", "max_queued_bytes: the size '1e999 B' is too large"),
+        ("description = ['a', 1]", "description: expected text in quotes, got ['a', 1]"),
+        ("parameters = [1]", "parameters: expected a table, got [1]"),
+        ("memory_limit = '1 MB'", "memory_limit: expected a size of at least '64 MB', got '1 MB'"),
+        ("batch = 1", "batch: expected true or false, got 1"),
+        ("call = 'keyword'", "call: expected 'point' or 'keywords', got 'keyword'; did you mean 'keywords'?"),
+        ("call = 'keywords'", "call: 'keywords' needs declared parameters; add them, or use 'point'"),
+        ("setup = 'lab.py:run'", "setup: expected 'module:name', got 'lab.py:run'; did you mean 'lab:run'?"),
+        ("teardown = 'a b:c'", "teardown: expected 'module:name', got 'a b:c'"),
+        ("recycle_after = 0", "recycle_after: expected at least 1, got 0"),
+        ("restart_window = '1 ms'", "restart_window: expected a duration of at least '1 s', got '1 ms'"),
+        ("env = { A = 1 }", "env.A: expected text in quotes, got 1"),
+        ("env = { 'A=B' = '1' }", "env: 'A=B' = '1' cannot be an environment variable"),
+        ("path = '.'", "path: expected a list, got '.'"),
+        ("path = ['.', 3]", "path[1]: expected the name of a folder, got 3"),
+        ("path = ['no-such-folder']", "path[0]: folder '/no-such-folder' does not exist"),
+        ("path = ['/dev/null']", "path[0]: folder '/dev/null' is not a folder"),
+        ("path = ['~nobody-here']", "path[0]: cannot tell whose home folder '~nobody-here' is; write the path in full"),
+        ("threads = 4", "threads: driver 'process' has no such key; 'thread' has"),
+        ("memory_limits = '1 GB'", "memory_limits: unknown key; did you mean 'memory_limit'?"),
+        (
+            "frob = 1",
+            (
+                "frob: unknown key; known are 'batch', 'call', 'description', 'driver', 'env', 'function', "
+                "'max_attempts', 'max_queued_bytes', 'max_queued_tasks', 'memory_limit', 'on_lost', 'outputs', "
+                "'parameters', 'path', 'recycle_after', 'restart_window', 'restarts', 'setup', 'teardown', "
+                "'timeout', 'workers'"
+            ),
+        ),
+    ],
+)
+def test_a_masters_keys(line: str, expected: str) -> None:
+    assert complaints(f"{MASTER}{line}") == [f"lab.toml:5: masters.svm.{expected}"]
+
+
+def test_keys_of_one_master_that_exclude_each_other() -> None:
+    keywords = "call = 'keywords'\nbatch = true\nparameters = { a = {}, b-c = {}, if = {} }"
+    assert complaints(f"{MASTER}{keywords}") == [
+        (
+            "lab.toml:5: masters.svm.call: expected 'point', as batch = true passes a table of columns; "
+            "remove one of the two"
+        ),
+        "lab.toml:7: masters.svm.parameters.b-c: cannot be a keyword argument; rename it, or use call = 'point'",
+        "lab.toml:7: masters.svm.parameters.if: cannot be a keyword argument; rename it, or use call = 'point'",
+    ]
+    thread = MASTER.replace("process", "thread")
+    assert complaints(f"{thread}timeout = '1 s'\nmemory_limit = '1 GB'\nworkers = 'two'") == [
+        (
+            "lab.toml:5: masters.svm.timeout: a thread cannot be stopped, so driver 'thread' has no timeout; "
+            "driver 'process' has"
+        ),
+        "lab.toml:6: masters.svm.memory_limit: driver 'thread' has no such key; 'process' has",
+        "lab.toml:7: masters.svm.workers: driver 'thread' has no such key; 'process' has",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        ("[0, 1]", ": expected a table such as { min = 0, max = 1 }, got [0, 1]"),
+        ("{ min = 2, max = 1 }", ".max: expected at least min = 2, got 1"),
+        ("{ min = '0' }", ".min: expected a number, got '0'"),
+        ("{ min = true }", ".min: expected a number, got true"),
+        ("{ max = inf }", ".max: expected a finite number, got inf"),
+        ("{ kind = 'int', min = 0.5 }", ".min: expected a whole number, as kind is 'int', got 0.5"),
+        ("{ kind = 'str', max = 3 }", ".max: only numbers have limits, and kind is 'str'"),
+        ("{ kind = 'number' }", ".kind: expected 'float', 'int', 'bool', 'str' or 'any', got 'number'"),
+        (
+            "{ min = 0, choices = [1, 2] }",
+            ".min: cannot stand beside choices, which are all the values there are; remove one of the two",
+        ),
+        ("{ choices = [] }", ".choices: expected a list of values, all numbers, all text or all true/false, got []"),
+        (
+            "{ choices = ['a', 1] }",
+            ".choices: expected a list of values, all numbers, all text or all true/false, got ['a', 1]",
+        ),
+        ("{ choices = 1 }", ".choices: expected a list of values, all numbers, all text or all true/false, got 1"),
+        ("{ choices = [1, 2, 1] }", ".choices: 1 is listed twice"),
+        ("{ choices = [1.0, nan] }", ".choices: expected finite numbers, got [1.0, nan]"),
+        ("{ kind = 'float', choices = ['a'] }", ".choices: expected values of kind 'float', got ['a']"),
+        ("{ kind = 'int', choices = [0.5, 1] }", ".choices: expected values of kind 'int', got [0.5, 1]"),
+        ("{ shape = 3 }", ".shape: expected a list, got 3"),
+        ("{ shape = [3, -2] }", ".shape[1]: expected at least -1, got -2"),
+        (
+            "{ shape = [3], kind = 'any' }",
+            ".shape: only arrays of numbers or true/false have a shape, and kind is 'any'",
+        ),
+        ("{ shape = [3], choices = [1] }", ".shape: cannot stand beside choices: a choice is a single value"),
+        ("{ kind = 'int', nan = true }", ".nan: only a 'float' can be NaN, and kind is 'int'"),
+        ("{ unit = 3 }", ".unit: expected text in quotes, got 3"),
+        (
+            "{ bounds = [0, 1] }",
+            ".bounds: unknown key; known are 'choices', 'description', 'kind', 'max', 'min', 'nan', 'shape', 'unit'",
+        ),
+    ],
+)
+def test_a_parameter(table: str, expected: str) -> None:
+    for role in ("parameters", "outputs"):
+        text = f"{MASTER}\n[masters.svm.{role}]\nvoltage = {{}}\nmin = {table}"  # its name is that of a key, too
+        assert complaints(text) == [f"lab.toml:8: masters.svm.{role}.min{expected}"]
+
+
+def test_a_parameters_name() -> None:
+    assert complaints(f"{MASTER}\n[masters.svm.parameters]\n'log C' = {{}}") == [
+        (
+            "lab.toml:7: masters.svm.parameters.\"log C\": 'log C' cannot be a name: "
+            "use a letter, then letters, digits, '_', '-' or '.', at most 64 in all"
+        )
+    ]
+
+
+LIMIT = "bytes and a Unix socket takes 107"
+FAR = (
+    "can be reached from other machines: that needs keys, which are not available in this version; "
+    "listen on 127.0.0.1 or ipc, and come from elsewhere through an SSH tunnel"
+)
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ("name = ''", "2: daemon.name: expected 1 to 64 printable characters, got ''"),
+        ("state = 3", "2: daemon.state: expected the name of a folder, got 3"),
+        ("state = ''", "2: daemon.state: expected the name of a folder, got ''"),
+        ("keep_free = -1", "2: daemon.keep_free: expected a size such as '512 MB', got -1"),
+        ("heartbeat = '5 s'", "1: daemon.lost_after: expected at least 3 × heartbeat = 15 s, got 10 s"),
+        ("heartbeat = '1 ms'", "2: daemon.heartbeat: expected a duration of at least '10 ms', got '1 ms'"),
+        ("listens = '*'", "2: daemon.listens: unknown key; did you mean 'listen'?"),
+        ("listen = 5570", "2: daemon.listen: expected an address such as 'tcp://127.0.0.1:5570', got 5570"),
+        (
+            "listen = '127.0.0.1:5570'",
+            "2: daemon.listen: expected an address such as 'tcp://127.0.0.1:5570', got '127.0.0.1:5570'",
+        ),
+        (
+            "listen = 'tcp://127.0.0.1'",
+            "2: daemon.listen: expected 'tcp://127.0.0.1:PORT' or 'ipc:///PATH', got 'tcp://127.0.0.1'",
+        ),
+        ("listen = 'inproc://'", "2: daemon.listen: expected 'tcp://127.0.0.1:PORT' or 'ipc:///PATH', got 'inproc://'"),
+        ("listen = 'tcp://[::1]:99999'", "2: daemon.listen: expected a port from 0 (any free one) to 65535, got 99999"),
+        ("listen = 'tcp://0.0.0.0:5570'", f"2: daemon.listen: 'tcp://0.0.0.0:5570' {FAR}"),
+        ("listen = 'tcp://*:5570'", f"2: daemon.listen: 'tcp://*:5570' {FAR}"),
+        ("results = 'tcp://[2001:db8::1]:1'", f"2: daemon.results: 'tcp://[2001:db8::1]:1' {FAR}"),
+        ("workers = 'tcp://lab-7:5570'", f"2: daemon.workers: 'tcp://lab-7:5570' {FAR}"),
+        ("listen = 'ipc://@lab'", "2: daemon.listen: expected 'ipc://' and the path of a socket, got 'ipc://@lab'"),
+        ("listen = 'ipc://'", "2: daemon.listen: expected 'ipc://' and the path of a socket, got 'ipc://'"),
+        (
+            "listen = 'tcp://127.0.0.1:65534'",
+            "2: daemon.listen: leaves no port for workers; choose a port up to 65533, or set workers",
+        ),
+        (
+            "results = 'tcp://localhost:5572'\nlisten = 'tcp://127.0.0.1:5570'",
+            "3: daemon.listen: results and workers would both be 'tcp://127.0.0.1:5572'; they must differ",
+        ),
+        (
+            "listen = 'ipc:///run/x'\nresults = 'ipc:///run/x'",
+            "3: daemon.results: listen and results would both be 'ipc:///run/x'; they must differ",
+        ),
+        (
+            f"listen = 'ipc:///run/{'x' * 103}'\nstate = '/run'",
+            (
+                f"2: daemon.listen: the path of the socket '/run/{'x' * 103}' has 108 {LIMIT}; "
+                "choose a shorter listen, or listen = 'tcp://127.0.0.1:5570'"
+            ),
+        ),
+        (
+            f"state = '/{'ä' * 50}'",
+            (
+                f"2: daemon.state: the path of the socket '/{'ä' * 50}/control' has 109 {LIMIT}; "
+                "choose a shorter state, or listen = 'tcp://127.0.0.1:5570'"
+            ),
+        ),
+    ],
+)
+def test_the_daemons_keys(lines: str, expected: str) -> None:
+    assert complaints(f"[daemon]\n{lines}\n{MASTER}") == [f"lab.toml:{expected}"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[daemon]\nname = lab", ":2: not valid TOML: expected a value; text needs quotes (column 8)"),
+        ("[daemon]\nname = 'a' b", ":2: not valid TOML: expected the end of the line; text needs quotes (column 12)"),
+        ('name = "lab\n', ":1: not valid TOML: the text is not closed on its line (column 12)"),
+        ("a = 1\na = 2\n", ":2: not valid TOML: the key is there already (column 6)"),
+        ("[a.b]\nc = 1\n[a.b]\n", ":3: not valid TOML: cannot declare a.b twice (column 5)"),
+        ('path = "C:\\data"\n', ":1: not valid TOML: a \\ in \"…\" must be doubled, or use '…' (column 13)"),
+        ("x = [1,\n2\n", ":2: not valid TOML: unclosed array (at the end of the file)"),
+        (f"x = {'[' * 20_000}", ": lists or tables are nested too deeply"),
+        (f"x = {'9' * 5_000}", ": not valid TOML: a number has too many digits"),
+    ],
+)
+def test_what_is_not_toml(text: str, expected: str) -> None:
+    assert complaints(text) == [f"lab.toml{expected}"]
+
+
+# -- whatever else -----------------------------------------------------------------------------------------------------
+
+FULL = tomllib.loads(example("full").read_text(encoding="utf-8"))
+WRONG = [
+    0,
+    -1,
+    2**70,
+    1.5,
+    "nan",
+    True,
+    "",
+    "5 s",
+    "'\\u0000'",
+    "1e400 s",
+    "tcp://1",
+    "ipc://x",
+    "process",
+    "a:b",
+    [],
+    {},
+]
+WORDS = re.compile(r"lab\.toml:\d+: [a-z]+(\.[\w-]+|\[\d+\]|\.\"[^\n]*\")*: [a-z0-9'\"-][^\n]*")
+JARGON = (
+    "Input should",
+    "Value error",
+    "valid ",
+    "Extra inputs",
+    "Field required",
+    "NoneType",
+    "pydantic",
+    "Traceback",
+)
+
+
+def keys(table: Any) -> Iterator[tuple[Any, Any]]:
+    """Every place in a document, as (its container, its key there)."""
+    for key, value in table.items() if isinstance(table, dict) else enumerate(table):
+        yield table, key
+        if isinstance(value, dict | list):
+            yield from keys(value)
+
+
+def as_toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(key)} = {as_toml(item)}" for key, item in value.items()) + "}"
+    return f"[{', '.join(map(as_toml, value))}]" if isinstance(value, list) else json.dumps(value)
+
+
+@given(st.data())
+def test_any_wrong_value_anywhere_gets_plain_words(data: st.DataObject) -> None:
+    document = copy.deepcopy(FULL)
+    for _ in range(data.draw(st.integers(1, 4))):
+        places = list(keys(document))
+        container, key = data.draw(st.sampled_from(places))
+        container[key] = copy.deepcopy(data.draw(st.sampled_from(WRONG)))
+    text = "\n".join(f"{json.dumps(key)} = {as_toml(value)}" for key, value in document.items())
+    for line in complaints(text, example("full").parent):
+        assert WORDS.fullmatch(line), line
+        assert not any(word in line for word in JARGON), line
+
+
+# -- files -------------------------------------------------------------------------------------------------------------
+
+
+def unreadable(write: Callable[[Path], object], folder: Path) -> str:
+    path = folder / "lab.toml"
+    write(path)
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    return str(caught.value).replace(str(path), "lab.toml")
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in "abcd"]
+    for folder in folders:
+        folder.mkdir()
+    missing, directory, latin, loop = folders
+    assert (
+        unreadable(lambda path: None, missing)
+        == "lab.toml: there is no such file; `taskmaster init` writes one to start from"
+    )
+    assert unreadable(Path.mkdir, directory) == "lab.toml: is a folder; name the TOML file in it"
+    assert (
+        unreadable(lambda path: path.write_bytes(b"a = 1\nb = 'K\xe4lte'\n"), latin)
+        == "lab.toml:2: not UTF-8 text; save the file in that encoding"
+    )
+    assert (
+        unreadable(lambda path: path.symlink_to(path), loop)
+        == "lab.toml: cannot be read: Too many levels of symbolic links"
+    )
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read any file")
+def test_a_file_of_somebody_else(tmp_path: Path) -> None:
+    def write(path: Path) -> None:
+        path.write_text(MASTER)
+        path.chmod(0)
+
+    assert unreadable(write, tmp_path) == "lab.toml: cannot be read: Permission denied"
+
+
+def test_mistakes_in_a_file_name_it_as_the_user_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "lab.toml").write_text(f"{MASTER}path = ['lib']\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError) as caught:
+        load("lab.toml")
+    assert str(caught.value) == f"lab.toml:5: masters.svm.path[0]: folder '{tmp_path}/lib' does not exist"
+
+
+# -- drivers of third parties ------------------------------------------------------------------------------------------
+
+
+class VisaOptions(DriverOptions):
+    resource: str = Field(pattern="^[A-Z]+::")
+    heads: list[int] | dict[str, int] = Field(default=[])
+    names: list[str] | dict[str, str] = Field(default=[])
+    rate: int = Field(default=1, multiple_of=5)
+
+    @field_validator("heads")
+    @classmethod
+    def _few(cls, heads: object) -> object:
+        if not heads:
+            raise ValueError("name at least one head")
+        return heads
+
+
+def test_a_third_partys_driver_gets_the_same_messages() -> None:
+    text = """\
+[masters.probe]
+driver = 'visa'
+resource = 'asrl1'
+rat = 3
+rate = 3
+heads = {}
+workers = 2
+names = [1]
+"""
+    with pytest.raises(ConfigError) as caught:
+        loads(text, "lab.toml", drivers={**BUILTIN_DRIVERS, "visa": VisaOptions})
+    assert str(caught.value).splitlines() == [
+        "lab.toml:3: masters.probe.resource: expected text of the form ^[A-Z]+::, got 'asrl1'",
+        "lab.toml:4: masters.probe.rat: unknown key; did you mean 'rate'?",
+        "lab.toml:5: masters.probe.rate: expected a multiple of 5, got 3",
+        "lab.toml:6: masters.probe.heads: name at least one head",
+        "lab.toml:7: masters.probe.workers: driver 'visa' has no such key; 'process' has",
+        "lab.toml:8: masters.probe.names[0]: expected text in quotes, got 1",
+        "lab.toml:8: masters.probe.names: expected a table, got [1]",
+    ]
+    with pytest.raises(ConfigError, match="unknown driver 'viza'; did you mean 'visa'"):
+        loads(text.replace("'visa'", "'viza'"), drivers={"visa": VisaOptions})
+
+
+def test_a_driver_cannot_take_over_a_common_key() -> None:
+    class Greedy(DriverOptions):
+        timeout: float = 1.0
+
+    with pytest.raises(TypeError, match="driver 'greedy' declares 'timeout', which every Master has"):
+        loads(MASTER, drivers={"greedy": Greedy})
