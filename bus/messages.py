@@ -328,11 +328,12 @@ DaemonMessage = Described | Opened | Ack | Refused | Done | Pong | Page | Status
 
 
 class Events(Message, tag="events"):
-    """Events of a run as they become durable."""
+    """Events of a run as they become durable; acknowledges all tasks below ``next_index`` besides."""
 
     run: int
     epoch: int
     events: tuple[EventHead, ...]
+    next_index: int = 0
 
 
 class Beacon(Message, tag="beacon"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Iterable
 
@@ -14,6 +15,8 @@ _BYTES = {
     **{f"{p}B": 1000**k for k, p in enumerate("kMGT", 1)},
     **{f"{p}iB": 1024**k for k, p in enumerate("KMGT", 1)},
 }
+#: Seconds of the longest duration taken: 300 years.
+_LONGEST = 1e10
 _QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?(?:e[+-]?\d+)?)\s*([a-zµA-Z]*)\s*")
 
 
@@ -26,14 +29,15 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 def parse_duration(text: str | float) -> float:
     """Seconds in ``"60 s"``, ``"1.5 min"``, ``"20 ms"``; a bare number is seconds. Raises ValueError."""
     if isinstance(text, (int, float)) and not isinstance(text, bool):
-        if not 0 <= text < float("inf"):
+        if not 0 <= text <= _LONGEST:
             raise ValueError(f"a duration cannot be {text}")
         return float(text)
     match = _QUANTITY.fullmatch(text) if isinstance(text, str) else None
     unit = match[2] or "s" if match else ""
-    if match is None or unit not in _SECONDS:
+    seconds = float(match[1]) * _SECONDS[unit] if match is not None and unit in _SECONDS else math.inf
+    if math.isinf(seconds):
         raise ValueError(f"{text!r} is not a duration; write a number and one of {', '.join(_SECONDS)}, like '60 s'")
-    return float(match[1]) * _SECONDS[unit]
+    return seconds
 
 
 def parse_size(text: str | int) -> int:
@@ -42,9 +46,10 @@ def parse_size(text: str | int) -> int:
         return text
     match = _QUANTITY.fullmatch(text) if isinstance(text, str) else None
     unit = match[2] or "B" if match else ""
-    if match is None or unit not in _BYTES:
+    size = float(match[1]) * _BYTES[unit] if match is not None and unit in _BYTES else math.inf
+    if math.isinf(size):
         raise ValueError(f"{text!r} is not a size; write a number and one of {', '.join(_BYTES)}, like '512 MB'")
-    return round(float(match[1]) * _BYTES[unit])
+    return round(size)
 
 
 def format_duration(seconds: float) -> str:

@@ -69,7 +69,9 @@ class FunctionOptions(DriverOptions):
         "How often within `restart_window` a process that died is replaced; after that the Master stops as broken.",
         default=5,
     )
-    restart_window: Annotated[float, duration("1 s")] = setting("See `restarts`.", default=60.0, shown="60 s")
+    restart_window: Annotated[float, duration("1 s")] = setting(
+        "The span of time within which `restarts` are counted.", default=60.0, shown="60 s"
+    )
 
     @field_validator("call")
     @classmethod

@@ -52,19 +52,19 @@ def render() -> str:
     """The whole document, in Markdown."""
     schema = json_schema()
     definitions = schema["$defs"]
-    parts = [_INTRODUCTION, _section("[daemon]", schema["properties"]["daemon"])]
+    parts = [_INTRODUCTION, _section("`[daemon]`", schema["properties"]["daemon"])]
     masters = {name: definitions[f"{name}-master"] for name in BUILTIN_DRIVERS}
     common = {**next(iter(masters.values())), "description": MasterKeys.__doc__}
-    parts.append(_section("[masters.NAME]", _only(common, set(MasterKeys.model_fields))))
+    parts.append(_section("`[masters.NAME]`", _only(common, set(MasterKeys.model_fields))))
     parts.append(
         "`NAME` is a letter, then letters, digits, `_` or `-`, at most 64 in all. "
         "The driver's own keys, below, stand in the same table.\n"
     )
     for name, master in masters.items():
-        title = f'[masters.NAME] with driver = "{name}"'
+        title = f'`[masters.NAME]` with `driver = "{name}"`'
         parts.append(_section(title, _only(master, set(BUILTIN_DRIVERS[name].model_fields))))
-    parts.append(_section("[masters.NAME.parameters]", definitions["ParameterSettings"]))
-    parts.append(_section("[masters.NAME.outputs]", definitions["OutputSettings"]))
+    parts.append(_section("`[masters.NAME.parameters]`", definitions["ParameterSettings"]))
+    parts.append(_section("`[masters.NAME.outputs]`", definitions["OutputSettings"]))
     parts.append(f"{_EXAMPLE}{example('full').read_text(encoding='utf-8')}```\n")
     return "\n".join(parts)
 
@@ -77,7 +77,7 @@ def _section(title: str, table: Mapping[str, Any]) -> str:
     required = table.get("required", ())
     rows = (_row(name, key, name in required) for name, key in table["properties"].items())
     head = ["| key | type | default | meaning |", "|---|---|---|---|"]
-    return "\n".join([f"## `{title}`", "", table["description"], "", *head, *rows, ""])
+    return "\n".join([f"## {title}", "", table["description"], "", *head, *rows, ""])
 
 
 def _row(name: str, key: Mapping[str, Any], required: bool) -> str:

@@ -121,6 +121,7 @@ class Broker:
                     sockets.send(self._endpoints.workers, [worker.address, goodbye])
         out = Effects(turn=self.turns + 1, wall=time.time())
         self.supervisor.stop(out)
+        self.core.record_counts(out)
         if out.records:
             self._commit(out)
 

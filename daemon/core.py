@@ -80,6 +80,8 @@ class Core:
         self._worker_at: dict[bytes, tuple[Master, str]] = {}
         #: runs that took submissions in this turn, and where to acknowledge them
         self._to_acknowledge: dict[int, bytes] = {}
+        #: runs whose counts in the journal lag behind
+        self._uncounted: dict[int, Run] = {}
         self._handlers: dict[type, Callable[[Sender, Any, Table | None, Effects], None]] = {
             m.Describe: self._describe,
             m.Open: self._open,
@@ -108,22 +110,28 @@ class Core:
             self.refuse(sender, message, error, out)
 
     def end_turn(self, now: float, out: Effects) -> None:
-        """After the last message of a turn: dispatch, record where runs stand, acknowledge."""
+        """After the last message of a turn: dispatch, acknowledge."""
         if not self.draining:
             for master in self.masters.values():
                 master.dispatch(now, out)
-        for run in out.touched.values():
-            if run.id in self.runs:
-                out.records.append(run.counted())
+        if out.touched:
+            self._uncounted.update(out.touched)
         for run_id, address in self._to_acknowledge.items():
             out.replies.append(Reply(address, m.Ack(run_id, self.runs[run_id].next_index)))
         self._to_acknowledge.clear()
 
     def on_tick(self, now: float, out: Effects) -> None:
-        """Once in a while: notice silence, settle outcomes with workers that get no dispatches."""
+        """Once in a while: notice silence, settle outcomes with workers that get no dispatches, record what can wait."""
         for master in self.masters.values():
             master.on_tick(now, out)
             master.settle_idle(out)
+            master.record_leases(now, out)
+        self.record_counts(out)
+
+    def record_counts(self, out: Effects) -> None:
+        """Record where the runs stand that have changed; a start then need not count their events."""
+        out.records.extend(run.counted() for run in self._uncounted.values() if run.id in self.runs)
+        self._uncounted.clear()
 
     def refuse(self, sender: Sender, message: m.ClientMessage, error: TaskMasterError, out: Effects) -> None:
         """Answer with an error; a submission's also says where its run ends, so that its writer can go on from there."""

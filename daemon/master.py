@@ -42,6 +42,9 @@ from taskmaster.daemon.scheduling import AHEAD_SECONDS, UNKNOWN_SECONDS, chunk_s
 
 __all__ = ["Master", "MasterSpec"]
 
+#: Age at which a repeatable task's lease is written down.
+RECORD_SECONDS = 0.5
+
 
 @dataclass(frozen=True)
 class MasterSpec:
@@ -291,8 +294,7 @@ class Master:
         if not run.queued:
             self._active.pop(run.id, None)
         worker.leases[lease.id] = self._leases[lease.id] = lease
-        out.records.append(LeaseGranted(lease.id, run.id, lease.first, lease.n, lease.attempt, worker.token,
-                                        worker.local, out.wall))
+        self._record(lease, out)
 
     # -- outcomes -----------------------------------------------------------------------------------------------------
 
@@ -355,7 +357,8 @@ class Master:
         worker = self.workers.get(lease.worker)
         if worker is not None:
             worker.leases.pop(lease.id, None)
-        out.records.append(LeaseEnded(lease.id))
+        if lease.recorded:
+            out.records.append(LeaseEnded(lease.id))
 
     def _dismiss(self, worker: Worker, out: Effects) -> None:
         self._tell_settled(worker, out)
@@ -421,8 +424,8 @@ class Master:
         self._leases[lease.id] = worker.leases[lease.id] = lease
         self._forget_expired(run, low, high)
         self._note_room(worker)
-        out.records.append(LeaseGranted(lease.id, run.id, low, high - low, lease.attempt, worker.token, worker.local,
-                                        out.wall))
+        if not self.spec.repeatable:
+            self._record(lease, out)
         tables = run.inputs(low, high)
         worker.dispatched += 1
         message = m.Dispatch(lease.id, run.id, low, high - low, tables[0].layout, lease.attempt, tuple(worker.settled))
@@ -430,6 +433,23 @@ class Master:
         # Evaluating a repeatable task whose submission is then lost is harmless: nobody was told it was taken.
         early = self.spec.repeatable and run.submitted_in(low, high, out.turn)
         (out.early if early else out.dispatches).append(Dispatched(worker.address, message, tables))
+
+    def record_leases(self, now: float, out: Effects) -> None:
+        """Write down the leases of repeatable tasks that have become old.
+
+        They serve the next start: a worker that has dialled in may go on with them, a task that takes the daemon down
+        is charged for it. Neither matters for what takes milliseconds, and most leases do: those are never written. (A
+        lease of tasks that are not repeatable is on disk before its dispatch leaves.)
+        """
+        for lease in self._leases.values():
+            if not lease.recorded and now - lease.granted > RECORD_SECONDS:
+                self._record(lease, out)
+
+    def _record(self, lease: Lease, out: Effects) -> None:
+        worker = self.workers[lease.worker]
+        lease.recorded = True
+        out.records.append(LeaseGranted(lease.id, lease.run.id, lease.first, lease.n, lease.attempt, lease.worker,
+                                        worker.local, out.wall))
 
     def _forget_expired(self, run: Run, low: int, high: int) -> None:
         """These tasks have a new lease: the former ones are not the last any more."""
@@ -472,12 +492,21 @@ class Master:
             self.workers[record.worker] = worker
         lease = Lease(record.lease, run, record.worker, record.first, record.n, record.attempt)
         lease.remaining = IntervalSet(run.open.within(record.first, record.first + record.n))
+        lease.recorded = True
         for low, high in lease.remaining:
             run.queued.remove(low, high)
         if not run.queued:
             self._active.pop(run.id, None)
         worker.leases[lease.id] = self._leases[lease.id] = lease
         return lease
+
+    def restore_unrecorded(self, run: Run, index: int, reason: str, out: Effects) -> None:
+        """A queued task that was being evaluated when the daemon died, under a lease too young to have been recorded."""
+        if index in run.queued:
+            run.queued.remove(index, index + 1)
+            attempt = run.attempt(index)
+            lease = Lease((0, 0), run, "", index, 1, attempt)
+            self._lose(lease, index, index + 1, "WorkerLost", reason, out)
 
     # -- looking ------------------------------------------------------------------------------------------------------
 

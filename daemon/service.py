@@ -30,7 +30,7 @@ from taskmaster.daemon.journal.recovery import restore
 from taskmaster.daemon.master import Master, MasterSpec
 from taskmaster.daemon.restarts import RestartPolicy
 from taskmaster.daemon.space import Space
-from taskmaster.daemon.supervision import Pool, Supervisor, read_started
+from taskmaster.daemon.supervision import Pool, Supervisor, read_progress
 
 __all__ = ["DaemonPlan", "MasterPlan", "notify", "serve"]
 
@@ -109,8 +109,7 @@ def _assemble(plan: DaemonPlan, journal: Journal, space: Space, endpoints: Endpo
 def _restore(core: Core, journal: Journal, progress: Path) -> None:
     """Take up where the journal ends; what that changes is on disk before anybody is served."""
     out = Effects(wall=time.time())
-    restore(core, journal, read_started(progress), time.monotonic(), out)
-    out.records.extend(run.counted() for run in out.touched.values())
+    restore(core, journal, read_progress(progress), time.monotonic(), out)
     if out.records:
         journal.commit(out.records)
     for path in progress.iterdir():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import select
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,8 +16,9 @@ from taskmaster.daemon.leases import NOTHING, Started, Worker
 from taskmaster.daemon.master import Master
 from taskmaster.daemon.restarts import RestartPolicy
 from taskmaster.drivers.host import TERMINATE_SECONDS, HostedWorker, spawn
+from taskmaster.drivers.progress import Position, ProgressReader
 
-__all__ = ["Pool", "Supervisor", "read_started"]
+__all__ = ["Pool", "Supervisor", "read_progress", "started"]
 
 log = logging.getLogger("taskmaster.supervision")
 
@@ -130,7 +131,7 @@ class Supervisor:
         worker.bury()
         self._core.local_tokens.discard(worker.token)
         if known is not None:
-            self._core.worker_lost(worker.token, kind, reason, _started(positions), out)
+            self._core.worker_lost(worker.token, kind, reason, started(positions), out)
         if worker.left_as_agreed:
             return
         log.warning("Master %r: %s", pool.master.spec.name, reason)
@@ -215,7 +216,7 @@ class Supervisor:
         for worker in workers:
             worker.kill("Stopped", "the daemon was stopped")
             worker.process.wait()
-            self._core.worker_stopped(worker.token, _started(worker.progress.positions()), out)
+            self._core.worker_stopped(worker.token, started(worker.progress.positions()), out)
             worker.bury()
 
 
@@ -223,20 +224,15 @@ def _granted_since(worker: Worker) -> float:
     return min(lease.granted for lease in worker.leases.values())
 
 
-def _started(positions: Mapping[m.LeaseId, int] | None) -> Started | None:
+def started(positions: Sequence[Position] | None) -> Started | None:
+    """How far a worker had come, from where its slots were."""
     if positions is None:
         return None
-    return Started(max(positions), dict(positions)) if positions else NOTHING
+    by_lease = {at.lease: at.started for at in positions}
+    return Started(max(by_lease), by_lease) if by_lease else NOTHING
 
 
-def read_started(folder: Path) -> dict[str, Started]:
-    """How far the workers of a daemon that was killed had come, as far as it is known; forgets it on disk."""
-    from taskmaster.drivers.progress import ProgressReader
-
-    started: dict[str, Started] = {}
-    for path in folder.iterdir() if folder.is_dir() else ():
-        reader = ProgressReader(path)
-        found = _started(reader.positions())
-        if found is not None:
-            started[path.name] = found
-    return started
+def read_progress(folder: Path) -> dict[str, list[Position]]:
+    """Where the workers of a daemon that was killed were, by their tokens, as far as it is known."""
+    found = {path.name: ProgressReader(path).positions() for path in folder.iterdir()}
+    return {token: positions for token, positions in found.items() if positions is not None}

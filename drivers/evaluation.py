@@ -17,6 +17,7 @@ from taskmaster.bus.messages import TaskError
 from taskmaster.bus.table import BARE, Buffer, Table
 from taskmaster.drivers.base import Driver
 from taskmaster.drivers.outputs import OutputPacker, task_error
+from taskmaster.drivers.progress import STARTED
 from taskmaster.drivers.protocol import Assignment
 
 __all__ = ["Evaluator", "Report"]
@@ -95,7 +96,7 @@ class Evaluator:
         while position < stop:
             try:
                 for position in range(position, stop):  # noqa: B020, PLW2901 - goes on behind a task that raised
-                    cell[2] = position + 1
+                    cell[STARTED] = position + 1
                     append(evaluate(rows[position]))
             except BaseException as error:  # noqa: BLE001 - whatever the user's function raises fails its task
                 ended.errors.append(_failure(position - ended.at, error))
@@ -111,7 +112,7 @@ class Evaluator:
         until = took + FLUSH_SECONDS / 2
         position = at
         while position < stop and took < until:
-            cell[2] = position + 1
+            cell[STARTED] = position + 1
             try:
                 ended.values.append(evaluate(rows[position]))
             except BaseException as error:  # noqa: BLE001 - whatever the user's function raises fails its task
@@ -135,7 +136,7 @@ class Evaluator:
     # -- in batches ---------------------------------------------------------------------------------------------------
 
     def _run_batch(self, assignment: Assignment) -> None:
-        self._cell[2] = assignment.n
+        self._cell[STARTED] = assignment.n
         at = _skip(assignment.revoked, 0, assignment.n)
         while at < assignment.n:
             stop = _stop(assignment, at, assignment.n)

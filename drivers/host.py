@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from taskmaster.bus.messages import LeaseId
-from taskmaster.drivers.progress import ProgressReader
+from taskmaster.drivers.progress import Position, ProgressReader
 from taskmaster.drivers.worker import EXIT_GOODBYE, EXIT_REFUSED, EXIT_UNUSABLE
 
 __all__ = ["HostedWorker", "spawn"]
@@ -39,7 +39,7 @@ class HostedWorker:
         self.pidfd = os.pidfd_open(process.pid)
         #: why its host killed it: (kind, reason)
         self.sentence: tuple[str, str] | None = None
-        self._seen: dict[LeaseId, int] = {}
+        self._seen: list[Position] = []
         self._since = now
 
     @property
@@ -53,7 +53,7 @@ class HostedWorker:
 
     def stands_since(self, now: float) -> float:
         """When its progress last changed, as far as this was looked at."""
-        positions = self.progress.positions() or {}
+        positions = self.progress.positions() or []
         if positions != self._seen:
             self._seen = positions
             self._since = now
@@ -61,7 +61,7 @@ class HostedWorker:
 
     def is_in(self, lease: LeaseId, low: int, high: int) -> bool:
         """Whether the task it is evaluating is one of positions ``low ≤ p < high`` of a lease."""
-        return low < (self.progress.positions() or {}).get(lease, 0) <= high
+        return any(at.lease == lease and low < at.started <= high for at in self.progress.positions() or [])
 
     def kill(self, kind: str, reason: str) -> None:
         """End it now, for this reason."""

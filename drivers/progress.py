@@ -15,16 +15,30 @@ import mmap
 import os
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from taskmaster.bus.messages import LeaseId
 
-__all__ = ["ProgressReader", "ProgressWriter", "machine_start"]
+__all__ = ["STARTED", "Position", "ProgressReader", "ProgressWriter", "machine_start"]
 
-#: boot identity, slots; then for each slot: epoch and number of its lease, tasks of it that have started
+#: boot identity, slots; then for each slot: epoch and number of its lease, run and first task of that, and how many of
+#: its tasks have started
 _HEAD = 2
-_CELL = 3
+_CELL = 5
+#: where in a cell the count of started tasks lies
+STARTED = 4
 _WORD = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where one slot was: in a lease of tasks ``first …`` of a run, of which ``started`` had started."""
+
+    lease: LeaseId
+    run: int
+    first: int
+    started: int
 
 
 def machine_start() -> int:
@@ -47,14 +61,14 @@ class ProgressWriter:
         words[0], words[1] = machine_start(), slots
         self.cells = [words[_HEAD + _CELL * k : _HEAD + _CELL * (k + 1)] for k in range(slots)]
 
-    def begin(self, slot: int, lease: LeaseId) -> memoryview:
-        """Enter a lease; returns the cell in whose word 2 the count of started tasks goes."""
+    def begin(self, slot: int, lease: LeaseId, run: int, first: int) -> None:
+        """Enter a lease."""
         cell = self.cells[slot]
         # In this order: a reader that sees the new number sees a count of its own lease, at worst one too low, and
         # the watcher only reads the cells of a worker that is dead, or stands still.
-        cell[2] = 0
+        cell[STARTED] = 0
+        cell[2], cell[3] = run, first
         cell[0], cell[1] = lease
-        return cell
 
 
 class ProgressReader:
@@ -63,20 +77,20 @@ class ProgressReader:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def positions(self) -> dict[LeaseId, int] | None:
-        """Tasks started, by lease, of each slot; None where that cannot be known."""
+    def positions(self) -> list[Position] | None:
+        """Where each slot was that has begun a lease; None where that cannot be known."""
         try:
             data = self._path.read_bytes()
         except FileNotFoundError:
-            return {}  # it had not come as far as making it
+            return []  # it had not come as far as making it
         if len(data) < _HEAD * _WORD:
-            return {}
+            return []
         boot, slots = struct.unpack_from("<QQ", data)
         if boot == 0 and slots == 0:
-            return {}  # just made
+            return []  # just made
         if boot != machine_start() or len(data) != (_HEAD + _CELL * slots) * _WORD:
             return None
-        return dict(_cells(data, slots))
+        return list(_cells(data, slots))
 
     def remove(self) -> None:
         """Forget the worker."""
@@ -86,8 +100,8 @@ class ProgressReader:
             return
 
 
-def _cells(data: bytes, slots: int) -> Iterator[tuple[LeaseId, int]]:
+def _cells(data: bytes, slots: int) -> Iterator[Position]:
     for k in range(slots):
-        epoch, number, position = struct.unpack_from("<QQQ", data, (_HEAD + _CELL * k) * _WORD)
+        epoch, number, run, first, started = struct.unpack_from("<5Q", data, (_HEAD + _CELL * k) * _WORD)
         if number:
-            yield (epoch, number), position
+            yield Position((epoch, number), run, first, started)

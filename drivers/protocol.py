@@ -35,6 +35,7 @@ class Assignment:
     """A lease as its worker sees it."""
 
     lease: LeaseId
+    run: int
     first: int
     n: int
     table: Table
@@ -193,7 +194,7 @@ class WorkerProtocol:
         self._on_settled(message.settled)
         if self._in_session:
             self._dispatched += 1
-            self.queue.append(Assignment(message.lease, message.first, message.n, table))
+            self.queue.append(Assignment(message.lease, message.run, message.first, message.n, table))
 
     def _on_settled(self, leases: Sequence[LeaseId]) -> None:
         for lease in leases:

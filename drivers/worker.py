@@ -109,7 +109,7 @@ class Worker:
             self._turn(wait=not self._protocol.queue)
             assignment = self._protocol.begin()
             if assignment is not None:
-                progress.begin(0, assignment.lease)
+                progress.begin(0, assignment.lease, assignment.run, assignment.first)
                 evaluator.run(assignment)
             elif self._done:
                 return
@@ -225,7 +225,7 @@ class _Threads:
                 assignment = self._assignments.get()
                 if assignment is None:
                     return
-                self._progress.begin(k, assignment.lease)
+                self._progress.begin(k, assignment.lease, assignment.run, assignment.first)
             evaluator.run(assignment)
 
     def _report(self, assignment: Assignment, position: int, n: int, outputs: Table | None,

@@ -15,11 +15,16 @@ What is relied on of adaptive 1.x, and what is done about it here:
   they never reach it: such a point counts as failed.
 - At the resolution of floats, or where two flat triangles share an edge, it can suggest a point that it has asked for
   already. Such suggestions are skipped: no point is evaluated twice.
-- With hundreds of points in flight, about once in 10⁵ points, LearnerND's ``ask`` raises ValueError or AssertionError
-  when rounding spoils a suggestion, and has moved on by then. The suggestion is skipped. LearnerND is asked for one
-  point at a time (the points are those of asking for many at once) so that no others go down with the error.
+- With a hundred points in flight, about once in 10⁴ points, rounding puts a suggestion of LearnerND onto a pending
+  point and its ``ask`` raises ValueError, having moved on. The suggestion is skipped. LearnerND is asked for one point
+  at a time (the points are those of asking for many at once) so that no others go down with the error. More rarely its
+  ``tell`` raises AssertionError over volumes that do not add up; that leaves it unusable and is passed on. Fewer
+  points in flight avoid both.
 
-@COST@
+Cost of asking and telling a point, measured: Learner1D 0.1 ms; LearnerND 1 ms in two dimensions, 5 ms in three;
+Learner2D grows with the points it knows, 0.15 ms at 100, 1.3 ms at 1000, 5 ms at 4000. It rebuilds its interpolation
+once every ten points, however few are asked for at a time: asking in batches saves nothing. Its ``loss`` rebuilds it
+too, at 5 and 23 ms for 1000 and 4000 points, so checking a goal on the loss at every tell costs more than the rest.
 """
 
 from __future__ import annotations
@@ -50,8 +55,8 @@ Key: TypeAlias = tuple[float, ...]
 #: So many suggestions in a row without a new point, and there is nothing left to ask for now.
 _PATIENCE = 10
 
-#: What LearnerND's errors say when rounding spoils a suggestion: it falls on another, or volumes do not add up.
-_ROUNDING = ("Point already in triangulation", " !== ")
+#: What LearnerND's error says when rounding puts a suggestion onto a pending point.
+_ON_ANOTHER = "Point already in triangulation"
 
 
 class _Wrapped(Protocol):
@@ -215,8 +220,8 @@ class AdaptiveLearner(Record):
             return self._learner.ask(n)[0]
         try:
             return self._learner.ask(1)[0]
-        except (ValueError, AssertionError) as error:
-            if not any(text in str(error) for text in _ROUNDING):
+        except ValueError as error:
+            if _ON_ANOTHER not in str(error):
                 raise
             return []
 
@@ -256,7 +261,8 @@ class AdaptiveLearner(Record):
                 f"{self._kind} cannot learn without the corners of its bounds, and {self._point(key)!r} failed "
                 f"{self._failures[key]} times ({why}); mend the evaluation there, or choose bounds that leave it out"
             ) from error
-        self._retry.append(key)
+        if key not in self._retry:
+            self._retry.append(key)
 
     def done(self) -> bool:
         """Whether the domain is resolved down to neighbouring floats; a Loop's goal is the usual stop."""

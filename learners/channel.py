@@ -51,9 +51,7 @@ class Channel:
         self._control.connect(core.address)
         self._wake_reader, self._wake_writer = socket.socketpair()
         self._wake_reader.setblocking(False)
-        self._poll = select.poll()
-        for descriptor in (self._control.fileno(), self._results.fileno(), self._wake_reader.fileno()):
-            self._poll.register(descriptor, select.POLLIN)
+        self._descriptors = [self._control.fileno(), self._results.fileno(), self._wake_reader.fileno()]
         self._leader: int | None = None
         self._waiters = 0
         self._led_at = 0.0
@@ -132,8 +130,11 @@ class Channel:
         pause = max(0.0, self._next_tick - now)
         if left is not None:
             pause = min(pause, left)
+        poll = select.poll()
+        for descriptor in self._descriptors:
+            poll.register(descriptor, select.POLLIN)
         with self._unlocked():
-            ready = self._poll.poll(pause * 1e3 + 0.5)
+            ready = poll.poll(pause * 1e3 + 0.5)
         if any(descriptor == self._wake_reader.fileno() for descriptor, _ in ready):
             with contextlib.suppress(BlockingIOError):
                 self._wake_reader.recv(4096)

@@ -3,9 +3,9 @@
 SQLite in WAL mode. ``durability = "power"`` syncs the log at every commit (``synchronous = FULL``), ``"crash"`` leaves
 that to the system: what was acknowledged then survives the death of any program, but not that of the machine.
 
-Beside the database lies ``mark``: the number of the last commit, written after each and never synced, so that it can
-lag but not lead. SQLite silently drops everything in its log behind a frame that fails its checksum; a journal that
-has come back shorter than its mark is damaged, not old.
+A turn of the daemon with one task in it is the unit that counts most here: its round trip waits for two commits. So a
+commit writes what cannot be had otherwise, and nothing else: what a run counts is written when the daemon has a moment
+(`remember_counts`), and the high-water mark lies in a file of its own (see `mark`).
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from taskmaster.daemon.effects import (
 )
 from taskmaster.daemon.journal import sql
 from taskmaster.daemon.journal.checksums import connect
+from taskmaster.daemon.journal.mark import MarkFile
 from taskmaster.daemon.journal.payloads import Payloads
 
 __all__ = ["INLINE_BYTES", "Journal"]
@@ -52,8 +53,9 @@ CHECKPOINT_IDLE = 1 << 20
 #: … and after which it does so at once. A checkpoint of this size takes some tens of milliseconds.
 CHECKPOINT_BUSY = 64 << 20
 
-#: commit number, identity of the machine's start in which it was written
-MARK = struct.Struct("<QQ")
+#: SQLite's default page.
+PAGE_BYTES = 4096
+
 _json = msgspec.json.Encoder().encode
 
 
@@ -65,6 +67,10 @@ class Journal:
         self.path = folder / "journal.db"
         self.durability = durability
         self.commits = 0
+        #: frames in the write-ahead log
+        self._frames = 0
+        self._file: str | None = None
+        self._removed: set[str] = set()
         self._times: deque[float] = deque(maxlen=1024)
         self._layouts: dict[Layout, int] = {}
         try:
@@ -76,23 +82,24 @@ class Journal:
             raise journal_error(error, f"the journal {self.path} cannot be opened") from error
         for number, text in self._db.execute(sql.SELECT_LAYOUTS):
             self._layouts[msgspec.json.decode(text, type=Layout)] = number
-        self._commit_number = int(self.meta("commit") or 0)
-        self._mark = os.open(folder / "mark", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self.mark = MarkFile(folder)
+        self._db.set_wal_hook(self._on_wal)
         self._cursor = self._db.cursor()
+        self._execute = self._cursor.execute
         self._write = {
             RunCreated: self._run_created,
             WriterChanged: self._writer_changed,
-            RunChanged: lambda r: self._run(sql.SET_RUN_SWITCHES, (r.closed, r.paused, r.priority, r.run)),
+            RunChanged: lambda r: self._execute(sql.SET_RUN_SWITCHES, (r.closed, r.paused, r.priority, r.run)),
             RunDeleted: self._run_deleted,
-            MasterChanged: lambda r: self._run(sql.SET_MASTER, (r.master, r.paused)),
+            MasterChanged: lambda r: self._execute(sql.SET_MASTER, (r.master, r.paused)),
             BlockAppended: self._block_appended,
             EventAppended: self._event_appended,
-            LeaseGranted: lambda r: self._run(
+            LeaseGranted: lambda r: self._execute(
                 sql.INSERT_LEASE, (*r.lease, r.run, r.first, r.n, r.attempt, r.worker, r.local, r.time)
             ),
-            LeaseEnded: lambda r: self._run(sql.DELETE_LEASE, r.lease),
+            LeaseEnded: lambda r: self._execute(sql.DELETE_LEASE, r.lease),
             AttemptsCharged: self._attempts_charged,
-            RunCounted: lambda r: self._run(
+            RunCounted: lambda r: self._execute(
                 sql.SET_RUN_COUNTS, (r.next_index, r.next_seq, r.done, r.failed, r.cancelled, r.run)
             ),
         }
@@ -107,23 +114,21 @@ class Journal:
         """
         began = time.perf_counter()
         removed: set[str] = set()
-        number = self._commit_number + 1
+        execute = self._execute
         new_layouts = len(self._layouts)
         try:
             files = self._write_payloads(records)
             self._removed = removed
-            self._run("BEGIN IMMEDIATE", ())
+            execute("BEGIN IMMEDIATE")
             try:
                 for position, record in enumerate(records):
-                    self._file = files.get(position)
+                    self._file = files.get(position) if files else None
                     self._write[type(record)](record)  # type: ignore[operator]
-                self._run(sql.NEXT_COMMIT, (number,))
-                self._run("COMMIT", ())
+                execute("COMMIT")
             except BaseException:
                 self._roll_back(new_layouts)
                 raise
-            self._commit_number = number
-            os.pwrite(self._mark, MARK.pack(number, boot_id()), 0)
+            self.mark.committed(self._frames)
         except (apsw.Error, OSError) as error:
             raise journal_error(error, f"the journal {self.path} could not be written") from error
         if removed:
@@ -137,20 +142,25 @@ class Journal:
         if not self._db.get_autocommit():
             self._db.execute("ROLLBACK")
 
-    def _run(self, statement: str, values: tuple[Any, ...]) -> None:
-        self._cursor.execute(statement, values)
+    def _on_wal(self, connection: apsw.Connection, database: str, frames: int) -> int:
+        self._frames = frames
+        return apsw.SQLITE_OK
 
     def _write_payloads(self, records: Sequence[Record]) -> dict[int, str]:
         """Store the large payloads of all records; the names of their files by the records' positions."""
         names = {}
         for position, record in enumerate(records):
-            if isinstance(record, BlockAppended):
-                frames: Sequence[Buffer] = record.table.frames
-            elif isinstance(record, EventAppended):
-                frames = record.frames
+            kind = type(record)
+            if kind is EventAppended:
+                frames: Sequence[Buffer] = record.frames  # type: ignore[union-attr]
+            elif kind is BlockAppended:
+                frames = record.table.frames  # type: ignore[union-attr]
             else:
                 continue
-            if _size(frames) > INLINE_BYTES:
+            size = 0
+            for frame in frames:
+                size += len(frame)  # of bytes: every frame is flat
+            if size > INLINE_BYTES:
                 names[position] = self.payloads.write(frames)
         if names:
             self.payloads.sync()
@@ -158,23 +168,23 @@ class Journal:
 
     def _run_created(self, r: RunCreated) -> None:
         metadata = _json(r.metadata).decode()
-        self._run(sql.INSERT_RUN, (r.run, r.master, r.name, r.seed, r.created, r.user, metadata, r.priority))
+        self._execute(sql.INSERT_RUN, (r.run, r.master, r.name, r.seed, r.created, r.user, metadata, r.priority))
 
     def _writer_changed(self, r: WriterChanged) -> None:
-        self._run(sql.INSERT_WRITER, (r.run, r.writer, r.user, r.time))
-        self._run(sql.SET_WRITER, (r.writer, r.run))
+        self._execute(sql.INSERT_WRITER, (r.run, r.writer, r.user, r.time))
+        self._execute(sql.SET_WRITER, (r.writer, r.run))
 
     def _run_deleted(self, r: RunDeleted) -> None:
         self._removed.update(name for (name,) in self._db.execute(sql.FILES_OF_RUN, (r.run,)))
         for statement in sql.DELETE_RUN:
-            self._run(statement, (r.run,))
+            self._execute(statement, (r.run,))
 
     def _block_appended(self, r: BlockAppended) -> None:
         table = r.table
         file = self._file
         data = None if file is not None else b"".join(table.frames)
         content = bytes.fromhex(file.partition("-")[0]) if file is not None else None
-        self._run(sql.INSERT_BLOCK, (r.run, r.first, r.n, self._layout(table.layout), _json(r.asks).decode(),
+        self._execute(sql.INSERT_BLOCK, (r.run, r.first, r.n, self._layout(table.layout), _json(r.asks).decode(),
                                      table.digest(content), r.time, r.user, data, file))
 
     def _event_appended(self, r: EventAppended) -> None:
@@ -182,18 +192,18 @@ class Journal:
         data = b"".join(r.frames) if r.frames and self._file is None else None
         layout = self._layout(head.outputs) if head.outputs is not None else None
         errors = _json(head.errors).decode() if head.errors else None
-        self._run(sql.INSERT_EVENT, (r.run, head.seq, head.n, head.kind, head.first, layout, errors, head.timed,
+        self._execute(sql.INSERT_EVENT, (r.run, head.seq, head.n, head.kind, head.first, layout, errors, head.timed,
                                      head.worker, head.attempt, head.started, head.finished, data, self._file))
 
     def _attempts_charged(self, r: AttemptsCharged) -> None:
         for task in range(r.first, r.last):
-            self._run(sql.SET_ATTEMPTS, (r.run, task, r.attempts))
+            self._execute(sql.SET_ATTEMPTS, (r.run, task, r.attempts))
 
     def _layout(self, layout: Layout) -> int:
         number = self._layouts.get(layout)
         if number is None:
             number = len(self._layouts) + 1
-            self._run(sql.INSERT_LAYOUT, (number, _json(layout).decode()))
+            self._execute(sql.INSERT_LAYOUT, (number, _json(layout).decode()))
             self._layouts[layout] = number
         return number
 
@@ -204,9 +214,10 @@ class Journal:
 
     def checkpoint(self, *, idle: bool) -> None:
         """Move the log into the database if it has grown enough for this occasion."""
-        if self.log_size > (CHECKPOINT_IDLE if idle else CHECKPOINT_BUSY):
+        if self._frames * PAGE_BYTES > (CHECKPOINT_IDLE if idle else CHECKPOINT_BUSY):
             try:
-                self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE if idle else apsw.SQLITE_CHECKPOINT_PASSIVE)
+                self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+                self._frames = 0
             except (apsw.BusyError, apsw.FullError):
                 return  # a reader is at it, or there is no room: later
             except apsw.Error as error:
@@ -266,8 +277,9 @@ class Journal:
 
     def close(self) -> None:
         """Checkpoint and close. What was committed is safe without it."""
+        self.mark.settling()
         self._db.close()
-        os.close(self._mark)
+        self.mark.close()
 
     def _migrate(self) -> None:
         version = self._db.execute("PRAGMA user_version").get
@@ -280,7 +292,6 @@ class Journal:
             with self._db:
                 self._db.execute(sql.MIGRATIONS[step])
                 if step == 1:
-                    self._db.execute(sql.SET_META, ("commit", 0))
                     self._db.execute(sql.SET_META, ("created", time.time()))
                 self._db.execute(f"PRAGMA user_version = {step}")
 
@@ -321,22 +332,3 @@ def journal_error(error: Exception, what: str) -> JournalError:
     if isinstance(error, (apsw.CorruptError, apsw.NotADBError)):
         return JournalDamaged(f"{what}: {error}; run 'taskmaster check --journal' to see what can be kept")
     return JournalError(f"{what}: {error}")
-
-
-def _size(frames: Sequence[Buffer]) -> int:
-    return sum(memoryview(frame).nbytes for frame in frames)
-
-
-def boot_id() -> int:
-    """What tells one start of the machine from another."""
-    global _boot
-    if _boot is None:
-        try:
-            text = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        except OSError:
-            text = "0"
-        _boot = int(text.replace("-", "")[:16], 16)
-    return _boot
-
-
-_boot: int | None = None

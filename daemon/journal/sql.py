@@ -127,7 +127,6 @@ PRAGMA cache_size = -8000;
 
 GET_META = "SELECT value FROM meta WHERE key = ?"
 SET_META = "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
-NEXT_COMMIT = "UPDATE meta SET value = ? WHERE key = 'commit'"
 
 INSERT_RUN = """
 INSERT INTO runs (run, master, name, seed, created, user, metadata, priority) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
@@ -170,6 +169,11 @@ SELECT run, master, name, seed, created, user, metadata, priority, closed, pause
        failed, cancelled
 FROM runs ORDER BY run
 """
+#: Outcomes of a run from event ?2 on: tasks, and how many of them failed, by kind.
+COUNT_EVENTS = """
+SELECT kind, sum(n), sum(coalesce(json_array_length(errors), 0)) FROM events
+WHERE run = ?1 AND seq >= ?2 AND kind IN ('done', 'cancelled') GROUP BY kind
+"""
 SELECT_MASTERS = "SELECT master, paused FROM masters"
 #: The tasks of a run that have an outcome.
 SELECT_ENDED = "SELECT first, n FROM events WHERE run = ? AND kind IN ('done', 'cancelled')"
@@ -194,5 +198,5 @@ FROM events
 WHERE run = ?1 AND seq >= coalesce((SELECT max(seq) FROM events WHERE run = ?1 AND seq <= ?2), 0)
 ORDER BY seq
 """
-LAST_SEQ = "SELECT max(seq + n) FROM events WHERE run = ?"
-LAST_INDEX = "SELECT max(first + n) FROM blocks WHERE run = ?"
+LAST_SEQ = "SELECT seq + n FROM events WHERE run = ? ORDER BY seq DESC LIMIT 1"
+LAST_INDEX = "SELECT first + n FROM blocks WHERE run = ? ORDER BY first DESC LIMIT 1"

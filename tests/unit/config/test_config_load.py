@@ -77,8 +77,10 @@ def test_a_master_has_the_daemons_limits_or_its_own() -> None:
 
 
 def test_units() -> None:
-    settings = daemon("heartbeat = '20 ms'\nlost_after = '60 ms'\ngrace = 2\nkeep_free = '1.5 GiB'\nmax_message = 4096")
-    assert (settings.heartbeat, settings.lost_after, settings.grace) == (0.02, 0.06, 2.0)
+    settings = daemon(
+        "heartbeat = '100 ms'\nlost_after = '300 ms'\ngrace = 2\nkeep_free = '1.5 GiB'\nmax_message = 4096"
+    )
+    assert (settings.heartbeat, settings.lost_after, settings.grace) == (0.1, 0.3, 2.0)
     assert (settings.keep_free, settings.max_message) == (3 * 2**29, 4096)
 
 

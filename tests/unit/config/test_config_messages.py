@@ -18,7 +18,7 @@ from pydantic import Field, field_validator
 
 from taskmaster.bus.errors import ConfigError
 from taskmaster.config.load import load, loads
-from taskmaster.config.settings import BUILTIN_DRIVERS, DriverOptions
+from taskmaster.config.settings import BUILTIN_DRIVERS, DriverOptions, Settings
 from taskmaster.config.shipped import example
 
 MASTER = """
@@ -445,11 +445,18 @@ def test_mistakes_in_a_file_name_it_as_the_user_did(tmp_path: Path, monkeypatch:
 # -- drivers of third parties ------------------------------------------------------------------------------------------
 
 
+class Limits(Settings):
+    lowest: float
+    highest: float
+
+
 class VisaOptions(DriverOptions):
     resource: str = Field(pattern="^[A-Z]+::")
     heads: list[int] | dict[str, int] = Field(default=[])
     names: list[str] | dict[str, str] = Field(default=[])
     rate: int = Field(default=1, multiple_of=5)
+    limits: Limits | None = None
+    channels: list[Limits] = Field(default=[])
 
     @field_validator("heads")
     @classmethod
@@ -469,6 +476,13 @@ rate = 3
 heads = {}
 workers = 2
 names = [1]
+limits = { lowest = 0, heighest = 1, highest = 2 }
+[[masters.probe.channels]]
+lowest = 0
+[[masters.probe.channels]]
+lowest = 0
+highest = 1
+hihgest = 1
 """
     with pytest.raises(ConfigError) as caught:
         loads(text, "lab.toml", drivers={**BUILTIN_DRIVERS, "visa": VisaOptions})
@@ -480,6 +494,9 @@ names = [1]
         "lab.toml:7: masters.probe.workers: driver 'visa' has no such key; 'process' has",
         "lab.toml:8: masters.probe.names[0]: expected text in quotes, got 1",
         "lab.toml:8: masters.probe.names: expected a table, got [1]",
+        "lab.toml:9: masters.probe.limits.heighest: unknown key; did you mean 'highest'?",
+        "lab.toml:10: masters.probe.channels[0].highest: is missing",
+        "lab.toml:15: masters.probe.channels[1].hihgest: unknown key; did you mean 'highest'?",
     ]
     with pytest.raises(ConfigError, match="unknown driver 'viza'; did you mean 'visa'"):
         loads(text.replace("'visa'", "'viza'"), drivers={"visa": VisaOptions})

@@ -1,0 +1,58 @@
+"""Capabilities are what a class has, and a learner can be named for people."""
+
+from __future__ import annotations
+
+import adaptive
+import pytest
+
+from taskmaster.learners import protocol
+from taskmaster.learners.adaptive import AdaptiveLearner
+from taskmaster.learners.points import Random, Sequence
+
+
+class Minimal:
+    """The least that is a learner."""
+
+    def ask(self, n: int) -> list[int]:
+        return list(range(n))
+
+    def tell(self, point: int, output: float) -> None:
+        pass
+
+
+OPTIONAL = {
+    "Failable": protocol.Failable,
+    "Endable": protocol.Endable,
+    "Seeded": protocol.Seeded,
+    "Lossy": protocol.Lossy,
+    "Bindable": protocol.Bindable,
+    "Describable": protocol.Describable,
+}
+
+
+@pytest.mark.parametrize(
+    ("learner", "capabilities"),
+    [
+        (Minimal(), set()),
+        (Sequence([1]), {"Failable", "Endable", "Describable"}),
+        (Random({"x": (0, 1)}), {"Failable", "Endable", "Describable", "Seeded"}),
+        (
+            AdaptiveLearner(adaptive.Learner1D(None, (0, 1))),
+            {"Failable", "Endable", "Describable", "Lossy", "Bindable"},
+        ),
+    ],
+    ids=protocol.describe,
+)
+def test_a_learner_has_the_capabilities_whose_methods_it_has(learner: object, capabilities: set[str]) -> None:
+    assert isinstance(learner, protocol.Learner)
+    assert {name for name, kind in OPTIONAL.items() if isinstance(learner, kind)} == capabilities
+
+
+def test_what_cannot_be_told_is_no_learner() -> None:
+    assert not isinstance(range(3), protocol.Learner)
+
+
+def test_a_learner_is_described_by_its_own_words_or_by_its_class() -> None:
+    assert protocol.describe(Random({"x": (0, 1), "y": (0, 1)}, n=5)) == "Random of 5 points over x, y"
+    assert protocol.describe(Sequence([4, 5])) == "Sequence of 2 points"
+    assert protocol.describe(Minimal()).endswith("test_learner_protocol.Minimal")
