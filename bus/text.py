@@ -34,9 +34,11 @@ def parse_duration(text: str | float) -> float:
         return float(text)
     match = _QUANTITY.fullmatch(text) if isinstance(text, str) else None
     unit = match[2] or "s" if match else ""
-    seconds = float(match[1]) * _SECONDS[unit] if match is not None and unit in _SECONDS else math.inf
-    if math.isinf(seconds):
+    if match is None or unit not in _SECONDS:
         raise ValueError(f"{text!r} is not a duration; write a number and one of {', '.join(_SECONDS)}, like '60 s'")
+    seconds = float(match[1]) * _SECONDS[unit]
+    if seconds > _LONGEST:
+        raise ValueError(f"the duration {text!r} is too large")
     return seconds
 
 
@@ -46,9 +48,11 @@ def parse_size(text: str | int) -> int:
         return text
     match = _QUANTITY.fullmatch(text) if isinstance(text, str) else None
     unit = match[2] or "B" if match else ""
-    size = float(match[1]) * _BYTES[unit] if match is not None and unit in _BYTES else math.inf
-    if math.isinf(size):
+    if match is None or unit not in _BYTES:
         raise ValueError(f"{text!r} is not a size; write a number and one of {', '.join(_BYTES)}, like '512 MB'")
+    size = float(match[1]) * _BYTES[unit]
+    if math.isinf(size):
+        raise ValueError(f"the size {text!r} is too large")
     return round(size)
 
 

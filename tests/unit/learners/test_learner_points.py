@@ -221,7 +221,7 @@ def test_without_scipy_the_extra_is_named(kind: type[Sobol], monkeypatch: pytest
 
 
 def test_the_best_point_is_the_earliest_with_the_largest_or_smallest_output() -> None:
-    learner = Sequence("abcd")
+    learner = Sequence(list("abcd"))
     for point, output in zip(learner.ask(4), [2.0, float("nan"), 7, 7]):
         learner.tell(point, output)
     assert learner.best() == ("c", 7.0)
