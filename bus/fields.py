@@ -8,7 +8,9 @@ the first value that does not fit.
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Callable, Mapping, Sequence
+from itertools import cycle
 from operator import itemgetter
 from typing import Any
 
@@ -18,12 +20,15 @@ from numpy.typing import NDArray
 
 from taskmaster.bus import table as tables
 from taskmaster.bus.errors import InvalidTask
-from taskmaster.bus.table import Table
+from taskmaster.bus.table import Layout, Part, Table
 from taskmaster.bus.text import did_you_mean
 
 __all__ = ["KINDS", "Field", "Schema"]
 
 Number = int | float
+
+#: Up to so many rows, Python is faster than numpy.
+_FEW = 16
 
 #: kind → (numpy type of its column, what to call it in messages)
 KINDS: dict[str, tuple[str, str]] = {
@@ -96,6 +101,8 @@ class Schema:
         self._high = np.array([field.limits[1] for field in self.fields])
         self._pick: Callable[[Any], Any] = itemgetter(*self.names) if len(self.names) > 1 else lambda _: ()
         self._quick = [field.limits for field in self.fields]
+        #: of tables that `pack_rows` makes where `is_matrix`
+        self._layout = Layout((Part(self.names, "<f8"),)) if self.is_matrix else None
 
     def __bool__(self) -> bool:
         return bool(self.fields)
@@ -186,7 +193,10 @@ class Schema:
 
     def pack_rows(self, rows: Sequence[tuple[Any, ...]]) -> Table:
         """A table of rows that :meth:`row` has made."""
-        if self.is_matrix:
+        if self._layout is not None:
+            if len(rows) <= _FEW:
+                values = [value for row in rows for value in row]
+                return Table(self._layout, len(rows), (struct.pack(f"<{len(values)}d", *values),))
             matrix = np.array(rows, "<f8").reshape(len(rows), len(self.names))
             return tables.pack_matrix(matrix, self.names)
         columns = list(zip(*rows)) if rows else [()] * len(self.names)
@@ -267,6 +277,8 @@ class Schema:
 
     def check(self, table: Table, first: int = 0) -> None:
         """Raise InvalidTask unless every row of ``table`` fits; ``first`` is the index of its first row."""
+        if table.n <= _FEW and table.layout == self._layout and self._few_fit(table):
+            return
         matrix = table.matrix() if self.is_matrix and table.layout.names == self.names else None
         if matrix is not None and matrix.dtype.str == "<f8":
             self._check_matrix(matrix, first)
@@ -285,6 +297,11 @@ class Schema:
                     self._value(field, value)
                 except InvalidTask as error:
                     raise InvalidTask(f"{error} (task {first + i})") from None
+
+    def _few_fit(self, table: Table) -> bool:
+        """Whether all of a few rows fit; numpy's overhead is a multiple of what there is to do for them."""
+        values = struct.unpack(f"<{table.n * len(self.names)}d", table.frames[0])
+        return all(low <= value <= high for value, (low, high) in zip(values, cycle(self._quick)))
 
     def _check_dtype(self, field: Field, column: NDArray[Any]) -> None:
         kinds = {"float": "iuf", "int": "iu", "bool": "b"}[field.kind]

@@ -74,6 +74,11 @@ class IntervalSet:
         """Add ``low ≤ i < high``; members already there are no error."""
         if low >= high:
             return
+        if not self._highs or low > self._highs[-1]:
+            self._lows.append(low)
+            self._highs.append(high)
+            self._size += high - low
+            return
         i = bisect_left(self._highs, low)  # first interval that ends at or after low: touches or lies behind
         j = bisect_right(self._lows, high)  # first interval that starts after high
         if i < j:
@@ -85,8 +90,13 @@ class IntervalSet:
 
     def remove(self, low: int, high: int) -> int:
         """Remove ``low ≤ i < high``; returns how many were members."""
-        if low >= high:
+        if low >= high or not self._size:
             return 0
+        if len(self._lows) == 1 and low <= self._lows[0] and self._highs[0] <= high:
+            count, self._size = self._size, 0
+            self._lows.clear()
+            self._highs.clear()
+            return count
         i = bisect_right(self._highs, low)  # first interval that ends after low
         j = bisect_left(self._lows, high)  # first interval that starts at or after high
         if i >= j:

@@ -44,6 +44,15 @@ _RECONNECT_MAX_MS = 1_000
 
 ANY_PORT = "0"
 
+#: Frames below this size are copied into ZeroMQ; sharing a small one costs more than copying it.
+_COPIED = 64 << 10
+
+# The methods of the compiled base class: what pyzmq wraps around them is for options that are not used here, and costs
+# as much again as the call itself.
+_send, _recv, _get = zmq.backend.Socket.send, zmq.backend.Socket.recv, zmq.backend.Socket.get
+_NOBLOCK, _SEND_MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
+_RCVMORE, _EVENTS, _POLLIN = int(zmq.RCVMORE), int(zmq.EVENTS), int(zmq.POLLIN)
+
 
 def _common(socket: zmq.Socket[bytes], hwm: int, max_message: int) -> zmq.Socket[bytes]:
     socket.linger = 0
@@ -114,10 +123,9 @@ def send(socket: zmq.Socket[bytes], frames: Sequence[Buffer]) -> bool:
     A frame that is sent must not change afterwards.
     """
     try:
-        if len(frames) == 1:
-            socket.send(frames[0], zmq.NOBLOCK)
-        else:
-            socket.send_multipart(frames, zmq.NOBLOCK, copy=False)
+        for k in range(len(frames) - 1):
+            _send(socket, frames[k], _SEND_MORE, len(frames[k]) < _COPIED, False)
+        _send(socket, frames[-1], _NOBLOCK, len(frames[-1]) < _COPIED, False)
     except zmq.Again:
         return False
     except zmq.ZMQError as error:
@@ -129,12 +137,11 @@ def send(socket: zmq.Socket[bytes], frames: Sequence[Buffer]) -> bool:
 
 def receive(socket: zmq.Socket[bytes], max_frames: int = MAX_FRAMES) -> list[bytes] | None:
     """One message without blocking, or None. A message of too many frames comes as an empty list, its frames read."""
-    try:
-        frames = [socket.recv(zmq.NOBLOCK)]
-    except zmq.Again:
+    if not _get(socket, _EVENTS) & _POLLIN:  # asking is cheaper than the exception for an empty socket
         return None
-    while socket.getsockopt(zmq.RCVMORE):
-        frame = socket.recv(zmq.NOBLOCK)
+    frames = [_recv(socket, _NOBLOCK)]
+    while _get(socket, _RCVMORE):
+        frame = _recv(socket, _NOBLOCK)
         if len(frames) < max_frames:
             frames.append(frame)
         else:
@@ -143,6 +150,6 @@ def receive(socket: zmq.Socket[bytes], max_frames: int = MAX_FRAMES) -> list[byt
 
 
 def _skip_rest(socket: zmq.Socket[bytes]) -> list[bytes]:
-    while socket.getsockopt(zmq.RCVMORE):
-        socket.recv(zmq.NOBLOCK)
+    while _get(socket, _RCVMORE):
+        _recv(socket, _NOBLOCK)
     return []

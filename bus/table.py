@@ -10,6 +10,7 @@ Nothing here makes a Python object per row until somebody looks at the rows.
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any, TypeAlias
@@ -80,7 +81,10 @@ class Layout(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def frame_count(self) -> int:
-        return sum(2 if part.is_objects else 1 for part in self.parts)
+        parts = self.parts
+        if len(parts) == 1:
+            return 2 if parts[0].dtype == _OBJECTS else 1
+        return sum(2 if part.is_objects else 1 for part in parts)
 
     def check(self) -> None:
         """Raise ProtocolError unless this is a layout that :class:`Table` can hold."""
@@ -101,15 +105,20 @@ class Layout(msgspec.Struct, frozen=True, array_like=True, gc=False):
                 raise ProtocolError(f"shape {part.shape} is not allowed")
 
 
-_checked: dict[Layout, tuple[np.dtype[Any] | None, ...]] = {}
+#: numpy dtype (None for objects) and bytes of a row, for each part of a layout
+_Plan: TypeAlias = tuple[tuple[np.dtype[Any] | None, int], ...]
+_checked: dict[Layout, _Plan] = {}
 
 
-def _dtypes(layout: Layout) -> tuple[np.dtype[Any] | None, ...]:
-    """The numpy dtype of each part (None for objects); checks the layout once, then remembers it."""
+def _plan(layout: Layout) -> _Plan:
+    """How the parts of a layout lie in memory; checks the layout once, then remembers it."""
     known = _checked.get(layout)
     if known is None:
         layout.check()
-        known = tuple(None if part.is_objects else np.dtype(part.dtype) for part in layout.parts)
+        known = tuple(
+            (None, 0) if part.is_objects else (np.dtype(part.dtype), _row_bytes(part, np.dtype(part.dtype)))
+            for part in layout.parts
+        )
         if len(_checked) > 4096:  # a peer that sends ever new layouts must not fill the memory
             _checked.clear()
         _checked[layout] = known
@@ -117,41 +126,41 @@ def _dtypes(layout: Layout) -> tuple[np.dtype[Any] | None, ...]:
 
 
 class Table:
-    """``n`` rows in ``frames`` as ``layout`` says. Immutable once made; slices share its buffers."""
+    """``n`` rows in ``frames`` as ``layout`` says. Immutable once made; slices share its buffers.
 
-    __slots__ = ("_columns", "_rows", "frames", "layout", "n")
+    Frames are flat: the length of one is its size in bytes.
+    """
+
+    __slots__ = ("_columns", "_rows", "frames", "layout", "n", "nbytes")
 
     def __init__(self, layout: Layout, n: int, frames: Sequence[Buffer]) -> None:
         self.layout = layout
         self.n = n
         self.frames = frames
+        self.nbytes = len(frames[0]) if len(frames) == 1 else sum(map(len, frames))
         self._columns: dict[str, Any] | None = None
         self._rows: list[Any] | None = None
 
     @classmethod
     def checked(cls, layout: Layout, n: int, frames: Sequence[Buffer]) -> Table:
         """A table from a peer's frames; ProtocolError unless they are just what ``layout`` and ``n`` call for."""
-        dtypes = _dtypes(layout)
+        plan = _plan(layout)
         if len(frames) != layout.frame_count:
             raise ProtocolError(f"a table of {layout.frame_count} frames came with {len(frames)}")
         if n < 0:
             raise ProtocolError("a table of less than no rows")
         at = 0
-        for part, dtype in zip(layout.parts, dtypes):
+        for k, (dtype, row_bytes) in enumerate(plan):
             if dtype is None:
                 _check_offsets(frames[at], frames[at + 1], n)
                 at += 2
                 continue
-            expected = n * _row_bytes(part, dtype)
-            if memoryview(frames[at]).nbytes != expected:
-                got = memoryview(frames[at]).nbytes
-                raise ProtocolError(f"column {part.names[0]!r} needs {expected} bytes for {n} rows, not {got}")
+            if len(frames[at]) != n * row_bytes:
+                raise ProtocolError(
+                    f"column {layout.parts[k].names[0]!r} needs {n * row_bytes} bytes for {n} rows, not {len(frames[at])}"
+                )
             at += 1
         return cls(layout, n, frames)
-
-    @property
-    def nbytes(self) -> int:
-        return sum(memoryview(frame).nbytes for frame in self.frames)
 
     def __len__(self) -> int:
         return self.n
@@ -165,16 +174,15 @@ class Table:
             return self
         frames: list[Buffer] = []
         at = 0
-        for part, dtype in zip(self.layout.parts, _dtypes(self.layout)):
-            view = memoryview(self.frames[at]).cast("B")
+        for dtype, size in _plan(self.layout):
+            view = memoryview(self.frames[at])
             if dtype is None:
                 offsets = view[low * 4 : (high + 1) * 4]
                 first, last = np.frombuffer(offsets, _OFFSET)[[0, -1]].tolist()
                 base = int(np.frombuffer(view[:4], _OFFSET)[0])
-                frames += (offsets, memoryview(self.frames[at + 1]).cast("B")[first - base : last - base])
+                frames += (offsets, memoryview(self.frames[at + 1])[first - base : last - base])
                 at += 2
             else:
-                size = _row_bytes(part, dtype)
                 frames.append(view[low * size : high * size])
                 at += 1
         return Table(self.layout, high - low, frames)
@@ -184,7 +192,7 @@ class Table:
         frames: list[Buffer] = []
         at = 0
         index = np.asarray(positions, dtype=np.intp)
-        for part, dtype in zip(self.layout.parts, _dtypes(self.layout)):
+        for part, (dtype, _) in zip(self.layout.parts, _plan(self.layout)):
             if dtype is None:
                 pieces = self._pieces(at)
                 frames += _join([bytes(pieces[i]) for i in index.tolist()])
@@ -208,7 +216,7 @@ class Table:
         if self._columns is None:
             columns: dict[str, Any] = {}
             at = 0
-            for part, dtype in zip(self.layout.parts, _dtypes(self.layout)):
+            for part, (dtype, _) in zip(self.layout.parts, _plan(self.layout)):
                 if dtype is None:
                     columns[part.names[0]] = [values.decode(piece) for piece in self._pieces(at)]
                     at += 2
@@ -239,6 +247,9 @@ class Table:
         layout = self.layout
         if len(layout.parts) == 1 and layout.parts[0].form == PYTHON and not layout.parts[0].is_objects:
             part = layout.parts[0]
+            if self.n == 1 and part.dtype == "<f8" and not part.shape:  # numpy's overhead would be most of it
+                values_ = struct.unpack(f"<{len(part.names)}d", self.frames[0])
+                return [values_[0]] if layout.bare else [dict(zip(part.names, values_))]
             rows: list[Any] = self._array(part, np.dtype(part.dtype), 0).tolist()
             if layout.bare:
                 return rows
@@ -261,7 +272,7 @@ class Table:
     def _pieces(self, at: int) -> list[memoryview]:
         """The encoded values of the objects part whose frames start at ``at``."""
         offsets = np.frombuffer(self.frames[at], _OFFSET).tolist()
-        blob = memoryview(self.frames[at + 1]).cast("B")
+        blob = memoryview(self.frames[at + 1])
         base = offsets[0]
         return [blob[low - base : high - base] for low, high in zip(offsets, offsets[1:])]
 
@@ -282,10 +293,10 @@ def _row_bytes(part: Part, dtype: np.dtype[Any]) -> int:
 
 
 def _check_offsets(offsets: Buffer, blob: Buffer, n: int) -> None:
-    if memoryview(offsets).nbytes != 4 * (n + 1):
-        raise ProtocolError(f"{n} objects need {4 * (n + 1)} bytes of offsets, not {memoryview(offsets).nbytes}")
+    if len(offsets) != 4 * (n + 1):
+        raise ProtocolError(f"{n} objects need {4 * (n + 1)} bytes of offsets, not {len(offsets)}")
     array = np.frombuffer(offsets, _OFFSET)
-    if bool((array[1:] < array[:-1]).any()) or int(array[-1]) - int(array[0]) != memoryview(blob).nbytes:
+    if bool((array[1:] < array[:-1]).any()) or int(array[-1]) - int(array[0]) != len(blob):
         raise ProtocolError("the offsets of a column of objects do not fit its bytes")
 
 
@@ -331,7 +342,7 @@ def _join_offsets(pairs: Sequence[tuple[Buffer, Buffer]]) -> tuple[bytes, bytes]
     for raw, blob in pairs:
         offsets = np.frombuffer(raw, _OFFSET).astype(np.int64)
         arrays.append(offsets[:-1] - offsets[0] + end)
-        end += memoryview(blob).nbytes
+        end += len(blob)
     arrays.append(np.array([end]))
     return np.concatenate(arrays).astype(_OFFSET).tobytes(), b"".join([blob for _, blob in pairs])
 

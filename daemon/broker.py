@@ -22,6 +22,7 @@ fast disk, and on a slow one there is nothing to do meanwhile that the sockets d
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -127,7 +128,7 @@ class Broker:
 
     def _poll(self) -> dict[Any, int]:
         now = time.monotonic()
-        until = min(self._next_tick, self.supervisor.next_look, self.stop_at or self._next_tick)
+        until = min(self._next_tick, self.supervisor.next_look, self.core.acknowledge_at, self.stop_at or math.inf)
         timeout = max(0, round((until - now) * 1e3 + 0.5))
         return dict(self._poller.poll(timeout))
 

@@ -6,9 +6,12 @@ follows is appended to the turn's :class:`~taskmaster.daemon.effects.Effects`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from taskmaster.bus import messages as m
 from taskmaster.bus.errors import (
@@ -41,11 +44,15 @@ from taskmaster.daemon.run import Run
 
 __all__ = ["Core", "Identity", "Sender"]
 
+#: Tasks this short are acknowledged by their events …
+QUICK_SECONDS = 0.001
+#: … and by a message of its own this long after they were submitted.
+ACKNOWLEDGE_SECONDS = 0.005
+
 _SAY_HELLO = m.Refused(m.HELLO, "this daemon does not know you (any more): say hello")
 
 
-@dataclass(frozen=True, slots=True)
-class Sender:
+class Sender(msgspec.Struct, frozen=True, gc=False):
     """Whom a message came from: the routing id to answer to, and the user as the transport knows them."""
 
     address: bytes
@@ -78,8 +85,10 @@ class Core:
         self._new_seed = new_seed
         self._by_name: dict[tuple[str, str], Run] = {}
         self._worker_at: dict[bytes, tuple[Master, str]] = {}
-        #: runs that took submissions in this turn, and where to acknowledge them
-        self._to_acknowledge: dict[int, bytes] = {}
+        #: runs that took submissions, where to acknowledge them, and by when (None: not decided yet)
+        self._to_acknowledge: dict[int, tuple[bytes, float | None]] = {}
+        #: when the next acknowledgement that was put off is due
+        self.acknowledge_at = math.inf
         #: runs whose counts in the journal lag behind
         self._uncounted: dict[int, Run] = {}
         self._handlers: dict[type, Callable[[Sender, Any, Table | None, Effects], None]] = {
@@ -116,9 +125,28 @@ class Core:
                 master.dispatch(now, out)
         if out.touched:
             self._uncounted.update(out.touched)
-        for run_id, address in self._to_acknowledge.items():
-            out.replies.append(Reply(address, m.Ack(run_id, self.runs[run_id].next_index)))
-        self._to_acknowledge.clear()
+        if self._to_acknowledge:
+            self._acknowledge(now, out)
+
+    def _acknowledge(self, now: float, out: Effects) -> None:
+        """Acknowledge submissions, at once or in a moment.
+
+        Tasks that are out with workers and quickly done are acknowledged by their own events, which carry
+        ``next_index``; a message of its own would only wake the client between its put and its result. In case no
+        event comes through, one follows all the same.
+        """
+        self.acknowledge_at = math.inf
+        for run_id, (address, due) in list(self._to_acknowledge.items()):
+            run = self.runs[run_id]
+            if due is None:
+                quick = not run.queued and 0 < run.estimate.seconds < QUICK_SECONDS
+                due = now + ACKNOWLEDGE_SECONDS if quick else now
+            if due <= now:
+                del self._to_acknowledge[run_id]
+                out.replies.append(Reply(address, m.Ack(run_id, run.next_index)))
+            else:
+                self._to_acknowledge[run_id] = (address, due)
+                self.acknowledge_at = min(self.acknowledge_at, due)
 
     def on_tick(self, now: float, out: Effects) -> None:
         """Once in a while: notice silence, settle outcomes with workers that get no dispatches, record what can wait."""
@@ -224,7 +252,8 @@ class Core:
                 f"run {run.name!r}: tasks {run.next_index} to {message.first - 1} are missing; submit them first"
             )
         self._master(run.master).on_submit(run, message, table, sender.user, out)
-        self._to_acknowledge[run.id] = sender.address
+        put_off = self._to_acknowledge.get(run.id)
+        self._to_acknowledge[run.id] = (sender.address, put_off[1] if put_off is not None else None)
 
     def _cancel(self, sender: Sender, message: m.Cancel, table: Table | None, out: Effects) -> None:
         run = self._run(message.run)
@@ -259,6 +288,7 @@ class Core:
         if run.open:
             raise NotAllowed(f"run {run.name!r} has {len(run.open)} tasks without an outcome; cancel them first")
         out.records.append(RunDeleted(run.id))
+        self._to_acknowledge.pop(run.id, None)
         del self.runs[run.id], self._by_name[run.master, run.name]
         if run.master in self.masters:
             self.masters[run.master].remove_run(run)

@@ -9,9 +9,9 @@ __all__ = ["cut_outcome"]
 
 
 def cut_outcome(
-    table: Table | None, times: Buffer | None, errors: tuple[TaskError, ...], low: int, high: int, n: int
+    table: Table | None, times: Buffer | None, errors: tuple[TaskError, ...], low: int, high: int
 ) -> tuple[Table | None, Buffer | None, tuple[TaskError, ...]]:
-    """Outputs, finish times and errors of the tasks at positions ``low ≤ p < high`` of an outcome of ``n`` tasks.
+    """Outputs, finish times and errors of the tasks at positions ``low ≤ p < high`` of an outcome.
 
     Rows of ``table`` are the tasks without an error, in order; ``times`` has eight bytes for each of all tasks.
     """

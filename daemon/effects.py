@@ -130,8 +130,7 @@ Record: TypeAlias = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True):
     """A message to a client."""
 
     address: bytes
@@ -139,16 +138,14 @@ class Reply:
     frames: tuple[Buffer, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ToWorker:
+class ToWorker(msgspec.Struct, frozen=True):
     """A message to a worker that is no dispatch."""
 
     address: bytes
     message: m.ToWorker
 
 
-@dataclass(frozen=True, slots=True)
-class Dispatched:
+class Dispatched(msgspec.Struct, frozen=True):
     """A lease with the inputs of its tasks, one table for each piece of a block."""
 
     address: bytes
@@ -156,8 +153,7 @@ class Dispatched:
     tables: tuple[Table, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Publication:
+class Publication(msgspec.Struct, frozen=True):
     """Events of a run; ``inputs`` are the tables of the tasks' inputs, for those who subscribed with inputs."""
 
     master: str
@@ -167,8 +163,7 @@ class Publication:
     inputs: tuple[Table, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Verify:
+class Verify(msgspec.Struct, frozen=True):
     """A submission of tasks the run already has: acknowledge it if the journal holds the same, else it is a conflict."""
 
     address: bytes
@@ -176,16 +171,14 @@ class Verify:
     table: Table
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
+class Query(msgspec.Struct, frozen=True):
     """A request that needs no decision, only a look at what is recorded."""
 
     address: bytes
     message: m.Replay | m.Status
 
 
-@dataclass(frozen=True, slots=True)
-class Interrupt:
+class Interrupt(msgspec.Struct, frozen=True):
     """A worker that is still in one of these tasks after a moment's grace is to be killed: nobody wants them any more."""
 
     token: str

@@ -95,7 +95,8 @@ class Master:
         self._partly: dict[str, Worker] = {}
         #: virtual time of the run served last, see `scheduling`
         self._clock = 0.0
-        self._done_before = 0
+        #: slots of all ready workers; None: to be counted again
+        self._slots: int | None = None
 
     # -- runs ---------------------------------------------------------------------------------------------------------
 
@@ -217,8 +218,7 @@ class Master:
         configuration speaks.
         """
         self.workers.pop(worker.token, None)
-        self._idle.pop(worker.token, None)
-        self._partly.pop(worker.token, None)
+        self._note_room(worker)
         if worker.state == "ready" or worker.leases:
             self.lost += 1
         for lease in list(worker.leases.values()):
@@ -307,25 +307,25 @@ class Master:
             worker.settled.append(outcome.lease)
             return
         low, high = lease.first + outcome.position, lease.first + outcome.position + outcome.n
-        for piece in lease.remaining.within(low, high):
-            for part in lease.run.open.within(*piece):
-                cut = (table, times, outcome.errors)
-                if part != (low, high):
-                    cut = cut_outcome(table, times, outcome.errors, part[0] - low, part[1] - low, outcome.n)
-                self._accept(lease, worker, outcome, part, cut, out)
+        if lease.remaining.covers(low, high) and lease.run.open.covers(low, high):
+            if low < high:
+                self._accept(lease, worker, outcome, low, high, table, times, outcome.errors, out)
+        else:
+            for piece in lease.remaining.within(low, high):
+                for start, stop in lease.run.open.within(*piece):
+                    cut = cut_outcome(table, times, outcome.errors, start - low, stop - low)
+                    self._accept(lease, worker, outcome, start, stop, *cut, out)
         if lease.id in worker.leases:
             self._account(worker, lease, outcome, out)
         elif not lease.remaining:
             self._expired.pop(lease.id, None)
             worker.settled.append(lease.id)
 
-    def _accept(self, lease: Lease, worker: Worker, outcome: m.Outcome, part: tuple[int, int],
-                cut: tuple[Table | None, Buffer | None, tuple[m.TaskError, ...]], out: Effects) -> None:
-        table, times, errors = cut
+    def _accept(self, lease: Lease, worker: Worker, outcome: m.Outcome, low: int, high: int, table: Table | None,
+                times: Buffer | None, errors: tuple[m.TaskError, ...], out: Effects) -> None:
         frames: tuple[Buffer, ...] = tuple(table.frames) if table is not None else ()
         if times is not None:
             frames += (times,)
-        low, high = part
         head = EventHead(0, high - low, "done", low, len(frames), table.layout if table is not None else None, errors,
                          worker.name, lease.attempt, outcome.started, outcome.finished, times is not None)
         lease.remaining.remove(low, high)
@@ -422,8 +422,9 @@ class Master:
         self._clock = max(self._clock, run.virtual_time)
         run.virtual_time += lease.seconds
         self._leases[lease.id] = worker.leases[lease.id] = lease
-        self._forget_expired(run, low, high)
-        self._note_room(worker)
+        if self._expired:
+            self._forget_expired(run, low, high)
+        self._granted_to(worker)
         if not self.spec.repeatable:
             self._record(lease, out)
         tables = run.inputs(low, high)
@@ -451,6 +452,14 @@ class Master:
         out.records.append(LeaseGranted(lease.id, lease.run.id, lease.first, lease.n, lease.attempt, lease.worker,
                                         worker.local, out.wall))
 
+    def _granted_to(self, worker: Worker) -> None:
+        """The part of `_note_room` that a grant needs."""
+        if len(worker.leases) == 1:
+            del self._idle[worker.token]
+            self._partly[worker.token] = worker
+        elif len(worker.leases) >= 2 * worker.slots:
+            self._partly.pop(worker.token, None)
+
     def _forget_expired(self, run: Run, low: int, high: int) -> None:
         """These tasks have a new lease: the former ones are not the last any more."""
         for lease in [lease for lease in self._expired.values() if lease.run is run]:
@@ -470,6 +479,7 @@ class Master:
 
     def _note_room(self, worker: Worker) -> None:
         """Keep `_idle` and `_partly` true after anything happened to a worker."""
+        self._slots = None
         room = worker.state == "ready" and worker.token in self.workers and len(worker.leases) < 2 * worker.slots
         if room and not worker.leases:
             self._idle[worker.token] = worker
@@ -513,7 +523,9 @@ class Master:
     @property
     def slots(self) -> int:
         """Evaluations at a time over all workers that are ready."""
-        return sum(worker.slots for worker in self.workers.values() if worker.state == "ready")
+        if self._slots is None:
+            self._slots = sum(worker.slots for worker in self.workers.values() if worker.state == "ready")
+        return self._slots
 
     @property
     def busy(self) -> bool:

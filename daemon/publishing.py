@@ -97,9 +97,12 @@ class Publisher:
             heads.append(head)
             frames += own
         if heads:
-            sockets.send(self._socket, [topic, codec.encode(m.Events(run, self._epoch, tuple(heads))), *frames])
+            sockets.send(self._socket, [topic, self._encoded(run, heads), *frames])
         if len(heads) < len(events):
             self._beacon(self._core.runs[run], topic)
+
+    def _encoded(self, run: int, heads: Sequence[m.EventHead]) -> bytes:
+        return codec.encode(m.Events(run, self._epoch, tuple(heads), self._core.runs[run].next_index))
 
     def _beacon(self, run: Run, topic: bytes) -> None:
         sockets.send(self._socket, [topic, codec.encode(m.Beacon(run.id, self._epoch, run.next_seq))])

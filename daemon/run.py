@@ -131,11 +131,16 @@ class Run:
 
     def inputs(self, low: int, high: int) -> tuple[Table, ...]:
         """The inputs of tasks ``low ≤ i < high``, whose blocks are still kept, in as many tables as blocks."""
+        first = self.blocks[0]
+        if first.first <= low and high <= first.end:
+            return (first.table.slice(low - first.first, high - first.first),)
         return tuple(block.table.slice(max(low, block.first) - block.first, min(high, block.end) - block.first)
                      for block in self._blocks_of(low, high))
 
     def submitted_in(self, low: int, high: int, turn: int) -> bool:
         """Whether all these tasks were submitted in ``turn``."""
+        if self.blocks[-1].turn != turn:
+            return False
         return all(block.turn == turn for block in self._blocks_of(low, high))
 
     def _blocks_of(self, low: int, high: int) -> Iterator[Block]:
@@ -186,8 +191,10 @@ class Run:
         low, high = head.first, head.first + head.n
         inputs = self.inputs(low, high)
         self.open.remove(low, high)
-        self.queued.remove(low, high)
-        self.held.remove(low, high)
+        if self.queued:
+            self.queued.remove(low, high)
+        if self.held:
+            self.held.remove(low, high)
         if self.attempts:
             for index in [i for i in self.attempts if low <= i < high]:
                 del self.attempts[index]
@@ -278,6 +285,10 @@ class Run:
 
     def _drop_blocks(self, low: int, high: int) -> None:
         """Forget the inputs of blocks that have no open task left."""
+        if not self.open:
+            self.blocks.clear()
+            self.input_bytes = 0
+            return
         for block in list(self._blocks_of(low, high)):
             if not self.open.within(block.first, block.end):
                 self.blocks.remove(block)

@@ -70,7 +70,7 @@ def chunk_size(estimate: Estimate, queued: int, slots: int, row_bytes: float) ->
 def next_run(runs: Iterable[Run]) -> Run | None:
     """The run whose turn it is among those with tasks waiting: highest priority, then least virtual time, then age."""
     best: Run | None = None
-    for run in runs:
+    for run in runs:  # most often there is one
         if best is None or (-run.priority, run.virtual_time, run.id) < (-best.priority, best.virtual_time, best.id):
             best = run
     return best

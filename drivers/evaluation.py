@@ -58,6 +58,9 @@ class Evaluator:
         """Evaluate every task that is not revoked, reporting as they end; the last report is final."""
         began = time.perf_counter()
         self._finished = False
+        if assignment.n == 1 and not self._driver.batch:
+            self._run_one(assignment, began)
+            return
         if self._driver.batch:
             self._run_batch(assignment)
         else:
@@ -70,6 +73,25 @@ class Evaluator:
         """Whether nothing is wanted from ``position`` on; then that is what the daemon is told."""
         self._finished = position >= assignment.n or _skip(assignment.revoked, position, assignment.n) == assignment.n
         return self._finished
+
+    def _run_one(self, assignment: Assignment, began: float) -> None:
+        """A single task: what a learner with one point in flight waits for, so nothing is done twice here."""
+        if assignment.revoked:
+            self._report(assignment, 1, 0, None, (), 0.0, 0.0, None, final=True)
+            return
+        started = time.time()
+        point = assignment.table.rows()[0]
+        self._cell[STARTED] = 1
+        outputs: Table | None = None
+        errors: Sequence[TaskError] = ()
+        try:
+            value = self._driver.evaluate(point)
+        except BaseException as error:  # noqa: BLE001 - whatever the user's function raises fails its task
+            errors = (_failure(0, error),)
+        else:
+            outputs, errors = self._packer.pack((0,), (value,))
+        self._seconds = time.perf_counter() - began
+        self._report(assignment, 0, 1, outputs, errors, started, started + self._seconds, None, final=True)
 
     # -- one by one ---------------------------------------------------------------------------------------------------
 

@@ -60,6 +60,8 @@ class OutputPacker:
 
     def _pack(self, values: Sequence[Any]) -> Table:
         only = self._only
+        if len(values) == 1 and type(values[0]) is float and only is not None:
+            return self._schema.pack_rows((self._schema.row({only.name: values[0]}),))
         if only is None and not self._schema:
             return tables.pack_values(values)
         if only is not None and only.kind == "float" and not only.shape and set(map(type, values)) <= _NUMBERS:

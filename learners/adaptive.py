@@ -209,7 +209,7 @@ class AdaptiveLearner(Record):
         for native in self._ask_wrapped(n):
             key = _key(native)
             if native in self._learner.data:
-                keys.append(key)
+                self._learner.pending_points.discard(native)
             elif key not in self._in_flight and key not in self._failures:
                 self._in_flight[key] = native
                 keys.append(key)

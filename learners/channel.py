@@ -21,7 +21,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import zmq
 
@@ -51,7 +51,9 @@ class Channel:
         self._control.connect(core.address)
         self._wake_reader, self._wake_writer = socket.socketpair()
         self._wake_reader.setblocking(False)
-        self._descriptors = [self._control.fileno(), self._results.fileno(), self._wake_reader.fileno()]
+        self._wake = self._wake_reader.fileno()
+        # The keeper may still be in its poll when a user's thread has taken the lead from it; two users never are.
+        self._polls = (self._new_poll(), self._new_poll())
         self._leader: int | None = None
         self._waiters = 0
         self._led_at = 0.0
@@ -73,16 +75,18 @@ class Channel:
         used, so whoever has used it must look for himself.
         """
         self._drain()
+        if self.core.outbox or self.core.subscriptions:
+            self.send()
+
+    def send(self) -> None:
+        """Send what the core has to say."""
         outbox, subscriptions = self.core.outbox, self.core.subscriptions
         while subscriptions:
             on, topic = subscriptions.popleft()
             self._results.setsockopt(zmq.SUBSCRIBE if on else zmq.UNSUBSCRIBE, topic)
-        sent = False
         while outbox and sockets.send(self._control, outbox[0]):
             outbox.popleft()
-            sent = True
-        if sent:
-            self._drain()
+        self._drain()
 
     def wake_keeper(self) -> None:
         """Something waits for an acknowledgement, and perhaps nobody listens."""
@@ -114,7 +118,7 @@ class Channel:
                 self._waiters -= 1
             return
         if self._leader is not None:
-            self._wake()  # the keeper polls: take over from it
+            self._interrupt()  # the keeper polls: take over from it
         self._leader = me
         try:
             self._lead(left)
@@ -130,12 +134,13 @@ class Channel:
         pause = max(0.0, self._next_tick - now)
         if left is not None:
             pause = min(pause, left)
-        poll = select.poll()
-        for descriptor in self._descriptors:
-            poll.register(descriptor, select.POLLIN)
-        with self._unlocked():
+        poll = self._polls[self._leader == self._keeper.ident]
+        self.lock.release()
+        try:
             ready = poll.poll(pause * 1e3 + 0.5)
-        if any(descriptor == self._wake_reader.fileno() for descriptor, _ in ready):
+        finally:
+            self.lock.acquire()
+        if any(descriptor == self._wake for descriptor, _ in ready):
             with contextlib.suppress(BlockingIOError):
                 self._wake_reader.recv(4096)
         if self.closed:
@@ -168,15 +173,13 @@ class Channel:
             else:
                 more = True
 
-    @contextlib.contextmanager
-    def _unlocked(self) -> Iterator[None]:
-        self.lock.release()
-        try:
-            yield
-        finally:
-            self.lock.acquire()
+    def _new_poll(self) -> select.poll:
+        poll = select.poll()
+        for descriptor in (self._control.fileno(), self._results.fileno(), self._wake):
+            poll.register(descriptor, select.POLLIN)
+        return poll
 
-    def _wake(self) -> None:
+    def _interrupt(self) -> None:
         with contextlib.suppress(BlockingIOError):
             self._wake_writer.send(b"\0")
 
@@ -209,7 +212,7 @@ class Channel:
             self.flush()
             self.closed = True
             self._keeper_needed.set()
-            self._wake()
+            self._interrupt()
             self._changed.notify_all()
         if threading.get_ident() != self._keeper.ident:
             self._keeper.join(timeout=5)

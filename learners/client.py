@@ -358,10 +358,10 @@ class Tasks:
                 if core.has_gathered:
                     if not index & 255:
                         channel.flush()  # acknowledgements wait in the socket
-                    elif channel._leader is None:
+                    else:
                         channel.wake_keeper()
                 else:
-                    channel.flush()
+                    channel.send()
                 return index
         self._wait_for_room()
         return self.put(point)

@@ -196,7 +196,7 @@ class ClientCore:
                 raise ProtocolError("a publication without a header, or of too many frames")
             message = self._publication.decode(frames[1])
             if isinstance(message, m.Events):
-                self._on_events(message, frames[2:])
+                self._on_events(message, frames[2:], now)
         except ProtocolError as error:
             self._drop(error)
             return
@@ -213,7 +213,7 @@ class ClientCore:
         if isinstance(message, m.Beacon):
             run.on_end(message.next_seq)
 
-    def _on_events(self, message: m.Events, frames: Sequence[bytes]) -> None:
+    def _on_events(self, message: m.Events, frames: Sequence[bytes], now: float) -> None:
         run = self.runs.get(message.run)
         if run is None:
             return
@@ -221,6 +221,7 @@ class ClientCore:
             raise ProtocolError("a publication's frames do not fit its events")
         for head, own in zip(message.events, _portion(message.events, frames)):
             run.on_event(head, own)
+        run.on_ack(message.next_index, now)
 
     # -- reconnection -------------------------------------------------------------------------------------------------
 
@@ -270,6 +271,8 @@ class ClientCore:
 
 def _portion(heads: Sequence[m.EventHead], frames: Sequence[Buffer]) -> list[Sequence[Buffer]]:
     """The frames of each event."""
+    if len(heads) == 1:
+        return [frames]
     portions: list[Sequence[Buffer]] = []
     at = 0
     for head in heads:

@@ -119,15 +119,19 @@ class Journal:
         try:
             files = self._write_payloads(records)
             self._removed = removed
-            execute("BEGIN IMMEDIATE")
-            try:
-                for position, record in enumerate(records):
-                    self._file = files.get(position) if files else None
-                    self._write[type(record)](record)  # type: ignore[operator]
-                execute("COMMIT")
-            except BaseException:
-                self._roll_back(new_layouts)
-                raise
+            if len(records) == 1 and not files and self._is_one_statement(records[0]):
+                self._file = None
+                self._write[type(records[0])](records[0])  # type: ignore[operator]
+            else:
+                execute("BEGIN IMMEDIATE")
+                try:
+                    for position, record in enumerate(records):
+                        self._file = files.get(position) if files else None
+                        self._write[type(record)](record)  # type: ignore[operator]
+                    execute("COMMIT")
+                except BaseException:
+                    self._roll_back(new_layouts)
+                    raise
             self.mark.committed(self._frames)
         except (apsw.Error, OSError) as error:
             raise journal_error(error, f"the journal {self.path} could not be written") from error
@@ -136,6 +140,13 @@ class Journal:
         self.commits += 1
         self._times.append(time.perf_counter() - began)
         return files
+
+    def _is_one_statement(self, record: Record) -> bool:
+        """Whether writing it takes one statement, which is a transaction by itself: the most common turn there is."""
+        if type(record) is EventAppended:
+            layout = record.head.outputs
+            return layout is None or layout in self._layouts
+        return type(record) is BlockAppended and record.table.layout in self._layouts
 
     def _roll_back(self, layouts: int) -> None:
         self._layouts = dict(list(self._layouts.items())[:layouts])

@@ -84,6 +84,18 @@ def test_a_point_nobody_asked_for_is_learnt_too() -> None:
         assert point not in learner.ask(10)
 
 
+def test_the_loss_is_that_of_all_that_was_told() -> None:
+    learner = AdaptiveLearner(adaptive.Learner2D(None, SQUARE))
+    losses = []
+    for _ in range(40):
+        (point,) = learner.ask(1)
+        learner.tell(point, ridge(point))
+        losses.append(learner.loss())
+        assert losses[-1] == learner.learner.loss()
+    assert losses[:3] == [math.inf] * 3
+    assert losses[-1] < losses[4]
+
+
 # -- points and outputs in the Master's form --------------------------------------------------------------------------
 
 
@@ -243,10 +255,11 @@ def test_it_is_done_when_every_float_of_the_domain_is_known() -> None:
     start, ulp = 1.0, 2.0**-52
     learner = AdaptiveLearner(adaptive.Learner1D(None, (start, start + 4 * ulp)))
     asked = []
-    while not learner.done():
+    for _ in range(5):
         for point in learner.ask(3):
             asked.append(point)
             learner.tell(point, point - start)
+    assert learner.done()
     assert sorted(asked) == sorted(set(asked))
     assert {start, start + 2 * ulp, start + 4 * ulp} <= set(asked) <= {start + k * ulp for k in range(5)}
     assert learner.ask(0) == []

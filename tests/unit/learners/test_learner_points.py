@@ -33,6 +33,7 @@ def test_a_sequence_is_asked_in_order_and_consumed_lazily() -> None:
     for point in (2, 0, 1):
         learner.tell(point, point**2)
     assert not learner.done()  # looks one point ahead, and keeps it
+    assert learner.ask(0) == []
     assert learner.ask(2) == [4, 5]
     assert learner.data == [(2, 4), (0, 0), (1, 1)]
 
