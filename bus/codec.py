@@ -77,9 +77,7 @@ def table_of(layout: Layout | None, n: int, frames: Sequence[Buffer]) -> Table |
     return Table.checked(layout, n, frames)
 
 
-def event_tables(
-    head: m.EventHead, frames: Sequence[Buffer]
-) -> tuple[Table | None, Buffer | None, Table | None]:
+def event_tables(head: m.EventHead, frames: Sequence[Buffer]) -> tuple[Table | None, Buffer | None, Table | None]:
     """Outputs, finish times and inputs of an event in its frames."""
     if head.n < 0 or len(frames) != head.frames:
         raise ProtocolError(f"an event of {head.frames} frames came with {len(frames)}")

@@ -76,7 +76,9 @@ class Field(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
             text = f"an array of shape {_shape_text(self.shape)}"
         if self.min is not None or self.max is not None:
             low, high = self.limits
-            text += f" in [{low:g}, {high:g}]" if self.is_bounded else f" ≥ {low:g}" if self.max is None else f" ≤ {high:g}"
+            text += (
+                f" in [{low:g}, {high:g}]" if self.is_bounded else f" ≥ {low:g}" if self.max is None else f" ≤ {high:g}"
+            )
         return f"{text} {self.unit}".rstrip()
 
 
@@ -119,12 +121,14 @@ class Schema:
             for value, (low, high) in zip(row, self._quick):
                 if type(value) is not float or not low <= value <= high:
                     return self._slow_row(point)
-            return row  # type: ignore[no-any-return]
+            return row
         return self._slow_row(point)
 
     def _slow_row(self, point: Any) -> tuple[Any, ...]:
         if not isinstance(point, Mapping):
-            raise self._error(f"a point must be a dict of its {self.role}s ({', '.join(self.names)}), not {_show(point)}")
+            raise self._error(
+                f"a point must be a dict of its {self.role}s ({', '.join(self.names)}), not {_show(point)}"
+            )
         self._check_names(point)
         return tuple(self._value(field, point[field.name]) for field in self.fields)
 
@@ -183,7 +187,7 @@ class Schema:
             raise self._bad(field, value, "its rows differ in length") from None
         if array.dtype.kind not in "biuf" or not _shape_fits(array.shape, field.shape):
             raise self._bad(field, value, f"got shape {_shape_text(array.shape)} of {array.dtype}")
-        if field.kind == "int" and array.dtype.kind == "f" or (field.kind == "bool") != (array.dtype.kind == "b"):
+        if (field.kind == "int" and array.dtype.kind == "f") or (field.kind == "bool") != (array.dtype.kind == "b"):
             raise self._bad(field, value, f"got an array of {array.dtype}")
         array = array.astype(KINDS[field.kind][0])
         self._check_column(field, array.reshape(1, *array.shape), 0)
@@ -239,7 +243,7 @@ class Schema:
         if len(set(lengths.values())) != 1:
             raise self._error(f"the columns differ in length: {lengths}")
         n = next(iter(lengths.values()))
-        checked = {}
+        checked: dict[str, Any] = {}
         for field in self.fields:
             column = np.asarray(columns[field.name]) if field.kind not in ("str", "any") else columns[field.name]
             if isinstance(column, np.ndarray) and column.dtype.kind in "biuf" and not field.choices:
@@ -260,9 +264,7 @@ class Schema:
         return converted
 
     def _pack(self, columns: Mapping[str, Any], n: int) -> Table:
-        typed = {
-            field.name: self._typed(field, columns[field.name]) for field in self.fields
-        }
+        typed = {field.name: self._typed(field, columns[field.name]) for field in self.fields}
         return tables.pack_columns(typed, n)
 
     @staticmethod
@@ -352,7 +354,9 @@ def _shape_fits(shape: tuple[int, ...], declared: tuple[int, ...]) -> bool:
 
 
 def _shape_text(shape: tuple[int, ...]) -> str:
-    return "(" + ", ".join("any" if side == -1 else str(side) for side in shape) + ("," if len(shape) == 1 else "") + ")"
+    return (
+        "(" + ", ".join("any" if side == -1 else str(side) for side in shape) + ("," if len(shape) == 1 else "") + ")"
+    )
 
 
 def _show(value: Any) -> str:

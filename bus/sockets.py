@@ -7,7 +7,8 @@ message costs three times the throughput.
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import zmq
 
@@ -49,7 +50,9 @@ _COPIED = 64 << 10
 
 # The methods of the compiled base class: what pyzmq wraps around them is for options that are not used here, and costs
 # as much again as the call itself.
-_send, _recv, _get = zmq.backend.Socket.send, zmq.backend.Socket.recv, zmq.backend.Socket.get
+_send: Callable[..., Any] = zmq.backend.Socket.send
+_recv: Callable[..., bytes] = zmq.backend.Socket.recv
+_get: Callable[..., Any] = zmq.backend.Socket.get
 _NOBLOCK, _SEND_MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
 _RCVMORE, _EVENTS, _POLLIN = int(zmq.RCVMORE), int(zmq.EVENTS), int(zmq.POLLIN)
 

@@ -11,7 +11,7 @@ class _Record(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     pass
 
 
-class WorkerStatus(_Record):
+class WorkerStatus(_Record, frozen=True):
     """One worker."""
 
     #: name for people: ``svm-2`` for a local process, ``host:pid`` for one that dialled in
@@ -32,7 +32,7 @@ class WorkerStatus(_Record):
     local: bool = False
 
 
-class MasterStatus(_Record):
+class MasterStatus(_Record, frozen=True):
     """One Master."""
 
     name: str
@@ -64,7 +64,7 @@ class MasterStatus(_Record):
     workers: tuple[WorkerStatus, ...] = ()
 
 
-class JournalStatus(_Record):
+class JournalStatus(_Record, frozen=True):
     """The journal."""
 
     path: str
@@ -82,7 +82,7 @@ class JournalStatus(_Record):
     commit_p99: float = 0.0
 
 
-class DaemonStatus(_Record):
+class DaemonStatus(_Record, frozen=True):
     """The daemon."""
 
     name: str
@@ -101,7 +101,7 @@ class DaemonStatus(_Record):
     turns: int = 0
 
 
-class RunInfo(_Record):
+class RunInfo(_Record, frozen=True):
     """One run."""
 
     run: int

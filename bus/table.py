@@ -421,7 +421,7 @@ def pack_matrix(matrix: Array, names: Sequence[str]) -> Table:
 
 def _frame(array: Array) -> Buffer:
     """The memory of a contiguous array as a flat buffer; the array stays alive with it."""
-    return memoryview(array).cast("B") if array.size and array.dtype.kind in "biufc" else array.tobytes()
+    return array.data.cast("B") if array.size and array.dtype.kind in "biufc" else array.tobytes()
 
 
 def split(table: Table, max_bytes: int, max_rows: int) -> Iterable[Table]:

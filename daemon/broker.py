@@ -69,8 +69,15 @@ class Endpoints:
 class Broker:
     """Moves messages between sockets, :class:`Core` and :class:`Journal`. Runs in one thread, see :meth:`run`."""
 
-    def __init__(self, core: Core, journal: Journal, endpoints: Endpoints, supervisor: Supervisor, space: Space,
-                 status: Callable[[Broker], DaemonStatus]) -> None:
+    def __init__(
+        self,
+        core: Core,
+        journal: Journal,
+        endpoints: Endpoints,
+        supervisor: Supervisor,
+        space: Space,
+        status: Callable[[Broker], DaemonStatus],
+    ) -> None:
         self.core = core
         self.journal = journal
         self.supervisor = supervisor
@@ -158,8 +165,9 @@ class Broker:
         self._release(out)
         self.heartbeat()
 
-    def _drain(self, socket: zmq.Socket[bytes],
-               handle: Callable[[list[bytes], float, Effects], None], now: float, out: Effects) -> None:
+    def _drain(
+        self, socket: zmq.Socket[bytes], handle: Callable[[list[bytes], float, Effects], None], now: float, out: Effects
+    ) -> None:
         for _ in range(DRAIN_MESSAGES):
             frames = sockets.receive(socket)
             if frames is None:
@@ -193,8 +201,9 @@ class Broker:
         table: Table | None = None
         times: Buffer | None = None
         if isinstance(message, m.Outcome):
-            head = m.EventHead(0, message.n, "done", 0, len(frames) - 2, message.outputs, message.errors,
-                               timed=message.timed)
+            head = m.EventHead(
+                0, message.n, "done", 0, len(frames) - 2, message.outputs, message.errors, timed=message.timed
+            )
             table, times, _ = codec.event_tables(head, frames[2:])
             self._drained_bytes += table.nbytes if table is not None else 0
         elif len(frames) > 2:
@@ -275,7 +284,10 @@ class Broker:
                 "conflict",
                 f"run {run.name!r} of Master {run.master!r} has other tasks under the numbers {submit.first} to "
                 f"{submit.first + submit.n - 1}; open the run again and go on from task {run.next_index}",
-                0, submit.run, submit.first, run.next_index,
+                0,
+                submit.run,
+                submit.first,
+                run.next_index,
             )
         sockets.send(self._endpoints.control, [verification.address, codec.encode(reply)])
 

@@ -164,14 +164,19 @@ class Core:
     def refuse(self, sender: Sender, message: m.ClientMessage, error: TaskMasterError, out: Effects) -> None:
         """Answer with an error; a submission's also says where its run ends, so that its writer can go on from there."""
         run = self.runs.get(message.run) if isinstance(message, m.Submit) else None
-        out.replies.append(Reply(sender.address, m.Refused(
-            error.code,
-            str(error),
-            getattr(message, "id", 0),
-            getattr(message, "run", 0) or 0,
-            getattr(message, "first", 0),
-            run.next_index if run is not None else 0,
-        )))
+        out.replies.append(
+            Reply(
+                sender.address,
+                m.Refused(
+                    error.code,
+                    str(error),
+                    getattr(message, "id", 0),
+                    getattr(message, "run", 0) or 0,
+                    getattr(message, "first", 0),
+                    run.next_index if run is not None else 0,
+                ),
+            )
+        )
 
     # -- runs ---------------------------------------------------------------------------------------------------------
 
@@ -191,13 +196,26 @@ class Core:
             )
         me = self.identity
         masters = tuple(
-            m.MasterInfo(spec.name, spec.driver, spec.parameters.fields, spec.outputs.fields, master.slots,
-                         spec.description, spec.code)
+            m.MasterInfo(
+                spec.name,
+                spec.driver,
+                spec.parameters.fields,
+                spec.outputs.fields,
+                master.slots,
+                spec.description,
+                spec.code,
+            )
             for master in self.masters.values()
             for spec in (master.spec,)
         )
-        out.replies.append(Reply(sender.address, m.Described(
-            message.id, m.PROTOCOL_VERSION, me.name, me.epoch, me.results, me.workers, masters, me.max_message)))
+        out.replies.append(
+            Reply(
+                sender.address,
+                m.Described(
+                    message.id, m.PROTOCOL_VERSION, me.name, me.epoch, me.results, me.workers, masters, me.max_message
+                ),
+            )
+        )
 
     def _open(self, sender: Sender, message: m.Open, table: Table | None, out: Effects) -> None:
         self._master(message.master)
@@ -221,9 +239,24 @@ class Core:
             if message.priority is not None and message.priority != run.priority:
                 run.priority = message.priority
                 run.changed(out)
-        out.replies.append(Reply(sender.address, m.Opened(
-            message.id, run.id, run.master, run.name, run.writer, run.next_index, run.next_seq, run.seed, run.closed,
-            len(run.open), run.metadata)))
+        out.replies.append(
+            Reply(
+                sender.address,
+                m.Opened(
+                    message.id,
+                    run.id,
+                    run.master,
+                    run.name,
+                    run.writer,
+                    run.next_index,
+                    run.next_seq,
+                    run.seed,
+                    run.closed,
+                    len(run.open),
+                    run.metadata,
+                ),
+            )
+        )
 
     def _create(self, sender: Sender, message: m.Open, out: Effects) -> Run:
         if not message.name or len(message.name) > 200 or not message.name.isprintable():
@@ -234,8 +267,9 @@ class Core:
         run = Run(self.next_run, message.master, message.name, seed, out.wall, sender.user)
         run.metadata = dict(message.metadata)
         run.priority = message.priority or 0
-        out.records.append(RunCreated(run.id, run.master, run.name, seed, out.wall, sender.user, run.metadata,
-                                      run.priority))
+        out.records.append(
+            RunCreated(run.id, run.master, run.name, seed, out.wall, sender.user, run.metadata, run.priority)
+        )
         self.add_run(run)
         return run
 
@@ -248,9 +282,7 @@ class Core:
             out.verifications.append(Verify(sender.address, message, table))
             return
         if message.first > run.next_index:
-            raise Gap(
-                f"run {run.name!r}: tasks {run.next_index} to {message.first - 1} are missing; submit them first"
-            )
+            raise Gap(f"run {run.name!r}: tasks {run.next_index} to {message.first - 1} are missing; submit them first")
         self._master(run.master).on_submit(run, message, table, sender.user, out)
         put_off = self._to_acknowledge.get(run.id)
         self._to_acknowledge[run.id] = (sender.address, put_off[1] if put_off is not None else None)
@@ -320,11 +352,16 @@ class Core:
         if run is not None:
             pong = m.Pong(message.id, self.identity.epoch, run.next_index, run.next_seq)
             if message.next_index > run.next_index or message.next_seq > run.next_seq:
-                out.alarms.append(m.Alarm(
-                    "error", run.name,
-                    f"run {run.name!r} of Master {run.master!r}: a client was acknowledged {message.next_index} tasks "
-                    f"and told {message.next_seq} events, the journal holds {run.next_index} and {run.next_seq}: "
-                    "the journal has lost its end; see 'taskmaster check --journal'", out.wall))
+                out.alarms.append(
+                    m.Alarm(
+                        "error",
+                        run.name,
+                        f"run {run.name!r} of Master {run.master!r}: a client was acknowledged {message.next_index} tasks "
+                        f"and told {message.next_seq} events, the journal holds {run.next_index} and {run.next_seq}: "
+                        "the journal has lost its end; see 'taskmaster check --journal'",
+                        out.wall,
+                    )
+                )
         out.replies.append(Reply(sender.address, pong))
 
     def _query(self, sender: Sender, message: m.Replay | m.Status, table: Table | None, out: Effects) -> None:
@@ -360,8 +397,15 @@ class Core:
 
     # -- workers ------------------------------------------------------------------------------------------------------
 
-    def on_worker(self, sender: Sender, message: m.WorkerMessage, table: Table | None, times: Buffer | None,
-                  now: float, out: Effects) -> None:
+    def on_worker(
+        self,
+        sender: Sender,
+        message: m.WorkerMessage,
+        table: Table | None,
+        times: Buffer | None,
+        now: float,
+        out: Effects,
+    ) -> None:
         """A worker's or a worker host's message."""
         if isinstance(message, m.WorkerHello):
             self._hello(sender, message, now, out)
@@ -397,8 +441,15 @@ class Core:
                 worker.last_seen = now
                 worker.host_address = sender.address
 
-    def _at_work(self, sender: Sender, message: m.Ready | m.Outcome, table: Table | None, times: Buffer | None,
-                 now: float, out: Effects) -> None:
+    def _at_work(
+        self,
+        sender: Sender,
+        message: m.Ready | m.Outcome,
+        table: Table | None,
+        times: Buffer | None,
+        now: float,
+        out: Effects,
+    ) -> None:
         master, token = self._worker_at.get(sender.address, (None, ""))
         worker = master.workers.get(token) if master is not None else None
         if master is None or worker is None or worker.address != sender.address:
@@ -411,8 +462,9 @@ class Core:
         else:
             master.on_outcome(worker, message, table, times, out)
 
-    def _farewell(self, master: Master, worker: Worker, message: m.WorkerLost | m.WorkerFailed | m.Leave,
-                  out: Effects) -> None:
+    def _farewell(
+        self, master: Master, worker: Worker, message: m.WorkerLost | m.WorkerFailed | m.Leave, out: Effects
+    ) -> None:
         if isinstance(message, m.Leave):
             master.on_leave(worker, out)
         elif isinstance(message, m.WorkerLost):
@@ -460,5 +512,20 @@ class Core:
 
 def run_info(run: Run) -> RunInfo:
     """A run, for lists."""
-    return RunInfo(run.id, run.master, run.name, run.created, run.next_index, run.done, run.failed, run.cancelled,
-                   len(run.held), run.next_seq, run.closed, run.paused, run.priority, run.seed, run.metadata)
+    return RunInfo(
+        run.id,
+        run.master,
+        run.name,
+        run.created,
+        run.next_index,
+        run.done,
+        run.failed,
+        run.cancelled,
+        len(run.held),
+        run.next_seq,
+        run.closed,
+        run.paused,
+        run.priority,
+        run.seed,
+        run.metadata,
+    )

@@ -25,7 +25,7 @@ class _Record(msgspec.Struct, frozen=True, gc=False):
     pass
 
 
-class RunCreated(_Record):
+class RunCreated(_Record, frozen=True):
     run: int
     master: str
     name: str
@@ -36,14 +36,14 @@ class RunCreated(_Record):
     priority: int
 
 
-class WriterChanged(_Record):
+class WriterChanged(_Record, frozen=True):
     run: int
     writer: int
     user: str
     time: float
 
 
-class RunChanged(_Record):
+class RunChanged(_Record, frozen=True):
     """The run's switches, after a change."""
 
     run: int
@@ -52,11 +52,11 @@ class RunChanged(_Record):
     priority: int
 
 
-class RunDeleted(_Record):
+class RunDeleted(_Record, frozen=True):
     run: int
 
 
-class MasterChanged(_Record):
+class MasterChanged(_Record, frozen=True):
     master: str
     paused: bool
 
@@ -80,7 +80,7 @@ class EventAppended(msgspec.Struct, frozen=True):
     frames: tuple[Buffer, ...]
 
 
-class LeaseGranted(_Record):
+class LeaseGranted(_Record, frozen=True):
     lease: LeaseId
     run: int
     first: int
@@ -91,11 +91,11 @@ class LeaseGranted(_Record):
     time: float
 
 
-class LeaseEnded(_Record):
+class LeaseEnded(_Record, frozen=True):
     lease: LeaseId
 
 
-class AttemptsCharged(_Record):
+class AttemptsCharged(_Record, frozen=True):
     """Tasks ``first ≤ i < last`` have now used up ``attempts`` evaluations."""
 
     run: int
@@ -104,7 +104,7 @@ class AttemptsCharged(_Record):
     attempts: int
 
 
-class RunCounted(_Record):
+class RunCounted(_Record, frozen=True):
     """Where a run stands after a turn that touched it."""
 
     run: int

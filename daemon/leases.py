@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from taskmaster.bus.intervals import IntervalSet
 from taskmaster.bus.messages import LeaseId
 from taskmaster.bus.status import WorkerStatus
-from taskmaster.bus.intervals import IntervalSet
 from taskmaster.daemon.run import Run
 
 __all__ = ["NOTHING", "Lease", "Started", "Worker"]

@@ -22,6 +22,7 @@ from typing import Any
 from taskmaster.bus import messages as m
 from taskmaster.bus.errors import Full
 from taskmaster.bus.fields import Schema
+from taskmaster.bus.intervals import IntervalSet
 from taskmaster.bus.messages import EventHead, LeaseId
 from taskmaster.bus.status import MasterStatus
 from taskmaster.bus.table import Buffer, Table
@@ -35,7 +36,6 @@ from taskmaster.daemon.effects import (
     MasterChanged,
     ToWorker,
 )
-from taskmaster.bus.intervals import IntervalSet
 from taskmaster.daemon.leases import Lease, Started, Worker
 from taskmaster.daemon.run import Run
 from taskmaster.daemon.scheduling import AHEAD_SECONDS, UNKNOWN_SECONDS, chunk_size, next_run
@@ -117,8 +117,9 @@ class Master:
             self.spec.parameters.check(table, submit.first)
         queued = sum(len(other.queued) for other in self._active.values())
         size = sum(other.input_bytes for other in self._active.values())
-        if queued and (queued + submit.n > self.spec.max_queued_tasks
-                       or size + table.nbytes > self.spec.max_queued_bytes):
+        if queued and (
+            queued + submit.n > self.spec.max_queued_tasks or size + table.nbytes > self.spec.max_queued_bytes
+        ):
             raise Full(
                 f"Master {self.spec.name!r} has {queued} tasks of {size} bytes waiting, its limit is "
                 f"{self.spec.max_queued_tasks} tasks and {self.spec.max_queued_bytes} bytes; submit again later"
@@ -192,9 +193,22 @@ class Master:
         self._reconcile(worker, hello.leases, out)
         self._note_room(worker)
         spec = self.spec
-        out.to_workers.append(ToWorker(address, m.Welcome(
-            self.epoch, hello.session, spec.name, spec.driver, dict(spec.options), spec.parameters.fields,
-            spec.outputs.fields, spec.heartbeat, spec.lost_after)))
+        out.to_workers.append(
+            ToWorker(
+                address,
+                m.Welcome(
+                    self.epoch,
+                    hello.session,
+                    spec.name,
+                    spec.driver,
+                    dict(spec.options),
+                    spec.parameters.fields,
+                    spec.outputs.fields,
+                    spec.heartbeat,
+                    spec.lost_after,
+                ),
+            )
+        )
         return worker
 
     def on_ready(self, worker: Worker) -> None:
@@ -230,7 +244,9 @@ class Master:
         for worker in [w for w in self.workers.values() if not w.local]:
             silence = now - worker.last_seen
             if silence > self.spec.lost_after:
-                self.on_lost(worker, "WorkerLost", f"worker {worker.name} was not heard of for {silence:.1f} s", None, out)
+                self.on_lost(
+                    worker, "WorkerLost", f"worker {worker.name} was not heard of for {silence:.1f} s", None, out
+                )
 
     def expire(self, lease: Lease, begun: int, kind: str, reason: str, out: Effects) -> None:
         """A lease has lost its worker; tasks below ``begun`` may have been evaluated."""
@@ -298,8 +314,9 @@ class Master:
 
     # -- outcomes -----------------------------------------------------------------------------------------------------
 
-    def on_outcome(self, worker: Worker, outcome: m.Outcome, table: Table | None, times: Buffer | None,
-                   out: Effects) -> None:
+    def on_outcome(
+        self, worker: Worker, outcome: m.Outcome, table: Table | None, times: Buffer | None, out: Effects
+    ) -> None:
         """Tasks of a lease have ended. Takes what is still wanted, ignores the rest, settles the lease."""
         lease = worker.leases.get(outcome.lease) or self._expired.get(outcome.lease)
         if lease is None or lease.worker != worker.token:
@@ -321,13 +338,35 @@ class Master:
             self._expired.pop(lease.id, None)
             worker.settled.append(lease.id)
 
-    def _accept(self, lease: Lease, worker: Worker, outcome: m.Outcome, low: int, high: int, table: Table | None,
-                times: Buffer | None, errors: tuple[m.TaskError, ...], out: Effects) -> None:
+    def _accept(
+        self,
+        lease: Lease,
+        worker: Worker,
+        outcome: m.Outcome,
+        low: int,
+        high: int,
+        table: Table | None,
+        times: Buffer | None,
+        errors: tuple[m.TaskError, ...],
+        out: Effects,
+    ) -> None:
         frames: tuple[Buffer, ...] = tuple(table.frames) if table is not None else ()
         if times is not None:
             frames += (times,)
-        head = EventHead(0, high - low, "done", low, len(frames), table.layout if table is not None else None, errors,
-                         worker.name, lease.attempt, outcome.started, outcome.finished, times is not None)
+        head = EventHead(
+            0,
+            high - low,
+            "done",
+            low,
+            len(frames),
+            table.layout if table is not None else None,
+            errors,
+            worker.name,
+            lease.attempt,
+            outcome.started,
+            outcome.finished,
+            times is not None,
+        )
         lease.remaining.remove(low, high)
         lease.run.finish(head, frames, out)
         worker.tasks += high - low
@@ -449,8 +488,11 @@ class Master:
     def _record(self, lease: Lease, out: Effects) -> None:
         worker = self.workers[lease.worker]
         lease.recorded = True
-        out.records.append(LeaseGranted(lease.id, lease.run.id, lease.first, lease.n, lease.attempt, lease.worker,
-                                        worker.local, out.wall))
+        out.records.append(
+            LeaseGranted(
+                lease.id, lease.run.id, lease.first, lease.n, lease.attempt, lease.worker, worker.local, out.wall
+            )
+        )
 
     def _granted_to(self, worker: Worker) -> None:
         """The part of `_note_room` that a grant needs."""
@@ -474,8 +516,11 @@ class Master:
             out.to_workers.append(ToWorker(worker.address, m.Revoke(lease.id, positions)))
 
     def _leases_of(self, run: Run, low: int, high: int) -> list[Lease]:
-        return [lease for lease in self._leases.values()
-                if lease.run is run and lease.first < high and low < lease.first + lease.n]
+        return [
+            lease
+            for lease in self._leases.values()
+            if lease.run is run and lease.first < high and low < lease.first + lease.n
+        ]
 
     def _note_room(self, worker: Worker) -> None:
         """Keep `_idle` and `_partly` true after anything happened to a worker."""
@@ -563,4 +608,3 @@ class Master:
             runs=sum(not run.closed for run in runs),
             workers=tuple(worker.statistics(now) for worker in self.workers.values()),
         )
-

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from taskmaster.bus import messages as m
 from taskmaster.bus.errors import RunClosed, UnknownTask
+from taskmaster.bus.intervals import IntervalSet
 from taskmaster.bus.messages import EventHead, TaskError
 from taskmaster.bus.table import Buffer, Table, concatenate
 from taskmaster.daemon.effects import (
@@ -24,7 +25,6 @@ from taskmaster.daemon.effects import (
     RunChanged,
     RunCounted,
 )
-from taskmaster.bus.intervals import IntervalSet
 from taskmaster.daemon.scheduling import Estimate
 
 __all__ = ["TASK_STATES", "Block", "Run"]
@@ -134,8 +134,10 @@ class Run:
         first = self.blocks[0]
         if first.first <= low and high <= first.end:
             return (first.table.slice(low - first.first, high - first.first),)
-        return tuple(block.table.slice(max(low, block.first) - block.first, min(high, block.end) - block.first)
-                     for block in self._blocks_of(low, high))
+        return tuple(
+            block.table.slice(max(low, block.first) - block.first, min(high, block.end) - block.first)
+            for block in self._blocks_of(low, high)
+        )
 
     def submitted_in(self, low: int, high: int, turn: int) -> bool:
         """Whether all these tasks were submitted in ``turn``."""
@@ -209,16 +211,34 @@ class Run:
     def fail(self, low: int, high: int, kind: str, message: str, worker: str, attempt: int, out: Effects) -> None:
         """Tasks that end without their evaluation having said so."""
         errors = tuple(TaskError(k, kind, message) for k in range(high - low))
-        head = EventHead(0, high - low, "done", low, errors=errors, worker=worker, attempt=attempt,
-                         started=out.wall, finished=out.wall)
+        head = EventHead(
+            0,
+            high - low,
+            "done",
+            low,
+            errors=errors,
+            worker=worker,
+            attempt=attempt,
+            started=out.wall,
+            finished=out.wall,
+        )
         self.finish(head, (), out)
 
     def hold(self, low: int, high: int, reason: str, worker: str, attempt: int, out: Effects) -> None:
         """Tasks in doubt: they stay open until somebody resolves them."""
         self.held.add(low, high)
         errors = tuple(TaskError(k, "in doubt", reason) for k in range(high - low))
-        head = EventHead(0, high - low, "held", low, errors=errors, worker=worker, attempt=attempt,
-                         started=out.wall, finished=out.wall)
+        head = EventHead(
+            0,
+            high - low,
+            "held",
+            low,
+            errors=errors,
+            worker=worker,
+            attempt=attempt,
+            started=out.wall,
+            finished=out.wall,
+        )
         self._emit(head, (), self.inputs(low, high), out)
 
     def cancel(self, low: int, high: int, out: Effects) -> None:
@@ -229,21 +249,44 @@ class Run:
         """Carry out an operator's word on a held task. Raises UnknownTask if it is not held, or the word is unknown."""
         index = request.index
         if index not in self.held:
-            raise UnknownTask(f"run {self.name!r}: task {index} is not held; 'taskmaster runs show' lists those that are")
+            raise UnknownTask(
+                f"run {self.name!r}: task {index} is not held; 'taskmaster runs show' lists those that are"
+            )
         if request.action == "done":
             if output is None or output.n != 1:
                 raise UnknownTask(f"run {self.name!r}: resolving task {index} as done needs its output")
-            head = EventHead(0, 1, "done", index, frames=len(output.frames), outputs=output.layout, worker=user,
-                             attempt=self.attempt(index), started=out.wall, finished=out.wall)
+            head = EventHead(
+                0,
+                1,
+                "done",
+                index,
+                frames=len(output.frames),
+                outputs=output.layout,
+                worker=user,
+                attempt=self.attempt(index),
+                started=out.wall,
+                finished=out.wall,
+            )
             self.finish(head, tuple(output.frames), out)
         elif request.action == "fail":
-            self.fail(index, index + 1, "Resolved", request.reason or "an operator declared it failed", user,
-                      self.attempt(index), out)
+            self.fail(
+                index,
+                index + 1,
+                "Resolved",
+                request.reason or "an operator declared it failed",
+                user,
+                self.attempt(index),
+                out,
+            )
         elif request.action == "retry":
             self.held.remove(index, index + 1)
             self.queued.add(index, index + 1)
-            self._emit(EventHead(0, 1, "released", index, worker=user, started=out.wall, finished=out.wall), (),
-                       self.inputs(index, index + 1), out)
+            self._emit(
+                EventHead(0, 1, "released", index, worker=user, started=out.wall, finished=out.wall),
+                (),
+                self.inputs(index, index + 1),
+                out,
+            )
         else:
             raise UnknownTask(f"a held task is resolved by 'done', 'retry' or 'fail', not {request.action!r}")
 

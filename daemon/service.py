@@ -91,16 +91,25 @@ def serve(plan: DaemonPlan, on_ready: Callable[[Identity, str], None] = lambda i
         log.info("daemon %r has stopped", plan.name)
 
 
-def _assemble(plan: DaemonPlan, journal: Journal, space: Space, endpoints: Endpoints, identity: Identity,
-              local: str) -> Broker:
+def _assemble(
+    plan: DaemonPlan, journal: Journal, space: Space, endpoints: Endpoints, identity: Identity, local: str
+) -> Broker:
     masters = [Master(master.spec, identity.epoch) for master in plan.masters]
     core = Core(identity, masters, lambda: secrets.randbits(53))
     progress = plan.state / "progress"
     supervisor = Supervisor(core, progress, local)
     _restore(core, journal, progress)
     for master, settings in zip(masters, plan.masters):
-        supervisor.add(Pool(master, settings.workers, settings.timeout, settings.environment,
-                            RestartPolicy(settings.restarts, settings.restart_window), settings.working_directory))
+        supervisor.add(
+            Pool(
+                master,
+                settings.workers,
+                settings.timeout,
+                settings.environment,
+                RestartPolicy(settings.restarts, settings.restart_window),
+                settings.working_directory,
+            )
+        )
     started = time.monotonic()
     broker = Broker(core, journal, endpoints, supervisor, space, lambda broker: _status(broker, started))
     supervisor.watch, supervisor.unwatch = broker.watch, broker.unwatch

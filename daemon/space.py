@@ -53,8 +53,9 @@ class Space:
             return False
         self.room = False
         self._path.unlink(missing_ok=True)
-        log.error("the disk of %s is full: submissions are refused until there is room, results are still taken",
-                  self._folder)
+        log.error(
+            "the disk of %s is full: submissions are refused until there is room, results are still taken", self._folder
+        )
         return True
 
     def error(self) -> DiskFull:

@@ -145,8 +145,10 @@ class Supervisor:
         pool.gave_up = True
         name = pool.master.spec.name
         pool.master.trouble = pool.master.trouble or reason
-        text = (f"Master {name!r}: its workers cannot start ({pool.master.trouble}); gave up after {pool.policy.limit} "
-                f"attempts. Its tasks wait; when it is mended: taskmaster resume {name}")
+        text = (
+            f"Master {name!r}: its workers cannot start ({pool.master.trouble}); gave up after {pool.policy.limit} "
+            f"attempts. Its tasks wait; when it is mended: taskmaster resume {name}"
+        )
         log.error("%s", text)
         out.alarms.append(m.Alarm("error", name, text, out.wall))
 
@@ -157,8 +159,14 @@ class Supervisor:
             if now < pool.next_start:
                 self._by(pool.next_start)
                 return
-            worker = spawn(self._address, pool.master.spec.name, self._folder, now, pool.environment.items(),
-                           pool.working_directory)
+            worker = spawn(
+                self._address,
+                pool.master.spec.name,
+                self._folder,
+                now,
+                pool.environment.items(),
+                pool.working_directory,
+            )
             pool.workers[worker.token] = worker
             self._core.local_tokens.add(worker.token)
             self._descriptors.add(worker.pidfd)
@@ -185,7 +193,9 @@ class Supervisor:
                 continue
             since = max(worker.stands_since(now), _granted_since(known))
             if now - since > pool.timeout:
-                worker.kill("TaskTimeout", f"no outcome after {pool.timeout:g} s, worker process {worker.pid} was killed")
+                worker.kill(
+                    "TaskTimeout", f"no outcome after {pool.timeout:g} s, worker process {worker.pid} was killed"
+                )
 
     def _enforce_interrupts(self, now: float) -> None:
         waiting = []

@@ -33,9 +33,19 @@ FLUSH_SECONDS = 0.005
 class Report(Protocol):
     """Takes the outcome of tasks ``position … position + n - 1`` of an assignment."""
 
-    def __call__(self, assignment: Assignment, position: int, n: int, outputs: Table | None,
-                 errors: Sequence[TaskError], started: float, finished: float, times: Buffer | None, *,
-                 final: bool) -> None: ...
+    def __call__(
+        self,
+        assignment: Assignment,
+        position: int,
+        n: int,
+        outputs: Table | None,
+        errors: Sequence[TaskError],
+        started: float,
+        finished: float,
+        times: Buffer | None,
+        *,
+        final: bool,
+    ) -> None: ...
 
 
 class Evaluator:
@@ -117,7 +127,7 @@ class Evaluator:
         position = at
         while position < stop:
             try:
-                for position in range(position, stop):  # noqa: B020, PLW2901 - goes on behind a task that raised
+                for position in range(position, stop):  # noqa: B020 - goes on behind a task that raised
                     cell[STARTED] = position + 1
                     append(evaluate(rows[position]))
             except BaseException as error:  # noqa: BLE001 - whatever the user's function raises fails its task
@@ -152,8 +162,17 @@ class Evaluator:
         table, more = self._packer.pack(positions, ended.values)
         errors = sorted((*ended.errors, *more), key=_position)
         raw = memoryview(ended.times).cast("B") if ended.times is not None and n > 1 else None
-        self._report(assignment, ended.at, n, table, errors, ended.started, ended.started + ended.took, raw,
-                     final=self._is_last(assignment, stop))
+        self._report(
+            assignment,
+            ended.at,
+            n,
+            table,
+            errors,
+            ended.started,
+            ended.started + ended.took,
+            raw,
+            final=self._is_last(assignment, stop),
+        )
 
     # -- in batches ---------------------------------------------------------------------------------------------------
 
@@ -185,8 +204,7 @@ class Evaluator:
                 return
             errors = (_failure(0, error),)
         finished = started + time.perf_counter() - began
-        self._report(assignment, at, n, outputs, errors, started, finished, None,
-                     final=self._is_last(assignment, stop))
+        self._report(assignment, at, n, outputs, errors, started, finished, None, final=self._is_last(assignment, stop))
 
 
 class _Ended:

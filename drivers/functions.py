@@ -34,10 +34,12 @@ def find_function(name: str, path: Sequence[str] = ()) -> Callable[..., Any]:
         function = reduce(getattr, qualified.split("."), module)
     except AttributeError:
         hint = did_you_mean(qualified, [n for n in dir(module) if not n.startswith("_")])
-        raise ConfigError(f"function {name!r}: module {module_name!r} ({module.__file__}) has no {qualified!r}{hint}") from None
+        raise ConfigError(
+            f"function {name!r}: module {module_name!r} ({module.__file__}) has no {qualified!r}{hint}"
+        ) from None
     if not callable(function):
         raise ConfigError(f"function {name!r} is a {type(function).__name__}, not something to call")
-    return function  # type: ignore[no-any-return]
+    return function
 
 
 def load_code(options: Mapping[str, Any]) -> Any:

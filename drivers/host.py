@@ -100,8 +100,14 @@ class HostedWorker:
         return self.sentence is None and self.exit_status in (EXIT_UNUSABLE, EXIT_REFUSED)
 
 
-def spawn(address: str, master: str, folder: Path, now: float, environment: Iterable[tuple[str, str]] = (),
-          working_directory: Path | None = None) -> HostedWorker:
+def spawn(
+    address: str,
+    master: str,
+    folder: Path,
+    now: float,
+    environment: Iterable[tuple[str, str]] = (),
+    working_directory: Path | None = None,
+) -> HostedWorker:
     """Start a worker process for a Master; its progress file lies in ``folder``."""
     token = f"{master}-{uuid.uuid4().hex}"
     progress = folder / token
@@ -115,6 +121,6 @@ def spawn(address: str, master: str, folder: Path, now: float, environment: Iter
         stdin=subprocess.DEVNULL,
         env={**os.environ, "PYTHONUNBUFFERED": "1", **dict(environment)},
         cwd=working_directory,
-        start_new_session=True,  # a Ctrl-C at the terminal is the host's business
+        process_group=0,  # a Ctrl-C at the terminal is the host's business
     )
     return HostedWorker(process, token, ProgressReader(progress), now)

@@ -99,7 +99,9 @@ def _of_length(column: Any, n: int, what: str) -> Any:
     try:
         length = len(column)
     except TypeError:
-        raise TypeError(f"{what} must have one value for each of the {n} tasks, not be a {type(column).__name__}") from None
+        raise TypeError(
+            f"{what} must have one value for each of the {n} tasks, not be a {type(column).__name__}"
+        ) from None
     if length != n:
         raise ValueError(f"{what} has {length} values for {n} tasks")
     return column

@@ -33,7 +33,7 @@ class FunctionDriver(Driver):
         if options.get("call") == "keywords":
             self.evaluate = lambda point: function(**point)  # type: ignore[method-assign]
         elif options.get("call") == "task":
-            self.evaluate = _call_task  # type: ignore[method-assign]
+            self.evaluate = _call_task  # type: ignore[method-assign, assignment]
         else:
             self.evaluate = function  # type: ignore[method-assign]
 

@@ -84,8 +84,18 @@ class WorkerProtocol:
         self._in_session = False
         self._hello_at = now
         leases = {*self._begun, *self._unsettled, *(assignment.lease for assignment in self.queue)}
-        self._send(m.WorkerHello(m.PROTOCOL_VERSION, self.master, self.token, self._session, self.slots, self._pid,
-                                 self._host, tuple(sorted(leases))))
+        self._send(
+            m.WorkerHello(
+                m.PROTOCOL_VERSION,
+                self.master,
+                self.token,
+                self._session,
+                self.slots,
+                self._pid,
+                self._host,
+                tuple(sorted(leases)),
+            )
+        )
 
     def ready(self) -> None:
         """The driver is set up."""
@@ -109,12 +119,32 @@ class WorkerProtocol:
         self._begun[assignment.lease] = assignment
         return assignment
 
-    def report(self, assignment: Assignment, position: int, n: int, outputs: Table | None,
-               errors: Sequence[TaskError], started: float, finished: float, times: Buffer | None, *, final: bool,
-               now: float) -> None:
+    def report(
+        self,
+        assignment: Assignment,
+        position: int,
+        n: int,
+        outputs: Table | None,
+        errors: Sequence[TaskError],
+        started: float,
+        finished: float,
+        times: Buffer | None,
+        *,
+        final: bool,
+        now: float,
+    ) -> None:
         """Tasks of an assignment have ended; remembered until the daemon says that it is on disk."""
-        message = m.Outcome(assignment.lease, position, n, outputs.layout if outputs is not None else None,
-                            tuple(errors), started, finished, times is not None, final)
+        message = m.Outcome(
+            assignment.lease,
+            position,
+            n,
+            outputs.layout if outputs is not None else None,
+            tuple(errors),
+            started,
+            finished,
+            times is not None,
+            final,
+        )
         frames: list[Buffer] = [codec.encode(message)]
         if outputs is not None:
             frames += outputs.frames

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import math
 import os
 import queue
 import signal
@@ -116,12 +117,23 @@ class Worker:
 
     # -- towards the daemon -------------------------------------------------------------------------------------------
 
-    def report(self, assignment: Assignment, position: int, n: int, outputs: Table | None,
-               errors: Sequence[TaskError], started: float, finished: float, times: Buffer | None, *,
-               final: bool) -> None:
+    def report(
+        self,
+        assignment: Assignment,
+        position: int,
+        n: int,
+        outputs: Table | None,
+        errors: Sequence[TaskError],
+        started: float,
+        finished: float,
+        times: Buffer | None,
+        *,
+        final: bool,
+    ) -> None:
         """Send an outcome, and leave when this worker has done its share."""
-        self._protocol.report(assignment, position, n, outputs, errors, started, finished, times, final=final,
-                              now=time.monotonic())
+        self._protocol.report(
+            assignment, position, n, outputs, errors, started, finished, times, final=final, now=time.monotonic()
+        )
         self._ended += n
         if self._recycle_after and self._ended >= self._recycle_after and not self._protocol.leaving:
             self._protocol.leave()
@@ -134,7 +146,7 @@ class Worker:
     def _turn(self, *, wait: bool) -> None:
         self._flush()
         if wait:
-            self._poller.poll(max(0.0, self._next_tick - time.monotonic()) * 1e3)
+            self._poller.poll(max(0, math.ceil((self._next_tick - time.monotonic()) * 1e3)))
         now = time.monotonic()
         while (frames := sockets.receive(self._socket)) is not None:
             self.handle(frames, now)
@@ -228,17 +240,28 @@ class _Threads:
                 self._progress.begin(k, assignment.lease, assignment.run, assignment.first)
             evaluator.run(assignment)
 
-    def _report(self, assignment: Assignment, position: int, n: int, outputs: Table | None,
-                errors: Sequence[TaskError], started: float, finished: float, times: Buffer | None, *,
-                final: bool) -> None:
+    def _report(
+        self,
+        assignment: Assignment,
+        position: int,
+        n: int,
+        outputs: Table | None,
+        errors: Sequence[TaskError],
+        started: float,
+        finished: float,
+        times: Buffer | None,
+        *,
+        final: bool,
+    ) -> None:
         self._reports.put((assignment, position, n, outputs, errors, started, finished, times, final))
         self._wake_write.send(b"\0")
 
 
 def _make_driver(welcome: m.Welcome) -> Driver:
     owner = welcome.master
-    context = DriverContext(owner, welcome.options, Schema(welcome.parameters, owner),
-                            Schema(welcome.outputs, owner, "output"))
+    context = DriverContext(
+        owner, welcome.options, Schema(welcome.parameters, owner), Schema(welcome.outputs, owner, "output")
+    )
     return driver_class(welcome.driver, welcome.options)(context)
 
 

@@ -86,7 +86,11 @@ class Channel:
             self._results.setsockopt(zmq.SUBSCRIBE if on else zmq.UNSUBSCRIBE, topic)
         while outbox and sockets.send(self._control, outbox[0]):
             outbox.popleft()
-        self._drain()
+        if self._leader is not None:
+            # Sending may have swallowed the signal that the leader is polling for.
+            self._drain()
+            if self._waiters:
+                self._changed.notify_all()
 
     def wake_keeper(self) -> None:
         """Something waits for an acknowledgement, and perhaps nobody listens."""
@@ -97,16 +101,17 @@ class Channel:
         """Wait until ``until()``, which is called with the lock held; False if ``timeout`` seconds have passed."""
         deadline = None if timeout is None else time.monotonic() + timeout
         with self.lock:
-            while True:
-                self.flush()
-                if until():
-                    return True
+            self.flush()
+            while not until():
                 if self.closed:
                     raise RuntimeError("the connection was closed while this thread waited")
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     return False
                 self._wait_once(left)
+                if self.core.outbox or self.core.subscriptions:
+                    self.flush()
+            return True
 
     def _wait_once(self, left: float | None) -> None:
         me = threading.get_ident()
@@ -140,7 +145,7 @@ class Channel:
             ready = poll.poll(pause * 1e3 + 0.5)
         finally:
             self.lock.acquire()
-        if any(descriptor == self._wake for descriptor, _ in ready):
+        if ready and ready[0][0] == self._wake or ready[-1:] and ready[-1][0] == self._wake:
             with contextlib.suppress(BlockingIOError):
                 self._wake_reader.recv(4096)
         if self.closed:

@@ -130,7 +130,9 @@ class Lab:
     def __enter__(self) -> Lab:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close(ANSWER_SECONDS if error is None else 1.0)
 
     def __repr__(self) -> str:
@@ -173,8 +175,15 @@ class Master:
         """Its state, queue, workers and counts."""
         return next(master for master in self.lab.status().masters if master.name == self.name)
 
-    def open(self, name: str | None = None, *, seed: int | None = None, since: str = "start",
-             priority: int | None = None, metadata: dict[str, str] | None = None) -> Run:
+    def open(
+        self,
+        name: str | None = None,
+        *,
+        seed: int | None = None,
+        since: str = "start",
+        priority: int | None = None,
+        metadata: dict[str, str] | None = None,
+    ) -> Run:
         """Open a run for writing: a new one, or an existing one to go on with (its former writer is fenced).
 
         ``seed`` is recorded with a new run (chosen by the daemon if None). ``since`` says which results of an existing
@@ -331,7 +340,9 @@ class Run:
     def __enter__(self) -> Run:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if error is None:
             self.close()
         else:
@@ -395,7 +406,9 @@ class Tasks:
     def _require_room(self) -> None:
         core = self._core
         if not core.has_room:
-            raise Full(f"run {core.name!r}: {core.next_index - core.acknowledged} tasks wait to be acknowledged; try later")
+            raise Full(
+                f"run {core.name!r}: {core.next_index - core.acknowledged} tasks wait to be acknowledged; try later"
+            )
 
     def _require_writable(self) -> None:
         core = self._core
@@ -472,5 +485,3 @@ def resolve(address: str, control: str) -> str:
     if address.startswith(("tcp://0.0.0.0:", "tcp://*:")) and control.startswith("tcp://"):
         return control.rpartition(":")[0] + ":" + address.rpartition(":")[2]
     return address
-
-

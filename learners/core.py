@@ -254,7 +254,9 @@ class ClientCore:
         if waiting and self.last_heard and now - self.last_heard > SILENT_SECONDS:
             if not self._said_away:
                 self._said_away = True
-                log.warning("the daemon at %s does not answer; waiting for it to come back (nothing is lost)", self.address)
+                log.warning(
+                    "the daemon at %s does not answer; waiting for it to come back (nothing is lost)", self.address
+                )
             if not self._requests:
                 self.describe(now)
 

@@ -60,8 +60,16 @@ class _Block:
 class RunCore:
     """One run's state in one client. ``send`` queues frames for the control socket; ``ask`` makes a Replay request."""
 
-    def __init__(self, opened: m.Opened, schema: Schema, *, write: bool, since: int,
-                 send: Callable[[list[Buffer]], None], ask: Callable[[m.Replay], None]) -> None:
+    def __init__(
+        self,
+        opened: m.Opened,
+        schema: Schema,
+        *,
+        write: bool,
+        since: int,
+        send: Callable[[list[Buffer]], None],
+        ask: Callable[[m.Replay], None],
+    ) -> None:
         self.id = opened.run
         self.name = opened.name
         self.master = opened.master
@@ -146,7 +154,7 @@ class RunCore:
         if self._rows:
             rows, self._rows = self._rows, []
             table = self.schema.pack_rows(rows) if self.schema.fields else pack_values(rows)
-            for piece in split(table, BLOCK_BYTES, BLOCK_ROWS):
+            for piece in split(table, BLOCK_BYTES, BLOCK_ROWS) if len(rows) > 1 else (table,):
                 self._add_block(piece, now)
         self._transmit(now)
 
@@ -179,7 +187,9 @@ class RunCore:
         self._asks.append((len(self._rows), self.told))
 
     def _add_block(self, table: Table, now: float) -> None:
-        first = self._unacknowledged[-1].first + self._unacknowledged[-1].n if self._unacknowledged else self.acknowledged
+        first = (
+            self._unacknowledged[-1].first + self._unacknowledged[-1].n if self._unacknowledged else self.acknowledged
+        )
         asks, self._asks = tuple(self._asks), []
         message = m.Submit(self.id, self.writer, first, table.n, table.layout, asks)
         block = _Block(first, table.n, [codec.encode(message), *table.frames], table.nbytes)
@@ -339,7 +349,9 @@ class RunCore:
         )
         if head.kind in ("done", "cancelled"):
             self._delivered.add(low, high)
-            while self._blocks and self._delivered.covers(self._blocks[0][0], self._blocks[0][0] + self._blocks[0][1].n):
+            while self._blocks and self._delivered.covers(
+                self._blocks[0][0], self._blocks[0][0] + self._blocks[0][1].n
+            ):
                 self._blocks.popleft()
         return tables
 

@@ -76,7 +76,9 @@ class Journal:
         try:
             self.payloads = Payloads(folder / "payloads", sync=durability == "power")
             self._db = connect(self.path, write=True)
-            list(self._db.execute(f"{sql.PRAGMAS} PRAGMA synchronous = {'FULL' if durability == 'power' else 'NORMAL'};"))
+            list(
+                self._db.execute(f"{sql.PRAGMAS} PRAGMA synchronous = {'FULL' if durability == 'power' else 'NORMAL'};")
+            )
             self._migrate()
         except (apsw.Error, OSError) as error:
             raise journal_error(error, f"the journal {self.path} cannot be opened") from error
@@ -195,16 +197,46 @@ class Journal:
         file = self._file
         data = None if file is not None else b"".join(table.frames)
         content = bytes.fromhex(file.partition("-")[0]) if file is not None else None
-        self._execute(sql.INSERT_BLOCK, (r.run, r.first, r.n, self._layout(table.layout), _json(r.asks).decode(),
-                                     table.digest(content), r.time, r.user, data, file))
+        self._execute(
+            sql.INSERT_BLOCK,
+            (
+                r.run,
+                r.first,
+                r.n,
+                self._layout(table.layout),
+                _json(r.asks).decode(),
+                table.digest(content),
+                r.time,
+                r.user,
+                data,
+                file,
+            ),
+        )
 
     def _event_appended(self, r: EventAppended) -> None:
         head = r.head
         data = b"".join(r.frames) if r.frames and self._file is None else None
         layout = self._layout(head.outputs) if head.outputs is not None else None
         errors = _json(head.errors).decode() if head.errors else None
-        self._execute(sql.INSERT_EVENT, (r.run, head.seq, head.n, head.kind, head.first, layout, errors, head.timed,
-                                     head.worker, head.attempt, head.started, head.finished, data, self._file))
+        self._execute(
+            sql.INSERT_EVENT,
+            (
+                r.run,
+                head.seq,
+                head.n,
+                head.kind,
+                head.first,
+                layout,
+                errors,
+                head.timed,
+                head.worker,
+                head.attempt,
+                head.started,
+                head.finished,
+                data,
+                self._file,
+            ),
+        )
 
     def _attempts_charged(self, r: AttemptsCharged) -> None:
         for task in range(r.first, r.last):
@@ -269,7 +301,8 @@ class Journal:
 
     def stored_table(self, layout: Layout, n: int, data: bytes | None, file: str | None) -> Table:
         """The table in a row."""
-        return Table(layout, n, split_frames(layout, n, data if file is None else self.payloads.read(file)))
+        content = data if data is not None and file is None else self.payloads.read(str(file))
+        return Table(layout, n, split_frames(layout, n, content))
 
     def statistics(self, *, full: bool = False) -> JournalStatus:
         """For ``status`` and metrics."""
@@ -337,7 +370,9 @@ def _frame_sizes(layout: Layout, n: int, view: memoryview) -> list[int]:
 
 def journal_error(error: Exception, what: str) -> JournalError:
     """SQLite's and the disk's errors as ours; this is the one place that tells them apart."""
-    full = isinstance(error, apsw.FullError) or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT))
+    full = isinstance(error, apsw.FullError) or (
+        isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    )
     if full:
         return DiskFull(f"{what}: no room left on the disk; free some, the daemon goes on by itself")
     if isinstance(error, (apsw.CorruptError, apsw.NotADBError)):
