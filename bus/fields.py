@@ -207,7 +207,7 @@ class Schema:
         return self._pack({name: list(column) for name, column in zip(self.names, columns)}, len(rows))
 
     def pack_points(self, points: Any) -> Table:
-        """A table from an ``(n, d)`` array in the fields' order, a dict of columns, or a sequence of points, checked."""
+        """A table from an ``(n, d)`` array in the fields' order, a dict of columns, or a list of points; checked."""
         if isinstance(points, np.ndarray):
             return self._pack_array(points)
         if isinstance(points, Mapping):

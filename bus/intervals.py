@@ -56,6 +56,11 @@ class IntervalSet:
         return self._lows[0], self._highs[0]
 
     @property
+    def last(self) -> tuple[int, int]:
+        """The highest interval; IndexError if empty."""
+        return self._lows[-1], self._highs[-1]
+
+    @property
     def end(self) -> int:
         """One past the highest member; 0 if empty."""
         return self._highs[-1] if self._highs else 0

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any, TypeAlias
 
 import msgspec
@@ -157,7 +157,8 @@ class Table:
                 continue
             if len(frames[at]) != n * row_bytes:
                 raise ProtocolError(
-                    f"column {layout.parts[k].names[0]!r} needs {n * row_bytes} bytes for {n} rows, not {len(frames[at])}"
+                    f"column {layout.parts[k].names[0]!r} needs {n * row_bytes} bytes for {n} rows, "
+                    f"not {len(frames[at])}"
                 )
             at += 1
         return cls(layout, n, frames)
@@ -274,7 +275,7 @@ class Table:
         offsets = np.frombuffer(self.frames[at], _OFFSET).tolist()
         blob = memoryview(self.frames[at + 1])
         base = offsets[0]
-        return [blob[low - base : high - base] for low, high in zip(offsets, offsets[1:])]
+        return [blob[low - base : high - base] for low, high in pairwise(offsets)]
 
 
 def content_digest(frames: Iterable[Buffer]) -> bytes:
@@ -354,7 +355,7 @@ def _join_offsets(pairs: Sequence[tuple[Buffer, Buffer]]) -> tuple[bytes, bytes]
 def pack_column(name: str, column: Any) -> tuple[Part, list[Buffer]]:
     """One column from a numpy array ``(n, *shape)`` or a sequence of ``n`` Python values.
 
-    A list of equal Python numbers becomes an array and comes back as just those numbers: floats as floats, ints as ints.
+    A list of Python numbers of one type becomes an array, and comes back as such: floats as floats, ints as ints.
     """
     if isinstance(column, np.ndarray):
         if column.dtype.kind in "biufcSUmM" and column.dtype.itemsize:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 __all__ = ["did_you_mean", "format_duration", "format_size", "parse_duration", "parse_size"]
 
 _SECONDS = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-_BYTES = {
+_BYTES: dict[str, int] = {
     "B": 1,
     **{f"{p}B": 1000**k for k, p in enumerate("kMGT", 1)},
     **{f"{p}iB": 1024**k for k, p in enumerate("KMGT", 1)},

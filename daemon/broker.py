@@ -135,7 +135,9 @@ class Broker:
 
     def _poll(self) -> dict[Any, int]:
         now = time.monotonic()
-        until = min(self._next_tick, self.supervisor.next_look, self.core.acknowledge_at, self.stop_at or math.inf)
+        core = self.core
+        until = min(self._next_tick, self.supervisor.next_look, core.acknowledge_at, core.look_again)
+        until = min(until, self.stop_at or math.inf)
         timeout = max(0, round((until - now) * 1e3 + 0.5))
         return dict(self._poller.poll(timeout))
 

@@ -89,6 +89,8 @@ class Core:
         self._to_acknowledge: dict[int, tuple[bytes, float | None]] = {}
         #: when the next acknowledgement that was put off is due
         self.acknowledge_at = math.inf
+        #: when a turn should be made though nothing may have happened
+        self.look_again = math.inf
         #: runs whose counts in the journal lag behind
         self._uncounted: dict[int, Run] = {}
         self._handlers: dict[type, Callable[[Sender, Any, Table | None, Effects], None]] = {
@@ -120,9 +122,11 @@ class Core:
 
     def end_turn(self, now: float, out: Effects) -> None:
         """After the last message of a turn: dispatch, acknowledge."""
+        self.look_again = math.inf
         if not self.draining:
             for master in self.masters.values():
                 master.dispatch(now, out)
+                self.look_again = min(self.look_again, master.look_again)
         if out.touched:
             self._uncounted.update(out.touched)
         if self._to_acknowledge:
@@ -149,7 +153,7 @@ class Core:
                 self.acknowledge_at = min(self.acknowledge_at, due)
 
     def on_tick(self, now: float, out: Effects) -> None:
-        """Once in a while: notice silence, settle outcomes with workers that get no dispatches, record what can wait."""
+        """Once in a while: notice silence, settle with workers that get no dispatches, record what can wait."""
         for master in self.masters.values():
             master.on_tick(now, out)
             master.settle_idle(out)
@@ -162,7 +166,7 @@ class Core:
         self._uncounted.clear()
 
     def refuse(self, sender: Sender, message: m.ClientMessage, error: TaskMasterError, out: Effects) -> None:
-        """Answer with an error; a submission's also says where its run ends, so that its writer can go on from there."""
+        """Answer with an error; a submission's also says where its run ends, so that its writer can go on there."""
         run = self.runs.get(message.run) if isinstance(message, m.Submit) else None
         out.replies.append(
             Reply(
@@ -356,8 +360,8 @@ class Core:
                     m.Alarm(
                         "error",
                         run.name,
-                        f"run {run.name!r} of Master {run.master!r}: a client was acknowledged {message.next_index} tasks "
-                        f"and told {message.next_seq} events, the journal holds {run.next_index} and {run.next_seq}: "
+                        f"run {run.name!r} of Master {run.master!r}: a client was acknowledged {message.next_index} "
+                        f"tasks and told {message.next_seq} events, the journal holds {run.next_index} and {run.next_seq}: "
                         "the journal has lost its end; see 'taskmaster check --journal'",
                         out.wall,
                     )
@@ -460,7 +464,7 @@ class Core:
         if isinstance(message, m.Ready):
             master.on_ready(worker)
         else:
-            master.on_outcome(worker, message, table, times, out)
+            master.on_outcome(worker, message, table, times, now, out)
 
     def _farewell(
         self, master: Master, worker: Worker, message: m.WorkerLost | m.WorkerFailed | m.Leave, out: Effects

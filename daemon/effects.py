@@ -164,7 +164,7 @@ class Publication(msgspec.Struct, frozen=True):
 
 
 class Verify(msgspec.Struct, frozen=True):
-    """A submission of tasks the run already has: acknowledge it if the journal holds the same, else it is a conflict."""
+    """A submission of tasks the run already has: a repetition if the journal holds the same, else a conflict."""
 
     address: bytes
     submit: m.Submit
@@ -179,7 +179,7 @@ class Query(msgspec.Struct, frozen=True):
 
 
 class Interrupt(msgspec.Struct, frozen=True):
-    """A worker that is still in one of these tasks after a moment's grace is to be killed: nobody wants them any more."""
+    """A worker that is still in one of these tasks after a moment's grace is to be killed: nobody wants them."""
 
     token: str
     lease: LeaseId

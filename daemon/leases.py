@@ -38,7 +38,20 @@ NOTHING = Started()
 class Lease:
     """Tasks of one run granted to one worker, until their outcomes are settled or the worker is lost."""
 
-    __slots__ = ("attempt", "final", "first", "granted", "id", "n", "recorded", "remaining", "run", "seconds", "worker")
+    __slots__ = (
+        "attempt",
+        "final",
+        "first",
+        "granted",
+        "heard",
+        "id",
+        "n",
+        "recorded",
+        "remaining",
+        "run",
+        "seconds",
+        "worker",
+    )
 
     def __init__(self, lease: LeaseId, run: Run, worker: str, first: int, n: int, attempt: int) -> None:
         self.id = lease
@@ -54,6 +67,8 @@ class Lease:
         self.seconds = 0.0
         #: when, in monotonic seconds
         self.granted = 0.0
+        #: when an outcome last came of it, or it was granted
+        self.heard = 0.0
         #: it is in the journal
         self.recorded = False
         #: its worker has said that nothing more comes

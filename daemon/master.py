@@ -8,13 +8,14 @@ What it promises, for any order of events whatever, the simulation checks (`test
 
 - every task that was acknowledged ends in one outcome, or is held;
 - an outcome is recorded once, under one number, and numbers have no gaps;
-- a repeatable task is evaluated at most ``max_attempts`` times; one that is not repeatable at most once, unless an
-  operator says otherwise;
+- a repeatable task is given to a worker again at most ``max_attempts - 1`` times after it has lost one; one that is not
+  repeatable is given to a worker once, unless an operator says otherwise;
 - what a worker says about a lease that is not its own any more changes nothing.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,6 +40,7 @@ from taskmaster.daemon.effects import (
 from taskmaster.daemon.leases import Lease, Started, Worker
 from taskmaster.daemon.run import Run
 from taskmaster.daemon.scheduling import AHEAD_SECONDS, UNKNOWN_SECONDS, chunk_size, next_run
+from taskmaster.daemon.stealing import LOOK_SECONDS, loot
 
 __all__ = ["Master", "MasterSpec"]
 
@@ -67,7 +69,7 @@ class MasterSpec:
     @property
     def repeatable(self) -> bool:
         """Whether evaluating a task twice does no harm."""
-        return self.on_lost == "retry"
+        return self.on_lost == "retry" and self.max_attempts > 1
 
 
 class Master:
@@ -97,6 +99,8 @@ class Master:
         self._clock = 0.0
         #: slots of all ready workers; None: to be counted again
         self._slots: int | None = None
+        #: when `dispatch` should be called again, though nothing may have happened
+        self.look_again = math.inf
 
     # -- runs ---------------------------------------------------------------------------------------------------------
 
@@ -315,7 +319,7 @@ class Master:
     # -- outcomes -----------------------------------------------------------------------------------------------------
 
     def on_outcome(
-        self, worker: Worker, outcome: m.Outcome, table: Table | None, times: Buffer | None, out: Effects
+        self, worker: Worker, outcome: m.Outcome, table: Table | None, times: Buffer | None, now: float, out: Effects
     ) -> None:
         """Tasks of a lease have ended. Takes what is still wanted, ignores the rest, settles the lease."""
         lease = worker.leases.get(outcome.lease) or self._expired.get(outcome.lease)
@@ -323,6 +327,7 @@ class Master:
             self.ignored += 1
             worker.settled.append(outcome.lease)
             return
+        lease.heard = now
         low, high = lease.first + outcome.position, lease.first + outcome.position + outcome.n
         if lease.remaining.covers(low, high) and lease.run.open.covers(low, high):
             if low < high:
@@ -422,14 +427,32 @@ class Master:
 
     def dispatch(self, now: float, out: Effects) -> None:
         """Grant leases while there are tasks and room. Called once a turn, after everything else."""
+        self.look_again = math.inf
         while not self.paused:
             run = next_run(run for run in self._active.values() if not run.paused)
             if run is None:
+                if self._idle and self._leases and self.spec.repeatable and self._steal(now, out):
+                    continue
                 return
             worker = self._roomiest(run)
             if worker is None:
                 return
             self._grant(run, worker, now, out)
+
+    def _steal(self, now: float, out: Effects) -> bool:
+        """Queue again what a busy worker has not begun, if a slot is idle and it is worth it."""
+        found = loot(self.workers.values(), now)
+        if found is None:
+            if any(lease.n > 1 for lease in self._leases.values()):
+                self.look_again = now + LOOK_SECONDS
+            return False
+        lease, low, high = found
+        lease.seconds *= 1 - (high - low) / len(lease.remaining)
+        lease.remaining.remove(low, high)
+        lease.run.queued.add(low, high)
+        self._revoke(lease, [(low, high)], out)
+        self._activate(lease.run)
+        return True
 
     def _roomiest(self, run: Run) -> Worker | None:
         """The worker to serve next: the longest idle, else the one with the least in hand that may take more."""
@@ -456,7 +479,7 @@ class Master:
             del self._active[run.id]
         lease = Lease((self.epoch, self._next_lease), run, worker.token, low, high - low, run.attempt(low))
         self._next_lease += 1
-        lease.granted = now
+        lease.granted = lease.heard = now
         lease.seconds = (high - low) * (estimate.seconds or UNKNOWN_SECONDS)
         self._clock = max(self._clock, run.virtual_time)
         run.virtual_time += lease.seconds
@@ -556,7 +579,7 @@ class Master:
         return lease
 
     def restore_unrecorded(self, run: Run, index: int, reason: str, out: Effects) -> None:
-        """A queued task that was being evaluated when the daemon died, under a lease too young to have been recorded."""
+        """A queued task that was being evaluated when the daemon died, under a lease too young to be recorded."""
         if index in run.queued:
             run.queued.remove(index, index + 1)
             attempt = run.attempt(index)

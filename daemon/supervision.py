@@ -48,7 +48,10 @@ class Pool:
 
 
 class Supervisor:
-    """Starts and watches the local workers of all Masters. ``watch``/``unwatch`` tell the loop which processes to heed."""
+    """Starts and watches the local workers of all Masters.
+
+    ``watch`` and ``unwatch`` tell the loop which processes to heed.
+    """
 
     def __init__(self, core: Core, folder: Path, address: str) -> None:
         self._core = core

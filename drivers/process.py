@@ -55,7 +55,7 @@ class BatchFunctionDriver(FunctionDriver):
 
 
 class ThreadDriver(FunctionDriver):
-    """Calls a function from several threads of one process: for functions that release the interpreter lock, or wait."""
+    """Calls a function from several threads of one process: for one that waits, or releases the interpreter lock."""
 
     def open(self) -> None:
         """As for processes."""

@@ -3,8 +3,8 @@
 One thread owns the socket and, with one slot, evaluates too: a dispatch is evaluated by the thread that received it,
 with no hand-over in between. With several slots the socket thread feeds a queue that as many threads take from.
 
-Started as ``python -m taskmaster.drivers.worker``, by the daemon or by ``taskmaster worker``; whoever started it watches
-it (see `host`), and it dies with that parent.
+Started as ``python -m taskmaster.drivers.worker``, by the daemon or by ``taskmaster worker``; whoever started it
+watches it (see `host`), and it dies with that parent.
 """
 
 from __future__ import annotations

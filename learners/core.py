@@ -44,8 +44,10 @@ class Request:
 
 
 class ClientCore:
-    """State of one client's connection. ``outbox`` collects messages for the control socket, ``subscriptions`` topics to
-    subscribe to (True) or to leave (False)."""
+    """State of one client's connection.
+
+    ``outbox`` collects messages for the control socket, ``subscriptions`` topics to subscribe to (True) or leave (False).
+    """
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -159,6 +161,8 @@ class ClientCore:
         if isinstance(message, m.Pong):
             self._on_pong(message, request, now)
         if isinstance(message, m.Described):
+            if self.described is None:
+                self.subscriptions.append((True, topics.ALARMS))
             self.described = message
             self._on_epoch(message.epoch, now)
         if isinstance(message, m.Opened) and message.run in self.runs:

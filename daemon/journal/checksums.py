@@ -26,8 +26,8 @@ def connect(path: Path, *, write: bool) -> apsw.Connection:
     if _VFS not in apsw.vfs_names():
         if not apsw.sqlite_extra.has("cksumvfs"):
             raise JournalError(
-                f"the installed apsw {apsw.apsw_version()} comes without SQLite's checksum VFS, which the journal {path} "
-                "needs; install apsw's wheel from PyPI"
+                f"the installed apsw {apsw.apsw_version()} comes without SQLite's checksum VFS, which the journal "
+                f"{path} needs; install apsw's wheel from PyPI"
             )
         apsw.sqlite_extra.load(apsw.Connection(":memory:"), "cksumvfs")
     flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE if write else apsw.SQLITE_OPEN_READONLY

@@ -159,7 +159,8 @@ DELETE_RUN = tuple(
     f"DELETE FROM {table} WHERE run = ?" for table in ("blocks", "events", "leases", "attempts", "writers", "runs")
 )
 FILES_OF_RUN = """
-SELECT file FROM blocks WHERE run = ?1 AND file IS NOT NULL UNION SELECT file FROM events WHERE run = ?1 AND file IS NOT NULL
+SELECT file FROM blocks WHERE run = ?1 AND file IS NOT NULL
+UNION SELECT file FROM events WHERE run = ?1 AND file IS NOT NULL
 """
 #: Names of all payload files that any row needs.
 FILES = "SELECT file FROM blocks WHERE file IS NOT NULL UNION SELECT file FROM events WHERE file IS NOT NULL"
