@@ -361,8 +361,8 @@ class Core:
                         "error",
                         run.name,
                         f"run {run.name!r} of Master {run.master!r}: a client was acknowledged {message.next_index} "
-                        f"tasks and told {message.next_seq} events, the journal holds {run.next_index} and {run.next_seq}: "
-                        "the journal has lost its end; see 'taskmaster check --journal'",
+                        f"tasks and told {message.next_seq} events, the journal holds {run.next_index} and "
+                        f"{run.next_seq}: it has lost its end; see 'taskmaster check --journal'",
                         out.wall,
                     )
                 )

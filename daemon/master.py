@@ -16,13 +16,10 @@ What it promises, for any order of events whatever, the simulation checks (`test
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
 
 from taskmaster.bus import messages as m
 from taskmaster.bus.errors import Full
-from taskmaster.bus.fields import Schema
 from taskmaster.bus.intervals import IntervalSet
 from taskmaster.bus.messages import EventHead, LeaseId
 from taskmaster.bus.status import MasterStatus
@@ -38,38 +35,16 @@ from taskmaster.daemon.effects import (
     ToWorker,
 )
 from taskmaster.daemon.leases import Lease, Started, Worker
+from taskmaster.daemon.roster import Roster
 from taskmaster.daemon.run import Run
-from taskmaster.daemon.scheduling import AHEAD_SECONDS, UNKNOWN_SECONDS, chunk_size, next_run
+from taskmaster.daemon.scheduling import UNKNOWN_SECONDS, chunk_size, next_run
+from taskmaster.daemon.spec import MasterSpec
 from taskmaster.daemon.stealing import LOOK_SECONDS, loot
 
 __all__ = ["Master", "MasterSpec"]
 
 #: Age at which a repeatable task's lease is written down.
 RECORD_SECONDS = 0.5
-
-
-@dataclass(frozen=True)
-class MasterSpec:
-    """What the configuration says of one Master, as far as deciding needs it."""
-
-    name: str
-    driver: str
-    parameters: Schema
-    outputs: Schema
-    on_lost: str = "retry"
-    max_attempts: int = 3
-    max_queued_tasks: int = 10_000_000
-    max_queued_bytes: int = 4 << 30
-    lost_after: float = 10.0
-    heartbeat: float = 1.0
-    description: str = ""
-    code: bool = False
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def repeatable(self) -> bool:
-        """Whether evaluating a task twice does no harm."""
-        return self.on_lost == "retry" and self.max_attempts > 1
 
 
 class Master:
@@ -82,7 +57,8 @@ class Master:
         #: set by supervision where workers cannot be had, shown to people; empty where all is well
         self.trouble = ""
         self.runs: dict[int, Run] = {}
-        self.workers: dict[str, Worker] = {}
+        self.roster = Roster()
+        self.workers = self.roster.workers
         self.lost = 0
         #: outcomes of leases that were not the last word on their tasks
         self.ignored = 0
@@ -92,13 +68,8 @@ class Master:
         self._next_lease = 1
         #: runs with tasks waiting
         self._active: dict[int, Run] = {}
-        #: ready workers without a lease, longest idle first; and those with some that may take another
-        self._idle: dict[str, Worker] = {}
-        self._partly: dict[str, Worker] = {}
         #: virtual time of the run served last, see `scheduling`
         self._clock = 0.0
-        #: slots of all ready workers; None: to be counted again
-        self._slots: int | None = None
         #: when `dispatch` should be called again, though nothing may have happened
         self.look_again = math.inf
 
@@ -195,7 +166,7 @@ class Master:
         if worker.state != "leaving":
             worker.state = "starting"
         self._reconcile(worker, hello.leases, out)
-        self._note_room(worker)
+        self.roster.note(worker)
         spec = self.spec
         out.to_workers.append(
             ToWorker(
@@ -220,12 +191,12 @@ class Master:
         if worker.state == "starting":
             worker.state = "ready"
             self.trouble = ""
-            self._note_room(worker)
+            self.roster.note(worker)
 
     def on_leave(self, worker: Worker, out: Effects) -> None:
         """It takes no further leases, and goes when it has none."""
         worker.state = "leaving"
-        self._note_room(worker)
+        self.roster.note(worker)
         if not worker.leases:
             self._dismiss(worker, out)
 
@@ -236,7 +207,7 @@ class Master:
         configuration speaks.
         """
         self.workers.pop(worker.token, None)
-        self._note_room(worker)
+        self.roster.note(worker)
         if worker.state == "ready" or worker.leases:
             self.lost += 1
         for lease in list(worker.leases.values()):
@@ -394,7 +365,7 @@ class Master:
             worker.settled.append(lease.id)
             if worker.state == "leaving" and not worker.leases:
                 self._dismiss(worker, out)
-        self._note_room(worker)
+        self.roster.note(worker)
 
     def _end(self, lease: Lease, out: Effects) -> None:
         self._leases.pop(lease.id, None)
@@ -408,7 +379,7 @@ class Master:
         self._tell_settled(worker, out)
         out.to_workers.append(ToWorker(worker.address, m.Goodbye("as it asked")))
         self.workers.pop(worker.token, None)
-        self._note_room(worker)
+        self.roster.note(worker)
 
     def settle_idle(self, out: Effects) -> None:
         """Tell workers which of their outcomes are on disk, and how many dispatches they must have got.
@@ -431,10 +402,10 @@ class Master:
         while not self.paused:
             run = next_run(run for run in self._active.values() if not run.paused)
             if run is None:
-                if self._idle and self._leases and self.spec.repeatable and self._steal(now, out):
+                if self.roster.has_idle and self._leases and self.spec.repeatable and self._steal(now, out):
                     continue
                 return
-            worker = self._roomiest(run)
+            worker = self.roster.roomiest(run.estimate.seconds)
             if worker is None:
                 return
             self._grant(run, worker, now, out)
@@ -454,20 +425,6 @@ class Master:
         self._activate(lease.run)
         return True
 
-    def _roomiest(self, run: Run) -> Worker | None:
-        """The worker to serve next: the longest idle, else the one with the least in hand that may take more."""
-        if self._idle:
-            return next(iter(self._idle.values()))
-        best: Worker | None = None
-        least = AHEAD_SECONDS
-        for worker in self._partly.values():
-            if len(worker.leases) < worker.slots:
-                return worker
-            hand = worker.seconds_in_hand / worker.slots
-            if hand < least and run.estimate.seconds < AHEAD_SECONDS and run.estimate.seconds > 0:
-                best, least = worker, hand
-        return best
-
     def _grant(self, run: Run, worker: Worker, now: float, out: Effects) -> None:
         estimate = run.estimate
         size = 1
@@ -486,7 +443,7 @@ class Master:
         self._leases[lease.id] = worker.leases[lease.id] = lease
         if self._expired:
             self._forget_expired(run, low, high)
-        self._granted_to(worker)
+        self.roster.granted(worker)
         if not self.spec.repeatable:
             self._record(lease, out)
         tables = run.inputs(low, high)
@@ -517,14 +474,6 @@ class Master:
             )
         )
 
-    def _granted_to(self, worker: Worker) -> None:
-        """The part of `_note_room` that a grant needs."""
-        if len(worker.leases) == 1:
-            del self._idle[worker.token]
-            self._partly[worker.token] = worker
-        elif len(worker.leases) >= 2 * worker.slots:
-            self._partly.pop(worker.token, None)
-
     def _forget_expired(self, run: Run, low: int, high: int) -> None:
         """These tasks have a new lease: the former ones are not the last any more."""
         for lease in [lease for lease in self._expired.values() if lease.run is run]:
@@ -544,20 +493,6 @@ class Master:
             for lease in self._leases.values()
             if lease.run is run and lease.first < high and low < lease.first + lease.n
         ]
-
-    def _note_room(self, worker: Worker) -> None:
-        """Keep `_idle` and `_partly` true after anything happened to a worker."""
-        self._slots = None
-        room = worker.state == "ready" and worker.token in self.workers and len(worker.leases) < 2 * worker.slots
-        if room and not worker.leases:
-            self._idle[worker.token] = worker
-            self._partly.pop(worker.token, None)
-        elif room:
-            self._partly[worker.token] = worker
-            self._idle.pop(worker.token, None)
-        else:
-            self._idle.pop(worker.token, None)
-            self._partly.pop(worker.token, None)
 
     # -- restoring ----------------------------------------------------------------------------------------------------
 
@@ -591,9 +526,7 @@ class Master:
     @property
     def slots(self) -> int:
         """Evaluations at a time over all workers that are ready."""
-        if self._slots is None:
-            self._slots = sum(worker.slots for worker in self.workers.values() if worker.state == "ready")
-        return self._slots
+        return self.roster.slots
 
     @property
     def busy(self) -> bool:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from taskmaster.bus.fields import Schema
 from taskmaster.config.load import Config
 from taskmaster.config.settings import DaemonSettings, MasterSettings
-from taskmaster.daemon.master import MasterSpec
 from taskmaster.daemon.service import DaemonPlan, MasterPlan, options_for_wire
+from taskmaster.daemon.spec import MasterSpec
 
 __all__ = ["plan"]
 

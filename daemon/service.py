@@ -27,9 +27,10 @@ from taskmaster.daemon.effects import Effects
 from taskmaster.daemon.journal import Journal
 from taskmaster.daemon.journal.check import check_at_start
 from taskmaster.daemon.journal.recovery import restore
-from taskmaster.daemon.master import Master, MasterSpec
+from taskmaster.daemon.master import Master
 from taskmaster.daemon.restarts import RestartPolicy
 from taskmaster.daemon.space import Space
+from taskmaster.daemon.spec import MasterSpec
 from taskmaster.daemon.supervision import Pool, Supervisor, read_progress
 
 __all__ = ["DaemonPlan", "MasterPlan", "notify", "serve"]

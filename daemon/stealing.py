@@ -28,6 +28,8 @@ def loot(workers: Iterable[Worker], now: float) -> tuple[Lease, int, int] | None
     best: tuple[float, Lease, int, int] | None = None
     for worker in workers:
         for position, lease in enumerate(worker.leases.values()):
+            if lease.run.paused:
+                continue
             begun = position < worker.slots
             found = _share(lease, now, begun=begun)
             if found is not None and (best is None or found[0] > best[0]):
@@ -40,7 +42,7 @@ def _share(lease: Lease, now: float, *, begun: bool) -> tuple[float, int, int] |
     left = len(lease.remaining)
     if left < (2 if begun else 1):
         return None
-    low, high = last = lease.remaining.last
+    low, high = lease.remaining.last
     waiting = now - lease.heard
     expected = max(lease.seconds, 0.0) / left
     if begun and waiting <= max(STEAL_SECONDS, 2 * expected):
@@ -51,4 +53,4 @@ def _share(lease: Lease, now: float, *, begun: bool) -> tuple[float, int, int] |
         # It stands in one task, or has not begun at all: whatever is behind that will wait as long again.
         low = low + 1 if begun and left == high - low else low
         worth = max(waiting, expected * (high - low))
-    return (worth, low, high) if worth > STEAL_SECONDS and low < high and last else None
+    return (worth, low, high) if worth > STEAL_SECONDS and low < high else None

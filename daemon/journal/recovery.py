@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from taskmaster.bus.errors import JournalDamaged
+from taskmaster.bus.intervals import IntervalSet
 from taskmaster.bus.messages import LeaseId
 from taskmaster.daemon.core import Core
 from taskmaster.daemon.effects import Effects, LeaseGranted
-from taskmaster.bus.intervals import IntervalSet
 from taskmaster.daemon.journal import sql
 from taskmaster.daemon.journal.journal import Journal
 from taskmaster.daemon.run import Block, Run

@@ -1,0 +1,100 @@
+"""What every figure gets: how large to measure, where, and whether only to profile."""
+
+from __future__ import annotations
+
+import contextlib
+import cProfile
+import pstats
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.contest import Round
+from benchmarks.rig import MasterTable, Rig
+from taskmaster.learners.client import Lab
+
+__all__ = ["Bench", "timed"]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One call of the suite.
+
+    Args:
+        folder: where daemons keep their state, on the disk whose syncs are to be measured.
+        repeat: rounds that count.
+        quick: whether to measure so little that only the suite itself is tested by it.
+        profile: ``"daemon"``, ``"client"``, ``"worker"``; or empty, to measure.
+    """
+
+    folder: Path
+    repeat: int = 5
+    quick: bool = False
+    profile: str = ""
+
+    @property
+    def rounds(self) -> int:
+        """Rounds of each contest that count."""
+        return 1 if self.quick or self.profile else self.repeat
+
+    def size(self, full: int) -> int:
+        """How many tasks to measure with, where ``full`` is what a proper measurement takes."""
+        return max(8, full // 100) if self.quick else full
+
+    @contextlib.contextmanager
+    def daemon(self, *masters: MasterTable, durability: str = "power") -> Iterator[tuple[Rig, Lab]]:
+        """A fresh daemon, with a client whose workers are there."""
+        with self.rig(*masters, durability=durability) as rig:
+            with rig, rig.connect() as lab:
+                yield rig, lab
+            if self.profile in ("daemon", "worker"):
+                rig.print_profile()
+
+    @contextlib.contextmanager
+    def rig(self, *masters: MasterTable, durability: str = "power") -> Iterator[Rig]:
+        """What a daemon needs, without the daemon; removed afterwards."""
+        folder = Path(tempfile.mkdtemp(prefix="taskmaster-", dir=self.folder))
+        try:
+            yield Rig(folder, masters, durability, self.profile)
+        finally:
+            shutil.rmtree(folder)
+
+    def contestants(self, ours: Round, **rivals: Round) -> dict[str, Round]:
+        """All of them; only us where a profile is wanted."""
+        if not self.profile:
+            return {"ours": ours, **rivals}
+        return {"ours": _profiled(ours) if self.profile == "client" else ours}
+
+
+def _profiled(ours: Round) -> Round:
+    def run() -> float:
+        with cProfile.Profile() as profile:
+            figure = ours()
+        pstats.Stats(profile, stream=sys.stdout).sort_stats("tottime").print_stats(30)
+        return figure
+
+    return run
+
+
+def timed(work: Callable[[Sequence[float]], float], count: int) -> Round:
+    """Tasks a second that ``work`` gets squared of ``count``. Raises RuntimeError if their sum is wrong."""
+    offset = 0
+
+    def run() -> float:
+        nonlocal offset
+        # Other numbers each round, so that nobody answers from memory.
+        xs = [float(x) for x in range(offset, offset + count)]
+        offset += count
+        expected = sum(x * x for x in xs)
+        began = time.perf_counter()
+        total = work(xs)
+        seconds = time.perf_counter() - began
+        if abs(total - expected) > 1e-6 * expected:
+            raise RuntimeError(f"the sum of {count} squares is {total:g}, not {expected:g}: nothing was measured")
+        return count / seconds
+
+    return run

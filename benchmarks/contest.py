@@ -1,0 +1,126 @@
+"""The method: rivals take turns, round by round, and what counts is the median of each round's ratio.
+
+On the machines this is for, what the scheduler and the neighbours do changes figures threefold within minutes. Whatever
+disturbs one round disturbs everyone in it, so ratios within a round hold where figures do not. Each round begins with
+another contestant, and a round before the first is not counted.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+__all__ = ["Limit", "Row", "at_least", "at_most", "compare", "interleave", "median", "single"]
+
+#: What one round of a contestant gives: its figure, in the unit of its row.
+Round = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Limit:
+    """Where a figure has to lie."""
+
+    value: float
+    upward: bool
+
+    def holds(self, figure: float) -> bool:
+        """Whether ``figure`` keeps to it."""
+        return figure >= self.value if self.upward else figure <= self.value
+
+    def __str__(self) -> str:
+        return f"{'≥' if self.upward else '≤'} {self.value:g}"
+
+
+def at_least(value: float) -> Limit:
+    """The more the better."""
+    return Limit(value, upward=True)
+
+
+def at_most(value: float) -> Limit:
+    """The less the better."""
+    return Limit(value, upward=False)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table. Limits apply to the ratio where there is a rival, else to our own figure."""
+
+    figure: str
+    unit: str
+    ours: Sequence[float]
+    rival: str = ""
+    #: the rival's rounds; None where it is not installed
+    theirs: Sequence[float] | None = None
+    must: Limit | None = None
+    aim: Limit | None = None
+    #: load average and wake-up time while it was measured
+    conditions: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def ratio(self) -> float | None:
+        """Median over the rounds of ours by the rival's."""
+        if not self.theirs:
+            return None
+        return statistics.median(ours / theirs for ours, theirs in zip(self.ours, self.theirs))
+
+    @property
+    def judged(self) -> float | None:
+        """What the limits are about."""
+        return self.ratio if self.rival else median(self.ours)
+
+    @property
+    def verdict(self) -> str:
+        """Whether the limits hold."""
+        judged = self.judged
+        if judged is None:
+            return "not installed"
+        if self.must is not None and not self.must.holds(judged):
+            return "BELOW MUST"
+        if self.aim is not None:
+            return "aim" if self.aim.holds(judged) else ("must" if self.must is not None else "below aim")
+        return "must" if self.must is not None else ""
+
+
+def median(values: Sequence[float]) -> float:
+    """The median of the rounds."""
+    return statistics.median(values)
+
+
+def interleave(contestants: Mapping[str, Round], rounds: int, warm: bool = True) -> dict[str, list[float]]:
+    """Figures of each contestant by its name, one a round."""
+    names = list(contestants)
+    figures: dict[str, list[float]] = {name: [] for name in names}
+    for turn in range(-1 if warm else 0, rounds):
+        start = turn % len(names)
+        for name in names[start:] + names[:start]:
+            value = contestants[name]()
+            if turn >= 0:
+                figures[name].append(value)
+    return figures
+
+
+def compare(
+    figure: str,
+    unit: str,
+    figures: Mapping[str, Sequence[float]],
+    limits: Mapping[str, tuple[Limit | None, Limit | None]],
+    conditions: Mapping[str, float],
+) -> list[Row]:
+    """A row for each rival in ``limits`` (must, aim); ours is the contestant ``"ours"``."""
+    return [
+        Row(figure, unit, figures["ours"], rival, figures.get(rival), must, aim, conditions)
+        for rival, (must, aim) in limits.items()
+    ]
+
+
+def single(
+    figure: str,
+    unit: str,
+    ours: Sequence[float],
+    conditions: Mapping[str, float],
+    must: Limit | None = None,
+    aim: Limit | None = None,
+) -> Row:
+    """A row without a rival."""
+    return Row(figure, unit, ours, must=must, aim=aim, conditions=conditions)

@@ -1,0 +1,25 @@
+"""The figures by their names on the command line, in the order of the table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from benchmarks.bench import Bench
+from benchmarks.contest import Row
+from benchmarks.figures import blocks, footprint, one_by_one, queued, round_trip, uneven
+
+__all__ = ["FIGURES"]
+
+FIGURES: dict[str, Callable[[Bench], list[Row]]] = {
+    "put": one_by_one.put,
+    "dask": one_by_one.dask,
+    "ray": one_by_one.ray,
+    "round-trip": round_trip.round_trip,
+    "rows": blocks.rows,
+    "scalars": blocks.scalars,
+    "queued": queued.queued,
+    "uneven": uneven.uneven,
+    "idle": footprint.idle,
+    "start": footprint.start,
+    "import": footprint.imports,
+}

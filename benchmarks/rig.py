@@ -1,0 +1,159 @@
+"""A daemon in its own process, with its workers, on a state directory that can be used for a second start."""
+
+from __future__ import annotations
+
+import os
+import pstats
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import psutil
+
+from benchmarks.work.functions import PROFILE_FOLDER
+from taskmaster.learners.client import Lab, Master, connect
+
+__all__ = ["WORKERS", "MasterTable", "Rig"]
+
+#: Workers of each Master, and of each rival.
+WORKERS = 2
+#: Longest that a daemon, or its workers, may take to come up or go down.
+_PATIENCE = 60.0
+_FUNCTIONS = Path(__file__).resolve().parent / "work"
+
+
+@dataclass(frozen=True)
+class MasterTable:
+    """One Master of the daemon's configuration. No parameters: inputs of any form."""
+
+    name: str
+    function: str
+    parameters: Sequence[str] = ()
+    batch: bool = False
+
+    def toml(self, *, profiled: bool) -> str:
+        """The tables of the configuration file."""
+        lines = [
+            f"[masters.{self.name}]",
+            'driver = "process"',
+            f'function = "functions:{self.function}"',
+            f'path = ["{_FUNCTIONS}"]',
+            f"workers = {WORKERS}",
+            f"batch = {str(self.batch).lower()}",
+        ]
+        if profiled:
+            lines.append('setup = "functions:start_profile"')
+        if self.parameters:
+            lines.append(f"[masters.{self.name}.parameters]")
+            lines += [f"{name} = {{ min = 0, max = 1e9 }}" for name in self.parameters]
+            lines += [f"[masters.{self.name}.outputs]", "y = {}"]
+        return "\n".join([*lines, ""])
+
+
+class Rig:
+    """Starts, watches and stops one daemon. A context manager: the daemon does not outlive it.
+
+    Args:
+        folder: where its configuration and state are kept; made if missing.
+        masters: what it exposes.
+        durability: ``"power"`` or ``"crash"``.
+        profile: ``"daemon"`` or ``"worker"`` to have that process profiled, see :meth:`print_profile`.
+    """
+
+    def __init__(
+        self, folder: Path, masters: Sequence[MasterTable], durability: str = "power", profile: str = ""
+    ) -> None:
+        self.folder = folder
+        self.address = f"ipc://{folder / 'state' / 'control'}"
+        self._masters = [master.name for master in masters]
+        self._profile = profile
+        self._process: subprocess.Popen[bytes] | None = None
+        folder.mkdir(parents=True, exist_ok=True)
+        daemon = f'[daemon]\nname = "benchmark"\nstate = "state"\ndurability = "{durability}"\n'
+        tables = [daemon, *(master.toml(profiled=profile == "worker") for master in masters)]
+        (folder / "daemon.toml").write_text("\n".join(tables), encoding="utf-8")
+
+    @property
+    def pid(self) -> int:
+        """The daemon's process."""
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> float:
+        """Start the daemon; returns the seconds until it says that it is ready. Raises RuntimeError if it fails."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
+            path = self.folder / "notify"
+            path.unlink(missing_ok=True)
+            notified.bind(str(path))
+            notified.settimeout(0.5)
+            environment = {**os.environ, "NOTIFY_SOCKET": str(path), PROFILE_FOLDER: str(self.folder)}
+            command = ["-m", "taskmaster.daemon", str(self.folder / "daemon.toml")]
+            if self._profile == "daemon":
+                command = ["-m", "cProfile", "-o", str(self.folder / "daemon-profile"), *command]
+            began = time.perf_counter()
+            with (self.folder / "log").open("ab") as log:
+                self._process = subprocess.Popen([sys.executable, *command], env=environment, stderr=log)
+            self._await_ready(notified, began + _PATIENCE)
+            return time.perf_counter() - began
+
+    def _await_ready(self, notified: socket.socket, deadline: float) -> None:
+        assert self._process is not None
+        while time.perf_counter() < deadline:
+            try:
+                if notified.recv(256) == b"READY=1":
+                    return
+            except TimeoutError:
+                if self._process.poll() is not None:
+                    break
+        raise RuntimeError(f"the daemon did not come up:\n{(self.folder / 'log').read_text(encoding='utf-8')}")
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        """End the daemon: in order, or with SIGKILL as a power cut would."""
+        if self._process is not None:
+            self._process.send_signal(how)
+            self._process.wait(_PATIENCE)
+            self._process = None
+
+    def connect(self) -> Lab:
+        """A client, once every worker of every Master is there."""
+        lab = connect(self.address)
+        deadline = time.monotonic() + _PATIENCE
+        while any(lab[name].slots < WORKERS for name in self._masters):
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"workers did not come up: {lab.status().masters}")
+            time.sleep(0.01)
+        return lab
+
+    def master(self, lab: Lab) -> Master:
+        """Its first Master."""
+        return lab[self._masters[0]]
+
+    def memory(self) -> int:
+        """Resident bytes of the daemon's process, without its workers'."""
+        return int(psutil.Process(self.pid).memory_info().rss)
+
+    def cpu(self) -> float:
+        """Seconds of processor time that the daemon's threads have had, to the nanosecond."""
+        tasks = Path(f"/proc/{self.pid}/task").iterdir()
+        return sum(int((task / "schedstat").read_text(encoding="ascii").split()[0]) for task in tasks) / 1e9
+
+    def print_profile(self) -> None:
+        """Print the profile of the process that was chosen, which has ended."""
+        for path in sorted(self.folder.glob(f"{self._profile}-*")):
+            pstats.Stats(str(path), stream=sys.stdout).sort_stats("tottime").print_stats(30)
+            return  # one worker stands for all
+
+    def __enter__(self) -> Rig:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop(signal.SIGTERM if error is None else signal.SIGKILL)

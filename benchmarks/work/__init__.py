@@ -1,0 +1,1 @@
+"""What is evaluated. The only folder of the suite that workers import from."""

@@ -1,0 +1,35 @@
+"""What the configuration says of one Master, as far as deciding needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from taskmaster.bus.fields import Schema
+
+__all__ = ["MasterSpec"]
+
+
+@dataclass(frozen=True)
+class MasterSpec:
+    """What the configuration says of one Master, as far as deciding needs it."""
+
+    name: str
+    driver: str
+    parameters: Schema
+    outputs: Schema
+    on_lost: str = "retry"
+    max_attempts: int = 3
+    max_queued_tasks: int = 10_000_000
+    max_queued_bytes: int = 4 << 30
+    lost_after: float = 10.0
+    heartbeat: float = 1.0
+    description: str = ""
+    code: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether evaluating a task twice does no harm."""
+        return self.on_lost == "retry" and self.max_attempts > 1
