@@ -10,11 +10,12 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
-__all__ = ["Limit", "Row", "at_least", "at_most", "compare", "interleave", "median", "single"]
+__all__ = ["Limit", "Limits", "Row", "at_least", "at_most", "compare", "interleave", "median", "single"]
 
 #: What one round of a contestant gives: its figure, in the unit of its row.
-Round = Callable[[], float]
+Round: TypeAlias = Callable[[], float]
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,10 @@ def at_least(value: float) -> Limit:
 def at_most(value: float) -> Limit:
     """The less the better."""
     return Limit(value, upward=False)
+
+
+#: What must be, and what is aimed at.
+Limits: TypeAlias = tuple[Limit | None, Limit | None]
 
 
 @dataclass(frozen=True)
@@ -87,11 +92,11 @@ def median(values: Sequence[float]) -> float:
     return statistics.median(values)
 
 
-def interleave(contestants: Mapping[str, Round], rounds: int, warm: bool = True) -> dict[str, list[float]]:
+def interleave(contestants: Mapping[str, Round], rounds: int) -> dict[str, list[float]]:
     """Figures of each contestant by its name, one a round."""
     names = list(contestants)
     figures: dict[str, list[float]] = {name: [] for name in names}
-    for turn in range(-1 if warm else 0, rounds):
+    for turn in range(-1, rounds):
         start = turn % len(names)
         for name in names[start:] + names[:start]:
             value = contestants[name]()
@@ -104,10 +109,10 @@ def compare(
     figure: str,
     unit: str,
     figures: Mapping[str, Sequence[float]],
-    limits: Mapping[str, tuple[Limit | None, Limit | None]],
+    limits: Mapping[str, Limits],
     conditions: Mapping[str, float],
 ) -> list[Row]:
-    """A row for each rival in ``limits`` (must, aim); ours is the contestant ``"ours"``."""
+    """A row for each rival in ``limits``; ours is the contestant ``"ours"``."""
     return [
         Row(figure, unit, figures["ours"], rival, figures.get(rival), must, aim, conditions)
         for rival, (must, aim) in limits.items()

@@ -20,6 +20,7 @@ __all__ = [
     "CallerError",
     "ConfigError",
     "Conflict",
+    "ConnectionClosed",
     "DaemonError",
     "DaemonUnreachable",
     "DiskFull",
@@ -115,6 +116,12 @@ class Gap(CallerError):
 
     code = "gap"
     retryable = True
+
+
+class ConnectionClosed(CallerError):
+    """This client's connection was closed; connect again."""
+
+    code = "closed_here"
 
 
 class NotAllowed(CallerError):

@@ -236,6 +236,8 @@ class Broker:
                 break
             except DiskFull as error:
                 if not self.space.use_reserve():
+                    if self.stop_at is not None:
+                        raise  # nothing of this turn was promised to anybody
                     log.error("%s; nothing is lost, the daemon waits for room", error)
                     self.heartbeat()
                     time.sleep(FULL_RETRY_SECONDS)

@@ -74,7 +74,7 @@ def serve(plan: DaemonPlan, on_ready: Callable[[Identity, str], None] = lambda i
     """
     with _locked(plan.state), contextlib.ExitStack() as stack:
         journal = Journal(plan.state, plan.durability)
-        stack.callback(journal.close)
+        stack.push(lambda kind, error, trace: journal.close(in_order=error is None))
         check_at_start(journal)
         space = Space(plan.state, plan.keep_free)
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()

@@ -26,6 +26,7 @@ from collections.abc import Callable
 import zmq
 
 from taskmaster.bus import sockets
+from taskmaster.bus.errors import ConnectionClosed
 from taskmaster.learners.core import ClientCore
 
 __all__ = ["Channel"]
@@ -74,12 +75,14 @@ class Channel:
         The second belongs to the first: a socket's file descriptor only announces what came since the socket was last
         used, so whoever has used it must look for himself.
         """
+        self.require_open()
         self._drain()
         if self.core.outbox or self.core.subscriptions:
             self.send()
 
     def send(self) -> None:
         """Send what the core has to say."""
+        self.require_open()
         outbox, subscriptions = self.core.outbox, self.core.subscriptions
         while subscriptions:
             on, topic = subscriptions.popleft()
@@ -92,6 +95,11 @@ class Channel:
             if self._waiters:
                 self._changed.notify_all()
 
+    def require_open(self) -> None:
+        """Raise ConnectionClosed if it was closed."""
+        if self.closed:
+            raise ConnectionClosed(f"the connection to {self.core.address} was closed; connect again")
+
     def wake_keeper(self) -> None:
         """Something waits for an acknowledgement, and perhaps nobody listens."""
         if self._leader is None:
@@ -103,8 +111,7 @@ class Channel:
         with self.lock:
             self.flush()
             while not until():
-                if self.closed:
-                    raise RuntimeError("the connection was closed while this thread waited")
+                self.require_open()
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     return False
@@ -145,7 +152,7 @@ class Channel:
             ready = poll.poll(pause * 1e3 + 0.5)
         finally:
             self.lock.acquire()
-        if ready and ready[0][0] == self._wake or ready[-1:] and ready[-1][0] == self._wake:
+        if any(descriptor == self._wake for descriptor, _ in ready):
             with contextlib.suppress(BlockingIOError):
                 self._wake_reader.recv(4096)
         if self.closed:

@@ -364,6 +364,8 @@ class Tasks:
         """Put a point; returns its index. Waits while the daemon is full. Raises InvalidTask, and puts nothing then."""
         channel, core = self._channel, self._core
         with channel.lock:
+            if channel.closed:
+                channel.require_open()
             if core.has_room:
                 index = core.put(point, time.monotonic())
                 if core.has_gathered:
@@ -402,6 +404,8 @@ class Tasks:
         core = self._core
         self._require_writable()
         self._channel.wait(lambda: core.has_room or core.error is not None)
+        if core.error is not None:
+            raise core.error
 
     def _require_room(self) -> None:
         core = self._core
@@ -458,7 +462,7 @@ class Results:
 
     def follow(self) -> Iterator[Result]:
         """Results until the run is closed, whoever writes to it."""
-        return self._until(lambda core: core.closed and core.open_tasks <= 0)
+        return self._until(lambda core: core.is_over)
 
     def _until(self, ended: Any) -> Iterator[Result]:
         core, channel = self._core, self._channel

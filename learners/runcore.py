@@ -310,6 +310,11 @@ class RunCore:
         self._asking = False
         self.on_end(pong.next_seq)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the run is closed, every task of it has an outcome, and all of that has arrived here."""
+        return self.closed and self.open_tasks <= 0 and self.next_seq >= self._replay_to
+
     def take(self) -> Result | None:
         """The next result that has arrived, or None. Events that are no outcome are passed over, and count as told."""
         while self.chunks:

@@ -7,12 +7,12 @@ rivals get bare numbers, which is less to pickle.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.pool import Pool
 
 from benchmarks.bench import Bench, timed
-from benchmarks.contest import Row, at_least, compare, interleave
+from benchmarks.contest import Limits, Row, at_least, compare, interleave
 from benchmarks.machine import conditions
 from benchmarks.rig import MasterTable
 from benchmarks.rivals import OneByOne, dask_clusters, executor, joblib_pool, pool, ray_cluster
@@ -51,7 +51,7 @@ def put(bench: Bench) -> list[Row]:
 
 def dask(bench: Bench) -> list[Row]:
     """Beside Dask."""
-    with contextlib.nullcontext({}) if bench.profile else dask_clusters() as clusters:
+    with _none() if bench.profile else dask_clusters() as clusters:
         return _contest(
             bench,
             {name: (by, DASK) for name, by in clusters.items()},
@@ -61,11 +61,11 @@ def dask(bench: Bench) -> list[Row]:
 
 def ray(bench: Bench) -> list[Row]:
     """Beside Ray."""
-    with contextlib.nullcontext({}) if bench.profile else ray_cluster() as cluster:
+    with _none() if bench.profile else ray_cluster() as cluster:
         return _contest(bench, {name: (by, RAY) for name, by in cluster.items()}, {"Ray tasks": (at_least(80), None)})
 
 
-def _contest(bench: Bench, rivals: dict[str, tuple[OneByOne, int]], limits: dict) -> list[Row]:
+def _contest(bench: Bench, rivals: dict[str, tuple[OneByOne, int]], limits: Mapping[str, Limits]) -> list[Row]:
     with bench.daemon(SQUARE) as (rig, lab):
         before = conditions()
         contestants = bench.contestants(
@@ -74,6 +74,10 @@ def _contest(bench: Bench, rivals: dict[str, tuple[OneByOne, int]], limits: dict
         )
         figures = interleave(contestants, bench.rounds)
         return compare("put one by one, power", "tasks/s", figures, limits, before)
+
+
+def _none() -> contextlib.AbstractContextManager[dict[str, OneByOne]]:
+    return contextlib.nullcontext({})
 
 
 def _by_put(master: Master) -> OneByOne:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
+from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
 
@@ -20,6 +21,9 @@ MILLION = 1_000_000
 #: One double each.
 PAYLOAD = 8
 
+#: Puts so many tasks into a run.
+Put: TypeAlias = Callable[[Run, int], None]
+
 
 def queued(bench: Bench) -> list[Row]:
     """Put as one block, and one by one."""
@@ -35,7 +39,7 @@ def _put_each(run: Run, count: int) -> None:
         run.tasks.put({"x": float(x)})
 
 
-def _queue(bench: Bench, how: str, put) -> list[Row]:
+def _queue(bench: Bench, how: str, put: Put) -> list[Row]:
     count = bench.size(MILLION)
     over, restored, restarts = [], [], []
     before = conditions()
@@ -55,7 +59,7 @@ def _queue(bench: Bench, how: str, put) -> list[Row]:
     ]
 
 
-def _fill(rig: Rig, put, count: int) -> float:
+def _fill(rig: Rig, put: Put, count: int) -> float:
     """Bytes a task over its payload, by which the daemon grows."""
     with rig.connect() as lab:
         master: Master = rig.master(lab)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.pool import Pool
 from pathlib import Path
@@ -97,7 +97,7 @@ def _by_pool(pool: Pool, trips: int) -> Round:
 
 
 @contextlib.contextmanager
-def _database(folder: Path):
+def _database(folder: Path) -> Iterator[apsw.Connection]:
     path = folder / "commits.sqlite"
     connection = apsw.Connection(str(path))
     try:

@@ -319,9 +319,13 @@ class Journal:
             commit_p99=times[len(times) * 99 // 100] if times else 0.0,
         )
 
-    def close(self) -> None:
-        """Checkpoint and close. What was committed is safe without it."""
-        self.mark.settling()
+    def close(self, *, in_order: bool = True) -> None:
+        """Checkpoint and close. What was committed is safe without it.
+
+        Where something has gone wrong (not ``in_order``) the mark is left as it is, for the next start to check by.
+        """
+        if in_order:
+            self.mark.settling()
         self._db.close()
         self.mark.close()
 

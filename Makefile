@@ -1,0 +1,40 @@
+# The two commands to begin with are `make demo` and `make test`; `make` alone lists all.
+#
+# Each first sees to it that .venv has what it needs (tools/environment.sh), which costs nothing if it has.
+# Another Python: `make test PYTHON=python3.13`. Arguments for pytest: `make test TESTS=tests/unit`, `ARGS="-k journal -x"`.
+
+VENV ?= .venv
+TESTS ?=
+ARGS ?=
+PYTHON ?=
+
+export VENV PYTHON
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint benchmark clean
+
+help: ## list the commands
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+
+demo: ## a learner explores how well digits are recognised: two processes, two minutes at most, a picture at the end
+	@tools/environment.sh demo
+	@$(BIN)/taskmaster demo $(ARGS)
+
+test: ## every test that this machine can run
+	@tools/environment.sh test
+	@$(BIN)/python -m pytest $(TESTS) $(ARGS)
+
+lint: ## style, types, and who may import whom
+	@tools/environment.sh lint
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+benchmark: ## how fast it is, side by side with what else there is
+	@tools/environment.sh test
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+clean: ## forget everything that was installed, built or measured here
+	rm -rf $(VENV) demo-output build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .coverage*

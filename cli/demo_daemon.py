@@ -1,0 +1,157 @@
+"""The demo's own daemon: a process beside it that is started again when it is killed, and gone when the demo is."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+from taskmaster.bus.errors import DaemonError
+from taskmaster.bus.places import control_address
+
+__all__ = ["DemoDaemon"]
+
+#: What a daemon that was asked to stop may take before it is killed: its grace for evaluations under way, and a little.
+STOP_SECONDS = 15.0
+#: So many restarts, and something else than a curious person is killing it.
+MAX_RESTARTS = 20
+
+_READY = b"ready\n"
+
+
+class DemoDaemon:
+    """A daemon with the Masters of ``config``, its state in ``state``, its log in the file ``log``.
+
+    ``on_restart`` is called from another thread each time it was killed and is ready again, ``on_failure`` when it has
+    ended by itself, or was killed too often: :attr:`error` then says why.
+    """
+
+    def __init__(
+        self,
+        config: Path,
+        state: Path,
+        log: Path,
+        on_restart: Callable[[], None] = lambda: None,
+        on_failure: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.state = state
+        self.address = control_address(state)
+        self.restarts = 0
+        self.error: DaemonError | None = None
+        self._command = [sys.executable, "-m", __name__, str(config), str(state), str(os.getpid())]
+        self._log = log
+        self._on_restart = on_restart
+        self._on_failure = on_failure
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stopping = threading.Event()
+        self._settled = threading.Event()
+        self._lock = threading.Lock()
+        # Its own thread starts the daemon: the kernel ends a child whose parent *thread* has ended.
+        self._keeper = threading.Thread(target=self._keep, name="demo-daemon")
+
+    @property
+    def pid(self) -> int:
+        """The process id of the daemon that runs now, or ran last."""
+        return self._process.pid if self._process is not None else 0
+
+    def __enter__(self) -> DemoDaemon:
+        self._keeper.start()
+        try:
+            self._settled.wait()
+        except BaseException:
+            self.close()
+            raise
+        if self.error is not None:
+            self.close()
+            raise self.error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop the daemon in order; kill it if it does not go, or if this is interrupted."""
+        with self._lock:
+            self._stopping.set()
+            if self._process is not None:
+                self._process.terminate()
+        try:
+            self._keeper.join(STOP_SECONDS)
+        finally:
+            if self._process is not None:
+                self._process.kill()
+            self._keeper.join()
+
+    # -- its thread ---------------------------------------------------------------------------------------------------
+
+    def _keep(self) -> None:
+        """Run the daemon, again and again, until it is told to stop or ends by itself."""
+        while (process := self._start()) is not None:
+            assert process.stdout is not None
+            with process.stdout as out:
+                ready = out.readline() == _READY
+            if ready and self._settled.is_set():
+                self.restarts += 1
+                self._on_restart()
+            if ready:
+                self._settled.set()
+            status = process.wait()
+            if self._stopping.is_set():
+                break
+            if not (ready and status < 0 and self.restarts < MAX_RESTARTS):
+                self._fail(status)
+                break
+        self._settled.set()
+
+    def _start(self) -> subprocess.Popen[bytes] | None:
+        with self._lock:
+            if self._stopping.is_set():
+                return None
+            with open(self._log, "ab") as log:
+                self._process = subprocess.Popen(
+                    self._command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    process_group=0,  # a Ctrl-C at the terminal is the demo's business, which ends it in order
+                )
+            return self._process
+
+    def _fail(self, status: int) -> None:
+        how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+        lines = self._log.read_text(errors="replace").strip().splitlines()
+        last = f" Its last words: {lines[-1]}." if lines else ""
+        self.error = DaemonError(f"the demo's daemon {how}.{last} Its log is {self._log}")
+        if self._settled.is_set():
+            self._on_failure()
+
+
+def main(config: Path, state: Path, parent: int) -> None:
+    """The daemon's process."""
+    from taskmaster.config.load import load
+    from taskmaster.daemon.plan import plan
+    from taskmaster.daemon.service import serve
+    from taskmaster.drivers.worker import die_with_parent
+
+    die_with_parent(parent)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    own = dataclasses.replace(
+        plan(load(config)),
+        state=state,
+        control=control_address(state),
+        results=f"ipc://{state}/results",
+        workers=f"ipc://{state}/workers",
+    )
+    serve(own, on_ready=lambda identity, address: os.write(sys.stdout.fileno(), _READY) and None)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))
