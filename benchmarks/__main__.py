@@ -25,7 +25,10 @@ _PROFILED = ("put", "round-trip", "rows", "scalars", "uneven")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point. Exit status 1 if a figure is below what it must be."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.profile and not set(options.only or ["put"]) <= set(_PROFILED):
+        parser.error(f"--profile goes with {', '.join(_PROFILED)} only")
     if options.cpus:
         os.sched_setaffinity(0, {int(cpu) for cpu in options.cpus.split(",")})
     if machine.is_memory(options.folder):
@@ -69,7 +72,8 @@ def _profile(bench: Bench, names: Sequence[str], command: str, *, write: bool) -
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="tiny sizes, one round: tests the suite, measures nothing")
-    parser.add_argument("--only", nargs="+", choices=list(FIGURES), metavar="NAME", help=f"some of {', '.join(FIGURES)}")
+    names = ", ".join(FIGURES)
+    parser.add_argument("--only", nargs="+", choices=list(FIGURES), metavar="NAME", help=f"some of {names}")
     parser.add_argument("--repeat", type=int, default=5, help="rounds that count (default 5)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every round there")
     parser.add_argument("--write-docs", action="store_true", help="refresh docs/performance.md")

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import cProfile
-import pstats
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.contest import Round
+from benchmarks.profiles import profile_text
 from benchmarks.rig import MasterTable, Rig
 from taskmaster.learners.client import Lab
 
@@ -35,6 +34,7 @@ class Bench:
     repeat: int = 5
     quick: bool = False
     profile: str = ""
+    _client: cProfile.Profile = field(default_factory=cProfile.Profile)
 
     @property
     def rounds(self) -> int:
@@ -51,8 +51,8 @@ class Bench:
         with self.rig(*masters, durability=durability) as rig:
             with rig, rig.connect() as lab:
                 yield rig, lab
-            if self.profile in ("daemon", "worker"):
-                rig.print_profile()
+            if self.profile:
+                print(profile_text(self._client if self.profile == "client" else rig.profile()))
 
     @contextlib.contextmanager
     def rig(self, *masters: MasterTable, durability: str = "power") -> Iterator[Rig]:
@@ -67,17 +67,14 @@ class Bench:
         """All of them; only us where a profile is wanted."""
         if not self.profile:
             return {"ours": ours, **rivals}
-        return {"ours": _profiled(ours) if self.profile == "client" else ours}
+        return {"ours": self._profiled(ours) if self.profile == "client" else ours}
 
+    def _profiled(self, ours: Round) -> Round:
+        def run() -> float:
+            with self._client:
+                return ours()
 
-def _profiled(ours: Round) -> Round:
-    def run() -> float:
-        with cProfile.Profile() as profile:
-            figure = ours()
-        pstats.Stats(profile, stream=sys.stdout).sort_stats("tottime").print_stats(30)
-        return figure
-
-    return run
+        return run
 
 
 def timed(work: Callable[[Sequence[float]], float], count: int) -> Round:

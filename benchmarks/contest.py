@@ -7,6 +7,7 @@ another contestant, and a round before the first is not counted.
 
 from __future__ import annotations
 
+import gc
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -70,6 +71,14 @@ class Row:
         return statistics.median(ours / theirs for ours, theirs in zip(self.ours, self.theirs))
 
     @property
+    def ratio_of_best(self) -> float | None:
+        """Our best round by the rival's: what is left when the neighbours' part in a noisy run is taken away."""
+        if not self.theirs:
+            return None
+        best = max if self.unit.endswith("/s") else min
+        return best(self.ours) / best(self.theirs)
+
+    @property
     def judged(self) -> float | None:
         """What the limits are about."""
         return self.ratio if self.rival else median(self.ours)
@@ -99,10 +108,18 @@ def interleave(contestants: Mapping[str, Round], rounds: int) -> dict[str, list[
     for turn in range(-1, rounds):
         start = turn % len(names)
         for name in names[start:] + names[:start]:
+            _tidy()
             value = contestants[name]()
             if turn >= 0:
                 figures[name].append(value)
     return figures
+
+
+def _tidy() -> None:
+    """Let nobody's garbage, and no survivors of earlier rounds, cost the next contestant collections."""
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
 
 
 def compare(

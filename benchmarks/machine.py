@@ -69,7 +69,8 @@ def wakeup() -> float:
     """
     times = []
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as echo:
-        assert echo.stdin is not None and echo.stdout is not None
+        assert echo.stdin is not None
+        assert echo.stdout is not None
         for _ in range(_PINGS):
             began = time.perf_counter()
             echo.stdin.write(b"x")

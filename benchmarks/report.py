@@ -21,7 +21,8 @@ def table(rows: Sequence[Row]) -> str:
     widths = [max(len(line[k]) for line in cells) for k in range(len(_HEADINGS))]
     rule = [("-" * (width - 1) + ":") if name in _RIGHT else "-" * width for name, width in zip(_HEADINGS, widths)]
     lines = [cells[0], rule, *cells[1:]]
-    return "\n".join("| " + " | ".join(_justify(*cell) for cell in zip(line, widths, _HEADINGS)) + " |" for line in lines)
+    justified = [map(_justify, line, widths, _HEADINGS) for line in lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in justified)
 
 
 def _justify(text: str, width: int, heading: str) -> str:
@@ -73,6 +74,7 @@ def _row(row: Row) -> dict[str, Any]:
         "rival": row.rival or None,
         "theirs": None if row.theirs is None else list(row.theirs),
         "ratio": row.ratio,
+        "ratio_of_best": row.ratio_of_best,
         "must": None if row.must is None else str(row.must),
         "aim": None if row.aim is None else str(row.aim),
         "verdict": row.verdict,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pstats
 import signal
 import socket
 import subprocess
@@ -63,7 +62,7 @@ class Rig:
         folder: where its configuration and state are kept; made if missing.
         masters: what it exposes.
         durability: ``"power"`` or ``"crash"``.
-        profile: ``"daemon"`` or ``"worker"`` to have that process profiled, see :meth:`print_profile`.
+        profile: ``"daemon"`` or ``"worker"`` to have that process profiled, see :meth:`profile`.
     """
 
     def __init__(
@@ -143,11 +142,9 @@ class Rig:
         tasks = Path(f"/proc/{self.pid}/task").iterdir()
         return sum(int((task / "schedstat").read_text(encoding="ascii").split()[0]) for task in tasks) / 1e9
 
-    def print_profile(self) -> None:
-        """Print the profile of the process that was chosen, which has ended."""
-        for path in sorted(self.folder.glob(f"{self._profile}-*")):
-            pstats.Stats(str(path), stream=sys.stdout).sort_stats("tottime").print_stats(30)
-            return  # one worker stands for all
+    def profile(self) -> Path:
+        """Where the profile of the process that was chosen lies, once that has ended: one worker stands for all."""
+        return min(self.folder.glob(f"{self._profile}-*"))
 
     def __enter__(self) -> Rig:
         self.start()

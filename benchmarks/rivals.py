@@ -63,7 +63,7 @@ def joblib_pool() -> Iterator[dict[str, OneByOne]]:
     with joblib.Parallel(WORKERS, batch_size=1) as single, joblib.Parallel(WORKERS) as automatic:
 
         def by(parallel: Any) -> OneByOne:
-            return lambda xs: sum(parallel(joblib.delayed(square)(x) for x in xs))
+            return lambda xs: float(sum(parallel(joblib.delayed(square)(x) for x in xs)))
 
         yield {"joblib, batch_size=1": by(single), "joblib, automatic batches": by(automatic)}
 
@@ -77,10 +77,10 @@ def dask_clusters() -> Iterator[dict[str, OneByOne]]:
     with _dask({}) as plain, _dask(_DASK_TUNED) as tuned:
 
         def by_submit(xs: Sequence[float]) -> float:
-            return sum(plain.gather([plain.submit(square, x) for x in xs]))
+            return float(sum(plain.gather([plain.submit(square, x) for x in xs])))
 
         def by_map(xs: Sequence[float]) -> float:
-            return sum(tuned.gather(tuned.map(square, xs, pure=False)))
+            return float(sum(tuned.gather(tuned.map(square, xs, pure=False))))
 
         yield {"Dask, defaults": by_submit, "Dask, tuned": by_map}
 
@@ -96,7 +96,7 @@ def _dask(settings: dict[str, Any]) -> Iterator[Any]:
             n_workers=WORKERS,
             threads_per_worker=1,
             host="127.0.0.1",
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
             silence_logs=logging.CRITICAL,
         ) as cluster,
         distributed.Client(cluster) as client,
@@ -125,7 +125,7 @@ def ray_cluster() -> Iterator[dict[str, OneByOne]]:
         remote = ray.remote(square)
 
         def by_remote(xs: Sequence[float]) -> float:
-            return sum(ray.get([remote.remote(x) for x in xs]))
+            return float(sum(ray.get([remote.remote(x) for x in xs])))
 
         by_remote([float(x) for x in range(200)])
         yield {"Ray tasks": by_remote}

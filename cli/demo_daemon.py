@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-from taskmaster.bus.errors import DaemonError
+from taskmaster.bus.errors import DaemonError, TaskMasterError
 from taskmaster.bus.places import control_address
 
 __all__ = ["DemoDaemon"]
@@ -32,22 +32,14 @@ class DemoDaemon:
     ended by itself, or was killed too often: :attr:`error` then says why.
     """
 
-    def __init__(
-        self,
-        config: Path,
-        state: Path,
-        log: Path,
-        on_restart: Callable[[], None] = lambda: None,
-        on_failure: Callable[[], None] = lambda: None,
-    ) -> None:
-        self.state = state
+    def __init__(self, config: Path, state: Path, log: Path) -> None:
+        self.on_restart: Callable[[], None] = lambda: None
+        self.on_failure: Callable[[], None] = lambda: None
         self.address = control_address(state)
         self.restarts = 0
         self.error: DaemonError | None = None
         self._command = [sys.executable, "-m", __name__, str(config), str(state), str(os.getpid())]
         self._log = log
-        self._on_restart = on_restart
-        self._on_failure = on_failure
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = threading.Event()
         self._settled = threading.Event()
@@ -100,7 +92,7 @@ class DemoDaemon:
                 ready = out.readline() == _READY
             if ready and self._settled.is_set():
                 self.restarts += 1
-                self._on_restart()
+                self.on_restart()
             if ready:
                 self._settled.set()
             status = process.wait()
@@ -131,7 +123,7 @@ class DemoDaemon:
         last = f" Its last words: {lines[-1]}." if lines else ""
         self.error = DaemonError(f"the demo's daemon {how}.{last} Its log is {self._log}")
         if self._settled.is_set():
-            self._on_failure()
+            self.on_failure()
 
 
 def main(config: Path, state: Path, parent: int) -> None:
@@ -143,14 +135,23 @@ def main(config: Path, state: Path, parent: int) -> None:
 
     die_with_parent(parent)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    own = dataclasses.replace(
-        plan(load(config)),
-        state=state,
-        control=control_address(state),
-        results=f"ipc://{state}/results",
-        workers=f"ipc://{state}/workers",
-    )
-    serve(own, on_ready=lambda identity, address: os.write(sys.stdout.fileno(), _READY) and None)
+    try:
+        own = dataclasses.replace(
+            plan(load(config)),
+            state=state,
+            control=control_address(state),
+            results=f"ipc://{state}/results",
+            workers=f"ipc://{state}/workers",
+        )
+        serve(own, on_ready=lambda identity, address: _say_ready())
+    except TaskMasterError as error:
+        sys.exit(f"taskmaster: {error}")
+
+
+def _say_ready() -> None:
+    os.write(sys.stdout.fileno(), _READY)
+    # Nobody reads on: what workers print goes to the log, too.
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ def _by_put(master: Master) -> OneByOne:
             put = run.tasks.put
             for x in xs:
                 put({"x": x})
-            return sum(y for _, y in run.results)
+            return float(sum(y for _, y in run.results))
 
     return by_put
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from taskmaster.bus import codec
 from taskmaster.bus import messages as m
@@ -102,15 +101,16 @@ class Checker:
 
     def committed(self, records: Sequence[e.Record]) -> None:
         """A transaction is on disk."""
+        writers = {run: book.writer for run, book in self.ledger.books.items()}
         for record in records:
             if isinstance(record, e.AttemptsCharged):
                 self._check_charge(record)
-        before = {run: len(book.tasks) for run, book in self.ledger.books.items()}
+            elif isinstance(record, e.WriterChanged):
+                writers[record.run] = record.writer
+            elif isinstance(record, e.BlockAppended):
+                self._check_writer(record, writers[record.run])
         for book, event in self.ledger.apply(records):
             self._check_event(book, event)
-        for record in records:
-            if isinstance(record, e.BlockAppended):
-                self._check_writer(record, before.get(record.run, 0))
 
     def _check_charge(self, record: e.AttemptsCharged) -> None:
         book = self.book(record.run)
@@ -122,11 +122,9 @@ class Checker:
             require(record.attempts <= started, "run {}: task {} is charged {} attempts, it was begun {} times",
                     record.run, record.first, record.attempts, started)
 
-    def _check_writer(self, record: e.BlockAppended, before: int) -> None:
-        book = self.book(record.run)
-        mine = self._submitted[book.run, book.writer]
-        for index in range(max(before, record.first), record.first + record.n):
-            require(book.tasks[index] in mine, "run {}: task {} did not come from writer {}", book.run, index, book.writer)
+    def _check_writer(self, record: e.BlockAppended, writer: int) -> None:
+        strangers = set(map(tasks.number, record.table.rows())) - self._submitted[record.run, writer]
+        require(not strangers, "run {}: tasks {} did not come from writer {}", record.run, strangers, writer)
 
     def _check_event(self, book: Book, event: Event) -> None:
         if event.kind in ("closed", "reopened"):
@@ -327,8 +325,3 @@ class Checker:
             require(book.tasks[index] == n, "run {}: task {} was acknowledged as {} and is {}", run, index, n,
                     book.tasks[index])
             require(book.states[index] != "open", "run {}: task {} never ended", run, index)
-
-
-def rows(table: Any) -> list[int]:
-    """The numbers of the tasks in a table."""
-    return [tasks.number(row) for row in table.rows()]

@@ -287,7 +287,8 @@ class Router:
         self.connections: dict[bytes, Connection] = {}
         self._pipes: dict[bytes, deque[Frames]] = {}
 
-    def __bool__(self) -> bool:
+    @property
+    def has_mail(self) -> bool:
         """Whether there is something to read."""
         return bool(self._pipes)
 
@@ -329,7 +330,8 @@ class Xpub:
         self._topics: dict[bytes, list[bytes]] = {}
         self._inbox: deque[Frames] = deque()
 
-    def __bool__(self) -> bool:
+    @property
+    def has_mail(self) -> bool:
         return bool(self._inbox)
 
     def arrived(self, connection: Connection, frames: Frames) -> None:

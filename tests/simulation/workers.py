@@ -302,7 +302,7 @@ class SimHost:
         if tokens:
             self._send(m.Heartbeat(tokens))
 
-    def ended(self, worker: SimWorker, *, known: bool) -> None:
+    def ended(self, worker: SimWorker, known: bool) -> None:
         """Report a death."""
         self.workers.remove(worker)
         if worker.status in (EXIT_GOODBYE, EXIT_UNUSABLE):

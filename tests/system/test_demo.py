@@ -1,0 +1,224 @@
+"""The demo as a person meets it: run, killed in the middle, interrupted, run again; and the examples beside it."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from PIL import Image
+
+from taskmaster.bus.errors import CallerError
+from taskmaster.bus.places import control_address
+from taskmaster.cli.demo import DEMOS, run_demo
+from taskmaster.learners.client import Run, connect
+
+ROOT = Path(__file__).resolve().parents[2]
+#: Of the demo's 300, so that a test takes seconds.
+POINTS = 32
+
+#: The demo in a process of its own, as the command line calls it.
+PROGRAM = """
+import sys
+from taskmaster.cli.demo import run_demo
+output, state, points = sys.argv[1:]
+run_demo("svm", output, points=int(points), state=state or None, headless=True)
+"""
+
+
+class DemoProcess:
+    """A demo that runs, and what it has printed so far."""
+
+    def __init__(self, folder: Path, points: int = POINTS, *, state: Path | None = None) -> None:
+        self.state = state
+        self.output = folder / "output"
+        self.temporary = folder / "t"
+        self.temporary.mkdir(exist_ok=True)
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, str(self.output), str(state or ""), str(points)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "TMPDIR": str(self.temporary)},
+            process_group=0,
+        )
+        assert self.process.stdout is not None
+        self._stdout = self.process.stdout
+
+    @property
+    def address(self) -> str:
+        """Where its daemon listens, as soon as it has said that it is there."""
+        line = self._stdout.readline()
+        assert line.startswith("How well"), line + self._stdout.read()
+        places = [self.state] if self.state is not None else list(self.temporary.iterdir())
+        return control_address(places[0])
+
+    def interrupt(self) -> None:
+        """Ctrl-C, as a terminal sends it to the whole process group."""
+        os.killpg(self.process.pid, signal.SIGINT)
+
+    def family(self) -> list[psutil.Process]:
+        """It, its daemon and the workers."""
+        process = psutil.Process(self.process.pid)
+        return [process, *process.children(recursive=True)]
+
+    def finish(self) -> str:
+        """Wait until it has ended; what it has printed."""
+        text = self._stdout.read()
+        self.process.wait(timeout=60)
+        return text
+
+    def table(self) -> list[dict[str, str]]:
+        """What it has measured."""
+        return read_table(self.output / "svm.csv")
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self._stdout.close()
+
+
+def read_table(file: Path) -> list[dict[str, str]]:
+    with open(file, newline="", encoding="utf-8") as text:
+        return list(csv.DictReader(text))
+
+
+def points_of(table: list[dict[str, str]]) -> list[tuple[str, str, str]]:
+    """The points in the order of their indices, as written."""
+    return [(row["index"], row["log_C"], row["log_gamma"]) for row in table]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, str]]:
+    """What a demo measures that nobody disturbs."""
+    report = run_demo("svm", tmp_path_factory.mktemp("undisturbed"), points=POINTS, headless=True)
+    assert (report.points, report.failed, report.restarts) == (POINTS, 0, 0)
+    return read_table(report.table)
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Iterator[DemoProcess]:
+    """A demo under way, with a state folder of its own to be watched in."""
+    process = DemoProcess(tmp_path, state=tmp_path / "state")
+    yield process
+    process.close()
+
+
+def wait_for_results(run: Run, n: int) -> None:
+    for _ in range(n):
+        run.results.get(timeout=60)
+
+
+def test_a_demo_evaluates_its_points_and_shows_the_best(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    report = run_demo("svm", tmp_path / "out", points=POINTS, headless=True)
+    table = read_table(report.table)
+    printed = capfd.readouterr().out
+
+    assert [int(row["index"]) for row in table] == list(range(POINTS))
+    assert len({(row["log_C"], row["log_gamma"]) for row in table}) == POINTS
+    assert len({row["worker"] for row in table}) == 2, "both workers had a share"
+    assert report.accuracy == max(float(row["accuracy"]) for row in table)
+    assert report.accuracy > 0.95, "a support-vector classifier can do this"
+    best = next(row for row in table if float(row["accuracy"]) == report.accuracy)
+    assert report.best == {"log_C": float(best["log_C"]), "log_gamma": float(best["log_gamma"])}
+    assert str(report.map) in printed.replace("\n", "")
+    assert report.map.is_absolute()
+    assert f"{report.accuracy:.4f}" in printed
+    with Image.open(report.map) as picture:
+        assert picture.format == "PNG"
+        assert picture.size == (1200, 900)
+        assert len(picture.convert("RGB").getcolors(1 << 21) or ()) > 500, "a map is not of one colour"
+
+
+def test_a_daemon_that_is_killed_twice_changes_nothing(demo: DemoProcess, undisturbed: list[dict[str, str]]) -> None:
+    with connect(demo.address, timeout=30) as lab:
+        run = lab["svm"].watch("demo")
+        for _ in range(2):
+            wait_for_results(run, POINTS // 4)
+            os.kill(lab.status().pid, signal.SIGKILL)
+        wait_for_results(run, POINTS - 2 * (POINTS // 4))
+    printed = demo.finish()
+
+    assert demo.process.returncode == 0, printed
+    assert printed.count("The daemon was killed; started again") == 2
+    assert "over 2 restarts of the daemon" in printed
+    assert points_of(demo.table()) == points_of(undisturbed)
+    assert [row["accuracy"] for row in demo.table()] == [row["accuracy"] for row in undisturbed]
+
+
+def test_ctrl_c_says_so_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    demo = DemoProcess(tmp_path, points=10_000)
+    try:
+        with connect(demo.address, timeout=30) as lab:
+            wait_for_results(lab["svm"].watch("demo"), 10)
+        family = demo.family()
+        assert len(family) == 4, "the demo, its daemon and two workers"
+        demo.interrupt()
+        printed = demo.finish()
+        _, alive = psutil.wait_procs(family, timeout=10)
+    finally:
+        demo.close()
+
+    assert alive == []
+    assert "Interrupted after" in printed
+    assert "of 10000 points" in printed
+    assert list(demo.temporary.iterdir()) == [], "its state was temporary"
+    assert demo.process.returncode != 0
+
+
+def test_a_killed_demo_takes_its_processes_along(tmp_path: Path) -> None:
+    demo = DemoProcess(tmp_path, points=10_000)
+    try:
+        with connect(demo.address, timeout=30) as lab:
+            wait_for_results(lab["svm"].watch("demo"), 4)
+        family = demo.family()
+        demo.process.kill()
+        _, alive = psutil.wait_procs(family, timeout=10)
+    finally:
+        demo.close()
+
+    assert len(family) == 4
+    assert alive == []
+
+
+def test_an_interrupted_demo_goes_on_in_its_state_folder(
+    demo: DemoProcess, tmp_path: Path, undisturbed: list[dict[str, str]]
+) -> None:
+    with connect(demo.address, timeout=30) as lab:
+        wait_for_results(lab["svm"].watch("demo"), POINTS // 2)
+    demo.interrupt()
+    assert "What was measured is kept" in demo.finish()
+
+    began = time.time()
+    report = run_demo("svm", tmp_path / "again", points=POINTS, state=tmp_path / "state", headless=True)
+    table = read_table(report.table)
+
+    assert points_of(table) == points_of(undisturbed)
+    kept = [row for row in table if float(row["finished"]) < began]
+    assert len(kept) >= POINTS // 2, "what was measured before is not measured again"
+
+
+def test_what_there_is_no_demo_of_is_said_with_a_suggestion(tmp_path: Path) -> None:
+    with pytest.raises(CallerError, match=r"no demo 'smv'; did you mean 'svm'\?"):
+        run_demo("smv", tmp_path)
+
+
+def test_a_daemon_that_cannot_start_is_told_with_its_reason(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "journal.db").mkdir()
+    with pytest.raises(Exception, match="journal"):
+        run_demo("svm", tmp_path / "out", points=4, state=tmp_path / "state", headless=True)
+
+
+@pytest.mark.parametrize("name", sorted(DEMOS))
+def test_every_demo_has_words_and_a_shipped_configuration(name: str) -> None:
+    assert DEMOS[name].question.endswith("?")
+    assert (ROOT / "config" / "examples" / f"{DEMOS[name].config}.toml").is_file()
