@@ -457,7 +457,10 @@ class Welcome(Message, tag="welcome"):
 
 
 class Dispatch(Message, tag="dispatch"):
-    """A lease: evaluate the ``n`` tasks in the frames, in order."""
+    """A lease: evaluate the ``n`` tasks in the frames, in order.
+
+    An ended task may wait up to ``hold`` seconds for others to be reported with.
+    """
 
     lease: LeaseId
     run: int
@@ -466,6 +469,7 @@ class Dispatch(Message, tag="dispatch"):
     layout: Layout
     attempt: int = 1
     settled: tuple[LeaseId, ...] = ()
+    hold: float = 0.0
 
 
 class Revoke(Message, tag="revoke"):

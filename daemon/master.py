@@ -37,7 +37,7 @@ from taskmaster.daemon.effects import (
 from taskmaster.daemon.leases import Lease, Started, Worker
 from taskmaster.daemon.roster import Roster
 from taskmaster.daemon.run import Run
-from taskmaster.daemon.scheduling import UNKNOWN_SECONDS, chunk_size, next_run
+from taskmaster.daemon.scheduling import UNKNOWN_SECONDS, chunk_seconds, chunk_size, next_run
 from taskmaster.daemon.spec import MasterSpec
 from taskmaster.daemon.stealing import LOOK_SECONDS, loot
 
@@ -427,8 +427,9 @@ class Master:
 
     def _grant(self, run: Run, worker: Worker, now: float, out: Effects) -> None:
         estimate = run.estimate
-        size = 1
+        size, hold = 1, 0.0
         if self.spec.repeatable:
+            hold = chunk_seconds(estimate, len(run.queued), self.slots) / 2
             row_bytes = run.input_bytes / max(1, len(run.open))
             size = chunk_size(estimate, len(run.queued), self.slots, row_bytes)
         low, high = run.take(size)
@@ -448,7 +449,8 @@ class Master:
             self._record(lease, out)
         tables = run.inputs(low, high)
         worker.dispatched += 1
-        message = m.Dispatch(lease.id, run.id, low, high - low, tables[0].layout, lease.attempt, tuple(worker.settled))
+        settled = tuple(worker.settled)
+        message = m.Dispatch(lease.id, run.id, low, high - low, tables[0].layout, lease.attempt, settled, hold)
         worker.settled.clear()
         # Evaluating a repeatable task whose submission is then lost is harmless: nobody was told it was taken.
         early = self.spec.repeatable and run.submitted_in(low, high, out.turn)

@@ -2,8 +2,8 @@
 
 Chunks follow *guided self-scheduling* (Polychronopoulos and Kuck, IEEE Trans. Computers C-36 (1987) 1425): each lease
 takes a share ``1 / (2 P)`` of what remains for ``P`` slots, so that chunks shrink to one task at the end and all slots
-finish together. Two bounds are added: a chunk is not worth more than :data:`CHUNK_SECONDS` of measured work, so that
-results flow and a mistaken estimate costs little; and it grows by at most :data:`GROWTH` over what its run has proven,
+finish together. Two bounds are added: a chunk is not worth more than some milliseconds of measured work
+(:func:`chunk_seconds`), so that results flow and a mistaken estimate costs little; and it grows by at most :data:`GROWTH` over what its run has proven,
 so that the first tasks of a run, which say nothing about the next, cannot bind a thousand others to one worker.
 
 Runs share a Master by *start-time fair queueing* (Goyal, Vin and Cheng, SIGCOMM 1996), in seconds of evaluation: the
@@ -19,13 +19,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from taskmaster.daemon.run import Run
 
-__all__ = ["CHUNK_BYTES", "CHUNK_SECONDS", "Estimate", "chunk_size", "next_run"]
+__all__ = ["CHUNK_BYTES", "CHUNK_SECONDS", "Estimate", "chunk_seconds", "chunk_size", "next_run"]
 
-#: Measured work in one lease, in seconds: about a hundred messages a second and slot cost the broker 0.2 % of a core
-#: each, and no result waits longer than a person or a learner would notice.
+#: Measured work in one lease, in seconds, at least …
 CHUNK_SECONDS = 0.010
+#: … and at most; it is this share of what a slot has before it.
+LONGEST_CHUNK_SECONDS = 0.100
+CHUNK_SHARE = 1 / 32
 #: A slot that has this many seconds of work in hand is not given a further lease ahead of time.
 AHEAD_SECONDS = 0.020
+# (With chunks of more than that, a slot is given its next one when it has this much left.)
 #: Largest factor between the chunk a run has completed and its next one.
 GROWTH = 8
 #: Input bytes of one lease; keeps a message well below the sockets' limit.
@@ -53,7 +56,17 @@ class Estimate:
         # Weighted by the chunk's size against what is known, lest one odd task among thousands upset the average.
         weight = _WEIGHT if n * GROWTH >= self.largest else _WEIGHT * n * GROWTH / self.largest
         self.seconds = each if self.seconds == 0 else self.seconds + weight * (each - self.seconds)
-        self.largest = max(n, min(self.largest, round(CHUNK_SECONDS / self.seconds) + 1))
+        self.largest = max(n, min(self.largest, round(LONGEST_CHUNK_SECONDS / self.seconds) + 1))
+
+
+def chunk_seconds(estimate: Estimate, queued: int, slots: int) -> float:
+    """Work of one lease of a run with ``queued`` tasks waiting before ``slots`` slots, in seconds.
+
+    Each lease costs a few messages and a commit, which on a small machine is taken from the evaluations themselves. A
+    learner that waits for results has few tasks queued and gets them at once; who has queued seconds of work has not
+    asked for its first result within milliseconds.
+    """
+    return min(LONGEST_CHUNK_SECONDS, max(CHUNK_SECONDS, CHUNK_SHARE * queued * estimate.seconds / max(1, slots)))
 
 
 def chunk_size(estimate: Estimate, queued: int, slots: int, row_bytes: float) -> int:
@@ -61,7 +74,7 @@ def chunk_size(estimate: Estimate, queued: int, slots: int, row_bytes: float) ->
     if estimate.seconds == 0:
         return 1
     share = -(-queued // (2 * max(1, slots)))
-    timely = round(CHUNK_SECONDS / estimate.seconds)
+    timely = round(chunk_seconds(estimate, queued, slots) / estimate.seconds)
     proven = GROWTH * max(1, estimate.largest)
     fitting = int(CHUNK_BYTES / row_bytes) if row_bytes else queued
     return max(1, min(share, timely, proven, fitting))

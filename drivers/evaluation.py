@@ -26,8 +26,8 @@ __all__ = ["Evaluator", "Report"]
 LIGHT_SECONDS = 50e-6
 #: Tasks of a piece in the light gear: between pieces the worker looks at the clock and at its socket.
 LIGHT_PIECE = 512
-#: An ended task waits at most this long for others to be reported with.
-FLUSH_SECONDS = 0.005
+#: A worker looks at the clock and its socket at least this often, as far as the tasks let it.
+LOOK_SECONDS = 0.0025
 
 
 class Report(Protocol):
@@ -111,7 +111,7 @@ class Evaluator:
         while at < assignment.n:
             ended = _Ended(at, timed=self._seconds >= LIGHT_SECONDS)
             stop = _stop(assignment, at, assignment.n)
-            while at < stop and ended.took < FLUSH_SECONDS:
+            while at < stop and (at == ended.at or ended.took < assignment.hold):
                 if ended.times is not None:
                     at = self._timed_piece(ended, rows, at, stop)
                 else:
@@ -141,7 +141,7 @@ class Evaluator:
         evaluate, cell, clock, times = self._driver.evaluate, self._cell, time.perf_counter, ended.times
         assert times is not None
         took = ended.took
-        until = took + FLUSH_SECONDS / 2
+        until = took + LOOK_SECONDS
         position = at
         while position < stop and took < until:
             cell[STARTED] = position + 1

@@ -39,6 +39,8 @@ class Assignment:
     first: int
     n: int
     table: Table
+    #: seconds that an ended task may wait for others to be reported with
+    hold: float = 0.0
     #: positions that are not wanted any more
     revoked: IntervalSet = field(default_factory=IntervalSet)
 
@@ -224,7 +226,7 @@ class WorkerProtocol:
         self._on_settled(message.settled)
         if self._in_session:
             self._dispatched += 1
-            self.queue.append(Assignment(message.lease, message.run, message.first, message.n, table))
+            self.queue.append(Assignment(message.lease, message.run, message.first, message.n, table, message.hold))
 
     def _on_settled(self, leases: Sequence[LeaseId]) -> None:
         for lease in leases:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -17,7 +17,7 @@ from taskmaster.bus.table import Buffer
 from taskmaster.learners.channel import Channel
 from taskmaster.learners.core import ClientCore
 from taskmaster.learners.names import fresh_name
-from taskmaster.learners.results import Result
+from taskmaster.learners.results import Chunk, Result
 from taskmaster.learners.runcore import RunCore
 
 __all__ = ["Lab", "Master", "Results", "Run", "Tasks", "connect"]
@@ -229,10 +229,9 @@ class Master:
     def map(self, points: Any) -> list[Any]:
         """The outputs for ``points``, in their order. Raises TaskFailed for the first that failed."""
         with self.open(since="now") as run:
-            indices = run.tasks.put_many(points)
-            outputs: list[Any] = [None] * len(indices)
-            for result in run.results:
-                outputs[result.index] = result.output
+            outputs: list[Any] = [None] * len(run.tasks.put_many(points))
+            for chunk in run.results._chunks(lambda core: core.open_tasks <= 0):
+                chunk.spread(outputs)
         return outputs
 
     def imap_unordered(self, points: Any) -> Iterator[Result]:
@@ -464,24 +463,38 @@ class Results:
         """Results until the run is closed, whoever writes to it."""
         return self._until(lambda core: core.is_over)
 
-    def _until(self, ended: Any) -> Iterator[Result]:
+    def _until(self, ended: Callable[[RunCore], bool]) -> Iterator[Result]:
+        core = self._core
+        for chunk in self._chunks(ended):
+            n, seq = chunk.head.n, chunk.head.seq
+            for k in chunk.positions:
+                if k >= n:
+                    break
+                core.told = seq + k
+                yield Result(chunk, k)
+
+    def _chunks(self, ended: Callable[[RunCore], bool]) -> Iterator[Chunk]:
+        """Chunks of which results are left, as they arrive, until ``ended`` or an error."""
         core, channel = self._core, self._channel
-        take = core.take
+        chunk: Chunk | None = None
+
+        def arrived() -> bool:
+            nonlocal chunk
+            if chunk is not None:
+                core.is_through(chunk)
+            chunk = core.current()
+            return chunk is not None or ended(core) or core.error is not None
+
         while True:
             with channel.lock:
-                result = take()
-            if result is None:
-                if not channel.wait(lambda: bool(core.chunks) or ended(core) or core.error is not None):
-                    return
-                with channel.lock:
-                    result = take()
-                if result is None:
-                    if core.error is not None:
-                        raise core.error
-                    if ended(core):
-                        return
-                    continue
-            yield result
+                ready = arrived()
+            if not ready:
+                channel.wait(arrived)
+            if chunk is None:
+                if core.error is not None:
+                    raise core.error
+                return
+            yield chunk
 
 
 def resolve(address: str, control: str) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -16,20 +16,25 @@ __all__ = ["Chunk", "Result"]
 
 
 class Chunk:
-    """Events of one row, not unpacked yet. ``at`` is the next one to be taken."""
+    """Events of one row, not unpacked yet.
 
-    __slots__ = ("_errors", "_inputs", "_outputs", "_positions", "_times", "at", "head", "input_tables", "output_table")
+    ``positions`` counts those that have been taken; taking the next number from it is one step that no other thread can
+    come between, so results can be taken from several threads without a lock for each.
+    """
 
-    def __init__(self, head: EventHead, outputs: Table | None, times: Buffer | None, inputs: tuple[Table, ...]) -> None:
+    __slots__ = ("_errors", "_inputs", "_outputs", "_times", "head", "input_tables", "output_table", "positions")
+
+    def __init__(
+        self, head: EventHead, outputs: Table | None, times: Buffer | None, inputs: tuple[Table, ...], first: int = 0
+    ) -> None:
         self.head = head
         self.output_table = outputs
         self.input_tables = inputs
-        self.at = 0
+        self.positions = count(first)
         self._times = times
         self._inputs: list[Any] | None = None
         self._outputs: list[Any] | None = None
         self._errors: dict[int, TaskError] | None = None
-        self._positions: array[int] | None = None
 
     @property
     def is_about_tasks(self) -> bool:
@@ -72,6 +77,19 @@ class Chunk:
         for k, row in zip((k for k in range(self.head.n) if k not in failed), rows):
             spread[k] = row
         return spread
+
+    def spread(self, outputs: list[Any]) -> None:
+        """Take all of it at once: put the outputs into a list by the tasks' indices.
+
+        Raises TaskFailed or TaskCancelled for the first task without one.
+        """
+        head = self.head
+        if head.errors or self.output_table is None:
+            k = head.errors[0].position if head.errors else 0
+            raise Result(self, k).error or TaskCancelled(f"task {head.first + k} has no output")
+        if self._outputs is None:
+            self._outputs = self._unpack_outputs()
+        outputs[head.first : head.first + head.n] = self._outputs
 
     def times(self, k: int) -> tuple[float, float]:
         """When its ``k``-th task started and finished, in seconds since 1970.

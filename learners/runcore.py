@@ -317,31 +317,42 @@ class RunCore:
 
     def take(self) -> Result | None:
         """The next result that has arrived, or None. Events that are no outcome are passed over, and count as told."""
+        while (chunk := self.current()) is not None:
+            k = next(chunk.positions)
+            if k < chunk.head.n:
+                self.told = chunk.head.seq + k
+                return Result(chunk, k)
+            self.chunks.popleft()
+        return None
+
+    def current(self) -> Chunk | None:
+        """The chunk that results are to be taken from next, by its ``positions``; None if none has arrived.
+
+        To be called, like everything here, by one thread at a time; not so taking from the chunk.
+        """
         while self.chunks:
             chunk = self.chunks[0]
             head = chunk.head
-            if chunk.at >= head.n:
-                self.chunks.popleft()
-                continue
-            if not chunk.is_about_tasks:
-                self.told = head.seq + head.n - 1
-                if head.kind in ("closed", "reopened"):
-                    self.closed = head.kind == "closed"
-                self.chunks.popleft()
-                continue
-            k = chunk.at
-            chunk.at = k + 1
-            self.told = head.seq + k
-            return Result(chunk, k)
+            if chunk.is_about_tasks:
+                return chunk
+            self.told = head.seq + head.n - 1
+            if head.kind in ("closed", "reopened"):
+                self.closed = head.kind == "closed"
+            self.chunks.popleft()
         return None
+
+    def is_through(self, chunk: Chunk) -> None:
+        """All of this chunk has been taken."""
+        if self.chunks and self.chunks[0] is chunk:
+            self.chunks.popleft()
 
     def _append(self, head: m.EventHead, frames: Sequence[Buffer]) -> None:
         outputs, times, inputs = codec.event_tables(head, frames)
-        chunk = Chunk(head, outputs, times, (inputs,) if inputs is not None else self._own_inputs(head))
-        chunk.at = max(0, self.next_seq - head.seq)
+        known = max(0, self.next_seq - head.seq)
+        chunk = Chunk(head, outputs, times, (inputs,) if inputs is not None else self._own_inputs(head), known)
         self.next_seq = head.seq + head.n
         if chunk.is_about_tasks:
-            self.open_tasks -= head.n - chunk.at
+            self.open_tasks -= head.n - known
         self.chunks.append(chunk)
 
     def _own_inputs(self, head: m.EventHead) -> tuple[Table, ...]:

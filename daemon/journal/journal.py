@@ -10,6 +10,7 @@ commit writes what cannot be had otherwise, and nothing else: what a run counts 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import struct
@@ -50,8 +51,11 @@ __all__ = ["INLINE_BYTES", "Journal"]
 INLINE_BYTES = 64 << 10
 #: Bytes of write-ahead log after which the daemon moves it into the database when it has nothing else to do …
 CHECKPOINT_IDLE = 1 << 20
-#: … and after which it does so at once. A checkpoint of this size takes some tens of milliseconds.
-CHECKPOINT_BUSY = 64 << 20
+#: … and after which it does so at once, which takes some ten milliseconds.
+CHECKPOINT_BUSY = 16 << 20
+#: Bytes the log is given before it is used. Where it grows, each commit also syncs its new length, which on ext4 takes
+#: several times as long as the data; from the first checkpoint on it is written over and over.
+LOG_BYTES = 8 << 20
 
 #: SQLite's default page.
 PAGE_BYTES = 4096
@@ -286,7 +290,17 @@ class Journal:
                 self._db.execute(sql.SET_META, ("epoch", epoch))
         except apsw.Error as error:
             raise journal_error(error, f"the journal {self.path} could not be written") from error
+        self._lay_out_log()
         return epoch
+
+    def _lay_out_log(self) -> None:
+        """Give the log its size; for SQLite it ends where a frame has not its salts, so zeros behind it are nothing."""
+        missing = LOG_BYTES - self.log_size
+        if missing > 0:
+            with open(f"{self.path}-wal", "ab") as file, contextlib.suppress(OSError):  # no room for comfort
+                file.write(bytes(missing))
+                file.flush()
+                os.fsync(file.fileno())
 
     def query(self, statement: str, values: tuple[Any, ...] = ()) -> Any:
         """Rows of a statement of `sql`; read them before the next commit."""
@@ -312,7 +326,7 @@ class Journal:
             path=str(self.path),
             durability=self.durability,
             state="full" if full else "ok",
-            size=os.stat(self.path).st_size + self.log_size,
+            size=os.stat(self.path).st_size + self._frames * PAGE_BYTES,
             free=disk.f_bavail * disk.f_frsize,
             commits=self.commits,
             commit_p50=times[len(times) // 2] if times else 0.0,

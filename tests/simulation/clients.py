@@ -42,6 +42,7 @@ class SimClient:
         self.errors: list[TaskMasterError] = []
         self._opening = False
         self._closing = False
+        self._opens = 0
         self._puts: dict[int, int] = {}
         self._acknowledged = 0
         self._waiting: list[tuple[Request, Callable[[Any], None], Callable[[TaskMasterError], None]]] = []
@@ -127,7 +128,9 @@ class SimClient:
 
     def _open(self) -> None:
         self._opening = True
-        message = m.Open(0, self.master, self.run_name, write=self.writes, create=self.writes)
+        self._opens += 1
+        claim = f"{self.name}/{self._opens}" if self.writes else ""
+        message = m.Open(0, self.master, self.run_name, write=self.writes, create=self.writes, claim=claim)
         self._request(message, self._opened, self._not_opened)
 
     def _not_opened(self, error: TaskMasterError) -> None:
