@@ -49,7 +49,11 @@ class Describe(Message, tag="describe"):
 
 
 class Open(Message, tag="open"):
-    """Open a run by name, for writing (fences the writer before) or for reading only."""
+    """Open a run by name, for writing (fences the writer before) or for reading only.
+
+    ``claim`` is unique to this wish to write: a repetition that comes late, when its answer was lost or slow, gets the
+    writer number that it got before, and fences nobody off.
+    """
 
     id: int
     master: str
@@ -59,6 +63,7 @@ class Open(Message, tag="open"):
     seed: int | None = None
     priority: int | None = None
     metadata: dict[str, str] = {}
+    claim: str = ""
 
 
 class Submit(Message, tag="submit"):

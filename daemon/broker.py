@@ -153,10 +153,9 @@ class Broker:
             self._drain(self._endpoints.workers, self._on_worker, now, out)
         if self._endpoints.control in ready:
             self._drain(self._endpoints.control, self._on_client, now, out)
-        if self._endpoints.results in ready:
-            self._publisher.on_subscriptions()
         self.supervisor.look(now, ready, out)
-        if now >= self._next_tick:
+        ticks = now >= self._next_tick
+        if ticks:
             self._next_tick = now + TICK_SECONDS
             self._tick(now, out)
         self.core.end_turn(now, out)
@@ -165,6 +164,11 @@ class Broker:
         if out.records:
             self._commit(out)
         self._release(out)
+        # Beacons say where the events on disk end, so they too come after the commit.
+        if self._endpoints.results in ready:
+            self._publisher.on_subscriptions()
+        if ticks:
+            self._publisher.beacons()
         self.heartbeat()
 
     def _drain(
@@ -223,7 +227,6 @@ class Broker:
     def _tick(self, now: float, out: Effects) -> None:
         self.core.on_tick(now, out)
         self.space.look()
-        self._publisher.beacons()
         self.journal.checkpoint(idle=not out.records)
 
     # -- making durable -----------------------------------------------------------------------------------------------

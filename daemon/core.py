@@ -236,13 +236,7 @@ class Core:
                 f"run {run.name!r} of Master {run.master!r} has seed {run.seed}, not {message.seed}; "
                 "open it without a seed, or choose another name"
             )
-        if message.write:
-            run.writer += 1
-            out.records.append(WriterChanged(run.id, run.writer, sender.user, out.wall))
-            run.reopen(out)
-            if message.priority is not None and message.priority != run.priority:
-                run.priority = message.priority
-                run.changed(out)
+        writer = self._new_writer(sender, message, run, out) if message.write else run.writer
         out.replies.append(
             Reply(
                 sender.address,
@@ -251,7 +245,7 @@ class Core:
                     run.id,
                     run.master,
                     run.name,
-                    run.writer,
+                    writer,
                     run.next_index,
                     run.next_seq,
                     run.seed,
@@ -261,6 +255,21 @@ class Core:
                 ),
             )
         )
+
+    @staticmethod
+    def _new_writer(sender: Sender, message: m.Open, run: Run, out: Effects) -> int:
+        known = run.claims.get(message.claim)
+        if known is not None:
+            return known
+        run.writer += 1
+        if message.claim:
+            run.claims[message.claim] = run.writer
+        out.records.append(WriterChanged(run.id, run.writer, sender.user, out.wall, message.claim))
+        run.reopen(out)
+        if message.priority is not None and message.priority != run.priority:
+            run.priority = message.priority
+            run.changed(out)
+        return run.writer
 
     def _create(self, sender: Sender, message: m.Open, out: Effects) -> Run:
         if not message.name or len(message.name) > 200 or not message.name.isprintable():

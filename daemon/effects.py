@@ -41,6 +41,7 @@ class WriterChanged(_Record, frozen=True):
     writer: int
     user: str
     time: float
+    claim: str = ""
 
 
 class RunChanged(_Record, frozen=True):

@@ -85,6 +85,8 @@ class Run:
         self.paused = False
         self.closed = False
         self.writer = 0
+        #: which wish to write became which writer
+        self.claims: dict[str, int] = {}
         self.next_index = 0
         self.next_seq = 0
         self.blocks: list[Block] = []

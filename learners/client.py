@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -191,7 +192,7 @@ class Master:
         """
         if since not in ("start", "now"):
             raise ValueError(f"since must be 'start' or 'now', not {since!r}")
-        message = m.Open(0, self.name, name or fresh_name(), True, True, seed, priority, metadata or {})
+        message = m.Open(0, self.name, name or fresh_name(), True, True, seed, priority, metadata or {}, secrets.token_hex(8))
         return self._open(message, since)
 
     def watch(self, name: str, since: str = "start") -> Run:

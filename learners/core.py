@@ -61,7 +61,8 @@ class ClientCore:
         self.dropped = 0
         self._requests: dict[int, Request] = {}
         self._next_id = 1
-        self._replays: dict[int, RunCore] = {}
+        #: request → run whose page it asked for
+        self._replays: dict[int, int] = {}
         self._subscribed: dict[bytes, RunCore] = {}
         self._confirmed: set[int] = set()
         self._said_away = False
@@ -130,10 +131,9 @@ class ClientCore:
         return name(run.master, run.id)
 
     def _replay(self, message: m.Replay) -> None:
-        run = self.runs.get(message.run)
         request = self.request(message, self.last_heard)
         request.sent_at = self.last_heard
-        self._replays[message.id] = run  # type: ignore[assignment]
+        self._replays[message.id] = message.run
 
     # -- what the daemon says -----------------------------------------------------------------------------------------
 
@@ -165,15 +165,13 @@ class ClientCore:
                 self.subscriptions.append((True, topics.ALARMS))
             self.described = message
             self._on_epoch(message.epoch, now)
-        if isinstance(message, m.Opened) and message.run in self.runs:
-            self.runs[message.run].writer = max(self.runs[message.run].writer, message.writer)
         if request is not None:
             request.reply = message
 
     def _on_refused(self, refused: m.Refused, now: float) -> None:
         if refused.id:
             request = self._requests.pop(refused.id, None)
-            run = self._replays.pop(refused.id, None)
+            run = self.runs.get(self._replays.pop(refused.id, 0))
             error = from_code(refused.code, refused.message)
             if run is not None:
                 run.on_page_failed(error)
@@ -186,7 +184,7 @@ class ClientCore:
 
     def _on_page(self, page: m.Page, frames: Sequence[bytes]) -> None:
         self._requests.pop(page.id, None)
-        run = self._replays.pop(page.id, None)
+        run = self.runs.get(self._replays.pop(page.id, 0))
         if run is None:
             return
         if sum(head.frames for head in page.events) != len(frames):

@@ -188,7 +188,7 @@ class Journal:
         self._execute(sql.INSERT_RUN, (r.run, r.master, r.name, r.seed, r.created, r.user, metadata, r.priority))
 
     def _writer_changed(self, r: WriterChanged) -> None:
-        self._execute(sql.INSERT_WRITER, (r.run, r.writer, r.user, r.time))
+        self._execute(sql.INSERT_WRITER, (r.run, r.writer, r.user, r.time, r.claim))
         self._execute(sql.SET_WRITER, (r.writer, r.run))
 
     def _run_deleted(self, r: RunDeleted) -> None:

@@ -51,6 +51,7 @@ def _restore_run(journal: Journal, row: tuple[object, ...]) -> Run:
     run.priority, run.closed, run.paused, run.writer = priority, bool(closed), bool(paused), writer  # type: ignore[assignment]
     run.next_index, run.next_seq = next_index, next_seq  # type: ignore[assignment]
     run.done, run.failed, run.cancelled = done, failed, cancelled  # type: ignore[assignment]
+    run.claims = dict(journal.query(sql.SELECT_CLAIMS, (run.id,)))
     _count_on(journal, run)
     if run.done + run.failed + run.cancelled < run.next_index:
         _restore_tasks(journal, run)

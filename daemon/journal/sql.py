@@ -41,12 +41,13 @@ CREATE TABLE runs (
     UNIQUE (master, name)
 ) STRICT;
 
--- Who opened a run for writing, and when.
+-- Who opened a run for writing, and when; claim is what the client called this wish.
 CREATE TABLE writers (
     run INTEGER NOT NULL,
     writer INTEGER NOT NULL,
     user TEXT NOT NULL,
     time REAL NOT NULL,
+    claim TEXT NOT NULL,
     PRIMARY KEY (run, writer)
 ) STRICT, WITHOUT ROWID;
 
@@ -131,7 +132,8 @@ SET_META = "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT DO UPDATE SE
 INSERT_RUN = """
 INSERT INTO runs (run, master, name, seed, created, user, metadata, priority) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 """
-INSERT_WRITER = "INSERT INTO writers (run, writer, user, time) VALUES (?, ?, ?, ?)"
+INSERT_WRITER = "INSERT INTO writers (run, writer, user, time, claim) VALUES (?, ?, ?, ?, ?)"
+SELECT_CLAIMS = "SELECT claim, writer FROM writers WHERE run = ? AND claim <> ''"
 SET_WRITER = "UPDATE runs SET writer = ? WHERE run = ?"
 SET_RUN_SWITCHES = "UPDATE runs SET closed = ?, paused = ?, priority = ? WHERE run = ?"
 SET_RUN_COUNTS = "UPDATE runs SET next_index = ?, next_seq = ?, done = ?, failed = ?, cancelled = ? WHERE run = ?"
