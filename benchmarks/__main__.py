@@ -29,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.profile and not set(options.only or ["put"]) <= set(_PROFILED):
         parser.error(f"--profile goes with {', '.join(_PROFILED)} only")
+    if options.write_docs and not options.profile and (options.quick or options.only):
+        parser.error("--write-docs replaces the whole table: it goes neither with --quick nor with --only")
     if options.cpus:
         os.sched_setaffinity(0, {int(cpu) for cpu in options.cpus.split(",")})
     if machine.is_memory(options.folder):
@@ -40,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     rows = _measure(bench, options, command)
     print(table(rows))
+    if options.quick:
+        print("\n--quick: the sizes are tiny, these figures mean nothing")
     return int(not bench.quick and any(row.verdict == "BELOW MUST" for row in rows))
 
 

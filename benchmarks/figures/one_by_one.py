@@ -23,7 +23,7 @@ __all__ = ["dask", "put", "ray"]
 
 SQUARE = MasterTable("square", "square_point", ("x",))
 #: Tasks of a round, each about a second's worth.
-OURS, POOL, EXECUTOR, JOBLIB, RAY, DASK = 300_000, 50_000, 10_000, 8_000, 2_000, 1_000
+OURS, POOL, EXECUTOR, JOBLIB, RAY, DASK = 300_000, 50_000, 10_000, 8_000, 2_000, 1_500
 
 
 def put(bench: Bench) -> list[Row]:

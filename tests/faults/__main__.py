@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where pytest, too, finds `faults` and `helpers`
 
-from faults.campaign import main  # noqa: E402
+from faults.campaign import main
 
 if __name__ == "__main__":
     sys.exit(main())

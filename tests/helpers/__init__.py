@@ -1,1 +1,1 @@
-"""What the system tests stand on: real daemons, clients and raw peers in their own processes, and events to wait for."""
+"""What the system tests stand on: real daemons, clients and raw peers in processes of their own, events to wait for."""

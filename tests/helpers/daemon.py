@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from helpers.waiting import PATIENCE, all_ended
-
 from taskmaster.learners.client import Lab, connect
 
 __all__ = ["EVALUATIONS", "Daemon", "function", "toml"]
@@ -53,15 +52,11 @@ class Daemon:
     It runs in a session of its own, so that nothing of it can be left behind unnoticed: see :meth:`close`.
     """
 
-    def __init__(
-        self, folder: Path, masters: Mapping[str, Mapping[str, Any]], *, program: Sequence[str] = _PLAIN, **daemon: Any
-    ) -> None:
+    def __init__(self, folder: Path, masters: Mapping[str, Mapping[str, Any]], **daemon: Any) -> None:
         self.folder = folder
         self.state = folder / "state"
-        self.program = tuple(program)
         self.notes: list[str] = []
         self.process: subprocess.Popen[bytes] | None = None
-        self._environment: dict[str, str] = {}
         self._sessions: list[int] = []
         folder.mkdir(parents=True, exist_ok=True)
         self.configure(masters, **daemon)
@@ -84,20 +79,20 @@ class Daemon:
         self.await_note("READY=1")
         return self
 
-    def launch(self, **environment: str) -> None:
-        """Start it, without waiting."""
+    def launch(self, *, program: Sequence[str] = _PLAIN, **environment: str) -> None:
+        """Start it, without waiting: ``program`` in its place, with more in its environment."""
         assert self.process is None or self.process.poll() is not None, "it runs already"
         self._drain_notes()
         self.notes.clear()
-        self._environment = {
+        around = {
             "NOTIFY_SOCKET": str(self.folder / "notify"),
             "PYTHONPATH": os.pathsep.join(filter(None, (str(_TESTS), os.environ.get("PYTHONPATH")))),
             **environment,
         }
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, *self.program, str(self.folder / "daemon.toml")],
-                env={**os.environ, **self._environment},
+                [sys.executable, *program, str(self.folder / "daemon.toml")],
+                env={**os.environ, **around},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

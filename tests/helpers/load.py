@@ -1,4 +1,4 @@
-"""A learner that never tires: puts and takes in two threads, through whatever becomes of the daemon, and keeps count."""
+"""A learner that never tires: puts and takes in two threads, whatever becomes of the daemon, and keeps count."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from helpers import recorded
 from helpers.daemon import function
 from helpers.recorded import Outcome
 from helpers.waiting import PATIENCE
-
 from taskmaster.bus.errors import DaemonUnreachable, TaskFailed
-from taskmaster.learners.client import Lab, Run
+from taskmaster.learners.client import Lab, Run, connect
 from taskmaster.learners.results import Result
 
 __all__ = ["Load", "master"]
@@ -29,12 +29,20 @@ def master(**keys: Any) -> dict[str, Any]:
     return function("square_or_raise", **{**known, **keys})
 
 
-class Load:
-    """Drives one run. ``seed`` chooses what is put when; at most ``window`` tasks are open at a time."""
+#: A block that exceeds what the journal keeps in its own rows. There is only one, put again and again.
+LARGE = [float(x) for x in range(10_000)]
 
-    def __init__(self, run: Run, seed: int, window: int = 400) -> None:
+
+class Load:
+    """Drives one run. ``seed`` chooses what is put when; at most ``window`` tasks are open at a time, and a few more.
+
+    Some of its blocks are ``large``: so that the journal keeps them in a file of their own, and some of those alike.
+    """
+
+    def __init__(self, run: Run, seed: int, window: int = 400, *, large: bool = False) -> None:
         self.run = run
         self.window = window
+        self.large = large
         #: the points by the indices that put returned
         self.points: list[float] = []
         #: what arrived, in order
@@ -94,8 +102,10 @@ class Load:
 
     def _put_some(self) -> None:
         tasks, kind = self.run.tasks, self._random.random()
-        n = self._random.randint(1, 60)
-        points = [self._point() for _ in range(n)]
+        points = [self._point() for _ in range(self._random.randint(1, 60))]
+        if self.large and kind > 0.8:
+            points = LARGE
+        n = len(points)
         first = len(self.points)
         # Before it is put: the first result may be here before put has returned.
         self.points += points
@@ -137,7 +147,7 @@ class Load:
         """Every task that was put has one outcome, the right one; and so says whoever asks later, and the file."""
         here = [_outcome(result) for result in self.results]
         self._check_delivered(here)
-        with lab[self.run.master.name].watch(self.run.name) as again:
+        with connect(lab.address) as fresh, fresh[self.run.master.name].watch(self.run.name) as again:
             there = [_outcome(result) for result in again.results]
         assert there == here, "a replay from the start tells the same"
         number = recorded.run_number(state, self.run.master.name, self.run.name)
@@ -162,4 +172,5 @@ def _outcome(result: Result) -> Outcome:
         error = result.error
         assert isinstance(error, TaskFailed)
         assert error.kind == "ValueError", error
-    return Outcome(result.seq, result.index, result.outcome, result.input, result.output if result.outcome == "done" else None)
+    output = result.output if result.outcome == "done" else None
+    return Outcome(result.seq, result.index, result.outcome, result.input, output)

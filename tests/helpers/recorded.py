@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +40,14 @@ class _Reader:
         """The rows of a stored table of one part: floats, or values of any form."""
         if layout is None:
             return []
-        content = data if file is None else (self._payloads / file).read_bytes()
+        content = data if file is None else (self._payloads / file[:2] / file).read_bytes()
         assert content is not None
         ((names, dtype, shape, *_),) = self._layouts[layout][0]
         if dtype == "O":
             offsets = np.frombuffer(content, "<u4", n + 1)
             body = content[4 * (n + 1) :]
             base = offsets[0]
-            return [msgspec.msgpack.decode(body[a - base : b - base]) for a, b in zip(offsets, offsets[1:])]
+            return [msgspec.msgpack.decode(body[a - base : b - base]) for a, b in pairwise(offsets)]
         array = np.frombuffer(content, dtype, n * len(names) * int(np.prod(shape, dtype=int)))
         if names == [""]:
             return list(array.reshape(n, *shape).tolist())
@@ -103,4 +104,4 @@ def table_sizes(state: Path) -> dict[str, int]:
     """How many rows each table of the journal has."""
     with closing(sqlite3.connect(f"file:{state / 'journal.db'}?mode=ro", uri=True)) as db:
         names = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        return {name: db.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in names}  # noqa: S608
+        return {name: db.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in names}

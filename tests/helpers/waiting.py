@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 def eventually(look: Callable[[], T], what: str, timeout: float = PATIENCE) -> T:
-    """Look until there is something to see, and return it. Raises AssertionError, which says ``what`` was waited for."""
+    """Look until there is something to see, and return it. Raises AssertionError if ``what`` is waited for in vain."""
     deadline = time.monotonic() + timeout
     while not (seen := look()):
         if time.monotonic() > deadline:

@@ -48,7 +48,7 @@ class SimClient:
         self._waiting: list[tuple[Request, Callable[[Any], None], Callable[[TaskMasterError], None]]] = []
         self._results: Subscriber | None = None
         self._far = world.rng.random() < 0.5
-        self._control = Dealer(world.network, "control", self._on_control, far=self._far)
+        self._control = Dealer(world.network, name, "control", self._on_control, far=self._far)
         self._describe = self._request(m.Describe(0, m.PROTOCOL_VERSION), self._described)
         world.agenda.after(world.rng.random(), self._tick)
         world.agenda.after(world.rng.random() * 0.5, self._act)
@@ -123,7 +123,7 @@ class SimClient:
 
     def _described(self, reply: m.Described) -> None:
         if self._results is None:
-            self._results = Subscriber(self.world.network, self._on_results, far=self._far)
+            self._results = Subscriber(self.world.network, self.name, self._on_results, far=self._far)
         self._open()
 
     def _open(self) -> None:

@@ -64,7 +64,7 @@ class _Sockets:
     def receive(self, socket: Router | Xpub) -> list[bytes] | None:
         frames = socket.receive()
         if frames is not None and isinstance(socket, Router):
-            self._world.note("the daemon reads {} from {}", frames[1], frames[0])
+            self._world.chronicle.message("daemon ←", frames[0], frames[1])
             if socket.kind == "control":
                 self._world.checker.heard(frames[1], frames[2:])
         return frames
@@ -120,7 +120,7 @@ class SimJournal(Journal):
 
     def _write_down(self, records: Sequence[Record]) -> dict[int, str]:
         files = super().commit(records)
-        self.world.note("committed {}", records)
+        self.world.chronicle.records(records)
         self.world.checker.committed(records)
         return files
 
@@ -241,6 +241,7 @@ class SimDaemon:
         world.note("the daemon is dead")
         world.checker.deaths += 1
         self.broker = None
+        self._due = float("inf")
         world.network.fuse.left = None
         world.network.shut()
         if self._journal is not None:

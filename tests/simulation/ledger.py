@@ -104,7 +104,9 @@ class Ledger:
                 case e.EventAppended():
                     events += self._event(record.run, record.head, record.frames)
                 case e.LeaseGranted():
-                    self.leases[record.lease] = record
+                    former = self.leases.setdefault(record.lease, record)
+                    require((former.run, former.first) == (record.run, record.first), "{} and {} share a number", former,
+                            record)
                 case e.LeaseEnded():
                     self.leases.pop(record.lease, None)
                 case e.AttemptsCharged():

@@ -133,6 +133,8 @@ class Network:
         self.rng = rng
         self.weather = weather
         self.fuse = Fuse()
+        #: who is at the other end of each connection, for those who read
+        self.names: dict[bytes, str] = {}
         self.sockets: dict[str, Router | Xpub] | None = None
         self.readable: Callable[[], None] = lambda: None
         #: told of each message the daemon has sent: socket, address or topic, frames
@@ -182,6 +184,7 @@ class Network:
         socket = self.sockets[peer.kind]
         peer.connection = connection = Connection(self._connections, peer, socket, self)
         socket.connections[connection.id] = connection
+        self.names[connection.id] = f"{peer.name} ({connection.id.decode()})"
         peer.connected()
 
     def cut(self, peer: Peer) -> None:
@@ -221,8 +224,9 @@ class Network:
 class Peer:
     """A connecting socket."""
 
-    def __init__(self, network: Network, kind: str, receive: Callable[[Frames], None], *, far: bool) -> None:
+    def __init__(self, network: Network, name: str, kind: str, receive: Callable[[Frames], None], *, far: bool) -> None:
         self.network = network
+        self.name = name
         self.kind = kind
         self.receive = receive
         self.far = far
@@ -258,9 +262,9 @@ class Dealer(Peer):
 class Subscriber(Peer):
     """A SUB."""
 
-    def __init__(self, network: Network, receive: Callable[[Frames], None], *, far: bool) -> None:
+    def __init__(self, network: Network, name: str, receive: Callable[[Frames], None], *, far: bool) -> None:
         self._topics: list[bytes] = []
-        super().__init__(network, "results", receive, far=far)
+        super().__init__(network, name, "results", receive, far=far)
 
     def subscribe(self, topic: bytes) -> None:
         self._topics.append(topic)

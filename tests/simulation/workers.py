@@ -50,7 +50,7 @@ class SimWorker:
         self._set_up = False
         self._inbox: deque[list[bytes]] = deque()
         self._begun: deque[Assignment] = deque()
-        self.link = Dealer(world.network, "workers", self._receive, far=remote)
+        self.link = Dealer(world.network, self.name, "workers", self._receive, far=remote)
         self.protocol.hello(world.agenda.now)
         self._flush()
         world.agenda.after(_TICK * world.rng.random(), self._tick)
@@ -293,7 +293,7 @@ class SimHost:
     def __init__(self, world: World) -> None:
         self.world = world
         self.workers: list[SimWorker] = []
-        self.link = Dealer(world.network, "workers", lambda frames: None, far=True)
+        self.link = Dealer(world.network, "host", "workers", lambda frames: None, far=True)
         world.agenda.after(world.rng.random(), self._tick)
 
     def _tick(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import traceback
-from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -16,6 +15,7 @@ from taskmaster.daemon.master import MasterSpec
 
 from simulation import tasks
 from simulation.agenda import Agenda
+from simulation.chronicle import Chronicle
 from simulation.checker import Checker, Violation
 from simulation.clients import SimClient
 from simulation.daemon import SimDaemon, fresh_folder, surroundings
@@ -52,8 +52,8 @@ class World:
         self.seed = seed
         self.rng = rng = Random(seed)
         self.agenda = Agenda()
-        self.trace: deque[str] = deque(maxlen=trace)
-        self._tracing = trace > 0
+        self.chronicle = Chronicle(self.agenda, trace)
+        self.note = self.chronicle.note
         self.weather = self._draw_weather()
         self.network = Network(self.agenda, rng, self.weather)
         self.drain = rng.choice((2, 16, 512))
@@ -70,6 +70,7 @@ class World:
         self.pools = {name: (rng.choice((0, 1, 2, 3)), rng.choice((None, None, 1.0))) for name in self.specs}
         self.checker = Checker(self.specs)
         self.network.observer = self._observe
+        self.network.names = self.chronicle.names
         self.workers: list[SimWorker] = []
         #: descriptors of local processes that have ended and that the daemon has not been told of
         self.ended: list[int] = []
@@ -112,11 +113,6 @@ class World:
 
     # -- asked by the others ------------------------------------------------------------------------------------------
 
-    def note(self, text: str, *details: object) -> None:
-        """Put down what happened, for whoever has to understand a failure."""
-        if self._tracing:
-            self.trace.append(f"{self.agenda.monotonic() - 1000:10.4f}  {text.format(*details)}")
-
     def next_task(self) -> int:
         self._numbers += 1
         return self._numbers
@@ -150,7 +146,7 @@ class World:
         return pack_values([value])
 
     def _observe(self, socket: str, to: bytes, frames: Any) -> None:
-        self.note("the daemon sends {} to {} by {}", bytes(frames[0]), to, socket)
+        self.chronicle.message("daemon →", to, frames[0])
         self.checker.said(socket, to, frames)
 
     def spawn(self, master: str, now: float) -> SimProcess:
@@ -355,6 +351,6 @@ def simulate(seed: int, steps: int, folder: Path, *, trace: int = 0) -> Report:
             world.daemon.abandon()
     checker = world.checker
     return Report(seed, world.agenda.steps, world.daemon.turns, checker.deaths, checker.executions, checker.deliveries,
-                  world.agenda.now - 1000.0, violation, tuple(world.trace))
+                  world.agenda.now - 1000.0, violation, tuple(world.chronicle.lines))
 
 

@@ -1,0 +1,61 @@
+"""What happened, in words, for whoever has to understand a failure. Costs nothing unless somebody reads it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from taskmaster.daemon.effects import Record
+
+from simulation.agenda import Agenda
+
+__all__ = ["Chronicle"]
+
+_LONGEST = 200
+#: Said so often, and so seldom of interest.
+_DULL = frozenset({"beacon"})
+
+
+class Chronicle:
+    """The last ``length`` lines."""
+
+    def __init__(self, agenda: Agenda, length: int) -> None:
+        self._agenda = agenda
+        self.lines: deque[str] = deque(maxlen=length)
+        self._on = length > 0
+        #: who is at the other end of each connection
+        self.names: dict[bytes, str] = {}
+
+    def note(self, text: str, *details: object) -> None:
+        """Something happened."""
+        if self._on:
+            line = f"{self._agenda.monotonic() - 1000:9.4f}  {text.format(*details)}"
+            self.lines.append(line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…")
+
+    def message(self, text: str, address: bytes, header: Any) -> None:
+        """A message was read or sent."""
+        if self._on:
+            fields = msgspec.msgpack.decode(header)
+            kind = fields.pop("t")
+            if kind not in _DULL:
+                said = ", ".join(f"{key}={_brief(value)}" for key, value in fields.items() if key not in _UNTOLD)
+                self.note("{} {}: {} {}", text, self.names.get(address, address), kind, said)
+
+    def records(self, records: Sequence[Record]) -> None:
+        """A transaction was committed."""
+        if self._on:
+            self.note("committed {}", "; ".join(_brief(record) for record in records))
+
+
+#: Fields that say nothing about what went wrong.
+_UNTOLD = frozenset({"layout", "host", "version", "parameters", "outputs", "options", "driver", "started", "finished",
+                     "masters", "metadata", "seed", "status"})
+
+
+def _brief(value: Any) -> str:
+    text = type(value).__name__ + repr(tuple(getattr(value, name) for name in value.__struct_fields__)) if isinstance(
+        value, msgspec.Struct) else repr(value)
+    return text if len(text) <= 120 else text[:119] + "…"

@@ -1,0 +1,79 @@
+"""The benchmark suite runs and writes what it says, at a size at which its figures mean nothing. Nothing is timed."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+VERDICTS = {"aim", "must", "BELOW MUST", "below aim", "not installed", ""}
+
+
+def benchmarks(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the suite as its users do."""
+    command = [sys.executable, "-m", "benchmarks", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
+
+
+@pytest.mark.slow
+def test_a_tiny_run_prints_a_table_and_writes_each_round_as_json(tmp_path: Path) -> None:
+    figures = ["put", "round-trip", "rows", "scalars", "queued", "uneven", "start", "import"]
+    path = tmp_path / "figures.json"
+
+    run = benchmarks("--quick", "--only", *figures, "--json", str(path), "--folder", str(tmp_path))
+
+    assert run.returncode == 0, run.stderr
+    assert "mean nothing" in run.stdout
+    written = json.loads(path.read_text(encoding="utf-8"))
+    assert written["format"] == 1
+    assert written["machine"]["Python"].endswith(
+        f"{sys.version_info.major}.{sys.version_info.minor}.{sys.version_info.micro}"
+    )
+    assert "--quick" in written["command"]
+    rows: list[dict[str, Any]] = written["rows"]
+    for row in rows:
+        check_row(row)
+        assert row["figure"] in run.stdout
+    assert {row["rival"] for row in rows} >= {"ProcessPoolExecutor.submit", "Pool.apply_async", "dynamic, one by one"}
+    assert list(tmp_path.iterdir()) == [path], "daemons' folders were left behind"
+
+
+def check_row(row: dict[str, Any]) -> None:
+    """What a program may rely on."""
+    assert row["ours"]
+    assert all(isinstance(x, float) and math.isfinite(x) for x in row["ours"])
+    assert row["verdict"] in VERDICTS
+    assert row["load"] >= 0
+    assert row["wakeup_us"] > 0
+    if row["theirs"] is None:
+        assert row["ratio"] is None
+    else:
+        assert len(row["theirs"]) == len(row["ours"])
+        assert row["ratio"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("process", "function"),
+    [("daemon", "apsw.Cursor"), ("client", "taskmaster/learners/"), ("worker", "work/functions.py")],
+)
+def test_a_profile_shows_the_process_that_was_asked_for(tmp_path: Path, process: str, function: str) -> None:
+    run = benchmarks("--quick", "--only", "scalars", "--profile", process, "--folder", str(tmp_path))
+
+    assert run.returncode == 0, run.stderr
+    assert function in run.stdout
+    assert str(ROOT) not in run.stdout
+
+
+def test_a_partial_table_never_replaces_the_documents() -> None:
+    run = benchmarks("--quick", "--write-docs")
+
+    assert run.returncode == 2
+    assert "whole table" in run.stderr
