@@ -245,10 +245,11 @@ class Opened(Message, tag="opened"):
 
 
 class Ack(Message, tag="ack"):
-    """All tasks below ``next_index`` of the run are on disk."""
+    """All tasks below ``next_index`` of the run are on disk; ``writer`` is the newest writer, who put the last of them."""
 
     run: int
     next_index: int
+    writer: int = 0
 
 
 class Refused(Message, tag="refused"):
@@ -276,6 +277,7 @@ class Pong(Message, tag="pong"):
     epoch: int
     next_index: int = 0
     next_seq: int = 0
+    writer: int = 0
 
 
 class EventHead(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -309,6 +311,7 @@ class Page(Message, tag="page"):
     run: int
     next_seq: int
     events: tuple[EventHead, ...] = ()
+    writer: int = 0
 
 
 class StatusReport(Message, tag="status_report"):
@@ -333,12 +336,13 @@ DaemonMessage = Described | Opened | Ack | Refused | Done | Pong | Page | Status
 
 
 class Events(Message, tag="events"):
-    """Events of a run as they become durable; acknowledges all tasks below ``next_index`` besides."""
+    """Events of a run as they become durable; acknowledges to ``writer`` all tasks below ``next_index`` besides."""
 
     run: int
     epoch: int
     events: tuple[EventHead, ...]
     next_index: int = 0
+    writer: int = 0
 
 
 class Beacon(Message, tag="beacon"):
@@ -405,7 +409,7 @@ class Outcome(Message, tag="outcome"):
 
 
 class Heartbeat(Message, tag="heartbeat"):
-    """These workers (tokens) are alive; sent by each worker's host."""
+    """These workers (tokens) are alive, says their host. A worker itself names none: it speaks for its connection."""
 
     tokens: tuple[str, ...] = ()
 

@@ -285,7 +285,7 @@ class Broker:
             return
         reply: m.DaemonMessage
         if same_block(self.journal, submit, verification.table):
-            reply = m.Ack(submit.run, run.next_index)
+            reply = m.Ack(submit.run, run.next_index, run.writer)
         else:
             reply = m.Refused(
                 "conflict",

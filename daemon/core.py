@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import msgspec
@@ -76,6 +77,9 @@ class Core:
     def __init__(self, identity: Identity, masters: Iterable[Master], new_seed: Callable[[], int]) -> None:
         self.identity = identity
         self.masters = {master.spec.name: master for master in masters}
+        numbers = count(1)
+        for master in self.masters.values():
+            master.lease_numbers = numbers
         self.runs: dict[int, Run] = {}
         self.next_run = 1
         #: no further leases: the daemon is about to stop
@@ -147,7 +151,7 @@ class Core:
                 due = now + ACKNOWLEDGE_SECONDS if quick else now
             if due <= now:
                 del self._to_acknowledge[run_id]
-                out.replies.append(Reply(address, m.Ack(run_id, run.next_index)))
+                out.replies.append(Reply(address, m.Ack(run_id, run.next_index, run.writer)))
             else:
                 self._to_acknowledge[run_id] = (address, due)
                 self.acknowledge_at = min(self.acknowledge_at, due)
@@ -363,7 +367,7 @@ class Core:
             raise UnknownRun(f"run {message.run} is not in this daemon's journal")
         pong = m.Pong(message.id, self.identity.epoch)
         if run is not None:
-            pong = m.Pong(message.id, self.identity.epoch, run.next_index, run.next_seq)
+            pong = m.Pong(message.id, self.identity.epoch, run.next_index, run.next_seq, run.writer)
             if message.next_index > run.next_index or message.next_seq > run.next_seq:
                 out.alarms.append(
                     m.Alarm(
@@ -446,13 +450,22 @@ class Core:
         master.on_hello(hello, sender.address, local=hello.token in self.local_tokens, now=now, out=out)
 
     def _heartbeat(self, sender: Sender, message: m.Heartbeat, now: float, out: Effects) -> None:
-        for token in message.tokens:
-            worker = self._find(token)[1]
-            if worker is None:
+        """A host vouches for its workers; or a worker, which names none, for itself and its connection.
+
+        ZeroMQ reconnects without telling either side: what the daemon sends by the former connection is lost. So a worker
+        that is heard of by a connection it has not said hello on is asked to, which also brings its leases in order.
+        """
+        if not message.tokens:
+            master, token = self._worker_at.get(sender.address, (None, ""))
+            worker = master.workers.get(token) if master is not None else None
+            if worker is None or worker.address != sender.address:
                 out.to_workers.append(ToWorker(sender.address, _SAY_HELLO))
             else:
                 worker.last_seen = now
-                worker.host_address = sender.address
+        for token in message.tokens:
+            worker = self._find(token)[1]
+            if worker is not None:
+                worker.last_seen = now
 
     def _at_work(
         self,

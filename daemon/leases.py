@@ -86,8 +86,6 @@ class Worker:
         self.token = token
         #: routing id of its connection; changes when it reconnects
         self.address = address
-        #: routing id of the host that vouches for it; its own where it has none
-        self.host_address = address
         self.slots = slots
         self.local = local
         self.name = token

@@ -16,7 +16,8 @@ What it promises, for any order of events whatever, the simulation checks (`test
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import count
 
 from taskmaster.bus import messages as m
 from taskmaster.bus.errors import Full
@@ -65,7 +66,8 @@ class Master:
         self._leases: dict[LeaseId, Lease] = {}
         #: leases of lost workers: an outcome that arrives after all is taken while its task is queued again
         self._expired: dict[LeaseId, Lease] = {}
-        self._next_lease = 1
+        #: numbers of leases; those of one daemon share them, for a lease is known by its number alone
+        self.lease_numbers: Iterator[int] = count(1)
         #: runs with tasks waiting
         self._active: dict[int, Run] = {}
         #: virtual time of the run served last, see `scheduling`
@@ -157,7 +159,7 @@ class Master:
         worker = self.workers.get(hello.token)
         if worker is None:
             worker = self.workers[hello.token] = Worker(hello.token, address, hello.slots, local=local, now=now)
-        worker.address = worker.host_address = address
+        worker.address = address
         worker.slots = max(1, hello.slots)
         worker.dispatched = 0
         worker.last_seen = now
@@ -435,8 +437,7 @@ class Master:
         low, high = run.take(size)
         if not run.queued:
             del self._active[run.id]
-        lease = Lease((self.epoch, self._next_lease), run, worker.token, low, high - low, run.attempt(low))
-        self._next_lease += 1
+        lease = Lease((self.epoch, next(self.lease_numbers)), run, worker.token, low, high - low, run.attempt(low))
         lease.granted = lease.heard = now
         lease.seconds = (high - low) * (estimate.seconds or UNKNOWN_SECONDS)
         self._clock = max(self._clock, run.virtual_time)

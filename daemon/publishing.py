@@ -102,7 +102,8 @@ class Publisher:
             self._beacon(self._core.runs[run], topic)
 
     def _encoded(self, run: int, heads: Sequence[m.EventHead]) -> bytes:
-        return codec.encode(m.Events(run, self._epoch, tuple(heads), self._core.runs[run].next_index))
+        known = self._core.runs[run]
+        return codec.encode(m.Events(run, self._epoch, tuple(heads), known.next_index, known.writer))
 
     def _beacon(self, run: Run, topic: bytes) -> None:
         sockets.send(self._socket, [topic, codec.encode(m.Beacon(run.id, self._epoch, run.next_seq))])

@@ -167,7 +167,7 @@ class WorkerProtocol:
             if now - self._hello_at > RESEND_SECONDS:
                 self.hello(now)
             return
-        self._send(m.Heartbeat((self.token,)))
+        self._send(m.Heartbeat())
         for sent in self._unsettled.values():
             if now - sent.at > RESEND_SECONDS:
                 sent.at = now

@@ -63,7 +63,8 @@ class ClientCore:
         self._next_id = 1
         #: request → run whose page it asked for
         self._replays: dict[int, int] = {}
-        self._subscribed: dict[bytes, RunCore] = {}
+        #: run → the topic it is followed by
+        self._topics: dict[int, bytes] = {}
         self._confirmed: set[int] = set()
         self._said_away = False
         self._control = codec.daemon_decoder()
@@ -108,10 +109,17 @@ class ClientCore:
         start = opened.next_seq if since == "now" else 0
         run = RunCore(opened, schema, write=write, since=start, send=self.outbox.append, ask=self._replay)
         self.runs[run.id] = run
-        topic = self._topic(run)
-        self._subscribed[topic] = run
-        self.subscriptions.append((True, topic))
+        self._follow(run)
         return run
+
+    def _follow(self, run: RunCore) -> None:
+        """Subscribe to what the run needs, which is another topic once it is not the only one that writes."""
+        topic, former = self._topic(run), self._topics.get(run.id)
+        if topic != former:
+            self._topics[run.id] = topic
+            self.subscriptions.append((True, topic))
+            if former is not None:
+                self.subscriptions.append((False, former))
 
     def is_following(self, run: RunCore) -> bool:
         """Whether the subscription to a run is known to hold: nothing published from now on escapes it."""
@@ -120,10 +128,8 @@ class ClientCore:
     def forget(self, run: RunCore) -> None:
         """Stop following a run."""
         if self.runs.pop(run.id, None) is not None:
-            topic = self._topic(run)
-            self._subscribed.pop(topic, None)
             self._confirmed.discard(run.id)
-            self.subscriptions.append((False, topic))
+            self.subscriptions.append((False, self._topics.pop(run.id)))
 
     @staticmethod
     def _topic(run: RunCore) -> bytes:
@@ -150,7 +156,7 @@ class ClientCore:
         if isinstance(message, m.Ack):
             run = self.runs.get(message.run)
             if run is not None:
-                run.on_ack(message.next_index, now)
+                run.on_ack(message.next_index, message.writer, now)
         elif isinstance(message, m.Refused):
             self._on_refused(message, now)
         elif not isinstance(message, m.Page):
@@ -221,9 +227,10 @@ class ClientCore:
             return
         if sum(head.frames for head in message.events) != len(frames):
             raise ProtocolError("a publication's frames do not fit its events")
+        run.on_writer(message.writer)
         for head, own in zip(message.events, _portion(message.events, frames)):
             run.on_event(head, own)
-        run.on_ack(message.next_index, now)
+        run.on_ack(message.next_index, message.writer, now)
 
     # -- reconnection -------------------------------------------------------------------------------------------------
 
@@ -241,9 +248,11 @@ class ClientCore:
 
     def _on_pong(self, pong: m.Pong, request: Request | None, now: float) -> None:
         self._on_epoch(pong.epoch, now)
-        run = self.runs.get(request.message.run) if request and isinstance(request.message, m.Ping) else None
+        if request is None or not isinstance(request.message, m.Ping):
+            return
+        run = self.runs.get(request.message.run)
         if run is not None:
-            run.on_epoch(pong, now)
+            run.on_epoch(request.message, pong, now)
 
     def on_tick(self, now: float) -> None:
         """Once in a while: repeat what was not answered, and say when nobody seems to be there."""
@@ -252,6 +261,7 @@ class ClientCore:
                 self._transmit(request, now)
         for run in self.runs.values():
             run.resend(now)
+            self._follow(run)
         waiting = self._requests or any(run.open_tasks or not run.is_settled for run in self.runs.values())
         if waiting and self.last_heard and now - self.last_heard > SILENT_SECONDS:
             if not self._said_away:

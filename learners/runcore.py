@@ -18,7 +18,7 @@ from typing import Any
 
 from taskmaster.bus import codec
 from taskmaster.bus import messages as m
-from taskmaster.bus.errors import BUSY, Gap, JournalDamaged, TaskMasterError, from_code
+from taskmaster.bus.errors import BUSY, Fenced, Gap, JournalDamaged, TaskMasterError, from_code
 from taskmaster.bus.fields import Schema
 from taskmaster.bus.intervals import IntervalSet
 from taskmaster.bus.table import BARE, Buffer, Layout, Table, pack_column, pack_values, split
@@ -95,7 +95,8 @@ class RunCore:
         self._busy_pause = BUSY_FIRST_SECONDS
         self._gap_at = 0.0
         # -- taking
-        self.inputs_known_from = opened.next_index
+        #: events must come with their inputs: unless every task of the run is this client's own
+        self.wants_inputs = not write or opened.next_index > 0
         #: number of the next event expected from the daemon
         self.next_seq = since
         #: the last event its learner has been told, -1 before the first
@@ -193,7 +194,8 @@ class RunCore:
         asks, self._asks = tuple(self._asks), []
         message = m.Submit(self.id, self.writer, first, table.n, table.layout, asks)
         block = _Block(first, table.n, [codec.encode(message), *table.frames], table.nbytes)
-        self._blocks.append((first, table))
+        if not self.wants_inputs:
+            self._blocks.append((first, table))
         self._unacknowledged.append(block)
         self._unsent += 1
         self._outstanding_bytes += block.nbytes
@@ -209,8 +211,22 @@ class RunCore:
             self._send(blocks[k].frames)
         self._unsent = 0
 
-    def on_ack(self, next_index: int, now: float) -> None:
-        """All tasks below ``next_index`` are on disk."""
+    def on_writer(self, writer: int) -> None:
+        """``writer`` is the run's newest: if that is not this client, it was fenced off."""
+        if self.write and writer > self.writer and self.error is None:
+            self.error = Fenced(
+                f"run {self.name!r} of Master {self.master!r} was opened again by another writer; only the newest one may "
+                "submit: open it again to take over"
+            )
+            self._abandon(self.acknowledged)
+
+    def on_ack(self, next_index: int, writer: int, now: float) -> None:
+        """All tasks below ``next_index`` are on disk; of this client, if it is still the newest writer."""
+        self.on_writer(writer)
+        if writer == self.writer:
+            self._acknowledge(next_index, now)
+
+    def _acknowledge(self, next_index: int, now: float) -> None:
         blocks = self._unacknowledged
         while blocks and blocks[0].first + blocks[0].n <= next_index:
             block = blocks.popleft()
@@ -228,7 +244,7 @@ class RunCore:
             self._busy_until = now + self._busy_pause
             self._busy_pause = min(2 * self._busy_pause, BUSY_LONGEST_SECONDS)
         elif refused.code == Gap.code:
-            self.on_ack(refused.next_index, now)
+            self._acknowledge(refused.next_index, now)
             # Every block behind the missing one is refused like this; one repetition answers them all.
             if self._busy_until <= now and now - self._gap_at > _GAP_SECONDS:
                 self._gap_at = now
@@ -236,11 +252,15 @@ class RunCore:
                 self._transmit(now)
         elif refused.first >= self.acknowledged:
             self.error = from_code(refused.code, refused.message)
-            self._abandon(refused.next_index)
+            # Behind a newer writer the daemon's number counts that one's tasks too.
+            self._abandon(self.acknowledged if refused.code == Fenced.code else refused.next_index)
 
     def _abandon(self, next_index: int) -> None:
         """The daemon will not take what is outstanding: those tasks do not exist."""
-        lost = self.next_index - max(next_index, self.acknowledged)
+        taken = max(next_index, self.acknowledged)
+        lost = self.next_index - taken
+        while self._blocks and self._blocks[-1][0] >= taken:
+            self._blocks.pop()
         self._unacknowledged.clear()
         self._rows.clear()
         self._unsent = self._outstanding_bytes = 0
@@ -267,6 +287,11 @@ class RunCore:
         """A row of events: the expected one, one that is known already, or one behind a gap."""
         if head.seq + head.n <= self.next_seq:
             return
+        if not self._has_inputs(head):
+            # A task of somebody else's: from here on inputs are needed too.
+            self.wants_inputs = True
+            self.on_end(head.seq + head.n)
+            return
         if head.seq > self.next_seq:
             if len(self._ahead) < _AHEAD:
                 self._ahead[head.seq] = (head, frames)
@@ -275,7 +300,7 @@ class RunCore:
         self._append(head, frames)
         while self._ahead:
             following = self._ahead.pop(self.next_seq, None)
-            if following is None:
+            if following is None or not self._has_inputs(following[0]):
                 self._ahead = {seq: event for seq, event in self._ahead.items() if seq > self.next_seq}
                 break
             self._append(*following)
@@ -289,6 +314,7 @@ class RunCore:
     def on_page(self, page: m.Page, frames: Sequence[Sequence[Buffer]]) -> None:
         """A page of recorded events."""
         self._asking = False
+        self.on_writer(page.writer)
         for head, own in zip(page.events, frames):
             self.on_event(head, own)
         self.on_end(page.next_seq)
@@ -297,15 +323,18 @@ class RunCore:
         """The journal cannot give a page: what it holds is damaged, or the run is gone."""
         self.error = error
 
-    def on_epoch(self, pong: m.Pong, now: float) -> None:
-        """The daemon was restarted; this is where its journal says the run stands."""
-        if pong.next_index < self.acknowledged or pong.next_seq < self.next_seq:
+    def on_epoch(self, ping: m.Ping, pong: m.Pong, now: float) -> None:
+        """The daemon was restarted; this is where its journal says the run stands.
+
+        It is held against what was known when it was asked: newer events may have overtaken the answer.
+        """
+        if pong.next_index < ping.next_index or pong.next_seq < ping.next_seq:
             self.error = JournalDamaged(
-                f"run {self.name!r}: {self.acknowledged} tasks were acknowledged and {self.next_seq} events told, but "
+                f"run {self.name!r}: {ping.next_index} tasks were acknowledged and {ping.next_seq} events told, but "
                 f"the restarted daemon knows of {pong.next_index} and {pong.next_seq}; see 'taskmaster check --journal'"
             )
             return
-        self.on_ack(pong.next_index, now)
+        self.on_ack(pong.next_index, pong.writer, now)
         self.resend(now, all_of_it=True)
         self._asking = False
         self.on_end(pong.next_seq)
@@ -355,6 +384,13 @@ class RunCore:
             self.open_tasks -= head.n - known
         self.chunks.append(chunk)
 
+    def _has_inputs(self, head: m.EventHead) -> bool:
+        """Whether the inputs of an event's tasks came with it, or are still here."""
+        if head.inputs is not None or head.kind in ("closed", "reopened"):
+            return True
+        blocks = self._blocks
+        return bool(blocks) and blocks[0][0] <= head.first and head.first + head.n <= blocks[-1][0] + blocks[-1][1].n
+
     def _own_inputs(self, head: m.EventHead) -> tuple[Table, ...]:
         """The inputs of an event's tasks, from the blocks this client has put; those that are through are let go."""
         low, high = head.first, head.first + head.n
@@ -374,8 +410,3 @@ class RunCore:
     def _request_page(self) -> None:
         self._asking = True
         self._ask(m.Replay(0, self.id, self.next_seq, inputs=self.wants_inputs))
-
-    @property
-    def wants_inputs(self) -> bool:
-        """Whether events must come with their inputs: unless every task of the run is this client's own."""
-        return not self.write or self.inputs_known_from > 0

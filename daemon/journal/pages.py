@@ -43,7 +43,7 @@ def read_page(journal: Journal, run: Run, request: m.Replay) -> tuple[m.Page, li
         size += sum(memoryview(frame).nbytes for frame in own)
         if size > PAGE_BYTES or len(heads) >= PAGE_ROWS or len(frames) > PAGE_FRAMES or events >= request.limit:
             break
-    return m.Page(request.id, run.id, run.next_seq, tuple(heads)), frames
+    return m.Page(request.id, run.id, run.next_seq, tuple(heads), run.writer), frames
 
 
 def read_inputs(journal: Journal, layouts: dict[int, Any], run: int, low: int, high: int) -> Table:

@@ -37,18 +37,22 @@ class Payloads:
     def write(self, frames: Sequence[Buffer]) -> str:
         """Store frames one after the other and return the file's name; call :meth:`sync` before naming it in a row."""
         name = _name(frames)
+        if name in self._written:
+            return name
         path = self.path(name)
         if not path.parent.exists():
             path.parent.mkdir(mode=0o700, exist_ok=True)
             self._unsynced.add(self.folder)
-        # Not under a temporary name: until a row names it nobody reads it, and a torn one is written over.
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        # Under another name first: the file may be there already, needed by a row and mapped, and must stay whole.
+        part = path.with_name(f"{name}.part")
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
             _write_all(descriptor, frames)
             if self._sync:
                 os.fdatasync(descriptor)
         finally:
             os.close(descriptor)
+        os.replace(part, path)
         self._unsynced.add(path.parent)
         self._written.add(name)
         return name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import socket
 from pathlib import Path
@@ -44,9 +45,9 @@ class Visit:
         assert self._connection.recv(1) == b"", "an evaluation says nothing after its greeting"
         self._connection.close()
 
-    def leave(self) -> None:
-        """Hear no more of it; it will return as if it had been let go."""
-        self._connection.close()
+    def last(self, seconds: float) -> None:
+        """Have it take that long."""
+        assert not select.select([self._connection], [], [], seconds)[0], "it ended by itself"
 
 
 class Visits:

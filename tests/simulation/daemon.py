@@ -247,9 +247,10 @@ class SimDaemon:
         if self._journal is not None:
             self._journal.close()
             self._journal = None
-        for worker in [worker for worker in world.workers if worker.alive and not worker.remote]:
+        for worker in world.unburied.values():
             self.progress[worker.token] = worker.positions()
             worker.die()
+        world.unburied.clear()
         world.agenda.after(world.restart_seconds(), self.start)
 
     # -- turns --------------------------------------------------------------------------------------------------------

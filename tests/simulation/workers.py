@@ -332,6 +332,7 @@ class SimProcess(HostedWorker):
 
     def bury(self) -> None:
         self.worker.die()
+        self.worker.world.unburied.pop(self.token, None)
 
 
 class _Progress:

@@ -72,6 +72,8 @@ class World:
         self.network.observer = self._observe
         self.network.names = self.chronicle.names
         self.workers: list[SimWorker] = []
+        #: local workers whose progress files are still there
+        self.unburied: dict[str, SimWorker] = {}
         #: descriptors of local processes that have ended and that the daemon has not been told of
         self.ended: list[int] = []
         self.clients: list[SimClient] = []
@@ -155,6 +157,7 @@ class World:
         slots = self.rng.choice((1, 1, 1, 3))
         worker = SimWorker(self, master, f"{master}-{self._processes}", self._processes, slots=slots, remote=False)
         self.workers.append(worker)
+        self.unburied[worker.token] = worker
         self.note("{} starts", worker.name)
         return SimProcess(worker, now)
 

@@ -62,6 +62,11 @@ def visit(point: Any) -> Any:
     return point
 
 
+def visit_if_asked(point: dict[str, Any]) -> Any:
+    """Of the points, only those that say so."""
+    return visit(point) if point["visit"] else point
+
+
 def _call(point: Any) -> str:
     with socket.socket(socket.AF_UNIX) as connection:
         try:
@@ -85,6 +90,11 @@ def note(point: Any) -> Any:
     finally:
         os.close(descriptor)
     return point
+
+
+def allocate(megabytes: int) -> int:
+    """Need that much memory, for real."""
+    return len(bytearray(megabytes << 20))
 
 
 def pid(point: Any) -> int:

@@ -1,0 +1,122 @@
+"""What the documents say of messages, errors and states is what the code says."""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+from helpers.documents import document, section, tables
+
+from taskmaster.bus import codec, errors, fields, messages, sockets, status
+from taskmaster.bus.table import Layout
+from taskmaster.bus.topics import ALARMS
+from taskmaster.daemon.run import TASK_STATES
+
+PROTOCOL = document("docs/protocol.md")
+
+#: Types with a section of their own → what they are called in tables.
+CALLED: dict[Any, str] = {
+    Layout: "layout",
+    fields.Field: "field",
+    messages.EventHead: "event",
+    messages.MasterInfo: "master",
+    messages.TaskError: "task error",
+    status.DaemonStatus: "daemon status",
+    status.JournalStatus: "journal status",
+    status.MasterStatus: "master status",
+    status.RunInfo: "run info",
+    status.WorkerStatus: "worker status",
+    type(None): "null",
+    Any: "value",
+    **{kind: kind.__name__ for kind in (bool, int, float, str)},
+}
+
+
+def records() -> Iterator[type[msgspec.Struct]]:
+    """Every type that travels as a map or an array of its own."""
+    for module in (messages, status, fields):
+        for kind in vars(module).values():
+            if inspect.isclass(kind) and issubclass(kind, msgspec.Struct) and kind.__module__ == module.__name__:
+                if kind is not messages.Message and not kind.__name__.startswith("_"):
+                    yield kind
+
+
+def in_words(kind: Any) -> str:
+    """A type as the document writes it."""
+    if kind in CALLED:
+        return CALLED[kind]
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        return " or ".join(map(in_words, arguments))
+    if origin is dict:
+        return f"{{{in_words(arguments[0])}: {in_words(arguments[1])}}}"
+    assert origin is tuple, kind
+    if arguments[-1] is Ellipsis:
+        return f"[{in_words(arguments[0])}, …]"
+    return f"[{', '.join(map(in_words, arguments))}]"
+
+
+def rows(kind: type[msgspec.Struct]) -> list[list[str]]:
+    """The first three columns of a record's table: name, type, default in JSON."""
+    hints = typing.get_type_hints(kind)
+    table = []
+    for field in msgspec.structs.fields(kind):
+        default = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+        text = "–" if default is msgspec.NODEFAULT else msgspec.json.encode(default).decode()
+        table.append([field.name, in_words(hints[field.name]), text])
+    return table
+
+
+@pytest.mark.parametrize("kind", [kind for kind in records() if msgspec.structs.fields(kind)])
+def test_every_record_has_a_table_of_its_fields(kind: type[msgspec.Struct]) -> None:
+    in_document = [[row[:3] for row in table] for table in tables(PROTOCOL)]
+    assert rows(kind) in in_document, f"docs/protocol.md lacks this table for {kind.__name__}: {rows(kind)}"
+
+
+def test_every_field_has_a_meaning() -> None:
+    for table in tables(PROTOCOL):
+        for row in table:
+            assert all(row), f"an empty cell in {row}"
+
+
+@pytest.mark.parametrize("kind", [kind for kind in records() if issubclass(kind, messages.Message)])
+def test_every_message_has_a_section(kind: type[messages.Message]) -> None:
+    tag = kind.__struct_config__.tag
+    headings = [line for line in PROTOCOL.splitlines() if line.startswith("####") and f"`{tag}`" in line]
+    assert len(headings) == 1, f"docs/protocol.md has {len(headings)} sections for {tag!r}"
+
+
+def test_every_error_code_is_listed_as_it_is() -> None:
+    def known(kind: type[errors.TaskMasterError]) -> Iterator[type[errors.TaskMasterError]]:
+        yield kind
+        for sub in kind.__subclasses__():
+            yield from known(sub)
+
+    [listed] = tables(section(PROTOCOL, "Errors"))
+    assert [(row[0], row[2] == "yes") for row in listed] == [
+        (kind.code, kind.retryable) for kind in known(errors.TaskMasterError) if kind.__module__ == errors.__name__
+    ]
+
+
+def test_limits_and_constants_are_those_of_the_code() -> None:
+    limits = section(PROTOCOL, "Limits")
+    assert f"{sockets.MAX_MESSAGE >> 20} MiB by default" in limits
+    assert f"| {codec.MAX_HEADER >> 20} MiB |" in limits
+    assert f"| {codec.MAX_FRAMES} |" in limits
+    assert f"| {sockets.RESULTS_HWM}, further ones" in limits
+    assert f"# The protocol, version {messages.PROTOCOL_VERSION}\n" in PROTOCOL
+    assert f"`{ALARMS.decode()}`" in PROTOCOL
+
+
+def test_the_architecture_prints_the_table_of_states() -> None:
+    [table] = tables(section(document("docs/architecture.md"), "States of a task"))
+    printed: dict[str, dict[str, str]] = {state: {} for state in TASK_STATES}
+    for state, what, then in table:
+        if what != "–":
+            printed[state][what] = then
+    assert printed == TASK_STATES
