@@ -245,7 +245,7 @@ class Opened(Message, tag="opened"):
 
 
 class Ack(Message, tag="ack"):
-    """All tasks below ``next_index`` of the run are on disk; ``writer`` is the newest writer, who put the last of them."""
+    """All tasks below ``next_index`` of the run are on disk; ``writer`` is the newest writer, who put the last."""
 
     run: int
     next_index: int

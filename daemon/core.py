@@ -452,8 +452,9 @@ class Core:
     def _heartbeat(self, sender: Sender, message: m.Heartbeat, now: float, out: Effects) -> None:
         """A host vouches for its workers; or a worker, which names none, for itself and its connection.
 
-        ZeroMQ reconnects without telling either side: what the daemon sends by the former connection is lost. So a worker
-        that is heard of by a connection it has not said hello on is asked to, which also brings its leases in order.
+        ZeroMQ reconnects without telling either side: what the daemon sends by the former connection is lost. So a
+        worker that is heard of by a connection it has not said hello on is asked to, which also brings its leases in
+        order.
         """
         if not message.tokens:
             master, token = self._worker_at.get(sender.address, (None, ""))

@@ -60,8 +60,9 @@ class Roster:
     def roomiest(self, task_seconds: float) -> Worker | None:
         """Whom to serve next: who was busy last, else one with a free slot, else the one with the least in hand.
 
-        The one that was busy last still has its code and data in the processor's caches. A lease ahead of time is for tasks that are known to be short (``task_seconds``, 0 where nothing is known): a
-        long one had better wait here, for whoever is free first.
+        The one that was busy last still has its code and data in the processor's caches. A lease ahead of time is for
+        tasks that are known to be short (``task_seconds``, 0 where nothing is known): a long one had better wait here,
+        for whoever is free first.
         """
         if self._idle:
             return next(reversed(self._idle.values()))

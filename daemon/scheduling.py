@@ -3,8 +3,9 @@
 Chunks follow *guided self-scheduling* (Polychronopoulos and Kuck, IEEE Trans. Computers C-36 (1987) 1425): each lease
 takes a share ``1 / (2 P)`` of what remains for ``P`` slots, so that chunks shrink to one task at the end and all slots
 finish together. Two bounds are added: a chunk is not worth more than some milliseconds of measured work
-(:func:`chunk_seconds`), so that results flow and a mistaken estimate costs little; and it grows by at most :data:`GROWTH` over what its run has proven,
-so that the first tasks of a run, which say nothing about the next, cannot bind a thousand others to one worker.
+(:func:`chunk_seconds`), so that results flow and a mistaken estimate costs little; and it grows by at most
+:data:`GROWTH` over what its run has proven, so that the first tasks of a run, which say nothing about the next, cannot
+bind a thousand others to one worker.
 
 Runs share a Master by *start-time fair queueing* (Goyal, Vin and Cheng, SIGCOMM 1996), in seconds of evaluation: the
 run with the least virtual time goes next; a run that was idle starts at the clock of those that were not, so it can

@@ -192,7 +192,8 @@ class Master:
         """
         if since not in ("start", "now"):
             raise ValueError(f"since must be 'start' or 'now', not {since!r}")
-        message = m.Open(0, self.name, name or fresh_name(), True, True, seed, priority, metadata or {}, secrets.token_hex(8))
+        claim = secrets.token_hex(8)
+        message = m.Open(0, self.name, name or fresh_name(), True, True, seed, priority, metadata or {}, claim)
         return self._open(message, since)
 
     def watch(self, name: str, since: str = "start") -> Run:

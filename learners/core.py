@@ -46,7 +46,7 @@ class Request:
 class ClientCore:
     """State of one client's connection.
 
-    ``outbox`` collects messages for the control socket, ``subscriptions`` topics to subscribe to (True) or leave (False).
+    ``outbox`` collects messages for the control socket, ``subscriptions`` topics to subscribe to (True) or to leave.
     """
 
     def __init__(self, address: str) -> None:
