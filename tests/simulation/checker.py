@@ -71,7 +71,7 @@ class Checker:
         self.specs = specs
         self.ledger = Ledger()
         self.deaths = 0
-        #: whether whoever watches a worker always knows how far it had come when it died
+        #: whether it is always known how far a worker had come when it was lost: so it is where all are local
         self.sighted = True
         self.epoch = 0
         self.executions = 0

@@ -67,7 +67,9 @@ class World:
         #: mean virtual seconds between accidents of each kind
         self._accidents = self._draw_accidents()
         self.specs = {spec.name: spec for spec in (self._draw_spec(k) for k in range(rng.choice((1, 1, 2, 3))))}
-        self.pools = {name: (rng.choice((0, 1, 2, 3)), rng.choice((None, None, 1.0))) for name in self.specs}
+        #: every worker is on the daemon's machine
+        self.local = rng.random() < 0.3
+        self.pools = {name: (rng.choice((1, 2, 3) if self.local else (0, 1, 2, 3)), rng.choice((None, None, 1.0))) for name in self.specs}
         self.checker = Checker(self.specs)
         self.network.observer = self._observe
         self.network.names = self.chronicle.names
@@ -169,12 +171,9 @@ class World:
             self.ended.append(100_000 + worker.pid)
             self.network.readable()
         elif self.calm or self.rng.random() < 0.6:
-            known = self.rng.random() < 0.8
-            self.checker.sighted &= known
-            self.agenda.after(self.rng.random() * 0.3, self.host.ended, worker, known)
+            self.agenda.after(self.rng.random() * 0.3, self.host.ended, worker, self.rng.random() < 0.8)
         else:
             self.host.workers.remove(worker)  # its whole machine is gone
-            self.checker.sighted = False
 
     def opened(self, client: SimClient, opened: m.Opened) -> None:
         self.note("{} has opened run {} as writer {}", client.name, opened.run, opened.writer)
@@ -196,7 +195,7 @@ class World:
         self.ever: list[SimClient] = []
         self.daemon.start()
         for name in self.specs:
-            for _ in range(self.rng.choice((0, 1, 2)) if self.pools[name][0] else self.rng.choice((1, 2))):
+            for _ in range(0 if self.local else self.rng.choice((1, 2)) if not self.pools[name][0] else self.rng.choice((0, 1, 2))):
                 self.arrive(name)
         for name in self.specs:
             for _ in range(self.rng.choice((1, 1, 2, 3))):
@@ -259,10 +258,12 @@ class World:
         self.disk_full = self.rng.randrange(1, 6)
 
     def _accident_arrival(self) -> None:
-        self.arrive(self.rng.choice(list(self.specs)))
+        if not self.local:
+            self.arrive(self.rng.choice(list(self.specs)))
 
     def arrive(self, master: str) -> None:
         """A worker dials in."""
+        self.checker.sighted = False
         self._processes += 1
         token = f"far-{self._processes}"
         worker = SimWorker(self, master, token, self._processes, slots=self.rng.choice((1, 1, 2)), remote=True)
