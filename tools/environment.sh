@@ -1,6 +1,6 @@
 #!/bin/sh
 # Brings .venv up to date: `tools/environment.sh demo`, `… test` or `… lint` installs what that needs, in just the
-# versions of constraints.txt, and does nothing (in some 20 ms) if that has been done already.
+# versions of constraints.txt, and does nothing (in less than 0.1 s) if that has been done already.
 #
 # PYTHON=python3.12 chooses the interpreter of a new environment, VENV another folder for it.
 
@@ -47,7 +47,7 @@ make_environment() {
     "$python" -m venv --clear "$VENV" || die "$VENV could not be made" "is this folder writable, is the disk full?"
 }
 
-if ! suitable "$VENV/bin/python" || ! "$VENV/bin/python" -m pip --version >/dev/null 2>&1; then
+if ! suitable "$VENV/bin/python" || ! [ -x "$VENV/bin/pip" ]; then
     make_environment
 fi
 

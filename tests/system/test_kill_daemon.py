@@ -23,12 +23,7 @@ def test_nothing_is_lost_or_repeated_when_it_is_killed_at_random(place: Path, se
     assert kill_at_random(place, kills=20, seed=seed) > 500
 
 
-TORN = pytest.mark.xfail(strict=True, reason="a payload file that a row names is truncated to be written again")
-
-
-@pytest.mark.parametrize(
-    "point", [pytest.param(point, marks=TORN if point == "in a payload file" else ()) for point in POINTS]
-)
+@pytest.mark.parametrize("point", POINTS)
 def test_nothing_is_lost_or_repeated_when_it_dies(start_daemon: StartDaemon, point: str) -> None:
     """At each step of a turn, the first time and a later one: before and after it is on disk, and after it is told."""
     daemon = start_daemon({"square": master()}, durability="power")
