@@ -136,7 +136,7 @@ class Broker:
     def _poll(self) -> dict[Any, int]:
         now = time.monotonic()
         core = self.core
-        until = min(self._next_tick, self.supervisor.next_look, core.acknowledge_at, core.look_again)
+        until = min(self._next_tick, self.supervisor.due(now), core.acknowledge_at, core.look_again)
         until = min(until, self.stop_at or math.inf)
         timeout = max(0, round((until - now) * 1e3 + 0.5))
         return dict(self._poller.poll(timeout))
@@ -253,14 +253,14 @@ class Broker:
     # -- releasing ----------------------------------------------------------------------------------------------------
 
     def _release(self, out: Effects) -> None:
+        control, workers = self._endpoints.control, self._endpoints.workers
+        for note in out.to_workers:  # first: a worker drops what is dispatched before its welcome
+            sockets.send(workers, [note.address, codec.encode(note.message)])
         for dispatch in out.dispatches:
             self._dispatch(dispatch)
-        control, workers = self._endpoints.control, self._endpoints.workers
         self._publisher.publish(out.publications)
         for reply in out.replies:
             sockets.send(control, [reply.address, codec.encode(reply.message), *reply.frames])
-        for note in out.to_workers:
-            sockets.send(workers, [note.address, codec.encode(note.message)])
         for verification in out.verifications:
             self._verify(verification)
         for query in out.queries:

@@ -97,6 +97,8 @@ class Worker:
         #: leases whose outcomes are on disk, of which it has not been told yet
         self.settled: list[LeaseId] = []
         self.tasks = 0
+        #: the last turn in which something for it has to wait for the commit: what follows may not overtake that
+        self.waits_in_turn = -1
         #: dispatches sent in the present session
         self.dispatched = 0
 

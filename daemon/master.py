@@ -162,6 +162,7 @@ class Master:
         worker.address = address
         worker.slots = max(1, hello.slots)
         worker.dispatched = 0
+        worker.waits_in_turn = out.turn
         worker.last_seen = now
         worker.pid = hello.pid
         worker.name = f"{self.spec.name}-{hello.pid}" if local else f"{hello.host}:{hello.pid}"
@@ -454,7 +455,9 @@ class Master:
         message = m.Dispatch(lease.id, run.id, low, high - low, tables[0].layout, lease.attempt, settled, hold)
         worker.settled.clear()
         # Evaluating a repeatable task whose submission is then lost is harmless: nobody was told it was taken.
-        early = self.spec.repeatable and run.submitted_in(low, high, out.turn)
+        early = worker.waits_in_turn != out.turn and self.spec.repeatable and run.submitted_in(low, high, out.turn)
+        if not early:
+            worker.waits_in_turn = out.turn
         (out.early if early else out.dispatches).append(Dispatched(worker.address, message, tables))
 
     def record_leases(self, now: float, out: Effects) -> None:

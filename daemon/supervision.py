@@ -60,7 +60,7 @@ class Supervisor:
         self.pools: dict[str, Pool] = {}
         self.watch: Callable[[int], None] = lambda descriptor: None
         self.unwatch: Callable[[int], None] = lambda descriptor: None
-        #: monotonic time by which :meth:`look` wants to be called again
+        #: monotonic time by which :meth:`look` wants to be called again, as far as it knew; see :meth:`due`
         self.next_look = 0.0
         self._stopping = False
         self._descriptors: set[int] = set()
@@ -103,6 +103,14 @@ class Supervisor:
                 self._thin(pool)
                 self._enforce_timeout(pool, now)
         self._enforce_interrupts(now)
+
+    def due(self, now: float) -> float:
+        """When :meth:`look` wants to be called next: soon, where a Master with a time-out has become busy."""
+        if self.next_look > now + WATCH_SECONDS and any(
+            pool.timeout is not None and pool.master.busy for pool in self.pools.values()
+        ):
+            self.next_look = now + WATCH_SECONDS
+        return self.next_look
 
     def _by(self, when: float) -> None:
         self.next_look = min(self.next_look, when)

@@ -152,6 +152,8 @@ class Channel:
             ready = poll.poll(pause * 1e3 + 0.5)
         finally:
             self.lock.acquire()
+        if self._leader != threading.get_ident():
+            return  # somebody has taken over, and polls for what is here: taken in, it would not wake him
         if any(descriptor == self._wake for descriptor, _ in ready):
             with contextlib.suppress(BlockingIOError):
                 self._wake_reader.recv(4096)

@@ -36,6 +36,7 @@ def restore(core: Core, journal: Journal, progress: Mapping[str, Sequence[Positi
             core.masters[name].paused = bool(paused)
     for row in list(journal.query(sql.SELECT_RUNS)):
         core.add_run(_restore_run(journal, row))
+    core.next_run = (journal.query(sql.LAST_RUN).get or 0) + 1
     recorded = _restore_leases(core, journal, progress, now, out)
     for position in (at for slots in progress.values() for at in slots):
         run = core.runs.get(position.run)

@@ -22,7 +22,7 @@ CREATE TABLE masters (
 
 -- One row a run. The counts stand for the run as of its last event, so that most runs need no reading at a start.
 CREATE TABLE runs (
-    run INTEGER PRIMARY KEY,
+    run INTEGER PRIMARY KEY AUTOINCREMENT,   -- the number of a deleted run is not given again
     master TEXT NOT NULL,
     name TEXT NOT NULL,
     seed INTEGER NOT NULL,
@@ -177,6 +177,8 @@ COUNT_EVENTS = """
 SELECT kind, sum(n), sum(coalesce(json_array_length(errors), 0)) FROM events
 WHERE run = ?1 AND seq >= ?2 AND kind IN ('done', 'cancelled') GROUP BY kind
 """
+#: The highest number that was ever given to a run.
+LAST_RUN = "SELECT seq FROM sqlite_sequence WHERE name = 'runs'"
 SELECT_MASTERS = "SELECT master, paused FROM masters"
 #: The tasks of a run that have an outcome.
 SELECT_ENDED = "SELECT first, n FROM events WHERE run = ? AND kind IN ('done', 'cancelled')"

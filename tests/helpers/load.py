@@ -29,8 +29,8 @@ def master(**keys: Any) -> dict[str, Any]:
     return function("square_or_raise", **{**known, **keys})
 
 
-#: A block that exceeds what the journal keeps in its own rows. There is only one, put again and again.
-LARGE = [float(x) for x in range(10_000)]
+#: Blocks that exceed what the journal keeps in its own rows. There are a few only, put again and again.
+LARGE = [[float(x + shift) for x in range(10_000)] for shift in range(6)]
 
 
 class Load:
@@ -104,7 +104,7 @@ class Load:
         tasks, kind = self.run.tasks, self._random.random()
         points = [self._point() for _ in range(self._random.randint(1, 60))]
         if self.large and kind > 0.8:
-            points = LARGE
+            points = self._random.choice(LARGE)
         n = len(points)
         first = len(self.points)
         # Before it is put: the first result may be here before put has returned.

@@ -171,15 +171,21 @@ def test_a_worker_that_dies_with_nothing_in_hand_is_replaced(lab: Lab, daemon: D
         assert run.results.get(PATIENCE).attempt == 1
 
 
+def _pids_of_busy(master: Master) -> set[int]:
+    return {worker.pid for worker in master.statistics().workers if worker.state == "busy"}
+
+
 def test_nothing_is_lost_when_workers_are_killed_under_load(start_daemon: StartDaemon) -> None:
-    daemon = start_daemon({"square": master()})
+    daemon = start_daemon({"square": master(restarts=1000)})
     chance = random.Random(5)
+    killed: set[int] = set()
     with daemon.connect() as lab:
         load = Load(lab["square"].open("load"), seed=5).start()
         for _ in range(12):
             load.await_results(chance.randint(1, 800))
-            victims = eventually(lambda: sorted(daemon.workers()), "a worker")
-            os.kill(chance.choice(victims), signal.SIGKILL)
+            busy = eventually(lambda: _pids_of_busy(lab["square"]) - killed, "a busy worker")
+            killed.add(victim := chance.choice(sorted(busy)))
+            os.kill(victim, signal.SIGKILL)
         load.await_results(100)
         load.finish()
         load.check(lab, daemon.state)
