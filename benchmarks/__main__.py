@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import io
 import os
 import shlex
@@ -53,7 +54,10 @@ def _measure(bench: Bench, options: argparse.Namespace, command: str) -> list[Ro
     rows: list[Row] = []
     for name in options.only or FIGURES:
         sys.stderr.write(f"{name} …\n")
-        rows += FIGURES[name](bench)
+        watch = machine.Watch()
+        measured = FIGURES[name](bench)
+        conditions = watch.conditions()
+        rows += [dataclasses.replace(row, conditions=conditions) for row in measured]
         if options.json is not None:  # after each figure: a run that is broken off has measured something, too
             options.json.write_text(as_json(rows, facts, command, started), encoding="utf-8")
     if options.write_docs:

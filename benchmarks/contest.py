@@ -10,8 +10,10 @@ from __future__ import annotations
 import gc
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeAlias
+
+from benchmarks.machine import Conditions
 
 __all__ = ["Limit", "Limits", "Row", "at_least", "at_most", "compare", "interleave", "median", "single"]
 
@@ -60,8 +62,8 @@ class Row:
     theirs: Sequence[float] | None = None
     must: Limit | None = None
     aim: Limit | None = None
-    #: load average and wake-up time while it was measured
-    conditions: Mapping[str, float] = field(default_factory=dict)
+    #: what the machine was like meanwhile
+    conditions: Conditions | None = None
 
     @property
     def ratio(self) -> float | None:
@@ -127,11 +129,10 @@ def compare(
     unit: str,
     figures: Mapping[str, Sequence[float]],
     limits: Mapping[str, Limits],
-    conditions: Mapping[str, float],
 ) -> list[Row]:
     """A row for each rival in ``limits``; ours is the contestant ``"ours"``."""
     return [
-        Row(figure, unit, figures["ours"], rival, figures.get(rival), must, aim, conditions)
+        Row(figure, unit, figures["ours"], rival, figures.get(rival), must, aim)
         for rival, (must, aim) in limits.items()
     ]
 
@@ -140,9 +141,8 @@ def single(
     figure: str,
     unit: str,
     ours: Sequence[float],
-    conditions: Mapping[str, float],
     must: Limit | None = None,
     aim: Limit | None = None,
 ) -> Row:
     """A row without a rival."""
-    return Row(figure, unit, ours, must=must, aim=aim, conditions=conditions)
+    return Row(figure, unit, ours, must=must, aim=aim)

@@ -1,4 +1,4 @@
-"""The machine under the figures: what it is, how busy it is, and in which mood its scheduler is."""
+"""The machine under the figures: what it is, who else wants it, and in which mood its scheduler is."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import platform
 import statistics
 import subprocess
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["conditions", "describe", "is_memory", "wakeup"]
+__all__ = ["Conditions", "Watch", "describe", "is_memory", "wakeup"]
 
 _PACKAGES = ("pyzmq", "msgspec", "numpy", "apsw", "joblib", "dask", "distributed", "ray")
 _PINGS = 1000
@@ -56,9 +57,49 @@ def is_memory(folder: Path) -> bool:
     return _file_system(folder) in ("tmpfs", "ramfs")
 
 
-def conditions() -> dict[str, float]:
-    """The load average of the last minute, and :func:`wakeup` in microseconds."""
-    return {"load": round(os.getloadavg()[0], 2), "wakeup_us": round(wakeup() * 1e6, 1)}
+@dataclass(frozen=True)
+class Conditions:
+    """What may have disturbed a figure."""
+
+    #: seconds of :func:`wakeup` before it was begun
+    wakeup: float
+    #: share of the processors, 0 to 1, that went to others (also to other virtual machines) while it was measured
+    neighbours: float
+    #: load average of the last minute when it was begun, which has what came before it, too
+    load: float
+
+
+class Watch:
+    """Looks on from when it is made until :meth:`conditions` is asked for."""
+
+    def __init__(self) -> None:
+        self._wakeup = wakeup()
+        self._load = os.getloadavg()[0]
+        self._began = time.perf_counter()
+        self._others = _busy() - _own()
+
+    def conditions(self) -> Conditions:
+        """What the machine was like. Every process that was started since must have ended."""
+        offered = (time.perf_counter() - self._began) * len(os.sched_getaffinity(0))
+        others = _busy() - _own() - self._others
+        return Conditions(self._wakeup, round(max(0.0, others / offered), 3), self._load)
+
+
+def _busy() -> float:
+    """Seconds that our processors have spent on anything, or were kept from spending, since the machine started."""
+    ours = {f"cpu{number}" for number in os.sched_getaffinity(0)}
+    ticks = 0
+    for line in Path("/proc/stat").read_text(encoding="ascii").splitlines():
+        name, *counts = line.split()
+        if name in ours:
+            user, nice, system, _idle, _waiting, irq, softirq, steal = map(int, counts[:8])
+            ticks += user + nice + system + irq + softirq + steal
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _own() -> float:
+    """Seconds that this process and all its descendants that have ended have spent."""
+    return sum(os.times()[:4])
 
 
 def wakeup() -> float:

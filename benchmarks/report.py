@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ from benchmarks.contest import Row, median
 
 __all__ = ["as_json", "table", "write_section"]
 
-_HEADINGS = ("figure", "ours", "beside", "theirs", "ratio", "must", "aim", "verdict", "load", "wake-up")
-_RIGHT = frozenset({"ours", "theirs", "ratio", "load", "wake-up"})
+_HEADINGS = ("figure", "ours", "beside", "theirs", "ratio", "must", "aim", "verdict", "neighbours", "wake-up")
+_RIGHT = frozenset({"ours", "theirs", "ratio", "neighbours", "wake-up"})
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -40,8 +41,8 @@ def _cells(row: Row) -> list[str]:
         "" if row.must is None else str(row.must),
         "" if row.aim is None else str(row.aim),
         row.verdict,
-        f"{row.conditions['load']:.1f}",
-        f"{row.conditions['wakeup_us']:.0f} µs",
+        "" if row.conditions is None else f"{row.conditions.neighbours:.0%}",
+        "" if row.conditions is None else f"{row.conditions.wakeup * 1e6:.0f} µs",
     ]
 
 
@@ -78,7 +79,7 @@ def _row(row: Row) -> dict[str, Any]:
         "must": None if row.must is None else str(row.must),
         "aim": None if row.aim is None else str(row.aim),
         "verdict": row.verdict,
-        **row.conditions,
+        "conditions": None if row.conditions is None else asdict(row.conditions),
     }
 
 

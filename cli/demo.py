@@ -31,6 +31,7 @@ from taskmaster.config.shipped import example
 from taskmaster.learners.adaptive import AdaptiveLearner
 from taskmaster.learners.client import Lab, Run, connect
 from taskmaster.learners.inorder import InOrder
+from taskmaster.learners.loop import Loop
 from taskmaster.learners.results import Result
 
 __all__ = ["DEMOS", "Demo", "DemoReport", "run_demo"]
@@ -139,27 +140,6 @@ def _say_interrupted(console: Console, exploration: _Exploration, kept: Path | N
         console.print(f"What was measured is kept: go on with the same state folder, {kept}", soft_wrap=True)
 
 
-def _drive(run: Run, learner: InOrder) -> Iterator[Result]:
-    """Ask, put, take and tell until the learner is done; yields each result when it has been told.
-
-    The points are the same each time, so of those that an earlier attempt has put none is put again: their results come
-    from the journal, or when the daemon has gone on with them.
-    """
-    there = run.next_index
-    asked = 0
-    while not learner.done():
-        for point in learner.ask(AHEAD):
-            if asked >= there:
-                run.tasks.put(point)
-            asked += 1
-        result = run.results.get()
-        if result.error is None:
-            learner.tell(result.input, result.output)
-        else:
-            learner.fail(result.input, result.error)
-        yield result
-
-
 class _Exploration:
     """One demo under way."""
 
@@ -204,15 +184,21 @@ class _Exploration:
 
     def _explore(self, run: Run, view: DemoView, daemon: DemoDaemon) -> None:
         learner = InOrder(AdaptiveLearner.over(self._parameters), AHEAD, self.total)
+
+        def on_result(loop: Loop, result: Result) -> None:
+            self.results.append(result)
+            if result.error is None:
+                view.update(len(self.results), learner.loss(), result.input, result.output)
+
+        loop = Loop(run, learner, in_flight=AHEAD, hook=on_result)
         try:
-            for result in _drive(run, learner):
-                self.results.append(result)
-                if result.error is None:
-                    view.update(len(self.results), learner.loss(), result.input, result.output)
+            loop.run()
         finally:
             self._restarts = daemon.restarts
             if daemon.error is not None:
                 raise daemon.error
+        if loop.interrupted:
+            raise KeyboardInterrupt
         run.close()
 
     # -- what came out ------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
+from collections.abc import Callable
 from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
@@ -32,7 +33,16 @@ class DemoView:
     ``output`` is what the best point is best in.
     """
 
-    def __init__(self, console: Console, total: int, output: str, *, live: bool) -> None:
+    def __init__(
+        self,
+        console: Console,
+        total: int,
+        output: str,
+        *,
+        live: bool,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
         self._console = console
         self._total = total
         self._output = output
@@ -41,8 +51,8 @@ class DemoView:
         self._best: tuple[Point, float] | None = None
         #: when how many points were there
         self._marks: deque[tuple[float, int]] = deque()
-        self._printed_at = 0.0
-        self._live = Live(console=console, get_renderable=self._render, refresh_per_second=8) if live else None
+        self._printed_at = -math.inf
+        self._live = Live(console=console, get_renderable=self.__rich__, refresh_per_second=8) if live else None
 
     def __enter__(self) -> DemoView:
         if self._live is not None:
@@ -57,7 +67,7 @@ class DemoView:
 
     def update(self, told: int, loss: float, point: Point, output: float) -> None:
         """The learner has been told of ``point``, and knows ``told`` by now."""
-        now = time.monotonic()
+        now = self._clock()
         self._told, self._loss = told, loss
         if self._best is None or output > self._best[1]:
             self._best = (point, output)
@@ -73,7 +83,7 @@ class DemoView:
         """A line of its own, above what is drawn in place."""
         self._console.print(text, highlight=False, soft_wrap=self._live is None)
 
-    def _render(self) -> RenderableType:
+    def __rich__(self) -> RenderableType:
         bar = Table.grid(padding=(0, 2), expand=True)
         bar.add_column(ratio=1)
         bar.add_column(justify="right", no_wrap=True)
@@ -100,7 +110,7 @@ class DemoView:
         if len(self._marks) < RATE_POINTS:
             return 0.0
         (since, before), (_, told) = self._marks[0], self._marks[-1]
-        return (told - before) / max(1e-9, time.monotonic() - since)
+        return (told - before) / max(1e-9, self._clock() - since)
 
     def _time_left(self) -> str:
         rate, left = self._rate(), self._total - self._told

@@ -11,7 +11,14 @@ from typing import Any
 from taskmaster.bus.errors import ConfigError
 from taskmaster.bus.text import did_you_mean
 
-__all__ = ["find_function", "load_code"]
+__all__ = ["add_to_path", "find_function", "load_code"]
+
+
+def add_to_path(path: Sequence[str]) -> None:
+    """Have modules be searched in these folders first."""
+    for folder in reversed(path):
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
 
 
 def find_function(name: str, path: Sequence[str] = ()) -> Callable[..., Any]:
@@ -20,9 +27,7 @@ def find_function(name: str, path: Sequence[str] = ()) -> Callable[..., Any]:
     Raises ConfigError naming what is missing; what the module itself raises while being imported comes through.
     """
     module_name, _, qualified = name.partition(":")
-    for folder in reversed(path):
-        if folder not in sys.path:
-            sys.path.insert(0, folder)
+    add_to_path(path)
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:

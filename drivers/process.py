@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from taskmaster.drivers.base import Driver
-from taskmaster.drivers.functions import find_function, load_code
+from taskmaster.drivers.functions import add_to_path, find_function, load_code
 
 __all__ = ["BatchFunctionDriver", "FunctionDriver", "ThreadDriver", "function_driver"]
 
@@ -22,18 +22,20 @@ class FunctionDriver(Driver):
         if limit:
             resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
         path = options.get("path", ())
+        add_to_path(path)
         self._teardown: Callable[[], Any] | None = None
         if options.get("setup"):
             find_function(options["setup"], path)()
         if options.get("teardown"):
             self._teardown = find_function(options["teardown"], path)
-        function = load_code(options) if options.get("code") else find_function(options["function"], path)
+        if options.get("call") == "task":
+            function = _call_task
+        else:
+            function = load_code(options) if options.get("code") else find_function(options["function"], path)
         self._function = function
         # Bound here, once, so that nothing stands between the loop and the function.
         if options.get("call") == "keywords":
             self.evaluate = lambda point: function(**point)  # type: ignore[method-assign]
-        elif options.get("call") == "task":
-            self.evaluate = _call_task  # type: ignore[method-assign, assignment]
         else:
             self.evaluate = function  # type: ignore[method-assign]
 

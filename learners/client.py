@@ -380,6 +380,11 @@ class Tasks:
         self._wait_for_room()
         return self.put(point)
 
+    def new_ask(self) -> None:
+        """What is put next belongs to a new ask of the learner: that is noted with it, for replaying the run."""
+        with self._channel.lock:
+            self._core.new_ask()
+
     def put_nowait(self, point: Any) -> int:
         """Like :meth:`put`, but raises Full where that would wait."""
         with self._channel.lock:

@@ -105,9 +105,12 @@ class ClientCore:
 
     def opened(self, opened: m.Opened, *, write: bool, since: str) -> RunCore:
         """A run that the daemon has opened: start following it."""
-        schema = Schema(self.master(opened.master).parameters, opened.master)
+        info = self.master(opened.master)
+        schema = Schema(info.parameters, opened.master)
         start = opened.next_seq if since == "now" else 0
-        run = RunCore(opened, schema, write=write, since=start, send=self.outbox.append, ask=self._replay)
+        run = RunCore(
+            opened, schema, write=write, since=start, code=info.code, send=self.outbox.append, ask=self._replay
+        )
         self.runs[run.id] = run
         self._follow(run)
         return run

@@ -48,6 +48,10 @@ class Chunk:
             self._inputs = tables[0].rows() if len(tables) == 1 else [row for table in tables for row in table.rows()]
         return self._inputs[k]
 
+    def set_inputs(self, inputs: list[Any]) -> None:
+        """What the inputs were before they were made fit to travel."""
+        self._inputs = inputs
+
     def error(self, k: int) -> TaskError | None:
         """Why its ``k``-th task failed; None if it did not."""
         if not self.head.errors:

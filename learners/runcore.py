@@ -18,10 +18,11 @@ from typing import Any
 
 from taskmaster.bus import codec
 from taskmaster.bus import messages as m
-from taskmaster.bus.errors import BUSY, Fenced, Gap, JournalDamaged, TaskMasterError, from_code
+from taskmaster.bus.errors import BUSY, Fenced, Gap, InvalidTask, JournalDamaged, TaskMasterError, from_code
 from taskmaster.bus.fields import Schema
 from taskmaster.bus.intervals import IntervalSet
 from taskmaster.bus.table import BARE, Buffer, Layout, Table, pack_column, pack_values, split
+from taskmaster.learners.code import dumps
 from taskmaster.learners.results import Chunk, Result
 
 __all__ = ["RunCore"]
@@ -67,6 +68,7 @@ class RunCore:
         *,
         write: bool,
         since: int,
+        code: bool = False,
         send: Callable[[list[Buffer]], None],
         ask: Callable[[m.Replay], None],
     ) -> None:
@@ -110,6 +112,9 @@ class RunCore:
         self._ahead: dict[int, tuple[m.EventHead, Sequence[Buffer]]] = {}
         self._replay_to = opened.next_seq
         self._ask = ask
+        #: tasks are pickled functions and arguments, see `workmaster`
+        self.takes_code = code
+        self._code: dict[int, Any] = {}
         self._asking = False
         if since < opened.next_seq:
             self._request_page()
@@ -119,6 +124,8 @@ class RunCore:
     def put(self, point: Any, now: float) -> int:
         """Put one task; returns its index. Raises InvalidTask."""
         row = self.schema.row(point) if self.schema.fields else point
+        if self.takes_code:
+            row = self._pickle(self.next_index, point)
         if self.error is not None:
             raise self.error
         if self.told != self._asked_after:
@@ -135,6 +142,8 @@ class RunCore:
         """Put many tasks as blocks; returns their indices. Raises InvalidTask, and has then put none."""
         if self.error is not None:
             raise self.error
+        if self.takes_code:
+            points = [self._pickle(self.next_index + k, point) for k, point in enumerate(points)]
         table = self._pack(points)
         self.flush(now)
         self._note_ask()
@@ -145,6 +154,18 @@ class RunCore:
         self.open_tasks += table.n
         self._transmit(now)
         return range(first, self.next_index)
+
+    def _pickle(self, index: int, task: Any) -> bytes:
+        """A task that brings its own code; what it was is kept for its result."""
+        function, *arguments = task if isinstance(task, tuple) else (task,)
+        if not callable(function) or len(arguments) > 2:
+            raise InvalidTask(
+                f"Master {self.master!r} takes (function, args, kwargs) as tasks, not {task!r}; leave out what is empty"
+            )
+        args, kwargs = (*arguments, (), {})[:2] if len(arguments) != 1 else (arguments[0], {})
+        data = dumps((function, tuple(args), dict(kwargs)))
+        self._code[index] = task
+        return data
 
     def new_ask(self) -> None:
         """What is put next belongs to a new ask of the learner, even if it has been told nothing since the last."""
@@ -382,6 +403,8 @@ class RunCore:
         self.next_seq = head.seq + head.n
         if chunk.is_about_tasks:
             self.open_tasks -= head.n - known
+        if self.takes_code and chunk.is_about_tasks:
+            chunk.set_inputs([self._code.pop(head.first + k, None) or chunk.input(k) for k in range(head.n)])
         self.chunks.append(chunk)
 
     def _has_inputs(self, head: m.EventHead) -> bool:

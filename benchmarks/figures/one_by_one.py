@@ -13,7 +13,6 @@ from multiprocessing.pool import Pool
 
 from benchmarks.bench import Bench, timed
 from benchmarks.contest import Limits, Row, at_least, compare, interleave
-from benchmarks.machine import conditions
 from benchmarks.rig import MasterTable
 from benchmarks.rivals import OneByOne, dask_clusters, executor, joblib_pool, pool, ray_cluster
 from benchmarks.work.functions import square
@@ -67,13 +66,12 @@ def ray(bench: Bench) -> list[Row]:
 
 def _contest(bench: Bench, rivals: dict[str, tuple[OneByOne, int]], limits: Mapping[str, Limits]) -> list[Row]:
     with bench.daemon(SQUARE) as (rig, lab):
-        before = conditions()
         contestants = bench.contestants(
             timed(_by_put(rig.master(lab)), bench.size(OURS)),
             **{name: timed(by, bench.size(count)) for name, (by, count) in rivals.items()},
         )
         figures = interleave(contestants, bench.rounds)
-        return compare("put one by one, power", "tasks/s", figures, limits, before)
+        return compare("put one by one, power", "tasks/s", figures, limits)
 
 
 def _none() -> contextlib.AbstractContextManager[dict[str, OneByOne]]:

@@ -10,7 +10,6 @@ import numpy as np
 
 from benchmarks.bench import Bench
 from benchmarks.contest import Row, at_most, single
-from benchmarks.machine import conditions
 from benchmarks.rig import MasterTable, Rig
 from taskmaster.learners.client import Master, Run
 
@@ -42,7 +41,6 @@ def _put_each(run: Run, count: int) -> None:
 def _queue(bench: Bench, how: str, put: Put) -> list[Row]:
     count = bench.size(MILLION)
     over, restored, restarts = [], [], []
-    before = conditions()
     for _ in range(min(3, bench.rounds)):
         with bench.rig(SQUARE) as rig:
             rig.start()
@@ -53,9 +51,9 @@ def _queue(bench: Bench, how: str, put: Put) -> list[Row]:
             restored.append((rig.memory() - empty) / count - PAYLOAD)
             rig.stop(signal.SIGKILL)
     return [
-        single(f"10⁶ queued by {how}: memory over payload", "B/task", over, before, at_most(64)),
-        single(f"10⁶ queued by {how}: the same after a restart", "B/task", restored, before, at_most(64)),
-        single(f"10⁶ queued by {how}: restart until ready", "s", restarts, before, at_most(2)),
+        single(f"10⁶ queued by {how}: memory over payload", "B/task", over, at_most(64)),
+        single(f"10⁶ queued by {how}: the same after a restart", "B/task", restored, at_most(64)),
+        single(f"10⁶ queued by {how}: restart until ready", "s", restarts, at_most(2)),
     ]
 
 

@@ -14,7 +14,6 @@ import apsw
 
 from benchmarks.bench import Bench
 from benchmarks.contest import Round, Row, at_most, compare, interleave
-from benchmarks.machine import conditions
 from benchmarks.rig import MasterTable
 from benchmarks.rivals import executor, pool
 from benchmarks.work.functions import square
@@ -37,13 +36,12 @@ def round_trip(bench: Bench) -> list[Row]:
             rivals["Pool.apply"] = _by_pool(stack.enter_context(pool()), trips)
             rivals["commit"] = _by_commit(stack.enter_context(_database(bench.folder)), trips)
             rivals["crash"] = _by_run(stack, bench, "crash", trips)
-        before = conditions()
         contestants = bench.contestants(_by_run(stack, bench, "power", trips), **rivals)
         figures = interleave(contestants, bench.rounds * (1 if bench.quick else TURNS))
-    return _rows(figures, before) if rivals else []
+    return _rows(figures) if rivals else []
 
 
-def _rows(figures: dict[str, list[float]], before: dict[str, float]) -> list[Row]:
+def _rows(figures: dict[str, list[float]]) -> list[Row]:
     theirs, commits = figures["ProcessPoolExecutor"], figures["commit"]
     bound = f"1.5 × ProcessPoolExecutor + 3 commits of {statistics.median(commits):.2f} ms"
     figures[bound] = [1.5 * trip + 3 * commit for trip, commit in zip(theirs, commits)]
@@ -54,14 +52,12 @@ def _rows(figures: dict[str, list[float]], before: dict[str, float]) -> list[Row
             "ms",
             crash,
             {"ProcessPoolExecutor": (at_most(1.5), at_most(1.0)), "Pool.apply": (None, None)},
-            before,
         ),
         *compare(
             "round trip p50, power",
             "ms",
             figures,
             {bound: (at_most(1.0), None), "ProcessPoolExecutor": (None, at_most(1.0))},
-            before,
         ),
     ]
 

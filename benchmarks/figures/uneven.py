@@ -17,7 +17,6 @@ from multiprocessing.pool import Pool
 
 from benchmarks.bench import Bench
 from benchmarks.contest import Round, Row, at_most, compare, interleave
-from benchmarks.machine import conditions
 from benchmarks.rig import WORKERS, MasterTable
 from benchmarks.rivals import pool
 from benchmarks.work.functions import spin, spin_all
@@ -47,14 +46,13 @@ def uneven(bench: Bench) -> list[Row]:
         processes = None if bench.profile else stack.enter_context(pool())
         rig, lab = stack.enter_context(bench.daemon(SPIN))
         for workload in _workloads(bench):
-            before = conditions()
             rivals: dict[str, Round] = {}
             if processes is not None:
                 rivals = {STATIC: _by_static(processes, workload), DYNAMIC: _by_dynamic(processes, workload)}
             contestants = bench.contestants(_by_master(rig.master(lab), workload), **rivals)
             figures = interleave(contestants, bench.rounds)
             limits = (at_most(1.1), at_most(1.0))
-            rows += compare(f"uneven: {workload.name}", "s", figures, {STATIC: limits, DYNAMIC: limits}, before)
+            rows += compare(f"uneven: {workload.name}", "s", figures, {STATIC: limits, DYNAMIC: limits})
     return rows
 
 

@@ -1,29 +1,35 @@
 """Large payloads: files beside the database, named by the SHA-256 of their content and their length.
 
 A file is complete and on disk before the row that names it is committed; one that no row names is an accident's
-left-over and harmless. Equal content is one file.
+left-over, which :meth:`Payloads.sweep` clears away. Equal content is one file.
 """
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from taskmaster.bus.errors import JournalDamaged
+from taskmaster.bus.errors import JournalDamaged, JournalError
 from taskmaster.bus.table import Buffer, content_digest
 
 __all__ = ["Payloads"]
 
-_REMEDY = "restore it from a backup; 'taskmaster check --journal' says which runs need it"
+_REMEDY = "put it back from a backup; 'taskmaster check --journal' says which runs need it"
+_NAME = re.compile(r"[0-9a-f]{64}-\d+")
+_PART = ".part"
 
 #: Maps kept open for reading.
 _KEPT = 256
+#: Names remembered of files that this process has written.
+_REMEMBERED = 8192
 
 
 class Payloads:
-    """The folder ``payloads/`` of a state directory."""
+    """The folder ``payloads/`` of a state directory, made when it is needed. ``sync``: what is written is synced."""
 
     def __init__(self, folder: Path, *, sync: bool) -> None:
         self.folder = folder
@@ -31,31 +37,55 @@ class Payloads:
         self._maps: dict[str, memoryview] = {}
         self._unsynced: set[Path] = set()
         #: files of this process's own making, which need no second look
-        self._written: set[str] = set()
-        folder.mkdir(mode=0o700, exist_ok=True)
+        self._written: dict[str, None] = {}
+
+    # -- writing ------------------------------------------------------------------------------------------------------
 
     def write(self, frames: Sequence[Buffer]) -> str:
-        """Store frames one after the other and return the file's name; call :meth:`sync` before naming it in a row."""
+        """Store frames one after the other and return the file's name; call :meth:`sync` before naming it in a row.
+
+        Raises OSError, and has then left no file behind.
+        """
         name = _name(frames)
         if name in self._written:
             return name
         path = self.path(name)
-        if not path.parent.exists():
-            path.parent.mkdir(mode=0o700, exist_ok=True)
-            self._unsynced.add(self.folder)
+        self._make_folder(path.parent)
         # Under another name first: the file may be there already, needed by a row and mapped, and must stay whole.
-        part = path.with_name(f"{name}.part")
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        part = path.with_name(name + _PART)
         try:
-            _write_all(descriptor, frames)
+            self._write_file(part, frames)
+            part.replace(path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+            raise
+        self._unsynced.add(path.parent)
+        self._remember(name)
+        return name
+
+    def _make_folder(self, folder: Path) -> None:
+        for missing in (self.folder, folder):
+            if not missing.exists():
+                missing.mkdir(mode=0o700)
+                self._unsynced.add(missing.parent)
+
+    def _write_file(self, path: Path, frames: Sequence[Buffer]) -> None:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            for frame in frames:
+                view = memoryview(frame).cast("B")
+                while view.nbytes:
+                    view = view[os.write(descriptor, view) :]
             if self._sync:
                 os.fdatasync(descriptor)
         finally:
             os.close(descriptor)
-        os.replace(part, path)
-        self._unsynced.add(path.parent)
-        self._written.add(name)
-        return name
+
+    def _remember(self, name: str) -> None:
+        while len(self._written) >= _REMEMBERED:
+            del self._written[next(iter(self._written))]
+        self._written[name] = None
 
     def sync(self) -> None:
         """Make the names of all files written so far durable."""
@@ -68,38 +98,68 @@ class Payloads:
                     os.close(descriptor)
         self._unsynced.clear()
 
+    # -- reading ------------------------------------------------------------------------------------------------------
+
     def read(self, name: str) -> memoryview:
-        """The content of a file, mapped. Raises JournalDamaged if it is missing."""
+        """The content of a file, mapped; looked through when it is first read. Raises JournalDamaged, JournalError."""
         view = self._maps.get(name)
         if view is None:
-            try:
-                with open(self.path(name), "rb") as file:
-                    view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-            except (FileNotFoundError, ValueError) as error:
-                raise JournalDamaged(f"payload file {self.path(name)} is missing or empty; {_REMEDY}") from error
-            if name not in self._written and _name([view]) != name:
-                raise JournalDamaged(f"payload file {self.path(name)} has changed since it was written; {_REMEDY}")
+            view = self._map(name)
             while len(self._maps) >= _KEPT:
                 del self._maps[next(iter(self._maps))]
             self._maps[name] = view
         return view
 
+    def _map(self, name: str) -> memoryview:
+        path = self.path(name)
+        try:
+            with open(path, "rb") as file:
+                view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        except (FileNotFoundError, ValueError) as error:  # to map an empty file is a ValueError
+            raise JournalDamaged(f"payload file {path} is missing or empty; {_REMEDY}") from error
+        except OSError as error:
+            raise JournalError(f"payload file {path} cannot be read: {error.strerror}") from error
+        if name not in self._written and _name([view]) != name:
+            raise JournalDamaged(f"payload file {path} has changed since it was written; {_REMEDY}")
+        return view
+
     def missing(self, names: Iterable[str]) -> list[str]:
-        """Those of ``names`` whose file is not there, or not as long as it was written."""
+        """Those of ``names`` whose file is not there, or not as long as it was written. Raises OSError."""
         return [name for name in names if not self._is_whole(name)]
 
     def _is_whole(self, name: str) -> bool:
         try:
-            return os.stat(self.path(name)).st_size == int(name.partition("-")[2])
+            return self.path(name).stat().st_size == int(name.partition("-")[2])
         except FileNotFoundError:
             return False
 
+    # -- clearing away ------------------------------------------------------------------------------------------------
+
     def remove(self, names: Iterable[str]) -> None:
-        """Delete files that no row names any more."""
+        """Delete files that no row names any more; one that cannot be deleted is left to :meth:`sweep`."""
         for name in names:
             self._maps.pop(name, None)
-            self._written.discard(name)
-            self.path(name).unlink(missing_ok=True)
+            self._written.pop(name, None)
+            with contextlib.suppress(OSError):
+                self.path(name).unlink()
+
+    def leftovers(self, named: Iterable[str]) -> Iterator[Path]:
+        """Files of ours that are not among those ``named`` in rows."""
+        needed = set(named)
+        for path in self.folder.glob("??/*"):
+            name = path.name.removesuffix(_PART)
+            if _NAME.fullmatch(name) and path.parent.name == name[:2] and path.name not in needed:
+                yield path
+
+    def sweep(self, named: Iterable[str]) -> int:
+        """Delete left-overs; returns how many bytes that gave back. Not to be called between write and commit."""
+        size = 0
+        for path in self.leftovers(named):
+            with contextlib.suppress(OSError):
+                length = path.stat().st_size
+                path.unlink()
+                size += length
+        return size
 
     def path(self, name: str) -> Path:
         """Where a file lies."""
@@ -107,12 +167,5 @@ class Payloads:
 
 
 def _name(frames: Sequence[Buffer]) -> str:
-    """``SHA-256 of the content`` and its length, so that a truncated file shows without being read."""
+    """The SHA-256 of the content and its length, so that a truncated file shows without being read."""
     return f"{content_digest(frames).hex()}-{sum(memoryview(frame).nbytes for frame in frames)}"
-
-
-def _write_all(descriptor: int, frames: Sequence[Buffer]) -> None:
-    for frame in frames:
-        view = memoryview(frame).cast("B")
-        while view.nbytes:
-            view = view[os.write(descriptor, view) :]

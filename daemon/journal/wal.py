@@ -29,7 +29,18 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["EMPTY", "HEADER_BYTES", "Frames", "Generation", "Log", "checksums", "read_frames", "read_log"]
+__all__ = [
+    "EMPTY",
+    "HEADER_BYTES",
+    "Frames",
+    "Generation",
+    "Log",
+    "Words",
+    "checksums",
+    "read_frames",
+    "read_log",
+    "taken_pages",
+]
 
 HEADER_BYTES = 32
 FRAME_HEADER_BYTES = 24
@@ -80,6 +91,8 @@ class Log:
     bad_header: bool = False
     #: frames that SQLite takes: up to the last commit before the first that does not check
     frames: int = 0
+    #: pages of the database after the last of these
+    pages: int = 0
     #: transactions in them
     commits: int = 0
     #: the first frame that does not check although transactions of this generation lie behind it
@@ -128,7 +141,7 @@ def _is_header(header: bytes) -> bool:
 
 
 def _survey(generation: Generation, pieces: Iterator[Frames]) -> Log:
-    frames = commits = stranded = 0
+    frames = pages = commits = stranded = 0
     bad: int | None = None
     for piece in pieces:
         broken = np.flatnonzero(~piece.sound)
@@ -138,9 +151,20 @@ def _survey(generation: Generation, pieces: Iterator[Frames]) -> Log:
         taken = ends if bad is None else ends[ends < bad]
         if taken.size:
             frames = int(taken[-1])
+            pages = int(piece.commit[frames - piece.first])
         commits += taken.size
         stranded += ends.size - taken.size
-    return Log(generation, False, frames, commits, bad if stranded else None, stranded)
+    return Log(generation, False, frames, pages, commits, bad if stranded else None, stranded)
+
+
+def taken_pages(path: Path, log: Log) -> frozenset[int]:
+    """The pages of which ``log``, read from ``path``, has a version that SQLite takes."""
+    pages: set[int] = set()
+    if log.frames:
+        with open(path, "rb") as file:
+            for piece in read_frames(file, file.read(HEADER_BYTES)):
+                pages.update(piece.page[: max(0, log.frames + 1 - piece.first)].tolist())
+    return frozenset(pages)
 
 
 def read_frames(file: BinaryIO, header: bytes) -> Iterator[Frames]:

@@ -167,9 +167,15 @@ class Daemon:
         return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
 
     @property
-    def resident(self) -> int:
-        """Resident bytes of the daemon's process."""
-        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    def memory(self) -> int:
+        """Resident bytes of the daemon's process, without the pages of files."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon:")) * 1024
+
+    @property
+    def descriptors(self) -> int:
+        """How many files and connections its process has open."""
+        return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
 
     @property
     def cpu(self) -> float:

@@ -247,7 +247,7 @@ class SimClient:
         if not run.is_settled or not run.next_index:
             return
         rng = self.world.rng
-        intervals: tuple[tuple[int, int], ...] | None = None
+        intervals = ((0, run.next_index),)
         if rng.random() < 0.7:
             low = max(0, run.next_index - rng.randrange(1, 30))
             intervals = ((low, min(run.next_index, low + rng.randrange(1, 10))),)

@@ -90,9 +90,13 @@ class Cable:
         """Lose what is on the way, from some message on."""
         rng = self._network.rng
         if rng.random() < 0.3:
-            self._flying.clear()
+            self.clear()
         while self._flying and rng.random() < 0.7:
             self._flying.pop()
+
+    def clear(self) -> None:
+        """Lose everything that is on the way."""
+        self._flying.clear()
 
     @property
     def empty_at(self) -> float:
@@ -165,7 +169,7 @@ class Network:
         for socket in (sockets or {}).values():
             for connection in list(socket.connections.values()):
                 connection.whole = False
-                connection.up._flying.clear()
+                connection.up.clear()
                 connection.down.cut()
                 self.agenda.after(self.rng.random() * 0.5, self._noticed, connection)
             socket.connections.clear()
@@ -212,6 +216,7 @@ class Network:
     def _noticed(self, connection: Connection) -> None:
         peer = connection.peer
         if peer.connection is connection and not peer.closed:
+            connection.down.clear()  # its end is closed now
             peer.connection = None
             self.connect(peer)
 

@@ -301,6 +301,7 @@ class World:
     def _calm_down(self) -> None:
         self.calm = True
         self.disk_full = 0
+        self._task_seconds = min(self._task_seconds, 0.02)
         self.network.fuse.left = None
         weather = self.weather
         weather.spike = weather.drop = weather.stall = 0.0

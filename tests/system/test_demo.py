@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from taskmaster.bus.errors import CallerError
 from taskmaster.bus.places import control_address
-from taskmaster.cli.demo import DEMOS, run_demo
+from taskmaster.cli.demo import DEMOS, DemoReport, run_demo
 from taskmaster.learners.client import Run, connect
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Of the demo's 300, so that a test takes seconds.
-POINTS = 32
+POINTS = 24
 
 #: The demo in a process of its own, as the command line calls it.
 PROGRAM = """
@@ -96,12 +99,21 @@ def points_of(table: list[dict[str, str]]) -> list[tuple[str, str, str]]:
     return [(row["index"], row["log_C"], row["log_gamma"]) for row in table]
 
 
+@dataclass(frozen=True)
+class Undisturbed:
+    """A demo that nobody disturbs, what it printed and what it measured."""
+
+    report: DemoReport
+    printed: str
+    table: list[dict[str, str]]
+
+
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, str]]:
-    """What a demo measures that nobody disturbs."""
-    report = run_demo("svm", tmp_path_factory.mktemp("undisturbed"), points=POINTS, headless=True)
-    assert (report.points, report.failed, report.restarts) == (POINTS, 0, 0)
-    return read_table(report.table)
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    console = Console(file=io.StringIO(), width=80)
+    report = run_demo("svm", tmp_path_factory.mktemp("undisturbed"), points=POINTS, headless=True, console=console)
+    assert isinstance(console.file, io.StringIO)
+    return Undisturbed(report, console.file.getvalue(), read_table(report.table))
 
 
 @pytest.fixture
@@ -117,11 +129,10 @@ def wait_for_results(run: Run, n: int) -> None:
         run.results.get(timeout=60)
 
 
-def test_a_demo_evaluates_its_points_and_shows_the_best(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    report = run_demo("svm", tmp_path / "out", points=POINTS, headless=True)
-    table = read_table(report.table)
-    printed = capfd.readouterr().out
+def test_a_demo_evaluates_its_points_and_shows_the_best(undisturbed: Undisturbed) -> None:
+    report, table = undisturbed.report, undisturbed.table
 
+    assert (report.points, report.failed, report.restarts) == (POINTS, 0, 0)
     assert [int(row["index"]) for row in table] == list(range(POINTS))
     assert len({(row["log_C"], row["log_gamma"]) for row in table}) == POINTS
     assert len({row["worker"] for row in table}) == 2, "both workers had a share"
@@ -129,16 +140,25 @@ def test_a_demo_evaluates_its_points_and_shows_the_best(tmp_path: Path, capfd: p
     assert report.accuracy > 0.95, "a support-vector classifier can do this"
     best = next(row for row in table if float(row["accuracy"]) == report.accuracy)
     assert report.best == {"log_C": float(best["log_C"]), "log_gamma": float(best["log_gamma"])}
-    assert str(report.map) in printed.replace("\n", "")
+
+
+def test_what_it_found_is_printed_with_the_files_that_hold_it(undisturbed: Undisturbed) -> None:
+    report, printed = undisturbed.report, undisturbed.printed
+    assert f"{POINTS}/{POINTS} points" in printed
+    assert f"Best: accuracy {report.accuracy:.4f} at log_C = {report.best['log_C']:.2f}" in printed
     assert report.map.is_absolute()
-    assert f"{report.accuracy:.4f}" in printed
-    with Image.open(report.map) as picture:
+    assert f"Map:   {report.map}\n" in printed
+    assert f"Table: {report.table}\n" in printed
+
+
+def test_the_map_is_a_picture_in_colours(undisturbed: Undisturbed) -> None:
+    with Image.open(undisturbed.report.map) as picture:
         assert picture.format == "PNG"
         assert picture.size == (1200, 900)
-        assert len(picture.convert("RGB").getcolors(1 << 21) or ()) > 500, "a map is not of one colour"
+        assert len(picture.convert("RGB").getcolors(1 << 21) or ()) > 500
 
 
-def test_a_daemon_that_is_killed_twice_changes_nothing(demo: DemoProcess, undisturbed: list[dict[str, str]]) -> None:
+def test_a_daemon_that_is_killed_twice_changes_nothing(demo: DemoProcess, undisturbed: Undisturbed) -> None:
     with connect(demo.address, timeout=30) as lab:
         run = lab["svm"].watch("demo")
         for _ in range(2):
@@ -150,8 +170,8 @@ def test_a_daemon_that_is_killed_twice_changes_nothing(demo: DemoProcess, undist
     assert demo.process.returncode == 0, printed
     assert printed.count("The daemon was killed; started again") == 2
     assert "over 2 restarts of the daemon" in printed
-    assert points_of(demo.table()) == points_of(undisturbed)
-    assert [row["accuracy"] for row in demo.table()] == [row["accuracy"] for row in undisturbed]
+    assert points_of(demo.table()) == points_of(undisturbed.table)
+    assert [row["accuracy"] for row in demo.table()] == [row["accuracy"] for row in undisturbed.table]
 
 
 def test_ctrl_c_says_so_and_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -190,7 +210,7 @@ def test_a_killed_demo_takes_its_processes_along(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_demo_goes_on_in_its_state_folder(
-    demo: DemoProcess, tmp_path: Path, undisturbed: list[dict[str, str]]
+    demo: DemoProcess, tmp_path: Path, undisturbed: Undisturbed
 ) -> None:
     with connect(demo.address, timeout=30) as lab:
         wait_for_results(lab["svm"].watch("demo"), POINTS // 2)
@@ -201,7 +221,7 @@ def test_an_interrupted_demo_goes_on_in_its_state_folder(
     report = run_demo("svm", tmp_path / "again", points=POINTS, state=tmp_path / "state", headless=True)
     table = read_table(report.table)
 
-    assert points_of(table) == points_of(undisturbed)
+    assert points_of(table) == points_of(undisturbed.table)
     kept = [row for row in table if float(row["finished"]) < began]
     assert len(kept) >= POINTS // 2, "what was measured before is not measured again"
 

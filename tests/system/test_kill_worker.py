@@ -176,7 +176,7 @@ def _pids_of_busy(master: Master) -> set[int]:
 
 
 def test_nothing_is_lost_when_workers_are_killed_under_load(start_daemon: StartDaemon) -> None:
-    daemon = start_daemon({"square": master(restarts=1000)})
+    daemon = start_daemon({"square": master(function="evaluations:square_or_raise_slowly", restarts=1000)})
     chance = random.Random(5)
     killed: set[int] = set()
     with daemon.connect() as lab:

@@ -50,8 +50,8 @@ def check_row(row: dict[str, Any]) -> None:
     assert row["ours"]
     assert all(isinstance(x, float) and math.isfinite(x) for x in row["ours"])
     assert row["verdict"] in VERDICTS
-    assert row["load"] >= 0
-    assert row["wakeup_us"] > 0
+    assert row["conditions"]["wakeup"] > 0
+    assert 0 <= row["conditions"]["neighbours"] <= 1
     if row["theirs"] is None:
         assert row["ratio"] is None
     else:

@@ -10,14 +10,17 @@ from typing import Any
 
 import msgspec
 import pytest
-from helpers.documents import document, section, tables
+from helpers.documents import code_blocks, document, section, tables
 
 from taskmaster.bus import codec, errors, fields, messages, sockets, status
 from taskmaster.bus.table import Layout
 from taskmaster.bus.topics import ALARMS
 from taskmaster.daemon.run import TASK_STATES
+from taskmaster.drivers.base import Driver, DriverContext
+from taskmaster.learners.protocol import Endable, Learner
 
 PROTOCOL = document("docs/protocol.md")
+ARCHITECTURE = document("docs/architecture.md")
 
 #: Types with a section of their own → what they are called in tables.
 CALLED: dict[Any, str] = {
@@ -41,9 +44,9 @@ def records() -> Iterator[type[msgspec.Struct]]:
     """Every type that travels as a map or an array of its own."""
     for module in (messages, status, fields):
         for kind in vars(module).values():
-            if inspect.isclass(kind) and issubclass(kind, msgspec.Struct) and kind.__module__ == module.__name__:
-                if kind is not messages.Message and not kind.__name__.startswith("_"):
-                    yield kind
+            is_record = inspect.isclass(kind) and issubclass(kind, msgspec.Struct)
+            if is_record and kind.__module__ == module.__name__ and kind.__name__ not in ("Message", "_Record"):
+                yield kind
 
 
 def in_words(kind: Any) -> str:
@@ -114,9 +117,41 @@ def test_limits_and_constants_are_those_of_the_code() -> None:
 
 
 def test_the_architecture_prints_the_table_of_states() -> None:
-    [table] = tables(section(document("docs/architecture.md"), "States of a task"))
+    [table] = tables(section(ARCHITECTURE, "States of a task"))
     printed: dict[str, dict[str, str]] = {state: {} for state in TASK_STATES}
     for state, what, then in table:
         if what != "–":
             printed[state][what] = then
     assert printed == TASK_STATES
+
+
+def defined(code: str) -> dict[str, Any]:
+    """What a document's code defines."""
+    names: dict[str, Any] = {"__name__": "documented"}
+    exec(compile(code, "<document>", "exec"), names)
+    return names
+
+
+def test_the_driver_of_the_architecture_is_one() -> None:
+    [code] = code_blocks(section(ARCHITECTURE, "Adding a driver"), "python")
+    driver_class = defined(code)["CountingDriver"]
+    assert issubclass(driver_class, Driver)
+
+    schema = fields.Schema((), "counter")
+    driver = driver_class(DriverContext("counter", {"start": 7}, schema, schema))
+    driver.open()
+    assert [driver.evaluate({}), driver.evaluate({})] == [7, 8]
+    driver.close()
+
+
+def test_the_learner_of_the_architecture_is_one() -> None:
+    [code] = code_blocks(section(ARCHITECTURE, "Adding a learner"), "python")
+    learner = defined(code)["Bisection"](0.0, 2.0)
+    for protocol in (Learner, Endable):
+        assert isinstance(learner, protocol)
+
+    while not learner.done():
+        [point] = learner.ask(4)
+        assert learner.ask(4) == [], "it waits to be told"
+        learner.tell(point, point["x"] ** 2 - 2.0)
+    assert learner.low == pytest.approx(2**0.5, abs=1e-6)

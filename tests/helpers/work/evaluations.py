@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import json
+import math
 import os
 import socket
+import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 
 def square(point: dict[str, float]) -> float:
@@ -24,9 +29,10 @@ def square_or_raise(point: dict[str, float]) -> float:
     return x * x
 
 
-def square_batch(columns: dict[str, Any]) -> Any:
-    """The same for many points at once."""
-    return columns["x"] ** 2
+def square_or_raise_slowly(point: dict[str, float]) -> float:
+    """The same, so slowly that there is time to be killed in it."""
+    time.sleep(0.001)
+    return square_or_raise(point)
 
 
 def echo(point: Any) -> Any:
@@ -102,8 +108,101 @@ def pid(point: Any) -> int:
     return os.getpid()
 
 
+class Unfit:
+    """What no message can carry."""
+
+
+class Odd(Exception):
+    """An exception that cannot even be shown."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no words for it")
+
+
+def behave(how: Any) -> Any:
+    """Return, or raise, as ``how`` asks."""
+    if isinstance(how, dict):
+        how = how["how"]
+    return _WAYS[how]() if how in _WAYS else float(how)
+
+
+def _raise(error: BaseException) -> Any:
+    raise error
+
+
+_WAYS = {
+    "raise": lambda: _raise(ValueError("the sample is gone")),
+    "raise odd": lambda: _raise(Odd()),
+    "raise long": lambda: _raise(ValueError("long " * 100_000)),
+    "exit": lambda: sys.exit("I would rather go"),
+    "recurse": lambda: behave("recurse"),
+    "unfit": Unfit,
+    "unfit inside": lambda: {"deep": [Unfit()]},
+    "nothing": lambda: None,
+    "nan": lambda: math.nan,
+    "text": lambda: "text",
+    "array": lambda: np.arange(6.0).reshape(2, 3),
+    "picture": lambda: {"picture": np.ones((2, 3)), "count": 3},
+    "flat picture": lambda: {"picture": np.ones(6), "count": 3},
+    "no count": lambda: {"picture": np.ones((2, 3))},
+    "half a count": lambda: {"picture": np.ones((2, 3)), "count": 0.5},
+    "one too many": lambda: {"picture": np.ones((2, 3)), "count": 3, "time": 1.0},
+}
+
+
+def hypotenuse(a: float, b: float) -> float:
+    """Two keyword arguments."""
+    return math.hypot(a, b)
+
+
+def roots(columns: dict[str, Any]) -> Any:
+    """Many points at once; raises if one is negative."""
+    x = columns["x"]
+    if (x < 0).any():
+        raise ValueError(f"{x.min()} has no root")
+    return np.sqrt(x)
+
+
+def lengths(points: Any) -> list[int]:
+    """Many points of any form at once; one result too few for points that say so."""
+    return [len(point) for point in points if point != "skip"]
+
+
+_together = threading.Barrier(4)
+
+
+def meet(point: Any) -> int:
+    """Return only when four evaluations are here at the same time."""
+    _together.wait(timeout=20)
+    return threading.get_ident()
+
+
+def _mark(what: str) -> None:
+    with open(os.environ["MARKS"], "a") as file:
+        file.write(f"{what} {os.getpid()}\n")
+
+
+def mark_setup() -> None:
+    """Leave a mark."""
+    _mark("setup")
+
+
+def mark_teardown() -> None:
+    """Leave another."""
+    _mark("teardown")
+
+
+def marks(point: Any) -> list[str]:
+    """What this process has left."""
+    return [line.split()[0] for line in Path(os.environ["MARKS"]).read_text().splitlines() if line.endswith(str(os.getpid()))]
+
+
 def set_up() -> None:
-    """Fail as long as the file that ``BROKEN`` names exists."""
+    """Fail as long as the file that ``BROKEN`` names exists: as it says."""
     broken = Path(os.environ["BROKEN"])
-    if broken.exists():
-        raise OSError(f"the instrument says: {broken.read_text()}")
+    if not broken.exists():
+        return
+    how = broken.read_text()
+    if how == "segfault":
+        ctypes.string_at(0)
+    raise OSError(how)

@@ -1,0 +1,111 @@
+"""``python -m taskmaster.daemon.embedded``: the daemon of one program, see `learners/workmaster.py`.
+
+Its plan comes on standard input, in msgpack behind its length; where it listens, or why it does not, goes back on a pipe.
+It ends when standard input does, that is with its program, however that ends, and then removes its state if that was
+only for the time being.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import struct
+import sys
+import threading
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import msgspec
+
+from taskmaster.bus.errors import TaskMasterError
+from taskmaster.bus.fields import Field, Schema
+from taskmaster.bus.places import control_address
+from taskmaster.daemon.core import Identity
+from taskmaster.daemon.service import DaemonPlan, MasterPlan, serve
+from taskmaster.daemon.spec import MasterSpec
+
+__all__ = ["EmbeddedPlan", "main"]
+
+#: Room kept back for results; a notebook's folder is small, and usually in memory.
+_KEEP_FREE = 4_000_000
+
+
+class EmbeddedPlan(msgspec.Struct):
+    """What a program wants of its own daemon."""
+
+    name: str
+    state: str
+    temporary: bool
+    durability: str
+    driver: str
+    workers: int
+    options: dict[str, Any]
+    timeout: float | None = None
+    parameters: tuple[Field, ...] = ()
+    outputs: tuple[Field, ...] = ()
+    on_lost: str = "retry"
+    max_attempts: int = 3
+
+
+def _daemon_plan(plan: EmbeddedPlan) -> DaemonPlan:
+    state = Path(plan.state)
+    spec = MasterSpec(
+        name=plan.name,
+        driver=plan.driver,
+        parameters=Schema(plan.parameters, plan.name),
+        outputs=Schema(plan.outputs, plan.name, "output"),
+        on_lost=plan.on_lost,
+        max_attempts=plan.max_attempts,
+        code=plan.options.get("call") == "task",
+        options=plan.options,
+    )
+    return DaemonPlan(
+        name=f"{plan.name} (embedded)",
+        state=state,
+        control=control_address(state),
+        results=f"ipc://{state}/results",
+        workers=f"ipc://{state}/workers",
+        masters=(MasterPlan(spec, plan.workers, plan.timeout),),
+        durability=plan.durability,
+        keep_free=_KEEP_FREE,
+        grace=0.0,
+    )
+
+
+def _end_with(stream: BinaryIO) -> None:
+    """Stop this process when its parent's end of the stream is closed."""
+    while stream.read(4096):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def main(arguments: list[str]) -> int:
+    """Entry point; the argument is the file descriptor to report on."""
+    logging.basicConfig(level=logging.WARNING, format="taskmaster: %(message)s")
+    stream = sys.stdin.buffer
+    (size,) = struct.unpack("<Q", stream.read(8))
+    plan = msgspec.msgpack.decode(stream.read(size), type=EmbeddedPlan)
+    threading.Thread(target=_end_with, args=(stream,), daemon=True).start()
+    with open(int(arguments[0]), "w", encoding="utf-8") as report:
+
+        def on_ready(identity: Identity, address: str) -> None:
+            report.write(f"ready {address}\n")
+            report.close()
+
+        try:
+            serve(_daemon_plan(plan), on_ready)
+        except TaskMasterError as error:
+            if report.closed:
+                raise
+            report.write(f"failed {error.code} {error}\n")
+            return 1
+        finally:
+            if plan.temporary:
+                shutil.rmtree(plan.state, ignore_errors=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

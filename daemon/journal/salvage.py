@@ -1,0 +1,107 @@
+"""Takes what can be kept of a damaged journal into a new one: for ``taskmaster check --journal … --salvage NEW``."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import apsw
+import msgspec
+
+from taskmaster.bus.errors import JournalError
+from taskmaster.daemon.journal import sql
+from taskmaster.daemon.journal.checksums import connect
+from taskmaster.daemon.journal.inspection import inspected
+from taskmaster.daemon.journal.journal import Journal, journal_error
+from taskmaster.daemon.journal.payloads import Payloads
+from taskmaster.daemon.journal.report import JournalReport, report
+from taskmaster.daemon.journal.scan import Row, RunScan, Source
+
+__all__ = ["salvage"]
+
+#: The epoch of a salvaged journal where the old one's is not known: later than any, for workers of earlier epochs may
+#: still be at work.
+_LATE_EPOCH = 1_000_000
+_RUNS = """
+SELECT run, master, name, seed, created, user, metadata, priority, closed, paused, writer FROM runs ORDER BY run
+"""
+_WRITERS = "SELECT run, writer, user, time, claim FROM writers WHERE run = ?"
+_ATTEMPTS = "SELECT run, task, attempts FROM attempts WHERE run = ? AND task < ?"
+_LEASES = """
+SELECT epoch, number, run, first, n, attempt, worker, local, time FROM leases WHERE run = ? AND first + n <= ?
+"""
+
+
+def salvage(folder: Path, into: Path) -> JournalReport:
+    """Write what can be kept of the journal in ``folder`` to a new state directory, and report on that.
+
+    Its Masters are paused: tasks whose outcomes were lost would be evaluated again, and it is for an operator to say
+    whether they may be. Raises JournalError where a daemon is at work, ``into`` is in use, or nothing can be read.
+    """
+    try:
+        if into.exists() and any(into.iterdir()):
+            raise JournalError(f"{into} is in use; name a new folder for what can be kept of the journal in {folder}")
+        with inspected(folder) as found:
+            if found.daemon:
+                raise JournalError(f"a daemon (process {found.daemon}) is at work in {folder}; stop it first")
+            if found.source is None:
+                raise JournalError(f"nothing of the journal in {folder} can be read: {'; '.join(found.findings)}")
+            into.mkdir(mode=0o700, parents=True, exist_ok=True)
+            Journal(into).close()
+            with contextlib.closing(connect(into / "journal.db", write=True)) as db:
+                _Copy(found.source, db, Payloads(into / "payloads", sync=True)).everything()
+    except (apsw.Error, OSError) as error:
+        raise journal_error(
+            error, f"what can be kept of the journal in {folder} cannot be written to {into}"
+        ) from error
+    return report(into)
+
+
+class _Copy:
+    def __init__(self, source: Source, db: apsw.Connection, payloads: Payloads) -> None:
+        self._source = source
+        self._db = db
+        self._payloads = payloads
+
+    def everything(self) -> None:
+        with self._db:
+            for number, layout in self._source.layouts.items():
+                self._db.execute(sql.INSERT_LAYOUT, (number, msgspec.json.encode(layout).decode()))
+            epoch = next(self._readable(sql.GET_META, ("epoch",)), (_LATE_EPOCH,))[0]
+            self._db.execute(sql.SET_META, ("epoch", epoch))
+        for row in list(self._readable(_RUNS)):
+            with self._db:
+                self._run(row)
+                self._payloads.sync()
+
+    def _run(self, row: Row) -> None:
+        run, master, *_, priority, closed, paused, writer = row
+        execute = self._db.execute
+        execute(sql.INSERT_RUN, row[:8])
+        execute(sql.SET_RUN_SWITCHES, (closed, paused, priority, run))
+        execute(sql.SET_WRITER, (writer, run))
+        execute(sql.SET_MASTER, (master, True))
+        scan = RunScan(self._source, run)
+        for block in scan.block_rows():
+            self._keep_file(block[-1])
+            execute(sql.INSERT_BLOCK, (run, *block))
+        for event in scan.event_rows():
+            self._keep_file(event[-1])
+            execute(sql.INSERT_EVENT, (run, *event))
+        self._all(sql.INSERT_WRITER, self._readable(_WRITERS, (run,)))
+        self._all(sql.SET_ATTEMPTS, self._readable(_ATTEMPTS, (run, scan.tasks)))
+        self._all(sql.INSERT_LEASE, self._readable(_LEASES, (run, scan.tasks)))
+
+    def _keep_file(self, name: str | None) -> None:
+        if name is not None:
+            self._payloads.write([self._source.payloads.read(name)])
+
+    def _all(self, statement: str, rows: Iterable[Row]) -> None:
+        for row in rows:
+            self._db.execute(statement, row)
+
+    def _readable(self, statement: str, values: Row = ()) -> Iterator[Row]:
+        """Rows up to the first that cannot be read."""
+        with contextlib.suppress(apsw.Error):
+            yield from self._source.db.execute(statement, values)

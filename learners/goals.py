@@ -1,0 +1,103 @@
+"""When a Loop has reached what it was started for.
+
+Goals combine: ``npoints(200) | seconds(3600)`` stops at whichever comes first, ``npoints(50) & loss(0.01)`` at the later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
+
+from taskmaster.bus.errors import CallerError
+from taskmaster.learners.protocol import Lossy
+
+if TYPE_CHECKING:
+    from taskmaster.learners.loop import Loop
+
+__all__ = ["Goal", "GoalLike", "as_goal", "loss", "npoints", "seconds"]
+
+#: Loss is looked at after every result at first, then after each further 2 % of the points: it can cost more than all
+#: of a learner's learning, and has to be looked at after the same points in every run.
+_LOSS_SHARE = 50
+
+
+class Goal:
+    """A condition on a Loop, and how near it is."""
+
+    def __init__(
+        self, reached: Callable[[Loop], bool], text: str, fraction: Callable[[Loop], float] = lambda loop: 0.0
+    ) -> None:
+        self._reached = reached
+        self._fraction = fraction
+        self._text = text
+
+    def reached(self, loop: Loop) -> bool:
+        """Whether the loop may stop."""
+        return self._reached(loop)
+
+    def fraction(self, loop: Loop) -> float:
+        """How much of the way is behind the loop, from 0 to 1, as far as that can be known."""
+        return min(1.0, max(0.0, self._fraction(loop)))
+
+    def __or__(self, other: GoalLike) -> Goal:
+        second = as_goal(other)
+        return Goal(
+            lambda loop: self.reached(loop) or second.reached(loop),
+            f"{self} or {second}",
+            lambda loop: max(self.fraction(loop), second.fraction(loop)),
+        )
+
+    def __and__(self, other: GoalLike) -> Goal:
+        second = as_goal(other)
+        return Goal(
+            lambda loop: self.reached(loop) and second.reached(loop),
+            f"{self} and {second}",
+            lambda loop: min(self.fraction(loop), second.fraction(loop)),
+        )
+
+    def __repr__(self) -> str:
+        return self._text
+
+
+GoalLike: TypeAlias = "Goal | int | Callable[[Loop], bool]"
+
+
+def npoints(n: int) -> Goal:
+    """``n`` results have been told to the learner (failed ones do not count)."""
+    if n < 1:
+        raise CallerError(f"a goal of {n} points is reached before it begins; ask for at least 1")
+    return Goal(lambda loop: loop.told >= n, f"{n} points", lambda loop: loop.told / n)
+
+
+def loss(target: float) -> Goal:
+    """The learner's loss is at most ``target``."""
+
+    def reached(loop: Loop) -> bool:
+        learner = loop.learner
+        if not isinstance(learner, Lossy):
+            raise CallerError(
+                f"a goal of loss ≤ {target:g} needs a learner with a loss(); {type(learner).__name__} has none"
+            )
+        if loop.told % max(1, loop.told // _LOSS_SHARE):
+            return False
+        return learner.loss() <= target
+
+    return Goal(reached, f"loss ≤ {target:g}")
+
+
+def seconds(duration: float) -> Goal:
+    """This long after the loop was started."""
+    if duration <= 0:
+        raise CallerError(f"a goal of {duration} seconds is reached before it begins")
+    return Goal(lambda loop: loop.elapsed >= duration, f"{duration:g} s", lambda loop: loop.elapsed / duration)
+
+
+def as_goal(goal: GoalLike | None) -> Goal:
+    """A number stands for that many points, a function of the loop for itself, None for a learner's own end."""
+    if goal is None:
+        return Goal(lambda loop: False, "the learner's own end")
+    if isinstance(goal, Goal):
+        return goal
+    if isinstance(goal, int):
+        return npoints(goal)
+    return Goal(goal, getattr(goal, "__name__", "a condition"))

@@ -1,0 +1,283 @@
+"""The Loop: drives a learner against a Master.
+
+It asks only at points that the order of events fixes, never by timing: for ``in_flight`` points at the start, and after
+each single result for as many as have become free. So the points that are asked depend on the order in which results
+came and on nothing else; and that order is in the journal.
+
+That is also how a Loop resumes. It is started again over the same run: it takes the recorded results in their recorded
+order, asks the learner at the same places as before, and finds that what it is about to put has been put already. A
+learner that asks something else this time (another seed, another version, an impatient user's other settings) is told
+what was measured all the same, and what it asked in vain is put anew.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from taskmaster.bus.errors import CallerError, TaskCancelled, TaskFailed, TaskMasterError
+from taskmaster.learners.client import Master, Run
+from taskmaster.learners.goals import GoalLike, as_goal
+from taskmaster.learners.protocol import Bindable, Endable, Failable, Learner, Lossy, Seeded, describe
+from taskmaster.learners.results import Result
+
+__all__ = ["LearnerStuck", "Loop", "LoopStatistics"]
+
+log = logging.getLogger("taskmaster")
+
+#: Tasks in flight for each slot: one being evaluated, and one that waits, so that no slot is idle while a result is on
+#: its way and the learner thinks. More would have the learner choose from older knowledge.
+IN_FLIGHT_PER_SLOT = 2
+#: Seconds to wait for a Master's workers to start before it is settled how many tasks to keep in flight.
+_SLOTS_SECONDS = 10.0
+_IN_FLIGHT = "in_flight"
+_RATE_RESULTS = 64
+
+
+class LearnerStuck(TaskMasterError):
+    """The learner asks for nothing although it has been told everything there is to tell."""
+
+    code = "stuck"
+
+
+@dataclass(frozen=True)
+class LoopStatistics:
+    """Where a loop stands."""
+
+    #: results told to the learner
+    told: int
+    #: points that ended without an output
+    failed: int
+    #: tasks put and not ended
+    in_flight: int
+    #: seconds since the start
+    elapsed: float
+    #: results a second, over the latest ones
+    rate: float
+    #: the learner's loss as last looked at; NaN if it has none
+    loss: float
+    #: how much of the goal is reached, from 0 to 1, as far as it can be known
+    fraction: float
+    #: seconds until the goal at the present rate; infinite if nobody can tell
+    remaining: float
+
+
+class Loop:
+    """A learner, a Master, and when to stop.
+
+    ``target`` is a Master (a run is opened: by ``name``, with ``seed``) or a run that is open for writing. ``goal`` is a
+    number of points, a :class:`~taskmaster.learners.goals.Goal` or a function of the loop; without one the learner's own
+    end counts. ``hook(loop, result)`` is called after each result. A point that failed is put again up to ``retries``
+    times before the learner is told that it failed.
+    """
+
+    def __init__(
+        self,
+        target: Master | Run,
+        learner: Learner,
+        *,
+        goal: GoalLike | None = None,
+        in_flight: int | None = None,
+        hook: Callable[[Loop, Result], None] | None = None,
+        retries: int = 0,
+        name: str | None = None,
+        seed: int | None = None,
+    ) -> None:
+        if in_flight is not None and in_flight < 1:
+            raise CallerError(f"a loop needs at least one task in flight, not {in_flight}")
+        self.learner = learner
+        self.goal = as_goal(goal)
+        self.told = 0
+        self.failed = 0
+        self.interrupted = False
+        self.run_: Run
+        self._hook = hook
+        self._retries = retries
+        self._in_flight = in_flight
+        if isinstance(target, Run):
+            self.master, self.run_ = target.master, target
+        else:
+            self.master = target
+            wanted = in_flight or _default_in_flight(target)
+            self.run_ = target.open(name, seed=seed, metadata={_IN_FLIGHT: str(wanted), "learner": describe(learner)})
+        #: tasks kept in flight
+        self.in_flight = in_flight or int(self.run_.metadata.get(_IN_FLIGHT, 0)) or _default_in_flight(self.master)
+        #: tasks that were put before this loop was started
+        self._recorded = self.run_.next_index
+        self._next_index = 0
+        #: points that have been asked and not ended, by the index of their task
+        self._asked: dict[int, Any] = {}
+        self._tries: dict[int, int] = {}
+        self._same_so_far = True
+        self._started = 0.0
+        self._times: deque[float] = deque(maxlen=_RATE_RESULTS)
+        self._loss = math.nan
+
+    # -- running ------------------------------------------------------------------------------------------------------
+
+    def run(self) -> Run:
+        """Loop until the goal is reached or the learner is done; returns the run.
+
+        The first Ctrl-C stops asking and waits for what is in flight, the second leaves at once. Nothing is lost either
+        way: the same call with the run's name goes on. What the learner raises comes through, and leaves the run open.
+        """
+        self._started = time.monotonic()
+        if isinstance(self.learner, Bindable):
+            self.learner.bind(self.master.parameters, self.master.outputs)
+        if isinstance(self.learner, Seeded):
+            self.learner.seed(np.random.default_rng(self.run_.seed))
+        self._ask(self.in_flight)
+        while not self._finished():
+            try:
+                result = self.run_.results.get()
+            except KeyboardInterrupt:
+                if self.interrupted:
+                    raise
+                self.interrupted = True
+                log.warning("stopping: waiting for %d tasks in flight (Ctrl-C again: leave at once)", self._open)
+                continue
+            self._on_result(result)
+        return self.run_
+
+    def _finished(self) -> bool:
+        stopping = self.interrupted or self._at_goal()
+        if self._open == 0:
+            if not stopping and not self._learner_is_done() and self._next_index >= self._recorded:
+                raise LearnerStuck(
+                    f"run {self.run_.name!r}: after {self.told} results and {self.failed} failures the learner "
+                    f"({describe(self.learner)}) asks for nothing, though nothing is in flight and the goal "
+                    f"({self.goal!r}) is not reached"
+                )
+            return self._next_index >= self._recorded or stopping
+        return self._at_goal() and self._next_index >= self._recorded
+
+    def _on_result(self, result: Result) -> None:
+        self._times.append(time.monotonic())
+        point = self._asked.pop(result.index, None)
+        if result.index < self._recorded and self._same_so_far and not same_point(point, result.input):
+            self._diverge(result)
+            point = None
+        if point is None:
+            point = result.input
+        error = result.error
+        if error is None:
+            self.learner.tell(point, result.output)
+            self.told += 1
+        elif not self._retry(result.index, point, error):
+            self.failed += 1
+            if isinstance(self.learner, Failable):
+                self.learner.fail(point, error)
+        if self._hook is not None:
+            self._hook(self, result)
+        if not (self.interrupted or self._at_goal()):
+            self._ask(self.in_flight - self._open)
+
+    # -- asking -------------------------------------------------------------------------------------------------------
+
+    @property
+    def _open(self) -> int:
+        """Tasks in flight, as the order of events tells it."""
+        return len(self._asked) if self._same_so_far else self.run_.open_tasks
+
+    def _ask(self, n: int) -> None:
+        if n < 1 or self._learner_is_done():
+            return
+        points = list(self.learner.ask(n))
+        if len(points) > n:
+            raise CallerError(f"the learner ({describe(self.learner)}) was asked for {n} points and gave {len(points)}")
+        if points:
+            self._put(points)
+
+    def _put(self, points: list[Any]) -> None:
+        """Put the points that are not recorded yet under the numbers they get."""
+        for point in points:
+            self._asked[self._next_index] = point
+            self._next_index += 1
+        known = max(0, min(len(points), self._recorded - (self._next_index - len(points))))
+        fresh = points[known:]
+        if not fresh:
+            return
+        self.run_.tasks.new_ask()
+        if len(fresh) == 1:
+            self.run_.tasks.put(fresh[0])
+        else:
+            self.run_.tasks.put_many(fresh)
+
+    def _retry(self, index: int, point: Any, error: TaskFailed | TaskCancelled) -> bool:
+        tried = self._tries.pop(index, 0)
+        if tried >= self._retries or isinstance(error, TaskCancelled) or self.interrupted:
+            return False
+        self._tries[self._next_index] = tried + 1
+        self._put([point])
+        return True
+
+    def _diverge(self, result: Result) -> None:
+        """The record holds other points than this learner asks: go on with what was measured."""
+        log.warning(
+            "run %r: task %d was %r, the learner now asks %r there; it is told all recorded results and goes on",
+            self.run_.name,
+            result.index,
+            result.input,
+            self._asked.get(result.index),
+        )
+        self._same_so_far = False
+        in_vain = [point for index, point in sorted(self._asked.items()) if index < self._recorded]
+        self._asked = {index: point for index, point in self._asked.items() if index >= self._recorded}
+        self._next_index = max(self._next_index, self._recorded)
+        if in_vain:
+            self._put(in_vain)
+
+    def _learner_is_done(self) -> bool:
+        return isinstance(self.learner, Endable) and self.learner.done()
+
+    def _at_goal(self) -> bool:
+        return self.told > 0 and self.goal.reached(self)
+
+    # -- looking ------------------------------------------------------------------------------------------------------
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self._started if self._started else 0.0
+
+    def statistics(self) -> LoopStatistics:
+        """Where the loop stands. Looks at the learner's loss, which may take it a while."""
+        if isinstance(self.learner, Lossy):
+            self._loss = self.learner.loss()
+        rate = 0.0
+        if len(self._times) > 1 and self._times[-1] > self._times[0]:
+            rate = (len(self._times) - 1) / (self._times[-1] - self._times[0])
+        fraction = self.goal.fraction(self)
+        done = self.told + self.failed
+        remaining = done * (1 - fraction) / fraction / rate if fraction > 0 and rate > 0 else math.inf
+        return LoopStatistics(self.told, self.failed, self._open, self.elapsed, rate, self._loss, fraction, remaining)
+
+    def __repr__(self) -> str:
+        return f"<Loop of {describe(self.learner)} on {self.master.name!r}: {self.told} points, goal {self.goal!r}>"
+
+
+def _default_in_flight(master: Master) -> int:
+    deadline = time.monotonic() + _SLOTS_SECONDS
+    slots = master.slots
+    while not slots and time.monotonic() < deadline:
+        time.sleep(0.05)
+        slots = master.slots
+    return IN_FLIGHT_PER_SLOT * max(1, slots)
+
+
+def same_point(one: Any, other: Any) -> bool:
+    """Whether these are the same point, one of which may have been to the daemon and back."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(same_point(value, other[key]) for key, value in one.items())
+    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
+        return bool(np.array_equal(np.asarray(one), np.asarray(other), equal_nan=False))
+    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
+        return len(one) == len(other) and all(map(same_point, one, other))
+    return bool(one == other)

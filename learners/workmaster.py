@@ -1,0 +1,248 @@
+"""WorkMaster: a Master for one program, in one line, gone without trace afterwards.
+
+A daemon of its own runs as a child of the program, with its state in a temporary folder (or in ``state``, where it stays
+and is taken up again) and sockets that only this user can reach. Functions travel to its workers by cloudpickle, so
+lambdas and what was typed into a notebook work.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import msgspec
+
+from taskmaster.bus.errors import CallerError, DaemonError, from_code
+from taskmaster.bus.fields import Field
+from taskmaster.bus.status import MasterStatus
+from taskmaster.learners.client import Lab, Master, Results, Run, Tasks
+from taskmaster.learners.code import dumps
+from taskmaster.learners.results import Result
+
+__all__ = ["WorkMaster"]
+
+_NAME = "work"
+#: What the daemon may take to end by itself before it is killed.
+_END_SECONDS = 10.0
+
+Fields = Mapping[str, Mapping[str, Any] | tuple[float, float]] | Sequence[Field]
+
+
+class WorkMaster:
+    """A Master whose evaluator is a function of this program.
+
+    ``f`` gets one point and returns its output (``batch``: a column, or dict of columns, and returns as many outputs).
+    ``f=None``: each task is a ``(function, args, kwargs)`` of its own. ``workers`` processes evaluate; or one process
+    with ``threads`` threads. ``parameters`` and ``outputs`` may be declared as in the configuration file; ``timeout`` is
+    in seconds a task.
+    """
+
+    def __init__(
+        self,
+        f: Callable[..., Any] | None = None,
+        workers: int = 2,
+        *,
+        threads: int | None = None,
+        batch: bool = False,
+        parameters: Fields = (),
+        outputs: Fields = (),
+        timeout: float | None = None,
+        state: str | os.PathLike[str] | None = None,
+        durability: str = "crash",
+        max_attempts: int = 3,
+    ) -> None:
+        if f is None and batch:
+            raise CallerError("batch = True needs a function; without one each task brings its own")
+        self._count = workers
+        options = _options(f, batch=batch)
+        folder = tempfile.mkdtemp(prefix="taskmaster-") if state is None else os.path.abspath(state)
+        plan = {
+            "name": _NAME,
+            "state": folder,
+            "temporary": state is None,
+            "durability": durability,
+            "driver": "process" if threads is None else "thread",
+            "workers": workers if threads is None else 1,
+            "options": {**options, "threads": threads} if threads is not None else options,
+            "timeout": timeout,
+            "parameters": as_fields(parameters),
+            "outputs": as_fields(outputs, nan=True),
+            "max_attempts": max_attempts,
+        }
+        self._process, address = _start(plan, Path(folder), temporary=state is None)
+        self._finalizer = weakref.finalize(self, _end, self._process, folder if state is None else None)
+        try:
+            self.lab = Lab(address)
+            self._master = self.lab[_NAME]
+        except BaseException:
+            self._finalizer()
+            raise
+
+    # -- a Master -----------------------------------------------------------------------------------------------------
+
+    @property
+    def master(self) -> Master:
+        """The Master as any client sees it; a Loop takes it."""
+        return self._master
+
+    @property
+    def run(self) -> Run:
+        """This program's own run, opened when it is first used."""
+        return self._master.run
+
+    @property
+    def tasks(self) -> Tasks:
+        """Where points are put."""
+        return self._master.tasks
+
+    @property
+    def results(self) -> Results:
+        """Where results arrive, in the order in which they ended."""
+        return self._master.results
+
+    @property
+    def parameters(self) -> tuple[Field, ...]:
+        """As declared."""
+        return self._master.parameters
+
+    @property
+    def outputs(self) -> tuple[Field, ...]:
+        """As declared."""
+        return self._master.outputs
+
+    @property
+    def slots(self) -> int:
+        """Evaluations at a time, now."""
+        return self._master.slots
+
+    def open(self, name: str | None = None, *, seed: int | None = None, since: str = "start") -> Run:
+        """Open a run, see :meth:`taskmaster.learners.client.Master.open`."""
+        return self._master.open(name, seed=seed, since=since)
+
+    def map(self, points: Any) -> list[Any]:
+        """The outputs for ``points``, in their order. Raises TaskFailed for the first that failed."""
+        return self._master.map(points)
+
+    def imap_unordered(self, points: Any) -> Iterator[Result]:
+        """Results for ``points`` as they come."""
+        return self._master.imap_unordered(points)
+
+    def statistics(self) -> MasterStatus:
+        """State, queue, workers and counts."""
+        return self._master.statistics()
+
+    def capture(self, n: int = 1) -> int:
+        """Take ``n`` further worker processes into service; returns how many there are to be."""
+        return self._scale(self._count + n)
+
+    def release(self, n: int = 1) -> int:
+        """Let ``n`` worker processes go when they have finished; returns how many are to be left."""
+        return self._scale(max(0, self._count - n))
+
+    def _scale(self, count: int) -> int:
+        self._master.set_workers(count)
+        self._count = count
+        return count
+
+    # -- its end ------------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """End workers and daemon. What was not evaluated is dropped, unless a ``state`` folder was given."""
+        if self._finalizer.alive:
+            self.lab.close()
+            self._finalizer()
+
+    def __enter__(self) -> WorkMaster:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<WorkMaster of {self._count} workers{'' if self._finalizer.alive else ', closed'}>"
+
+
+def as_fields(fields: Fields, *, nan: bool = False) -> tuple[Field, ...]:
+    """Fields from their declarations: ``{"x": {"min": 0, "max": 1}}``, or for short ``{"x": (0, 1)}``."""
+    if not isinstance(fields, Mapping):
+        return tuple(fields)
+    made = []
+    for name, keys in fields.items():
+        if isinstance(keys, tuple):
+            keys = {"min": keys[0], "max": keys[1]}
+        try:
+            made.append(msgspec.convert({"nan": nan, **keys, "name": name}, Field))
+        except (msgspec.ValidationError, TypeError) as error:
+            raise CallerError(f"{name!r} cannot be declared as {keys!r}: {error}") from error
+    return tuple(made)
+
+
+def _options(f: Callable[..., Any] | None, *, batch: bool) -> dict[str, Any]:
+    """Driver options for a function, or for tasks that bring their own."""
+    path = [os.path.abspath(folder) for folder in sys.path if folder] + [os.getcwd()]
+    if f is None:
+        return {"path": path, "call": "task"}
+    if not callable(f):
+        raise CallerError(f"a WorkMaster evaluates with a function, not with a {type(f).__name__}")
+    return {"path": path, "batch": batch, "code": dumps(f)}
+
+
+def _start(plan: dict[str, Any], folder: Path, *, temporary: bool) -> tuple[subprocess.Popen[bytes], str]:
+    """Start the daemon; its process and control address. Raises what it says if it cannot start."""
+    reader, writer = os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "taskmaster.daemon.embedded", str(writer)],
+        stdin=subprocess.PIPE,
+        pass_fds=(writer,),
+        process_group=0,  # a Ctrl-C is for this program, which then ends its daemon in order
+    )
+    os.close(writer)
+    assert process.stdin is not None
+    data = msgspec.msgpack.encode(plan)
+    _send(process.stdin, data)
+    with open(reader, encoding="utf-8") as report:
+        answer = report.readline().strip()
+    if answer.startswith("ready "):
+        return process, answer.removeprefix("ready ")
+    _end(process, str(folder) if temporary else None)
+    if answer.startswith("failed "):
+        _, code, message = answer.split(" ", 2)
+        raise from_code(code, message)
+    raise DaemonError(
+        f"the embedded daemon ended with status {process.returncode} before it was ready; its log says why"
+    )
+
+
+def _send(stream: BinaryIO | Any, data: bytes) -> None:
+    try:
+        stream.write(struct.pack("<Q", len(data)) + data)
+        stream.flush()
+    except BrokenPipeError:
+        return  # it has ended; what it reported is read next
+
+
+def _end(process: subprocess.Popen[bytes], folder: str | None) -> None:
+    """End the daemon by closing its standard input; kill it if that does not help."""
+    if process.stdin is not None:
+        try:
+            process.stdin.close()
+        except BrokenPipeError:
+            pass
+    try:
+        process.wait(_END_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
