@@ -46,6 +46,7 @@ class Lease:
         "heard",
         "id",
         "n",
+        "name",
         "recorded",
         "remaining",
         "run",
@@ -56,8 +57,8 @@ class Lease:
     def __init__(self, lease: LeaseId, run: Run, worker: str, first: int, n: int, attempt: int) -> None:
         self.id = lease
         self.run = run
-        #: the worker's token
-        self.worker = worker
+        #: the worker's token, and its name for people
+        self.worker = self.name = worker
         self.first = first
         self.n = n
         self.attempt = attempt

@@ -249,7 +249,7 @@ class Master:
             return
         if spec.on_lost == "hold":
             run.charge(low, high, out)
-            run.hold(low, high, reason, lease.worker, lease.attempt, out)
+            run.hold(low, high, reason, lease.name, lease.attempt, out)
             return
         for index in range(low, high):
             attempt = run.attempt(index)
@@ -258,7 +258,7 @@ class Master:
                 run.queued.add(index, index + 1)
             else:
                 text = reason if attempt == 1 else f"{reason} (attempt {attempt} of {spec.max_attempts})"
-                run.fail(index, index + 1, kind, text, lease.worker, attempt, out)
+                run.fail(index, index + 1, kind, text, lease.name, attempt, out)
 
     def _reconcile(self, worker: Worker, held: Sequence[LeaseId], out: Effects) -> None:
         """Bring what a (returning) worker holds and what it was granted together.
@@ -440,6 +440,7 @@ class Master:
             del self._active[run.id]
         lease = Lease((self.epoch, next(self.lease_numbers)), run, worker.token, low, high - low, run.attempt(low))
         lease.granted = lease.heard = now
+        lease.name = worker.name
         lease.seconds = (high - low) * (estimate.seconds or UNKNOWN_SECONDS)
         self._clock = max(self._clock, run.virtual_time)
         run.virtual_time += lease.seconds

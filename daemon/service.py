@@ -25,7 +25,7 @@ from taskmaster.daemon.broker import Broker, Endpoints
 from taskmaster.daemon.core import Core, Identity
 from taskmaster.daemon.effects import Effects
 from taskmaster.daemon.journal import Journal
-from taskmaster.daemon.journal.check import check_at_start
+from taskmaster.daemon.journal.check import check_at_start, check_log
 from taskmaster.daemon.journal.recovery import restore
 from taskmaster.daemon.master import Master
 from taskmaster.daemon.restarts import RestartPolicy
@@ -73,9 +73,12 @@ def serve(plan: DaemonPlan, on_ready: Callable[[Identity, str], None] = lambda i
     Raises StateLocked, AddressInUse, JournalDamaged, … before it is ready; JournalError if it cannot go on.
     """
     with _locked(plan.state), contextlib.ExitStack() as stack:
+        before = check_log(plan.state, plan.durability)
+        for remark in before.remarks:
+            log.warning("%s", remark)
         journal = Journal(plan.state, plan.durability)
         stack.push(lambda kind, error, trace: journal.close(in_order=error is None))
-        check_at_start(journal)
+        check_at_start(journal, before)
         space = Space(plan.state, plan.keep_free)
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         stack.callback(context.destroy, 0)

@@ -146,6 +146,8 @@ class Supervisor:
         if worker.left_as_agreed:
             return
         log.warning("Master %r: %s", pool.master.spec.name, reason)
+        if pool.gave_up:
+            return
         pause = pool.policy.after_death(now, was_ready=was_ready)
         if pause is None:
             self._give_up(pool, reason, out)

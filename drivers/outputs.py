@@ -116,7 +116,14 @@ def task_error(position: int, error: BaseException, skip: int = 1) -> TaskError:
     text = "".join(traceback.format_exception(type(error), error, frames))
     kind = type(error).__qualname__
     module = type(error).__module__
-    message = str(error)
+    message = _message(error)
     if len(text) > _TRACEBACK_BYTES:
         text = f"{text[: _TRACEBACK_BYTES // 2]}\n  …\n{text[-_TRACEBACK_BYTES // 2 :]}"
     return TaskError(position, kind if module in ("builtins", "__main__") else f"{module}.{kind}", message[:4096], text)
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as another:  # noqa: BLE001 - a user's class may raise anything here, which must not end the worker
+        return f"<its message cannot be shown: {type(another).__qualname__}>"

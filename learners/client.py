@@ -301,7 +301,11 @@ class Run:
         Each arrives as a result that says so. A task that is being evaluated is broken off where that is harmless.
         """
         self.flush()
-        intervals = None if indices is None else tuple((i, i + 1) for i in sorted(set(indices)))
+        core = self._core
+        if indices is None:  # named, not "all": sent again after a lost answer it must not cancel what was put since
+            intervals: tuple[tuple[int, int], ...] = ((0, max(core.next_index, core.acknowledged)),)
+        else:
+            intervals = tuple((i, i + 1) for i in sorted(set(indices)))
         return int(self.master.lab.ask(m.Cancel(0, self._core.id, intervals)).count)
 
     def pause(self) -> None:

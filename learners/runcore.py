@@ -95,6 +95,8 @@ class RunCore:
         self._outstanding_bytes = 0
         self._busy_until = 0.0
         self._busy_pause = BUSY_FIRST_SECONDS
+        #: the daemon was full: one block is sent until one is taken, lest it be sent the whole window to refuse
+        self._probing = False
         self._gap_at = 0.0
         # -- taking
         #: events must come with their inputs: unless every task of the run is this client's own
@@ -227,10 +229,12 @@ class RunCore:
             return
         self._busy_until = 0.0
         blocks = self._unacknowledged
-        for k in range(len(blocks) - self._unsent, len(blocks)):
+        start = len(blocks) - self._unsent
+        stop = min(1, len(blocks)) if self._probing else len(blocks)
+        for k in range(start, stop):
             blocks[k].sent_at = now
             self._send(blocks[k].frames)
-        self._unsent = 0
+        self._unsent = len(blocks) - max(start, stop)
 
     def on_writer(self, writer: int) -> None:
         """``writer`` is the run's newest: if that is not this client, it was fenced off."""
@@ -253,14 +257,18 @@ class RunCore:
             block = blocks.popleft()
             self._outstanding_bytes -= block.nbytes
             self._unsent = min(self._unsent, len(blocks))
+            self._probing = False
         self.acknowledged = max(self.acknowledged, next_index)
         self._busy_pause = BUSY_FIRST_SECONDS
+        if self._unsent and not self._probing:
+            self._transmit(now)
         if not blocks and self._rows:
             self.flush(now)
 
     def on_refused(self, refused: m.Refused, now: float) -> None:
         """A submission was not taken: try again later, or from where the daemon stands, or give up and say why."""
         if refused.code in BUSY:
+            self._probing = True
             self._unsent = len(self._unacknowledged)
             self._busy_until = now + self._busy_pause
             self._busy_pause = min(2 * self._busy_pause, BUSY_LONGEST_SECONDS)

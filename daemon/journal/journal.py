@@ -35,6 +35,7 @@ from taskmaster.daemon.effects import (
     MasterChanged,
     Record,
     RunChanged,
+    Recovered,
     RunCounted,
     RunCreated,
     RunDeleted,
@@ -80,15 +81,16 @@ class Journal:
         try:
             self.payloads = Payloads(folder / "payloads", sync=durability == "power")
             self._db = connect(self.path, write=True)
+            self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)  # unless the mark is told, see `close`
             list(
                 self._db.execute(f"{sql.PRAGMAS} PRAGMA synchronous = {'FULL' if durability == 'power' else 'NORMAL'};")
             )
             self._migrate()
+            for number, text in self._db.execute(sql.SELECT_LAYOUTS):
+                self._layouts[msgspec.json.decode(text, type=Layout)] = number
+            self.mark = MarkFile(folder, synced=durability == "power")
         except (apsw.Error, OSError) as error:
             raise journal_error(error, f"the journal {self.path} cannot be opened") from error
-        for number, text in self._db.execute(sql.SELECT_LAYOUTS):
-            self._layouts[msgspec.json.decode(text, type=Layout)] = number
-        self.mark = MarkFile(folder)
         self._db.set_wal_hook(self._on_wal)
         self._cursor = self._db.cursor()
         self._execute = self._cursor.execute
@@ -105,6 +107,7 @@ class Journal:
             ),
             LeaseEnded: lambda r: self._execute(sql.DELETE_LEASE, r.lease),
             AttemptsCharged: self._attempts_charged,
+            Recovered: lambda r: self._execute(sql.SET_META, ("recovered", r.epoch)),
             RunCounted: lambda r: self._execute(
                 sql.SET_RUN_COUNTS, (r.next_index, r.next_seq, r.done, r.failed, r.cancelled, r.run)
             ),
@@ -138,7 +141,7 @@ class Journal:
                 except BaseException:
                     self._roll_back(new_layouts)
                     raise
-            self.mark.committed(self._frames)
+            self.mark.committed(self._frames, records)
         except (apsw.Error, OSError) as error:
             raise journal_error(error, f"the journal {self.path} could not be written") from error
         if removed:
@@ -288,7 +291,8 @@ class Journal:
         try:
             with self._db:
                 self._db.execute(sql.SET_META, ("epoch", epoch))
-        except apsw.Error as error:
+            self.mark.committed(self._frames)
+        except (apsw.Error, OSError) as error:
             raise journal_error(error, f"the journal {self.path} could not be written") from error
         self._lay_out_log()
         return epoch
@@ -336,10 +340,12 @@ class Journal:
     def close(self, *, in_order: bool = True) -> None:
         """Checkpoint and close. What was committed is safe without it.
 
-        Where something has gone wrong (not ``in_order``) the mark is left as it is, for the next start to check by.
+        Where something has gone wrong (not ``in_order``) log and mark are left as they are, for the next start to
+        check.
         """
         if in_order:
             self.mark.settling()
+            self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
         self._db.close()
         self.mark.close()
 
@@ -388,11 +394,10 @@ def _frame_sizes(layout: Layout, n: int, view: memoryview) -> list[int]:
 
 def journal_error(error: Exception, what: str) -> JournalError:
     """SQLite's and the disk's errors as ours; this is the one place that tells them apart."""
-    full = isinstance(error, apsw.FullError) or (
-        isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    )
-    if full:
+    extended = getattr(error, "extendedresult", 0)
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if full or isinstance(error, apsw.FullError) or extended == apsw.SQLITE_IOERR_SHMSIZE:
         return DiskFull(f"{what}: no room left on the disk; free some, the daemon goes on by itself")
-    if isinstance(error, (apsw.CorruptError, apsw.NotADBError)):
+    if isinstance(error, (apsw.CorruptError, apsw.NotADBError)) or extended == apsw.SQLITE_IOERR_DATA:
         return JournalDamaged(f"{what}: {error}; run 'taskmaster check --journal' to see what can be kept")
     return JournalError(f"{what}: {error}")

@@ -17,7 +17,7 @@ from typing import Any
 from helpers.waiting import PATIENCE, all_ended
 from taskmaster.learners.client import Lab, connect
 
-__all__ = ["EVALUATIONS", "Daemon", "function", "toml"]
+__all__ = ["EVALUATIONS", "Daemon", "function", "tcp", "toml"]
 
 #: Where the functions are that the tests' Masters evaluate.
 EVALUATIONS = Path(__file__).resolve().parent / "work"
@@ -44,6 +44,16 @@ def function(name: str, **keys: Any) -> dict[str, Any]:
     """A Master of driver ``process`` with one worker that evaluates a function of `work/evaluations.py`."""
     known = {"driver": "process", "function": f"evaluations:{name}", "path": [str(EVALUATIONS)], "workers": 1}
     return {**known, **keys}
+
+
+def tcp() -> dict[str, str]:
+    """Settings of a daemon that listens on three free ports, the same at each start."""
+    with socket.socket() as a, socket.socket() as b, socket.socket() as c:
+        ports = []
+        for free in (a, b, c):
+            free.bind(("127.0.0.1", 0))
+            ports.append(free.getsockname()[1])
+    return {key: f"tcp://127.0.0.1:{port}" for key, port in zip(("listen", "results", "workers"), ports)}
 
 
 class Daemon:

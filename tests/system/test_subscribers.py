@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 import zmq
-from helpers.daemon import Daemon, function
+from helpers.daemon import Daemon, function, tcp
 from helpers.places import StartDaemon
 from helpers.subscriber import Subscriber, summary
 from helpers.waiting import PATIENCE, eventually
@@ -24,7 +24,7 @@ LINE = "x" * 8000
 
 @pytest.fixture
 def daemon(start_daemon: StartDaemon) -> Daemon:
-    return start_daemon({"echo": function("echo", workers=2)}, listen="tcp://127.0.0.1:*")
+    return start_daemon({"echo": function("echo", workers=2)}, **tcp())
 
 
 @pytest.fixture
