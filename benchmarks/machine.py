@@ -11,10 +11,14 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Conditions", "Watch", "describe", "is_memory", "wakeup"]
+__all__ = ["QUIET", "Conditions", "Watch", "await_quiet", "describe", "is_memory", "wakeup"]
 
 _PACKAGES = ("pyzmq", "msgspec", "numpy", "apsw", "joblib", "dask", "distributed", "ray")
 _PINGS = 1000
+
+#: Share of the processors that neighbours may have in a figure that counts as undisturbed.
+QUIET = 0.05
+_QUIET_SECONDS = 2.0
 
 
 def describe(folder: Path) -> dict[str, str]:
@@ -67,6 +71,17 @@ class Conditions:
     neighbours: float
     #: load average of the last minute when it was begun, which has what came before it, too
     load: float
+
+
+def await_quiet(limit: float) -> bool:
+    """Wait until nobody else wants the processors, at most ``limit`` seconds; whether that has come."""
+    deadline = time.monotonic() + limit
+    while time.monotonic() < deadline:
+        watch = Watch()
+        time.sleep(_QUIET_SECONDS)
+        if watch.conditions().neighbours <= QUIET:
+            return True
+    return False
 
 
 class Watch:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,9 +32,9 @@ def draw_map(
     # Neighbours are found in the unit square, as the learner does it, so that units do not matter.
     triangles = Triangulation(*((points - low) / (high - low)).T).triangles
     x, y = points.T
-    surface = axes.tripcolor(x, y, triangles, values, shading="gouraud", cmap="viridis")
+    surface = axes.tripcolor(Triangulation(x, y, triangles), np.asarray(values), shading="gouraud", cmap="viridis")
     figure.colorbar(surface, label=_label(output), pad=0.02)
-    dots = {"color": "white", "markersize": 4.0, "markeredgecolor": "black", "markeredgewidth": 0.4}
+    dots: dict[str, Any] = {"color": "white", "markersize": 4.0, "markeredgecolor": "black", "markeredgewidth": 0.4}
     axes.plot(x, y, ".", label=f"{len(x)} points evaluated", clip_on=False, **dots)
     best = int(np.argmax(values))
     axes.plot(

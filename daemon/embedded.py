@@ -1,8 +1,8 @@
 """``python -m taskmaster.daemon.embedded``: the daemon of one program, see `learners/workmaster.py`.
 
-Its plan comes on standard input, in msgpack behind its length; where it listens, or why it does not, goes back on a pipe.
-It ends when standard input does, that is with its program, however that ends, and then removes its state if that was
-only for the time being.
+Its plan comes on standard input, in msgpack behind its length; where it listens, or why it does not, goes back on a
+pipe. It ends when standard input does, that is with its program, however that ends, and then removes its state if that
+was only for the time being.
 """
 
 from __future__ import annotations

@@ -1,12 +1,14 @@
 """Room on the disk, kept back for results.
 
 A file of the size that is kept back lies in the state directory, really allocated: another program that fills the disk
-cannot take it. When a commit finds no room the file is given up, results go on into its place, and submissions are
-refused until there is room to lay it down again.
+cannot take it. Submissions are refused while less than a margin is free besides, so what fills the disk in the end are
+results, or others. When a commit finds no room, the reserve is given up for it and results go on into its place; when
+there is room again it is laid down anew.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from pathlib import Path
@@ -18,49 +20,91 @@ __all__ = ["Space"]
 
 log = logging.getLogger("taskmaster.daemon")
 
+#: The part of what is kept back that must be free besides it for submissions to be taken, and the least of it: the log
+#: takes up to 16 MB, and as much of the database, whatever is submitted.
+_MARGIN_SHARE = 8
+_MARGIN_BYTES = 1 << 20
+#: A submission is written twice, to the log and to the database; its result may be as large.
+_COST = 3
+
 
 class Space:
-    """The reserve of one state directory; ``keep`` bytes are kept back."""
+    """The reserve of one state directory: ``keep`` bytes are kept back."""
 
     def __init__(self, folder: Path, keep: int) -> None:
         self._folder = folder
         self._path = folder / "reserve"
         self._keep = keep
-        self.room = False
+        self._margin = max(keep // _MARGIN_SHARE, _MARGIN_BYTES)
+        self._laid = self._allocated() >= keep
+        #: bytes that submissions may still take before the next look
+        self._left = 0
+        if self._laid and self._free() < _MARGIN_BYTES:
+            self.use_reserve()  # the journal could not even be opened
         self.look()
 
+    @property
+    def room(self) -> bool:
+        """Whether submissions are taken."""
+        return self._left > 0
+
     def look(self) -> None:
-        """Lay the reserve down (again) if it is not there and there is room for it twice over."""
-        if self.room:
-            return
-        disk = os.statvfs(self._folder)
-        have = self._path.stat().st_blocks * 512 if self._path.exists() else 0
-        if have < self._keep:
-            if disk.f_bavail * disk.f_frsize < 2 * self._keep:
-                return
-            try:
-                with open(self._path, "wb") as file:
-                    os.posix_fallocate(file.fileno(), 0, self._keep)
-            except OSError:
-                self._path.unlink(missing_ok=True)
-                return
-        self.room = True
-        log.info("room for results kept back: %s", format_size(self._keep))
+        """See how much room there is, and lay the reserve down (again) if there is enough. Called once a second."""
+        had_room = self.room
+        free = self._free()
+        if not self._laid and free >= 2 * self._keep:
+            self._laid = self._lay()
+            free = self._free()
+        enough = self._margin if had_room else 2 * self._margin
+        self._left = free - self._margin if self._laid and free > enough else 0
+        if self.room and not had_room:
+            log.info("the disk of %s has room; %s are kept back for results", self._folder, format_size(self._keep))
+        elif had_room and not self.room:
+            log.error("%s", self.error())
+
+    def admits(self, size: int) -> bool:
+        """Whether a submission of ``size`` bytes may be taken now; it counts as taken if so."""
+        if _COST * size >= self._left:
+            return False
+        self._left -= _COST * size
+        return True
 
     def use_reserve(self) -> bool:
-        """Give the reserve up for what has to be written now; False if that has been done already."""
-        if not self.room:
-            return False
-        self.room = False
+        """Give the reserve up for what has to be written now; False if there is none (left)."""
+        had_reserve = self._laid and self._keep > 0
+        self._laid = False
+        self._left = 0
         self._path.unlink(missing_ok=True)
-        log.error(
-            "the disk of %s is full: submissions are refused until there is room, results are still taken", self._folder
-        )
-        return True
+        if had_reserve:
+            log.error("%s; what was kept back is in use now", self.error())
+        return had_reserve
 
     def error(self) -> DiskFull:
         """What a submission is told meanwhile."""
+        needed = 2 * self._margin if self._laid else max(2 * self._keep, 2 * self._margin)
         return DiskFull(
-            f"the disk of {self._folder} is full: no further tasks are taken until there is room for "
-            f"{format_size(2 * self._keep)}; free some, then submit again"
+            f"the disk of {self._folder} is full: no further tasks are taken until {format_size(needed)} are free, "
+            "results still are"
         )
+
+    def _free(self) -> int:
+        disk = os.statvfs(self._folder)
+        return disk.f_bavail * disk.f_frsize
+
+    def _allocated(self) -> int:
+        try:
+            return self._path.stat().st_blocks * 512
+        except FileNotFoundError:
+            return 0
+
+    def _lay(self) -> bool:
+        if not self._keep:
+            return True
+        try:
+            with open(self._path, "wb") as file:
+                os.posix_fallocate(file.fileno(), 0, self._keep)
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._path.unlink(missing_ok=True)
+            return False
+        return True

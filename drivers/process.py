@@ -28,6 +28,7 @@ class FunctionDriver(Driver):
             find_function(options["setup"], path)()
         if options.get("teardown"):
             self._teardown = find_function(options["teardown"], path)
+        function: Callable[..., Any]
         if options.get("call") == "task":
             function = _call_task
         else:
@@ -37,7 +38,7 @@ class FunctionDriver(Driver):
         if options.get("call") == "keywords":
             self.evaluate = lambda point: function(**point)  # type: ignore[method-assign]
         else:
-            self.evaluate = function  # type: ignore[method-assign]
+            self.evaluate = function  # type: ignore[method-assign, assignment]
 
     def close(self) -> None:
         """Run the teardown, if there is one."""

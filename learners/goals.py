@@ -1,6 +1,6 @@
 """When a Loop has reached what it was started for.
 
-Goals combine: ``npoints(200) | seconds(3600)`` stops at whichever comes first, ``npoints(50) & loss(0.01)`` at the later.
+Goals combine: ``npoints(200) | seconds(3600)`` stops at what comes first, ``npoints(50) & loss(0.01)`` at the later.
 """
 
 from __future__ import annotations

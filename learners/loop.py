@@ -72,10 +72,10 @@ class LoopStatistics:
 class Loop:
     """A learner, a Master, and when to stop.
 
-    ``target`` is a Master (a run is opened: by ``name``, with ``seed``) or a run that is open for writing. ``goal`` is a
-    number of points, a :class:`~taskmaster.learners.goals.Goal` or a function of the loop; without one the learner's own
-    end counts. ``hook(loop, result)`` is called after each result. A point that failed is put again up to ``retries``
-    times before the learner is told that it failed.
+    ``target`` is a Master (a run is opened: by ``name``, with ``seed``) or a run that is open for writing. ``goal`` is
+    a number of points, a :class:`~taskmaster.learners.goals.Goal` or a function of the loop; without one the learner's
+    own end counts. ``hook(loop, result)`` is called after each result. A point that failed is put again up to
+    ``retries`` times before the learner is told that it failed.
     """
 
     def __init__(

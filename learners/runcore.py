@@ -240,8 +240,8 @@ class RunCore:
         """``writer`` is the run's newest: if that is not this client, it was fenced off."""
         if self.write and writer > self.writer and self.error is None:
             self.error = Fenced(
-                f"run {self.name!r} of Master {self.master!r} was opened again by another writer; only the newest one may "
-                "submit: open it again to take over"
+                f"run {self.name!r} of Master {self.master!r} was opened again by another writer; only the newest one "
+                "may submit: open it again to take over"
             )
             self._abandon(self.acknowledged)
 

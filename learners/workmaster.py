@@ -1,8 +1,8 @@
 """WorkMaster: a Master for one program, in one line, gone without trace afterwards.
 
-A daemon of its own runs as a child of the program, with its state in a temporary folder (or in ``state``, where it stays
-and is taken up again) and sockets that only this user can reach. Functions travel to its workers by cloudpickle, so
-lambdas and what was typed into a notebook work.
+A daemon of its own runs as a child of the program, with its state in a temporary folder (or in ``state``, where it
+stays and is taken up again) and sockets that only this user can reach. Functions travel to its workers by cloudpickle,
+so lambdas and what was typed into a notebook work.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class WorkMaster:
 
     ``f`` gets one point and returns its output (``batch``: a column, or dict of columns, and returns as many outputs).
     ``f=None``: each task is a ``(function, args, kwargs)`` of its own. ``workers`` processes evaluate; or one process
-    with ``threads`` threads. ``parameters`` and ``outputs`` may be declared as in the configuration file; ``timeout`` is
-    in seconds a task.
+    with ``threads`` threads. ``parameters`` and ``outputs`` may be declared as in the configuration file; ``timeout``
+    is in seconds a task.
     """
 
     def __init__(

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 from benchmarks.bench import Bench
 from benchmarks.contest import Row
 from benchmarks.figures import blocks, footprint, one_by_one, queued, round_trip, uneven
 
-__all__ = ["FIGURES"]
+__all__ = ["FIGURES", "Figure"]
 
-FIGURES: dict[str, Callable[[Bench], list[Row]]] = {
+#: Measures, and gives the rows of the table.
+Figure: TypeAlias = Callable[[Bench], list[Row]]
+
+FIGURES: dict[str, Figure] = {
     "put": one_by_one.put,
     "dask": one_by_one.dask,
     "ray": one_by_one.ray,

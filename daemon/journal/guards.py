@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from taskmaster.bus.errors import JournalDamaged
 from taskmaster.daemon.journal.journal import PAGE_BYTES, journal_error
-from taskmaster.daemon.journal.mark import MARK, Last, Mark, machine_start, read_mark
+from taskmaster.daemon.journal.mark import MARK, Last, Mark, read_mark
 from taskmaster.daemon.journal.wal import Log, Words, checksums, read_log
+from taskmaster.drivers.progress import machine_start
 
 __all__ = ["BEGINNING", "LogCheck", "Verdict", "check_log", "damaged", "judge", "mend_checksum", "sound_pages"]
 

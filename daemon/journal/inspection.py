@@ -24,10 +24,11 @@ from taskmaster.bus.errors import DiskFull, JournalDamaged, JournalError
 from taskmaster.daemon.journal.checksums import connect
 from taskmaster.daemon.journal.guards import BEGINNING, Verdict, judge, mend_checksum, sound_pages
 from taskmaster.daemon.journal.journal import PAGE_BYTES, journal_error
-from taskmaster.daemon.journal.mark import MARK, Last, machine_start, read_mark
+from taskmaster.daemon.journal.mark import MARK, Last, read_mark
 from taskmaster.daemon.journal.payloads import Payloads
 from taskmaster.daemon.journal.scan import Source
 from taskmaster.daemon.journal.wal import read_log, taken_pages
+from taskmaster.drivers.progress import machine_start
 
 __all__ = ["Inspected", "inspected"]
 

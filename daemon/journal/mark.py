@@ -22,8 +22,9 @@ from pathlib import Path
 
 from taskmaster.daemon.effects import BlockAppended, EventAppended, Record, RunDeleted
 from taskmaster.daemon.journal.wal import GENERATION, GENERATION_AT, Generation
+from taskmaster.drivers.progress import machine_start
 
-__all__ = ["MARK", "Last", "Mark", "MarkFile", "machine_start", "read_mark"]
+__all__ = ["MARK", "Last", "Mark", "MarkFile", "read_mark"]
 
 #: The file's name.
 MARK = "mark"
@@ -34,15 +35,6 @@ _CHECKSUM = struct.Struct("<I")
 _BYTES = _FORMAT.size + _CHECKSUM.size
 _NAME = b"TMm1"
 _SYNCED, _SETTLING, _LAST_IS_EVENT, _LAST_IS_ALL = 1, 2, 4, 8
-
-
-def machine_start() -> int:
-    """What tells one start of this machine from another; 0 where that is not known."""
-    try:
-        text = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return 0
-    return int(text.replace("-", "")[:16], 16)
 
 
 @dataclass(frozen=True)
@@ -58,7 +50,7 @@ class Last:
 class Mark:
     """So far the journal had come."""
 
-    #: see :func:`machine_start`
+    #: the machine's start, see :func:`~taskmaster.drivers.progress.machine_start`
     boot: int
     #: every commit was synced
     synced: bool

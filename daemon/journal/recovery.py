@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any
 
+import apsw
 import msgspec
+import numpy as np
 
 from taskmaster.bus.errors import JournalDamaged
-from taskmaster.bus.intervals import IntervalSet
 from taskmaster.bus.messages import LeaseId
+from taskmaster.bus.table import Layout, Table, concatenate
 from taskmaster.daemon.core import Core
 from taskmaster.daemon.effects import Effects, LeaseGranted, Recovered
 from taskmaster.daemon.journal import sql
-from taskmaster.daemon.journal.journal import Journal
+from taskmaster.daemon.journal.journal import Journal, journal_error
 from taskmaster.daemon.run import Block, Run
 from taskmaster.daemon.supervision import started
 from taskmaster.drivers.progress import Position
 
 __all__ = ["restore"]
 
-_metadata = msgspec.json.Decoder(dict[str, str]).decode
+#: Blocks smaller than this are put together as they are read, up to this size: one by one, a million of them would take
+#: seconds.
+_GATHER_BYTES = 256 << 10
+#: Up to so many gaps between the tasks that have ended, the blocks of each are looked up; else all are gone through.
+_FEW_GAPS = 1000
 
 _RESTARTED = "the daemon was restarted"
+
+_metadata = msgspec.json.Decoder(dict[str, str]).decode
 
 
 def restore(core: Core, journal: Journal, progress: Mapping[str, Sequence[Position]], now: float, out: Effects) -> None:
@@ -29,8 +39,18 @@ def restore(core: Core, journal: Journal, progress: Mapping[str, Sequence[Positi
 
     ``progress`` says by token where the daemon's own former workers were, as far as that is known. They are gone;
     what they left is requeued, failed or held as the Master's ``on_lost`` says, appended to ``out``. Workers that had
-    dialled in are awaited. Raises JournalDamaged where the journal contradicts itself.
+    dialled in are awaited. Raises JournalDamaged where the journal contradicts itself, JournalError where it cannot be
+    read.
     """
+    try:
+        _restore(core, journal, progress, now, out)
+    except apsw.Error as error:
+        raise journal_error(error, f"the journal {journal.path} cannot be read") from error
+
+
+def _restore(
+    core: Core, journal: Journal, progress: Mapping[str, Sequence[Position]], now: float, out: Effects
+) -> None:
     for name, paused in journal.query(sql.SELECT_MASTERS):
         if name in core.masters:
             core.masters[name].paused = bool(paused)
@@ -48,14 +68,11 @@ def restore(core: Core, journal: Journal, progress: Mapping[str, Sequence[Positi
         out.records.append(Recovered(core.identity.epoch))
 
 
-def _restore_run(journal: Journal, row: tuple[object, ...]) -> Run:
-    (run_id, master, name, seed, created, user, metadata, priority, closed, paused, writer, next_index, next_seq, done,
-     failed, cancelled) = row
-    run = Run(run_id, master, name, seed, created, user)  # type: ignore[arg-type]
-    run.metadata = _metadata(metadata)  # type: ignore[arg-type]
-    run.priority, run.closed, run.paused, run.writer = priority, bool(closed), bool(paused), writer  # type: ignore[assignment]
-    run.next_index, run.next_seq = next_index, next_seq  # type: ignore[assignment]
-    run.done, run.failed, run.cancelled = done, failed, cancelled  # type: ignore[assignment]
+def _restore_run(journal: Journal, row: tuple[Any, ...]) -> Run:
+    run = Run(*row[:6])
+    run.metadata = _metadata(row[6])
+    run.priority, run.closed, run.paused, run.writer = row[7], bool(row[8]), bool(row[9]), row[10]
+    run.next_index, run.next_seq, run.done, run.failed, run.cancelled = row[11:]
     run.claims = dict(journal.query(sql.SELECT_CLAIMS, (run.id,)))
     _count_on(journal, run)
     if run.done + run.failed + run.cancelled < run.next_index:
@@ -68,9 +85,8 @@ def _count_on(journal: Journal, run: Run) -> None:
     last_index = journal.query(sql.LAST_INDEX, (run.id,)).get or 0
     last_seq = journal.query(sql.LAST_SEQ, (run.id,)).get or 0
     if last_index < run.next_index or last_seq < run.next_seq:
-        raise JournalDamaged(
-            f"run {run.name!r} of Master {run.master!r} had {run.next_index} tasks and {run.next_seq} events, the journal "
-            f"holds {last_index} and {last_seq}; run 'taskmaster check --journal'"
+        raise _damaged(
+            journal, run, f"had {run.next_index} tasks and {run.next_seq} events, there are {last_index} and {last_seq}"
         )
     for kind, n, failed in journal.query(sql.COUNT_EVENTS, (run.id, run.next_seq)):
         if kind == "cancelled":
@@ -81,40 +97,96 @@ def _count_on(journal: Journal, run: Run) -> None:
     run.next_index, run.next_seq = last_index, last_seq
 
 
+def _damaged(journal: Journal, run: Run, what: str) -> JournalDamaged:
+    return JournalDamaged(
+        f"the journal {journal.path} is damaged: run {run.name!r} of Master {run.master!r} {what}; 'taskmaster check "
+        f"--journal {journal.folder}' shows what can be kept"
+    )
+
+
 def _restore_tasks(journal: Journal, run: Run) -> None:
     """Which tasks have no outcome yet, and their inputs."""
-    ended = IntervalSet()
-    for first, n in sorted(journal.query(sql.SELECT_ENDED, (run.id,))):
-        ended.add(first, first + n)
-    for low, high in ended.gaps(0, run.next_index):
+    for low, high in _without_outcome(journal, run):
         run.open.add(low, high)
         run.queued.add(low, high)
-    if len(ended) != run.done + run.failed + run.cancelled:
-        raise JournalDamaged(
-            f"run {run.name!r} of Master {run.master!r} counts {run.done + run.failed + run.cancelled} outcomes, the "
-            f"journal holds {len(ended)}; run 'taskmaster check --journal'"
-        )
-    layouts = journal.layouts()
-    for first, n, layout, data, file in journal.query(sql.SELECT_BLOCKS, (run.id,)):
-        if run.open.within(first, first + n):
-            table = journal.stored_table(layouts[layout], n, data, file)
-            run.input_bytes += table.nbytes
-            run.add_block(Block(first, table))
+    for block in _blocks(journal, run):
+        run.input_bytes += block.table.nbytes
+        run.add_block(block)
     for kind, first, n in journal.query(sql.SELECT_HELD, (run.id,)):
         if kind == "held":
-            run.held.add(first, first + n)
+            for low, high in run.open.within(first, first + n):
+                run.held.add(low, high)
         else:
             run.held.remove(first, first + n)
-    for low, high in run.held:
-        for part in ended.within(low, high):
-            run.held.remove(*part)
     for low, high in run.held:
         run.queued.remove(low, high)
     run.attempts = {task: used for task, used in journal.query(sql.SELECT_ATTEMPTS, (run.id,)) if task in run.open}
 
 
-def _restore_leases(core: Core, journal: Journal, progress: Mapping[str, Sequence[Position]], now: float,
-                    out: Effects) -> set[LeaseId]:
+def _without_outcome(journal: Journal, run: Run) -> list[tuple[int, int]]:
+    """The tasks that have none, as intervals. One row for each task is the rule where results come one by one."""
+    rows = journal.query(sql.SELECT_ENDED, (run.id,))
+    ended = np.fromiter(chain.from_iterable(rows), np.int64).reshape(-1, 2)
+    ended = ended[np.argsort(ended[:, 0], kind="stable")]
+    counted, have = run.done + run.failed + run.cancelled, int(ended[:, 1].sum())
+    if have != counted:
+        raise _damaged(journal, run, f"counts {counted} outcomes, there are {have}")
+    starts = np.append(ended[:, 0], run.next_index)
+    ends = np.concatenate([[0], ended.sum(axis=1)])
+    if (starts < ends).any():
+        raise _damaged(journal, run, f"has two outcomes of task {int(starts[starts < ends][0])}")
+    gaps = starts > ends
+    return list(zip(ends[gaps].tolist(), starts[gaps].tolist()))
+
+
+def _blocks(journal: Journal, run: Run) -> Iterator[Block]:
+    """The blocks of which any task is open, small neighbours put together."""
+    layouts = journal.layouts()
+    first = end = size = 0
+    layout = 0
+    gathered: list[tuple[int, bytes]] = []
+    for at, n, number, data, file in _block_rows(journal, run):
+        small = file is None and len(data) < _GATHER_BYTES
+        if gathered and (not small or at != end or number != layout or size + len(data) > _GATHER_BYTES):
+            yield Block(first, _gather(journal, layouts[layout], gathered))
+            gathered.clear()
+        if not small:
+            yield Block(at, journal.stored_table(layouts[number], n, data, file))
+            continue
+        if not gathered:
+            first, layout, size = at, number, 0
+        gathered.append((n, data))
+        size += len(data)
+        end = at + n
+    if gathered:
+        yield Block(first, _gather(journal, layouts[layout], gathered))
+
+
+def _block_rows(journal: Journal, run: Run) -> Iterator[tuple[int, int, int, bytes, str | None]]:
+    if run.open.pieces > _FEW_GAPS:
+        for row in journal.query(sql.SELECT_BLOCKS, (run.id,)):
+            if run.open.within(row[0], row[0] + row[1]):
+                yield row
+        return
+    end = 0
+    for low, high in run.open:
+        if high > end:
+            for row in journal.query(sql.SELECT_BLOCKS_OF, (run.id, max(low, end), high)):
+                end = row[0] + row[1]
+                yield row
+
+
+def _gather(journal: Journal, layout: Layout, rows: Sequence[tuple[int, bytes]]) -> Table:
+    """One table of the rows of several."""
+    if len(layout.parts) == 1 and not layout.parts[0].is_objects:
+        return Table(layout, sum(n for n, _ in rows), [b"".join([data for _, data in rows])])
+    tables = [journal.stored_table(layout, n, data, None) for n, data in rows]
+    return concatenate(tables) if len(tables) > 1 else tables[0]
+
+
+def _restore_leases(
+    core: Core, journal: Journal, progress: Mapping[str, Sequence[Position]], now: float, out: Effects
+) -> set[LeaseId]:
     """Returns which leases the journal knew of."""
     recorded = set()
     lost = set()

@@ -118,7 +118,7 @@ class Daemon:
             deadline = time.monotonic() + timeout
             while note not in self.notes:
                 left = deadline - time.monotonic()
-                ready = select.select([self._notified, pidfd], [], [], max(0.0, left))[0]
+                ready = select.select([self._notified.fileno(), pidfd], [], [], max(0.0, left))[0]
                 self._drain_notes()
                 if note not in self.notes and (pidfd in ready or not ready):
                     raise AssertionError(f"no {note} of the daemon's within {timeout:g} s; its log:\n{self.log}")

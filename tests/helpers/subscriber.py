@@ -16,7 +16,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from helpers.waiting import PATIENCE
-
 from taskmaster.learners.client import connect
 from taskmaster.learners.results import Result
 
@@ -27,7 +26,8 @@ def summary(results: Iterable[Result]) -> dict[str, object]:
     """What of results can be compared over processes: how many, and a digest of number, task and content in order."""
     digest = hashlib.sha256()
     n = 0
-    for n, result in enumerate(results, 1):
+    for result in results:
+        n += 1
         digest.update(repr((result.seq, result.index, result.input, result.output)).encode())
     return {"n": n, "digest": digest.hexdigest()}
 

@@ -19,6 +19,8 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from simulation import tasks
+from simulation.ledger import Book, Event, Ledger, Violation, expand, require
 from taskmaster.bus import codec
 from taskmaster.bus import messages as m
 from taskmaster.bus.messages import LeaseId
@@ -26,9 +28,6 @@ from taskmaster.bus.table import Buffer
 from taskmaster.daemon import effects as e
 from taskmaster.daemon.master import MasterSpec
 from taskmaster.learners.results import Result
-
-from simulation import tasks
-from simulation.ledger import Book, Event, Ledger, Violation, expand, require
 
 __all__ = ["Checker", "Follower", "Violation"]
 
@@ -115,12 +114,24 @@ class Checker:
     def _check_charge(self, record: e.AttemptsCharged) -> None:
         book = self.book(record.run)
         spec = self.specs[book.master]
-        require(spec.on_lost != "retry" or record.attempts < spec.max_attempts, "run {}: task {} has {} attempts of {}",
-                record.run, record.first, record.attempts, spec.max_attempts)
+        require(
+            spec.on_lost != "retry" or record.attempts < spec.max_attempts,
+            "run {}: task {} has {} attempts of {}",
+            record.run,
+            record.first,
+            record.attempts,
+            spec.max_attempts,
+        )
         if self.sighted and record.first < len(book.tasks):
             started = self._history(book.tasks[record.first]).started
-            require(record.attempts <= started, "run {}: task {} is charged {} attempts, it was begun {} times",
-                    record.run, record.first, record.attempts, started)
+            require(
+                record.attempts <= started,
+                "run {}: task {} is charged {} attempts, it was begun {} times",
+                record.run,
+                record.first,
+                record.attempts,
+                started,
+            )
 
     def _check_writer(self, record: e.BlockAppended, writer: int) -> None:
         strangers = set(map(tasks.number, record.table.rows())) - self._submitted[record.run, writer]
@@ -134,9 +145,16 @@ class Checker:
         if event.kind == "done" and (book.run, n) in self._entered and event.worker == "local":
             require(event.output == tasks.verdict(n, declared=declared), "task {} was resolved as {}", n, event.output)
         elif event.kind == "done":
-            require(self._history(n).finished.get(event.worker) is False, "task {} was not evaluated by {!r}, whose output "
-                    "{!r} is on disk", n, event.worker, event.output)
-            require(event.output == tasks.output(n, declared=declared), "the output of task {} is {!r}", n, event.output)
+            require(
+                self._history(n).finished.get(event.worker) is False,
+                "task {} was not evaluated by {!r}, whose output {!r} is on disk",
+                n,
+                event.worker,
+                event.output,
+            )
+            require(
+                event.output == tasks.output(n, declared=declared), "the output of task {} is {!r}", n, event.output
+            )
         elif event.kind == "failed":
             self._check_failure(book, event, n)
         elif event.kind == "cancelled":
@@ -155,9 +173,16 @@ class Checker:
             require((book.run, n) in self._entered, "task {} of run {} was not resolved", n, book.run)
         else:
             used = book.attempts.get(event.index, 0) + 1
-            require(spec.on_lost == "fail" or used == spec.max_attempts, "task {} was given up after {} attempts", n, used)
-            require(not self.sighted or used <= history.started, "task {} was given up after {} attempts, it was begun {} "
-                    "times", n, used, history.started)
+            require(
+                spec.on_lost == "fail" or used == spec.max_attempts, "task {} was given up after {} attempts", n, used
+            )
+            require(
+                not self.sighted or used <= history.started,
+                "task {} was given up after {} attempts, it was begun {} times",
+                n,
+                used,
+                history.started,
+            )
 
     # -- what the daemon hears and says -------------------------------------------------------------------------------
 
@@ -208,9 +233,16 @@ class Checker:
 
     def _check_end(self, run: int, next_index: int, next_seq: int) -> None:
         book = self.book(run)
-        require(next_index <= len(book.tasks), "run {}: {} tasks are acknowledged, {} are on disk", run, next_index,
-                len(book.tasks))
-        require(next_seq <= len(book.events), "run {}: told of {} events, {} are on disk", run, next_seq, len(book.events))
+        require(
+            next_index <= len(book.tasks),
+            "run {}: {} tasks are acknowledged, {} are on disk",
+            run,
+            next_index,
+            len(book.tasks),
+        )
+        require(
+            next_seq <= len(book.events), "run {}: told of {} events, {} are on disk", run, next_seq, len(book.events)
+        )
 
     def _check_events(self, run: int, heads: Sequence[m.EventHead], frames: Sequence[Buffer]) -> None:
         book = self.book(run)
@@ -219,13 +251,24 @@ class Checker:
             own = frames[at : at + head.frames]
             at += head.frames
             recorded = book.events[head.seq : head.seq + head.n]
-            require(expand(head, own) == recorded, "run {}: event {} is sent as {}, on disk is {}", run, head.seq, head,
-                    recorded)
+            require(
+                expand(head, own) == recorded,
+                "run {}: event {} is sent as {}, on disk is {}",
+                run,
+                head.seq,
+                head,
+                recorded,
+            )
             inputs = codec.event_tables(head, own)[2]
             if inputs is not None:
                 sent = list(map(tasks.number, inputs.rows()))
-                require(sent == book.tasks[head.first : head.first + head.n], "run {}: event {} comes with inputs {}", run,
-                        head.seq, sent)
+                require(
+                    sent == book.tasks[head.first : head.first + head.n],
+                    "run {}: event {} comes with inputs {}",
+                    run,
+                    head.seq,
+                    sent,
+                )
 
     def _said_dispatch(self, message: m.Dispatch, frames: Sequence[Buffer]) -> None:
         table = codec.table_of(message.layout, message.n, frames)
@@ -240,9 +283,15 @@ class Checker:
         indices = range(message.first, message.first + message.n)
         spec = self.specs[book.master]
         require(numbers == [book.tasks[i] for i in indices], "run {}: dispatched {} as {}", book.run, indices, numbers)
-        require(all(book.states[i] == "open" for i in indices), "run {}: {} is dispatched and not open", book.run, indices)
-        require(not book.paused and not self.ledger.paused.get(book.master, False), "run {} is paused, {} is dispatched",
-                book.run, indices)
+        require(
+            all(book.states[i] == "open" for i in indices), "run {}: {} is dispatched and not open", book.run, indices
+        )
+        require(
+            not book.paused and not self.ledger.paused.get(book.master, False),
+            "run {} is paused, {} is dispatched",
+            book.run,
+            indices,
+        )
         if spec.on_lost != "retry":
             require(message.lease in self.ledger.leases, "lease {} is not on disk", message.lease)
 
@@ -255,14 +304,26 @@ class Checker:
         history.started += 1
         if spec.on_lost == "retry":
             allowed = spec.max_attempts + self._revoked[n] + self.deaths - history.dispatched_at_death
-            require(history.started <= allowed, "run {}: task {} is evaluated for the {}. time, at most {} are allowed",
-                    run, index, history.started, allowed)
+            require(
+                history.started <= allowed,
+                "run {}: task {} is evaluated for the {}. time, at most {} are allowed",
+                run,
+                index,
+                history.started,
+                allowed,
+            )
             return
         require(index < len(self.book(run).tasks), "task {} of run {} is evaluated and not on disk", index, run)
         self._evaluated[run, index] += 1
         allowed = 1 + self._approved[run, index]
-        require(self._evaluated[run, index] <= allowed, "run {}: task {}, which is not repeatable, is evaluated for the "
-                "{}. time, {} are allowed", run, index, self._evaluated[run, index], allowed)
+        require(
+            self._evaluated[run, index] <= allowed,
+            "run {}: task {}, which is not repeatable, is evaluated for the {}. time, {} are allowed",
+            run,
+            index,
+            self._evaluated[run, index],
+            allowed,
+        )
 
     def finished(self, worker: str, n: int, *, failed: bool) -> None:
         """A worker has evaluated a task to its end."""
@@ -284,28 +345,55 @@ class Checker:
     def acknowledged(self, who: str, run: int, index: int, n: int) -> None:
         """A client has been told that its task ``n`` is on disk as task ``index`` of a run."""
         book = self.book(run)
-        require(index < len(book.tasks) and book.tasks[index] == n, "{} was told that its task {} is task {} of run {}, "
-                "which is {}", who, n, index, run, book.tasks[index] if index < len(book.tasks) else "missing")
+        require(
+            index < len(book.tasks) and book.tasks[index] == n,
+            "{} was told that its task {} is task {} of run {}, which is {}",
+            who,
+            n,
+            index,
+            run,
+            book.tasks[index] if index < len(book.tasks) else "missing",
+        )
         self._promised[run, index] = n
 
     def delivered(self, follower: Follower, result: Result) -> None:
         """A client takes a result."""
         self.deliveries += 1
         book = self.book(follower.run)
-        require(follower.told < result.seq < len(book.events), "{} takes event {} after {}", follower.who, result.seq,
-                follower.told)
+        require(
+            follower.told < result.seq < len(book.events),
+            "{} takes event {} after {}",
+            follower.who,
+            result.seq,
+            follower.told,
+        )
         passed = [event.kind for event in book.events[follower.told + 1 : result.seq]]
-        require(not {"done", "failed", "cancelled"} & set(passed), "{} takes event {} after {}", follower.who, result.seq,
-                follower.told)
+        require(
+            not {"done", "failed", "cancelled"} & set(passed),
+            "{} takes event {} after {}",
+            follower.who,
+            result.seq,
+            follower.told,
+        )
         follower.told = result.seq
         event = book.events[result.seq]
-        require((result.outcome, result.index) == (event.kind, event.index), "{} takes {} for {}", follower.who, result,
-                event)
+        require(
+            (result.outcome, result.index) == (event.kind, event.index),
+            "{} takes {} for {}",
+            follower.who,
+            result,
+            event,
+        )
         if event.kind == "done":
             require(result.output == event.output, "{} takes output {!r} for {}", follower.who, result.output, event)
         n = tasks.number(result.input)
-        require(n == book.tasks[event.index], "{} takes the outcome of task {} for that of {}", follower.who,
-                book.tasks[event.index], n)
+        require(
+            n == book.tasks[event.index],
+            "{} takes the outcome of task {} for that of {}",
+            follower.who,
+            book.tasks[event.index],
+            n,
+        )
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
@@ -322,6 +410,12 @@ class Checker:
         """Everything is quiet: all that was promised is there."""
         for (run, index), n in self._promised.items():
             book = self.book(run)
-            require(book.tasks[index] == n, "run {}: task {} was acknowledged as {} and is {}", run, index, n,
-                    book.tasks[index])
+            require(
+                book.tasks[index] == n,
+                "run {}: task {} was acknowledged as {} and is {}",
+                run,
+                index,
+                n,
+                book.tasks[index],
+            )
             require(book.states[index] != "open", "run {}: task {} never ended", run, index)

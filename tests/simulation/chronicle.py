@@ -8,9 +8,8 @@ from typing import Any
 
 import msgspec
 
-from taskmaster.daemon.effects import Record
-
 from simulation.agenda import Agenda
+from taskmaster.daemon.effects import Record
 
 __all__ = ["Chronicle"]
 
@@ -51,11 +50,29 @@ class Chronicle:
 
 
 #: Fields that say nothing about what went wrong.
-_UNTOLD = frozenset({"layout", "host", "version", "parameters", "outputs", "options", "driver", "started", "finished",
-                     "masters", "metadata", "seed", "status"})
+_UNTOLD = frozenset(
+    {
+        "layout",
+        "host",
+        "version",
+        "parameters",
+        "outputs",
+        "options",
+        "driver",
+        "started",
+        "finished",
+        "masters",
+        "metadata",
+        "seed",
+        "status",
+    }
+)
 
 
 def _brief(value: Any) -> str:
-    text = type(value).__name__ + repr(tuple(getattr(value, name) for name in value.__struct_fields__)) if isinstance(
-        value, msgspec.Struct) else repr(value)
+    text = (
+        type(value).__name__ + repr(tuple(getattr(value, name) for name in value.__struct_fields__))
+        if isinstance(value, msgspec.Struct)
+        else repr(value)
+    )
     return text if len(text) <= 120 else text[:119] + "…"

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from simulation import tasks
+from simulation.checker import CancelRequest, Follower, Violation
+from simulation.network import Dealer, Subscriber
 from taskmaster.bus import messages as m
 from taskmaster.bus.errors import DiskFull, Fenced, RunClosed, TaskMasterError, UnknownRun, UnknownTask
 from taskmaster.learners.core import ClientCore, Request
 from taskmaster.learners.runcore import RunCore
-
-from simulation import tasks
-from simulation.checker import CancelRequest, Follower, Violation
-from simulation.network import Dealer, Subscriber
 
 if TYPE_CHECKING:
     from simulation.ledger import Book
@@ -24,7 +23,7 @@ _TICK = 1.0
 
 
 class SimClient:
-    """A program that is connected to the daemon: writes to a run, or watches it, and meddles with the Master at times."""
+    """A program connected to the daemon: writes to a run, or watches it, and meddles with it at times."""
 
     def __init__(self, world: World, name: str, master: str, run: str, *, writes: bool, since: str) -> None:
         self.world = world
@@ -101,8 +100,13 @@ class SimClient:
         while outbox:
             self._control.send(outbox.popleft())
 
-    def _request(self, message: m.ClientMessage, then: Callable[[Any], None] = lambda reply: None,
-                 failed: Callable[[TaskMasterError], None] | None = None, frames: Any = ()) -> Request:
+    def _request(
+        self,
+        message: m.ClientMessage,
+        then: Callable[[Any], None] = lambda reply: None,
+        failed: Callable[[TaskMasterError], None] | None = None,
+        frames: Any = (),
+    ) -> Request:
         request = self.core.request(message, self.world.agenda.now, frames)
         self.world.note("{} asks {}", self.name, message)
         self._waiting.append((request, then, failed or self._unexpected))
@@ -193,8 +197,16 @@ class SimClient:
             rng.choice(self._wishes())(run)
 
     def _wishes(self) -> list[Callable[[RunCore], None]]:
-        wishes = [self._pause, self._prioritise, self._look, self._scale, self._resolve, self._resolve, self._detach,
-                  self._delete]
+        wishes: list[Callable[[RunCore], None]] = [
+            self._pause,
+            self._prioritise,
+            self._look,
+            self._scale,
+            self._resolve,
+            self._resolve,
+            self._detach,
+            self._delete,
+        ]
         return [*wishes, self._cancel, self._cancel, self._close] if self.writes else wishes
 
     def _put(self, run: RunCore) -> None:
@@ -298,9 +310,13 @@ class SimClient:
             schema = self.world.specs[self.master].outputs
             value = tasks.verdict(n, declared=bool(schema))
             table = schema.pack_points({"z": [value]}) if schema else self.world.bare(value)
-            layout, frames = table.layout, table.frames
-        self._request(m.Resolve(0, book.run, index, action, layout, "said so"),
-                      failed=self._tolerate(UnknownTask, UnknownRun), frames=frames)
+            layout, frames = table.layout, tuple(table.frames)
+        attempt = next(e.attempt for e in reversed(book.events) if (e.kind, e.index) == ("held", index))
+        self._request(
+            m.Resolve(0, book.run, index, action, layout, "said so", attempt),
+            failed=self._tolerate(UnknownTask, UnknownRun),
+            frames=frames,
+        )
 
     def _close(self, run: RunCore) -> None:
         if not run.is_settled:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 import zmq
 
+from simulation.network import Killed, Router, Xpub
+from simulation.workers import SimProcess, spawner
 from taskmaster.bus.errors import DiskFull, JournalError
 from taskmaster.bus.status import DaemonStatus
 from taskmaster.bus.table import Buffer
@@ -27,9 +29,6 @@ from taskmaster.daemon.restarts import RestartPolicy
 from taskmaster.daemon.space import Space
 from taskmaster.daemon.supervision import Pool, Supervisor
 from taskmaster.drivers.progress import Position
-
-from simulation.network import Killed, Router, Xpub
-from simulation.workers import SimProcess, spawner
 
 if TYPE_CHECKING:
     from simulation.world import World
@@ -99,7 +98,7 @@ class _Poller:
 
 
 class SimJournal(Journal):
-    """The journal on a disk that is slow at times, and full, and in a daemon that may die on either side of a COMMIT."""
+    """The journal on a disk that is slow at times, and full, in a daemon that may die on either side of a COMMIT."""
 
     world: World
 
@@ -305,8 +304,18 @@ def _has_mail(socket: Router | Xpub) -> bool:
 
 
 def _status(broker: Broker) -> DaemonStatus:
-    return DaemonStatus("simulated", "0", broker.core.identity.epoch, 1, 0.0, 0, broker.journal.statistics(),
-                        broker.core.statistics(1.0), broker.dropped, broker.turns)
+    return DaemonStatus(
+        "simulated",
+        "0",
+        broker.core.identity.epoch,
+        1,
+        0.0,
+        0,
+        broker.journal.statistics(),
+        broker.core.statistics(1.0),
+        broker.dropped,
+        broker.turns,
+    )
 
 
 def fresh_folder(folder: Path) -> Path:

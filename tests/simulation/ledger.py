@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from simulation.tasks import number
 from taskmaster.bus import codec
 from taskmaster.bus.messages import EventHead, LeaseId
 from taskmaster.bus.table import Buffer
 from taskmaster.daemon import effects as e
-
-from simulation.tasks import number
 
 __all__ = ["Book", "Event", "Ledger", "Violation"]
 
@@ -87,8 +86,13 @@ class Ledger:
                     self._create(record)
                 case e.WriterChanged():
                     book = self.books[record.run]
-                    require(record.writer == book.writer + 1, "writer {} of run {} follows {}", record.writer, book.run,
-                            book.writer)
+                    require(
+                        record.writer == book.writer + 1,
+                        "writer {} of run {} follows {}",
+                        record.writer,
+                        book.run,
+                        book.writer,
+                    )
                     book.writer = record.writer
                 case e.RunChanged():
                     book = self.books[record.run]
@@ -105,8 +109,12 @@ class Ledger:
                     events += self._event(record.run, record.head, record.frames)
                 case e.LeaseGranted():
                     former = self.leases.setdefault(record.lease, record)
-                    require((former.run, former.first) == (record.run, record.first), "{} and {} share a number", former,
-                            record)
+                    require(
+                        (former.run, former.first) == (record.run, record.first),
+                        "{} and {} share a number",
+                        former,
+                        record,
+                    )
                 case e.LeaseEnded():
                     self.leases.pop(record.lease, None)
                 case e.AttemptsCharged():
@@ -124,16 +132,26 @@ class Ledger:
     def _append(self, record: e.BlockAppended) -> None:
         book = self.books[record.run]
         require(not book.closed, "run {} is closed and took task {}", book.run, record.first)
-        require(record.first == len(book.tasks), "run {} has {} tasks, the next block starts at {}", book.run,
-                len(book.tasks), record.first)
+        require(
+            record.first == len(book.tasks),
+            "run {} has {} tasks, the next block starts at {}",
+            book.run,
+            len(book.tasks),
+            record.first,
+        )
         require(record.n == record.table.n > 0, "a block of {} tasks has {} rows", record.n, record.table.n)
         book.tasks += map(number, record.table.rows())
         book.states += ["open"] * record.n
 
     def _event(self, run: int, head: EventHead, frames: Sequence[Buffer]) -> list[tuple[Book, Event]]:
         book = self.books[run]
-        require(head.seq == len(book.events), "run {} has {} events, the next one is number {}", run, len(book.events),
-                head.seq)
+        require(
+            head.seq == len(book.events),
+            "run {} has {} events, the next one is number {}",
+            run,
+            len(book.events),
+            head.seq,
+        )
         require(head.n > 0 and head.frames == len(frames), "an event of {} tasks and {} frames", head.n, head.frames)
         events = expand(head, frames)
         for event in events:
@@ -143,19 +161,31 @@ class Ledger:
         return [(book, event) for event in events]
 
     def _move(self, book: Book, event: Event) -> None:
-        require(event.index < len(book.tasks), "run {}: an event about task {}, which does not exist", book.run,
-                event.index)
+        require(
+            event.index < len(book.tasks), "run {}: an event about task {}, which does not exist", book.run, event.index
+        )
         state = book.states[event.index]
-        allowed = {"done": ("open", "held"), "failed": ("open", "held"), "cancelled": ("open",), "held": ("open",),
-                   "released": ("held",)}[event.kind]
+        allowed = {
+            "done": ("open", "held"),
+            "failed": ("open", "held"),
+            "cancelled": ("open",),
+            "held": ("open",),
+            "released": ("held",),
+        }[event.kind]
         require(state in allowed, "run {}: task {} is {} and becomes {}", book.run, event.index, state, event.kind)
         book.states[event.index] = "open" if event.kind == "released" else event.kind
 
     def _charge(self, record: e.AttemptsCharged) -> None:
         book = self.books[record.run]
         for index in range(record.first, record.last):
-            require(book.attempts.get(index, 0) + 1 == record.attempts, "run {}: task {} has used {} attempts, then {}",
-                    book.run, index, book.attempts.get(index, 0), record.attempts)
+            require(
+                book.attempts.get(index, 0) + 1 == record.attempts,
+                "run {}: task {} has used {} attempts, then {}",
+                book.run,
+                index,
+                book.attempts.get(index, 0),
+                record.attempts,
+            )
             book.attempts[index] = record.attempts
 
     def _count(self, record: e.RunCounted) -> None:
@@ -178,7 +208,8 @@ def expand(head: EventHead, frames: Sequence[Buffer]) -> list[Event]:
     require(len(errors) == len(head.errors), "an event names a failure twice: {}", head)
     require((table.n if table is not None else 0) == head.n - len(errors), "outputs and errors do not make {}", head.n)
     return [
-        Event("failed", head.first + k, None, errors[k], head.worker, head.attempt) if k in errors
+        Event("failed", head.first + k, None, errors[k], head.worker, head.attempt)
+        if k in errors
         else Event("done", head.first + k, _plain(next(outputs)), "", head.worker, head.attempt)
         for k in range(head.n)
     ]

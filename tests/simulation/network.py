@@ -21,9 +21,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import TypeAlias
 
-from taskmaster.bus.table import Buffer
-
 from simulation.agenda import Agenda
+from taskmaster.bus.table import Buffer
 
 __all__ = ["Dealer", "Fuse", "Killed", "Network", "Peer", "Router", "Subscriber", "Weather", "Xpub"]
 

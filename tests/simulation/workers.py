@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from simulation import tasks
+from simulation.network import Dealer
 from taskmaster.bus import codec
 from taskmaster.bus import messages as m
 from taskmaster.bus.messages import LeaseId, TaskError
@@ -19,9 +21,6 @@ from taskmaster.drivers.host import HostedWorker
 from taskmaster.drivers.progress import Position, ProgressReader
 from taskmaster.drivers.protocol import Assignment, WorkerProtocol
 from taskmaster.drivers.worker import EXIT_GOODBYE, EXIT_UNUSABLE
-
-from simulation import tasks
-from simulation.network import Dealer
 
 if TYPE_CHECKING:
     from simulation.world import World
@@ -179,12 +178,32 @@ class SimWorker:
         """The process ends by itself; what it has sent goes out."""
         self.die(status)
 
-    def report(self, assignment: Assignment, position: int, n: int, outputs: Table | None, errors: list[TaskError],
-               began: float, times: bytes | None, *, final: bool) -> None:
+    def report(
+        self,
+        assignment: Assignment,
+        position: int,
+        n: int,
+        outputs: Table | None,
+        errors: list[TaskError],
+        began: float,
+        times: bytes | None,
+        *,
+        final: bool,
+    ) -> None:
         agenda = self.world.agenda
         wall = agenda.time()
-        self.protocol.report(assignment, position, n, outputs, errors, wall - (agenda.now - began), wall, times, final=final,
-                             now=agenda.now)
+        self.protocol.report(
+            assignment,
+            position,
+            n,
+            outputs,
+            errors,
+            wall - (agenda.now - began),
+            wall,
+            times,
+            final=final,
+            now=agenda.now,
+        )
         self._flush()
 
 
@@ -278,8 +297,13 @@ class _Slot:
             outputs = schema.pack_points({"z": self._values}) if schema else pack_values(self._values)
         times = np.array(self._times, "<f8").tobytes() if n > 1 and world.rng.random() < 0.5 else None
         worker.report(assignment, self._piece, n, outputs, self._errors, self._began, times, final=final)
-        world.note("{} reports {} tasks from {}{}", worker.name, n, assignment.first + self._piece,
-                   ", the last" if final else "")
+        world.note(
+            "{} reports {} tasks from {}{}",
+            worker.name,
+            n,
+            assignment.first + self._piece,
+            ", the last" if final else "",
+        )
 
 
 def _skip(assignment: Assignment, at: int) -> int:
@@ -309,8 +333,11 @@ class SimHost:
             return
         at: dict[LeaseId, int] = {position.lease: position.started for position in worker.positions()}
         latest = max(at) if at else None
-        self._send(m.WorkerLost(worker.token, "WorkerLost", f"worker {worker.name} was killed", known, latest,
-                                tuple(at.items())))
+        self._send(
+            m.WorkerLost(
+                worker.token, "WorkerLost", f"worker {worker.name} was killed", known, latest, tuple(at.items())
+            )
+        )
 
     def _send(self, message: m.WorkerMessage) -> None:
         self.link.send([codec.encode(message)])
@@ -366,8 +393,14 @@ class _Popen:
 def spawner(world: World) -> Any:
     """What stands in for `drivers.host.spawn`."""
 
-    def spawn(address: str, master: str, folder: Path, now: float, environment: Iterable[tuple[str, str]] = (),
-              working_directory: Path | None = None) -> SimProcess:
+    def spawn(
+        address: str,
+        master: str,
+        folder: Path,
+        now: float,
+        environment: Iterable[tuple[str, str]] = (),
+        working_directory: Path | None = None,
+    ) -> SimProcess:
         return world.spawn(master, now)
 
     return spawn

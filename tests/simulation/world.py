@@ -8,19 +8,18 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from taskmaster.bus import messages as m
-from taskmaster.bus.errors import Fenced, RunClosed, TaskMasterError, UnknownRun
-from taskmaster.bus.table import Table, pack_values
-from taskmaster.daemon.master import MasterSpec
-
 from simulation import tasks
 from simulation.agenda import Agenda
-from simulation.chronicle import Chronicle
 from simulation.checker import Checker, Violation
+from simulation.chronicle import Chronicle
 from simulation.clients import SimClient
 from simulation.daemon import SimDaemon, fresh_folder, surroundings
 from simulation.network import Network, Weather
 from simulation.workers import SimHost, SimProcess, SimWorker
+from taskmaster.bus import messages as m
+from taskmaster.bus.errors import Fenced, RunClosed, TaskMasterError, UnknownRun
+from taskmaster.bus.table import Table, pack_values
+from taskmaster.daemon.master import MasterSpec
 
 __all__ = ["Report", "World", "simulate"]
 
@@ -69,7 +68,10 @@ class World:
         self.specs = {spec.name: spec for spec in (self._draw_spec(k) for k in range(rng.choice((1, 1, 2, 3))))}
         #: every worker is on the daemon's machine
         self.local = rng.random() < 0.3
-        self.pools = {name: (rng.choice((1, 2, 3) if self.local else (0, 1, 2, 3)), rng.choice((None, None, 1.0))) for name in self.specs}
+        self.pools = {
+            name: (rng.choice((1, 2, 3) if self.local else (0, 1, 2, 3)), rng.choice((None, None, 1.0)))
+            for name in self.specs
+        }
         self.checker = Checker(self.specs)
         self.network.observer = self._observe
         self.network.names = self.chronicle.names
@@ -103,17 +105,33 @@ class World:
     def _draw_accidents(self) -> dict[str, float]:
         rng = self.rng
         often = rng.choice((1.0, 4.0, 20.0))
-        kinds = {"daemon": 6.0, "stop": 40.0, "worker": 2.0, "stopped": 6.0, "leave": 10.0, "connection": 1.0, "client": 8.0,
-                 "disk": 30.0, "arrival": 6.0}
+        kinds = {
+            "daemon": 6.0,
+            "stop": 40.0,
+            "worker": 2.0,
+            "stopped": 6.0,
+            "leave": 10.0,
+            "connection": 1.0,
+            "client": 8.0,
+            "disk": 30.0,
+            "arrival": 6.0,
+        }
         return {kind: seconds * often for kind, seconds in kinds.items() if rng.random() < 0.7}
 
     def _draw_spec(self, k: int) -> MasterSpec:
         rng = self.rng
         name = f"m{k}"
         parameters, outputs = tasks.schemas(name, declared=rng.random() < 0.5)
-        return MasterSpec(name, "simulated", parameters, outputs, on_lost=rng.choice(("retry", "retry", "hold", "fail")),
-                          max_attempts=rng.choice((1, 2, 3)), max_queued_tasks=rng.choice((40, 10_000_000)),
-                          lost_after=rng.choice((3.0, 6.0)))
+        return MasterSpec(
+            name,
+            "simulated",
+            parameters,
+            outputs,
+            on_lost=rng.choice(("retry", "retry", "hold", "fail")),
+            max_attempts=rng.choice((1, 2, 3)),
+            max_queued_tasks=rng.choice((40, 10_000_000)),
+            lost_after=rng.choice((3.0, 6.0)),
+        )
 
     # -- asked by the others ------------------------------------------------------------------------------------------
 
@@ -183,9 +201,14 @@ class World:
         self.note("{} gives up: {}", client.name, error)
         if not isinstance(error, (Fenced, RunClosed, UnknownRun)):
             raise Violation(f"{client.name} was refused: {error!r}")
-        if isinstance(error, Fenced) and sum(
-            other.writes and (other.master, other.run_name) == (client.master, client.run_name) for other in self.ever
-        ) < 2:
+        if (
+            isinstance(error, Fenced)
+            and sum(
+                other.writes and (other.master, other.run_name) == (client.master, client.run_name)
+                for other in self.ever
+            )
+            < 2
+        ):
             raise Violation(f"{client.name} was fenced off, and nobody else has ever opened its run")
 
     # -- accidents ----------------------------------------------------------------------------------------------------
@@ -195,7 +218,9 @@ class World:
         self.ever: list[SimClient] = []
         self.daemon.start()
         for name in self.specs:
-            for _ in range(0 if self.local else self.rng.choice((1, 2)) if not self.pools[name][0] else self.rng.choice((0, 1, 2))):
+            for _ in range(
+                0 if self.local else self.rng.choice((1, 2)) if not self.pools[name][0] else self.rng.choice((0, 1, 2))
+            ):
                 self.arrive(name)
         for name in self.specs:
             for _ in range(self.rng.choice((1, 1, 2, 3))):
@@ -274,8 +299,14 @@ class World:
         """A client connects: to go on with a run, to begin one, or to watch."""
         rng = self.rng
         writes = rng.random() < 0.75 or not self.ever
-        client = SimClient(self, f"client {len(self.ever)}", master, f"run {rng.randrange(3)}", writes=writes,
-                           since="start" if rng.random() < 0.8 else "now")
+        client = SimClient(
+            self,
+            f"client {len(self.ever)}",
+            master,
+            f"run {rng.randrange(3)}",
+            writes=writes,
+            since="start" if rng.random() < 0.8 else "now",
+        )
         self.clients.append(client)
         self.ever.append(client)
 
@@ -355,7 +386,14 @@ def simulate(seed: int, steps: int, folder: Path, *, trace: int = 0) -> Report:
         finally:
             world.daemon.abandon()
     checker = world.checker
-    return Report(seed, world.agenda.steps, world.daemon.turns, checker.deaths, checker.executions, checker.deliveries,
-                  world.agenda.now - 1000.0, violation, tuple(world.chronicle.lines))
-
-
+    return Report(
+        seed,
+        world.agenda.steps,
+        world.daemon.turns,
+        checker.deaths,
+        checker.executions,
+        checker.deliveries,
+        world.agenda.now - 1000.0,
+        violation,
+        tuple(world.chronicle.lines),
+    )

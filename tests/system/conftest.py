@@ -19,7 +19,7 @@ def place() -> Iterator[Path]:
 
 @pytest.fixture
 def start_daemon(place: Path) -> Iterator[StartDaemon]:
-    """Starts daemons that end with the test: ``start_daemon({"name": {keys of the Master}}, key=value of [daemon])``."""
+    """Starts daemons that end with the test: ``start_daemon({"name": {its keys}}, key=value of [daemon])``."""
     with starter(place) as start:
         yield start
 

@@ -26,7 +26,8 @@ def marks() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def daemon(start_shared_daemon: StartDaemon, marks: Path) -> Daemon:
-    x, how = {"x": {}}, {"how": {"kind": "str"}}
+    x: dict[str, Any] = {"x": {}}
+    how = {"how": {"kind": "str"}}
     picture = {"picture": {"shape": [2, 3]}, "count": {"kind": "int"}}
     threads = function("meet", threads=4)
     del threads["workers"]
@@ -242,9 +243,7 @@ def test_workers_that_cannot_start_end_in_a_state_that_says_why_and_resume_tries
         ({"function": "evaluations:echo", "setup": "evaluations:EVALUATE"}, "EVALUATE"),
     ],
 )
-def test_a_function_that_cannot_be_found_is_named(
-    start_daemon: StartDaemon, keys: dict[str, str], words: str
-) -> None:
+def test_a_function_that_cannot_be_found_is_named(start_daemon: StartDaemon, keys: dict[str, str], words: str) -> None:
     daemon = start_daemon({"lost": {**function("echo"), **keys, "restarts": 1}})
     with daemon.connect() as lab:
         reason = eventually(lambda: lab["lost"].statistics().reason, "the reason")

@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,7 @@ def _raise(error: BaseException) -> Any:
     raise error
 
 
-_WAYS = {
+_WAYS: dict[str, Callable[[], Any]] = {
     "raise": lambda: _raise(ValueError("the sample is gone")),
     "raise odd": lambda: _raise(Odd()),
     "raise long": lambda: _raise(ValueError("long " * 100_000)),
@@ -194,7 +195,11 @@ def mark_teardown() -> None:
 
 def marks(point: Any) -> list[str]:
     """What this process has left."""
-    return [line.split()[0] for line in Path(os.environ["MARKS"]).read_text().splitlines() if line.endswith(str(os.getpid()))]
+    return [
+        line.split()[0]
+        for line in Path(os.environ["MARKS"]).read_text().splitlines()
+        if line.endswith(str(os.getpid()))
+    ]
 
 
 def set_up() -> None:
