@@ -81,6 +81,8 @@ def event_tables(head: m.EventHead, frames: Sequence[Buffer]) -> tuple[Table | N
     """Outputs, finish times and inputs of an event in its frames."""
     if head.n < 0 or len(frames) != head.frames:
         raise ProtocolError(f"an event of {head.frames} frames came with {len(frames)}")
+    if head.kind == "done":
+        _check_errors(head)
     at = head.outputs.frame_count if head.outputs is not None else 0
     outputs = table_of(head.outputs, head.n - len(head.errors), frames[:at])
     times = None
@@ -90,6 +92,17 @@ def event_tables(head: m.EventHead, frames: Sequence[Buffer]) -> tuple[Table | N
         times = frames[at]
         at += 1
     return outputs, times, table_of(head.inputs, head.n, frames[at:])
+
+
+def _check_errors(head: m.EventHead) -> None:
+    """Each task has an output or one error."""
+    end = 0
+    for error in head.errors:
+        if not end <= error.position < head.n:
+            raise ProtocolError(f"an error of task {error.position} of {head.n}, which has one already or is none")
+        end = error.position + 1
+    if head.outputs is None and head.n > len(head.errors):
+        raise ProtocolError(f"{head.n} tasks came with {len(head.errors)} errors and without outputs")
 
 
 def merge(tables: Sequence[Table]) -> Table:

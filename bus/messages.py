@@ -6,9 +6,10 @@ Unknown keys are ignored, so a newer peer may say more; unknown types are refuse
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
+from msgspec import Meta
 
 from taskmaster.bus.fields import Field
 from taskmaster.bus.status import DaemonStatus, RunInfo
@@ -18,10 +19,16 @@ PROTOCOL_VERSION = 1
 #: Code of the Refused that asks a worker to introduce itself (again).
 HELLO = "hello"
 
+#: What peers may say: whole numbers that SQLite, JSON and every client can hold, and times that are numbers.
+Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**53)]
+Whole: TypeAlias = Annotated[int, Meta(ge=-(2**53), le=2**53)]
+Slots: TypeAlias = Annotated[int, Meta(ge=1, le=65_536)]
+Seconds: TypeAlias = Annotated[float, Meta(ge=-1e15, le=1e15)]
+
 #: ``(epoch, number)``: the daemon start that granted a lease, and a number unique in it.
-LeaseId: TypeAlias = tuple[int, int]
+LeaseId: TypeAlias = tuple[Count, Count]
 #: ``(low, high)``: the indices ``low ≤ i < high``.
-Interval: TypeAlias = tuple[int, int]
+Interval: TypeAlias = tuple[Count, Count]
 
 
 class Message(msgspec.Struct, tag_field="t", omit_defaults=True, gc=False):
@@ -31,7 +38,7 @@ class Message(msgspec.Struct, tag_field="t", omit_defaults=True, gc=False):
 class TaskError(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Why the task at ``position`` (counted from the first of its event or outcome) has no output."""
 
-    position: int
+    position: Count
     kind: str
     message: str
     traceback: str = ""
@@ -44,8 +51,8 @@ class TaskError(msgspec.Struct, array_like=True, frozen=True, gc=False):
 class Describe(Message, tag="describe"):
     """Who are you, and what do you expose?"""
 
-    id: int
-    version: int
+    id: Count
+    version: Count
 
 
 class Open(Message, tag="open"):
@@ -55,7 +62,7 @@ class Open(Message, tag="open"):
     writer number that it got before, and fences nobody off.
     """
 
-    id: int
+    id: Count
     master: str
     name: str
     write: bool = True
@@ -140,7 +147,11 @@ class Delete(Message, tag="delete"):
 
 
 class Resolve(Message, tag="resolve"):
-    """An operator's word on a held task: ``done`` (with its output in the frames), ``retry`` or ``fail``."""
+    """An operator's word on a held task: ``done`` (with its output in the frames), ``retry`` or ``fail``.
+
+    ``attempt`` is that of the ``held`` event it answers: a repetition that arrives when the task was evaluated again and
+    is in doubt once more must not let it run a third time. 0 stands for any, and is for people who look first.
+    """
 
     id: int
     run: int
@@ -148,36 +159,37 @@ class Resolve(Message, tag="resolve"):
     action: str
     layout: Layout | None = None
     reason: str = ""
+    attempt: int = 0
 
 
 class SetWorkers(Message, tag="set_workers"):
     """Have the daemon keep ``count`` local worker processes for a Master."""
 
-    id: int
+    id: Count
     master: str
-    count: int
+    count: Count
 
 
 class Status(Message, tag="status"):
     """How is everything?"""
 
-    id: int
+    id: Count
 
 
 class ListRuns(Message, tag="list_runs"):
     """The runs of one Master, or of all."""
 
-    id: int
+    id: Count
     master: str | None = None
 
 
 class Ping(Message, tag="ping"):
     """Are you there? Says what this client was acknowledged and told, so that a journal fallen behind shows."""
 
-    id: int
-    run: int = 0
-    next_index: int = 0
-    next_seq: int = 0
+    id: Count
+    run: Count = 0
+    next_index: Count = 0
+    next_seq: Count = 0
 
 
 ClientMessage = (
@@ -377,12 +389,12 @@ class WorkerHello(Message, tag="hello"):
     dispatch: the daemon takes a lease that is not in ``leases`` for one that never arrived.
     """
 
-    version: int
+    version: Count
     master: str
     token: str
-    session: int = 1
-    slots: int = 1
-    pid: int = 0
+    session: Count = 1
+    slots: Slots = 1
+    pid: Count = 0
     host: str = ""
     leases: tuple[LeaseId, ...] = ()
 
@@ -398,12 +410,12 @@ class Outcome(Message, tag="outcome"):
     """
 
     lease: LeaseId
-    position: int
-    n: int
+    position: Count
+    n: Count
     outputs: Layout | None = None
     errors: tuple[TaskError, ...] = ()
-    started: float = 0.0
-    finished: float = 0.0
+    started: Seconds = 0.0
+    finished: Seconds = 0.0
     timed: bool = False
     final: bool = True
 
@@ -432,7 +444,7 @@ class WorkerLost(Message, tag="lost"):
     reason: str
     known: bool = True
     latest: LeaseId | None = None
-    positions: tuple[tuple[LeaseId, int], ...] = ()
+    positions: tuple[tuple[LeaseId, Count], ...] = ()
 
 
 class WorkerFailed(Message, tag="failed"):

@@ -37,6 +37,8 @@ _OBJECTS = "O"
 _OFFSET = np.dtype("<u4")
 _MAX_NDIM = 16
 _MAX_PARTS = 4096
+#: Rows of a message's table: rows of no bytes are cheap to send, but not to evaluate.
+_MAX_ROWS = 1 << 24
 
 
 class Part(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -147,8 +149,8 @@ class Table:
         plan = _plan(layout)
         if len(frames) != layout.frame_count:
             raise ProtocolError(f"a table of {layout.frame_count} frames came with {len(frames)}")
-        if n < 0:
-            raise ProtocolError("a table of less than no rows")
+        if not 0 <= n <= _MAX_ROWS:
+            raise ProtocolError(f"a table of {n} rows; up to {_MAX_ROWS} are allowed")
         at = 0
         for k, (dtype, row_bytes) in enumerate(plan):
             if dtype is None:

@@ -195,7 +195,7 @@ class Broker:
             table = codec.table_of(layout, message.n if isinstance(message, m.Submit) else 1, frames[2:])
             self._drained_bytes += table.nbytes if table is not None else 0
         sender = Sender(frames[0])
-        if isinstance(message, m.Submit) and not self.space.room:
+        if isinstance(message, m.Submit) and not self.space.admits(table.nbytes if table is not None else 0):
             self.core.refuse(sender, message, self.space.error(), out)
             return
         self.core.on_client(sender, message, table, out)
@@ -233,6 +233,7 @@ class Broker:
 
     def _commit(self, out: Effects) -> None:
         """Commit the turn. Where the disk is full, use the room kept back, and wait for more if even that is gone."""
+        attempts = 0
         while True:
             try:
                 files = self.journal.commit(out.records)
@@ -241,7 +242,9 @@ class Broker:
                 if not self.space.use_reserve():
                     if self.stop_at is not None:
                         raise  # nothing of this turn was promised to anybody
-                    log.error("%s; nothing is lost, the daemon waits for room", error)
+                    if not attempts:
+                        log.error("%s; nothing is lost, the daemon waits for room", error)
+                    attempts += 1
                     self.heartbeat()
                     time.sleep(FULL_RETRY_SECONDS)
         self.journal.checkpoint(idle=False)
@@ -304,7 +307,7 @@ class Broker:
         reply: m.DaemonMessage
         try:
             if isinstance(message, m.Replay):
-                reply, frames = read_page(self.journal, self.core.runs[message.run], message)
+                reply, frames = read_page(self.journal, self.core.run(message.run), message)
             else:
                 reply = m.StatusReport(message.id, self._status(self))
         except TaskMasterError as error:

@@ -227,6 +227,7 @@ class Core:
 
     def _open(self, sender: Sender, message: m.Open, table: Table | None, out: Effects) -> None:
         self._master(message.master)
+        _check_priority(message.priority or 0)
         run = self._by_name.get((message.master, message.name))
         if run is None:
             if not (message.create and message.write):
@@ -291,7 +292,7 @@ class Core:
         return run
 
     def _submit(self, sender: Sender, message: m.Submit, table: Table | None, out: Effects) -> None:
-        run = self._run(message.run)
+        run = self.run(message.run)
         self._require_writer(run, message.writer)
         if table is None or message.n < 1:
             raise CallerError(f"run {run.name!r}: a submission needs at least one task")
@@ -305,7 +306,7 @@ class Core:
         self._to_acknowledge[run.id] = (sender.address, put_off[1] if put_off is not None else None)
 
     def _cancel(self, sender: Sender, message: m.Cancel, table: Table | None, out: Effects) -> None:
-        run = self._run(message.run)
+        run = self.run(message.run)
         intervals = ((0, run.next_index),) if message.intervals is None else message.intervals
         for low, high in intervals:
             if not 0 <= low <= high:
@@ -314,26 +315,26 @@ class Core:
 
     def _pause(self, sender: Sender, message: m.Pause | m.Resume, table: Table | None, out: Effects) -> None:
         master = self._master(message.master)
-        run = None if message.run is None else self._run(message.run)
+        run = None if message.run is None else self.run(message.run)
         master.pause(run, isinstance(message, m.Pause), out)
         if run is None and isinstance(message, m.Resume):
             out.scalings.append(m.SetWorkers(0, message.master, -1))  # try again where workers had been given up
         self._done(sender, message.id, out)
 
     def _prioritise(self, sender: Sender, message: m.Prioritise, table: Table | None, out: Effects) -> None:
-        run = self._run(message.run)
+        run = self.run(message.run)
         run.priority = message.priority
         run.changed(out)
         self._done(sender, message.id, out)
 
     def _close(self, sender: Sender, message: m.Close, table: Table | None, out: Effects) -> None:
-        run = self._run(message.run)
+        run = self.run(message.run)
         self._require_writer(run, message.writer)
         run.close(out)
         self._done(sender, message.id, out)
 
     def _delete(self, sender: Sender, message: m.Delete, table: Table | None, out: Effects) -> None:
-        run = self._run(message.run)
+        run = self.run(message.run)
         if run.open:
             raise NotAllowed(f"run {run.name!r} has {len(run.open)} tasks without an outcome; cancel them first")
         out.records.append(RunDeleted(run.id))
@@ -344,7 +345,7 @@ class Core:
         self._done(sender, message.id, out)
 
     def _resolve(self, sender: Sender, message: m.Resolve, table: Table | None, out: Effects) -> None:
-        run = self._run(message.run)
+        run = self.run(message.run)
         self._master(run.master).on_resolve(run, message, table, sender.user, out)
         self._done(sender, message.id, out)
 
@@ -383,7 +384,7 @@ class Core:
 
     def _query(self, sender: Sender, message: m.Replay | m.Status, table: Table | None, out: Effects) -> None:
         if isinstance(message, m.Replay):
-            self._run(message.run)
+            self.run(message.run)
         out.queries.append(Query(sender.address, message))
 
     def _done(self, sender: Sender, request: int, out: Effects, count: int = 0) -> None:
@@ -398,7 +399,8 @@ class Core:
             )
         return master
 
-    def _run(self, run_id: int) -> Run:
+    def run(self, run_id: int) -> Run:
+        """The run of this number; raises UnknownRun."""
         run = self.runs.get(run_id)
         if run is None:
             raise UnknownRun(f"run {run_id} is not in this daemon's journal; open it by name")
@@ -535,6 +537,11 @@ class Core:
     def statistics(self, now: float) -> tuple[MasterStatus, ...]:
         """Every Master, for ``status``."""
         return tuple(master.statistics(now) for master in self.masters.values())
+
+
+def _check_priority(priority: int) -> None:
+    if not -(2**31) <= priority < 2**31:
+        raise CallerError(f"a priority must be a whole number from -2**31 to 2**31 - 1, not {priority}")
 
 
 def run_info(run: Run) -> RunInfo:

@@ -98,11 +98,13 @@ class Publisher:
             frames += own
         if heads:
             sockets.send(self._socket, [topic, self._encoded(run, heads), *frames])
-        if len(heads) < len(events):
+        if len(heads) < len(events) and run in self._core.runs:
             self._beacon(self._core.runs[run], topic)
 
     def _encoded(self, run: int, heads: Sequence[m.EventHead]) -> bytes:
-        known = self._core.runs[run]
+        known = self._core.runs.get(run)
+        if known is None:  # deleted in this very turn
+            return codec.encode(m.Events(run, self._epoch, tuple(heads)))
         return codec.encode(m.Events(run, self._epoch, tuple(heads), known.next_index, known.writer))
 
     def _beacon(self, run: Run, topic: bytes) -> None:

@@ -1,38 +1,7 @@
-"""When a local worker process that has ended is started again: a pure decision.
-
-A worker that dies while it evaluates is replaced at once: its tasks carry the blame, each death uses up an attempt, so
-it cannot go on for ever. A worker that dies before it can evaluate at all has nobody else to blame: it is started again
-after a growing pause, and given up after ``limit`` such deaths within ``window`` seconds.
-"""
+"""The restart policy of worker processes, which hosts elsewhere share: see `drivers/restarts.py`."""
 
 from __future__ import annotations
 
-from collections import deque
+from taskmaster.drivers.restarts import RestartPolicy
 
 __all__ = ["RestartPolicy"]
-
-_FIRST_PAUSE = 0.1
-_LONGEST_PAUSE = 10.0
-
-
-class RestartPolicy:
-    """For the workers of one Master."""
-
-    def __init__(self, limit: int = 5, window: float = 60.0) -> None:
-        self.limit = limit
-        self.window = window
-        self._deaths: deque[float] = deque(maxlen=limit)
-
-    def after_death(self, now: float, *, was_ready: bool) -> float | None:
-        """Seconds until the next start, or None: give up until somebody says otherwise."""
-        if was_ready:
-            return 0.0
-        self._deaths.append(now)
-        recent = sum(now - at <= self.window for at in self._deaths)
-        if recent >= self.limit:
-            return None
-        return float(min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** (recent - 1)))
-
-    def forgive(self) -> None:
-        """Start counting anew: somebody has looked at it."""
-        self._deaths.clear()

@@ -254,6 +254,8 @@ class Run:
             raise UnknownTask(
                 f"run {self.name!r}: task {index} is not held; 'taskmaster runs show' lists those that are"
             )
+        if request.attempt not in (0, self.attempts.get(index, 0)):
+            raise UnknownTask(f"run {self.name!r}: task {index} was resolved, and is in doubt again since")
         if request.action == "done":
             if output is None or output.n != 1:
                 raise UnknownTask(f"run {self.name!r}: resolving task {index} as done needs its output")

@@ -29,6 +29,8 @@ _CELL = 5
 #: where in a cell the count of started tasks lies
 STARTED = 4
 _WORD = 8
+#: Length of the file of a worker that found no room for it: where it is nobody knows.
+_NOT_KEPT = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +56,14 @@ class ProgressWriter:
     """The worker's end. ``cells[slot]`` is written by that slot alone."""
 
     def __init__(self, path: Path, slots: int) -> None:
+        size = (_HEAD + _CELL * slots) * _WORD
         with open(path, "w+b") as file:
-            file.truncate((_HEAD + _CELL * slots) * _WORD)
-            self._map = mmap.mmap(file.fileno(), 0)
+            try:  # to be killed (SIGBUS) is what comes of writing through a map where the disk has no room
+                os.posix_fallocate(file.fileno(), 0, size)
+                self._map = mmap.mmap(file.fileno(), 0)
+            except OSError:
+                file.truncate(_NOT_KEPT)
+                self._map = mmap.mmap(-1, size)
         words = memoryview(self._map).cast("Q")
         words[0], words[1] = machine_start(), slots
         self.cells = [words[_HEAD + _CELL * k : _HEAD + _CELL * (k + 1)] for k in range(slots)]
@@ -83,6 +90,8 @@ class ProgressReader:
             data = self._path.read_bytes()
         except FileNotFoundError:
             return []  # it had not come as far as making it
+        if len(data) == _NOT_KEPT:
+            return None
         if len(data) < _HEAD * _WORD:
             return []
         boot, slots = struct.unpack_from("<QQ", data)

@@ -1,4 +1,4 @@
-"""When a local worker process that has ended is started again: a pure decision.
+"""When a worker process that has ended is started again by its host: a pure decision.
 
 A worker that dies while it evaluates is replaced at once: its tasks carry the blame, each death uses up an attempt, so
 it cannot go on for ever. A worker that dies before it can evaluate at all has nobody else to blame: it is started again

@@ -300,7 +300,8 @@ class Journal:
     def _lay_out_log(self) -> None:
         """Give the log its size; for SQLite it ends where a frame has not its salts, so zeros behind it are nothing."""
         missing = LOG_BYTES - self.log_size
-        if missing > 0:
+        disk = os.statvfs(self.folder)
+        if 0 < missing < disk.f_bavail * disk.f_frsize / 4:
             with open(f"{self.path}-wal", "ab") as file, contextlib.suppress(OSError):  # no room for comfort
                 file.write(bytes(missing))
                 file.flush()

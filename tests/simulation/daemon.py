@@ -121,6 +121,7 @@ class SimJournal(Journal):
         files = super().commit(records)
         self.world.chronicle.records(records)
         self.world.checker.committed(records)
+        self.world.daemon.buries = False
         return files
 
 
@@ -138,6 +139,9 @@ class SimSpace:
     def look(self) -> None:
         self._reserve = self._reserve or not self._world.disk_full
 
+    def admits(self, size: int) -> bool:
+        return self._reserve
+
     def use_reserve(self) -> bool:
         had, self._reserve = self._reserve, False
         return had
@@ -154,6 +158,8 @@ class SimDaemon:
         self.folder = folder
         self.starts = 0
         self.turns = 0
+        #: a worker's end was noticed in this turn, which is not committed yet
+        self.buries = False
         self.broker: Broker | None = None
         self.supervisor: Supervisor | None = None
         #: where the workers of a daemon that was killed had come, until the next one has taken note
@@ -239,6 +245,8 @@ class SimDaemon:
         world = self.world
         world.note("the daemon is dead")
         world.checker.deaths += 1
+        if self.buries:  # how far the worker had come is forgotten, and what follows from it not on disk
+            world.checker.sighted = False
         self.broker = None
         self._due = float("inf")
         world.network.fuse.left = None
@@ -269,6 +277,7 @@ class SimDaemon:
             return
         self._due = float("inf")
         self.turns += 1
+        self.buries = False
         agenda = self.world.agenda
         agenda.ahead = 0.0
         try:

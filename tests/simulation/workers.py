@@ -359,7 +359,7 @@ class SimProcess(HostedWorker):
 
     def bury(self) -> None:
         self.worker.die()
-        self.worker.world.unburied.pop(self.token, None)
+        self.worker.world.buried(self.worker)
 
 
 class _Progress:

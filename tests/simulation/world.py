@@ -193,6 +193,11 @@ class World:
         else:
             self.host.workers.remove(worker)  # its whole machine is gone
 
+    def buried(self, worker: SimWorker) -> None:
+        """The daemon has taken note of a local worker's end, and removed its progress file."""
+        self.unburied.pop(worker.token, None)
+        self.daemon.buries = True
+
     def opened(self, client: SimClient, opened: m.Opened) -> None:
         self.note("{} has opened run {} as writer {}", client.name, opened.run, opened.writer)
 

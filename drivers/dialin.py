@@ -1,0 +1,280 @@
+"""Workers that dial in: ``taskmaster worker`` hosts processes for a Master of a daemon elsewhere.
+
+The host itself evaluates nothing. It starts the worker processes, which talk to the daemon on their own; it vouches for
+them on a connection of its own while they are busy; it says how far one had come when it died, and replaces it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket as sockets_
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import zmq
+
+from taskmaster.bus import codec, sockets
+from taskmaster.bus import messages as m
+from taskmaster.bus.errors import DaemonUnreachable, ProtocolError, UnknownMaster, WorkerError, from_code
+from taskmaster.bus.text import did_you_mean
+from taskmaster.drivers.host import HostedWorker, spawn
+from taskmaster.drivers.restarts import RestartPolicy
+from taskmaster.drivers.worker import EXIT_REFUSED
+
+__all__ = ["DialIn", "Place", "find"]
+
+log = logging.getLogger("taskmaster.host")
+
+#: Seconds between two signs of life. A daemon gives a worker up after ten such, if its configuration says nothing else.
+HEARTBEAT_SECONDS = 1.0
+#: What a worker said before it died is on the way for a moment: its host's word, on another connection, must not
+#: overtake it.
+MOURNING_SECONDS = 0.2
+#: A worker that went in good order is not replaced sooner than this after its start: whoever sends workers away at once
+#: is not to be offered new ones all the time.
+SETTLE_SECONDS = 1.0
+#: What the daemon may take to say who it is.
+ANSWER_SECONDS = 10.0
+#: What may be left to say to the daemon at the end.
+_LINGER_MS = 1000
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a Master's workers are wanted."""
+
+    #: of the daemon, for people
+    daemon: str
+    #: of the workers socket
+    address: str
+    master: str
+
+
+def find(address: str, master: str, timeout: float = ANSWER_SECONDS) -> Place:
+    """Ask the daemon at a control address where the workers of a Master are to go.
+
+    Raises DaemonUnreachable, VersionMismatch, UnknownMaster.
+    """
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    socket = sockets.dealer(context)
+    try:
+        socket.connect(address)
+        described = _describe(socket, address, timeout)
+    finally:
+        socket.close(linger=0)
+        context.term()
+    names = [info.name for info in described.masters]
+    if master not in names:
+        raise UnknownMaster(
+            f"the daemon at {address} has no Master {master!r}{did_you_mean(master, names)}; "
+            f"it has {', '.join(map(repr, names)) or 'none'}"
+        )
+    return Place(described.name, _as_reached(described.workers, address), master)
+
+
+def _describe(socket: zmq.Socket[bytes], address: str, timeout: float) -> m.Described:
+    sockets.send(socket, [codec.encode(m.Describe(1, m.PROTOCOL_VERSION))])
+    if not socket.poll(int(timeout * 1e3)):
+        raise DaemonUnreachable(f"no daemon answers at {address}; is it running, and is the address right?")
+    frames = sockets.receive(socket)
+    reply = codec.daemon_decoder().decode(frames[0] if frames else b"")
+    if isinstance(reply, m.Refused):
+        raise from_code(reply.code, reply.message)
+    if not isinstance(reply, m.Described):
+        raise ProtocolError(f"whoever listens at {address} does not answer as a TaskMaster daemon does")
+    return reply
+
+
+def _as_reached(address: str, control: str) -> str:
+    """A socket bound to all interfaces is where the control socket was."""
+    if address.startswith(("tcp://0.0.0.0:", "tcp://*:")) and control.startswith("tcp://"):
+        return control.rpartition(":")[0] + ":" + address.rpartition(":")[2]
+    return address
+
+
+@dataclass
+class DialIn:
+    """``count`` worker processes for a Master elsewhere; ``path`` has folders from which they import first.
+
+    :meth:`run` keeps them until SIGINT or SIGTERM: the first lets them finish what they have in hand, the second ends
+    them at once.
+    """
+
+    place: Place
+    count: int
+    path: Sequence[Path] = ()
+    policy: RestartPolicy = field(default_factory=RestartPolicy)
+
+    def __post_init__(self) -> None:
+        self._workers: dict[str, HostedWorker] = {}
+        #: those that have ended, and when that is to be told
+        self._dead: list[tuple[float, HostedWorker]] = []
+        self._next_start = 0.0
+        self._next_heartbeat = 0.0
+        self._requests = 0
+        self._heeded = 0
+        self._despair: WorkerError | None = None
+
+    def run(self) -> None:
+        """Work until told to leave. Raises WorkerError where no worker can be had."""
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._socket = sockets.dealer(context)
+        self._socket.connect(self.place.address)
+        self._poller = zmq.Poller()
+        self._poller.register(self._socket, zmq.POLLIN)
+        with tempfile.TemporaryDirectory(prefix="taskmaster-worker-") as folder, self._signals():
+            self._folder = Path(folder)
+            try:
+                while not self._is_over:
+                    self._turn(time.monotonic())
+            finally:
+                self._kill("the host of its worker was ended")
+                self._socket.close(linger=_LINGER_MS)
+                context.term()
+        if self._despair is not None:
+            raise self._despair
+
+    @property
+    def leaving(self) -> bool:
+        """Whether no further workers are started."""
+        return self._requests > 0 or self._despair is not None
+
+    @property
+    def _is_over(self) -> bool:
+        return self.leaving and not self._workers and not self._dead
+
+    def _turn(self, now: float) -> None:
+        self._heed_requests()
+        self._find_dead(now)
+        self._bury(now)
+        if not self.leaving:
+            self._fill(now)
+        if now >= self._next_heartbeat:
+            self._next_heartbeat = now + HEARTBEAT_SECONDS
+            self._send(m.Heartbeat(tuple(self._workers)))
+        due = [self._next_heartbeat, *(when for when, _ in self._dead)]
+        if len(self._workers) < self.count and not self.leaving:
+            due.append(self._next_start)
+        if not self._is_over:
+            self._poller.poll(max(0, round((min(due) - now) * 1e3 + 0.5)))
+        while sockets.receive(self._socket) is not None:
+            pass  # nothing that is said to a host needs an answer
+
+    def _send(self, message: m.WorkerMessage) -> None:
+        sockets.send(self._socket, [codec.encode(message)])
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    def _fill(self, now: float) -> None:
+        while len(self._workers) < self.count and now >= self._next_start:
+            worker = spawn(self.place.address, self.place.master, self._folder, now, self._environment())
+            self._workers[worker.token] = worker
+            self._poller.register(worker.pidfd, zmq.POLLIN)
+
+    def _environment(self) -> Iterator[tuple[str, str]]:
+        if self.path:
+            folders = [*map(str, self.path), *filter(None, (os.environ.get("PYTHONPATH"),))]
+            yield "PYTHONPATH", os.pathsep.join(folders)
+
+    # -- death --------------------------------------------------------------------------------------------------------
+
+    def _find_dead(self, now: float) -> None:
+        for worker in [worker for worker in self._workers.values() if worker.exit_status is not None]:
+            del self._workers[worker.token]
+            self._poller.unregister(worker.pidfd)
+            self._dead.append((now + MOURNING_SECONDS, worker))
+
+    def _bury(self, now: float) -> None:
+        due = [worker for when, worker in self._dead if when <= now]
+        self._dead = [(when, worker) for when, worker in self._dead if when > now]
+        for worker in due:
+            was_ready = (self._folder / worker.token).exists()  # made when its driver has been set up
+            self._report(worker)
+            self._replace(worker, now, was_ready=was_ready)
+
+    def _report(self, worker: HostedWorker) -> None:
+        """Tell the daemon that a worker is gone, and how far it had come."""
+        kind, reason = worker.epitaph()
+        positions = worker.progress.positions()
+        started = {at.lease: at.started for at in positions or ()}
+        self._send(
+            m.WorkerLost(
+                worker.token,
+                kind,
+                f"{reason} (on {sockets_.gethostname()})",
+                known=positions is not None,
+                latest=max(started, default=None),
+                positions=tuple(started.items()),
+            )
+        )
+        worker.bury()
+        if not (worker.left_as_agreed or self.leaving):
+            log.warning("Master %r: %s", self.place.master, reason)
+
+    def _replace(self, worker: HostedWorker, now: float, *, was_ready: bool) -> None:
+        if worker.left_as_agreed:
+            self._next_start = max(self._next_start, worker.started + SETTLE_SECONDS)
+            return
+        if worker.exit_status == EXIT_REFUSED:
+            self._give_up("the daemon does not take its workers")
+            return
+        pause = self.policy.after_death(now, was_ready=was_ready)
+        if pause is None:
+            self._give_up(f"its workers cannot start here; gave up after {self.policy.limit} attempts")
+        else:
+            self._next_start = max(self._next_start, now + pause)
+
+    def _give_up(self, why: str) -> None:
+        if not self.leaving:
+            self._despair = WorkerError(f"Master {self.place.master!r}: {why}; what they said is above")
+            self._terminate()
+
+    # -- leaving ------------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Count SIGINT and SIGTERM, and have each wake the loop."""
+        reader, writer = sockets_.socketpair()
+        for end in (reader, writer):
+            end.setblocking(False)
+
+        def on_signal(number: int, frame: object) -> None:
+            self._requests += 1
+            with contextlib.suppress(BlockingIOError):
+                reader.recv(64)
+
+        before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        wakeup = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        self._poller.register(reader.fileno(), zmq.POLLIN)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(wakeup)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            reader.close()
+            writer.close()
+
+    def _heed_requests(self) -> None:
+        if self._requests == self._heeded:
+            return
+        self._heeded = self._requests
+        if self._requests == 1:
+            log.info("leaving: what is being evaluated is finished first (once more: at once)")
+            self._terminate()
+        else:
+            self._kill("its host was told to leave at once")
+
+    def _terminate(self) -> None:
+        for worker in self._workers.values():
+            worker.terminate()
+
+    def _kill(self, why: str) -> None:
+        for worker in self._workers.values():
+            worker.kill("WorkerLost", f"worker process {worker.pid} was killed: {why}")
