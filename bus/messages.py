@@ -81,85 +81,85 @@ class Submit(Message, tag="submit"):
     block before.
     """
 
-    run: int
-    writer: int
-    first: int
-    n: int
+    run: Count
+    writer: Count
+    first: Count
+    n: Count
     layout: Layout
-    asks: tuple[tuple[int, int], ...] = ()
+    asks: tuple[tuple[Count, Whole], ...] = ()
 
 
 class Cancel(Message, tag="cancel"):
     """Cancel tasks that are not done yet; all open ones where ``intervals`` is None."""
 
-    id: int
-    run: int
+    id: Count
+    run: Count
     intervals: tuple[Interval, ...] | None = None
 
 
 class Replay(Message, tag="replay"):
     """The events of a run from number ``since`` on: a page of them, with the tasks' inputs if asked for."""
 
-    id: int
-    run: int
-    since: int
-    limit: int = 4096
+    id: Count
+    run: Count
+    since: Count
+    limit: Count = 4096
     inputs: bool = False
 
 
 class Pause(Message, tag="pause"):
     """Stop granting leases: to one run, or (``run`` None) to a whole Master. What is being evaluated goes on."""
 
-    id: int
+    id: Count
     master: str
-    run: int | None = None
+    run: Count | None = None
 
 
 class Resume(Message, tag="resume"):
     """Undo Pause."""
 
-    id: int
+    id: Count
     master: str
-    run: int | None = None
+    run: Count | None = None
 
 
 class Prioritise(Message, tag="prioritise"):
     """Give a run another priority; the highest goes first, equals share."""
 
-    id: int
-    run: int
+    id: Count
+    run: Count
     priority: int
 
 
 class Close(Message, tag="close"):
     """No further tasks for this run. Its open tasks are still evaluated."""
 
-    id: int
-    run: int
-    writer: int
+    id: Count
+    run: Count
+    writer: Count
 
 
 class Delete(Message, tag="delete"):
     """Forget a run that has no open tasks, with everything measured in it."""
 
-    id: int
-    run: int
+    id: Count
+    run: Count
 
 
 class Resolve(Message, tag="resolve"):
     """An operator's word on a held task: ``done`` (with its output in the frames), ``retry`` or ``fail``.
 
-    ``attempt`` is that of the ``held`` event it answers: a repetition that arrives when the task was evaluated again and
-    is in doubt once more must not let it run a third time. 0 stands for any, and is for people who look first.
+    ``attempt`` is that of the ``held`` event it answers: a repetition that arrives when the task was evaluated again
+    and is in doubt once more must not let it run a third time. 0 stands for any, and is for people who look first.
     """
 
-    id: int
-    run: int
-    index: int
+    id: Count
+    run: Count
+    index: Count
     action: str
     layout: Layout | None = None
     reason: str = ""
-    attempt: int = 0
+    attempt: Count = 0
 
 
 class SetWorkers(Message, tag="set_workers"):

@@ -323,6 +323,7 @@ class Core:
 
     def _prioritise(self, sender: Sender, message: m.Prioritise, table: Table | None, out: Effects) -> None:
         run = self.run(message.run)
+        _check_priority(message.priority)
         run.priority = message.priority
         run.changed(out)
         self._done(sender, message.id, out)

@@ -310,7 +310,7 @@ class SimClient:
             schema = self.world.specs[self.master].outputs
             value = tasks.verdict(n, declared=bool(schema))
             table = schema.pack_points({"z": [value]}) if schema else self.world.bare(value)
-            layout, frames = table.layout, tuple(table.frames)
+            layout, frames = table.layout, tuple(table.frames)  # type: ignore[assignment]
         attempt = next(e.attempt for e in reversed(book.events) if (e.kind, e.index) == ("held", index))
         self._request(
             m.Resolve(0, book.run, index, action, layout, "said so", attempt),
