@@ -1,90 +1,148 @@
-"""The command group: finds a subcommand's module by its name, and turns errors into one line and an exit code."""
+"""The commands, and what becomes of their errors. A command's module is imported when it is called."""
 
 from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
-from collections.abc import Sequence
-from typing import Any
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import click
 
-from taskmaster.bus.errors import TaskMasterError
-from taskmaster.bus.text import did_you_mean
-from taskmaster.cli.exits import EXITS, INTERRUPTED, exit_code
+from taskmaster import __version__
+from taskmaster.bus.errors import ConfigError, TaskMasterError
+from taskmaster.cli.base import Group, show_tracebacks
+from taskmaster.cli.exits import ERROR, EXITS, INTERRUPTED, OK, USAGE, exit_code
 
-__all__ = ["COMMANDS", "cli", "run"]
+__all__ = ["COMMANDS", "Entry", "app", "run"]
 
-#: command → module of `taskmaster.cli.commands` and one line of help, so that listing them imports none of them
-COMMANDS: dict[str, tuple[str, str]] = {
-    "check": ("check", "Check a configuration, or a journal."),
-    "config": ("config", "The configuration's JSON Schema and examples."),
-    "demo": ("demo", "A learner explores a real function on this machine, with a picture at the end."),
-    "serve": ("serve", "Run the daemon in the foreground."),
-    "status": ("status", "How the daemon, its Masters and workers are."),
-    "version": ("version", "The versions of TaskMaster and what it stands on."),
+
+@dataclass(frozen=True)
+class Entry:
+    """A command as ``taskmaster --help`` lists it: its module below `commands`, and what it does."""
+
+    module: str
+    summary: str
+
+
+#: By section of the help.
+COMMANDS: Mapping[str, Mapping[str, Entry]] = {
+    "To begin with": {
+        "demo": Entry("demo", "See a learner drive an evaluation through a daemon."),
+        "init": Entry("init", "Write a configuration and an example to start from."),
+        "check": Entry("check", "Check a configuration, or the journal."),
+        "config": Entry("config", "What can stand in a configuration."),
+        "version": Entry("version", "Print the version."),
+    },
+    "The daemon": {
+        "serve": Entry("serve", "Run the daemon in the foreground."),
+        "worker": Entry("worker", "Evaluate for a daemon elsewhere."),
+        "status": Entry("status", "Show how the daemon and its Masters are."),
+        "top": Entry("top", "Watch Masters and workers at work."),
+        "pause": Entry("switches:pause", "Evaluate nothing further of a Master or run."),
+        "resume": Entry("switches:resume", "Go on with a Master or run that was paused."),
+    },
+    "Tasks and runs": {
+        "submit": Entry("submit", "Put points to be evaluated."),
+        "watch": Entry("watch", "Follow the results of a run as they come."),
+        "learn": Entry("learn", "Have a learner choose the points."),
+        "cancel": Entry("cancel", "Cancel tasks that have no outcome yet."),
+        "runs": Entry("runs", "List, show, export and delete runs."),
+    },
 }
 
+_ENTRIES = {name: entry for section in COMMANDS.values() for name, entry in section.items()}
 
-class _Commands(click.Group):
-    """Subcommands by `COMMANDS`."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+class _App(Group):
+    """The commands of :data:`COMMANDS`."""
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(_ENTRIES)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        entry = _ENTRIES.get(name)
+        if entry is None:
             return None
-        module = importlib.import_module(f"taskmaster.cli.commands.{COMMANDS[cmd_name][0]}")
-        command: click.Command = module.command
-        return command
+        module, _, attribute = entry.module.partition(":")
+        found = getattr(importlib.import_module(f"taskmaster.cli.commands.{module}"), attribute or "command")
+        assert isinstance(found, click.Command)
+        return found
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            hint = did_you_mean(args[0], COMMANDS)
-            ctx.fail(f"no command {args[0]!r}{hint}")
-        return super().resolve_command(ctx, args)
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, section in COMMANDS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(10), entry.summary) for name, entry in section.items()])
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Exit codes"):
-            formatter.write_dl([(str(code), text) for code, (text, _) in EXITS.items()])
-
-
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--debug", is_flag=True, help="Show tracebacks.")
-@click.pass_context
-def cli(context: click.Context, debug: bool) -> None:
-    """Durable feedback loops between learners and parallel evaluators."""
-    context.obj = {"debug": debug}
-
-
-def run(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and end the process with its exit code."""
-    debug = "--debug" in (sys.argv[1:] if arguments is None else arguments)
-    try:
-        code: Any = cli.main(
-            args=list(arguments) if arguments is not None else None, prog_name="taskmaster", standalone_mode=False
+            formatter.write_dl([(str(way.code).ljust(10), way.meaning) for way in EXITS])
+        formatter.write_paragraph()
+        formatter.write_text(
+            "RUN is a run's number, or MASTER/NAME. The daemon is found by --address, else $TASKMASTER, else it is the "
+            "local one's default. 'taskmaster COMMAND --help' tells more."
         )
+
+
+@click.group(cls=_App, name="taskmaster", context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="TaskMaster", message="%(prog)s %(version)s")
+def app() -> None:
+    """Durable feedback loops between learners and parallel evaluators."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Carry out a command line; returns the exit code. Errors are said in a line on standard error."""
+    show_tracebacks(False)
+    try:
+        ended = app.main(args=list(arguments), prog_name="taskmaster", standalone_mode=False)
+        _flush()
+    except click.UsageError as error:
+        return _usage(error)
     except click.ClickException as error:
-        error.show()
-        code = error.exit_code
+        _say(error.format_message())
+        return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
-        code = INTERRUPTED
+        click.echo("", err=True)  # the line of the ^C that the terminal has echoed
+        return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read the output has gone; there is nobody to tell, and closing must not fail again.
+        # Whoever read our output has seen enough. Nothing may be written at exit, either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
-    except TaskMasterError as error:
-        if debug:
-            raise
-        click.echo(f"taskmaster: {error}", err=True)
-        code = exit_code(error)
-    sys.exit(code if isinstance(code, int) else 0)
+        return 128 + signal.SIGPIPE
+    except (TaskMasterError, OSError) as error:
+        return _fail(error)
+    return ended if isinstance(ended, int) else OK
+
+
+def _usage(error: click.UsageError) -> int:
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+        return USAGE
+    text = error.format_message().rstrip(".")
+    place = error.ctx.command_path if error.ctx is not None else "taskmaster"
+    _say(f"{text[:1].lower()}{text[1:]}{'' if text.endswith('?') else ';'} see '{place} --help'")
+    return USAGE
+
+
+def _fail(error: TaskMasterError | OSError) -> int:
+    if sys.excepthook is sys.__excepthook__:
+        traceback.print_exception(error)
+    elif isinstance(error, ConfigError):
+        for mistake in str(error).splitlines():  # each in a line of its own, with its place
+            _say(mistake)
+    elif isinstance(error, OSError) and not isinstance(error, TaskMasterError):
+        _say(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
+    else:
+        _say(str(error))
+    return exit_code(error) if isinstance(error, TaskMasterError) else ERROR
+
+
+def _say(text: str) -> None:
+    click.echo(f"taskmaster: {text}", err=True)
+
+
+def _flush() -> None:
+    """Write what is left, while a broken pipe can still be met in good order."""
+    sys.stdout.flush()

@@ -1,43 +1,51 @@
-"""Exit codes: what a script can tell from how the command ended. `docs/cli.md` prints this table."""
+"""How ``taskmaster`` ends: its exit codes, and which error stands for which."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from taskmaster.bus.errors import (
     AddressInUse,
-    CallerError,
     ConfigError,
     DaemonUnreachable,
+    EvaluationError,
     JournalDamaged,
     StateLocked,
     TaskMasterError,
     UnknownMaster,
     UnknownRun,
-    UnknownTask,
 )
 
-__all__ = ["EXITS", "INTERRUPTED", "exit_code"]
+__all__ = ["ERROR", "EXITS", "INTERRUPTED", "OK", "USAGE", "Exit", "exit_code"]
 
-INTERRUPTED = 130
 
-#: code → (what it means, the errors that end a command with it)
-EXITS: dict[int, tuple[str, tuple[type[TaskMasterError], ...]]] = {
-    0: ("done", ()),
-    1: ("something went wrong", (TaskMasterError,)),
-    2: ("the command line is wrong", (CallerError,)),
-    3: ("the configuration is wrong", (ConfigError,)),
-    4: ("no daemon answers", (DaemonUnreachable,)),
-    5: ("another daemon uses the state directory", (StateLocked,)),
-    6: ("another program listens on the address", (AddressInUse,)),
-    7: ("the journal is damaged", (JournalDamaged,)),
-    8: ("no such Master, run or task", (UnknownMaster, UnknownRun, UnknownTask)),
-    INTERRUPTED: ("interrupted", ()),
-}
+@dataclass(frozen=True)
+class Exit:
+    """One way to end."""
+
+    code: int
+    meaning: str
+    errors: tuple[type[TaskMasterError], ...] = ()
+
+
+OK, ERROR, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+#: All of them. An error that is none of these ends with 1.
+EXITS = (
+    Exit(OK, "done"),
+    Exit(ERROR, "an error that is none of these"),
+    Exit(USAGE, "the command line is wrong"),
+    Exit(3, "the configuration is wrong, or what it names cannot be used", (ConfigError,)),
+    Exit(4, "no daemon answers", (DaemonUnreachable,)),
+    Exit(5, "another daemon uses the state directory", (StateLocked,)),
+    Exit(6, "another program listens on the address", (AddressInUse,)),
+    Exit(7, "the journal is damaged", (JournalDamaged,)),
+    Exit(8, "there is no such Master or run", (UnknownMaster, UnknownRun)),
+    Exit(9, "a task has no output: it failed or was cancelled, or no worker can evaluate", (EvaluationError,)),
+    Exit(INTERRUPTED, "interrupted (Ctrl-C)"),
+)
 
 
 def exit_code(error: TaskMasterError) -> int:
-    """The code of the nearest class in the table."""
-    for kind in type(error).__mro__:
-        for code, (_, kinds) in EXITS.items():
-            if kind in kinds:
-                return code
-    return 1
+    """What ``taskmaster`` ends with when this error has ended it."""
+    return next((way.code for way in EXITS if isinstance(error, way.errors)), ERROR)

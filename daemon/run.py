@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
+from itertools import pairwise
 
 from msgspec.structs import replace
 
@@ -153,6 +154,16 @@ class Run:
             yield self.blocks[k]
             k += 1
 
+    def _alike(self, low: int, high: int) -> Iterator[tuple[int, int]]:
+        """The tasks ``low ≤ i < high`` in pieces whose inputs share one layout, so that an event's are one table."""
+        first = low
+        blocks = list(self._blocks_of(low, high))
+        for block, following in pairwise(blocks):
+            if block.table.layout != following.table.layout:
+                yield first, following.first
+                first = following.first
+        yield first, high
+
     # -- leasing ------------------------------------------------------------------------------------------------------
 
     def take(self, n: int) -> tuple[int, int]:
@@ -245,7 +256,8 @@ class Run:
 
     def cancel(self, low: int, high: int, out: Effects) -> None:
         """Open tasks that nobody wants any more."""
-        self.finish(EventHead(0, high - low, "cancelled", low, started=out.wall, finished=out.wall), (), out)
+        for first, end in list(self._alike(low, high)):
+            self.finish(EventHead(0, end - first, "cancelled", first, started=out.wall, finished=out.wall), (), out)
 
     def resolve(self, request: m.Resolve, output: Table | None, user: str, out: Effects) -> None:
         """Carry out an operator's word on a held task. Raises UnknownTask if it is not held, or the word is unknown."""

@@ -24,8 +24,8 @@ log = logging.getLogger("taskmaster.daemon")
 #: takes up to 16 MB, and as much of the database, whatever is submitted.
 _MARGIN_SHARE = 8
 _MARGIN_BYTES = 1 << 20
-#: A submission is written twice, to the log and to the database; its result may be as large.
-_COST = 3
+#: What a submission takes besides its payload.
+_ROW_BYTES = 512
 
 
 class Space:
@@ -39,6 +39,8 @@ class Space:
         self._laid = self._allocated() >= keep
         #: bytes that submissions may still take before the next look
         self._left = 0
+        if self._laid and self._path.exists():
+            os.truncate(self._path, keep)  # it may have been more before
         if self._laid and self._free() < _MARGIN_BYTES:
             self.use_reserve()  # the journal could not even be opened
         self.look()
@@ -64,9 +66,10 @@ class Space:
 
     def admits(self, size: int) -> bool:
         """Whether a submission of ``size`` bytes may be taken now; it counts as taken if so."""
-        if _COST * size >= self._left:
+        size += _ROW_BYTES
+        if size >= self._left:
             return False
-        self._left -= _COST * size
+        self._left -= size
         return True
 
     def use_reserve(self) -> bool:
@@ -81,10 +84,9 @@ class Space:
 
     def error(self) -> DiskFull:
         """What a submission is told meanwhile."""
-        needed = 2 * self._margin if self._laid else max(2 * self._keep, 2 * self._margin)
         return DiskFull(
-            f"the disk of {self._folder} is full: no further tasks are taken until {format_size(needed)} are free, "
-            "results still are"
+            f"the disk of {self._folder} has too little room: no further tasks are taken until more is free; "
+            f"{format_size(self._keep)} are kept back for results, which are taken still"
         )
 
     def _free(self) -> int:

@@ -12,6 +12,7 @@ from array import array
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
+from taskmaster.bus.errors import ProtocolError
 from taskmaster.bus.intervals import IntervalSet
 from taskmaster.bus.messages import TaskError
 from taskmaster.bus.table import BARE, Buffer, Table
@@ -90,12 +91,11 @@ class Evaluator:
             self._report(assignment, 1, 0, None, (), 0.0, 0.0, None, final=True)
             return
         started = time.time()
-        point = assignment.table.rows()[0]
         self._cell[STARTED] = 1
         outputs: Table | None = None
         errors: Sequence[TaskError] = ()
         try:
-            value = self._driver.evaluate(point)
+            value = self._driver.evaluate(assignment.table.rows()[0])
         except BaseException as error:  # noqa: BLE001 - whatever the user's function raises fails its task
             errors = (_failure(0, error),)
         else:
@@ -106,7 +106,7 @@ class Evaluator:
     # -- one by one ---------------------------------------------------------------------------------------------------
 
     def _run_tasks(self, assignment: Assignment) -> None:
-        rows = assignment.table.rows()
+        rows = _rows(assignment.table)
         at = _skip(assignment.revoked, 0, assignment.n)
         while at < assignment.n:
             ended = _Ended(at, timed=self._seconds >= LIGHT_SECONDS)
@@ -122,7 +122,7 @@ class Evaluator:
             self._emit(assignment, ended, at)
             at = _skip(assignment.revoked, at, assignment.n)
 
-    def _light_piece(self, ended: _Ended, rows: list[Any], at: int, stop: int) -> int:
+    def _light_piece(self, ended: _Ended, rows: Sequence[Any], at: int, stop: int) -> int:
         evaluate, cell, append = self._driver.evaluate, self._cell, ended.values.append
         position = at
         while position < stop:
@@ -136,7 +136,7 @@ class Evaluator:
         ended.took = time.perf_counter() - ended.began
         return stop
 
-    def _timed_piece(self, ended: _Ended, rows: list[Any], at: int, stop: int) -> int:
+    def _timed_piece(self, ended: _Ended, rows: Sequence[Any], at: int, stop: int) -> int:
         """Tasks from ``at`` until it is time to look around; returns where it stopped."""
         evaluate, cell, clock, times = self._driver.evaluate, self._cell, time.perf_counter, ended.times
         assert times is not None
@@ -220,6 +220,26 @@ class _Ended:
         self.started = time.time()
         self.began = time.perf_counter()
         self.took = 0.0
+
+
+class _OneByOne(Sequence[Any]):
+    """Rows of a table that are decoded when they are asked for, so that one that cannot be fails alone."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    def __len__(self) -> int:
+        return self._table.n
+
+    def __getitem__(self, k: Any) -> Any:
+        return self._table.slice(k, k + 1).rows()[0]
+
+
+def _rows(table: Table) -> Sequence[Any]:
+    try:
+        return table.rows()
+    except ProtocolError:
+        return _OneByOne(table)
 
 
 def _failure(position: int, error: BaseException) -> TaskError:

@@ -1,1 +1,1 @@
-"""One module a subcommand; each has a click command called ``command``."""
+"""The commands, one module each; `app` imports the one that is called."""

@@ -1,41 +1,151 @@
-"""``taskmaster check``: would it work?"""
+"""``taskmaster check``: is the configuration right, and can its functions be had? Is the journal whole?"""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+import msgspec
+
+from taskmaster.bus.errors import ConfigError, JournalDamaged
+from taskmaster.cli.base import Command, json_option
+from taskmaster.cli.output import Cell, Table, count, print_json, print_table, record, say
+from taskmaster.cli.probe import Finding, Question
+
+if TYPE_CHECKING:
+    from taskmaster.config.load import Config
+    from taskmaster.config.settings import MasterSettings
 
 __all__ = ["command"]
 
+#: Seconds that importing a Master's modules may take.
+PROBE_SECONDS = 120.0
 
-@click.command()
-@click.argument("path", type=click.Path(path_type=Path))
-@click.option("--journal", is_flag=True, help="PATH is a state directory: check its journal, changing nothing.")
+
+@click.command("check", cls=Command)
+@click.argument("config", required=False, type=click.Path(path_type=Path))
 @click.option(
-    "--salvage", type=click.Path(path_type=Path), help="With --journal: bring what can be kept to this folder."
-)
-def command(path: Path, journal: bool, salvage: Path | None) -> None:
-    """Check the configuration PATH, or with --journal the journal of a state directory."""
-    if journal or salvage is not None:
-        _check_journal(path, salvage)
-        return
+    "--journal", metavar="STATE|CONFIG", type=click.Path(path_type=Path),
+    help="Look at the journal in a state folder, or that of a configuration, instead.",
+)  # fmt: skip
+@json_option
+def command(config: Path | None, journal: Path | None, as_json: bool) -> None:
+    """Check a configuration, or the journal.
+
+    Reads CONFIG, then imports every function of every Master as its workers would. Nothing is evaluated, and no
+    daemon is needed or disturbed.
+    """
+    if (config is None) == (journal is None):
+        raise click.UsageError("name either a configuration, or a journal by --journal")
+    if journal is not None:
+        _check_journal(journal, as_json=as_json)
+    elif config is not None:
+        _check_config(config, as_json=as_json)
+
+
+# -- the configuration ------------------------------------------------------------------------------------------------
+
+
+def _check_config(path: Path, *, as_json: bool) -> None:
     from taskmaster.config.load import load
 
     config = load(path)
-    for master in config.masters.values():
-        click.echo(
-            f"Master {master.name}: driver {master.driver}, {len(master.parameters)} parameters, "
-            f"{len(master.outputs)} outputs"
+    findings = {name: _probe(master) for name, master in config.masters.items()}
+    problems = sum(bool(finding.problem) for found in findings.values() for finding in found)
+    if as_json:
+        print_json(
+            {
+                "config": str(path),
+                "ok": not problems,
+                "masters": {name: [record(finding) for finding in found] for name, found in findings.items()},
+            }
         )
-    click.echo(f"{path}: no mistakes")
+    else:
+        _print_findings(config, findings)
+    if problems:
+        raise ConfigError(f"{path}: {count(problems, 'function')} cannot be used, see above")
+    if not as_json:
+        say(f"\n{path} is right. State: {config.daemon.state}. Control socket: {config.daemon.addresses.control}")
 
 
-def _check_journal(state: Path, target: Path | None) -> None:
-    from taskmaster.daemon.journal import check
+def _print_findings(config: Config, findings: dict[str, list[Finding]]) -> None:
+    table = Table(["master", "driver", "what", "name", "found"], [], ("name", "master"))
+    for name, found in findings.items():
+        for finding in found:
+            well = Cell("no", "bold red") if finding.problem else Cell("yes", "green")
+            table.rows.append([name, config.masters[name].driver, finding.role, finding.name, well])
+    print_table(table)
+    for name, found in findings.items():
+        for finding in found:
+            if finding.problem:
+                say(f"\nMaster {name!r}, {finding.role}: {finding.problem}")
+            if finding.traceback:
+                say(f"{finding.traceback.rstrip()}")
 
-    report = check.report(state) if target is None else check.salvage(state, target)
-    for line in report.lines():
-        click.echo(line)
-    if not report.ok:
-        raise SystemExit(7)
+
+def _probe(master: MasterSettings) -> list[Finding]:
+    """What a worker of this Master would find, in a process with its environment."""
+    question = _question(master)
+    environment = {**os.environ, **getattr(master.options, "env", {})}
+    reader, writer = os.pipe()
+    with open(reader, "rb") as answer:
+        # What the modules print is for people; it must not get between the lines of a program's JSON.
+        process = subprocess.Popen(
+            [sys.executable, "-m", "taskmaster.cli.probe", str(writer)],
+            stdin=subprocess.PIPE,
+            stdout=sys.stderr.fileno(),
+            pass_fds=(writer,),
+            env=environment,
+        )
+        os.close(writer)
+        try:
+            process.communicate(msgspec.msgpack.encode(question), timeout=PROBE_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            return _all_of(question, f"importing it took more than {PROBE_SECONDS:g} s")
+        found = answer.read()
+    if process.returncode or not found:
+        how = f"signal {-process.returncode}" if process.returncode < 0 else f"status {process.returncode}"
+        return _all_of(question, f"importing it ended the process with {how}")
+    return msgspec.msgpack.decode(found, type=list[Finding])
+
+
+def _question(master: MasterSettings) -> Question:
+    options = master.options.model_dump()
+    names = {role: options.get(role) for role in ("function", "setup", "teardown")}
+    keywords = options.get("call") == "keywords"
+    return Question(
+        master.driver,
+        tuple(map(str, options.get("path", ()))),
+        {role: name for role, name in names.items() if name},
+        tuple(master.parameters) if keywords else None,
+    )
+
+
+def _all_of(question: Question, problem: str) -> list[Finding]:
+    functions = question.functions or {"driver": question.driver}
+    return [Finding(role, name, problem) for role, name in functions.items()]
+
+
+# -- the journal ------------------------------------------------------------------------------------------------------
+
+
+def _check_journal(place: Path, *, as_json: bool) -> None:
+    from taskmaster.config.load import load
+    from taskmaster.daemon.journal.check import report
+
+    state = place if place.is_dir() else load(place).daemon.state
+    found = report(state)
+    lines = list(found.lines())
+    if as_json:
+        print_json({"state": str(state), "ok": found.ok, "lines": lines})
+    else:
+        for line in lines:
+            say(line)
+    if not found.ok:
+        raise JournalDamaged(f"the journal in {state} is damaged, see above")

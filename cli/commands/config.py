@@ -1,4 +1,4 @@
-"""``taskmaster config``: what editors and people need to write a configuration."""
+"""``taskmaster config``: what can stand in a configuration."""
 
 from __future__ import annotations
 
@@ -6,26 +6,31 @@ import json
 
 import click
 
+from taskmaster.cli.base import Command, Group
+
 __all__ = ["command"]
 
 
-@click.group("config")
+@click.group("config", cls=Group)
 def command() -> None:
-    """The configuration's JSON Schema and examples."""
+    """What can stand in a configuration."""
 
 
-@command.command()
+@command.command("schema", cls=Command)
 def schema() -> None:
-    """Print the JSON Schema, for editors that complete and check TOML."""
+    """Print the JSON Schema of the configuration file.
+
+    Editors complete and check TOML by it, where they are told of it.
+    """
     from taskmaster.config.schema import json_schema
 
-    click.echo(json.dumps(json_schema(), indent=2))
+    click.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))
 
 
-@command.command()
+@command.command("example", cls=Command)
 @click.argument("name", default="full")
 def example(name: str) -> None:
-    """Print an annotated example: minimal, svm or full."""
-    from taskmaster.config.shipped import example as shipped
+    """Print an example: full (every key, explained), minimal, or svm."""
+    from taskmaster.config import shipped
 
-    click.echo(shipped(name).read_text(encoding="utf-8"), nl=False)
+    click.echo(shipped.example(name).read_text(encoding="utf-8"), nl=False)

@@ -1,4 +1,4 @@
-"""``taskmaster demo``."""
+"""``taskmaster demo``"""
 
 from __future__ import annotations
 
@@ -6,24 +6,29 @@ from pathlib import Path
 
 import click
 
+from taskmaster.cli.base import Command
+
 __all__ = ["command"]
 
 
-@click.command()
+@click.command("demo", cls=Command)
 @click.argument("which", default="svm")
 @click.option(
-    "-o",
-    "--output",
-    default="demo-output",
-    show_default=True,
-    type=click.Path(path_type=Path),
-    help="Folder for the picture.",
-)
-@click.option("--points", type=int, help="How many points to evaluate.")
-@click.option("--headless", is_flag=True, help="Plain lines instead of a live display.")
-@click.option("--state", type=click.Path(path_type=Path), help="Keep the daemon's state in this folder.")
-def command(which: str, output: Path, points: int | None, headless: bool, state: Path | None) -> None:
-    """A learner explores a real function on two processes, driven from another process than the daemon's."""
+    "-o", "--output", type=click.Path(file_okay=False, path_type=Path), default="demo-output", show_default=True,
+    help="The folder for the picture, the table and the daemon's log.",
+)  # fmt: skip
+@click.option("--points", type=click.IntRange(min=1), help="How many points; by default what takes about a minute.")
+@click.option(
+    "--state", type=click.Path(file_okay=False, path_type=Path),
+    help="Where the daemon keeps its journal: an interrupted demo goes on there. By default a temporary folder.",
+)  # fmt: skip
+@click.option("--headless", is_flag=True, help="Print lines, also on a terminal, instead of drawing in place.")
+def command(which: str, output: Path, points: int | None, state: Path | None, headless: bool) -> None:
+    """See a learner drive an evaluation through a daemon.
+
+    How well does a support-vector classifier recognise handwritten digits? An adaptive learner finds out for which
+    settings, with two worker processes. Kill its daemon meanwhile: nothing is lost.
+    """
     from taskmaster.cli.demo import run_demo
 
-    run_demo(which, output, points=points, headless=headless, state=state)
+    run_demo(which, output, points=points, state=state, headless=headless)

@@ -1,33 +1,42 @@
-"""``taskmaster serve``: the daemon in the foreground, as a service manager or a terminal runs it."""
+"""``taskmaster serve``: the daemon in the foreground."""
 
 from __future__ import annotations
 
 import logging
-import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from taskmaster.bus.places import ENVIRONMENT, default_address
+from taskmaster.cli.base import Command
+from taskmaster.cli.logs import log_options, log_to_stderr
+
+if TYPE_CHECKING:
+    from taskmaster.daemon.core import Identity
+
 __all__ = ["command"]
 
+log = logging.getLogger("taskmaster.daemon")
 
-@click.command()
+
+@click.command("serve", cls=Command)
 @click.argument("config", type=click.Path(path_type=Path))
-@click.option("-v", "--verbose", is_flag=True, help="Say more.")
-def command(config: Path, verbose: bool) -> None:
-    """Run the daemon that CONFIG describes until Ctrl-C or SIGTERM; a second one stops it at once."""
+@log_options
+def command(config: Path, log_level: str, log_format: str) -> None:
+    """Run the daemon that CONFIG describes, in the foreground.
+
+    Ctrl-C or SIGTERM stops it in order: evaluations under way may finish for as long as 'grace' says; a second one
+    stops it at once. Nothing that was acknowledged is lost either way.
+    """
     from taskmaster.config.load import load
-    from taskmaster.daemon.core import Identity
     from taskmaster.daemon.plan import plan
     from taskmaster.daemon.service import serve
 
-    logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.INFO, stream=sys.stderr, format="%(levelname)s %(message)s"
-    )
-    prepared = plan(load(config))
+    log_to_stderr(log_level, log_format)
+    serve(plan(load(config)), _on_ready)
 
-    def on_ready(identity: Identity, address: str) -> None:
-        masters = ", ".join(master.spec.name for master in prepared.masters)
-        click.echo(f"{identity.name}: serving {masters} at {address} (Ctrl-C stops)", err=True)
 
-    serve(prepared, on_ready)
+def _on_ready(identity: Identity, address: str) -> None:
+    if address != default_address():
+        log.info("clients find it by: export %s=%s", ENVIRONMENT, address)

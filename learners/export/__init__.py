@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from taskmaster.bus.errors import CallerError
+from taskmaster.bus.errors import CallerError, UnknownMaster
 from taskmaster.bus.fields import Field
 from taskmaster.bus.status import RunInfo
 from taskmaster.bus.text import did_you_mean
@@ -110,9 +110,10 @@ def _about(lab: Lab, run: RunInfo) -> dict[str, Any]:
 
 def _attributes(lab: Lab, run: RunInfo, columns: Columns) -> dict[str, dict[str, Any]]:
     """Units, limits and descriptions of the columns, as far as the Master still declares them."""
-    if run.master not in lab:
+    try:
+        master = lab[run.master]
+    except UnknownMaster:
         return {}
-    master = lab[run.master]
     fields = {"input": master.parameters, "output": master.outputs}
     declared = {(role, field.name): field for role, some in fields.items() for field in some}
     return {

@@ -45,9 +45,7 @@ def write_parquet(
     with pq.ParquetWriter(out, schema) as writer:
         waiting: list[Any] = []
         for values in batches:
-            arrays = [
-                _array(pa, column, types[name], kinds.get(name)) for name, column in zip(columns.names, values)
-            ]
+            arrays = [_array(pa, column, types[name], kinds.get(name)) for name, column in zip(columns.names, values)]
             waiting.append(pa.record_batch(arrays, schema=schema))
             if sum(batch.num_rows for batch in waiting) >= GROUP_ROWS:
                 writer.write_table(pa.Table.from_batches(waiting), GROUP_ROWS)

@@ -45,6 +45,10 @@ class Visit:
         assert self._connection.recv(1) == b"", "an evaluation says nothing after its greeting"
         self._connection.close()
 
+    def leave(self) -> None:
+        """Hear no more of it; if it still waits, it returns its point."""
+        self._connection.close()
+
     def last(self, seconds: float) -> None:
         """Have it take that long."""
         assert not select.select([self._connection], [], [], seconds)[0], "it ended by itself"
@@ -59,13 +63,15 @@ class Visits:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.bind(str(self.path))
         self._socket.listen(512)
+        self._visits: list[Visit] = []
 
     def next(self, timeout: float = PATIENCE) -> Visit:
         """The next evaluation that begins. Raises TimeoutError if none does."""
         self._socket.settimeout(timeout)
         connection, _ = self._socket.accept()
         connection.settimeout(PATIENCE)
-        return Visit(connection)
+        self._visits.append(Visit(connection))
+        return self._visits[-1]
 
     def none_waits(self) -> bool:
         """Whether no evaluation has begun that :meth:`next` has not returned yet."""
@@ -78,7 +84,9 @@ class Visits:
         return False
 
     def close(self) -> None:
-        """Take no more calls; evaluations that begin after this return at once."""
+        """Take no more calls; evaluations that wait, or begin after this, return at once."""
+        for visit in self._visits:
+            visit.leave()
         self._socket.close()
         self.path.unlink(missing_ok=True)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import select
 import time
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 __all__ = ["PATIENCE", "all_ended", "eventually"]
 
@@ -16,7 +16,7 @@ _LOOK_SECONDS = 0.01
 T = TypeVar("T")
 
 
-def eventually(look: Callable[[], T], what: str, timeout: float = PATIENCE) -> T:
+def eventually(look: Callable[[], T | Literal[False] | None], what: str, timeout: float = PATIENCE) -> T:
     """Look until there is something to see, and return it. Raises AssertionError if ``what`` is waited for in vain."""
     deadline = time.monotonic() + timeout
     while not (seen := look()):

@@ -93,6 +93,8 @@ class World:
         rng = self.rng
         if rng.random() < 0.2:
             return Weather()
+        if rng.random() < 0.2:
+            return Weather(near=0.03, far=0.3, spike=0.1, drop=0.3, stall=0.02, stragglers=True)
         return Weather(
             near=rng.choice((0.0002, 0.03)),
             far=rng.choice((0.001, 0.05, 0.5)),
@@ -104,7 +106,7 @@ class World:
 
     def _draw_accidents(self) -> dict[str, float]:
         rng = self.rng
-        often = rng.choice((1.0, 4.0, 20.0))
+        often = rng.choice((0.3, 1.0, 4.0, 20.0))
         kinds = {
             "daemon": 6.0,
             "stop": 40.0,

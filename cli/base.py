@@ -1,0 +1,101 @@
+"""What all commands share: options, suggestions for misspelt words, and the address of the daemon."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any, TypeVar
+
+import click
+
+from taskmaster.bus.places import ENVIRONMENT
+from taskmaster.bus.text import did_you_mean
+
+__all__ = ["Command", "Group", "address_option", "json_option", "show_tracebacks"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _no_color(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        os.environ["NO_COLOR"] = "1"  # heard by everything that draws, here and in child processes
+
+
+def _debug(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        show_tracebacks(True)
+
+
+def show_tracebacks(wanted: bool) -> None:
+    """Whether a mistake of ours is shown in full, or in a line that says how to see it."""
+    sys.excepthook = sys.__excepthook__ if wanted else _in_a_line
+
+
+def _in_a_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    text = " ".join(str(error).split())
+    click.echo(
+        f"taskmaster: unexpected {kind.__name__}{f': {text}' if text else ''}; this is a mistake in TaskMaster: "
+        "run it again with --debug, and report what that shows",
+        err=True,
+    )
+
+
+def _common() -> list[click.Parameter]:
+    return [
+        click.Option(
+            ["--no-color"], is_flag=True, expose_value=False, is_eager=True, callback=_no_color,
+            help="Draw without colours, as the environment variable NO_COLOR asks for, too.",
+        ),
+        click.Option(
+            ["--debug"], is_flag=True, expose_value=False, is_eager=True, callback=_debug,
+            help="Show errors with their traceback.",
+        ),
+    ]  # fmt: skip
+
+
+class Command(click.Command):
+    """A command with the options that all have."""
+
+    def __init__(self, *arguments: Any, **keys: Any) -> None:
+        super().__init__(*arguments, **keys)
+        self.params += _common()
+
+
+class Group(click.Group):
+    """A group of commands that knows what a misspelt one was meant to be."""
+
+    command_class = Command
+
+    def __init__(self, *arguments: Any, **keys: Any) -> None:
+        super().__init__(*arguments, **keys)
+        self.params += _common()
+
+    def resolve_command(
+        self, context: click.Context, arguments: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, but name the nearest command where there is none of that name."""
+        name = arguments[0]
+        known = self.list_commands(context)
+        if name not in known and not name.startswith("-"):
+            context.fail(f"there is no command {name!r}{did_you_mean(name, known) or f'; there are {_listed(known)}'}")
+        return super().resolve_command(context, arguments)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names)
+
+
+def address_option(function: F) -> F:
+    """Adds ``--address``, passed as ``address``: None for the default, which `connecting` works out."""
+    return click.option(
+        "--address",
+        metavar="ADDRESS",
+        help=f"The daemon's control address. By default ${ENVIRONMENT}, else the local daemon's.",
+    )(function)
+
+
+def json_option(function: F) -> F:
+    """Adds ``--json``, passed as ``as_json``."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(function)

@@ -1,0 +1,38 @@
+"""``taskmaster cancel``"""
+
+from __future__ import annotations
+
+import click
+
+from taskmaster.bus import messages as m
+from taskmaster.cli.base import Command, address_option
+from taskmaster.cli.connecting import connected, find_run
+from taskmaster.cli.output import count, say
+
+__all__ = ["command"]
+
+
+@click.command("cancel", cls=Command)
+@click.argument("run")
+@click.argument("indices", nargs=-1, metavar="[INDEX|FIRST-LAST]...")
+@click.option("--all", "all_tasks", is_flag=True, help="All tasks without an outcome.")
+@address_option
+def command(run: str, indices: tuple[str, ...], all_tasks: bool, address: str | None) -> None:
+    """Cancel tasks of RUN that have no outcome yet.
+
+    Each becomes a result that says so. A task that is being evaluated is broken off where that does no harm.
+    """
+    if bool(indices) == all_tasks:
+        raise click.UsageError("name the numbers of tasks (3 7 10-19), or all of them with --all")
+    intervals = None if all_tasks else tuple(map(_interval, indices))
+    with connected(address) as lab:
+        found = find_run(lab, run)
+        cancelled = lab.ask(m.Cancel(0, found.run, intervals)).count
+        say(f"run {found.run} ({found.master}/{found.name}): {count(cancelled, 'task')} cancelled")
+
+
+def _interval(text: str) -> tuple[int, int]:
+    first, dash, last = text.partition("-")
+    if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
+        raise click.UsageError(f"{text!r} is neither the number of a task nor a range like 10-19")
+    return int(first), int(last or first) + 1

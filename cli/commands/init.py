@@ -1,0 +1,49 @@
+"""``taskmaster init``: something to start from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from taskmaster.bus.errors import CallerError
+from taskmaster.cli.base import Command
+from taskmaster.cli.output import say
+
+__all__ = ["TEMPLATES", "command"]
+
+TEMPLATES = Path(__file__).resolve().parents[1] / "templates"
+CONFIG, MODULE = "taskmaster.toml", "resonance.py"
+
+_NEXT = f"""\
+Wrote {CONFIG}, a daemon with one Master, and {MODULE}, what that evaluates. Next:
+
+  taskmaster check {CONFIG}
+  taskmaster serve {CONFIG}
+
+and in another terminal:
+
+  taskmaster submit resonance frequency=3,damping=0.1 --wait
+  taskmaster learn resonance --learner sobol --goal npoints=100
+  taskmaster top"""
+
+
+@click.command("init", cls=Command)
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path), default=".")
+def command(folder: Path) -> None:
+    """Write a configuration and an example to start from.
+
+    Writes taskmaster.toml and resonance.py into FOLDER (the current one by default, made if missing), and never over
+    what is there.
+    """
+    there = [name for name in (CONFIG, MODULE) if (folder / name).exists()]
+    if there:
+        names = " and ".join(str(folder / name) for name in there)
+        raise CallerError(f"{names} {'is' if len(there) == 1 else 'are'} there already; nothing was written")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (CONFIG, MODULE):
+        with open(folder / name, "x", encoding="utf-8") as file:
+            file.write((TEMPLATES / name).read_text(encoding="utf-8"))
+    if folder != Path("."):
+        say(f"In {folder}:")
+    say(_NEXT)

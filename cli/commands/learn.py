@@ -1,0 +1,158 @@
+"""``taskmaster learn``: have a learner choose the points."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
+from typing import Any
+
+import click
+
+from taskmaster.bus.status import RunInfo
+from taskmaster.bus.text import did_you_mean, format_duration, parse_duration
+from taskmaster.cli.base import Command, address_option, json_option
+from taskmaster.cli.connecting import connected, in_master
+from taskmaster.cli.exits import INTERRUPTED, OK
+from taskmaster.cli.output import Table, count, number, print_json, print_table, say
+from taskmaster.cli.progress import LoopView
+from taskmaster.learners import goals
+from taskmaster.learners.export.plain import plain
+from taskmaster.learners.goals import Goal
+from taskmaster.learners.loop import Loop, LoopStatistics
+from taskmaster.learners.registry import create, factory, names
+
+__all__ = ["command"]
+
+_GOALS: Mapping[str, tuple[Callable[[Any], Goal], Callable[[str], float]]] = {
+    "npoints": (goals.npoints, int),
+    "loss": (goals.loss, float),
+    "seconds": (goals.seconds, parse_duration),
+}
+_GOALS_TEXT = "npoints=200, loss=0.01 or seconds=60"
+
+
+@click.command("learn", cls=Command)
+@click.argument("master")
+@click.option("--learner", "learner_name", metavar="NAME", required=True, help="What chooses the points; see --list.")
+@click.option("--option", "options", metavar="KEY=VALUE", multiple=True, help="An option of the learner; repeatable.")
+@click.option(
+    "--goal", "wanted", metavar="WHAT=VALUE", multiple=True,
+    help=f"When to stop: {_GOALS_TEXT}. Of several, the first reached. By default when the learner has no more.",
+)  # fmt: skip
+@click.option("--run", "run_name", metavar="NAME", help="The run to do it in: a new one, or one to go on with.")
+@click.option("--seed", type=click.IntRange(0), help="Of a new run, for what is random in the learner.")
+@click.option("--in-flight", type=click.IntRange(1), help="Tasks to keep in flight; by default two for each slot.")
+@click.option("--retries", type=click.IntRange(0), default=0, help="How often a point that failed is put again.")
+@click.option(
+    "--list", "listing", is_flag=True, is_eager=True, expose_value=False, callback=lambda *given: _list(*given),
+    help="List the learners that there are, and leave.",
+)  # fmt: skip
+@address_option
+@json_option
+def command(
+    master: str,
+    learner_name: str,
+    options: tuple[str, ...],
+    wanted: tuple[str, ...],
+    run_name: str | None,
+    seed: int | None,
+    in_flight: int | None,
+    retries: int,
+    address: str | None,
+    as_json: bool,
+) -> int:
+    """Have a learner choose the points that MASTER evaluates.
+
+    The first Ctrl-C stops asking and waits for what is in flight, the second leaves at once. The same command with the
+    same --run goes on where it was, after whatever happened.
+    """
+    goal = _goal(wanted)
+    given = dict(_pair(text, "--option") for text in options)
+    with connected(address) as lab:
+        chosen, view = lab[master], LoopView()
+        learner = create(learner_name, chosen.parameters, chosen.outputs, None, given)
+        loop = Loop(
+            chosen,
+            learner,
+            goal=goal,
+            in_flight=in_flight,
+            hook=view.on_result,
+            retries=retries,
+            name=run_name,
+            seed=seed,
+        )
+        again = f"go on with: taskmaster learn {master} --learner {learner_name} --run {shlex.quote(loop.run_.name)} …"
+        try:
+            with view:
+                loop.run()
+        except KeyboardInterrupt:
+            click.echo(f"left with {count(loop.run_.open_tasks, 'task')} in flight; {again}", err=True)
+            raise
+        loop.run_.close()
+        info = in_master(lab, master, loop.run_.name)
+    _conclude(info, loop.statistics(), interrupted=loop.interrupted, as_json=as_json)
+    if loop.interrupted:
+        click.echo(f"interrupted; {again}", err=True)
+    return INTERRUPTED if loop.interrupted else OK
+
+
+def _conclude(run: RunInfo, seen: LoopStatistics, *, interrupted: bool, as_json: bool) -> None:
+    loss = None if math.isnan(seen.loss) else seen.loss
+    if as_json:
+        print_json(
+            {
+                "run": run.run,
+                "master": run.master,
+                "name": run.name,
+                "points": seen.told,
+                "failed": seen.failed,
+                "seconds": seen.elapsed,
+                "loss": plain(loss),
+                "interrupted": interrupted,
+            }
+        )
+        return
+    parts = [f"{count(seen.told, 'point')} in {format_duration(seen.elapsed)}"]
+    if seen.failed:
+        parts.append(f"{seen.failed} failed")
+    if loss is not None:
+        parts.append(f"loss {number(loss)}")
+    say(f"run {run.run} ({run.master}/{run.name}): {', '.join(parts)}")
+
+
+# -- what is given as text --------------------------------------------------------------------------------------------
+
+
+def _pair(text: str, option: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise click.UsageError(f"{option} takes KEY=VALUE, not {text!r}")
+    return key.strip(), value.strip()
+
+
+def _goal(wanted: Sequence[str]) -> Goal | None:
+    """The first of these goals that is reached."""
+    made = [_one_goal(*_pair(text, "--goal")) for text in wanted]
+    return reduce(lambda one, other: one | other, made) if made else None
+
+
+def _one_goal(what: str, value: str) -> Goal:
+    if what not in _GOALS:
+        raise click.UsageError(f"there is no goal {what!r}{did_you_mean(what, _GOALS)}; write {_GOALS_TEXT}")
+    make, read = _GOALS[what]
+    try:
+        figure = read(value)
+    except ValueError:
+        raise click.UsageError(f"the goal {what}={value} needs a number; write {_GOALS_TEXT}") from None
+    return make(figure)
+
+
+def _list(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if not value:
+        return
+    table = Table(["learner", "what it asks, and its options"], [], ("what it asks, and its options",))
+    table.rows += [[name, (factory(name).__doc__ or "").strip().partition("\n")[0]] for name in names()]
+    print_table(table)
+    context.exit()

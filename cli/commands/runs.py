@@ -1,0 +1,157 @@
+"""``taskmaster runs``: list, show, export and delete what was measured."""
+
+from __future__ import annotations
+
+import datetime
+import sys
+
+import click
+
+from taskmaster.bus.errors import CallerError
+from taskmaster.bus.status import RunInfo
+from taskmaster.cli.base import Command, Group, address_option, json_option
+from taskmaster.cli.connecting import connected, find_run
+from taskmaster.cli.output import Cell, Table, count, is_terminal, print_json, print_table, record, say
+
+__all__ = ["command"]
+
+
+@click.group("runs", cls=Group)
+def command() -> None:
+    """List, show, export and delete runs.
+
+    RUN is a run's number, or MASTER/NAME, or its name if no other has the same.
+    """
+
+
+@command.command("list", cls=Command)
+@click.argument("master", required=False)
+@address_option
+@json_option
+def list_runs(master: str | None, address: str | None, as_json: bool) -> None:
+    """List the runs of a Master, or of all."""
+    with connected(address) as lab:
+        runs = sorted(lab.runs(master), key=lambda run: run.run)
+    if as_json:
+        print_json([_as_json(run) for run in runs])
+        return
+    if not runs:
+        say("there are no runs yet")
+        return
+    table = Table([">run", "master", "name", "begun", ">tasks", ">open", ">failed", "state"], [], ("name", "master"))
+    for run in runs:
+        failed = Cell(str(run.failed), "red" if run.failed else "")
+        state = Cell(_state(run), "dim" if run.closed else "")
+        figures = (str(run.tasks), str(_open(run)), failed)
+        table.rows.append([str(run.run), run.master, run.name, _moment(run.created), *figures, state])
+    print_table(table)
+
+
+@command.command("show", cls=Command)
+@click.argument("run")
+@address_option
+@json_option
+def show(run: str, address: str | None, as_json: bool) -> None:
+    """Show all that is known of RUN."""
+    with connected(address) as lab:
+        found = find_run(lab, run)
+    if as_json:
+        print_json(_as_json(found))
+        return
+    outcomes = [f"{found.done} done", f"{found.failed} failed", f"{found.cancelled} cancelled", f"{_open(found)} open"]
+    if found.held:
+        outcomes.append(f"{found.held} in doubt")
+    facts = {
+        "run": str(found.run),
+        "Master": found.master,
+        "name": found.name,
+        "begun": _moment(found.created, "seconds"),
+        "state": _state(found),
+        "tasks": f"{found.tasks}: {', '.join(outcomes)}",
+        "events": str(found.events),
+        "priority": str(found.priority),
+        "seed": str(found.seed),
+        **found.metadata,
+    }
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        say(f"{name:<{width}}  {value}")
+
+
+@command.command("export", cls=Command)
+@click.argument("run")
+@click.option("--format", "form", metavar="csv|jsonl|parquet|netcdf", help="By default as FILE's name says, else csv.")
+@click.option(
+    "-o", "--output", metavar="FILE", default="-", help="Where to write; by default, or -, to standard output."
+)
+@address_option
+def export(run: str, form: str | None, output: str, address: str | None) -> None:
+    """Write the results of RUN as a table.
+
+    A row for each task that has an outcome, in the order in which they ended: index, seq, the inputs, the outputs,
+    outcome, error, worker, attempt, started, finished. Parquet and NetCDF carry the units, too, and need packages:
+    taskmaster-lab[parquet], taskmaster-lab[netcdf].
+    """
+    from taskmaster.learners.export import BINARY, export_run, export_to
+
+    to_stdout = output == "-"
+    if to_stdout and form in BINARY:
+        raise click.UsageError(f"{form} goes to a file: name one with -o")
+    with connected(address) as lab:
+        found = find_run(lab, run)
+        if to_stdout:
+            rows = export_to(lab, found, sys.stdout.buffer, form or "csv")
+        else:
+            rows = export_run(lab, found, output, form)
+    if not to_stdout:
+        say(f"{output}: {count(rows, 'row')} of run {found.run} ({found.master}/{found.name})")
+    if _open(found) + found.held:
+        click.echo(f"taskmaster: {count(_open(found) + found.held, 'task')} without an outcome yet left out", err=True)
+
+
+@command.command("delete", cls=Command)
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@address_option
+def delete(runs: tuple[str, ...], yes: bool, address: str | None) -> None:
+    """Delete RUNs with everything that was measured in them.
+
+    They cannot be had back. A run with open tasks has to be cancelled first.
+    """
+    with connected(address) as lab:
+        found = {run.run: run for run in (find_run(lab, text) for text in runs)}
+        if not yes:
+            _confirm(list(found.values()))
+        for run in found.values():
+            lab.delete_run(run.run)
+            say(f"run {run.run} ({run.master}/{run.name}) is deleted")
+
+
+def _confirm(runs: list[RunInfo]) -> None:
+    if not (sys.stdin.isatty() and is_terminal()):
+        raise CallerError("deleting has to be confirmed: add --yes where there is no terminal to ask on")
+    for run in runs:
+        say(f"run {run.run}, {run.master}/{run.name}: {count(run.tasks, 'task')}, begun {_moment(run.created)}")
+    click.confirm(f"Delete {'it' if len(runs) == 1 else 'them'} for good?", abort=True)
+
+
+# -- in words ---------------------------------------------------------------------------------------------------------
+
+
+def _open(run: RunInfo) -> int:
+    """Tasks that wait, or are being evaluated."""
+    return run.tasks - run.done - run.failed - run.cancelled - run.held
+
+
+def _state(run: RunInfo) -> str:
+    if run.paused:
+        return "paused"
+    return "open" if not run.closed else "closing" if _open(run) else "closed"
+
+
+def _as_json(run: RunInfo) -> dict[str, object]:
+    return {**record(run), "open": _open(run), "state": _state(run)}
+
+
+def _moment(seconds: float, precision: str = "minutes") -> str:
+    return datetime.datetime.fromtimestamp(seconds).isoformat(" ", precision)

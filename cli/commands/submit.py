@@ -1,0 +1,117 @@
+"""``taskmaster submit``: put points to be evaluated."""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from taskmaster.bus.errors import CallerError, EvaluationError
+from taskmaster.bus.text import did_you_mean
+from taskmaster.cli.base import Command, address_option, json_option
+from taskmaster.cli.connecting import connected, in_master
+from taskmaster.cli.lines import ResultLines
+from taskmaster.cli.output import count, print_json, say
+from taskmaster.cli.points import FORMATS, PointReader
+from taskmaster.learners.client import Run
+
+__all__ = ["command"]
+
+#: What a number that begins with a minus looks like; anything else is an option that there is not.
+_NEGATIVE = re.compile(r"-(\d|\.\d|inf|nan)", re.IGNORECASE)
+_SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+
+
+@click.command("submit", cls=Command, context_settings={"ignore_unknown_options": True})
+@click.argument("master")
+@click.argument("points", nargs=-1, type=click.UNPROCESSED)
+@click.option("--file", "file", metavar="FILE|-", help="Read points from a .csv or .jsonl file, or standard input.")
+@click.option("--format", "form", type=click.Choice(FORMATS), help="Of the file, if its name does not say.")
+@click.option("--run", "run_name", metavar="NAME", help="The run to put them in: a new one, or one to go on with.")
+@click.option("--priority", type=int, help="Of the run; the highest goes first. By default 0.")
+@click.option("--wait", is_flag=True, help="Wait for the results and print them as they come.")
+@address_option
+@json_option
+def command(
+    master: str,
+    points: tuple[str, ...],
+    file: str | None,
+    form: str | None,
+    run_name: str | None,
+    priority: int | None,
+    wait: bool,
+    address: str | None,
+    as_json: bool,
+) -> None:
+    """Put points to be evaluated by MASTER.
+
+    A point is x=1,y=2, or 1,2 in the order of the Master's parameters, or a JSON object. For a Master that declares no
+    parameters it is any JSON value. A CSV file names the parameters in its first line; a JSON-lines file has a point in
+    each. All points are checked before the first is put.
+
+    Without --run they make a run of their own. A run that is gone on with is taken over from whoever wrote to it.
+    """
+    _refuse_options(points)
+    if bool(points) == (file is not None):
+        raise click.UsageError("name either points, or a file with --file")
+    with connected(address) as lab:
+        chosen = lab[master]
+        reader = PointReader(master, chosen.parameters)
+        given = _read(reader, file, form) if file is not None else [reader.typed(text) for text in points]
+        if not given:
+            raise CallerError(f"{file} has no points")
+        run = chosen.open(run_name, since="now", priority=priority)
+        indices = run.tasks.put_many(given)
+        if wait:
+            _wait(run, indices, ResultLines(chosen, as_json=as_json))
+            return
+        run.close()
+        number = in_master(lab, master, run.name).run
+        if as_json:
+            print_json({"run": number, "master": master, "name": run.name, "first": indices[0], "count": len(indices)})
+        else:
+            say(f"run {number} ({master}/{run.name}): {count(len(indices), 'task')} put, from number {indices[0]} on")
+
+
+def _refuse_options(points: tuple[str, ...]) -> None:
+    """Options that there are not, which could not be told from negative numbers before."""
+    for text in points:
+        if text.startswith("-") and not _NEGATIVE.match(text):
+            known = [name for parameter in command.params for name in parameter.opts if name.startswith("--")]
+            raise click.UsageError(f"no such option {text!r}{did_you_mean(text, known)}")
+
+
+def _read(reader: PointReader, name: str, form: str | None) -> list[Any]:
+    form = form or _SUFFIXES.get(Path(name).suffix.lower())
+    if name == "-":
+        text = io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8-sig", newline="")
+        return reader.read(text, "<standard input>", form or "jsonl")
+    if form is None:
+        raise click.UsageError(f"the name of {name!r} does not say what it holds; add --format csv or --format jsonl")
+    with open(name, encoding="utf-8-sig", newline="") as file:
+        return reader.read(file, name, form)
+
+
+def _wait(run: Run, indices: range, lines: ResultLines) -> None:
+    """Print the results of these tasks. Raises EvaluationError if one has none."""
+    left, without = len(indices), 0
+    try:
+        for result in run.results:
+            if result.index not in indices:
+                continue
+            lines.print(result)
+            without += result.outcome != "done"
+            left -= 1
+            if not left:
+                break
+        run.close()
+    except KeyboardInterrupt:
+        said = f"{count(left, 'task')} will be evaluated all the same; follow: taskmaster watch {run.master.name}"
+        click.echo(f"\n{said}", err=True)
+        raise
+    if without:
+        raise EvaluationError(f"{without} of {count(len(indices), 'task')} without an output")

@@ -1,0 +1,107 @@
+"""``taskmaster top``: Masters and workers at work, drawn in place."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from taskmaster.bus.errors import TaskMasterError
+from taskmaster.bus.status import DaemonStatus
+from taskmaster.cli.base import Command, address_option
+from taskmaster.cli.connecting import connected
+from taskmaster.cli.output import console, is_terminal, rich_table
+from taskmaster.cli.views import Rates, facts, masters_table, troubles, workers_table
+from taskmaster.learners.client import Lab
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+__all__ = ["command"]
+
+#: Alarms that are kept in sight.
+_ALARMS = 3
+
+
+@click.command("top", cls=Command)
+@click.argument("master", required=False)
+@click.option(
+    "-i", "--interval", type=click.FloatRange(0.1, 3600), default=1.0, show_default=True, help="Seconds between looks."
+)
+@address_option
+def command(master: str | None, interval: float, address: str | None) -> None:
+    """Watch Masters and workers at work.
+
+    With MASTER, only that one. Press q or Ctrl-C to leave.
+    """
+    if not is_terminal():
+        raise click.UsageError("top draws on a terminal; use 'taskmaster status', or its --json, elsewhere")
+    from rich.live import Live
+
+    from taskmaster.cli.keys import wait_for_key
+
+    with connected(address) as lab:
+        if master is not None:
+            _ = lab[master]  # raises UnknownMaster
+        screen = _Screen(lab, master, interval)
+        with Live(console=console(), get_renderable=screen.render, refresh_per_second=4, screen=True), screen:
+            try:
+                wait_for_key("qQ")
+            except KeyboardInterrupt:
+                return  # one of the two ways to leave
+
+
+class _Screen:
+    """What is shown, and the thread that asks for it: a daemon slow to answer must not keep the keys waiting."""
+
+    def __init__(self, lab: Lab, master: str | None, interval: float) -> None:
+        self._lab = lab
+        self._master = master
+        self._interval = interval
+        self._rates = Rates()
+        self._status: DaemonStatus | None = None
+        self._error = ""
+        self._left = threading.Event()
+        self._thread = threading.Thread(target=self._look, name="top", daemon=True)
+
+    def __enter__(self) -> _Screen:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._left.set()
+
+    def _look(self) -> None:
+        while not self._left.is_set():
+            try:
+                status = self._lab.status()
+            except TaskMasterError as error:
+                self._error = str(error)
+            else:
+                self._rates.look(status, time.monotonic())
+                self._status, self._error = status, ""
+            self._left.wait(self._interval)
+
+    def render(self) -> RenderableType:
+        """The whole screen."""
+        from rich.console import Group
+        from rich.text import Text
+
+        status = self._status
+        if status is None:
+            return Text(self._error or "waiting for the daemon …")
+        masters = [one for one in status.masters if self._master in (None, one.name)]
+        parts: list[RenderableType] = [
+            *(Text(line, no_wrap=True, overflow="ellipsis") for line in facts(status, self._lab.address)),
+            Text(),
+            rich_table(masters_table(masters, self._rates)),
+            Text(),
+            rich_table(workers_table(masters, self._rates)),
+            Text(),
+            *(Text(line, "red") for line in troubles(status)),
+            *(Text(alarm.message, "yellow") for alarm in self._lab.alarms[-_ALARMS:]),
+            Text(self._error, "bold red") if self._error else Text("q leaves", "dim"),
+        ]
+        return Group(*parts)

@@ -1,0 +1,54 @@
+"""``taskmaster worker``: processes of this machine evaluate for a daemon elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import click
+
+from taskmaster.cli.base import Command
+from taskmaster.cli.logs import log_options, log_to_stderr
+from taskmaster.cli.output import count
+
+__all__ = ["command"]
+
+log = logging.getLogger("taskmaster.host")
+
+
+@click.command("worker", cls=Command)
+@click.argument("address")
+@click.argument("master")
+@click.option(
+    "-n", "--processes", type=click.IntRange(1, 1024), default=len(os.sched_getaffinity(0)),
+    help="How many worker processes; by default one for each processor.",
+)  # fmt: skip
+@click.option(
+    "--path", "path", multiple=True, metavar="DIR",
+    type=click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path),
+    help="A folder to import the Master's functions from, if they lie elsewhere here; may be repeated.",
+)  # fmt: skip
+@log_options
+def command(address: str, master: str, processes: int, path: tuple[Path, ...], log_level: str, log_format: str) -> None:
+    """Evaluate for a MASTER of the daemon whose control address is ADDRESS.
+
+    What to evaluate comes from the daemon's configuration; the function itself must be installed here, or lie in DIR.
+    Stays through restarts of the daemon. Ctrl-C or SIGTERM finishes what is being evaluated and leaves; a second one
+    leaves at once, and what was being evaluated is tried elsewhere.
+    """
+    from taskmaster.cli.connecting import require_listener
+    from taskmaster.drivers.dialin import DialIn, find
+
+    log_to_stderr(log_level, log_format)
+    require_listener(address)
+    place = find(address, master)
+    log.info(
+        "%s for Master %r of %r at %s; Ctrl-C to leave",
+        count(processes, "worker process", "worker processes"),
+        master,
+        place.daemon,
+        place.address,
+    )
+    DialIn(place, processes, path).run()
+    log.info("left Master %r", master)

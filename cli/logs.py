@@ -1,0 +1,96 @@
+"""What a daemon or a host of workers logs, on standard error: for people, for systemd's journal, or for programs."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import logging
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["log_options", "log_to_stderr"]
+
+LEVELS = ("debug", "info", "warning", "error")
+FORMATS = ("auto", "text", "journal", "json")
+
+#: logging's levels → syslog's, as systemd reads them at the head of a line (sd-daemon(3))
+_PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
+
+
+def log_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Adds ``--log-level`` and ``--log-format``."""
+    level = click.option(
+        "--log-level", type=click.Choice(LEVELS), default="info", show_default=True, help="What is worth a line."
+    )
+    form = click.option(
+        "--log-format", type=click.Choice(FORMATS), default="auto", show_default=True,
+        help="Lines for people, for systemd's journal, or JSON; auto: whom they go to.",
+    )  # fmt: skip
+    return level(form(function))
+
+
+def log_to_stderr(level: str, form: str) -> None:
+    """Have everything be logged on standard error from now on."""
+    if form == "auto":
+        form = "journal" if _goes_to_journal() else "text"
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter({"text": _ForPeople, "journal": _ForJournal, "json": _ForPrograms}[form]())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def _goes_to_journal() -> bool:
+    """Whether systemd connected standard error to its journal (systemd.exec(5), JOURNAL_STREAM)."""
+    try:
+        status = os.fstat(sys.stderr.fileno())
+    except OSError:
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+class _ForPeople(logging.Formatter):
+    """``2026-03-01 14:02:31.120 warning supervision: …``"""
+
+    def format(self, record: logging.LogRecord) -> str:
+        moment = datetime.datetime.fromtimestamp(record.created).isoformat(" ", "milliseconds")
+        return f"{moment} {record.levelname.lower():7} {_where(record)}: {_text(self, record)}"
+
+
+class _ForJournal(logging.Formatter):
+    """The priority as systemd reads it; it notes the time itself."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        priority = _PRIORITIES.get(record.levelno, 6)
+        lines = f"{_where(record)}: {_text(self, record)}".splitlines()
+        return "\n".join(f"<{priority}>{line}" for line in lines)
+
+
+class _ForPrograms(logging.Formatter):
+    """An object a line: ``time`` (ISO 8601, UTC), ``level``, ``logger``, ``message``, ``pid``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        moment = datetime.datetime.fromtimestamp(record.created, datetime.UTC).isoformat(timespec="milliseconds")
+        return json.dumps(
+            {
+                "time": moment,
+                "level": record.levelname.lower(),
+                "logger": record.name,
+                "message": _text(self, record),
+                "pid": record.process,
+            },
+            ensure_ascii=False,
+        )
+
+
+def _where(record: logging.LogRecord) -> str:
+    return record.name.removeprefix("taskmaster.")
+
+
+def _text(formatter: logging.Formatter, record: logging.LogRecord) -> str:
+    text = record.getMessage()
+    return f"{text}\n{formatter.formatException(record.exc_info)}" if record.exc_info else text

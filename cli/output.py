@@ -1,0 +1,173 @@
+"""What commands print: tables for people on a terminal, aligned text where it is piped, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from taskmaster.bus.text import format_duration
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+__all__ = [
+    "Cell",
+    "Table",
+    "console",
+    "count",
+    "duration",
+    "is_terminal",
+    "number",
+    "print_json",
+    "print_table",
+    "record",
+    "rich_table",
+    "say",
+    "value_text",
+]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Text in a style of rich's, which only a terminal shows."""
+
+    text: str
+    style: str = ""
+
+
+@dataclass
+class Table:
+    """Rows under headings; a heading that begins with ``>`` is of a column of numbers, aligned to the right."""
+
+    headings: Sequence[str]
+    rows: list[Sequence[str | Cell]]
+    #: headings of the columns that give way where the terminal is narrow
+    elastic: Sequence[str] = ()
+
+    def widths(self) -> list[int]:
+        """How wide each column is."""
+        lines = [[heading.removeprefix(">") for heading in self.headings], *self.texts()]
+        return [max(map(len, column)) for column in zip(*lines)]
+
+    def texts(self) -> list[list[str]]:
+        """The rows without their styles."""
+        return [[cell.text if isinstance(cell, Cell) else cell for cell in row] for row in self.rows]
+
+
+def is_terminal() -> bool:
+    """Whether standard output is a terminal."""
+    return sys.stdout.isatty()
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console of rich's. It heeds NO_COLOR, and says things as they are: nothing in them is markup."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+
+
+def say(text: str = "") -> None:
+    """A line on standard output."""
+    click.echo(text)
+
+
+def print_json(value: Any) -> None:
+    """``value`` as JSON: indented on a terminal, on one line in a pipe."""
+    say(json.dumps(value, ensure_ascii=False, indent=2 if is_terminal() else None))
+
+
+def print_table(table: Table) -> None:
+    """A table for whoever reads: with style on a terminal, else in full width and plain."""
+    if is_terminal():
+        console().print(rich_table(table))
+        return
+    for line in _aligned(table):
+        say(line)
+
+
+def rich_table(table: Table) -> RichTable:
+    """The table as rich draws it."""
+    from rich.table import Table as RichTable
+
+    drawn = RichTable(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    for heading, width in zip(table.headings, table.widths()):
+        drawn.add_column(
+            heading.removeprefix(">"),
+            justify="right" if heading.startswith(">") else "left",
+            no_wrap=True,
+            overflow="ellipsis",
+            min_width=width if heading not in table.elastic else None,
+        )
+    for row in table.rows:
+        drawn.add_row(*map(_drawn, row))
+    return drawn
+
+
+def _drawn(cell: str | Cell) -> Text:
+    from rich.text import Text
+
+    return Text(cell.text, cell.style) if isinstance(cell, Cell) else Text(cell)
+
+
+def _aligned(table: Table) -> Iterable[str]:
+    widths = table.widths()
+    for line in [[heading.removeprefix(">") for heading in table.headings], *table.texts()]:
+        cells = (
+            text.rjust(width) if heading.startswith(">") else text.ljust(width)
+            for text, width, heading in zip(line, widths, table.headings)
+        )
+        yield "  ".join(cells).rstrip()
+
+
+def record(value: Any) -> Any:
+    """A statistics record as JSON has it, with every key, also of what has its default value."""
+    if isinstance(value, msgspec.Struct):
+        return {name: record(getattr(value, name)) for name in value.__struct_fields__}
+    if isinstance(value, (list, tuple)):
+        return [record(item) for item in value]
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+# -- words and figures ------------------------------------------------------------------------------------------------
+
+
+def count(n: int, one: str, many: str = "") -> str:
+    """``1 task``, ``2 tasks``; ``many`` where that is not ``one`` with an s."""
+    return f"{n} {one if n == 1 else many or f'{one}s'}"
+
+
+def duration(seconds: float) -> str:
+    """A duration for people; a dash for none, or one that nobody can tell."""
+    return format_duration(seconds) if 0 < seconds < math.inf else "–"
+
+
+def number(value: float) -> str:
+    """A figure for people: four digits that mean something."""
+    return f"{value:.4g}"
+
+
+def value_text(value: Any, limit: int = 60) -> str:
+    """A point or an output for people: ``log_C=0.5 log_gamma=-3``, at most about ``limit`` characters."""
+    if isinstance(value, Mapping):
+        text = " ".join(f"{name}={value_text(item, limit)}" for name, item in value.items())
+    elif isinstance(value, float):
+        text = f"{value:.6g}"
+    elif hasattr(value, "shape") and getattr(value, "size", 0) > 8:
+        text = f"<{value.dtype} array of shape {value.shape}>"
+    elif hasattr(value, "tolist"):
+        text = value_text(value.tolist(), limit)
+    elif isinstance(value, (list, tuple)):
+        text = f"[{', '.join(value_text(item, limit) for item in value)}]"
+    else:
+        text = value if isinstance(value, str) else repr(value)
+    text = " ".join(text.split())
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"

@@ -1,0 +1,139 @@
+"""Points as people type them, and as files hold them."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from typing import IO, Any
+
+from taskmaster.bus.errors import InvalidTask
+from taskmaster.bus.fields import Field, Schema
+
+__all__ = ["FORMATS", "PointReader"]
+
+FORMATS = ("csv", "jsonl")
+
+_TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+class PointReader:
+    """Reads points for a Master with these parameters. Each that is read has been checked against them.
+
+    Every method raises InvalidTask that says where what was wrong stands.
+    """
+
+    def __init__(self, master: str, parameters: Sequence[Field]) -> None:
+        self._master = master
+        self._fields = {field.name: field for field in parameters}
+        self._schema = Schema(parameters, master)
+
+    def typed(self, text: str) -> Any:
+        """A point from the command line.
+
+        ``x=1,y=2``, or ``1,2`` in the parameters' order, or a JSON object. For a Master that declares no parameters:
+        any JSON value, else the text itself.
+        """
+        if not self._fields:
+            return _json_or_text(text)
+        if text.lstrip().startswith("{"):
+            return self._checked(self._json(text, repr(text)), repr(text))
+        return self._checked(self._named(text), repr(text))
+
+    def read(self, file: IO[str], name: str, form: str) -> list[Any]:
+        """All points of a file: JSON lines, or CSV whose first line names the parameters."""
+        lines = self._csv(file, name) if form == "csv" else self._jsonl(file, name)
+        try:
+            return [self._checked(point, place) for point, place in lines]
+        except UnicodeDecodeError:
+            raise self._error(f"{name}: not UTF-8 text; save the file in that encoding") from None
+
+    # -- the command line ---------------------------------------------------------------------------------------------
+
+    def _named(self, text: str) -> dict[str, Any]:
+        parts = [part.strip() for part in text.split(",")]
+        names = list(self._fields)
+        if not any("=" in part for part in parts):
+            if len(parts) != len(names):
+                raise self._error(
+                    f"{text!r} has {len(parts)} values, a point {len(names)}: {', '.join(names)}; values are parted by "
+                    "commas, points by spaces"
+                )
+            return {name: self._value(name, part, repr(text)) for name, part in zip(names, parts)}
+        point: dict[str, Any] = {}
+        for part in parts:
+            name, equals, value = part.partition("=")
+            if not equals:
+                raise self._error(f"{text!r}: {part!r} has no name; write {names[0]}=VALUE")
+            point[name.strip()] = self._value(name.strip(), value, repr(text))
+        return point
+
+    def _value(self, name: str, text: str, place: str) -> Any:
+        """The value of one parameter, read as what that is declared to be."""
+        field, text = self._fields.get(name), text.strip()
+        if field is None:
+            return text  # refused by name when the whole point is checked
+        try:
+            if field.shape or field.kind == "any":
+                return json.loads(text)
+            if field.kind == "str":
+                return text
+            if field.kind == "bool":
+                return _TRUTHS[text.lower()]
+            return int(text) if field.kind == "int" else float(text)
+        except (ValueError, KeyError, RecursionError):
+            raise self._error(f"{place}: parameter {name!r} must be {field.describe()}, got {text!r}") from None
+
+    # -- files --------------------------------------------------------------------------------------------------------
+
+    def _csv(self, file: IO[str], name: str) -> Iterator[tuple[Any, str]]:
+        rows = csv.reader(file, strict=True)
+        try:
+            names = [heading.strip() for heading in next(rows, [])]
+            if not names:
+                raise self._error(f"{name} is empty; its first line must name the parameters")
+            for row in rows:
+                place = f"{name}:{rows.line_num}"
+                if not row:
+                    continue
+                if len(row) != len(names):
+                    raise self._error(f"{place}: {len(row)} values, but the first line names {len(names)}")
+                pairs = zip(names, row)
+                if self._fields:
+                    yield {key: self._value(key, text, place) for key, text in pairs}, place
+                else:
+                    yield {key: _json_or_text(text) for key, text in pairs}, place
+        except csv.Error as error:
+            raise self._error(f"{name}:{rows.line_num}: not CSV: {error}") from None
+
+    def _jsonl(self, file: IO[str], name: str) -> Iterator[tuple[Any, str]]:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                yield self._json(line, f"{name}:{number}"), f"{name}:{number}"
+
+    def _json(self, text: str, place: str) -> Any:
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise self._error(f"{place}: not JSON: {error}") from None
+
+    # -- mistakes -----------------------------------------------------------------------------------------------------
+
+    def _checked(self, point: Any, place: str) -> Any:
+        if self._fields:
+            try:
+                self._schema.row(point)
+            except InvalidTask as error:
+                raise InvalidTask(f"{error} (in {place})") from None
+        return point
+
+    def _error(self, text: str) -> InvalidTask:
+        return InvalidTask(f"Master {self._master!r}: {text}")
+
+
+def _json_or_text(text: str) -> Any:
+    """What ``text`` is in JSON; itself if that is nothing."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text

@@ -1,0 +1,104 @@
+"""``python -m taskmaster.cli.probe``: can a Master's functions be had? In a process of its own, as its workers are.
+
+What to look for comes on standard input and what was found goes back on a pipe, both in msgpack: the modules that are
+imported may print what they like.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from taskmaster.bus.errors import ConfigError
+from taskmaster.drivers.functions import add_to_path, find_function
+from taskmaster.drivers.registry import driver_class
+
+__all__ = ["Finding", "Question", "main"]
+
+#: Characters of a message or a traceback. All findings together must fit into a pipe that is read at the end.
+_LONGEST = 4000
+
+
+class Question(msgspec.Struct, frozen=True):
+    """What a Master's workers will need."""
+
+    driver: str
+    path: tuple[str, ...] = ()
+    #: role (``function``, ``setup``, ``teardown``) → ``module:name``
+    functions: dict[str, str] = {}
+    #: names of the keyword arguments that the function gets; None where it gets the point as one argument
+    keywords: tuple[str, ...] | None = None
+    #: the driver's options, where it is not one of ours
+    options: dict[str, Any] = {}
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """What became of one of them: ``problem`` is empty where all is well."""
+
+    role: str
+    name: str
+    problem: str = ""
+    traceback: str = ""
+
+
+def main(arguments: list[str]) -> int:
+    """Entry point; the argument is the file descriptor to answer on."""
+    question = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=Question)
+    findings = [_driver(question)] if not question.functions else []
+    findings += [_function(question, role, name) for role, name in question.functions.items()]
+    with open(int(arguments[0]), "wb") as answer:
+        answer.write(msgspec.msgpack.encode(findings))
+    return 0
+
+
+def _driver(question: Question) -> Finding:
+    return _attempt("driver", question.driver, lambda: driver_class(question.driver, question.options))
+
+
+def _function(question: Question, role: str, name: str) -> Finding:
+    add_to_path(question.path)
+    importlib.invalidate_caches()
+
+    def find() -> None:
+        function = find_function(name, question.path)
+        if role == "function":
+            _check_call(function, name, question.keywords)
+        else:
+            _check_call(function, name, ())
+
+    return _attempt(role, name, find)
+
+
+def _check_call(function: Callable[..., Any], name: str, keywords: tuple[str, ...] | None) -> None:
+    """Raise ConfigError where the function cannot be called as it will be."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return  # one that is not written in Python does not always say
+    try:
+        signature.bind(*(() if keywords is not None else (None,)), **dict.fromkeys(keywords or ()))
+    except TypeError as error:
+        given = "the point" if keywords is None else ", ".join(keywords) or "nothing"
+        raise ConfigError(f"{name}{signature} cannot be called with {given}: {error}") from None
+
+
+def _attempt(role: str, name: str, look: Callable[[], object]) -> Finding:
+    try:
+        look()
+    except ConfigError as error:
+        return Finding(role, name, str(error)[:_LONGEST])
+    except BaseException as error:  # noqa: BLE001 - whatever the user's modules raise when they are imported is told
+        text = "".join(traceback.format_exception(error))
+        problem = f"importing it raised {type(error).__qualname__}: {error}"
+        return Finding(role, name, problem[:_LONGEST], text[-_LONGEST:])
+    return Finding(role, name)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,96 @@
+"""What a person sees while a Loop runs: two lines drawn in place on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import math
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from taskmaster.cli.output import console, count, duration, number, value_text
+from taskmaster.cli.views import rate_text
+from taskmaster.learners.loop import Loop, LoopStatistics
+from taskmaster.learners.results import Result
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+__all__ = ["LoopView", "statistics_text"]
+
+#: Between two looks at a loop.
+LOOK_SECONDS = 0.2
+#: A look computes the learner's loss, which may take long: of the whole time, this part at most.
+LOOK_SHARE = 0.1
+#: Between two lines where there is no terminal.
+PLAIN_SECONDS = 5.0
+
+
+class LoopView:
+    """Shows progress on standard error: standard output is for what comes out at the end."""
+
+    def __init__(self) -> None:
+        from rich.live import Live
+
+        self._console = console(stderr=True)
+        self._seen: LoopStatistics | None = None
+        self._last: Result | None = None
+        self._look_at = 0.0
+        self._print_at = time.monotonic() + PLAIN_SECONDS
+        self._live = (
+            Live(console=self._console, get_renderable=self._render, refresh_per_second=8, transient=True)
+            if self._console.is_terminal
+            else None
+        )
+
+    def __enter__(self) -> LoopView:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def on_result(self, loop: Loop, result: Result) -> None:
+        """The loop's hook."""
+        self._last = result
+        began = time.monotonic()
+        if began < self._look_at:
+            return
+        self._seen = loop.statistics()
+        now = time.monotonic()
+        self._look_at = now + max(LOOK_SECONDS, (now - began) / LOOK_SHARE)
+        if self._live is None and now >= self._print_at:
+            self._print_at = now + PLAIN_SECONDS
+            self._console.print(statistics_text(self._seen), soft_wrap=True)
+
+    def _render(self) -> RenderableType:
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.text import Text
+
+        if self._seen is None or self._last is None:
+            return Text("waiting for the first result …", "dim")
+        point = value_text(self._last.input)
+        last = value_text(self._last.output) if self._last.outcome == "done" else self._last.outcome
+        return Group(
+            ProgressBar(1.0, self._seen.fraction),
+            Text(statistics_text(self._seen), no_wrap=True, overflow="ellipsis"),
+            Text(f"last: {point} → {last}", "dim", no_wrap=True, overflow="ellipsis"),
+        )
+
+
+def statistics_text(seen: LoopStatistics) -> str:
+    """Where a loop stands, in a line."""
+    parts = [count(seen.told, "point")]
+    if seen.failed:
+        parts.append(f"{seen.failed} failed")
+    parts.append(f"{rate_text(seen.rate)} points/s")
+    if not math.isnan(seen.loss):
+        parts.append(f"loss {number(seen.loss)}")
+    parts.append(f"{seen.in_flight} in flight")
+    if seen.fraction < 1 and math.isfinite(seen.remaining):
+        parts.append(f"{duration(seen.remaining)} left")
+    return "  ".join(parts)
