@@ -25,6 +25,9 @@ log = logging.getLogger("taskmaster.host")
 
 #: What a worker that was asked to go may take before it is killed.
 TERMINATE_SECONDS = 5.0
+#: Workers are as many as there are processors: where each starts as many threads again for its linear algebra, they
+#: only stand in each other's way. What the daemon's environment or the Master's ``env`` says goes before this.
+ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMEXPR")}
 
 
 class HostedWorker:
@@ -119,7 +122,7 @@ def spawn(
     process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONUNBUFFERED": "1", **dict(environment)},
+        env={**ONE_THREAD, **os.environ, "PYTHONUNBUFFERED": "1", **dict(environment)},
         cwd=working_directory,
         process_group=0,  # a Ctrl-C at the terminal is the host's business
     )
