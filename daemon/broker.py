@@ -298,6 +298,7 @@ class Broker:
                 submit.run,
                 submit.first,
                 run.next_index,
+                submit.writer,
             )
         sockets.send(self._endpoints.control, [verification.address, codec.encode(reply)])
 
