@@ -100,7 +100,7 @@ class Supervisor:
         if not self._stopping:
             for pool in self.pools.values():
                 self._fill(pool, now)
-                self._thin(pool)
+                self._thin(pool, out)
                 self._enforce_timeout(pool, now)
         self._enforce_interrupts(now)
 
@@ -185,16 +185,14 @@ class Supervisor:
             self._descriptors.add(worker.pidfd)
             self.watch(worker.pidfd)
 
-    def _thin(self, pool: Pool) -> None:
-        leaving = [w for w in pool.workers.values() if self._state(pool, w) == "leaving"]
-        for worker in list(pool.workers.values())[: max(0, len(pool.workers) - len(leaving) - pool.count)]:
-            if worker not in leaving:
-                worker.terminate()
-
-    @staticmethod
-    def _state(pool: Pool, worker: HostedWorker) -> str:
-        known = pool.master.workers.get(worker.token)
-        return known.state if known is not None else ""
+    def _thin(self, pool: Pool, out: Effects) -> None:
+        staying = [worker for worker in pool.workers.values() if not worker.was_told_to_go]
+        for worker in staying[: max(0, len(staying) - pool.count)]:
+            worker.terminate()
+            # The worker would say so only when its evaluation has ended, and be taken for capacity until then.
+            known = pool.master.workers.get(worker.token)
+            if known is not None:
+                pool.master.on_leave(known, out)
 
     def _enforce_timeout(self, pool: Pool, now: float) -> None:
         if pool.timeout is None or not pool.master.busy:

@@ -33,6 +33,9 @@ ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "
 class HostedWorker:
     """One worker process and what its host knows of it."""
 
+    #: it was asked to finish and go
+    was_told_to_go = False
+
     def __init__(self, process: subprocess.Popen[bytes], token: str, progress: ProgressReader, now: float) -> None:
         self.process = process
         self.token = token
@@ -62,6 +65,10 @@ class HostedWorker:
             self._since = now
         return self._since
 
+    def hangs(self, now: float, timeout: float) -> bool:
+        """Whether it has been in one evaluation for more than ``timeout`` seconds, as far as this was looked at."""
+        return now - self.stands_since(now) > timeout and any(at.busy for at in self._seen)
+
     def is_in(self, lease: LeaseId, low: int, high: int) -> bool:
         """Whether the task it is evaluating is one of positions ``low ≤ p < high`` of a lease."""
         return any(at.lease == lease and low < at.started <= high for at in self.progress.positions() or [])
@@ -74,6 +81,7 @@ class HostedWorker:
 
     def terminate(self) -> None:
         """Ask it to finish what it has in hand and go."""
+        self.was_told_to_go = True
         self.process.terminate()
 
     def epitaph(self) -> tuple[str, str]:
@@ -110,14 +118,18 @@ def spawn(
     now: float,
     environment: Iterable[tuple[str, str]] = (),
     working_directory: Path | None = None,
+    path: Iterable[Path] = (),
 ) -> HostedWorker:
-    """Start a worker process for a Master; its progress file lies in ``folder``."""
+    """Start a worker process for a Master; its progress file lies in ``folder``.
+
+    It imports from the folders in ``path`` before those that the daemon names.
+    """
     token = f"{master}-{uuid.uuid4().hex}"
     progress = folder / token
     command = [
         sys.executable, "-m", "taskmaster.drivers.worker",
         "--address", address, "--master", master, "--token", token, "--progress", str(progress),
-        "--parent", str(os.getpid()),
+        "--parent", str(os.getpid()), *(f"--path={entry}" for entry in path),
     ]  # fmt: skip
     process = subprocess.Popen(
         command,

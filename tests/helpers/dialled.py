@@ -19,7 +19,7 @@ __all__ = ["Dialled"]
 
 
 class Dialled:
-    """Such a process. It and its workers end with the context."""
+    """Such a process. It leaves in order with the context: killed workers are capacity until they are missed."""
 
     def __init__(self, address: str, master: str, count: int = 1) -> None:
         tests = Path(__file__).resolve().parents[1]
@@ -43,8 +43,13 @@ class Dialled:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.process.kill()
-        self.process.wait()
+        try:
+            if kind is None:
+                self.process.terminate()
+                self.process.wait(PATIENCE)
+        finally:
+            self.process.kill()
+            self.process.wait()
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from helpers.visits import Visits
 from helpers.waiting import PATIENCE, eventually
 
 from taskmaster.bus import messages as m
-from taskmaster.bus.errors import UnknownMaster
+from taskmaster.bus.errors import TaskFailed, UnknownMaster
 from taskmaster.drivers.dialin import find
 from taskmaster.learners.client import Lab, Master
 
@@ -34,6 +34,7 @@ def daemon(start_shared_daemon: StartDaemon) -> Daemon:
     masters = {
         "retry": function("visit", workers=0),
         "hold": function("visit", workers=0, on_lost="hold"),
+        "hasty": function("visit", workers=0, on_lost="fail", timeout="0.3 s"),
         "threads": {**function("meet", threads=4), "driver": "thread"},
     }
     del masters["threads"]["workers"]
@@ -83,7 +84,6 @@ def test_capacity_follows_who_dials_in_and_leaves(lab: Lab, daemon: Daemon, visi
     assert status.lost == 0
 
 
-@pytest.mark.xfail(strict=True, reason="a worker that evaluates says only afterwards that it leaves")
 def test_a_worker_that_leaves_is_no_capacity_even_while_it_finishes(lab: Lab, daemon: Daemon, visits: Visits) -> None:
     master = lab["retry"]
     with master.open() as run, Dialled(daemon.address, "retry") as host:
@@ -91,7 +91,7 @@ def test_a_worker_that_leaves_is_no_capacity_even_while_it_finishes(lab: Lab, da
         visit = visits.next()
         host.signal(signal.SIGTERM)
         try:
-            eventually(lambda: master.slots == 0, "no slots", timeout=1)
+            eventually(lambda: master.slots == 0, "no slots")
             assert [worker.state for worker in master.statistics().workers] == ["leaving"]
         finally:
             visit.go()
@@ -107,6 +107,27 @@ def test_a_worker_that_is_killed_elsewhere_is_reported_by_its_host_and_replaced(
         visits.next().go()
         result = run.results.get(PATIENCE)
         assert (result.output, result.attempt) == ("fragile", 2)
+
+
+def test_a_worker_elsewhere_is_ended_past_the_time_out_of_its_master_and_not_while_it_waits(
+    lab: Lab, daemon: Daemon, visits: Visits
+) -> None:
+    with lab["hasty"].open() as run, Dialled(daemon.address, "hasty"):
+        run.tasks.put("in time")
+        first = visits.next()
+        first.go()
+        assert run.results.get(PATIENCE).output == "in time"
+        run.tasks.put("hangs")
+        second = visits.next()
+        assert second.pid == first.pid
+        second.say("hang")
+        with pytest.raises(TaskFailed, match=rf"no outcome after 0.3 s, worker process {second.pid} was killed \(on "):
+            _ = run.results.get(PATIENCE).output
+        run.tasks.put("replaced")
+        third = visits.next()
+        assert third.pid not in (first.pid, second.pid)
+        third.go()
+        assert run.results.get(PATIENCE).output == "replaced"
 
 
 def test_an_idle_worker_of_a_daemon_that_was_killed_comes_back_to_the_next(
