@@ -238,6 +238,7 @@ class Described(Message, tag="described"):
     workers: str
     masters: tuple[MasterInfo, ...] = ()
     max_message: int = 0
+    heartbeat: Seconds = 1.0
 
 
 class Opened(Message, tag="opened"):

@@ -220,7 +220,15 @@ class Core:
             Reply(
                 sender.address,
                 m.Described(
-                    message.id, m.PROTOCOL_VERSION, me.name, me.epoch, me.results, me.workers, masters, me.max_message
+                    message.id,
+                    m.PROTOCOL_VERSION,
+                    me.name,
+                    me.epoch,
+                    me.results,
+                    me.workers,
+                    masters,
+                    me.max_message,
+                    min((master.spec.heartbeat for master in self.masters.values()), default=1.0),
                 ),
             )
         )

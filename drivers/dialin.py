@@ -31,8 +31,6 @@ __all__ = ["DialIn", "Place", "find"]
 
 log = logging.getLogger("taskmaster.host")
 
-#: Seconds between two signs of life. A daemon gives a worker up after ten such, if its configuration says nothing else.
-HEARTBEAT_SECONDS = 1.0
 #: What a worker said before it died is on the way for a moment: its host's word, on another connection, must not
 #: overtake it.
 MOURNING_SECONDS = 0.2
@@ -54,6 +52,8 @@ class Place:
     #: of the workers socket
     address: str
     master: str
+    #: seconds between two signs of life
+    heartbeat: float = 1.0
 
 
 def find(address: str, master: str, timeout: float = ANSWER_SECONDS) -> Place:
@@ -75,7 +75,7 @@ def find(address: str, master: str, timeout: float = ANSWER_SECONDS) -> Place:
             f"the daemon at {address} has no Master {master!r}{did_you_mean(master, names)}; "
             f"it has {', '.join(map(repr, names)) or 'none'}"
         )
-    return Place(described.name, _as_reached(described.workers, address), master)
+    return Place(described.name, _as_reached(described.workers, address), master, described.heartbeat)
 
 
 def _describe(socket: zmq.Socket[bytes], address: str, timeout: float) -> m.Described:
@@ -156,13 +156,15 @@ class DialIn:
         if not self.leaving:
             self._fill(now)
         if now >= self._next_heartbeat:
-            self._next_heartbeat = now + HEARTBEAT_SECONDS
+            self._next_heartbeat = now + self.place.heartbeat
             self._send(m.Heartbeat(tuple(self._workers)))
         due = [self._next_heartbeat, *(when for when, _ in self._dead)]
         if len(self._workers) < self.count and not self.leaving:
             due.append(self._next_start)
         if not self._is_over:
-            self._poller.poll(max(0, round((min(due) - now) * 1e3 + 0.5)))
+            for source, _ in self._poller.poll(max(0, round((min(due) - now) * 1e3 + 0.5))):
+                if source == self._signalled.fileno():  # not read by the handler: poll would go on waiting
+                    self._signalled.recv(64)
         while sockets.receive(self._socket) is not None:
             pass  # nothing that is said to a host needs an answer
 
@@ -240,25 +242,22 @@ class DialIn:
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
         """Count SIGINT and SIGTERM, and have each wake the loop."""
-        reader, writer = sockets_.socketpair()
-        for end in (reader, writer):
-            end.setblocking(False)
+        self._signalled, writer = sockets_.socketpair()
+        writer.setblocking(False)
 
         def on_signal(number: int, frame: object) -> None:
             self._requests += 1
-            with contextlib.suppress(BlockingIOError):
-                reader.recv(64)
 
         before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
         wakeup = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-        self._poller.register(reader.fileno(), zmq.POLLIN)
+        self._poller.register(self._signalled.fileno(), zmq.POLLIN)
         try:
             yield
         finally:
             signal.set_wakeup_fd(wakeup)
             for number, handler in before.items():
                 signal.signal(number, handler)
-            reader.close()
+            self._signalled.close()
             writer.close()
 
     def _heed_requests(self) -> None:
@@ -273,6 +272,7 @@ class DialIn:
 
     def _terminate(self) -> None:
         for worker in self._workers.values():
+            self._send(m.Leave(worker.token))  # a busy one could say so only when it has finished
             worker.terminate()
 
     def _kill(self, why: str) -> None:

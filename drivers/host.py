@@ -35,6 +35,8 @@ class HostedWorker:
         self.token = token
         self.progress = progress
         self.started = now
+        #: its host has asked it to go
+        self.asked_to_go = False
         #: becomes readable when the process has ended
         self.pidfd = os.pidfd_open(process.pid)
         #: why its host killed it: (kind, reason)
@@ -70,7 +72,8 @@ class HostedWorker:
             self.process.kill()
 
     def terminate(self) -> None:
-        """Ask it to finish what it has in hand and go."""
+        """Ask it to finish what it has in hand and go. The daemon has to be told that it leaves: it may be busy."""
+        self.asked_to_go = True
         self.process.terminate()
 
     def epitaph(self) -> tuple[str, str]:
@@ -92,7 +95,9 @@ class HostedWorker:
 
     @property
     def left_as_agreed(self) -> bool:
-        return self.sentence is None and self.exit_status == EXIT_GOODBYE
+        # Asked before it could listen, it has died of the question.
+        fine = (EXIT_GOODBYE, -signal.SIGTERM) if self.asked_to_go else (EXIT_GOODBYE,)
+        return self.sentence is None and self.exit_status in fine
 
     @property
     def is_hopeless(self) -> bool:

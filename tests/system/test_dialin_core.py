@@ -19,7 +19,7 @@ from taskmaster.bus.errors import UnknownMaster
 from taskmaster.drivers.dialin import find
 from taskmaster.learners.client import Lab, Master
 
-#: Silence after which a worker is given up; hosts give a sign of life each second.
+#: Silence after which a worker is given up.
 LOST_AFTER = "3 s"
 
 
@@ -37,7 +37,7 @@ def daemon(start_shared_daemon: StartDaemon) -> Daemon:
         "threads": {**function("meet", threads=4), "driver": "thread"},
     }
     del masters["threads"]["workers"]
-    return start_shared_daemon(masters, lost_after=LOST_AFTER, **tcp())
+    return start_shared_daemon(masters, heartbeat="300 ms", lost_after=LOST_AFTER, **tcp())
 
 
 @pytest.fixture(autouse=True)
@@ -68,6 +68,7 @@ def test_capacity_follows_who_dials_in_and_leaves(lab: Lab, daemon: Daemon, visi
             assert len({first.pid, second.pid, third.pid}) == 3
             assert master.slots == 3
             pair.signal(signal.SIGTERM)
+            await_slots(master, 1)
             run.tasks.put("d")
             for visit in (first, second, third):
                 visit.go()
@@ -83,7 +84,6 @@ def test_capacity_follows_who_dials_in_and_leaves(lab: Lab, daemon: Daemon, visi
     assert status.lost == 0
 
 
-@pytest.mark.xfail(strict=True, reason="a worker that evaluates says only afterwards that it leaves")
 def test_a_worker_that_leaves_is_no_capacity_even_while_it_finishes(lab: Lab, daemon: Daemon, visits: Visits) -> None:
     master = lab["retry"]
     with master.open() as run, Dialled(daemon.address, "retry") as host:
@@ -91,7 +91,7 @@ def test_a_worker_that_leaves_is_no_capacity_even_while_it_finishes(lab: Lab, da
         visit = visits.next()
         host.signal(signal.SIGTERM)
         try:
-            eventually(lambda: master.slots == 0, "no slots", timeout=1)
+            await_slots(master, 0)
             assert [worker.state for worker in master.statistics().workers] == ["leaving"]
         finally:
             visit.go()
@@ -205,7 +205,9 @@ def test_threads_of_one_worker_are_as_many_slots(lab: Lab, daemon: Daemon) -> No
 def test_whoever_asks_for_a_master_that_is_not_there_is_told_what_there_is(daemon: Daemon) -> None:
     with pytest.raises(UnknownMaster, match=r"no Master 'rety'.*'retry'"):
         find(daemon.address, "rety")
-    with RawPeer(find(daemon.address, "retry").address) as worker:
+    place = find(daemon.address, "retry")
+    assert place.heartbeat == 0.3, "it is also told how often to give a sign of life"
+    with RawPeer(place.address) as worker:
         refused = worker.ask(m.WorkerHello(m.PROTOCOL_VERSION, "rety", "token"), m.Refused)
     assert refused.code == "unknown_master"
     assert "'retry'" in refused.message
