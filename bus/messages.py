@@ -274,6 +274,7 @@ class Refused(Message, tag="refused"):
     run: int = 0
     first: int = 0
     next_index: int = 0
+    writer: int = 0
 
 
 class Done(Message, tag="done"):

@@ -305,6 +305,7 @@ class Broker:
                 submit.run,
                 submit.first,
                 run.next_index,
+                run.writer,
             )
         sockets.send(self._endpoints.control, [verification.address, codec.encode(reply)])
 

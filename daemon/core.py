@@ -182,6 +182,7 @@ class Core:
                     getattr(message, "run", 0) or 0,
                     getattr(message, "first", 0),
                     run.next_index if run is not None else 0,
+                    run.writer if run is not None else 0,
                 ),
             )
         )
@@ -249,7 +250,7 @@ class Core:
                 f"run {run.name!r} of Master {run.master!r} has seed {run.seed}, not {message.seed}; "
                 "open it without a seed, or choose another name"
             )
-        writer = self._new_writer(sender, message, run, out) if message.write else run.writer
+        writer = self._new_writer(sender, message, run, out) if message.write else 0
         out.replies.append(
             Reply(
                 sender.address,

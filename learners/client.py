@@ -124,7 +124,7 @@ class Lab:
         if channel.closed:
             return
         try:
-            channel.wait(lambda: all(run.is_settled or run.error for run in core.runs.values()), timeout)
+            channel.wait(lambda: all(run.is_settled or run.error for run in core.open_runs), timeout)
         finally:
             self._finalizer()
 
@@ -392,6 +392,7 @@ class Tasks:
     def put_nowait(self, point: Any) -> int:
         """Like :meth:`put`, but raises Full where that would wait."""
         with self._channel.lock:
+            self._require_writable()
             self._channel.flush()
             self._require_room()
             return self.put(point)

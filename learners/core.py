@@ -5,8 +5,8 @@ and the simulation run this same code.
 from __future__ import annotations
 
 import logging
-from collections import deque
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
 
 from taskmaster.bus import codec, topics
 from taskmaster.bus import messages as m
@@ -29,11 +29,13 @@ SILENT_SECONDS = 5.0
 class Request:
     """A question to the daemon. ``reply`` or ``error`` is set when the answer has come."""
 
-    __slots__ = ("error", "frames", "message", "reply", "sent_at")
+    __slots__ = ("error", "frames", "message", "reply", "run", "sent_at")
 
-    def __init__(self, message: m.ClientMessage, frames: Sequence[Buffer]) -> None:
+    def __init__(self, message: m.ClientMessage, frames: Sequence[Buffer], run: RunCore | None = None) -> None:
         self.message = message
         self.frames = frames
+        #: which of the runs in hand asks by itself
+        self.run = run
         self.sent_at = 0.0
         self.reply: m.DaemonMessage | None = None
         self.error: TaskMasterError | None = None
@@ -54,29 +56,32 @@ class ClientCore:
         self.outbox: deque[list[Buffer]] = deque()
         self.subscriptions: deque[tuple[bool, bytes]] = deque()
         self.described: m.Described | None = None
-        self.runs: dict[int, RunCore] = {}
+        #: by the run's number: a connection may hold several, one that writes and others that watch
+        self.runs: dict[int, list[RunCore]] = {}
         self.alarms: deque[m.Alarm] = deque(maxlen=100)
         self.epoch = 0
         self.last_heard = 0.0
         self.dropped = 0
         self._requests: dict[int, Request] = {}
         self._next_id = 1
-        #: request → run whose page it asked for
-        self._replays: dict[int, int] = {}
-        #: run → the topic it is followed by
-        self._topics: dict[int, bytes] = {}
-        self._confirmed: set[int] = set()
+        #: the topic by which each run in hand is followed
+        self._topics: dict[RunCore, bytes] = {}
+        #: how many follow a topic; those to which the subscription is known to hold
+        self._followers: Counter[bytes] = Counter()
+        self._confirmed: set[bytes] = set()
         self._said_away = False
         self._control = codec.daemon_decoder()
         self._publication = codec.publication_decoder()
 
     # -- requests -----------------------------------------------------------------------------------------------------
 
-    def request(self, message: m.ClientMessage, now: float, frames: Sequence[Buffer] = ()) -> Request:
+    def request(
+        self, message: m.ClientMessage, now: float, frames: Sequence[Buffer] = (), run: RunCore | None = None
+    ) -> Request:
         """Send a request; its ``id`` is filled in here."""
         message.id = self._next_id  # type: ignore[union-attr]
         self._next_id += 1
-        request = Request(message, frames)
+        request = Request(message, frames, run)
         self._requests[message.id] = request  # type: ignore[union-attr]
         self._transmit(request, now)
         return request
@@ -111,38 +116,57 @@ class ClientCore:
         run = RunCore(
             opened, schema, write=write, since=start, code=info.code, send=self.outbox.append, ask=self._replay
         )
-        self.runs[run.id] = run
+        if write:
+            for former in self.runs.get(run.id, ()):
+                former.on_writer(run.writer)
+        self.runs.setdefault(run.id, []).append(run)
         self._follow(run)
+        run.begin()
         return run
 
     def _follow(self, run: RunCore) -> None:
         """Subscribe to what the run needs, which is another topic once it is not the only one that writes."""
-        topic, former = self._topic(run), self._topics.get(run.id)
+        topic, former = self._topic(run), self._topics.get(run)
         if topic != former:
-            self._topics[run.id] = topic
-            self.subscriptions.append((True, topic))
+            self._topics[run] = topic
+            self._followers[topic] += 1
+            if self._followers[topic] == 1:
+                self.subscriptions.append((True, topic))
             if former is not None:
-                self.subscriptions.append((False, former))
+                self._leave(former)
+
+    def _leave(self, topic: bytes) -> None:
+        self._followers[topic] -= 1
+        if not self._followers[topic]:
+            del self._followers[topic]
+            self._confirmed.discard(topic)
+            self.subscriptions.append((False, topic))
 
     def is_following(self, run: RunCore) -> bool:
         """Whether the subscription to a run is known to hold: nothing published from now on escapes it."""
-        return run.id in self._confirmed
+        return self._topics.get(run) in self._confirmed
 
     def forget(self, run: RunCore) -> None:
         """Stop following a run."""
-        if self.runs.pop(run.id, None) is not None:
-            self._confirmed.discard(run.id)
-            self.subscriptions.append((False, self._topics.pop(run.id)))
+        topic = self._topics.pop(run, None)
+        if topic is not None:
+            self._leave(topic)
+            self.runs[run.id].remove(run)
+            if not self.runs[run.id]:
+                del self.runs[run.id]
+
+    @property
+    def open_runs(self) -> Iterable[RunCore]:
+        """All the runs in hand."""
+        return self._topics
 
     @staticmethod
     def _topic(run: RunCore) -> bytes:
         name = topics.with_inputs_topic if run.wants_inputs else topics.events_topic
         return name(run.master, run.id)
 
-    def _replay(self, message: m.Replay) -> None:
-        request = self.request(message, self.last_heard)
-        request.sent_at = self.last_heard
-        self._replays[message.id] = message.run
+    def _replay(self, run: RunCore, message: m.Replay) -> None:
+        self.request(message, self.last_heard, run=run)
 
     # -- what the daemon says -----------------------------------------------------------------------------------------
 
@@ -157,8 +181,7 @@ class ClientCore:
             return
         self._heard(now)
         if isinstance(message, m.Ack):
-            run = self.runs.get(message.run)
-            if run is not None:
+            for run in self.runs.get(message.run, ()):
                 run.on_ack(message.next_index, message.writer, now)
         elif isinstance(message, m.Refused):
             self._on_refused(message, now)
@@ -180,25 +203,22 @@ class ClientCore:
     def _on_refused(self, refused: m.Refused, now: float) -> None:
         if refused.id:
             request = self._requests.pop(refused.id, None)
-            run = self.runs.get(self._replays.pop(refused.id, 0))
-            error = from_code(refused.code, refused.message)
-            if run is not None:
-                run.on_page_failed(error)
             if request is not None:
-                request.error = error
+                request.error = from_code(refused.code, refused.message)
+                if request.run is not None and isinstance(request.message, m.Replay):
+                    request.run.on_page_failed(request.error)
         elif refused.run in self.runs:
-            self.runs[refused.run].on_refused(refused, now)
+            for run in self.runs[refused.run]:
+                run.on_refused(refused, now)
         elif not refused.run:
             self._drop(ProtocolError(refused.message))
 
     def _on_page(self, page: m.Page, frames: Sequence[bytes]) -> None:
-        self._requests.pop(page.id, None)
-        run = self.runs.get(self._replays.pop(page.id, 0))
-        if run is None:
-            return
         if sum(head.frames for head in page.events) != len(frames):
             raise ProtocolError("a page's frames do not fit its events")
-        run.on_page(page, _portion(page.events, frames))
+        request = self._requests.pop(page.id, None)
+        if request is not None and request.run in self._topics:
+            request.run.on_page(page, _portion(page.events, frames))
 
     def on_publication(self, frames: Sequence[bytes], now: float) -> None:
         """A message on the results socket."""
@@ -207,7 +227,7 @@ class ClientCore:
                 raise ProtocolError("a publication without a header, or of too many frames")
             message = self._publication.decode(frames[1])
             if isinstance(message, m.Events):
-                self._on_events(message, frames[2:], now)
+                self._on_events(message, frames, now)
         except ProtocolError as error:
             self._drop(error)
             return
@@ -216,24 +236,26 @@ class ClientCore:
             self.alarms.append(message)
             log.warning("%s", message.message)
             return
-        run = self.runs.get(message.run)
-        if run is None:
-            return
-        self._confirmed.add(run.id)
-        self._on_epoch(message.epoch, now)
-        if isinstance(message, m.Beacon):
-            run.on_end(message.next_seq)
+        topic = frames[0]
+        if topic in self._followers:
+            self._confirmed.add(topic)
+            self._on_epoch(message.epoch, now)
+            if isinstance(message, m.Beacon):
+                for run in self._following(message.run, topic):
+                    run.on_end(message.next_seq)
+
+    def _following(self, run_id: int, topic: bytes) -> list[RunCore]:
+        return [run for run in self.runs.get(run_id, ()) if self._topics[run] == topic]
 
     def _on_events(self, message: m.Events, frames: Sequence[bytes], now: float) -> None:
-        run = self.runs.get(message.run)
-        if run is None:
-            return
-        if sum(head.frames for head in message.events) != len(frames):
+        topic, _, *payload = frames
+        if sum(head.frames for head in message.events) != len(payload):
             raise ProtocolError("a publication's frames do not fit its events")
-        run.on_writer(message.writer)
-        for head, own in zip(message.events, _portion(message.events, frames)):
-            run.on_event(head, own)
-        run.on_ack(message.next_index, message.writer, now)
+        for run in self._following(message.run, topic):
+            run.on_writer(message.writer)
+            for head, own in zip(message.events, _portion(message.events, payload)):
+                run.on_event(head, own)
+            run.on_ack(message.next_index, message.writer, now)
 
     # -- reconnection -------------------------------------------------------------------------------------------------
 
@@ -243,29 +265,23 @@ class ClientCore:
             return
         restarted, self.epoch = self.epoch != 0, epoch
         if restarted:
-            for run in self.runs.values():
-                self._ping(run, now)
-
-    def _ping(self, run: RunCore, now: float) -> None:
-        self.request(m.Ping(0, run.id, run.acknowledged, run.next_seq), now)
+            for run in self.open_runs:
+                self.request(m.Ping(0, run.id, run.acknowledged, run.next_seq), now, run=run)
 
     def _on_pong(self, pong: m.Pong, request: Request | None, now: float) -> None:
         self._on_epoch(pong.epoch, now)
-        if request is None or not isinstance(request.message, m.Ping):
-            return
-        run = self.runs.get(request.message.run)
-        if run is not None:
-            run.on_epoch(request.message, pong, now)
+        if request is not None and isinstance(request.message, m.Ping) and request.run in self._topics:
+            request.run.on_epoch(request.message, pong, now)
 
     def on_tick(self, now: float) -> None:
         """Once in a while: repeat what was not answered, and say when nobody seems to be there."""
         for request in list(self._requests.values()):
             if now - request.sent_at > RESEND_SECONDS:
                 self._transmit(request, now)
-        for run in self.runs.values():
+        for run in self.open_runs:
             run.resend(now)
             self._follow(run)
-        waiting = self._requests or any(run.open_tasks or not run.is_settled for run in self.runs.values())
+        waiting = self._requests or any(run.open_tasks or not run.is_settled for run in self.open_runs)
         if waiting and self.last_heard and now - self.last_heard > SILENT_SECONDS:
             if not self._said_away:
                 self._said_away = True

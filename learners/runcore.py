@@ -70,7 +70,7 @@ class RunCore:
         since: int,
         code: bool = False,
         send: Callable[[list[Buffer]], None],
-        ask: Callable[[m.Replay], None],
+        ask: Callable[[RunCore, m.Replay], None],
     ) -> None:
         self.id = opened.run
         self.name = opened.name
@@ -118,8 +118,10 @@ class RunCore:
         self.takes_code = code
         self._code: dict[int, Any] = {}
         self._asking = False
-        if since < opened.next_seq:
-            self._request_page()
+
+    def begin(self) -> None:
+        """Ask for what the run holds already, as far as it is wanted. Called once, when its events are followed."""
+        self.on_end(self._replay_to)
 
     # -- putting ------------------------------------------------------------------------------------------------------
 
@@ -184,9 +186,14 @@ class RunCore:
 
     @property
     def has_room(self) -> bool:
-        """Whether another task may be put without waiting."""
+        """Whether another task may be put without waiting; never into a run that was opened for reading."""
         outstanding = self.next_index - self.acknowledged
-        return outstanding < WINDOW_TASKS and self._outstanding_bytes < WINDOW_BYTES and not self._busy_until
+        return (
+            self.write
+            and outstanding < WINDOW_TASKS
+            and self._outstanding_bytes < WINDOW_BYTES
+            and not self._busy_until
+        )
 
     @property
     def is_settled(self) -> bool:
@@ -248,7 +255,7 @@ class RunCore:
     def on_ack(self, next_index: int, writer: int, now: float) -> None:
         """All tasks below ``next_index`` are on disk; of this client, if it is still the newest writer."""
         self.on_writer(writer)
-        if writer == self.writer:
+        if writer == self.writer or not self.write:
             self._acknowledge(next_index, now)
 
     def _acknowledge(self, next_index: int, now: float) -> None:
@@ -267,6 +274,8 @@ class RunCore:
 
     def on_refused(self, refused: m.Refused, now: float) -> None:
         """A submission was not taken: try again later, or from where the daemon stands, or give up and say why."""
+        if not self.write or self.error is not None:
+            return  # it was not this one's, or it does not wait for an answer any more
         if refused.code in BUSY:
             self._probing = True
             self._unsent = len(self._unacknowledged)
@@ -279,10 +288,11 @@ class RunCore:
                 self._gap_at = now
                 self._unsent = len(self._unacknowledged)
                 self._transmit(now)
+        elif refused.code == Fenced.code:
+            self.on_writer(refused.writer)
         elif refused.first >= self.acknowledged:
             self.error = from_code(refused.code, refused.message)
-            # Behind a newer writer the daemon's number counts that one's tasks too.
-            self._abandon(self.acknowledged if refused.code == Fenced.code else refused.next_index)
+            self._abandon(refused.next_index)
 
     def _abandon(self, next_index: int) -> None:
         """The daemon will not take what is outstanding: those tasks do not exist."""
@@ -440,4 +450,4 @@ class RunCore:
 
     def _request_page(self) -> None:
         self._asking = True
-        self._ask(m.Replay(0, self.id, self.next_seq, inputs=self.wants_inputs))
+        self._ask(self, m.Replay(0, self.id, self.next_seq, inputs=self.wants_inputs))
