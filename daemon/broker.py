@@ -94,18 +94,22 @@ class Broker:
         self._poller = zmq.Poller()
         for socket in (endpoints.control, endpoints.results, endpoints.workers):
             self._poller.register(socket, zmq.POLLIN)
+        self._readers: dict[int, Callable[[], object]] = {}
         self._client_decoder = codec.client_decoder()
         self._worker_decoder = codec.worker_decoder()
         self._next_tick = 0.0
         self._drained_bytes = 0
 
-    def watch(self, descriptor: int) -> None:
-        """Wake the loop when a file descriptor becomes readable (it is for somebody else to read)."""
+    def watch(self, descriptor: int, read: Callable[[], object] | None = None) -> None:
+        """Wake the loop when a file descriptor becomes readable; ``read`` is then called (None: others see to it)."""
         self._poller.register(descriptor, zmq.POLLIN)
+        if read is not None:
+            self._readers[descriptor] = read
 
     def unwatch(self, descriptor: int) -> None:
         """Undo :meth:`watch`."""
         self._poller.unregister(descriptor)
+        self._readers.pop(descriptor, None)
 
     def run(self) -> None:
         """Turn until stopped, then end the workers. Raises JournalError when nothing can be promised any more."""
@@ -153,6 +157,9 @@ class Broker:
             self._drain(self._endpoints.workers, self._on_worker, now, out)
         if self._endpoints.control in ready:
             self._drain(self._endpoints.control, self._on_client, now, out)
+        for descriptor, read in self._readers.items():
+            if descriptor in ready:
+                read()
         self.supervisor.look(now, ready, out)
         ticks = now >= self._next_tick
         if ticks:
