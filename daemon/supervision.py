@@ -140,9 +140,9 @@ class Supervisor:
         kind, reason = worker.epitaph()
         positions = worker.progress.positions()
         worker.bury()
-        self._core.local_tokens.discard(worker.token)
+        self._core.workforce.local_tokens.discard(worker.token)
         if known is not None:
-            self._core.worker_lost(worker.token, kind, reason, started(positions), out)
+            self._core.workforce.lost(worker.token, kind, reason, started(positions), out)
         if worker.left_as_agreed:
             return
         log.warning("Master %r: %s", pool.master.spec.name, reason)
@@ -181,7 +181,7 @@ class Supervisor:
                 pool.working_directory,
             )
             pool.workers[worker.token] = worker
-            self._core.local_tokens.add(worker.token)
+            self._core.workforce.local_tokens.add(worker.token)
             self._descriptors.add(worker.pidfd)
             self.watch(worker.pidfd)
 
@@ -240,7 +240,7 @@ class Supervisor:
         for worker in workers:
             worker.kill("Stopped", "the daemon was stopped")
             worker.process.wait()
-            self._core.worker_stopped(worker.token, started(worker.progress.positions()), out)
+            self._core.workforce.stopped(worker.token, started(worker.progress.positions()), out)
             worker.bury()
 
 
