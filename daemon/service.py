@@ -82,7 +82,7 @@ def serve(plan: DaemonPlan, on_ready: Callable[[Identity, str], None] = lambda i
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         stack.callback(context.destroy, 0)
         endpoints, addresses = _bind(context, plan)
-        identity = Identity(plan.name, journal.begin_epoch(), addresses[1], addresses[2], plan.max_message)
+        identity = Identity(plan.name, journal.begin_epoch(time.time()), addresses[1], addresses[2], plan.max_message)
         broker = _assemble(plan, journal, space, endpoints, identity, addresses[3])
         with _signals(broker, plan.grace):
             on_ready(identity, addresses[0])

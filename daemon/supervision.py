@@ -162,7 +162,6 @@ class Supervisor:
             f"Master {name!r}: its workers cannot start ({pool.master.trouble}); gave up after {pool.policy.limit} "
             f"attempts. Its tasks wait; when it is mended: taskmaster resume {name}"
         )
-        log.error("%s", text)
         out.alarms.append(m.Alarm("error", name, text, out.wall))
 
     # -- life ---------------------------------------------------------------------------------------------------------

@@ -202,7 +202,7 @@ class SimDaemon:
         world = self.world
         journal = self._journal = SimJournal(self.folder, "crash")
         journal.world = world
-        epoch = journal.begin_epoch()
+        epoch = journal.begin_epoch(0.0)
         world.checker.epoch = epoch
         world.note("the daemon starts, epoch {}", epoch)
         masters = [Master(spec, epoch) for spec in world.specs.values()]
