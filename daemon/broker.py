@@ -136,6 +136,7 @@ class Broker:
         self.core.record_counts(out)
         if out.records:
             self._commit(out)
+        self.supervisor.committed()
 
     def _poll(self) -> dict[Any, int]:
         now = time.monotonic()
@@ -170,6 +171,7 @@ class Broker:
             self._dispatch(dispatch)
         if out.records:
             self._commit(out)
+        self.supervisor.committed()
         self._release(out)
         # Beacons say where the events on disk end, so they too come after the commit.
         if self._endpoints.results in ready:

@@ -65,6 +65,8 @@ class Supervisor:
         self._stopping = False
         self._descriptors: set[int] = set()
         self._dead: list[tuple[float, Pool, HostedWorker]] = []
+        #: buried in this turn
+        self._buried: list[HostedWorker] = []
         self._interrupts: list[tuple[float, Interrupt]] = []
         folder.mkdir(mode=0o700, exist_ok=True)
 
@@ -139,7 +141,7 @@ class Supervisor:
         was_ready = known is not None and known.state in ("ready", "leaving")
         kind, reason = worker.epitaph()
         positions = worker.progress.positions()
-        worker.bury()
+        self._lay_to_rest(worker)
         self._core.workforce.local_tokens.discard(worker.token)
         if known is not None:
             self._core.workforce.lost(worker.token, kind, reason, started(positions), out)
@@ -153,6 +155,20 @@ class Supervisor:
             self._give_up(pool, reason, out)
         else:
             pool.next_start = max(pool.next_start, now + pause)
+
+    def _lay_to_rest(self, worker: HostedWorker) -> None:
+        worker.bury()
+        self._buried.append(worker)
+
+    def committed(self) -> None:
+        """What the last turn has decided is on disk: how far those it has buried had come need not be known any more.
+
+        Were that forgotten before, and the daemon killed in between, the next start would not know which of their
+        tasks had begun, and have to suspect all of them.
+        """
+        for worker in self._buried:
+            worker.forget()
+        self._buried.clear()
 
     def _give_up(self, pool: Pool, reason: str, out: Effects) -> None:
         pool.gave_up = True
@@ -240,7 +256,7 @@ class Supervisor:
             worker.kill("Stopped", "the daemon was stopped")
             worker.process.wait()
             self._core.workforce.stopped(worker.token, started(worker.progress.positions()), out)
-            worker.bury()
+            self._lay_to_rest(worker)
 
 
 def _granted_since(worker: Worker) -> float:

@@ -34,7 +34,6 @@ from taskmaster.daemon.effects import (
     LeaseGranted,
     MasterChanged,
     Record,
-    Recovered,
     RunChanged,
     RunCounted,
     RunCreated,
@@ -107,7 +106,6 @@ class Journal:
             ),
             LeaseEnded: lambda r: self._execute(sql.DELETE_LEASE, r.lease),
             AttemptsCharged: self._attempts_charged,
-            Recovered: lambda r: self._execute(sql.SET_META, ("recovered", r.epoch)),
             RunCounted: lambda r: self._execute(
                 sql.SET_RUN_COUNTS, (r.next_index, r.next_seq, r.done, r.failed, r.cancelled, r.run)
             ),
