@@ -161,6 +161,13 @@ class ClientCore:
                 self._unfollow(run, run.followed)
         run.on_left()
 
+    def give_up(self, run: RunCore, now: float) -> None:
+        """Cancel what is open of a run, close it and leave it, without waiting for what the daemon says to that."""
+        run.flush(now)
+        self.request(m.Cancel(0, run.id, ((0, run.next_index),)), now)
+        self.request(m.Close(0, run.id, run.writer), now)
+        self.forget(run)
+
     def _replay(self, run: RunCore, message: m.Replay) -> None:
         request = self.request(message, self.last_heard)
         request.sent_at = self.last_heard
