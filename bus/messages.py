@@ -486,6 +486,7 @@ class Welcome(Message, tag="welcome"):
     outputs: tuple[Field, ...] = ()
     heartbeat: float = 1.0
     lost_after: float = 10.0
+    timeout: float | None = None
 
 
 class Dispatch(Message, tag="dispatch"):

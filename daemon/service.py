@@ -44,7 +44,6 @@ class MasterPlan:
 
     spec: MasterSpec
     workers: int = 0
-    timeout: float | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     restarts: int = 5
     restart_window: float = 60.0
@@ -108,7 +107,7 @@ def _assemble(
             Pool(
                 master,
                 settings.workers,
-                settings.timeout,
+                master.spec.timeout,
                 settings.environment,
                 RestartPolicy(settings.restarts, settings.restart_window),
                 settings.working_directory,
@@ -206,13 +205,12 @@ def _signals(broker: Broker, grace: float) -> Iterator[None]:
     writer.setblocking(False)
 
     def stop(number: int, frame: object) -> None:
-        with contextlib.suppress(BlockingIOError):
-            reader.recv(64)
         broker.request_stop(grace if broker.stop_at is None else 0.0)
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     wakeup = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-    broker.watch(reader.fileno())
+    # Read by the loop, not by the handler: that runs inside the poll, which would then go on waiting.
+    broker.watch(reader.fileno(), lambda: reader.recv(64))
     try:
         yield
     finally:

@@ -1,14 +1,14 @@
 """Workers that dial in: ``taskmaster worker`` hosts processes for a Master of a daemon elsewhere.
 
 The host itself evaluates nothing. It starts the worker processes, which talk to the daemon on their own; it vouches for
-them on a connection of its own while they are busy; it says how far one had come when it died, and replaces it.
+them on a connection of its own while they are busy; it ends one that takes longer than the Master's time-out; it says
+how far one had come when it died, and replaces it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import signal
 import socket as sockets_
 import tempfile
@@ -31,8 +31,10 @@ __all__ = ["DialIn", "Place", "find"]
 
 log = logging.getLogger("taskmaster.host")
 
-#: Seconds between two signs of life. A daemon gives a worker up after ten such, if its configuration says nothing else.
+#: Seconds between two signs of life as long as no worker has told how often the daemon wants them.
 HEARTBEAT_SECONDS = 1.0
+#: How often it is looked at how long a task has been evaluated; one may outlive its time-out by this much.
+WATCH_SECONDS = 0.1
 #: What a worker said before it died is on the way for a moment: its host's word, on another connection, must not
 #: overtake it.
 MOURNING_SECONDS = 0.2
@@ -117,12 +119,17 @@ class DialIn:
         self._dead: list[tuple[float, HostedWorker]] = []
         self._next_start = 0.0
         self._next_heartbeat = 0.0
+        self._next_watch = 0.0
+        self._heartbeat = HEARTBEAT_SECONDS
         self._requests = 0
         self._heeded = 0
         self._despair: WorkerError | None = None
 
-    def run(self) -> None:
-        """Work until told to leave. Raises WorkerError where no worker can be had."""
+    def run(self) -> bool:
+        """Work until told to leave; returns whether what was in hand could be finished.
+
+        Raises WorkerError where no worker can be had.
+        """
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = sockets.dealer(context)
         self._socket.connect(self.place.address)
@@ -139,6 +146,7 @@ class DialIn:
                 context.term()
         if self._despair is not None:
             raise self._despair
+        return self._requests < 2
 
     @property
     def leaving(self) -> bool:
@@ -155,32 +163,48 @@ class DialIn:
         self._bury(now)
         if not self.leaving:
             self._fill(now)
+        if now >= self._next_watch:
+            self._watch(now)
         if now >= self._next_heartbeat:
-            self._next_heartbeat = now + HEARTBEAT_SECONDS
+            self._next_heartbeat = now + self._heartbeat
             self._send(m.Heartbeat(tuple(self._workers)))
-        due = [self._next_heartbeat, *(when for when, _ in self._dead)]
+        due = [self._next_heartbeat, self._next_watch, *(when for when, _ in self._dead)]
         if len(self._workers) < self.count and not self.leaving:
             due.append(self._next_start)
         if not self._is_over:
-            self._poller.poll(max(0, round((min(due) - now) * 1e3 + 0.5)))
+            for source, _ in self._poller.poll(max(0, round((min(due) - now) * 1e3 + 0.5))):
+                if source == self._signalled.fileno():  # not read by the handler: poll would go on waiting
+                    self._signalled.recv(64)
         while sockets.receive(self._socket) is not None:
             pass  # nothing that is said to a host needs an answer
 
     def _send(self, message: m.WorkerMessage) -> None:
         sockets.send(self._socket, [codec.encode(message)])
 
+    def _watch(self, now: float) -> None:
+        """End the workers that hang; hear what the daemon asks of them all."""
+        self._heartbeat = HEARTBEAT_SECONDS
+        self._next_watch = now + HEARTBEAT_SECONDS
+        for worker in self._workers.values():
+            terms = worker.progress.terms()
+            if terms is None or terms.timeout is not None:
+                self._next_watch = now + WATCH_SECONDS
+            if terms is None:
+                continue
+            self._heartbeat = min(self._heartbeat, terms.heartbeat)
+            if terms.timeout is not None and worker.hangs(now, terms.timeout):
+                worker.kill(
+                    "TaskTimeout", f"no outcome after {terms.timeout:g} s, worker process {worker.pid} was killed"
+                )
+
     # -- life ---------------------------------------------------------------------------------------------------------
 
     def _fill(self, now: float) -> None:
         while len(self._workers) < self.count and now >= self._next_start:
-            worker = spawn(self.place.address, self.place.master, self._folder, now, self._environment())
+            worker = spawn(self.place.address, self.place.master, self._folder, now, path=self.path)
             self._workers[worker.token] = worker
+            self._next_watch = now
             self._poller.register(worker.pidfd, zmq.POLLIN)
-
-    def _environment(self) -> Iterator[tuple[str, str]]:
-        if self.path:
-            folders = [*map(str, self.path), *filter(None, (os.environ.get("PYTHONPATH"),))]
-            yield "PYTHONPATH", os.pathsep.join(folders)
 
     # -- death --------------------------------------------------------------------------------------------------------
 
@@ -240,25 +264,22 @@ class DialIn:
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
         """Count SIGINT and SIGTERM, and have each wake the loop."""
-        reader, writer = sockets_.socketpair()
-        for end in (reader, writer):
-            end.setblocking(False)
+        self._signalled, writer = sockets_.socketpair()
+        writer.setblocking(False)
 
         def on_signal(number: int, frame: object) -> None:
             self._requests += 1
-            with contextlib.suppress(BlockingIOError):
-                reader.recv(64)
 
         before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
         wakeup = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-        self._poller.register(reader.fileno(), zmq.POLLIN)
+        self._poller.register(self._signalled.fileno(), zmq.POLLIN)
         try:
             yield
         finally:
             signal.set_wakeup_fd(wakeup)
             for number, handler in before.items():
                 signal.signal(number, handler)
-            reader.close()
+            self._signalled.close()
             writer.close()
 
     def _heed_requests(self) -> None:
@@ -273,6 +294,8 @@ class DialIn:
 
     def _terminate(self) -> None:
         for worker in self._workers.values():
+            # The worker would say so only when its evaluation has ended, and be taken for capacity until then.
+            self._send(m.Leave(worker.token))
             worker.terminate()
 
     def _kill(self, why: str) -> None:

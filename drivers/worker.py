@@ -33,7 +33,8 @@ from taskmaster.bus.messages import TaskError
 from taskmaster.bus.table import Buffer, Table
 from taskmaster.drivers.base import Driver, DriverContext
 from taskmaster.drivers.evaluation import Evaluator
-from taskmaster.drivers.progress import ProgressWriter
+from taskmaster.drivers.functions import add_to_path
+from taskmaster.drivers.progress import ProgressWriter, Terms
 from taskmaster.drivers.protocol import Assignment, WorkerProtocol
 from taskmaster.drivers.registry import driver_class
 
@@ -47,15 +48,19 @@ EXIT_UNUSABLE = 3
 EXIT_REFUSED = 4
 
 _TICK_SECONDS = 1.0
+#: A worker that was told to leave waits so long for the daemon's goodbye, in case that is not there.
+_GOODBYE_SECONDS = 2.0
 _PR_SET_PDEATHSIG = 1
 
 
 class Worker:
     """One worker process's work, from hello to goodbye."""
 
-    def __init__(self, address: str, protocol: WorkerProtocol, progress: Path) -> None:
+    def __init__(self, address: str, protocol: WorkerProtocol, progress: Path, path: Sequence[str] = ()) -> None:
         self._protocol = protocol
+        self._path = path
         self._progress_path = progress
+        self._progress: ProgressWriter | None = None
         self._context = zmq.Context()
         self._socket = sockets.dealer(self._context)
         self._socket.connect(address)
@@ -64,12 +69,13 @@ class Worker:
         self._next_tick = 0.0
         self._ended = 0
         self._recycle_after = 0
-        self._stop = False
+        #: when to go, if the daemon does not say goodbye before
+        self._leave_by = math.inf
         self.dropped = 0
 
     def run(self) -> int:
         """Work until told to go; returns the process's exit status."""
-        signal.signal(signal.SIGTERM, self._on_signal)
+        self._heed_signals()
         self._protocol.hello(time.monotonic())
         while self._protocol.welcome is None:
             self._turn(wait=True)
@@ -80,6 +86,8 @@ class Worker:
                 return EXIT_GOODBYE
         welcome = self._protocol.welcome
         self._recycle_after = int(welcome.options.get("recycle_after") or 0)
+        # What this worker's host says comes before what the daemon says, whose folders may be another machine's.
+        add_to_path((*self._path, *welcome.options.get("path", ())))
         driver = _make_driver(welcome)
         try:
             driver.open()
@@ -95,7 +103,8 @@ class Worker:
 
     def _work(self, driver: Driver) -> None:
         self._protocol.slots = driver.slots
-        progress = ProgressWriter(self._progress_path, driver.slots)
+        progress = self._progress = ProgressWriter(self._progress_path, driver.slots)
+        self._agree()
         if driver.slots > 1:
             self._protocol.hello(time.monotonic())  # now that the number of slots is known
         self._protocol.ready()
@@ -112,6 +121,7 @@ class Worker:
             if assignment is not None:
                 progress.begin(0, assignment.lease, assignment.run, assignment.first)
                 evaluator.run(assignment)
+                progress.end(0)
             elif self._done:
                 return
 
@@ -146,14 +156,24 @@ class Worker:
     def _turn(self, *, wait: bool) -> None:
         self._flush()
         if wait:
-            self._poller.poll(max(0, math.ceil((self._next_tick - time.monotonic()) * 1e3)))
+            for source, _ in self._poller.poll(max(0, math.ceil((self._next_tick - time.monotonic()) * 1e3))):
+                if source == self._signalled.fileno():
+                    self._signalled.recv(64)
         now = time.monotonic()
         while (frames := sockets.receive(self._socket)) is not None:
             self.handle(frames, now)
         if now >= self._next_tick:
-            self._next_tick = now + _TICK_SECONDS
+            welcome = self._protocol.welcome
+            self._next_tick = now + (_TICK_SECONDS if welcome is None else min(_TICK_SECONDS, welcome.heartbeat))
             self._protocol.tick(now)
-            self._flush()
+            self._agree()
+        self._flush()
+
+    def _agree(self) -> None:
+        """Note what the daemon asks of this worker's host: that changes when it starts with another configuration."""
+        welcome = self._protocol.welcome
+        if welcome is not None and self._progress is not None:
+            self._progress.agree(Terms(welcome.timeout, welcome.heartbeat))
 
     def handle(self, frames: list[bytes], now: float) -> None:
         """One message of the daemon's."""
@@ -181,11 +201,18 @@ class Worker:
         protocol = self._protocol
         if protocol.goodbye is not None:
             return not protocol.goodbye.drain or protocol.idle
-        return self._stop and protocol.idle
+        return protocol.idle and time.monotonic() > self._leave_by
+
+    def _heed_signals(self) -> None:
+        """Have SIGTERM wake the loop: finish what is in hand, then go. A second, harder signal bounds how long."""
+        self._signalled, writer = sockets_.socketpair()
+        writer.setblocking(False)
+        self._poller.register(self._signalled.fileno(), zmq.POLLIN)
+        signal.signal(signal.SIGTERM, self._on_signal)
+        signal.set_wakeup_fd(writer.detach(), warn_on_full_buffer=False)
 
     def _on_signal(self, number: int, frame: object) -> None:
-        # SIGTERM: finish what is in hand, then go; the daemon (or a second, harder signal) bounds how long that takes.
-        self._stop = True
+        self._leave_by = min(self._leave_by, time.monotonic() + _GOODBYE_SECONDS)
         if not self._protocol.leaving:
             self._protocol.leave()
 
@@ -239,6 +266,7 @@ class _Threads:
                     return
                 self._progress.begin(k, assignment.lease, assignment.run, assignment.first)
             evaluator.run(assignment)
+            self._progress.end(k)
 
     def _report(
         self,
@@ -280,11 +308,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--token", required=True)
     parser.add_argument("--progress", required=True, type=Path)
     parser.add_argument("--parent", required=True, type=int)
+    parser.add_argument("--path", action="append", default=[])
     options = parser.parse_args(arguments)
     die_with_parent(options.parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers in order
     protocol = WorkerProtocol(options.master, options.token, pid=os.getpid(), host=sockets_.gethostname())
-    return Worker(options.address, protocol, options.progress).run()
+    return Worker(options.address, protocol, options.progress, options.path).run()
 
 
 if __name__ == "__main__":

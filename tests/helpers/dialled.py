@@ -19,7 +19,7 @@ __all__ = ["Dialled"]
 
 
 class Dialled:
-    """Such a process. It and its workers end with the context."""
+    """Such a process. It and its workers end with the context, and say so: no task of the next test goes to them."""
 
     def __init__(self, address: str, master: str, count: int = 1) -> None:
         tests = Path(__file__).resolve().parents[1]
@@ -43,8 +43,13 @@ class Dialled:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.process.kill()
-        self.process.wait()
+        for number in (signal.SIGINT, signal.SIGTERM):  # the second ends what is being evaluated
+            self.process.send_signal(number)
+        try:
+            self.process.wait(PATIENCE)
+        finally:
+            self.process.kill()
+            self.process.wait()
 
 
 if __name__ == "__main__":

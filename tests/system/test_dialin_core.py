@@ -15,11 +15,11 @@ from helpers.visits import Visits
 from helpers.waiting import PATIENCE, eventually
 
 from taskmaster.bus import messages as m
-from taskmaster.bus.errors import UnknownMaster
+from taskmaster.bus.errors import TaskFailed, UnknownMaster
 from taskmaster.drivers.dialin import find
 from taskmaster.learners.client import Lab, Master
 
-#: Silence after which a worker is given up; hosts give a sign of life each second.
+#: Silence after which a worker is given up.
 LOST_AFTER = "3 s"
 
 
@@ -34,10 +34,11 @@ def daemon(start_shared_daemon: StartDaemon) -> Daemon:
     masters = {
         "retry": function("visit", workers=0),
         "hold": function("visit", workers=0, on_lost="hold"),
+        "hasty": function("visit", workers=0, on_lost="fail", timeout="0.3 s"),
         "threads": {**function("meet", threads=4), "driver": "thread"},
     }
     del masters["threads"]["workers"]
-    return start_shared_daemon(masters, lost_after=LOST_AFTER, **tcp())
+    return start_shared_daemon(masters, heartbeat="300 ms", lost_after=LOST_AFTER, **tcp())
 
 
 @pytest.fixture(autouse=True)
@@ -68,6 +69,7 @@ def test_capacity_follows_who_dials_in_and_leaves(lab: Lab, daemon: Daemon, visi
             assert len({first.pid, second.pid, third.pid}) == 3
             assert master.slots == 3
             pair.signal(signal.SIGTERM)
+            await_slots(master, 1)
             run.tasks.put("d")
             for visit in (first, second, third):
                 visit.go()
@@ -83,7 +85,6 @@ def test_capacity_follows_who_dials_in_and_leaves(lab: Lab, daemon: Daemon, visi
     assert status.lost == 0
 
 
-@pytest.mark.xfail(strict=True, reason="a worker that evaluates says only afterwards that it leaves")
 def test_a_worker_that_leaves_is_no_capacity_even_while_it_finishes(lab: Lab, daemon: Daemon, visits: Visits) -> None:
     master = lab["retry"]
     with master.open() as run, Dialled(daemon.address, "retry") as host:
@@ -91,7 +92,7 @@ def test_a_worker_that_leaves_is_no_capacity_even_while_it_finishes(lab: Lab, da
         visit = visits.next()
         host.signal(signal.SIGTERM)
         try:
-            eventually(lambda: master.slots == 0, "no slots", timeout=1)
+            await_slots(master, 0)
             assert [worker.state for worker in master.statistics().workers] == ["leaving"]
         finally:
             visit.go()
@@ -107,6 +108,27 @@ def test_a_worker_that_is_killed_elsewhere_is_reported_by_its_host_and_replaced(
         visits.next().go()
         result = run.results.get(PATIENCE)
         assert (result.output, result.attempt) == ("fragile", 2)
+
+
+def test_a_worker_elsewhere_is_ended_past_the_time_out_of_its_master_and_not_while_it_waits(
+    lab: Lab, daemon: Daemon, visits: Visits
+) -> None:
+    with lab["hasty"].open() as run, Dialled(daemon.address, "hasty"):
+        run.tasks.put("in time")
+        first = visits.next()
+        first.go()
+        assert run.results.get(PATIENCE).output == "in time"
+        run.tasks.put("hangs")
+        second = visits.next()
+        assert second.pid == first.pid
+        second.say("hang")
+        with pytest.raises(TaskFailed, match=rf"no outcome after 0.3 s, worker process {second.pid} was killed \(on "):
+            _ = run.results.get(PATIENCE).output
+        run.tasks.put("replaced")
+        third = visits.next()
+        assert third.pid not in (first.pid, second.pid)
+        third.go()
+        assert run.results.get(PATIENCE).output == "replaced"
 
 
 def test_an_idle_worker_of_a_daemon_that_was_killed_comes_back_to_the_next(
