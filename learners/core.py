@@ -224,8 +224,8 @@ class ClientCore:
     def _on_page(self, page: m.Page, frames: Sequence[bytes]) -> None:
         self._requests.pop(page.id, None)
         run = self._of_runs.pop(page.id, None)
-        if run is None:
-            return
+        if run is None or run not in self.runs.get(page.run, ()):
+            return  # it was left meanwhile
         if sum(head.frames for head in page.events) != len(frames):
             raise ProtocolError("a page's frames do not fit its events")
         run.on_page(page, _portion(page.events, frames))
