@@ -124,7 +124,7 @@ class Master:
             parts = lease.remaining.within(low, high)
             for part in parts:
                 lease.remaining.remove(*part)
-                out.interrupts.append(Interrupt(lease.worker, lease.id, *part))
+                out.interrupts.append(Interrupt(lease.worker, lease.id, part[0] - lease.first, part[1] - lease.first))
             self._revoke(lease, parts, out)
             cancelled += parts
         for part in sorted(cancelled):

@@ -211,3 +211,8 @@ def set_up() -> None:
     if how == "segfault":
         ctypes.string_at(0)
     raise OSError(how)
+
+
+def plane(point: dict[str, float]) -> float:
+    """Two declared parameters ``x`` and ``y``, one output."""
+    return point["x"] + point["y"]
