@@ -138,6 +138,10 @@ def rate_text(rate: float | None) -> str:
 
 def troubles(status: DaemonStatus) -> list[str]:
     """What somebody should see to."""
-    lines = [f"Master {master.name!r}: {master.reason}" for master in status.masters if master.reason]
+    lines = [
+        f"Master {master.name!r}: {master.reason}; when that is mended: taskmaster resume {master.name}"
+        for master in status.masters
+        if master.reason
+    ]
     lines += [f"Master {master.name!r}: {master.held} tasks are in doubt" for master in status.masters if master.held]
     return lines

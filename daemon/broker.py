@@ -88,6 +88,8 @@ class Broker:
         self.stop_at: float | None = None
         #: called each turn, after the commit: the watchdog's proof that the loop moves
         self.heartbeat: Callable[[], None] = lambda: None
+        #: called once, when the loop has heard that it is to stop
+        self.on_stop: Callable[[], None] = lambda: None
         self._status = status
         self._endpoints = endpoints
         self._publisher = Publisher(endpoints.results, core)
@@ -109,6 +111,9 @@ class Broker:
 
     def run(self) -> None:
         """Turn until stopped, then end the workers. Raises JournalError when nothing can be promised any more."""
+        while self.stop_at is None:
+            self.turn(self._poll())
+        self.on_stop()
         while not self._finished():
             self.turn(self._poll())
         self._end_workers()

@@ -28,7 +28,7 @@ from taskmaster.bus.errors import (
 )
 from taskmaster.bus.status import MasterStatus, RunInfo
 from taskmaster.bus.table import Buffer, Table
-from taskmaster.bus.text import did_you_mean
+from taskmaster.bus.text import did_you_mean, did_you_mean_or
 from taskmaster.daemon.effects import (
     Effects,
     Query,
@@ -394,10 +394,7 @@ class Core:
     def _master(self, name: str) -> Master:
         master = self.masters.get(name)
         if master is None:
-            raise UnknownMaster(
-                f"this daemon has no Master {name!r}{did_you_mean(name, self.masters)}; "
-                f"it has {', '.join(map(repr, self.masters)) or 'none'}"
-            )
+            raise UnknownMaster(f"this daemon has no Master {name!r}{did_you_mean_or(name, self.masters, 'it has')}")
         return master
 
     def run(self, run_id: int) -> Run:

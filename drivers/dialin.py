@@ -22,7 +22,7 @@ import zmq
 from taskmaster.bus import codec, sockets
 from taskmaster.bus import messages as m
 from taskmaster.bus.errors import DaemonUnreachable, ProtocolError, UnknownMaster, WorkerError, from_code
-from taskmaster.bus.text import did_you_mean
+from taskmaster.bus.text import did_you_mean_or
 from taskmaster.drivers.host import HostedWorker, spawn
 from taskmaster.drivers.restarts import RestartPolicy
 from taskmaster.drivers.worker import EXIT_REFUSED
@@ -74,8 +74,7 @@ def find(address: str, master: str, timeout: float = ANSWER_SECONDS) -> Place:
     names = [info.name for info in described.masters]
     if master not in names:
         raise UnknownMaster(
-            f"the daemon at {address} has no Master {master!r}{did_you_mean(master, names)}; "
-            f"it has {', '.join(map(repr, names)) or 'none'}"
+            f"the daemon at {address} has no Master {master!r}{did_you_mean_or(master, names, 'it has')}"
         )
     return Place(described.name, _as_reached(described.workers, address), master)
 

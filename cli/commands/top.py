@@ -28,8 +28,9 @@ _ALARMS = 3
 @click.command("top", cls=Command)
 @click.argument("master", required=False)
 @click.option(
-    "-i", "--interval", type=click.FloatRange(0.1, 3600), default=1.0, show_default=True, help="Seconds between looks."
-)
+    "-i", "--interval", metavar="SECONDS", type=click.FloatRange(0.1, 3600), default=1.0, show_default=True,
+    help="Between two looks.",
+)  # fmt: skip
 @address_option
 def command(master: str | None, interval: float, address: str | None) -> None:
     """Watch Masters and workers at work.
