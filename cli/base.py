@@ -78,6 +78,10 @@ class Group(click.Group):
         super().__init__(*arguments, **keys)
         self.params += _common()
 
+    def list_commands(self, context: click.Context) -> list[str]:
+        """In the order in which they were made."""
+        return list(self.commands)
+
     def resolve_command(
         self, context: click.Context, arguments: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:

@@ -26,6 +26,7 @@ __all__ = ["command"]
 
 #: Seconds that importing a Master's modules may take.
 PROBE_SECONDS = 120.0
+_STDERR = 2
 
 
 @click.command("check", cls=Command)
@@ -107,7 +108,7 @@ def _probe(master: MasterSettings) -> list[Finding]:
         process = subprocess.Popen(
             [sys.executable, "-m", "taskmaster.cli.probe", str(writer)],
             stdin=subprocess.PIPE,
-            stdout=sys.stderr.fileno(),
+            stdout=_STDERR,
             pass_fds=(writer,),
             env=environment,
         )

@@ -28,7 +28,7 @@ log = logging.getLogger("taskmaster.host")
 @click.option(
     "--path", "path", multiple=True, metavar="DIR",
     type=click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path),
-    help="A folder to import the Master's functions from, if they lie elsewhere here; may be repeated.",
+    help="A folder to import the Master's functions from, if they lie elsewhere here; repeatable.",
 )  # fmt: skip
 @log_options
 def command(address: str, master: str, processes: int, path: tuple[Path, ...], log_level: str, log_format: str) -> int:
