@@ -168,7 +168,9 @@ class Supervisor:
     # -- life ---------------------------------------------------------------------------------------------------------
 
     def _fill(self, pool: Pool, now: float) -> None:
-        while len(pool.workers) < pool.count and not pool.gave_up:
+        # One that is dead and not buried yet still has its place: only then is it known when to replace it.
+        mourned = sum(dead_of is pool for _, dead_of, _ in self._dead)
+        while len(pool.workers) + mourned < pool.count and not pool.gave_up:
             if now < pool.next_start:
                 self._by(pool.next_start)
                 return

@@ -168,7 +168,7 @@ class DialIn:
             self._next_heartbeat = now + self._heartbeat
             self._send(m.Heartbeat(tuple(self._workers)))
         due = [self._next_heartbeat, self._next_watch, *(when for when, _ in self._dead)]
-        if len(self._workers) < self.count and not self.leaving:
+        if self._missing > 0 and not self.leaving:
             due.append(self._next_start)
         if not self._is_over:
             self._poller.poll(max(0, round((min(due) - now) * 1e3 + 0.5)))
@@ -196,8 +196,13 @@ class DialIn:
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
+    @property
+    def _missing(self) -> int:
+        """How many to start. Who is not buried yet keeps the place: only then is it known when to replace it."""
+        return self.count - len(self._workers) - len(self._dead)
+
     def _fill(self, now: float) -> None:
-        while len(self._workers) < self.count and now >= self._next_start:
+        while self._missing > 0 and now >= self._next_start:
             worker = spawn(self.place.address, self.place.master, self._folder, now, path=self.path)
             self._workers[worker.token] = worker
             self._next_watch = now
