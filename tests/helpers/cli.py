@@ -110,7 +110,7 @@ class Terminal:
         deadline = time.monotonic() + timeout
         while not (found := re.search(pattern, self.text)):
             if not self._read(deadline - time.monotonic()):
-                raise AssertionError(f"waited in vain for {pattern!r}; there is:\n{self.text}")
+                raise AssertionError(f"waited in vain for {pattern!r}; the last of it:\n{self.text[-2000:]}")
         return found
 
     def wait(self, timeout: float = PATIENCE) -> int:
