@@ -42,10 +42,14 @@ from taskmaster.daemon.journal.pages import read_page, same_block
 from taskmaster.daemon.publishing import Publisher
 from taskmaster.daemon.space import Space
 from taskmaster.daemon.supervision import Supervisor
+from taskmaster.drivers.host import TERMINATE_SECONDS
 
 __all__ = ["Broker", "Endpoints"]
 
 log = logging.getLogger("taskmaster.daemon")
+
+#: What workers have to go when a daemon is told for the second time to stop.
+HURRY_SECONDS = 0.25
 
 #: Messages taken from one socket in one turn. Bounds a turn's memory and how long the other sockets wait.
 DRAIN_MESSAGES = 512
@@ -100,6 +104,7 @@ class Broker:
         self._worker_decoder = codec.worker_decoder()
         self._next_tick = 0.0
         self._drained_bytes = 0
+        self._patience = TERMINATE_SECONDS
 
     def watch(self, descriptor: int) -> None:
         """Wake the loop when a file descriptor becomes readable (it is for somebody else to read)."""
@@ -118,9 +123,13 @@ class Broker:
             self.turn(self._poll())
         self._end_workers()
 
-    def request_stop(self, grace: float) -> None:
-        """Grant no further leases; end when those that are out have ended, or ``grace`` seconds from now."""
+    def request_stop(self, grace: float, *, hurry: bool = False) -> None:
+        """Grant no further leases; end when those that are out have ended, or ``grace`` seconds from now.
+
+        In a ``hurry`` workers are hardly left the time for their teardown.
+        """
         self.stop_at = min(self.stop_at or float("inf"), time.monotonic() + grace)
+        self._patience = HURRY_SECONDS if hurry else TERMINATE_SECONDS
         self.core.draining = True
 
     def _finished(self) -> bool:
@@ -133,7 +142,7 @@ class Broker:
                 if worker.local:
                     sockets.send(self._endpoints.workers, [worker.address, goodbye])
         out = Effects(turn=self.turns + 1, wall=time.time())
-        self.supervisor.stop(out)
+        self.supervisor.stop(out, self._patience)
         self.core.record_counts(out)
         if out.records:
             self._commit(out)

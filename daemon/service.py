@@ -214,7 +214,8 @@ def _signals(broker: Broker, grace: float) -> Iterator[None]:
     def stop(number: int, frame: object) -> None:
         with contextlib.suppress(BlockingIOError):
             reader.recv(64)
-        broker.request_stop(grace if broker.stop_at is None else 0.0)
+        again = broker.stop_at is not None
+        broker.request_stop(0.0 if again else grace, hurry=again)
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     wakeup = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)

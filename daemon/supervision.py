@@ -225,15 +225,20 @@ class Supervisor:
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
-    def stop(self, out: Effects) -> None:
-        """End every worker, now that each has been told to go: wait a little, then kill.
+    def stop(self, out: Effects, patience: float = TERMINATE_SECONDS) -> None:
+        """End every worker, now that each has been told to go: wait for ``patience`` seconds at most, then kill.
 
         What they still had in hand is requeued, without blame where it may be evaluated again.
         """
         self._stopping = True
-        workers = [worker for pool in self.pools.values() for worker in pool.workers.values()]
+        workers = []
+        for pool in self.pools.values():
+            for worker in pool.workers.values():
+                workers.append(worker)
+                if worker.token not in pool.master.workers:
+                    worker.terminate()  # it has not introduced itself yet, so it could not be told
         running = {worker.pidfd for worker in workers}
-        deadline = time.monotonic() + TERMINATE_SECONDS
+        deadline = time.monotonic() + patience
         while running and (left := deadline - time.monotonic()) > 0:
             running -= set(select.select(running, [], [], left)[0])
         for worker in workers:
