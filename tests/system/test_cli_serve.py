@@ -20,6 +20,10 @@ from helpers.documents import ROOT, document, section, tables
 from helpers.visits import Visits
 from helpers.waiting import PATIENCE, all_ended
 
+from taskmaster.bus.errors import ConfigError, JournalDamaged
+from taskmaster.bus.text import parse_duration
+from taskmaster.cli.exits import USAGE, exit_code
+from taskmaster.config.settings import DaemonSettings
 from taskmaster.daemon.journal.report import JournalReport, RunReport
 from taskmaster.learners.client import connect
 
@@ -79,6 +83,9 @@ def test_the_unit_is_right() -> None:
     service = unit["Service"]
     assert service["Type"] == "notify"
     assert int(service["WatchdogSec"]) > 0
+    final = {USAGE, exit_code(ConfigError("")), exit_code(JournalDamaged(""))}
+    assert {int(code) for code in service["RestartPreventExitStatus"].split()} == final
+    assert int(service["TimeoutStopSec"]) > parse_duration(DaemonSettings.model_fields["grace"].default)
     assert service["ExecStart"].split()[-2:] == ["serve", "/etc/taskmaster/taskmaster.toml"]
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze is not installed: the unit is not verified by it")
