@@ -21,6 +21,7 @@ from taskmaster import __version__
 from taskmaster.bus import sockets
 from taskmaster.bus.errors import DaemonError, StateLocked
 from taskmaster.bus.status import DaemonStatus
+from taskmaster.bus.text import format_duration
 from taskmaster.daemon.broker import Broker, Endpoints
 from taskmaster.daemon.core import Core, Identity
 from taskmaster.daemon.effects import Effects
@@ -89,9 +90,15 @@ def serve(plan: DaemonPlan, on_ready: Callable[[Identity, str], None] = lambda i
             notify("READY=1")
             log.info("daemon %r is ready at %s (epoch %d)", plan.name, addresses[0], identity.epoch)
             broker.heartbeat = _watchdog()
+            broker.on_stop = lambda: _on_stop(broker, plan.grace)
             broker.run()
-        notify("STOPPING=1")
         log.info("daemon %r has stopped", plan.name)
+
+
+def _on_stop(broker: Broker, grace: float) -> None:
+    notify("STOPPING=1")
+    if broker.core.busy and grace:
+        log.info("stopping: evaluations under way may take up to %s (once more: none)", format_duration(grace))
 
 
 def _assemble(
@@ -205,7 +212,8 @@ def _signals(broker: Broker, grace: float) -> Iterator[None]:
     writer.setblocking(False)
 
     def stop(number: int, frame: object) -> None:
-        broker.request_stop(grace if broker.stop_at is None else 0.0)
+        again = broker.stop_at is not None
+        broker.request_stop(0.0 if again else grace, hurry=again)
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     wakeup = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)

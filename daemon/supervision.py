@@ -183,7 +183,9 @@ class Supervisor:
     # -- life ---------------------------------------------------------------------------------------------------------
 
     def _fill(self, pool: Pool, now: float) -> None:
-        while len(pool.workers) < pool.count and not pool.gave_up:
+        # One that is dead and not buried yet still has its place: only then is it known when to replace it.
+        mourned = sum(dead_of is pool for _, dead_of, _ in self._dead)
+        while len(pool.workers) + mourned < pool.count and not pool.gave_up:
             if now < pool.next_start:
                 self._by(pool.next_start)
                 return
@@ -241,15 +243,20 @@ class Supervisor:
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
-    def stop(self, out: Effects) -> None:
-        """End every worker, now that each has been told to go: wait a little, then kill.
+    def stop(self, out: Effects, patience: float = TERMINATE_SECONDS) -> None:
+        """End every worker, now that each has been told to go: wait for ``patience`` seconds at most, then kill.
 
         What they still had in hand is requeued, without blame where it may be evaluated again.
         """
         self._stopping = True
-        workers = [worker for pool in self.pools.values() for worker in pool.workers.values()]
+        workers = []
+        for pool in self.pools.values():
+            for worker in pool.workers.values():
+                workers.append(worker)
+                if worker.token not in pool.master.workers:
+                    worker.terminate()  # it has not introduced itself yet, so it could not be told
         running = {worker.pidfd for worker in workers}
-        deadline = time.monotonic() + TERMINATE_SECONDS
+        deadline = time.monotonic() + patience
         while running and (left := deadline - time.monotonic()) > 0:
             running -= set(select.select(running, [], [], left)[0])
         for worker in workers:
