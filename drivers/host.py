@@ -30,13 +30,14 @@ TERMINATE_SECONDS = 5.0
 class HostedWorker:
     """One worker process and what its host knows of it."""
 
+    #: its host has asked it to go
+    asked_to_go = False
+
     def __init__(self, process: subprocess.Popen[bytes], token: str, progress: ProgressReader, now: float) -> None:
         self.process = process
         self.token = token
         self.progress = progress
         self.started = now
-        #: its host has asked it to go
-        self.asked_to_go = False
         #: becomes readable when the process has ended
         self.pidfd = os.pidfd_open(process.pid)
         #: why its host killed it: (kind, reason)
