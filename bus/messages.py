@@ -238,7 +238,6 @@ class Described(Message, tag="described"):
     workers: str
     masters: tuple[MasterInfo, ...] = ()
     max_message: int = 0
-    heartbeat: Seconds = 1.0
 
 
 class Opened(Message, tag="opened"):
@@ -266,7 +265,10 @@ class Ack(Message, tag="ack"):
 
 
 class Refused(Message, tag="refused"):
-    """A request (``id``) or a submission (``run``, ``first``) was not taken; see `taskmaster.bus.errors` for codes."""
+    """A request (``id``) or a submission was not taken; see `taskmaster.bus.errors` for codes.
+
+    A submission is named by its ``run``, ``writer`` and ``first``; its run ends at ``next_index``.
+    """
 
     code: str
     message: str
@@ -367,6 +369,13 @@ class Beacon(Message, tag="beacon"):
     next_seq: int
 
 
+class Gone(Message, tag="gone"):
+    """There is no such run (any more): it was deleted. Repeated, in place of the beacon, to those who follow it."""
+
+    run: int
+    epoch: int
+
+
 class Alarm(Message, tag="alarm"):
     """Something an operator should know."""
 
@@ -376,7 +385,7 @@ class Alarm(Message, tag="alarm"):
     time: float
 
 
-Publication = Events | Beacon | Alarm
+Publication = Events | Beacon | Gone | Alarm
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -477,6 +486,7 @@ class Welcome(Message, tag="welcome"):
     outputs: tuple[Field, ...] = ()
     heartbeat: float = 1.0
     lost_after: float = 10.0
+    timeout: float | None = None
 
 
 class Dispatch(Message, tag="dispatch"):

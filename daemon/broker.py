@@ -305,7 +305,7 @@ class Broker:
                 submit.run,
                 submit.first,
                 run.next_index,
-                run.writer,
+                submit.writer,
             )
         sockets.send(self._endpoints.control, [verification.address, codec.encode(reply)])
 

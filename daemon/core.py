@@ -182,7 +182,7 @@ class Core:
                     getattr(message, "run", 0) or 0,
                     getattr(message, "first", 0),
                     run.next_index if run is not None else 0,
-                    run.writer if run is not None else 0,
+                    message.writer if isinstance(message, m.Submit) else 0,
                 ),
             )
         )
@@ -221,15 +221,7 @@ class Core:
             Reply(
                 sender.address,
                 m.Described(
-                    message.id,
-                    m.PROTOCOL_VERSION,
-                    me.name,
-                    me.epoch,
-                    me.results,
-                    me.workers,
-                    masters,
-                    me.max_message,
-                    min((master.spec.heartbeat for master in self.masters.values()), default=1.0),
+                    message.id, m.PROTOCOL_VERSION, me.name, me.epoch, me.results, me.workers, masters, me.max_message
                 ),
             )
         )

@@ -58,6 +58,7 @@ def _daemon_plan(plan: EmbeddedPlan) -> DaemonPlan:
         outputs=Schema(plan.outputs, plan.name, "output"),
         on_lost=plan.on_lost,
         max_attempts=plan.max_attempts,
+        timeout=plan.timeout,
         code=plan.options.get("call") == "task",
         options=plan.options,
     )
@@ -67,7 +68,7 @@ def _daemon_plan(plan: EmbeddedPlan) -> DaemonPlan:
         control=control_address(state),
         results=f"ipc://{state}/results",
         workers=f"ipc://{state}/workers",
-        masters=(MasterPlan(spec, plan.workers, plan.timeout),),
+        masters=(MasterPlan(spec, plan.workers),),
         durability=plan.durability,
         keep_free=_KEEP_FREE,
         grace=0.0,

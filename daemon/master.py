@@ -184,6 +184,7 @@ class Master:
                     spec.outputs.fields,
                     spec.heartbeat,
                     spec.lost_after,
+                    spec.timeout,
                 ),
             )
         )

@@ -45,13 +45,13 @@ def _master(settings: MasterSettings, daemon: DaemonSettings) -> MasterPlan:
         max_queued_bytes=settings.max_queued_bytes,
         lost_after=daemon.lost_after,
         heartbeat=daemon.heartbeat,
+        timeout=settings.timeout,
         description=settings.description,
         options=options_for_wire({key: value for key, value in options.items() if key not in _SUPERVISION}),
     )
     return MasterPlan(
         spec=spec,
         workers=int(options.get("workers", 1)),
-        timeout=settings.timeout,
         environment=options.get("env", {}),
         restarts=int(options.get("restarts", 5)),
         restart_window=float(options.get("restart_window", 60.0)),

@@ -44,7 +44,6 @@ class MasterPlan:
 
     spec: MasterSpec
     workers: int = 0
-    timeout: float | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     restarts: int = 5
     restart_window: float = 60.0
@@ -108,7 +107,7 @@ def _assemble(
             Pool(
                 master,
                 settings.workers,
-                settings.timeout,
+                master.spec.timeout,
                 settings.environment,
                 RestartPolicy(settings.restarts, settings.restart_window),
                 settings.working_directory,

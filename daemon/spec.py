@@ -25,6 +25,8 @@ class MasterSpec:
     max_queued_bytes: int = 4 << 30
     lost_after: float = 10.0
     heartbeat: float = 1.0
+    #: longest time in seconds that one evaluation may take, which the hosts of its workers see to; None: any
+    timeout: float | None = None
     description: str = ""
     code: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)

@@ -190,12 +190,13 @@ class Supervisor:
         if len(pool.workers) <= pool.count:
             return
         pairs = [(worker, pool.master.workers.get(worker.token)) for worker in pool.workers.values()]
-        staying = [(w, known) for w, known in pairs if not (w.asked_to_go or (known and known.state == "leaving"))]
+        staying = [(w, known) for w, known in pairs if not (w.was_told_to_go or (known and known.state == "leaving"))]
         staying.sort(key=lambda pair: bool(pair[1] and pair[1].leases))
         for worker, known in staying[: max(0, len(staying) - pool.count)]:
-            if known is not None:  # a busy one could say so only when it has finished
-                pool.master.on_leave(known, out)
             worker.terminate()
+            # The worker would say so only when its evaluation has ended, and be taken for capacity until then.
+            if known is not None:
+                pool.master.on_leave(known, out)
 
     def _enforce_timeout(self, pool: Pool, now: float) -> None:
         if pool.timeout is None or not pool.master.busy:

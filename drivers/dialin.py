@@ -1,14 +1,14 @@
 """Workers that dial in: ``taskmaster worker`` hosts processes for a Master of a daemon elsewhere.
 
 The host itself evaluates nothing. It starts the worker processes, which talk to the daemon on their own; it vouches for
-them on a connection of its own while they are busy; it says how far one had come when it died, and replaces it.
+them on a connection of its own while they are busy; it ends one that takes longer than the Master's time-out; it says
+how far one had come when it died, and replaces it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import signal
 import socket as sockets_
 import tempfile
@@ -31,6 +31,10 @@ __all__ = ["DialIn", "Place", "find"]
 
 log = logging.getLogger("taskmaster.host")
 
+#: Seconds between two signs of life as long as no worker has told how often the daemon wants them.
+HEARTBEAT_SECONDS = 1.0
+#: How often it is looked at how long a task has been evaluated; one may outlive its time-out by this much.
+WATCH_SECONDS = 0.1
 #: What a worker said before it died is on the way for a moment: its host's word, on another connection, must not
 #: overtake it.
 MOURNING_SECONDS = 0.2
@@ -52,8 +56,6 @@ class Place:
     #: of the workers socket
     address: str
     master: str
-    #: seconds between two signs of life
-    heartbeat: float = 1.0
 
 
 def find(address: str, master: str, timeout: float = ANSWER_SECONDS) -> Place:
@@ -75,7 +77,7 @@ def find(address: str, master: str, timeout: float = ANSWER_SECONDS) -> Place:
             f"the daemon at {address} has no Master {master!r}{did_you_mean(master, names)}; "
             f"it has {', '.join(map(repr, names)) or 'none'}"
         )
-    return Place(described.name, _as_reached(described.workers, address), master, described.heartbeat)
+    return Place(described.name, _as_reached(described.workers, address), master)
 
 
 def _describe(socket: zmq.Socket[bytes], address: str, timeout: float) -> m.Described:
@@ -117,12 +119,17 @@ class DialIn:
         self._dead: list[tuple[float, HostedWorker]] = []
         self._next_start = 0.0
         self._next_heartbeat = 0.0
+        self._next_watch = 0.0
+        self._heartbeat = HEARTBEAT_SECONDS
         self._requests = 0
         self._heeded = 0
         self._despair: WorkerError | None = None
 
-    def run(self) -> None:
-        """Work until told to leave. Raises WorkerError where no worker can be had."""
+    def run(self) -> bool:
+        """Work until told to leave; returns whether what was in hand could be finished.
+
+        Raises WorkerError where no worker can be had.
+        """
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = sockets.dealer(context)
         self._socket.connect(self.place.address)
@@ -139,6 +146,7 @@ class DialIn:
                 context.term()
         if self._despair is not None:
             raise self._despair
+        return self._requests < 2
 
     @property
     def leaving(self) -> bool:
@@ -155,10 +163,12 @@ class DialIn:
         self._bury(now)
         if not self.leaving:
             self._fill(now)
+        if now >= self._next_watch:
+            self._watch(now)
         if now >= self._next_heartbeat:
-            self._next_heartbeat = now + self.place.heartbeat
+            self._next_heartbeat = now + self._heartbeat
             self._send(m.Heartbeat(tuple(self._workers)))
-        due = [self._next_heartbeat, *(when for when, _ in self._dead)]
+        due = [self._next_heartbeat, self._next_watch, *(when for when, _ in self._dead)]
         if len(self._workers) < self.count and not self.leaving:
             due.append(self._next_start)
         if not self._is_over:
@@ -171,18 +181,30 @@ class DialIn:
     def _send(self, message: m.WorkerMessage) -> None:
         sockets.send(self._socket, [codec.encode(message)])
 
+    def _watch(self, now: float) -> None:
+        """End the workers that hang; hear what the daemon asks of them all."""
+        self._heartbeat = HEARTBEAT_SECONDS
+        self._next_watch = now + HEARTBEAT_SECONDS
+        for worker in self._workers.values():
+            terms = worker.progress.terms()
+            if terms is None or terms.timeout is not None:
+                self._next_watch = now + WATCH_SECONDS
+            if terms is None:
+                continue
+            self._heartbeat = min(self._heartbeat, terms.heartbeat)
+            if terms.timeout is not None and worker.hangs(now, terms.timeout):
+                worker.kill(
+                    "TaskTimeout", f"no outcome after {terms.timeout:g} s, worker process {worker.pid} was killed"
+                )
+
     # -- life ---------------------------------------------------------------------------------------------------------
 
     def _fill(self, now: float) -> None:
         while len(self._workers) < self.count and now >= self._next_start:
-            worker = spawn(self.place.address, self.place.master, self._folder, now, self._environment())
+            worker = spawn(self.place.address, self.place.master, self._folder, now, path=self.path)
             self._workers[worker.token] = worker
+            self._next_watch = now
             self._poller.register(worker.pidfd, zmq.POLLIN)
-
-    def _environment(self) -> Iterator[tuple[str, str]]:
-        if self.path:
-            folders = [*map(str, self.path), *filter(None, (os.environ.get("PYTHONPATH"),))]
-            yield "PYTHONPATH", os.pathsep.join(folders)
 
     # -- death --------------------------------------------------------------------------------------------------------
 
@@ -272,7 +294,8 @@ class DialIn:
 
     def _terminate(self) -> None:
         for worker in self._workers.values():
-            self._send(m.Leave(worker.token))  # a busy one could say so only when it has finished
+            # The worker would say so only when its evaluation has ended, and be taken for capacity until then.
+            self._send(m.Leave(worker.token))
             worker.terminate()
 
     def _kill(self, why: str) -> None:

@@ -25,13 +25,16 @@ log = logging.getLogger("taskmaster.host")
 
 #: What a worker that was asked to go may take before it is killed.
 TERMINATE_SECONDS = 5.0
+#: Workers are as many as there are processors: where each starts as many threads again for its linear algebra, they
+#: only stand in each other's way. What the daemon's environment or the Master's ``env`` says goes before this.
+ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMEXPR")}
 
 
 class HostedWorker:
     """One worker process and what its host knows of it."""
 
-    #: its host has asked it to go
-    asked_to_go = False
+    #: it was asked to finish and go
+    was_told_to_go = False
 
     def __init__(self, process: subprocess.Popen[bytes], token: str, progress: ProgressReader, now: float) -> None:
         self.process = process
@@ -62,6 +65,10 @@ class HostedWorker:
             self._since = now
         return self._since
 
+    def hangs(self, now: float, timeout: float) -> bool:
+        """Whether it has been in one evaluation for more than ``timeout`` seconds, as far as this was looked at."""
+        return now - self.stands_since(now) > timeout and any(at.busy for at in self._seen)
+
     def is_in(self, lease: LeaseId, low: int, high: int) -> bool:
         """Whether the task it is evaluating is one of positions ``low ≤ p < high`` of a lease."""
         return any(at.lease == lease and low < at.started <= high for at in self.progress.positions() or [])
@@ -73,8 +80,8 @@ class HostedWorker:
             self.process.kill()
 
     def terminate(self) -> None:
-        """Ask it to finish what it has in hand and go. The daemon has to be told that it leaves: it may be busy."""
-        self.asked_to_go = True
+        """Ask it to finish what it has in hand and go."""
+        self.was_told_to_go = True
         self.process.terminate()
 
     def epitaph(self) -> tuple[str, str]:
@@ -96,8 +103,8 @@ class HostedWorker:
 
     @property
     def left_as_agreed(self) -> bool:
-        # Asked before it could listen, it has died of the question.
-        fine = (EXIT_GOODBYE, -signal.SIGTERM) if self.asked_to_go else (EXIT_GOODBYE,)
+        # Told before it could listen, it has died of the signal.
+        fine = (EXIT_GOODBYE, -signal.SIGTERM) if self.was_told_to_go else (EXIT_GOODBYE,)
         return self.sentence is None and self.exit_status in fine
 
     @property
@@ -113,19 +120,23 @@ def spawn(
     now: float,
     environment: Iterable[tuple[str, str]] = (),
     working_directory: Path | None = None,
+    path: Iterable[Path] = (),
 ) -> HostedWorker:
-    """Start a worker process for a Master; its progress file lies in ``folder``."""
+    """Start a worker process for a Master; its progress file lies in ``folder``.
+
+    It imports from the folders in ``path`` before those that the daemon names.
+    """
     token = f"{master}-{uuid.uuid4().hex}"
     progress = folder / token
     command = [
         sys.executable, "-m", "taskmaster.drivers.worker",
         "--address", address, "--master", master, "--token", token, "--progress", str(progress),
-        "--parent", str(os.getpid()),
+        "--parent", str(os.getpid()), *(f"--path={entry}" for entry in path),
     ]  # fmt: skip
     process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONUNBUFFERED": "1", **dict(environment)},
+        env={**ONE_THREAD, **os.environ, "PYTHONUNBUFFERED": "1", **dict(environment)},
         cwd=working_directory,
         process_group=0,  # a Ctrl-C at the terminal is the host's business
     )

@@ -7,6 +7,8 @@ note is made before the first byte goes out.
 
 The file is not synced. After a power cut it may say anything, so it carries the identity of the machine's start it was
 written in, and counts for nothing in another.
+
+The worker also notes there what the daemon asks of its host: a host elsewhere hears nothing of that itself.
 """
 
 from __future__ import annotations
@@ -20,27 +22,44 @@ from pathlib import Path
 
 from taskmaster.bus.messages import LeaseId
 
-__all__ = ["STARTED", "Position", "ProgressReader", "ProgressWriter", "machine_start"]
+__all__ = ["STARTED", "Position", "ProgressReader", "ProgressWriter", "Terms", "machine_start"]
 
-#: boot identity, slots; then for each slot: epoch and number of its lease, run and first task of that, and how many of
-#: its tasks have started
-_HEAD = 2
-_CELL = 5
+#: boot identity, slots, seconds of the time-out (0: none) and between signs of life; then for each slot: epoch and
+#: number of its lease, run and first task of that, how many of its tasks have started, whether it is in one of them
+_HEAD = 4
+_CELL = 6
 #: where in a cell the count of started tasks lies
 STARTED = 4
+_BUSY = 5
 _WORD = 8
+#: where in the file the terms lie
+_TERMS = 2 * _WORD
 #: Length of the file of a worker that found no room for it: where it is nobody knows.
 _NOT_KEPT = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where one slot was: in a lease of tasks ``first …`` of a run, of which ``started`` had started."""
+    """Where one slot was: in a lease of tasks ``first …`` of a run, of which ``started`` had started.
+
+    ``busy``: it had not come to the end of the lease.
+    """
 
     lease: LeaseId
     run: int
     first: int
     started: int
+    busy: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the daemon asks of a worker's host."""
+
+    #: longest time in seconds that one evaluation may take; None: any
+    timeout: float | None
+    #: seconds between two signs of life
+    heartbeat: float
 
 
 def machine_start() -> int:
@@ -68,6 +87,10 @@ class ProgressWriter:
         words[0], words[1] = machine_start(), slots
         self.cells = [words[_HEAD + _CELL * k : _HEAD + _CELL * (k + 1)] for k in range(slots)]
 
+    def agree(self, terms: Terms) -> None:
+        """Note what the daemon asks of the host from now on."""
+        struct.pack_into("<2d", self._map, _TERMS, terms.timeout or 0.0, terms.heartbeat)
+
     def begin(self, slot: int, lease: LeaseId, run: int, first: int) -> None:
         """Enter a lease."""
         cell = self.cells[slot]
@@ -76,6 +99,11 @@ class ProgressWriter:
         cell[STARTED] = 0
         cell[2], cell[3] = run, first
         cell[0], cell[1] = lease
+        cell[_BUSY] = 1
+
+    def end(self, slot: int) -> None:
+        """Leave it: nothing is being evaluated until the next begins."""
+        self.cells[slot][_BUSY] = 0
 
 
 class ProgressReader:
@@ -101,6 +129,17 @@ class ProgressReader:
             return None
         return list(_cells(data, slots))
 
+    def terms(self) -> Terms | None:
+        """What the daemon asks of the host; None as long as the worker has not said, or cannot."""
+        try:
+            data = self._path.read_bytes()
+        except FileNotFoundError:
+            return None
+        if len(data) < _HEAD * _WORD:
+            return None
+        timeout, heartbeat = struct.unpack_from("<2d", data, _TERMS)
+        return Terms(timeout or None, heartbeat) if heartbeat > 0 else None
+
     def remove(self) -> None:
         """Forget the worker."""
         try:
@@ -111,6 +150,6 @@ class ProgressReader:
 
 def _cells(data: bytes, slots: int) -> Iterator[Position]:
     for k in range(slots):
-        epoch, number, run, first, started = struct.unpack_from("<5Q", data, (_HEAD + _CELL * k) * _WORD)
+        epoch, number, run, first, started, busy = struct.unpack_from("<6Q", data, (_HEAD + _CELL * k) * _WORD)
         if number:
-            yield Position((epoch, number), run, first, started)
+            yield Position((epoch, number), run, first, started, bool(busy))

@@ -33,7 +33,8 @@ from taskmaster.bus.messages import TaskError
 from taskmaster.bus.table import Buffer, Table
 from taskmaster.drivers.base import Driver, DriverContext
 from taskmaster.drivers.evaluation import Evaluator
-from taskmaster.drivers.progress import ProgressWriter
+from taskmaster.drivers.functions import add_to_path
+from taskmaster.drivers.progress import ProgressWriter, Terms
 from taskmaster.drivers.protocol import Assignment, WorkerProtocol
 from taskmaster.drivers.registry import driver_class
 
@@ -55,16 +56,17 @@ _PR_SET_PDEATHSIG = 1
 class Worker:
     """One worker process's work, from hello to goodbye."""
 
-    def __init__(self, address: str, protocol: WorkerProtocol, progress: Path) -> None:
+    def __init__(self, address: str, protocol: WorkerProtocol, progress: Path, path: Sequence[str] = ()) -> None:
         self._protocol = protocol
+        self._path = path
         self._progress_path = progress
+        self._progress: ProgressWriter | None = None
         self._context = zmq.Context()
         self._socket = sockets.dealer(self._context)
         self._socket.connect(address)
         self._poller = zmq.Poller()
         self._poller.register(self._socket, zmq.POLLIN)
         self._next_tick = 0.0
-        self._tick_seconds = _TICK_SECONDS
         self._ended = 0
         self._recycle_after = 0
         #: when to go, if the daemon does not say goodbye before
@@ -84,7 +86,8 @@ class Worker:
                 return EXIT_GOODBYE
         welcome = self._protocol.welcome
         self._recycle_after = int(welcome.options.get("recycle_after") or 0)
-        self._tick_seconds = min(_TICK_SECONDS, welcome.heartbeat)
+        # What this worker's host says comes before what the daemon says, whose folders may be another machine's.
+        add_to_path((*self._path, *welcome.options.get("path", ())))
         driver = _make_driver(welcome)
         try:
             driver.open()
@@ -100,7 +103,8 @@ class Worker:
 
     def _work(self, driver: Driver) -> None:
         self._protocol.slots = driver.slots
-        progress = ProgressWriter(self._progress_path, driver.slots)
+        progress = self._progress = ProgressWriter(self._progress_path, driver.slots)
+        self._agree()
         if driver.slots > 1:
             self._protocol.hello(time.monotonic())  # now that the number of slots is known
         self._protocol.ready()
@@ -117,6 +121,7 @@ class Worker:
             if assignment is not None:
                 progress.begin(0, assignment.lease, assignment.run, assignment.first)
                 evaluator.run(assignment)
+                progress.end(0)
             elif self._done:
                 return
 
@@ -158,9 +163,17 @@ class Worker:
         while (frames := sockets.receive(self._socket)) is not None:
             self.handle(frames, now)
         if now >= self._next_tick:
-            self._next_tick = now + self._tick_seconds
+            welcome = self._protocol.welcome
+            self._next_tick = now + (_TICK_SECONDS if welcome is None else min(_TICK_SECONDS, welcome.heartbeat))
             self._protocol.tick(now)
+            self._agree()
         self._flush()
+
+    def _agree(self) -> None:
+        """Note what the daemon asks of this worker's host: that changes when it starts with another configuration."""
+        welcome = self._protocol.welcome
+        if welcome is not None and self._progress is not None:
+            self._progress.agree(Terms(welcome.timeout, welcome.heartbeat))
 
     def handle(self, frames: list[bytes], now: float) -> None:
         """One message of the daemon's."""
@@ -253,6 +266,7 @@ class _Threads:
                     return
                 self._progress.begin(k, assignment.lease, assignment.run, assignment.first)
             evaluator.run(assignment)
+            self._progress.end(k)
 
     def _report(
         self,
@@ -294,11 +308,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--token", required=True)
     parser.add_argument("--progress", required=True, type=Path)
     parser.add_argument("--parent", required=True, type=int)
+    parser.add_argument("--path", action="append", default=[])
     options = parser.parse_args(arguments)
     die_with_parent(options.parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers in order
     protocol = WorkerProtocol(options.master, options.token, pid=os.getpid(), host=sockets_.gethostname())
-    return Worker(options.address, protocol, options.progress).run()
+    return Worker(options.address, protocol, options.progress, options.path).run()
 
 
 if __name__ == "__main__":

@@ -124,7 +124,7 @@ class Lab:
         if channel.closed:
             return
         try:
-            channel.wait(lambda: all(run.is_settled or run.error for run in core.open_runs), timeout)
+            channel.wait(lambda: all(run.is_settled or run.error for run in core.all_runs()), timeout)
         finally:
             self._finalizer()
 
@@ -392,7 +392,6 @@ class Tasks:
     def put_nowait(self, point: Any) -> int:
         """Like :meth:`put`, but raises Full where that would wait."""
         with self._channel.lock:
-            self._require_writable()
             self._channel.flush()
             self._require_room()
             return self.put(point)

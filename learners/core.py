@@ -5,8 +5,8 @@ and the simulation run this same code.
 from __future__ import annotations
 
 import logging
-from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Sequence
 
 from taskmaster.bus import codec, topics
 from taskmaster.bus import messages as m
@@ -29,13 +29,11 @@ SILENT_SECONDS = 5.0
 class Request:
     """A question to the daemon. ``reply`` or ``error`` is set when the answer has come."""
 
-    __slots__ = ("error", "frames", "message", "reply", "run", "sent_at")
+    __slots__ = ("error", "frames", "message", "reply", "sent_at")
 
-    def __init__(self, message: m.ClientMessage, frames: Sequence[Buffer], run: RunCore | None = None) -> None:
+    def __init__(self, message: m.ClientMessage, frames: Sequence[Buffer]) -> None:
         self.message = message
         self.frames = frames
-        #: which of the runs in hand asks by itself
-        self.run = run
         self.sent_at = 0.0
         self.reply: m.DaemonMessage | None = None
         self.error: TaskMasterError | None = None
@@ -56,7 +54,7 @@ class ClientCore:
         self.outbox: deque[list[Buffer]] = deque()
         self.subscriptions: deque[tuple[bool, bytes]] = deque()
         self.described: m.Described | None = None
-        #: by the run's number: a connection may hold several, one that writes and others that watch
+        #: the runs that are open here, each perhaps several times (by its writer and a reader, say), by their numbers
         self.runs: dict[int, list[RunCore]] = {}
         self.alarms: deque[m.Alarm] = deque(maxlen=100)
         self.epoch = 0
@@ -64,10 +62,11 @@ class ClientCore:
         self.dropped = 0
         self._requests: dict[int, Request] = {}
         self._next_id = 1
-        #: the topic by which each run in hand is followed
-        self._topics: dict[RunCore, bytes] = {}
-        #: how many follow a topic; those to which the subscription is known to hold
-        self._followers: Counter[bytes] = Counter()
+        #: requests made by a run itself (for a page, after a restart) → that run
+        self._of_runs: dict[int, RunCore] = {}
+        #: who follows which topic
+        self._followers: dict[bytes, list[RunCore]] = {}
+        #: topics of which something has been heard
         self._confirmed: set[bytes] = set()
         self._said_away = False
         self._control = codec.daemon_decoder()
@@ -75,13 +74,11 @@ class ClientCore:
 
     # -- requests -----------------------------------------------------------------------------------------------------
 
-    def request(
-        self, message: m.ClientMessage, now: float, frames: Sequence[Buffer] = (), run: RunCore | None = None
-    ) -> Request:
+    def request(self, message: m.ClientMessage, now: float, frames: Sequence[Buffer] = ()) -> Request:
         """Send a request; its ``id`` is filled in here."""
         message.id = self._next_id  # type: ignore[union-attr]
         self._next_id += 1
-        request = Request(message, frames, run)
+        request = Request(message, frames)
         self._requests[message.id] = request  # type: ignore[union-attr]
         self._transmit(request, now)
         return request
@@ -116,57 +113,58 @@ class ClientCore:
         run = RunCore(
             opened, schema, write=write, since=start, code=info.code, send=self.outbox.append, ask=self._replay
         )
-        if write:
-            for former in self.runs.get(run.id, ()):
-                former.on_writer(run.writer)
-        self.runs.setdefault(run.id, []).append(run)
+        others = self.runs.setdefault(run.id, [])
+        for other in others:
+            other.on_writer(opened.writer)
+        others.append(run)
         self._follow(run)
-        run.begin()
         return run
+
+    def all_runs(self) -> list[RunCore]:
+        """Every run that is open here, as often as it is."""
+        return [run for same in self.runs.values() for run in same]
 
     def _follow(self, run: RunCore) -> None:
         """Subscribe to what the run needs, which is another topic once it is not the only one that writes."""
-        topic, former = self._topic(run), self._topics.get(run)
-        if topic != former:
-            self._topics[run] = topic
-            self._followers[topic] += 1
-            if self._followers[topic] == 1:
-                self.subscriptions.append((True, topic))
-            if former is not None:
-                self._leave(former)
+        topic, former = run.topic, run.followed
+        if topic == former:
+            return
+        run.followed = topic
+        followers = self._followers.setdefault(topic, [])
+        if not followers:
+            self.subscriptions.append((True, topic))
+        followers.append(run)
+        if former is not None:
+            self._unfollow(run, former)
 
-    def _leave(self, topic: bytes) -> None:
-        self._followers[topic] -= 1
-        if not self._followers[topic]:
-            del self._followers[topic]
-            self._confirmed.discard(topic)
-            self.subscriptions.append((False, topic))
+    def _unfollow(self, run: RunCore, topic: bytes) -> None:
+        followers = self._followers.get(topic, [])
+        if run in followers:
+            followers.remove(run)
+            if not followers:
+                del self._followers[topic]
+                self._confirmed.discard(topic)
+                self.subscriptions.append((False, topic))
 
     def is_following(self, run: RunCore) -> bool:
         """Whether the subscription to a run is known to hold: nothing published from now on escapes it."""
-        return self._topics.get(run) in self._confirmed
+        return run.followed in self._confirmed
 
     def forget(self, run: RunCore) -> None:
         """Stop following a run."""
-        topic = self._topics.pop(run, None)
-        if topic is not None:
-            self._leave(topic)
-            self.runs[run.id].remove(run)
-            if not self.runs[run.id]:
+        same = self.runs.get(run.id, [])
+        if run in same:
+            same.remove(run)
+            if not same:
                 del self.runs[run.id]
-
-    @property
-    def open_runs(self) -> Iterable[RunCore]:
-        """All the runs in hand."""
-        return self._topics
-
-    @staticmethod
-    def _topic(run: RunCore) -> bytes:
-        name = topics.with_inputs_topic if run.wants_inputs else topics.events_topic
-        return name(run.master, run.id)
+            if run.followed is not None:
+                self._unfollow(run, run.followed)
+        run.on_left()
 
     def _replay(self, run: RunCore, message: m.Replay) -> None:
-        self.request(message, self.last_heard, run=run)
+        request = self.request(message, self.last_heard)
+        request.sent_at = self.last_heard
+        self._of_runs[message.id] = run
 
     # -- what the daemon says -----------------------------------------------------------------------------------------
 
@@ -203,22 +201,27 @@ class ClientCore:
     def _on_refused(self, refused: m.Refused, now: float) -> None:
         if refused.id:
             request = self._requests.pop(refused.id, None)
+            run = self._of_runs.pop(refused.id, None)
+            error = from_code(refused.code, refused.message)
+            if run is not None:
+                run.on_failed(error)
             if request is not None:
-                request.error = from_code(refused.code, refused.message)
-                if request.run is not None and isinstance(request.message, m.Replay):
-                    request.run.on_page_failed(request.error)
-        elif refused.run in self.runs:
-            for run in self.runs[refused.run]:
-                run.on_refused(refused, now)
-        elif not refused.run:
+                request.error = error
+        elif refused.run:
+            for run in self.runs.get(refused.run, ()):
+                if run.writer == refused.writer:
+                    run.on_refused(refused, now)
+        else:
             self._drop(ProtocolError(refused.message))
 
     def _on_page(self, page: m.Page, frames: Sequence[bytes]) -> None:
+        self._requests.pop(page.id, None)
+        run = self._of_runs.pop(page.id, None)
+        if run is None:
+            return
         if sum(head.frames for head in page.events) != len(frames):
             raise ProtocolError("a page's frames do not fit its events")
-        request = self._requests.pop(page.id, None)
-        if request is not None and request.run in self._topics:
-            request.run.on_page(page, _portion(page.events, frames))
+        run.on_page(page, _portion(page.events, frames))
 
     def on_publication(self, frames: Sequence[bytes], now: float) -> None:
         """A message on the results socket."""
@@ -226,8 +229,9 @@ class ClientCore:
             if len(frames) < 2:
                 raise ProtocolError("a publication without a header, or of too many frames")
             message = self._publication.decode(frames[1])
+            followers = self._followers.get(frames[0], ())
             if isinstance(message, m.Events):
-                self._on_events(message, frames, now)
+                _on_events(followers, message, frames[2:], now)
         except ProtocolError as error:
             self._drop(error)
             return
@@ -235,27 +239,19 @@ class ClientCore:
         if isinstance(message, m.Alarm):
             self.alarms.append(message)
             log.warning("%s", message.message)
-            return
-        topic = frames[0]
-        if topic in self._followers:
-            self._confirmed.add(topic)
-            self._on_epoch(message.epoch, now)
-            if isinstance(message, m.Beacon):
-                for run in self._following(message.run, topic):
+        elif followers:
+            self._on_topic(frames[0], message, now)
+
+    def _on_topic(self, topic: bytes, message: m.Events | m.Beacon | m.Gone, now: float) -> None:
+        self._confirmed.add(topic)
+        self._on_epoch(message.epoch, now)
+        if not isinstance(message, m.Events):
+            for run in tuple(self._followers[topic]):
+                if isinstance(message, m.Beacon):
                     run.on_end(message.next_seq)
-
-    def _following(self, run_id: int, topic: bytes) -> list[RunCore]:
-        return [run for run in self.runs.get(run_id, ()) if self._topics[run] == topic]
-
-    def _on_events(self, message: m.Events, frames: Sequence[bytes], now: float) -> None:
-        topic, _, *payload = frames
-        if sum(head.frames for head in message.events) != len(payload):
-            raise ProtocolError("a publication's frames do not fit its events")
-        for run in self._following(message.run, topic):
-            run.on_writer(message.writer)
-            for head, own in zip(message.events, _portion(message.events, payload)):
-                run.on_event(head, own)
-            run.on_ack(message.next_index, message.writer, now)
+                else:
+                    run.on_gone()
+                    self._unfollow(run, topic)
 
     # -- reconnection -------------------------------------------------------------------------------------------------
 
@@ -265,23 +261,30 @@ class ClientCore:
             return
         restarted, self.epoch = self.epoch != 0, epoch
         if restarted:
-            for run in self.open_runs:
-                self.request(m.Ping(0, run.id, run.acknowledged, run.next_seq), now, run=run)
+            for run in self.all_runs():
+                self._ping(run, now)
+
+    def _ping(self, run: RunCore, now: float) -> None:
+        request = self.request(m.Ping(0, run.id, run.acknowledged, run.next_seq), now)
+        self._of_runs[request.message.id] = run  # type: ignore[union-attr]
 
     def _on_pong(self, pong: m.Pong, request: Request | None, now: float) -> None:
         self._on_epoch(pong.epoch, now)
-        if request is not None and isinstance(request.message, m.Ping) and request.run in self._topics:
-            request.run.on_epoch(request.message, pong, now)
+        run = self._of_runs.pop(pong.id, None)
+        if run is not None and request is not None and isinstance(request.message, m.Ping):
+            run.on_epoch(request.message, pong, now)
 
     def on_tick(self, now: float) -> None:
         """Once in a while: repeat what was not answered, and say when nobody seems to be there."""
         for request in list(self._requests.values()):
             if now - request.sent_at > RESEND_SECONDS:
                 self._transmit(request, now)
-        for run in self.open_runs:
+        runs = self.all_runs()
+        for run in runs:
             run.resend(now)
-            self._follow(run)
-        waiting = self._requests or any(run.open_tasks or not run.is_settled for run in self.open_runs)
+            if run.followed is not None:
+                self._follow(run)
+        waiting = self._requests or any(run.open_tasks or not run.is_settled for run in runs)
         if waiting and self.last_heard and now - self.last_heard > SILENT_SECONDS:
             if not self._said_away:
                 self._said_away = True
@@ -300,6 +303,15 @@ class ClientCore:
     def _drop(self, error: ProtocolError) -> None:
         self.dropped += 1
         log.warning("dropped a message of the daemon's: %s", error)
+
+
+def _on_events(followers: Sequence[RunCore], message: m.Events, frames: Sequence[bytes], now: float) -> None:
+    if sum(head.frames for head in message.events) != len(frames):
+        raise ProtocolError("a publication's frames do not fit its events")
+    for run in tuple(followers):
+        run.on_ack(message.next_index, message.writer, now)
+        for head, own in zip(message.events, _portion(message.events, frames)):
+            run.on_event(head, own)
 
 
 def _portion(heads: Sequence[m.EventHead], frames: Sequence[Buffer]) -> list[Sequence[Buffer]]:

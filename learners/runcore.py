@@ -16,9 +16,19 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from taskmaster.bus import codec
+from taskmaster.bus import codec, topics
 from taskmaster.bus import messages as m
-from taskmaster.bus.errors import BUSY, Fenced, Gap, InvalidTask, JournalDamaged, TaskMasterError, from_code
+from taskmaster.bus.errors import (
+    BUSY,
+    Fenced,
+    Gap,
+    InvalidTask,
+    JournalDamaged,
+    RunClosed,
+    TaskMasterError,
+    UnknownRun,
+    from_code,
+)
 from taskmaster.bus.fields import Schema
 from taskmaster.bus.intervals import IntervalSet
 from taskmaster.bus.table import BARE, Buffer, Layout, Table, pack_column, pack_values, split
@@ -81,7 +91,9 @@ class RunCore:
         self.write = write
         self.schema = schema
         self.closed = opened.closed
-        #: why no further task can be put; raised at the next put
+        #: the topic it is followed by, see `ClientCore`
+        self.followed: bytes | None = None
+        #: why nothing more can be put, or come; raised at the next put, and when what has come is taken
         self.error: TaskMasterError | None = None
         # -- putting
         self.next_index = opened.next_index
@@ -118,10 +130,8 @@ class RunCore:
         self.takes_code = code
         self._code: dict[int, Any] = {}
         self._asking = False
-
-    def begin(self) -> None:
-        """Ask for what the run holds already, as far as it is wanted. Called once, when its events are followed."""
-        self.on_end(self._replay_to)
+        if since < opened.next_seq:
+            self._request_page()
 
     # -- putting ------------------------------------------------------------------------------------------------------
 
@@ -186,13 +196,13 @@ class RunCore:
 
     @property
     def has_room(self) -> bool:
-        """Whether another task may be put without waiting; never into a run that was opened for reading."""
+        """Whether another task may be put without waiting."""
         outstanding = self.next_index - self.acknowledged
         return (
-            self.write
-            and outstanding < WINDOW_TASKS
+            outstanding < WINDOW_TASKS
             and self._outstanding_bytes < WINDOW_BYTES
             and not self._busy_until
+            and self.write
         )
 
     @property
@@ -255,7 +265,10 @@ class RunCore:
     def on_ack(self, next_index: int, writer: int, now: float) -> None:
         """All tasks below ``next_index`` are on disk; of this client, if it is still the newest writer."""
         self.on_writer(writer)
-        if writer == self.writer or not self.write:
+        if not self.write:
+            self.open_tasks += max(0, next_index - self.next_index)
+            self.next_index = self.acknowledged = max(self.next_index, next_index)
+        elif writer == self.writer:
             self._acknowledge(next_index, now)
 
     def _acknowledge(self, next_index: int, now: float) -> None:
@@ -274,8 +287,6 @@ class RunCore:
 
     def on_refused(self, refused: m.Refused, now: float) -> None:
         """A submission was not taken: try again later, or from where the daemon stands, or give up and say why."""
-        if not self.write or self.error is not None:
-            return  # it was not this one's, or it does not wait for an answer any more
         if refused.code in BUSY:
             self._probing = True
             self._unsent = len(self._unacknowledged)
@@ -288,11 +299,10 @@ class RunCore:
                 self._gap_at = now
                 self._unsent = len(self._unacknowledged)
                 self._transmit(now)
-        elif refused.code == Fenced.code:
-            self.on_writer(refused.writer)
         elif refused.first >= self.acknowledged:
             self.error = from_code(refused.code, refused.message)
-            self._abandon(refused.next_index)
+            # Behind a newer writer the daemon's number counts that one's tasks too.
+            self._abandon(self.acknowledged if refused.code == Fenced.code else refused.next_index)
 
     def _abandon(self, next_index: int) -> None:
         """The daemon will not take what is outstanding: those tasks do not exist."""
@@ -344,6 +354,12 @@ class RunCore:
                 break
             self._append(*following)
 
+    @property
+    def topic(self) -> bytes:
+        """What has to be followed to hear of its events."""
+        name = topics.with_inputs_topic if self.wants_inputs else topics.events_topic
+        return name(self.master, self.id)
+
     def on_end(self, next_seq: int) -> None:
         """The daemon says where the run's events end: if that is further than here, ask for what is missing."""
         self._replay_to = max(self._replay_to, next_seq)
@@ -358,9 +374,22 @@ class RunCore:
             self.on_event(head, own)
         self.on_end(page.next_seq)
 
-    def on_page_failed(self, error: TaskMasterError) -> None:
-        """The journal cannot give a page: what it holds is damaged, or the run is gone."""
+    def on_failed(self, error: TaskMasterError) -> None:
+        """What was asked on the run's behalf was refused: what the journal holds is damaged, or the run is gone."""
         self.error = error
+
+    def on_gone(self) -> None:
+        """The run was deleted."""
+        self._abandon(self.acknowledged)
+        self._end(UnknownRun(f"run {self.name!r} of Master {self.master!r} was deleted; open it to begin a new one"))
+
+    def on_left(self) -> None:
+        """This client has left the run."""
+        self._end(RunClosed(f"run {self.name!r} of Master {self.master!r} was closed here; open it by name to go on"))
+
+    def _end(self, error: TaskMasterError) -> None:
+        if self.error is None:
+            self.error = error
 
     def on_epoch(self, ping: m.Ping, pong: m.Pong, now: float) -> None:
         """The daemon was restarted; this is where its journal says the run stands.

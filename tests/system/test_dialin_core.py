@@ -15,7 +15,7 @@ from helpers.visits import Visits
 from helpers.waiting import PATIENCE, eventually
 
 from taskmaster.bus import messages as m
-from taskmaster.bus.errors import UnknownMaster
+from taskmaster.bus.errors import TaskFailed, UnknownMaster
 from taskmaster.drivers.dialin import find
 from taskmaster.learners.client import Lab, Master
 
@@ -34,6 +34,7 @@ def daemon(start_shared_daemon: StartDaemon) -> Daemon:
     masters = {
         "retry": function("visit", workers=0),
         "hold": function("visit", workers=0, on_lost="hold"),
+        "hasty": function("visit", workers=0, on_lost="fail", timeout="1 s"),
         "threads": {**function("meet", threads=4), "driver": "thread"},
     }
     del masters["threads"]["workers"]
@@ -107,6 +108,27 @@ def test_a_worker_that_is_killed_elsewhere_is_reported_by_its_host_and_replaced(
         visits.next().go()
         result = run.results.get(PATIENCE)
         assert (result.output, result.attempt) == ("fragile", 2)
+
+
+def test_a_worker_elsewhere_is_ended_past_the_time_out_of_its_master_and_not_while_it_waits(
+    lab: Lab, daemon: Daemon, visits: Visits
+) -> None:
+    with lab["hasty"].open() as run, Dialled(daemon.address, "hasty"):
+        run.tasks.put("in time")
+        first = visits.next()
+        first.go()
+        assert run.results.get(PATIENCE).output == "in time"
+        run.tasks.put("hangs")
+        second = visits.next()
+        assert second.pid == first.pid
+        second.say("hang")
+        with pytest.raises(TaskFailed, match=rf"no outcome after 1 s, worker process {second.pid} was killed \(on "):
+            _ = run.results.get(PATIENCE).output
+        run.tasks.put("replaced")
+        third = visits.next()
+        assert third.pid not in (first.pid, second.pid)
+        third.go()
+        assert run.results.get(PATIENCE).output == "replaced"
 
 
 def test_an_idle_worker_of_a_daemon_that_was_killed_comes_back_to_the_next(
@@ -205,9 +227,7 @@ def test_threads_of_one_worker_are_as_many_slots(lab: Lab, daemon: Daemon) -> No
 def test_whoever_asks_for_a_master_that_is_not_there_is_told_what_there_is(daemon: Daemon) -> None:
     with pytest.raises(UnknownMaster, match=r"no Master 'rety'.*'retry'"):
         find(daemon.address, "rety")
-    place = find(daemon.address, "retry")
-    assert place.heartbeat == 0.3, "it is also told how often to give a sign of life"
-    with RawPeer(place.address) as worker:
+    with RawPeer(find(daemon.address, "retry").address) as worker:
         refused = worker.ask(m.WorkerHello(m.PROTOCOL_VERSION, "rety", "token"), m.Refused)
     assert refused.code == "unknown_master"
     assert "'retry'" in refused.message
