@@ -19,7 +19,7 @@ import zmq
 
 from taskmaster import __version__
 from taskmaster.bus import sockets
-from taskmaster.bus.errors import DaemonError, StateLocked
+from taskmaster.bus.errors import StateLocked, StateUnwritable
 from taskmaster.bus.status import DaemonStatus
 from taskmaster.daemon.broker import Broker, Endpoints
 from taskmaster.daemon.core import Core, Identity
@@ -69,7 +69,8 @@ class DaemonPlan:
 def serve(plan: DaemonPlan, on_ready: Callable[[Identity, str], None] = lambda identity, address: None) -> None:
     """Run a daemon until SIGTERM or SIGINT; ``on_ready`` is told who it is and where its control socket is bound.
 
-    Raises StateLocked, AddressInUse, JournalDamaged, … before it is ready; JournalError if it cannot go on.
+    Raises StateLocked, StateUnwritable, AddressInUse, JournalDamaged, … before it is ready; JournalError if it cannot
+    go on.
     """
     with _locked(plan.state), contextlib.ExitStack() as stack:
         before = check_log(plan.state, plan.durability)
@@ -175,7 +176,7 @@ def _locked(state: Path) -> Iterator[None]:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise DaemonError(
+        raise StateUnwritable(
             f"the state directory {state} cannot be written: {error.strerror}; choose another one ([daemon] state = …) "
             "or change its owner"
         ) from error
