@@ -35,8 +35,8 @@ from taskmaster.bus import messages as m
 from taskmaster.bus.errors import DiskFull, ProtocolError, TaskMasterError
 from taskmaster.bus.status import DaemonStatus
 from taskmaster.bus.table import Buffer, Table
-from taskmaster.daemon.core import Core, Sender
-from taskmaster.daemon.effects import BlockAppended, Dispatched, Effects, Query, Verify
+from taskmaster.daemon.core import Core
+from taskmaster.daemon.effects import BlockAppended, Dispatched, Effects, Query, Sender, Verify
 from taskmaster.daemon.journal import Journal
 from taskmaster.daemon.journal.pages import read_page, same_block
 from taskmaster.daemon.publishing import Publisher
@@ -221,7 +221,7 @@ class Broker:
             self._drained_bytes += table.nbytes if table is not None else 0
         elif len(frames) > 2:
             raise ProtocolError("frames that no layout speaks of")
-        self.core.on_worker(Sender(frames[0]), message, table, times, now, out)
+        self.core.workforce.on_worker(Sender(frames[0]), message, table, times, now, out)
 
     def _reject(self, socket: zmq.Socket[bytes], frames: Sequence[bytes], error: ProtocolError) -> None:
         """A message that does not fit the protocol: counted, and answered if there is somebody to answer."""

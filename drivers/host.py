@@ -80,7 +80,7 @@ class HostedWorker:
             self.process.kill()
 
     def terminate(self) -> None:
-        """Ask it to finish what it has in hand and go."""
+        """Ask it to finish what it has in hand and go. The daemon has to be told that it leaves: it may be busy."""
         self.was_told_to_go = True
         self.process.terminate()
 
@@ -103,7 +103,7 @@ class HostedWorker:
 
     @property
     def left_as_agreed(self) -> bool:
-        # Told before it could listen, it has died of the signal.
+        # Told before it could listen, it has died of being told.
         fine = (EXIT_GOODBYE, -signal.SIGTERM) if self.was_told_to_go else (EXIT_GOODBYE,)
         return self.sentence is None and self.exit_status in fine
 
