@@ -91,7 +91,6 @@ def serve(plan: DaemonPlan, on_ready: Callable[[Identity, str], None] = lambda i
             log.info("daemon %r is ready at %s (epoch %d)", plan.name, addresses[0], identity.epoch)
             broker.heartbeat = _watchdog()
             broker.run()
-        notify("STOPPING=1")
         log.info("daemon %r has stopped", plan.name)
 
 
@@ -206,6 +205,8 @@ def _signals(broker: Broker, grace: float) -> Iterator[None]:
     writer.setblocking(False)
 
     def stop(number: int, frame: object) -> None:
+        if broker.stop_at is None:
+            notify("STOPPING=1")
         broker.request_stop(grace if broker.stop_at is None else 0.0)
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}

@@ -227,12 +227,18 @@ class Supervisor:
     # -- the end ------------------------------------------------------------------------------------------------------
 
     def stop(self, out: Effects) -> None:
-        """End every worker, now that each has been told to go: wait a little, then kill.
+        """End every worker, now that each that is known has been told to go.
 
-        What they still had in hand is requeued, without blame where it may be evaluated again.
+        It is given a little time for that, unless it is busy still (the grace is over) or has not even said hello. What
+        they had in hand is requeued, without blame where it may be evaluated again.
         """
         self._stopping = True
         workers = [worker for pool in self.pools.values() for worker in pool.workers.values()]
+        for pool in self.pools.values():
+            for token, worker in pool.workers.items():
+                known = pool.master.workers.get(token)
+                if known is None or known.leases:
+                    worker.kill("Stopped", "the daemon was stopped")
         running = {worker.pidfd for worker in workers}
         deadline = time.monotonic() + TERMINATE_SECONDS
         while running and (left := deadline - time.monotonic()) > 0:
