@@ -194,7 +194,10 @@ class Query(msgspec.Struct, frozen=True):
 
 
 class Interrupt(msgspec.Struct, frozen=True):
-    """A worker that is still in one of these tasks after a moment's grace is to be killed: nobody wants them."""
+    """A worker that is still in one of these tasks after a moment's grace is to be killed: nobody wants them.
+
+    They are positions ``low ≤ p < high`` of its lease.
+    """
 
     token: str
     lease: LeaseId

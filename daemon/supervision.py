@@ -28,6 +28,8 @@ WATCH_SECONDS = 0.1
 MOURNING_SECONDS = 0.02
 #: A cancelled task may still end by itself for this long before its worker is killed.
 INTERRUPT_SECONDS = 0.25
+#: Of what kind the end of a worker is that was killed for it.
+_CANCELLED = "TaskCancelled"
 
 
 @dataclass
@@ -138,11 +140,13 @@ class Supervisor:
         known = pool.master.workers.get(worker.token)
         was_ready = known is not None and known.state in ("ready", "leaving")
         kind, reason = worker.epitaph()
-        positions = worker.progress.positions()
+        begun = started(worker.progress.positions())
+        if kind == _CANCELLED:
+            begun = NOTHING  # that it was killed for a task nobody wants is no fault of the others it was given
         worker.bury()
         self._core.workforce.local_tokens.discard(worker.token)
         if known is not None:
-            self._core.workforce.lost(worker.token, kind, reason, started(positions), out)
+            self._core.workforce.lost(worker.token, kind, reason, begun, out)
         if worker.left_as_agreed:
             return
         log.warning("Master %r: %s", pool.master.spec.name, reason)
@@ -221,7 +225,7 @@ class Supervisor:
             pools = self.pools.values()
             worker = next((pool.workers[interrupt.token] for pool in pools if interrupt.token in pool.workers), None)
             if worker is not None and worker.is_in(interrupt.lease, interrupt.low, interrupt.high):
-                worker.kill("TaskCancelled", f"its task was cancelled, worker process {worker.pid} was killed")
+                worker.kill(_CANCELLED, f"its task was cancelled, worker process {worker.pid} was killed")
         self._interrupts = waiting
 
     # -- the end ------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from taskmaster.bus import messages as m
-from taskmaster.bus.errors import DaemonUnreachable, Full, RunClosed
+from taskmaster.bus.errors import CallerError, DaemonUnreachable, Full, RunClosed
 from taskmaster.bus.fields import Field
 from taskmaster.bus.places import default_address
 from taskmaster.bus.status import DaemonStatus, MasterStatus, RunInfo
@@ -253,7 +253,9 @@ class Master:
         self.lab.ask(m.Resume(0, self.name))
 
     def set_workers(self, count: int) -> None:
-        """Have the daemon keep ``count`` local worker processes."""
+        """Have the daemon keep ``count`` local worker processes. Raises CallerError unless it is 0 to 4096."""
+        if count < 0:
+            raise CallerError(f"{count} worker processes cannot be kept; ask for 0 to 4096")
         self.lab.ask(m.SetWorkers(0, self.name, count))
 
     def __repr__(self) -> str:
@@ -300,13 +302,17 @@ class Run:
 
         Each arrives as a result that says so. A task that is being evaluated is broken off where that is harmless.
         """
-        self.flush()
         core = self._core
         if indices is None:  # named, not "all": sent again after a lost answer it must not cancel what was put since
             intervals: tuple[tuple[int, int], ...] = ((0, max(core.next_index, core.acknowledged)),)
         else:
             intervals = tuple((i, i + 1) for i in sorted(set(indices)))
-        return int(self.master.lab.ask(m.Cancel(0, self._core.id, intervals)).count)
+        cancelled, taken = 0, -1
+        while not self._flush(lambda: core.is_turned_away and core.acknowledged > taken):
+            # Full, perhaps of just these tasks: those that it has make room for those that are still here.
+            taken = core.acknowledged
+            cancelled += self.master.lab.ask(m.Cancel(0, core.id, intervals)).count
+        return cancelled + int(self.master.lab.ask(m.Cancel(0, core.id, intervals)).count)
 
     def pause(self) -> None:
         """Evaluate nothing further of this run for now."""
@@ -322,11 +328,16 @@ class Run:
 
     def flush(self, timeout: float | None = ANSWER_SECONDS) -> None:
         """Wait until all that was put is on the daemon's disk."""
+        self._flush(lambda: False, timeout)
+
+    def _flush(self, unless: Callable[[], bool], timeout: float | None = ANSWER_SECONDS) -> bool:
+        """The same; False if it was given up because of ``unless``."""
         core = self._core
-        if not self._channel.wait(lambda: core.is_settled or core.error is not None, timeout):
+        if not self._channel.wait(lambda: core.is_settled or core.error is not None or unless(), timeout):
             raise DaemonUnreachable(f"run {self.name!r}: puts were not acknowledged within {timeout:g} s")
         if core.error is not None:
             raise core.error
+        return core.is_settled
 
     def close(self) -> None:
         """No further tasks: followers are told. Open tasks are still evaluated; opening it again goes on with it."""

@@ -1,4 +1,4 @@
-"""A daemon that is told to stop lets what is being evaluated finish, up to a bound, and the next one goes on from there."""
+"""A daemon that is told to stop lets what is being evaluated finish, up to a bound; the next one goes on from there."""
 
 from __future__ import annotations
 
