@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 import weakref
@@ -308,7 +309,7 @@ class Run:
         else:
             intervals = tuple((i, i + 1) for i in sorted(set(indices)))
         cancelled, taken = 0, -1
-        while not self._flush(lambda: core.is_turned_away and core.acknowledged > taken):
+        while not self._flush(ANSWER_SECONDS, full_beyond=taken):
             # Full, perhaps of just these tasks: those that it has make room for those that are still here.
             taken = core.acknowledged
             cancelled += self.master.lab.ask(m.Cancel(0, core.id, intervals)).count
@@ -328,12 +329,17 @@ class Run:
 
     def flush(self, timeout: float | None = ANSWER_SECONDS) -> None:
         """Wait until all that was put is on the daemon's disk."""
-        self._flush(lambda: False, timeout)
+        self._flush(timeout)
 
-    def _flush(self, unless: Callable[[], bool], timeout: float | None = ANSWER_SECONDS) -> bool:
-        """The same; False if it was given up because of ``unless``."""
+    def _flush(self, timeout: float | None, full_beyond: float = math.inf) -> bool:
+        """The same, but give it up (False) where the daemon is full and has more than so many tasks of this run."""
         core = self._core
-        if not self._channel.wait(lambda: core.is_settled or core.error is not None or unless(), timeout):
+
+        def done() -> bool:
+            is_full = core.is_turned_away and core.acknowledged > full_beyond
+            return core.is_settled or core.error is not None or is_full
+
+        if not self._channel.wait(done, timeout):
             raise DaemonUnreachable(f"run {self.name!r}: puts were not acknowledged within {timeout:g} s")
         if core.error is not None:
             raise core.error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from helpers.daemon import Daemon, function
@@ -24,7 +25,7 @@ def visits() -> Iterator[Visits]:
 
 @pytest.fixture(scope="module")
 def daemon(start_shared_daemon: StartDaemon, visits: Visits) -> Daemon:
-    parameters = {"seconds": {}}
+    parameters: dict[str, Any] = {"seconds": {}}
     return start_shared_daemon(
         {"visit": function("visit", env=visits.env), "wait": function("wait", parameters=parameters)}
     )
