@@ -122,9 +122,9 @@ class Master:
         cancelled = run.queued.within(low, high)
         for lease in self._leases_of(run, low, high) if self.spec.repeatable else ():
             parts = lease.remaining.within(low, high)
-            for part in parts:
-                lease.remaining.remove(*part)
-                out.interrupts.append(Interrupt(lease.worker, lease.id, part[0] - lease.first, part[1] - lease.first))
+            for start, stop in parts:
+                lease.remaining.remove(start, stop)
+                out.interrupts.append(Interrupt(lease.worker, lease.id, start - lease.first, stop - lease.first))
             self._revoke(lease, parts, out)
             cancelled += parts
         for part in sorted(cancelled):

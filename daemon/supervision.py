@@ -28,6 +28,8 @@ WATCH_SECONDS = 0.1
 MOURNING_SECONDS = 0.02
 #: A cancelled task may still end by itself for this long before its worker is killed.
 INTERRUPT_SECONDS = 0.25
+#: Of what kind the end of a worker is that was killed for it.
+_CANCELLED = "TaskCancelled"
 
 
 @dataclass
@@ -140,11 +142,12 @@ class Supervisor:
         known = pool.master.workers.get(worker.token)
         was_ready = known is not None and known.state in ("ready", "leaving")
         kind, reason = worker.epitaph()
-        positions = worker.progress.positions()
+        # That it was killed for a task nobody wants is no fault of the others it was given.
+        begun = NOTHING if kind == _CANCELLED else started(worker.progress.positions())
         self._lay_to_rest(worker)
         self._core.workforce.local_tokens.discard(worker.token)
         if known is not None:
-            self._core.workforce.lost(worker.token, kind, reason, started(positions), out)
+            self._core.workforce.lost(worker.token, kind, reason, begun, out)
         if worker.left_as_agreed:
             return
         log.warning("Master %r: %s", pool.master.spec.name, reason)
@@ -238,23 +241,24 @@ class Supervisor:
             pools = self.pools.values()
             worker = next((pool.workers[interrupt.token] for pool in pools if interrupt.token in pool.workers), None)
             if worker is not None and worker.is_in(interrupt.lease, interrupt.low, interrupt.high):
-                worker.kill("TaskCancelled", f"its task was cancelled, worker process {worker.pid} was killed")
+                worker.kill(_CANCELLED, f"its task was cancelled, worker process {worker.pid} was killed")
         self._interrupts = waiting
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
     def stop(self, out: Effects, patience: float = TERMINATE_SECONDS) -> None:
-        """End every worker, now that each has been told to go: wait for ``patience`` seconds at most, then kill.
+        """End every worker, now that each that is known has been told to go: wait ``patience`` seconds, then kill.
 
-        What they still had in hand is requeued, without blame where it may be evaluated again.
+        It is given a little time for that, unless it is busy still (the grace is over) or has not even said hello. What
+        they had in hand is requeued, without blame where it may be evaluated again.
         """
         self._stopping = True
-        workers = []
+        workers = [worker for pool in self.pools.values() for worker in pool.workers.values()]
         for pool in self.pools.values():
-            for worker in pool.workers.values():
-                workers.append(worker)
-                if worker.token not in pool.master.workers:
-                    worker.terminate()  # it has not introduced itself yet, so it could not be told
+            for token, worker in pool.workers.items():
+                known = pool.master.workers.get(token)
+                if known is None or known.leases:
+                    worker.kill("Stopped", "the daemon was stopped")
         running = {worker.pidfd for worker in workers}
         deadline = time.monotonic() + patience
         while running and (left := deadline - time.monotonic()) > 0:
