@@ -75,6 +75,11 @@ class Lease:
         #: its worker has said that nothing more comes
         self.final = False
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether any task that it could give an outcome of has none."""
+        return any(self.run.open.within(low, high) for low, high in self.remaining)
+
 
 class Worker:
     """A worker as the Master sees it.

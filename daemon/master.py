@@ -220,6 +220,8 @@ class Master:
 
     def on_tick(self, now: float, out: Effects) -> None:
         """Notice workers that have fallen silent. Local processes are watched by their process id instead."""
+        for lease in [lease for lease in self._expired.values() if not lease.is_wanted]:
+            del self._expired[lease.id]  # its tasks were resolved or cancelled meanwhile
         for worker in [w for w in self.workers.values() if not w.local]:
             silence = now - worker.last_seen
             if silence > self.spec.lost_after:
@@ -314,7 +316,7 @@ class Master:
                     self._accept(lease, worker, outcome, start, stop, *cut, out)
         if lease.id in worker.leases:
             self._account(worker, lease, outcome, out)
-        elif not lease.remaining:
+        elif not lease.is_wanted:
             self._expired.pop(lease.id, None)
             worker.settled.append(lease.id)
 
