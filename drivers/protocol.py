@@ -229,9 +229,7 @@ class WorkerProtocol:
         if self._in_session:
             self._dispatched += 1
             self.queue.append(
-                Assignment(
-                    message.lease, message.run, message.first, message.n, table, message.attempt, message.hold
-                )
+                Assignment(message.lease, message.run, message.first, message.n, table, message.attempt, message.hold)
             )
 
     def _on_settled(self, leases: Sequence[LeaseId]) -> None:
