@@ -304,6 +304,8 @@ class Tasks:
         """Put a point; returns its index. Waits while the daemon is full. Raises InvalidTask, and puts nothing then."""
         channel, core = self._channel, self._core
         while True:
+            if channel.returning:
+                channel.make_way()
             with channel.lock:
                 if channel.closed:
                     channel.require_open()
@@ -324,6 +326,8 @@ class Tasks:
 
     def put_nowait(self, point: Any) -> int:
         """Like :meth:`put`, but raises Full where that would wait."""
+        if self._channel.returning:
+            self._channel.make_way()
         with self._channel.lock:
             self._channel.flush()
             self._core.require_room()
@@ -336,6 +340,8 @@ class Tasks:
         """
         channel, core = self._channel, self._core
         self._wait_for_room()
+        if channel.returning:
+            channel.make_way()
         with channel.lock:
             indices = core.put_many(points, time.monotonic())
             channel.flush()
@@ -378,6 +384,8 @@ class Results:
                 core.require_more()
             return result is not None
 
+        if self._channel.returning:
+            self._channel.make_way()
         with self._channel.lock:
             result = core.take()
         if result is None and not self._channel.wait(arrived, timeout):
@@ -387,6 +395,8 @@ class Results:
 
     def get_nowait(self) -> Result | None:
         """The next result if one has arrived, else None."""
+        if self._channel.returning:
+            self._channel.make_way()
         with self._channel.lock:
             self._channel.flush()
             return self._core.take()
