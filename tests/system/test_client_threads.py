@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -77,27 +78,31 @@ def test_threads_that_iterate_share_the_results(run: Run) -> None:
     assert sorted(index for part in parts for index in part) == list(range(50_000))
 
 
-def test_whoever_waits_is_woken_whatever_another_thread_sends_meanwhile(lab: Lab, run: Run) -> None:
-    """One thread waits for a result on the sockets while others use them, and so take in what it waits for."""
+@pytest.mark.parametrize("sends", [False, True])
+def test_whoever_waits_is_woken_whatever_another_thread_does_meanwhile(lab: Lab, run: Run, *, sends: bool) -> None:
+    """One thread waits on the sockets for its result while another uses them, and so takes that in."""
     busy = lab["off"].open()
     done = threading.Event()
 
-    def send() -> None:
+    def meddle() -> None:
         while not done.is_set():
             for _ in range(100):
                 busy.results.get_nowait()
-            busy.tasks.put("x")
-            busy.flush()
+            if sends:
+                busy.tasks.put("x")
+                busy.flush()
 
     def play() -> None:
         try:
             for k in range(1000):
                 run.tasks.put(k)
+                began = time.monotonic()
                 assert run.results.get(PATIENCE).output == k
+                assert time.monotonic() - began < PATIENCE / 2, "it was not woken, and looked when its time was over"
         finally:
             done.set()
 
-    at_once(play, send)
+    at_once(play, meddle)
     busy.cancel()
 
 
