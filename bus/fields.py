@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from taskmaster.bus import table as tables
 from taskmaster.bus.errors import InvalidTask
 from taskmaster.bus.table import Layout, Part, Table
-from taskmaster.bus.text import did_you_mean
+from taskmaster.bus.text import did_you_mean_or
 from taskmaster.bus.values import keep
 
 __all__ = ["KINDS", "Field", "Schema"]
@@ -146,10 +146,7 @@ class Schema:
     def _check_names(self, names: Mapping[str, Any]) -> None:
         for name in names:
             if name not in self._by_name:
-                raise self._error(
-                    f"{self.role} {name!r} is unknown{did_you_mean(str(name), self.names)}; "
-                    f"it has {', '.join(map(repr, self.names))}"
-                )
+                raise self._error(f"{self.role} {name!r} is unknown{did_you_mean_or(str(name), self.names)}")
         missing = [name for name in self.names if name not in names]
         if missing:
             raise self._error(f"{self.role} {', '.join(map(repr, missing))} is missing")

@@ -112,12 +112,6 @@ class AttemptsCharged(_Record, frozen=True):
     attempts: int
 
 
-class Recovered(_Record, frozen=True):
-    """What workers of daemons before ``epoch`` had noted of their progress is accounted for."""
-
-    epoch: int
-
-
 class RunCounted(_Record, frozen=True):
     """Where a run stands after a turn that touched it."""
 
@@ -141,7 +135,6 @@ Record: TypeAlias = (
     | LeaseEnded
     | AttemptsCharged
     | RunCounted
-    | Recovered
 )
 
 

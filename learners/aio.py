@@ -14,6 +14,7 @@ loop in which it was made. Whatever is awaited may be cancelled: no result is lo
 from __future__ import annotations
 
 import asyncio
+import math
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable, Mapping, Sequence
 from types import TracebackType
@@ -262,8 +263,13 @@ class Run(RunView):
 
         Each arrives as a result that says so. A task that is being evaluated is broken off where that is harmless.
         """
-        await self.flush()
-        return int((await self.master.lab.ask(self._cancel_message(indices))).count)
+        indices = None if indices is None else list(indices)
+        cancelled, taken = 0, -1
+        while not await self._flush(ANSWER_SECONDS, full_beyond=taken):
+            # Full, perhaps of just these tasks: those that it has make room for those that are still here.
+            taken = self._core.acknowledged
+            cancelled += int((await self.master.lab.ask(self._cancel_message(indices))).count)
+        return cancelled + int((await self.master.lab.ask(self._cancel_message(indices))).count)
 
     async def pause(self) -> None:
         """Evaluate nothing further of this run for now."""
@@ -279,11 +285,16 @@ class Run(RunView):
 
     async def flush(self, timeout: float | None = ANSWER_SECONDS) -> None:
         """Wait until all that was put is on the daemon's disk. Raises DaemonUnreachable after ``timeout`` seconds."""
+        await self._flush(timeout)
+
+    async def _flush(self, timeout: float | None, full_beyond: float = math.inf) -> bool:
+        """The same, but give it up (False) where the daemon is full and has more than so many tasks of this run."""
         core = self._core
-        if not await self._channel.wait(lambda: core.is_settled or core.error is not None, timeout):
+        if not await self._channel.wait(lambda: self._is_flushed(full_beyond), timeout):
             raise self._unacknowledged(timeout)
         if core.error is not None:
             raise core.error
+        return core.is_settled
 
     async def close(self) -> None:
         """No further tasks: followers are told. Open tasks are still evaluated; opening it again goes on with it."""

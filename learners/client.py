@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -9,6 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from taskmaster.bus import messages as m
+from taskmaster.bus.errors import CallerError
 from taskmaster.bus.places import default_address
 from taskmaster.bus.status import DaemonStatus, MasterStatus, RunInfo
 from taskmaster.bus.table import Buffer
@@ -208,7 +210,9 @@ class Master(MasterView):
         self.lab.ask(m.Resume(0, self.name))
 
     def set_workers(self, count: int) -> None:
-        """Have the daemon keep ``count`` local worker processes."""
+        """Have the daemon keep ``count`` local worker processes. Raises CallerError unless it is 0 to 4096."""
+        if count < 0:
+            raise CallerError(f"{count} worker processes cannot be kept; ask for 0 to 4096")
         self.lab.ask(m.SetWorkers(0, self.name, count))
 
 
@@ -232,8 +236,13 @@ class Run(RunView):
 
         Each arrives as a result that says so. A task that is being evaluated is broken off where that is harmless.
         """
-        self.flush()
-        return int(self.master.lab.ask(self._cancel_message(indices)).count)
+        indices = None if indices is None else list(indices)
+        cancelled, taken = 0, -1
+        while not self._flush(ANSWER_SECONDS, full_beyond=taken):
+            # Full, perhaps of just these tasks: those that it has make room for those that are still here.
+            taken = self._core.acknowledged
+            cancelled += int(self.master.lab.ask(self._cancel_message(indices)).count)
+        return cancelled + int(self.master.lab.ask(self._cancel_message(indices)).count)
 
     def pause(self) -> None:
         """Evaluate nothing further of this run for now."""
@@ -249,11 +258,16 @@ class Run(RunView):
 
     def flush(self, timeout: float | None = ANSWER_SECONDS) -> None:
         """Wait until all that was put is on the daemon's disk. Raises DaemonUnreachable after ``timeout`` seconds."""
+        self._flush(timeout)
+
+    def _flush(self, timeout: float | None, full_beyond: float = math.inf) -> bool:
+        """The same, but give it up (False) where the daemon is full and has more than so many tasks of this run."""
         core = self._core
-        if not self._channel.wait(lambda: core.is_settled or core.error is not None, timeout):
+        if not self._channel.wait(lambda: self._is_flushed(full_beyond), timeout):
             raise self._unacknowledged(timeout)
         if core.error is not None:
             raise core.error
+        return core.is_settled
 
     def close(self) -> None:
         """No further tasks: followers are told. Open tasks are still evaluated; opening it again goes on with it."""

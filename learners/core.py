@@ -13,7 +13,7 @@ from taskmaster.bus import messages as m
 from taskmaster.bus.errors import ProtocolError, TaskMasterError, UnknownMaster, from_code
 from taskmaster.bus.fields import Schema
 from taskmaster.bus.table import Buffer
-from taskmaster.bus.text import did_you_mean
+from taskmaster.bus.text import did_you_mean_or
 from taskmaster.learners.runcore import RunCore
 
 __all__ = ["ClientCore", "Request"]
@@ -101,8 +101,7 @@ class ClientCore:
                 return info
         known = [info.name for info in masters]
         raise UnknownMaster(
-            f"the daemon at {self.address} has no Master {name!r}{did_you_mean(name, known)}; "
-            f"it has {', '.join(map(repr, known)) or 'none'}"
+            f"the daemon at {self.address} has no Master {name!r}{did_you_mean_or(name, known, 'it has')}"
         )
 
     def opened(self, opened: m.Opened, *, write: bool, since: str) -> RunCore:

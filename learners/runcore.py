@@ -209,12 +209,12 @@ class RunCore:
 
     @property
     def has_room(self) -> bool:
-        """Whether another task may be put without waiting."""
+        """Whether another task may be put without waiting: not while a full daemon has taken none of what was."""
         outstanding = self.next_index - self.acknowledged
         return (
             outstanding < WINDOW_TASKS
             and self._outstanding_bytes < WINDOW_BYTES
-            and not self._busy_until
+            and not (self._busy_until or self._probing)
             and self.write
         )
 
@@ -235,6 +235,11 @@ class RunCore:
             raise RunClosed(
                 f"run {self.name!r} of Master {self.master!r} was opened for reading; open() it to put tasks"
             )
+
+    @property
+    def is_turned_away(self) -> bool:
+        """Whether the daemon was full when it was last asked to take what is outstanding."""
+        return self._probing
 
     @property
     def is_settled(self) -> bool:
@@ -350,6 +355,7 @@ class RunCore:
         self.next_index -= lost
         self.open_tasks -= lost
         self._busy_until = 0.0
+        self._probing = False
 
     def resend(self, now: float, *, all_of_it: bool = False) -> None:
         """Send again what has been waiting for its acknowledgement too long (or all, after the daemon was away)."""

@@ -176,6 +176,12 @@ class RunView:
             raise CallerError(f"run {self.name!r} has no task {wanted[0]}: tasks are numbered from 0")
         return m.Cancel(0, core.id, tuple(IntervalSet((index, index + 1) for index in wanted)))
 
+    def _is_flushed(self, full_beyond: float) -> bool:
+        """Whether all that was put is on disk, or cannot be: the daemon is full, and has more tasks than that."""
+        core = self._core
+        is_full = core.is_turned_away and core.acknowledged > full_beyond
+        return core.is_settled or core.error is not None or is_full
+
     def _unacknowledged(self, timeout: float | None) -> DaemonUnreachable:
         n = self._core.next_index - self._core.acknowledged
         return DaemonUnreachable(
