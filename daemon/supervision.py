@@ -88,6 +88,15 @@ class Supervisor:
             pool.policy.forgive()
             self.next_look = 0.0
 
+    def starting(self, name: str) -> int:
+        """How many of a Master's workers are on their way."""
+        pool = self.pools.get(name)
+        if pool is None or pool.gave_up:
+            return 0
+        known = (pool.master.workers.get(token) for token in pool.workers)
+        ready = sum(worker is not None and worker.state != "starting" for worker in known)
+        return max(0, pool.count - ready)
+
     def interrupt(self, interrupt: Interrupt) -> None:
         """If a worker is still in one of these cancelled tasks in a moment, end it."""
         self._interrupts.append((time.monotonic() + INTERRUPT_SECONDS, interrupt))
