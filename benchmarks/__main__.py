@@ -9,6 +9,7 @@ import io
 import os
 import shlex
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from benchmarks.bench import Bench
 from benchmarks.contest import Row
 from benchmarks.figures import FIGURES, Figure
 from benchmarks.report import as_json, table, write_section
+from benchmarks.timeline import TRIPS, timeline
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
 #: Figures whose work runs through a contest, so that ours can be profiled alone.
@@ -30,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.profile and not set(options.only or ["put"]) <= set(_PROFILED):
         parser.error(f"--profile goes with {', '.join(_PROFILED)} only")
-    if options.write_docs and not options.profile and (options.quick or options.only):
+    if options.write_docs and not (options.profile or options.timeline) and (options.quick or options.only):
         parser.error("--write-docs replaces the whole table: it goes neither with --quick nor with --only")
     if options.cpus:
         os.sched_setaffinity(0, {int(cpu) for cpu in options.cpus.split(",")})
@@ -38,6 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"{options.folder} lies in memory, where a sync costs nothing; choose a disk with --folder\n")
     bench = Bench(options.folder, options.repeat, options.quick, options.profile)
     command = shlex.join(["python", "-m", "benchmarks", *(sys.argv[1:] if arguments is None else arguments)])
+    if options.timeline:
+        _timeline(bench, command, write=options.write_docs)
+        return 0
     if options.profile:
         _profile(bench, options.only or ["put"], command, write=options.write_docs)
         return 0
@@ -92,6 +97,17 @@ def _profile(bench: Bench, names: Sequence[str], command: str, *, write: bool) -
         write_section(DOCUMENT, f"profile {bench.profile}", f"`{command}`:\n\n```\n{printed.getvalue().strip()}\n```")
 
 
+def _timeline(bench: Bench, command: str, *, write: bool) -> None:
+    pieces = []
+    for durability in ("crash", "power"):
+        with tempfile.TemporaryDirectory(prefix="taskmaster-", dir=bench.folder) as folder:
+            pieces.append(timeline(Path(folder), durability, trips=bench.size(TRIPS)))
+    printed = "\n\n".join(pieces)
+    print(printed)
+    if write:
+        write_section(DOCUMENT, "timeline", f"`{command}`:\n\n```\n{printed}\n```")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="tiny sizes, one round: tests the suite, measures nothing")
@@ -117,6 +133,7 @@ def _parser() -> argparse.ArgumentParser:
         default="",
         help=f"profile that process instead; for {', '.join(_PROFILED)}",
     )
+    parser.add_argument("--timeline", action="store_true", help="show where one task spends its round trip instead")
     return parser
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -16,6 +17,7 @@ from types import TracebackType
 import psutil
 
 from benchmarks.work.functions import PROFILE_FOLDER
+from benchmarks.work.tracing import TRACE_FOLDER
 from taskmaster.learners.client import Lab, Master, connect
 
 __all__ = ["WORKERS", "MasterTable", "Rig"]
@@ -36,8 +38,8 @@ class MasterTable:
     parameters: Sequence[str] = ()
     batch: bool = False
 
-    def toml(self, *, profiled: bool) -> str:
-        """The tables of the configuration file."""
+    def toml(self, setup: str = "") -> str:
+        """The tables of the configuration file; ``setup``: a function for each worker to begin with."""
         lines = [
             f"[masters.{self.name}]",
             'driver = "process"',
@@ -46,8 +48,8 @@ class MasterTable:
             f"workers = {WORKERS}",
             f"batch = {str(self.batch).lower()}",
         ]
-        if profiled:
-            lines.append('setup = "functions:start_profile"')
+        if setup:
+            lines.append(f'setup = "{setup}"')
         if self.parameters:
             lines.append(f"[masters.{self.name}.parameters]")
             lines += [f"{name} = {{ min = 0, max = 1e9 }}" for name in self.parameters]
@@ -62,7 +64,8 @@ class Rig:
         folder: where its configuration and state are kept; made if missing.
         masters: what it exposes.
         durability: ``"power"`` or ``"crash"``.
-        profile: ``"daemon"`` or ``"worker"`` to have that process profiled, see :meth:`profile`.
+        profile: ``"daemon"`` or ``"worker"`` to have that process profiled, see :meth:`profile`; ``"trace"`` to
+            have both note what they send and receive, see :meth:`marks`.
     """
 
     def __init__(
@@ -75,7 +78,8 @@ class Rig:
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
         daemon = f'[daemon]\nname = "benchmark"\nstate = "state"\ndurability = "{durability}"\n'
-        tables = [daemon, *(master.toml(profiled=profile == "worker") for master in masters)]
+        setup = {"worker": "functions:start_profile", "trace": "tracing:start"}.get(profile, "")
+        tables = [daemon, *(master.toml(setup) for master in masters)]
         (folder / "daemon.toml").write_text("\n".join(tables), encoding="utf-8")
 
     @property
@@ -91,10 +95,13 @@ class Rig:
             path.unlink(missing_ok=True)
             notified.bind(str(path))
             notified.settimeout(0.5)
-            environment = {**os.environ, "NOTIFY_SOCKET": str(path), PROFILE_FOLDER: str(self.folder)}
+            kept = {PROFILE_FOLDER: str(self.folder), TRACE_FOLDER: str(self.folder)}
+            environment = {**os.environ, "NOTIFY_SOCKET": str(path), **kept}
             command = ["-m", "taskmaster.daemon", str(self.folder / "daemon.toml")]
             if self._profile == "daemon":
                 command = ["-m", "cProfile", "-o", str(self.folder / "daemon-profile"), *command]
+            elif self._profile == "trace":
+                command[:2] = [str(_FUNCTIONS / "tracing.py")]
             began = time.perf_counter()
             with (self.folder / "log").open("ab") as log:
                 self._process = subprocess.Popen([sys.executable, *command], env=environment, stderr=log)
@@ -145,6 +152,11 @@ class Rig:
     def profile(self) -> Path:
         """Where the profile of the process that was chosen lies, once that has ended: one worker stands for all."""
         return min(self.folder.glob(f"{self._profile}-*"))
+
+    def marks(self) -> dict[str, list[tuple[int, str]]]:
+        """What daemon and workers have noted, by the names of their files, once they have ended."""
+        paths = [*self.folder.glob("daemon-*"), *self.folder.glob("worker-*")]
+        return {path.name: [(at, what) for at, what in json.loads(path.read_bytes())] for path in paths}
 
     def __enter__(self) -> Rig:
         self.start()

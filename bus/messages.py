@@ -265,7 +265,10 @@ class Ack(Message, tag="ack"):
 
 
 class Refused(Message, tag="refused"):
-    """A request (``id``) or a submission (``run``, ``first``) was not taken; see `taskmaster.bus.errors` for codes."""
+    """A request (``id``) or a submission was not taken; see `taskmaster.bus.errors` for codes.
+
+    A submission is named by its ``run``, ``writer`` and ``first``; its run ends at ``next_index``.
+    """
 
     code: str
     message: str
@@ -273,6 +276,7 @@ class Refused(Message, tag="refused"):
     run: int = 0
     first: int = 0
     next_index: int = 0
+    writer: int = 0
 
 
 class Done(Message, tag="done"):
@@ -365,6 +369,13 @@ class Beacon(Message, tag="beacon"):
     next_seq: int
 
 
+class Gone(Message, tag="gone"):
+    """There is no such run (any more): it was deleted. Repeated, in place of the beacon, to those who follow it."""
+
+    run: int
+    epoch: int
+
+
 class Alarm(Message, tag="alarm"):
     """Something an operator should know."""
 
@@ -374,7 +385,7 @@ class Alarm(Message, tag="alarm"):
     time: float
 
 
-Publication = Events | Beacon | Alarm
+Publication = Events | Beacon | Gone | Alarm
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -64,7 +64,11 @@ class FunctionOptions(DriverOptions):
     recycle_after: Annotated[int, PydanticField(ge=1)] | None = setting(
         "Evaluations after which a process is replaced by a fresh one, against leaks. By default never.", default=None
     )
-    env: Environment = setting("Environment variables for the processes, beside the daemon's own.", default={})
+    env: Environment = setting(
+        "Environment variables for the processes, beside the daemon's own. Unless they or the daemon's say otherwise, "
+        "the linear algebra of numpy and its like runs in one thread in each (OMP_NUM_THREADS and its kin are 1).",
+        default={},
+    )
     restarts: Annotated[int, PydanticField(ge=0)] = setting(
         "How often within `restart_window` a process that died is replaced; after that the Master stops as broken.",
         default=5,

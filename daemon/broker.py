@@ -35,8 +35,8 @@ from taskmaster.bus import messages as m
 from taskmaster.bus.errors import DiskFull, ProtocolError, TaskMasterError
 from taskmaster.bus.status import DaemonStatus
 from taskmaster.bus.table import Buffer, Table
-from taskmaster.daemon.core import Core, Sender
-from taskmaster.daemon.effects import BlockAppended, Dispatched, Effects, Query, Verify
+from taskmaster.daemon.core import Core
+from taskmaster.daemon.effects import BlockAppended, Dispatched, Effects, Query, Sender, Verify
 from taskmaster.daemon.journal import Journal
 from taskmaster.daemon.journal.pages import read_page, same_block
 from taskmaster.daemon.publishing import Publisher
@@ -100,19 +100,23 @@ class Broker:
         self._poller = zmq.Poller()
         for socket in (endpoints.control, endpoints.results, endpoints.workers):
             self._poller.register(socket, zmq.POLLIN)
+        self._readers: dict[int, Callable[[], object]] = {}
         self._client_decoder = codec.client_decoder()
         self._worker_decoder = codec.worker_decoder()
         self._next_tick = 0.0
         self._drained_bytes = 0
         self._patience = TERMINATE_SECONDS
 
-    def watch(self, descriptor: int) -> None:
-        """Wake the loop when a file descriptor becomes readable (it is for somebody else to read)."""
+    def watch(self, descriptor: int, read: Callable[[], object] | None = None) -> None:
+        """Wake the loop when a file descriptor becomes readable; ``read`` is then called (None: others see to it)."""
         self._poller.register(descriptor, zmq.POLLIN)
+        if read is not None:
+            self._readers[descriptor] = read
 
     def unwatch(self, descriptor: int) -> None:
         """Undo :meth:`watch`."""
         self._poller.unregister(descriptor)
+        self._readers.pop(descriptor, None)
 
     def run(self) -> None:
         """Turn until stopped, then end the workers. Raises JournalError when nothing can be promised any more."""
@@ -167,6 +171,9 @@ class Broker:
             self._drain(self._endpoints.workers, self._on_worker, now, out)
         if self._endpoints.control in ready:
             self._drain(self._endpoints.control, self._on_client, now, out)
+        for descriptor, read in self._readers.items():
+            if descriptor in ready:
+                read()
         self.supervisor.look(now, ready, out)
         ticks = now >= self._next_tick
         if ticks:
@@ -228,7 +235,7 @@ class Broker:
             self._drained_bytes += table.nbytes if table is not None else 0
         elif len(frames) > 2:
             raise ProtocolError("frames that no layout speaks of")
-        self.core.on_worker(Sender(frames[0]), message, table, times, now, out)
+        self.core.workforce.on_worker(Sender(frames[0]), message, table, times, now, out)
 
     def _reject(self, socket: zmq.Socket[bytes], frames: Sequence[bytes], error: ProtocolError) -> None:
         """A message that does not fit the protocol: counted, and answered if there is somebody to answer."""
@@ -312,6 +319,7 @@ class Broker:
                 submit.run,
                 submit.first,
                 run.next_index,
+                submit.writer,
             )
         sockets.send(self._endpoints.control, [verification.address, codec.encode(reply)])
 

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
-import msgspec
-
 from taskmaster.bus import messages as m
 from taskmaster.bus.errors import (
     CallerError,
@@ -22,42 +20,32 @@ from taskmaster.bus.errors import (
     Gap,
     NotAllowed,
     TaskMasterError,
-    UnknownMaster,
     UnknownRun,
     VersionMismatch,
 )
 from taskmaster.bus.status import MasterStatus, RunInfo
-from taskmaster.bus.table import Buffer, Table
-from taskmaster.bus.text import did_you_mean, did_you_mean_or
+from taskmaster.bus.table import Table
+from taskmaster.bus.text import did_you_mean
 from taskmaster.daemon.effects import (
     Effects,
     Query,
     Reply,
     RunCreated,
     RunDeleted,
-    ToWorker,
+    Sender,
     Verify,
     WriterChanged,
 )
-from taskmaster.daemon.leases import NOTHING, Started, Worker
 from taskmaster.daemon.master import Master
 from taskmaster.daemon.run import Run
+from taskmaster.daemon.workforce import Workforce, known_master
 
-__all__ = ["Core", "Identity", "Sender"]
+__all__ = ["Core", "Identity"]
 
 #: Tasks this short are acknowledged by their events …
 QUICK_SECONDS = 0.001
 #: … and by a message of its own this long after they were submitted.
 ACKNOWLEDGE_SECONDS = 0.005
-
-_SAY_HELLO = m.Refused(m.HELLO, "this daemon does not know you (any more): say hello")
-
-
-class Sender(msgspec.Struct, frozen=True, gc=False):
-    """Whom a message came from: the routing id to answer to, and the user as the transport knows them."""
-
-    address: bytes
-    user: str = "local"
 
 
 @dataclass(frozen=True)
@@ -80,15 +68,13 @@ class Core:
         numbers = count(1)
         for master in self.masters.values():
             master.lease_numbers = numbers
+        self.workforce = Workforce(self.masters)
         self.runs: dict[int, Run] = {}
         self.next_run = 1
         #: no further leases: the daemon is about to stop
         self.draining = False
-        #: tokens of the workers that the daemon has started itself
-        self.local_tokens: set[str] = set()
         self._new_seed = new_seed
         self._by_name: dict[tuple[str, str], Run] = {}
-        self._worker_at: dict[bytes, tuple[Master, str]] = {}
         #: runs that took submissions, where to acknowledge them, and by when (None: not decided yet)
         self._to_acknowledge: dict[int, tuple[bytes, float | None]] = {}
         #: when the next acknowledgement that was put off is due
@@ -182,6 +168,7 @@ class Core:
                     getattr(message, "run", 0) or 0,
                     getattr(message, "first", 0),
                     run.next_index if run is not None else 0,
+                    message.writer if isinstance(message, m.Submit) else 0,
                 ),
             )
         )
@@ -241,7 +228,7 @@ class Core:
                 f"run {run.name!r} of Master {run.master!r} has seed {run.seed}, not {message.seed}; "
                 "open it without a seed, or choose another name"
             )
-        writer = self._new_writer(sender, message, run, out) if message.write else run.writer
+        writer = self._new_writer(sender, message, run, out) if message.write else 0
         out.replies.append(
             Reply(
                 sender.address,
@@ -392,10 +379,7 @@ class Core:
         out.replies.append(Reply(sender.address, m.Done(request, count)))
 
     def _master(self, name: str) -> Master:
-        master = self.masters.get(name)
-        if master is None:
-            raise UnknownMaster(f"this daemon has no Master {name!r}{did_you_mean_or(name, self.masters, 'it has')}")
-        return master
+        return known_master(self.masters, name)
 
     def run(self, run_id: int) -> Run:
         """The run of this number; raises UnknownRun."""
@@ -411,119 +395,6 @@ class Core:
                 f"run {run.name!r} of Master {run.master!r} was opened again by another writer; "
                 "only the newest one may submit: open it again to take over"
             )
-
-    # -- workers ------------------------------------------------------------------------------------------------------
-
-    def on_worker(
-        self,
-        sender: Sender,
-        message: m.WorkerMessage,
-        table: Table | None,
-        times: Buffer | None,
-        now: float,
-        out: Effects,
-    ) -> None:
-        """A worker's or a worker host's message."""
-        if isinstance(message, m.WorkerHello):
-            self._hello(sender, message, now, out)
-        elif isinstance(message, m.Heartbeat):
-            self._heartbeat(sender, message, now, out)
-        elif isinstance(message, (m.WorkerLost, m.WorkerFailed, m.Leave)):
-            master, worker = self._find(message.token)
-            if master is not None and worker is not None:
-                self._farewell(master, worker, message, out)
-        else:
-            self._at_work(sender, message, table, times, now, out)
-
-    def _hello(self, sender: Sender, hello: m.WorkerHello, now: float, out: Effects) -> None:
-        try:
-            if hello.version != m.PROTOCOL_VERSION:
-                raise VersionMismatch(
-                    f"this daemon speaks version {m.PROTOCOL_VERSION} of the protocol, the worker version "
-                    f"{hello.version}; install the same release on both sides"
-                )
-            master = self._master(hello.master)
-        except TaskMasterError as error:
-            out.to_workers.append(ToWorker(sender.address, m.Refused(error.code, str(error))))
-            return
-        self._worker_at[sender.address] = (master, hello.token)
-        master.on_hello(hello, sender.address, local=hello.token in self.local_tokens, now=now, out=out)
-
-    def _heartbeat(self, sender: Sender, message: m.Heartbeat, now: float, out: Effects) -> None:
-        """A host vouches for its workers; or a worker, which names none, for itself and its connection.
-
-        ZeroMQ reconnects without telling either side: what the daemon sends by the former connection is lost. So a
-        worker that is heard of by a connection it has not said hello on is asked to, which also brings its leases in
-        order.
-        """
-        if not message.tokens:
-            master, token = self._worker_at.get(sender.address, (None, ""))
-            worker = master.workers.get(token) if master is not None else None
-            if worker is None or worker.address != sender.address:
-                out.to_workers.append(ToWorker(sender.address, _SAY_HELLO))
-            else:
-                worker.last_seen = now
-        for token in message.tokens:
-            worker = self._find(token)[1]
-            if worker is not None:
-                worker.last_seen = now
-
-    def _at_work(
-        self,
-        sender: Sender,
-        message: m.Ready | m.Outcome,
-        table: Table | None,
-        times: Buffer | None,
-        now: float,
-        out: Effects,
-    ) -> None:
-        master, token = self._worker_at.get(sender.address, (None, ""))
-        worker = master.workers.get(token) if master is not None else None
-        if master is None or worker is None or worker.address != sender.address:
-            # Given up meanwhile, or from before this daemon's start: it has to introduce itself (again).
-            out.to_workers.append(ToWorker(sender.address, _SAY_HELLO))
-            return
-        worker.last_seen = now
-        if isinstance(message, m.Ready):
-            master.on_ready(worker)
-        else:
-            master.on_outcome(worker, message, table, times, now, out)
-
-    def _farewell(
-        self, master: Master, worker: Worker, message: m.WorkerLost | m.WorkerFailed | m.Leave, out: Effects
-    ) -> None:
-        if isinstance(message, m.Leave):
-            master.on_leave(worker, out)
-        elif isinstance(message, m.WorkerLost):
-            started = Started(message.latest, dict(message.positions)) if message.known else None
-            self.worker_lost(worker.token, message.kind, message.reason, started, out)
-        else:
-            master.trouble = f"{message.kind}: {message.message}"
-            self.worker_lost(worker.token, message.kind, message.message, NOTHING, out)
-
-    def worker_lost(self, token: str, kind: str, reason: str, started: Started | None, out: Effects) -> None:
-        """A worker's host (or the daemon, as host of its own) says that it is gone."""
-        master, worker = self._find(token)
-        if master is not None and worker is not None:
-            self._worker_at.pop(worker.address, None)
-            master.on_lost(worker, kind, reason, started, out)
-
-    def worker_stopped(self, token: str, started: Started | None, out: Effects) -> None:
-        """The daemon has ended one of its own workers because it stops itself.
-
-        That is no fault of a repeatable task's, so it uses up no attempt.
-        """
-        master, worker = self._find(token)
-        if master is not None and worker is not None:
-            blameless = NOTHING if master.spec.repeatable else started
-            master.on_lost(worker, "WorkerLost", "the daemon was stopped", blameless, out)
-
-    def _find(self, token: str) -> tuple[Master, Worker] | tuple[None, None]:
-        for master in self.masters.values():
-            worker = master.workers.get(token)
-            if worker is not None:
-                return master, worker
-        return None, None
 
     # -- looking ------------------------------------------------------------------------------------------------------
 

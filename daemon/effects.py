@@ -18,7 +18,14 @@ from taskmaster.bus.table import Buffer, Table
 if TYPE_CHECKING:
     from taskmaster.daemon.run import Block, Run
 
-__all__ = ["Dispatched", "Effects", "Interrupt", "Publication", "Record", "Reply", "ToWorker", "Verify"]
+__all__ = ["Dispatched", "Effects", "Interrupt", "Publication", "Record", "Reply", "Sender", "ToWorker", "Verify"]
+
+
+class Sender(msgspec.Struct, frozen=True, gc=False):
+    """Whom a message came from: the routing id to answer to, and the user as the transport knows them."""
+
+    address: bytes
+    user: str = "local"
 
 
 class _Record(msgspec.Struct, frozen=True, gc=False):

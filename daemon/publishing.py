@@ -19,7 +19,6 @@ from taskmaster.bus import messages as m
 from taskmaster.bus.table import Buffer
 from taskmaster.daemon.core import Core
 from taskmaster.daemon.effects import Publication
-from taskmaster.daemon.run import Run
 
 __all__ = ["PUBLISHED_BYTES", "Publisher"]
 
@@ -43,7 +42,10 @@ class Publisher:
         self._wanted: dict[int, tuple[bool, bool]] = {}
 
     def on_subscriptions(self) -> None:
-        """Take note of who came and went; answer a subscription to a run with a beacon, so that it is known to hold."""
+        """Take note of who came and went; answer a subscription to a run with a beacon, so that it is known to hold.
+
+        To a run that is not there as well: whoever follows it need not wait.
+        """
         while (frames := sockets.receive(self._socket)) is not None:
             if len(frames) != 1 or not frames[0] or frames[0][0] not in (0, 1):
                 continue
@@ -54,9 +56,7 @@ class Publisher:
                 continue
             if len(prefix) <= 512 and len(self._prefixes) < 100_000:
                 self._prefixes.add(prefix)
-            run = self._core.runs.get(topics.parse_topic(prefix) or 0)
-            if run is not None:
-                self._beacon(run, prefix)
+            self._beacon(prefix)
 
     def publish(self, publications: Sequence[Publication]) -> None:
         """Events that have become durable."""
@@ -71,11 +71,9 @@ class Publisher:
                 self._publish(topics.with_inputs_topic(events[0].master, run), run, events, inputs=True)
 
     def beacons(self) -> None:
-        """Repeat where each run ends, to those who follow it."""
+        """Repeat where each run ends, or that it was deleted, to those who follow it."""
         for prefix in self._prefixes:
-            run = self._core.runs.get(topics.parse_topic(prefix) or 0)
-            if run is not None:
-                self._beacon(run, prefix)
+            self._beacon(prefix)
 
     def alarm(self, alarm: m.Alarm) -> None:
         """Tell everybody who listens."""
@@ -98,8 +96,8 @@ class Publisher:
             frames += own
         if heads:
             sockets.send(self._socket, [topic, self._encoded(run, heads), *frames])
-        if len(heads) < len(events) and run in self._core.runs:
-            self._beacon(self._core.runs[run], topic)
+        if len(heads) < len(events):
+            self._beacon(topic)
 
     def _encoded(self, run: int, heads: Sequence[m.EventHead]) -> bytes:
         known = self._core.runs.get(run)
@@ -107,8 +105,13 @@ class Publisher:
             return codec.encode(m.Events(run, self._epoch, tuple(heads)))
         return codec.encode(m.Events(run, self._epoch, tuple(heads), known.next_index, known.writer))
 
-    def _beacon(self, run: Run, topic: bytes) -> None:
-        sockets.send(self._socket, [topic, codec.encode(m.Beacon(run.id, self._epoch, run.next_seq))])
+    def _beacon(self, topic: bytes) -> None:
+        number = topics.parse_topic(topic)
+        if number is None:
+            return
+        run = self._core.runs.get(number)
+        beacon = m.Beacon(number, self._epoch, run.next_seq) if run is not None else m.Gone(number, self._epoch)
+        sockets.send(self._socket, [topic, codec.encode(beacon)])
 
     def _who_wants(self, master: str, run: int) -> tuple[bool, bool]:
         wanted = self._wanted.get(run)

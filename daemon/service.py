@@ -212,14 +212,13 @@ def _signals(broker: Broker, grace: float) -> Iterator[None]:
     writer.setblocking(False)
 
     def stop(number: int, frame: object) -> None:
-        with contextlib.suppress(BlockingIOError):
-            reader.recv(64)
         again = broker.stop_at is not None
         broker.request_stop(0.0 if again else grace, hurry=again)
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     wakeup = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-    broker.watch(reader.fileno())
+    # Read by the loop, not by the handler: that runs inside the poll, which would then go on waiting.
+    broker.watch(reader.fileno(), lambda: reader.recv(64))
     try:
         yield
     finally:

@@ -140,9 +140,9 @@ class Supervisor:
         kind, reason = worker.epitaph()
         positions = worker.progress.positions()
         worker.bury()
-        self._core.local_tokens.discard(worker.token)
+        self._core.workforce.local_tokens.discard(worker.token)
         if known is not None:
-            self._core.worker_lost(worker.token, kind, reason, started(positions), out)
+            self._core.workforce.lost(worker.token, kind, reason, started(positions), out)
         if worker.left_as_agreed:
             return
         log.warning("Master %r: %s", pool.master.spec.name, reason)
@@ -183,18 +183,21 @@ class Supervisor:
                 pool.working_directory,
             )
             pool.workers[worker.token] = worker
-            self._core.local_tokens.add(worker.token)
+            self._core.workforce.local_tokens.add(worker.token)
             self._descriptors.add(worker.pidfd)
             self.watch(worker.pidfd)
 
     def _thin(self, pool: Pool, out: Effects) -> None:
-        staying = [worker for worker in pool.workers.values() if not worker.was_told_to_go]
-        for worker in staying[: max(0, len(staying) - pool.count)]:
-            worker.terminate()
-            # The worker would say so only when its evaluation has ended, and be taken for capacity until then.
-            known = pool.master.workers.get(worker.token)
-            if known is not None:
+        """Have those go that are too many, idle ones before busy ones."""
+        if len(pool.workers) <= pool.count:
+            return
+        pairs = [(worker, pool.master.workers.get(worker.token)) for worker in pool.workers.values()]
+        staying = [(w, known) for w, known in pairs if not (w.was_told_to_go or (known and known.state == "leaving"))]
+        staying.sort(key=lambda pair: bool(pair[1] and pair[1].leases))
+        for worker, known in staying[: max(0, len(staying) - pool.count)]:
+            if known is not None:  # a busy one could say so only when it has finished
                 pool.master.on_leave(known, out)
+            worker.terminate()
 
     def _enforce_timeout(self, pool: Pool, now: float) -> None:
         if pool.timeout is None or not pool.master.busy:
@@ -244,7 +247,7 @@ class Supervisor:
         for worker in workers:
             worker.kill("Stopped", "the daemon was stopped")
             worker.process.wait()
-            self._core.worker_stopped(worker.token, started(worker.progress.positions()), out)
+            self._core.workforce.stopped(worker.token, started(worker.progress.positions()), out)
             worker.bury()
 
 

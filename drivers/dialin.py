@@ -171,7 +171,9 @@ class DialIn:
         if self._missing > 0 and not self.leaving:
             due.append(self._next_start)
         if not self._is_over:
-            self._poller.poll(max(0, round((min(due) - now) * 1e3 + 0.5)))
+            for source, _ in self._poller.poll(max(0, round((min(due) - now) * 1e3 + 0.5))):
+                if source == self._signalled.fileno():  # not read by the handler: poll would go on waiting
+                    self._signalled.recv(64)
         while sockets.receive(self._socket) is not None:
             pass  # nothing that is said to a host needs an answer
 
@@ -266,25 +268,22 @@ class DialIn:
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
         """Count SIGINT and SIGTERM, and have each wake the loop."""
-        reader, writer = sockets_.socketpair()
-        for end in (reader, writer):
-            end.setblocking(False)
+        self._signalled, writer = sockets_.socketpair()
+        writer.setblocking(False)
 
         def on_signal(number: int, frame: object) -> None:
             self._requests += 1
-            with contextlib.suppress(BlockingIOError):
-                reader.recv(64)
 
         before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
         wakeup = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-        self._poller.register(reader.fileno(), zmq.POLLIN)
+        self._poller.register(self._signalled.fileno(), zmq.POLLIN)
         try:
             yield
         finally:
             signal.set_wakeup_fd(wakeup)
             for number, handler in before.items():
                 signal.signal(number, handler)
-            reader.close()
+            self._signalled.close()
             writer.close()
 
     def _heed_requests(self) -> None:

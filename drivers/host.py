@@ -25,6 +25,9 @@ log = logging.getLogger("taskmaster.host")
 
 #: What a worker that was asked to go may take before it is killed.
 TERMINATE_SECONDS = 5.0
+#: Workers are as many as there are processors: where each starts as many threads again for its linear algebra, they
+#: only stand in each other's way. What the daemon's environment or the Master's ``env`` says goes before this.
+ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMEXPR")}
 
 
 class HostedWorker:
@@ -77,7 +80,7 @@ class HostedWorker:
             self.process.kill()
 
     def terminate(self) -> None:
-        """Ask it to finish what it has in hand and go."""
+        """Ask it to finish what it has in hand and go. The daemon has to be told that it leaves: it may be busy."""
         self.was_told_to_go = True
         self.process.terminate()
 
@@ -100,7 +103,9 @@ class HostedWorker:
 
     @property
     def left_as_agreed(self) -> bool:
-        return self.sentence is None and self.exit_status == EXIT_GOODBYE
+        # Told before it could listen, it has died of being told.
+        fine = (EXIT_GOODBYE, -signal.SIGTERM) if self.was_told_to_go else (EXIT_GOODBYE,)
+        return self.sentence is None and self.exit_status in fine
 
     @property
     def is_hopeless(self) -> bool:
@@ -131,7 +136,7 @@ def spawn(
     process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONUNBUFFERED": "1", **dict(environment)},
+        env={**ONE_THREAD, **os.environ, "PYTHONUNBUFFERED": "1", **dict(environment)},
         cwd=working_directory,
         process_group=0,  # a Ctrl-C at the terminal is the host's business
     )

@@ -48,6 +48,8 @@ EXIT_UNUSABLE = 3
 EXIT_REFUSED = 4
 
 _TICK_SECONDS = 1.0
+#: A worker that was told to leave waits so long for the daemon's goodbye, in case that is not there.
+_GOODBYE_SECONDS = 2.0
 _PR_SET_PDEATHSIG = 1
 
 
@@ -67,12 +69,13 @@ class Worker:
         self._next_tick = 0.0
         self._ended = 0
         self._recycle_after = 0
-        self._stop = False
+        #: when to go, if the daemon does not say goodbye before
+        self._leave_by = math.inf
         self.dropped = 0
 
     def run(self) -> int:
         """Work until told to go; returns the process's exit status."""
-        signal.signal(signal.SIGTERM, self._on_signal)
+        self._heed_signals()
         self._protocol.hello(time.monotonic())
         while self._protocol.welcome is None:
             self._turn(wait=True)
@@ -153,7 +156,9 @@ class Worker:
     def _turn(self, *, wait: bool) -> None:
         self._flush()
         if wait:
-            self._poller.poll(max(0, math.ceil((self._next_tick - time.monotonic()) * 1e3)))
+            for source, _ in self._poller.poll(max(0, math.ceil((self._next_tick - time.monotonic()) * 1e3))):
+                if source == self._signalled.fileno():
+                    self._signalled.recv(64)
         now = time.monotonic()
         while (frames := sockets.receive(self._socket)) is not None:
             self.handle(frames, now)
@@ -162,7 +167,7 @@ class Worker:
             self._next_tick = now + (_TICK_SECONDS if welcome is None else min(_TICK_SECONDS, welcome.heartbeat))
             self._protocol.tick(now)
             self._agree()
-            self._flush()
+        self._flush()
 
     def _agree(self) -> None:
         """Note what the daemon asks of this worker's host: that changes when it starts with another configuration."""
@@ -196,11 +201,18 @@ class Worker:
         protocol = self._protocol
         if protocol.goodbye is not None:
             return not protocol.goodbye.drain or protocol.idle
-        return self._stop and protocol.idle
+        return protocol.idle and time.monotonic() > self._leave_by
+
+    def _heed_signals(self) -> None:
+        """Have SIGTERM wake the loop: finish what is in hand, then go. A second, harder signal bounds how long."""
+        self._signalled, writer = sockets_.socketpair()
+        writer.setblocking(False)
+        self._poller.register(self._signalled.fileno(), zmq.POLLIN)
+        signal.signal(signal.SIGTERM, self._on_signal)
+        signal.set_wakeup_fd(writer.detach(), warn_on_full_buffer=False)
 
     def _on_signal(self, number: int, frame: object) -> None:
-        # SIGTERM: finish what is in hand, then go; the daemon (or a second, harder signal) bounds how long that takes.
-        self._stop = True
+        self._leave_by = min(self._leave_by, time.monotonic() + _GOODBYE_SECONDS)
         if not self._protocol.leaving:
             self._protocol.leave()
 

@@ -10,6 +10,11 @@ Somebody must also listen while nobody waits: acknowledgements have to be taken 
 came back told what it missed. That is the *keeper*, a daemon thread that leads whenever no one else has for a moment,
 and is woken at once when a put has been gathered that only an acknowledgement will send.
 
+Two things are easily got wrong. A ZeroMQ descriptor announces a message once, to whoever touches the socket next, and
+sending touches it: so whoever has sent while somebody polls looks for himself, and wakes the leader if he has found
+anything; and whoever begins to poll looks first, if the last who sent did not. And only the leader may read the byte
+that wakes it: the keeper, interrupted, may be the last to notice that it does not lead any more.
+
 The idea is that of leader/followers (Schmidt et al., "Leader/Followers", PLoP 2000); a permanent I/O thread, which is
 simpler, was measured to cost half as much again in round trips.
 """
@@ -17,10 +22,12 @@ simpler, was measured to cost half as much again in round trips.
 from __future__ import annotations
 
 import contextlib
+import os
 import select
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Callable
 
 import zmq
@@ -34,8 +41,10 @@ __all__ = ["Channel"]
 TICK_SECONDS = 1.0
 #: The keeper takes the lead when nobody else has had it for this long.
 KEEPER_SECONDS = 0.05
-#: Messages taken from one socket before the other is looked at.
+#: Messages taken from one socket at a time, before anybody else has a turn.
 _DRAIN = 256
+
+_channels: weakref.WeakSet[Channel] = weakref.WeakSet()
 
 
 class Channel:
@@ -57,11 +66,16 @@ class Channel:
         self._polls = (self._new_poll(), self._new_poll())
         self._leader: int | None = None
         self._waiters = 0
+        #: nothing is in the sockets that their descriptors will not announce
+        self._looked = True
+        self._closed_because = "was closed"
+        self._orphaned = False
         self._led_at = 0.0
         self._next_tick = 0.0
         self._keeper_needed = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="taskmaster-keeper", daemon=True)
         self._keeper.start()
+        _channels.add(self)
 
     def subscribe_at(self, address: str) -> None:
         """Where the results socket is, known once the daemon has described itself."""
@@ -76,29 +90,36 @@ class Channel:
         used, so whoever has used it must look for himself.
         """
         self.require_open()
-        self._drain()
+        self._take_in()
         if self.core.outbox or self.core.subscriptions:
             self.send()
 
     def send(self) -> None:
         """Send what the core has to say."""
         self.require_open()
+        core = self.core
+        while self._transmit() and self._leader is not None:
+            self._take_in()  # which may bring an acknowledgement, and that something more to send
+            if not core.outbox and not core.subscriptions:
+                return
+        self._looked = False
+
+    def _transmit(self) -> bool:
+        """Send; False if not all of it can be sent now."""
         outbox, subscriptions = self.core.outbox, self.core.subscriptions
         while subscriptions:
             on, topic = subscriptions.popleft()
             self._results.setsockopt(zmq.SUBSCRIBE if on else zmq.UNSUBSCRIBE, topic)
-        while outbox and sockets.send(self._control, outbox[0]):
+        while outbox:
+            if not sockets.send(self._control, outbox[0]):
+                return False
             outbox.popleft()
-        if self._leader is not None:
-            # Sending may have swallowed the signal that the leader is polling for.
-            self._drain()
-            if self._waiters:
-                self._changed.notify_all()
+        return True
 
     def require_open(self) -> None:
         """Raise ConnectionClosed if it was closed."""
         if self.closed:
-            raise ConnectionClosed(f"the connection to {self.core.address} was closed; connect again")
+            raise ConnectionClosed(f"the connection to {self.core.address} {self._closed_because}; connect again")
 
     def wake_keeper(self) -> None:
         """Something waits for an acknowledgement, and perhaps nobody listens."""
@@ -130,7 +151,7 @@ class Channel:
                 self._waiters -= 1
             return
         if self._leader is not None:
-            self._interrupt()  # the keeper polls: take over from it
+            self.wake()  # the keeper polls: take over from it
         self._leader = me
         try:
             self._lead(left)
@@ -142,6 +163,9 @@ class Channel:
 
     def _lead(self, left: float | None) -> None:
         """Poll once and take in what has arrived. Called with the lock held, which is given up while polling."""
+        if not self._looked:
+            self._take_in()
+            return
         now = time.monotonic()
         pause = max(0.0, self._next_tick - now)
         if left is not None:
@@ -149,7 +173,7 @@ class Channel:
         poll = self._polls[self._leader == self._keeper.ident]
         self.lock.release()
         try:
-            ready = poll.poll(pause * 1e3 + 0.5)
+            ready = poll.poll(round(pause * 1e3 + 0.5))
         finally:
             self.lock.acquire()
         if self._leader != threading.get_ident():
@@ -167,71 +191,104 @@ class Channel:
         if self._waiters:
             self._changed.notify_all()
 
-    def _drain(self) -> None:
-        now = time.monotonic()
-        more = True
-        while more:
-            more = False
-            for _ in range(_DRAIN):
-                frames = sockets.receive(self._control)
-                if frames is None:
-                    break
-                self.core.on_control(frames, now)
-            else:
-                more = True
-            for _ in range(_DRAIN):
-                frames = sockets.receive(self._results)
-                if frames is None:
-                    break
-                self.core.on_publication(frames, now)
-            else:
-                more = True
+    def _take_in(self) -> None:
+        """Take in what has arrived, and wake whoever may be waiting for it."""
+        if not self._drain():
+            return
+        if self._waiters:
+            self._changed.notify_all()
+        if self._leader not in (None, self._keeper.ident, threading.get_ident()):
+            self.wake()  # what it polls for may have been among this
 
-    def _new_poll(self) -> select.poll:
-        poll = select.poll()
+    def _drain(self) -> bool:
+        """Take in some of what has arrived; whether there was anything."""
+        now = time.monotonic()
+        taken = left = 0
+        for source, take in ((self._control, self.core.on_control), (self._results, self.core.on_publication)):
+            for _ in range(_DRAIN):
+                frames = sockets.receive(source)
+                if frames is None:
+                    break
+                taken += 1
+                take(frames, now)
+            else:
+                left += 1
+        self._looked = not left
+        return taken > 0
+
+    def _new_poll(self) -> select.poll | zmq.Poller:
+        # Both take descriptors; the first is faster, the second everywhere.
+        poll = select.poll() if hasattr(select, "poll") else zmq.Poller()
         for descriptor in (self._control.fileno(), self._results.fileno(), self._wake):
             poll.register(descriptor, select.POLLIN)
         return poll
 
-    def _interrupt(self) -> None:
-        with contextlib.suppress(BlockingIOError):
+    def wake(self) -> None:
+        """Have the leader look what has changed. Needs no lock, so that signal handlers may call it."""
+        with contextlib.suppress(OSError):  # full: it is being woken; closed: nobody waits
             self._wake_writer.send(b"\0")
 
     # -- the keeper ---------------------------------------------------------------------------------------------------
 
     def _keep(self) -> None:
-        me = threading.get_ident()
-        while True:
+        while not self.closed:
             self._keeper_needed.wait(KEEPER_SECONDS)
             with self.lock:
-                needed = self._keeper_needed.is_set()
-                self._keeper_needed.clear()
-                if self.closed:
-                    return
-                recently = time.monotonic() - self._led_at < KEEPER_SECONDS
-                if self._leader is not None or (recently and not needed):
-                    continue
-                self._leader = me
-                while self._leader == me and not self.closed:
-                    self.flush()
-                    self._lead(None)
-                if self._leader == me:
-                    self._leader = None
+                self._keep_for_a_while()
+        if self._orphaned:
+            self._shut()
+
+    def _keep_for_a_while(self) -> None:
+        needed = self._keeper_needed.is_set()
+        self._keeper_needed.clear()
+        recently = time.monotonic() - self._led_at < KEEPER_SECONDS
+        if self.closed or self._leader is not None or (recently and not needed):
+            return
+        me = self._leader = threading.get_ident()
+        while self._leader == me and not self.closed:
+            self.flush()
+            self._lead(None)
+        if self._leader == me:
+            self._leader = None
+
+    # -- its end ------------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Stop listening; what was not sent is not sent any more."""
         with self.lock:
             if self.closed:
                 return
-            self.flush()
+            # The garbage collector may have called in the middle of the keeper's work, which then ends first.
+            self._orphaned = threading.get_ident() == self._keeper.ident
+            if not self._orphaned:
+                self.flush()
             self.closed = True
             self._keeper_needed.set()
-            self._interrupt()
+            self.wake()
             self._changed.notify_all()
-        if threading.get_ident() != self._keeper.ident:
+        if not self._orphaned:
             self._keeper.join(timeout=5)
+            self._shut()
+
+    def _shut(self) -> None:
         self._control.close(linger=200)
         self._results.close(linger=0)
         self._context.term()
         self._wake_reader.close()
         self._wake_writer.close()
+
+    def _on_fork(self) -> None:
+        """In a child process, which has the sockets' numbers but none of their threads, nor the one with the lock."""
+        self.lock = threading.RLock()
+        self._changed = threading.Condition(self.lock)
+        self._closed_because = "belongs to the process that this one was forked from"
+        self.closed = True
+
+
+def _on_fork() -> None:
+    for channel in list(_channels):
+        channel._on_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_on_fork)

@@ -124,7 +124,7 @@ class Lab:
         if channel.closed:
             return
         try:
-            channel.wait(lambda: all(run.is_settled or run.error for run in core.runs.values()), timeout)
+            channel.wait(lambda: all(run.is_settled or run.error for run in core.all_runs()), timeout)
         finally:
             self._finalizer()
 

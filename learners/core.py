@@ -54,18 +54,20 @@ class ClientCore:
         self.outbox: deque[list[Buffer]] = deque()
         self.subscriptions: deque[tuple[bool, bytes]] = deque()
         self.described: m.Described | None = None
-        self.runs: dict[int, RunCore] = {}
+        #: the runs that are open here, each perhaps several times (by its writer and a reader, say), by their numbers
+        self.runs: dict[int, list[RunCore]] = {}
         self.alarms: deque[m.Alarm] = deque(maxlen=100)
         self.epoch = 0
         self.last_heard = 0.0
         self.dropped = 0
         self._requests: dict[int, Request] = {}
         self._next_id = 1
-        #: request → run whose page it asked for
-        self._replays: dict[int, int] = {}
-        #: run → the topic it is followed by
-        self._topics: dict[int, bytes] = {}
-        self._confirmed: set[int] = set()
+        #: requests made by a run itself (for a page, after a restart) → that run
+        self._of_runs: dict[int, RunCore] = {}
+        #: who follows which topic
+        self._followers: dict[bytes, list[RunCore]] = {}
+        #: topics of which something has been heard
+        self._confirmed: set[bytes] = set()
         self._said_away = False
         self._control = codec.daemon_decoder()
         self._publication = codec.publication_decoder()
@@ -110,38 +112,58 @@ class ClientCore:
         run = RunCore(
             opened, schema, write=write, since=start, code=info.code, send=self.outbox.append, ask=self._replay
         )
-        self.runs[run.id] = run
+        others = self.runs.setdefault(run.id, [])
+        for other in others:
+            other.on_writer(opened.writer)
+        others.append(run)
         self._follow(run)
         return run
 
+    def all_runs(self) -> list[RunCore]:
+        """Every run that is open here, as often as it is."""
+        return [run for same in self.runs.values() for run in same]
+
     def _follow(self, run: RunCore) -> None:
         """Subscribe to what the run needs, which is another topic once it is not the only one that writes."""
-        topic, former = self._topic(run), self._topics.get(run.id)
-        if topic != former:
-            self._topics[run.id] = topic
+        topic, former = run.topic, run.followed
+        if topic == former:
+            return
+        run.followed = topic
+        followers = self._followers.setdefault(topic, [])
+        if not followers:
             self.subscriptions.append((True, topic))
-            if former is not None:
-                self.subscriptions.append((False, former))
+        followers.append(run)
+        if former is not None:
+            self._unfollow(run, former)
+
+    def _unfollow(self, run: RunCore, topic: bytes) -> None:
+        followers = self._followers.get(topic, [])
+        if run in followers:
+            followers.remove(run)
+            if not followers:
+                del self._followers[topic]
+                self._confirmed.discard(topic)
+                self.subscriptions.append((False, topic))
 
     def is_following(self, run: RunCore) -> bool:
         """Whether the subscription to a run is known to hold: nothing published from now on escapes it."""
-        return run.id in self._confirmed
+        return run.followed in self._confirmed
 
     def forget(self, run: RunCore) -> None:
         """Stop following a run."""
-        if self.runs.pop(run.id, None) is not None:
-            self._confirmed.discard(run.id)
-            self.subscriptions.append((False, self._topics.pop(run.id)))
+        same = self.runs.get(run.id, [])
+        if run in same:
+            same.remove(run)
+            if not same:
+                del self.runs[run.id]
+            if run.followed is not None:
+                self._unfollow(run, run.followed)
+        run.on_left()
 
-    @staticmethod
-    def _topic(run: RunCore) -> bytes:
-        name = topics.with_inputs_topic if run.wants_inputs else topics.events_topic
-        return name(run.master, run.id)
-
-    def _replay(self, message: m.Replay) -> None:
+    def _replay(self, run: RunCore, message: m.Replay) -> None:
         request = self.request(message, self.last_heard)
         request.sent_at = self.last_heard
-        self._replays[message.id] = message.run
+        self._of_runs[message.id] = run
 
     # -- what the daemon says -----------------------------------------------------------------------------------------
 
@@ -156,8 +178,7 @@ class ClientCore:
             return
         self._heard(now)
         if isinstance(message, m.Ack):
-            run = self.runs.get(message.run)
-            if run is not None:
+            for run in self.runs.get(message.run, ()):
                 run.on_ack(message.next_index, message.writer, now)
         elif isinstance(message, m.Refused):
             self._on_refused(message, now)
@@ -179,20 +200,22 @@ class ClientCore:
     def _on_refused(self, refused: m.Refused, now: float) -> None:
         if refused.id:
             request = self._requests.pop(refused.id, None)
-            run = self.runs.get(self._replays.pop(refused.id, 0))
+            run = self._of_runs.pop(refused.id, None)
             error = from_code(refused.code, refused.message)
             if run is not None:
-                run.on_page_failed(error)
+                run.on_failed(error)
             if request is not None:
                 request.error = error
-        elif refused.run in self.runs:
-            self.runs[refused.run].on_refused(refused, now)
-        elif not refused.run:
+        elif refused.run:
+            for run in self.runs.get(refused.run, ()):
+                if run.writer == refused.writer:
+                    run.on_refused(refused, now)
+        else:
             self._drop(ProtocolError(refused.message))
 
     def _on_page(self, page: m.Page, frames: Sequence[bytes]) -> None:
         self._requests.pop(page.id, None)
-        run = self.runs.get(self._replays.pop(page.id, 0))
+        run = self._of_runs.pop(page.id, None)
         if run is None:
             return
         if sum(head.frames for head in page.events) != len(frames):
@@ -205,8 +228,9 @@ class ClientCore:
             if len(frames) < 2:
                 raise ProtocolError("a publication without a header, or of too many frames")
             message = self._publication.decode(frames[1])
+            followers = self._followers.get(frames[0], ())
             if isinstance(message, m.Events):
-                self._on_events(message, frames[2:], now)
+                _on_events(followers, message, frames[2:], now)
         except ProtocolError as error:
             self._drop(error)
             return
@@ -214,25 +238,19 @@ class ClientCore:
         if isinstance(message, m.Alarm):
             self.alarms.append(message)
             log.warning("%s", message.message)
-            return
-        run = self.runs.get(message.run)
-        if run is None:
-            return
-        self._confirmed.add(run.id)
-        self._on_epoch(message.epoch, now)
-        if isinstance(message, m.Beacon):
-            run.on_end(message.next_seq)
+        elif followers:
+            self._on_topic(frames[0], message, now)
 
-    def _on_events(self, message: m.Events, frames: Sequence[bytes], now: float) -> None:
-        run = self.runs.get(message.run)
-        if run is None:
-            return
-        if sum(head.frames for head in message.events) != len(frames):
-            raise ProtocolError("a publication's frames do not fit its events")
-        run.on_writer(message.writer)
-        for head, own in zip(message.events, _portion(message.events, frames)):
-            run.on_event(head, own)
-        run.on_ack(message.next_index, message.writer, now)
+    def _on_topic(self, topic: bytes, message: m.Events | m.Beacon | m.Gone, now: float) -> None:
+        self._confirmed.add(topic)
+        self._on_epoch(message.epoch, now)
+        if not isinstance(message, m.Events):
+            for run in tuple(self._followers[topic]):
+                if isinstance(message, m.Beacon):
+                    run.on_end(message.next_seq)
+                else:
+                    run.on_gone()
+                    self._unfollow(run, topic)
 
     # -- reconnection -------------------------------------------------------------------------------------------------
 
@@ -242,18 +260,17 @@ class ClientCore:
             return
         restarted, self.epoch = self.epoch != 0, epoch
         if restarted:
-            for run in self.runs.values():
+            for run in self.all_runs():
                 self._ping(run, now)
 
     def _ping(self, run: RunCore, now: float) -> None:
-        self.request(m.Ping(0, run.id, run.acknowledged, run.next_seq), now)
+        request = self.request(m.Ping(0, run.id, run.acknowledged, run.next_seq), now)
+        self._of_runs[request.message.id] = run  # type: ignore[union-attr]
 
     def _on_pong(self, pong: m.Pong, request: Request | None, now: float) -> None:
         self._on_epoch(pong.epoch, now)
-        if request is None or not isinstance(request.message, m.Ping):
-            return
-        run = self.runs.get(request.message.run)
-        if run is not None:
+        run = self._of_runs.pop(pong.id, None)
+        if run is not None and request is not None and isinstance(request.message, m.Ping):
             run.on_epoch(request.message, pong, now)
 
     def on_tick(self, now: float) -> None:
@@ -261,10 +278,12 @@ class ClientCore:
         for request in list(self._requests.values()):
             if now - request.sent_at > RESEND_SECONDS:
                 self._transmit(request, now)
-        for run in self.runs.values():
+        runs = self.all_runs()
+        for run in runs:
             run.resend(now)
-            self._follow(run)
-        waiting = self._requests or any(run.open_tasks or not run.is_settled for run in self.runs.values())
+            if run.followed is not None:
+                self._follow(run)
+        waiting = self._requests or any(run.open_tasks or not run.is_settled for run in runs)
         if waiting and self.last_heard and now - self.last_heard > SILENT_SECONDS:
             if not self._said_away:
                 self._said_away = True
@@ -283,6 +302,15 @@ class ClientCore:
     def _drop(self, error: ProtocolError) -> None:
         self.dropped += 1
         log.warning("dropped a message of the daemon's: %s", error)
+
+
+def _on_events(followers: Sequence[RunCore], message: m.Events, frames: Sequence[bytes], now: float) -> None:
+    if sum(head.frames for head in message.events) != len(frames):
+        raise ProtocolError("a publication's frames do not fit its events")
+    for run in tuple(followers):
+        run.on_ack(message.next_index, message.writer, now)
+        for head, own in zip(message.events, _portion(message.events, frames)):
+            run.on_event(head, own)
 
 
 def _portion(heads: Sequence[m.EventHead], frames: Sequence[Buffer]) -> list[Sequence[Buffer]]:

@@ -16,9 +16,19 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from taskmaster.bus import codec
+from taskmaster.bus import codec, topics
 from taskmaster.bus import messages as m
-from taskmaster.bus.errors import BUSY, Fenced, Gap, InvalidTask, JournalDamaged, TaskMasterError, from_code
+from taskmaster.bus.errors import (
+    BUSY,
+    Fenced,
+    Gap,
+    InvalidTask,
+    JournalDamaged,
+    RunClosed,
+    TaskMasterError,
+    UnknownRun,
+    from_code,
+)
 from taskmaster.bus.fields import Schema
 from taskmaster.bus.intervals import IntervalSet
 from taskmaster.bus.table import BARE, Buffer, Layout, Table, pack_column, pack_values, split
@@ -70,7 +80,7 @@ class RunCore:
         since: int,
         code: bool = False,
         send: Callable[[list[Buffer]], None],
-        ask: Callable[[m.Replay], None],
+        ask: Callable[[RunCore, m.Replay], None],
     ) -> None:
         self.id = opened.run
         self.name = opened.name
@@ -81,7 +91,9 @@ class RunCore:
         self.write = write
         self.schema = schema
         self.closed = opened.closed
-        #: why no further task can be put; raised at the next put
+        #: the topic it is followed by, see `ClientCore`
+        self.followed: bytes | None = None
+        #: why nothing more can be put, or come; raised at the next put, and when what has come is taken
         self.error: TaskMasterError | None = None
         # -- putting
         self.next_index = opened.next_index
@@ -186,7 +198,12 @@ class RunCore:
     def has_room(self) -> bool:
         """Whether another task may be put without waiting."""
         outstanding = self.next_index - self.acknowledged
-        return outstanding < WINDOW_TASKS and self._outstanding_bytes < WINDOW_BYTES and not self._busy_until
+        return (
+            outstanding < WINDOW_TASKS
+            and self._outstanding_bytes < WINDOW_BYTES
+            and not self._busy_until
+            and self.write
+        )
 
     @property
     def is_settled(self) -> bool:
@@ -248,7 +265,10 @@ class RunCore:
     def on_ack(self, next_index: int, writer: int, now: float) -> None:
         """All tasks below ``next_index`` are on disk; of this client, if it is still the newest writer."""
         self.on_writer(writer)
-        if writer == self.writer:
+        if not self.write:
+            self.open_tasks += max(0, next_index - self.next_index)
+            self.next_index = self.acknowledged = max(self.next_index, next_index)
+        elif writer == self.writer:
             self._acknowledge(next_index, now)
 
     def _acknowledge(self, next_index: int, now: float) -> None:
@@ -334,6 +354,12 @@ class RunCore:
                 break
             self._append(*following)
 
+    @property
+    def topic(self) -> bytes:
+        """What has to be followed to hear of its events."""
+        name = topics.with_inputs_topic if self.wants_inputs else topics.events_topic
+        return name(self.master, self.id)
+
     def on_end(self, next_seq: int) -> None:
         """The daemon says where the run's events end: if that is further than here, ask for what is missing."""
         self._replay_to = max(self._replay_to, next_seq)
@@ -348,9 +374,22 @@ class RunCore:
             self.on_event(head, own)
         self.on_end(page.next_seq)
 
-    def on_page_failed(self, error: TaskMasterError) -> None:
-        """The journal cannot give a page: what it holds is damaged, or the run is gone."""
+    def on_failed(self, error: TaskMasterError) -> None:
+        """What was asked on the run's behalf was refused: what the journal holds is damaged, or the run is gone."""
         self.error = error
+
+    def on_gone(self) -> None:
+        """The run was deleted."""
+        self._abandon(self.acknowledged)
+        self._end(UnknownRun(f"run {self.name!r} of Master {self.master!r} was deleted; open it to begin a new one"))
+
+    def on_left(self) -> None:
+        """This client has left the run."""
+        self._end(RunClosed(f"run {self.name!r} of Master {self.master!r} was closed here; open it by name to go on"))
+
+    def _end(self, error: TaskMasterError) -> None:
+        if self.error is None:
+            self.error = error
 
     def on_epoch(self, ping: m.Ping, pong: m.Pong, now: float) -> None:
         """The daemon was restarted; this is where its journal says the run stands.
@@ -440,4 +479,4 @@ class RunCore:
 
     def _request_page(self) -> None:
         self._asking = True
-        self._ask(m.Replay(0, self.id, self.next_seq, inputs=self.wants_inputs))
+        self._ask(self, m.Replay(0, self.id, self.next_seq, inputs=self.wants_inputs))

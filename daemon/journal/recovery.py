@@ -200,5 +200,5 @@ def _restore_leases(
         if local:
             lost.add(worker)
     for token in sorted(lost):
-        core.worker_lost(token, "WorkerLost", _RESTARTED, started(progress.get(token)), out)
+        core.workforce.lost(token, "WorkerLost", _RESTARTED, started(progress.get(token)), out)
     return recorded

@@ -19,7 +19,7 @@ __all__ = ["Dialled"]
 
 
 class Dialled:
-    """Such a process. It leaves in order with the context: killed workers are capacity until they are missed."""
+    """Such a process. It and its workers end with the context, and say so: no task of the next test goes to them."""
 
     def __init__(self, address: str, master: str, count: int = 1) -> None:
         tests = Path(__file__).resolve().parents[1]
@@ -43,10 +43,10 @@ class Dialled:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):  # the second ends what is being evaluated
+            self.process.send_signal(number)
         try:
-            if kind is None:
-                self.process.terminate()
-                self.process.wait(PATIENCE)
+            self.process.wait(PATIENCE)
         finally:
             self.process.kill()
             self.process.wait()

@@ -115,7 +115,8 @@ def _dying(fate: Fate, stack: ExitStack) -> None:
     change(service, "restore", lambda restore: _then(restore, lambda: fate.reach("while it restores")))
     change(sockets, "send", lambda send: _watched(send, fate))
     if "payload" in fate.point:
-        change(payloads, "_write_all", lambda write: _torn(write, fate))
+        change(payloads.Payloads, "_write_file", lambda write: _torn(write, fate))
+        change(payloads.Payloads, "write", lambda write: _then(write, lambda: fate.reach("after a payload file")))
     if "checkpoint" in fate.point:  # so that they come often
         change(journal, "CHECKPOINT_BUSY", lambda _: 64 << 10)
 
@@ -141,12 +142,11 @@ def _watched(send: Callable[..., bool], fate: Fate) -> Callable[..., bool]:
 
 
 def _torn(write: Callable[..., None], fate: Fate) -> Callable[..., None]:
-    def write_and_perhaps_die(descriptor: int, frames: Sequence[Any]) -> None:
+    def write_and_perhaps_die(files: payloads.Payloads, path: Path, frames: Sequence[Any]) -> None:
         content = b"".join(frames)
-        write(descriptor, [content[: len(content) // 2]])
+        write(files, path, [content[: len(content) // 2]])
         fate.reach("in a payload file")
-        write(descriptor, [content[len(content) // 2 :]])
-        fate.reach("after a payload file")
+        write(files, path, [content])
 
     return write_and_perhaps_die
 

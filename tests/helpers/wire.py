@@ -7,6 +7,8 @@ import select
 import socket
 import threading
 
+from helpers.waiting import eventually
+
 __all__ = ["Wire"]
 
 
@@ -22,15 +24,13 @@ class Wire:
         self._pairs: dict[socket.socket, socket.socket] = {}
         self._lock = threading.Lock()
         self._closing = False
-        #: how often it was cut while something was connected
-        self.cuts = 0
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
     def cut(self) -> None:
-        """Break every connection, in the middle of whatever is being said."""
+        """Break every connection, in the middle of whatever is being said; waits until there is one."""
+        eventually(lambda: self._pairs, "something to cut")
         with self._lock:
-            self.cuts += bool(self._pairs)
             for end in list(self._pairs):
                 with contextlib.suppress(OSError):
                     end.shutdown(socket.SHUT_RDWR)

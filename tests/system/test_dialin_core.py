@@ -19,7 +19,7 @@ from taskmaster.bus.errors import TaskFailed, UnknownMaster
 from taskmaster.drivers.dialin import find
 from taskmaster.learners.client import Lab, Master
 
-#: Silence after which a worker is given up; hosts give a sign of life each second.
+#: Silence after which a worker is given up.
 LOST_AFTER = "3 s"
 
 
@@ -38,7 +38,7 @@ def daemon(start_shared_daemon: StartDaemon) -> Daemon:
         "threads": {**function("meet", threads=4), "driver": "thread"},
     }
     del masters["threads"]["workers"]
-    return start_shared_daemon(masters, lost_after=LOST_AFTER, **tcp())
+    return start_shared_daemon(masters, heartbeat="300 ms", lost_after=LOST_AFTER, **tcp())
 
 
 @pytest.fixture(autouse=True)
@@ -69,6 +69,7 @@ def test_capacity_follows_who_dials_in_and_leaves(lab: Lab, daemon: Daemon, visi
             assert len({first.pid, second.pid, third.pid}) == 3
             assert master.slots == 3
             pair.signal(signal.SIGTERM)
+            await_slots(master, 1)
             run.tasks.put("d")
             for visit in (first, second, third):
                 visit.go()
@@ -91,7 +92,7 @@ def test_a_worker_that_leaves_is_no_capacity_even_while_it_finishes(lab: Lab, da
         visit = visits.next()
         host.signal(signal.SIGTERM)
         try:
-            eventually(lambda: master.slots == 0, "no slots")
+            await_slots(master, 0)
             assert [worker.state for worker in master.statistics().workers] == ["leaving"]
         finally:
             visit.go()

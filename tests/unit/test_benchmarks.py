@@ -72,6 +72,18 @@ def test_a_profile_shows_the_process_that_was_asked_for(tmp_path: Path, process:
     assert str(ROOT) not in run.stdout
 
 
+@pytest.mark.slow
+def test_a_timeline_names_every_piece_of_a_round_trip(tmp_path: Path) -> None:
+    run = benchmarks("--quick", "--timeline", "--folder", str(tmp_path))
+
+    assert run.returncode == 0, run.stderr
+    for durability in ("crash", "power"):
+        assert f"put to get, '{durability}'" in run.stdout
+    for party in ("client", "daemon", "worker", "journal"):
+        assert f"µs  {party}: " in run.stdout
+    assert not list(tmp_path.iterdir()), "daemons' folders were left behind"
+
+
 def test_a_partial_table_never_replaces_the_documents() -> None:
     run = benchmarks("--quick", "--write-docs")
 

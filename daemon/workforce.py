@@ -1,0 +1,147 @@
+"""Who works for which Master: what workers and their hosts say goes to the Master it is about. Sans-I/O, see `core`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from taskmaster.bus import messages as m
+from taskmaster.bus.errors import TaskMasterError, UnknownMaster, VersionMismatch
+from taskmaster.bus.table import Buffer, Table
+from taskmaster.bus.text import did_you_mean_or
+from taskmaster.daemon.effects import Effects, Sender, ToWorker
+from taskmaster.daemon.leases import NOTHING, Started, Worker
+from taskmaster.daemon.master import Master
+
+__all__ = ["Workforce", "known_master"]
+
+_SAY_HELLO = m.Refused(m.HELLO, "this daemon does not know you (any more): say hello")
+
+
+class Workforce:
+    """The workers of all Masters, by their tokens and by the connections they talk on."""
+
+    def __init__(self, masters: Mapping[str, Master]) -> None:
+        self._masters = masters
+        #: tokens of the workers that the daemon has started itself
+        self.local_tokens: set[str] = set()
+        #: connection → Master and token of the worker that said hello on it
+        self._worker_at: dict[bytes, tuple[Master, str]] = {}
+
+    def on_worker(
+        self,
+        sender: Sender,
+        message: m.WorkerMessage,
+        table: Table | None,
+        times: Buffer | None,
+        now: float,
+        out: Effects,
+    ) -> None:
+        """A worker's or a worker host's message."""
+        if isinstance(message, m.WorkerHello):
+            self._hello(sender, message, now, out)
+        elif isinstance(message, m.Heartbeat):
+            self._heartbeat(sender, message, now, out)
+        elif isinstance(message, (m.WorkerLost, m.WorkerFailed, m.Leave)):
+            master, worker = self._find(message.token)
+            if master is not None and worker is not None:
+                self._farewell(master, worker, message, out)
+        else:
+            self._at_work(sender, message, table, times, now, out)
+
+    def _hello(self, sender: Sender, hello: m.WorkerHello, now: float, out: Effects) -> None:
+        try:
+            if hello.version != m.PROTOCOL_VERSION:
+                raise VersionMismatch(
+                    f"this daemon speaks version {m.PROTOCOL_VERSION} of the protocol, the worker version "
+                    f"{hello.version}; install the same release on both sides"
+                )
+            master = known_master(self._masters, hello.master)
+        except TaskMasterError as error:
+            out.to_workers.append(ToWorker(sender.address, m.Refused(error.code, str(error))))
+            return
+        self._worker_at[sender.address] = (master, hello.token)
+        master.on_hello(hello, sender.address, local=hello.token in self.local_tokens, now=now, out=out)
+
+    def _heartbeat(self, sender: Sender, message: m.Heartbeat, now: float, out: Effects) -> None:
+        """A host vouches for its workers; or a worker, which names none, for itself and its connection.
+
+        ZeroMQ reconnects without telling either side: what the daemon sends by the former connection is lost. So a
+        worker that is heard of by a connection it has not said hello on is asked to, which also brings its leases in
+        order.
+        """
+        if not message.tokens:
+            master, token = self._worker_at.get(sender.address, (None, ""))
+            worker = master.workers.get(token) if master is not None else None
+            if worker is None or worker.address != sender.address:
+                out.to_workers.append(ToWorker(sender.address, _SAY_HELLO))
+            else:
+                worker.last_seen = now
+        for token in message.tokens:
+            worker = self._find(token)[1]
+            if worker is not None:
+                worker.last_seen = now
+
+    def _at_work(
+        self,
+        sender: Sender,
+        message: m.Ready | m.Outcome,
+        table: Table | None,
+        times: Buffer | None,
+        now: float,
+        out: Effects,
+    ) -> None:
+        master, token = self._worker_at.get(sender.address, (None, ""))
+        worker = master.workers.get(token) if master is not None else None
+        if master is None or worker is None or worker.address != sender.address:
+            # Given up meanwhile, or from before this daemon's start: it has to introduce itself (again).
+            out.to_workers.append(ToWorker(sender.address, _SAY_HELLO))
+            return
+        worker.last_seen = now
+        if isinstance(message, m.Ready):
+            master.on_ready(worker)
+        else:
+            master.on_outcome(worker, message, table, times, now, out)
+
+    def _farewell(
+        self, master: Master, worker: Worker, message: m.WorkerLost | m.WorkerFailed | m.Leave, out: Effects
+    ) -> None:
+        if isinstance(message, m.Leave):
+            master.on_leave(worker, out)
+        elif isinstance(message, m.WorkerLost):
+            started = Started(message.latest, dict(message.positions)) if message.known else None
+            self.lost(worker.token, message.kind, message.reason, started, out)
+        else:
+            master.trouble = f"{message.kind}: {message.message}"
+            self.lost(worker.token, message.kind, message.message, NOTHING, out)
+
+    def lost(self, token: str, kind: str, reason: str, started: Started | None, out: Effects) -> None:
+        """A worker's host (or the daemon, as host of its own) says that it is gone."""
+        master, worker = self._find(token)
+        if master is not None and worker is not None:
+            self._worker_at.pop(worker.address, None)
+            master.on_lost(worker, kind, reason, started, out)
+
+    def stopped(self, token: str, started: Started | None, out: Effects) -> None:
+        """The daemon has ended one of its own workers because it stops itself.
+
+        That is no fault of a repeatable task's, so it uses up no attempt.
+        """
+        master, worker = self._find(token)
+        if master is not None and worker is not None:
+            blameless = NOTHING if master.spec.repeatable else started
+            master.on_lost(worker, "WorkerLost", "the daemon was stopped", blameless, out)
+
+    def _find(self, token: str) -> tuple[Master, Worker] | tuple[None, None]:
+        for master in self._masters.values():
+            worker = master.workers.get(token)
+            if worker is not None:
+                return master, worker
+        return None, None
+
+
+def known_master(masters: Mapping[str, Master], name: str) -> Master:
+    """The Master of this name; raises UnknownMaster, which says what there is."""
+    master = masters.get(name)
+    if master is None:
+        raise UnknownMaster(f"this daemon has no Master {name!r}{did_you_mean_or(name, masters, 'it has')}")
+    return master
