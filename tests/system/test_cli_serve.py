@@ -63,6 +63,15 @@ def test_it_tells_systemd_when_it_is_ready_alive_and_stopping(daemon: Daemon) ->
     assert "clients find it by: export TASKMASTER=ipc:///" in daemon.log
 
 
+def test_it_works_on_where_whoever_started_it_does_not_listen_any_more(daemon: Daemon) -> None:
+    daemon.launch(program=SERVE)
+    daemon.await_note("READY=1")
+    (daemon.folder / "notify").unlink()
+    assert daemon.stop() == 0
+    assert "cannot tell" in daemon.log
+    assert "has stopped" in daemon.log
+
+
 def test_a_loop_that_hangs_feeds_the_watchdog_no_more(daemon: Daemon) -> None:
     daemon.launch(program=SERVE, WATCHDOG_USEC="100000")
     daemon.await_note("WATCHDOG=1")
