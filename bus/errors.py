@@ -36,6 +36,7 @@ __all__ = [
     "ProtocolError",
     "RunClosed",
     "StateLocked",
+    "StateUnwritable",
     "TaskCancelled",
     "TaskFailed",
     "TaskHeld",
@@ -220,6 +221,12 @@ class StateLocked(DaemonError):
     """Another daemon uses the state directory."""
 
     code = "state_locked"
+
+
+class StateUnwritable(DaemonError):
+    """The state directory cannot be made or written."""
+
+    code = "state_unwritable"
 
 
 class JournalError(DaemonError):

@@ -11,6 +11,7 @@ from taskmaster.bus.errors import (
     EvaluationError,
     JournalDamaged,
     StateLocked,
+    StateUnwritable,
     TaskMasterError,
     UnknownMaster,
     UnknownRun,
@@ -42,6 +43,7 @@ EXITS = (
     Exit(7, "the journal is damaged", (JournalDamaged,)),
     Exit(8, "there is no such Master or run", (UnknownMaster, UnknownRun)),
     Exit(9, "a task has no output: it failed or was cancelled, or no worker can evaluate", (EvaluationError,)),
+    Exit(10, "the state directory cannot be written", (StateUnwritable,)),
     Exit(INTERRUPTED, "interrupted (Ctrl-C)"),
     Exit(BROKEN_PIPE, "whoever read the output did not want all of it"),
 )

@@ -150,6 +150,7 @@ class Broker:
         self.core.record_counts(out)
         if out.records:
             self._commit(out)
+        self.supervisor.committed()
 
     def _poll(self) -> dict[Any, int]:
         now = time.monotonic()
@@ -184,6 +185,7 @@ class Broker:
             self._dispatch(dispatch)
         if out.records:
             self._commit(out)
+        self.supervisor.committed()
         self._release(out)
         # Beacons say where the events on disk end, so they too come after the commit.
         if self._endpoints.results in ready:
@@ -294,6 +296,7 @@ class Broker:
         for scaling in out.scalings:
             self.supervisor.scale(scaling.master, scaling.count)
         for alarm in out.alarms:
+            log.log(logging.ERROR if alarm.level == "error" else logging.WARNING, "%s", alarm.message)
             self._publisher.alarm(alarm)
 
     def _dispatch(self, dispatch: Dispatched) -> None:

@@ -119,6 +119,7 @@ class Core:
                 self.look_again = min(self.look_again, master.look_again)
         if out.touched:
             self._uncounted.update(out.touched)
+        self.acknowledge_at = math.inf  # also where the run to be acknowledged was deleted in this turn
         if self._to_acknowledge:
             self._acknowledge(now, out)
 
@@ -129,7 +130,6 @@ class Core:
         ``next_index``; a message of its own would only wake the client between its put and its result. In case no
         event comes through, one follows all the same.
         """
-        self.acknowledge_at = math.inf
         for run_id, (address, due) in list(self._to_acknowledge.items()):
             run = self.runs[run_id]
             if due is None:

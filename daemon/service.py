@@ -19,7 +19,7 @@ import zmq
 
 from taskmaster import __version__
 from taskmaster.bus import sockets
-from taskmaster.bus.errors import DaemonError, StateLocked
+from taskmaster.bus.errors import StateLocked, StateUnwritable
 from taskmaster.bus.status import DaemonStatus
 from taskmaster.bus.text import format_duration
 from taskmaster.daemon.broker import Broker, Endpoints
@@ -70,7 +70,8 @@ class DaemonPlan:
 def serve(plan: DaemonPlan, on_ready: Callable[[Identity, str], None] = lambda identity, address: None) -> None:
     """Run a daemon until SIGTERM or SIGINT; ``on_ready`` is told who it is and where its control socket is bound.
 
-    Raises StateLocked, AddressInUse, JournalDamaged, … before it is ready; JournalError if it cannot go on.
+    Raises StateLocked, StateUnwritable, AddressInUse, JournalDamaged, … before it is ready; JournalError if it cannot
+    go on.
     """
     with _locked(plan.state), contextlib.ExitStack() as stack:
         before = check_log(plan.state, plan.durability)
@@ -83,7 +84,7 @@ def serve(plan: DaemonPlan, on_ready: Callable[[Identity, str], None] = lambda i
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         stack.callback(context.destroy, 0)
         endpoints, addresses = _bind(context, plan)
-        identity = Identity(plan.name, journal.begin_epoch(), addresses[1], addresses[2], plan.max_message)
+        identity = Identity(plan.name, journal.begin_epoch(time.time()), addresses[1], addresses[2], plan.max_message)
         broker = _assemble(plan, journal, space, endpoints, identity, addresses[3])
         with _signals(broker, plan.grace):
             on_ready(identity, addresses[0])
@@ -182,7 +183,7 @@ def _locked(state: Path) -> Iterator[None]:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise DaemonError(
+        raise StateUnwritable(
             f"the state directory {state} cannot be written: {error.strerror}; choose another one ([daemon] state = …) "
             "or change its owner"
         ) from error
@@ -213,6 +214,8 @@ def _signals(broker: Broker, grace: float) -> Iterator[None]:
 
     def stop(number: int, frame: object) -> None:
         again = broker.stop_at is not None
+        if not again:
+            notify("STOPPING=1")
         broker.request_stop(0.0 if again else grace, hurry=again)
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}

@@ -39,6 +39,8 @@ class Space:
         self._laid = self._allocated() >= keep
         #: bytes that submissions may still take before the next look
         self._left = 0
+        #: whether there is room, as far as people were told
+        self._told = True
         if self._laid and self._path.exists():
             os.truncate(self._path, keep)  # it may have been more before
         if self._laid and self._free() < _MARGIN_BYTES:
@@ -59,10 +61,11 @@ class Space:
             free = self._free()
         enough = self._margin if had_room else 2 * self._margin
         self._left = free - self._margin if self._laid and free > enough else 0
-        if self.room and not had_room:
-            log.info("the disk of %s has room; %s are kept back for results", self._folder, format_size(self._keep))
-        elif had_room and not self.room:
+        if self.room and not self._told:
+            log.info("the disk of %s has room again; tasks are taken", self._folder)
+        elif self._told and not self.room:
             log.error("%s", self.error())
+        self._told = self.room
 
     def admits(self, size: int) -> bool:
         """Whether a submission of ``size`` bytes may be taken now; it counts as taken if so."""
@@ -79,6 +82,7 @@ class Space:
         self._left = 0
         self._path.unlink(missing_ok=True)
         if had_reserve:
+            self._told = False
             log.error("%s; what was kept back is in use now", self.error())
         return had_reserve
 

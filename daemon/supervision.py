@@ -28,6 +28,8 @@ WATCH_SECONDS = 0.1
 MOURNING_SECONDS = 0.02
 #: A cancelled task may still end by itself for this long before its worker is killed.
 INTERRUPT_SECONDS = 0.25
+#: Of what kind the end of a worker is that was killed for it.
+_CANCELLED = "TaskCancelled"
 
 
 @dataclass
@@ -65,6 +67,8 @@ class Supervisor:
         self._stopping = False
         self._descriptors: set[int] = set()
         self._dead: list[tuple[float, Pool, HostedWorker]] = []
+        #: buried in this turn
+        self._buried: list[HostedWorker] = []
         self._interrupts: list[tuple[float, Interrupt]] = []
         folder.mkdir(mode=0o700, exist_ok=True)
 
@@ -138,11 +142,12 @@ class Supervisor:
         known = pool.master.workers.get(worker.token)
         was_ready = known is not None and known.state in ("ready", "leaving")
         kind, reason = worker.epitaph()
-        positions = worker.progress.positions()
-        worker.bury()
+        # That it was killed for a task nobody wants is no fault of the others it was given.
+        begun = NOTHING if kind == _CANCELLED else started(worker.progress.positions())
+        self._lay_to_rest(worker)
         self._core.workforce.local_tokens.discard(worker.token)
         if known is not None:
-            self._core.workforce.lost(worker.token, kind, reason, started(positions), out)
+            self._core.workforce.lost(worker.token, kind, reason, begun, out)
         if worker.left_as_agreed:
             return
         log.warning("Master %r: %s", pool.master.spec.name, reason)
@@ -154,6 +159,20 @@ class Supervisor:
         else:
             pool.next_start = max(pool.next_start, now + pause)
 
+    def _lay_to_rest(self, worker: HostedWorker) -> None:
+        worker.bury()
+        self._buried.append(worker)
+
+    def committed(self) -> None:
+        """What the last turn has decided is on disk: how far those it has buried had come need not be known any more.
+
+        Were that forgotten before, and the daemon killed in between, the next start would not know which of their
+        tasks had begun, and have to suspect all of them.
+        """
+        for worker in self._buried:
+            worker.forget()
+        self._buried.clear()
+
     def _give_up(self, pool: Pool, reason: str, out: Effects) -> None:
         pool.gave_up = True
         name = pool.master.spec.name
@@ -162,7 +181,6 @@ class Supervisor:
             f"Master {name!r}: its workers cannot start ({pool.master.trouble}); gave up after {pool.policy.limit} "
             f"attempts. Its tasks wait; when it is mended: taskmaster resume {name}"
         )
-        log.error("%s", text)
         out.alarms.append(m.Alarm("error", name, text, out.wall))
 
     # -- life ---------------------------------------------------------------------------------------------------------
@@ -223,23 +241,24 @@ class Supervisor:
             pools = self.pools.values()
             worker = next((pool.workers[interrupt.token] for pool in pools if interrupt.token in pool.workers), None)
             if worker is not None and worker.is_in(interrupt.lease, interrupt.low, interrupt.high):
-                worker.kill("TaskCancelled", f"its task was cancelled, worker process {worker.pid} was killed")
+                worker.kill(_CANCELLED, f"its task was cancelled, worker process {worker.pid} was killed")
         self._interrupts = waiting
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
     def stop(self, out: Effects, patience: float = TERMINATE_SECONDS) -> None:
-        """End every worker, now that each has been told to go: wait for ``patience`` seconds at most, then kill.
+        """End every worker, now that each that is known has been told to go: wait ``patience`` seconds, then kill.
 
-        What they still had in hand is requeued, without blame where it may be evaluated again.
+        It is given a little time for that, unless it is busy still (the grace is over) or has not even said hello. What
+        they had in hand is requeued, without blame where it may be evaluated again.
         """
         self._stopping = True
-        workers = []
+        workers = [worker for pool in self.pools.values() for worker in pool.workers.values()]
         for pool in self.pools.values():
-            for worker in pool.workers.values():
-                workers.append(worker)
-                if worker.token not in pool.master.workers:
-                    worker.terminate()  # it has not introduced itself yet, so it could not be told
+            for token, worker in pool.workers.items():
+                known = pool.master.workers.get(token)
+                if known is None or known.leases:
+                    worker.kill("Stopped", "the daemon was stopped")
         running = {worker.pidfd for worker in workers}
         deadline = time.monotonic() + patience
         while running and (left := deadline - time.monotonic()) > 0:
@@ -248,7 +267,7 @@ class Supervisor:
             worker.kill("Stopped", "the daemon was stopped")
             worker.process.wait()
             self._core.workforce.stopped(worker.token, started(worker.progress.positions()), out)
-            worker.bury()
+            self._lay_to_rest(worker)
 
 
 def _granted_since(worker: Worker) -> float:

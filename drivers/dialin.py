@@ -242,6 +242,7 @@ class DialIn:
             )
         )
         worker.bury()
+        worker.forget()
         if not (worker.left_as_agreed or self.leaving):
             log.warning("Master %r: %s", self.place.master, reason)
 

@@ -160,6 +160,13 @@ class ClientCore:
                 self._unfollow(run, run.followed)
         run.on_left()
 
+    def give_up(self, run: RunCore, now: float) -> None:
+        """Cancel what is open of a run, close it and leave it, without waiting for what the daemon says to that."""
+        run.flush(now)
+        self.request(m.Cancel(0, run.id, ((0, run.next_index),)), now)
+        self.request(m.Close(0, run.id, run.writer), now)
+        self.forget(run)
+
     def _replay(self, run: RunCore, message: m.Replay) -> None:
         request = self.request(message, self.last_heard)
         request.sent_at = self.last_heard
@@ -216,8 +223,8 @@ class ClientCore:
     def _on_page(self, page: m.Page, frames: Sequence[bytes]) -> None:
         self._requests.pop(page.id, None)
         run = self._of_runs.pop(page.id, None)
-        if run is None:
-            return
+        if run is None or run not in self.runs.get(page.run, ()):
+            return  # it was left meanwhile
         if sum(head.frames for head in page.events) != len(frames):
             raise ProtocolError("a page's frames do not fit its events")
         run.on_page(page, _portion(page.events, frames))

@@ -12,12 +12,16 @@ what was measured all the same, and what it asked in vain is put anew.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
+import signal
+import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -134,17 +138,33 @@ class Loop:
         if isinstance(self.learner, Seeded):
             self.learner.seed(np.random.default_rng(self.run_.seed))
         self._ask(self.in_flight)
-        while not self._finished():
-            try:
-                result = self.run_.results.get()
-            except KeyboardInterrupt:
-                if self.interrupted:
-                    raise
-                self.interrupted = True
-                log.warning("stopping: waiting for %d tasks in flight (Ctrl-C again: leave at once)", self._open)
-                continue
-            self._on_result(result)
+        with self._heeding_interrupts():
+            while not self._finished():
+                self._on_result(self.run_.results.get())
         return self.run_
+
+    @contextlib.contextmanager
+    def _heeding_interrupts(self) -> Iterator[None]:
+        """Have the first Ctrl-C set :attr:`interrupted`, where Python would raise KeyboardInterrupt.
+
+        Raised, it could strike between any two steps, and what had just been taken from the run would be lost to the
+        learner: the loop would wait for it for ever.
+        """
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        if not in_main_thread or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+            yield
+            return
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            self.interrupted = True
+            log.warning("stopping: waiting for %d tasks in flight (Ctrl-C again: leave at once)", self._open)
+
+        signal.signal(signal.SIGINT, stop)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def _finished(self) -> bool:
         stopping = self.interrupted or self._at_goal()

@@ -23,6 +23,9 @@ from taskmaster.bus.places import control_address
 from taskmaster.cli.demo import DEMOS, DemoReport, run_demo
 from taskmaster.learners.client import Run, connect
 
+#: Seconds for each test, several times what it takes.
+pytestmark = pytest.mark.timeout(120)
+
 ROOT = Path(__file__).resolve().parents[2]
 #: Of the demo's 300, so that a test takes seconds.
 POINTS = 24
@@ -60,8 +63,7 @@ class DemoProcess:
         """Where its daemon listens, as soon as it has said that it is there."""
         line = self._stdout.readline()
         assert line.startswith("How well"), line + self._stdout.read()
-        places = [self.state] if self.state is not None else list(self.temporary.iterdir())
-        return control_address(places[0])
+        return control_address(self.state or next(self.temporary.glob("taskmaster-demo-*")))
 
     def interrupt(self) -> None:
         """Ctrl-C, as a terminal sends it to the whole process group."""

@@ -34,7 +34,7 @@ def daemon(start_shared_daemon: StartDaemon) -> Daemon:
     masters = {
         "retry": function("visit", workers=0),
         "hold": function("visit", workers=0, on_lost="hold"),
-        "hasty": function("visit", workers=0, on_lost="fail", timeout="0.3 s"),
+        "hasty": function("visit", workers=0, on_lost="fail", timeout="1 s"),
         "threads": {**function("meet", threads=4), "driver": "thread"},
     }
     del masters["threads"]["workers"]
@@ -122,7 +122,7 @@ def test_a_worker_elsewhere_is_ended_past_the_time_out_of_its_master_and_not_whi
         second = visits.next()
         assert second.pid == first.pid
         second.say("hang")
-        with pytest.raises(TaskFailed, match=rf"no outcome after 0.3 s, worker process {second.pid} was killed \(on "):
+        with pytest.raises(TaskFailed, match=rf"no outcome after 1 s, worker process {second.pid} was killed \(on "):
             _ = run.results.get(PATIENCE).output
         run.tasks.put("replaced")
         third = visits.next()

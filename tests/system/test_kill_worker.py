@@ -159,6 +159,29 @@ def test_tasks_of_its_chunk_that_had_not_started_have_used_up_no_attempt(
     assert {results[k].attempt for k in range(21, 400)} == {1}
 
 
+def test_cancelling_breaks_off_what_is_being_evaluated_and_nothing_else(lab: Lab, visits: Visits) -> None:
+    with lab["chunks"].open() as run:
+        run.tasks.put_many([{"visit": False}] * 2000)
+        assert len(list(run.results)) == 2000
+        run.tasks.put_many([{"visit": k == 20} for k in range(60)])
+        visit = visits.next()
+        assert run.cancel([2020, 2050]) == 2
+        visit.await_end()
+        results = {result.index - 2000: result for result in run.results}
+    assert [k for k, result in results.items() if result.outcome == "cancelled"] == [20, 50]
+    assert {result.attempt for result in results.values() if result.outcome == "done"} == {1}
+    assert len(results) == 60
+
+
+def test_what_may_have_acted_is_not_cancelled(lab: Lab, visits: Visits) -> None:
+    with lab["hold"].open() as run:
+        run.tasks.put_many(["begun", "waiting"])
+        visit = visits.next()
+        assert run.cancel() == 1
+        visit.go()
+        assert {result.index: result.outcome for result in run.results} == {0: "done", 1: "cancelled"}
+
+
 def test_a_worker_that_dies_with_nothing_in_hand_is_replaced(lab: Lab, daemon: Daemon, visits: Visits) -> None:
     master = lab["retry"]
     (worker,) = eventually(lambda: [w for w in master.statistics().workers if w.state == "idle"], "an idle worker")

@@ -213,6 +213,11 @@ def set_up() -> None:
     raise OSError(how)
 
 
+def plane(point: dict[str, float]) -> float:
+    """Two declared parameters ``x`` and ``y``, one output."""
+    return point["x"] + point["y"]
+
+
 def spectrum(point: dict[str, float]) -> dict[str, Any]:
     """A number, and an array."""
     if point["x"] < 0:
