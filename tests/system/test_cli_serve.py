@@ -124,7 +124,7 @@ def test_ctrl_c_lets_evaluations_finish_and_a_second_one_does_not(presses: int, 
         masters = {"visit": function("visit", env=visits.env)}
         config.write_text(toml({"state": "state", "durability": "crash", "grace": "60 s"}, masters))
         with Terminal("serve", config, columns=200) as terminal:
-            terminal.await_text(r"daemon '.*' is ready at ipc:///\S+/control \(epoch 1\)")
+            terminal.await_text(r"daemon '.*' is ready at ipc:///\S+/control \(epoch \d+\)")
             with connect(f"ipc://{place}/state/control") as lab:
                 run = lab["visit"].open("kept")
                 run.tasks.put("under way")
@@ -168,7 +168,7 @@ def test_what_keeps_it_from_starting_is_one_line_with_a_code_of_its_own(daemon: 
     (place / "file").write_text("")
     (place / "state.toml").write_text(toml({"state": "file/state"}, ECHO))
     said = serve(place / "state.toml")
-    assert said.startswith(f"1 the state directory {place}/file/state cannot be written: Not a directory; choose")
+    assert said.startswith(f"10 the state directory {place}/file/state cannot be written: Not a directory; choose")
 
     assert serve(place / "nowhere.toml").startswith(f"3 {place}/nowhere.toml: there is no such file")
     (place / "wrong.toml").write_text("[masters.echo]\ndriver = 'proces'\n")
