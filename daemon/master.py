@@ -436,6 +436,7 @@ class Master:
             hold = chunk_seconds(estimate, len(run.queued), self.slots) / 2
             row_bytes = run.input_bytes / max(1, len(run.open))
             size = chunk_size(estimate, len(run.queued), self.slots, row_bytes)
+            size = min(size, self.spec.largest_chunk or size)
         low, high = run.take(size)
         if not run.queued:
             del self._active[run.id]
