@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from taskmaster.bus import table as tables
 from taskmaster.bus.errors import InvalidTask
 from taskmaster.bus.table import Layout, Part, Table
-from taskmaster.bus.text import did_you_mean
+from taskmaster.bus.text import did_you_mean_or
+from taskmaster.bus.values import keep
 
 __all__ = ["KINDS", "Field", "Schema"]
 
@@ -99,6 +100,7 @@ class Schema:
         self.is_matrix = bool(self.fields) and all(
             field.kind == "float" and not field.shape and not field.choices for field in self.fields
         )
+        self._any_form = any(field.kind in ("any", "str") for field in self.fields)
         self._low = np.array([field.limits[0] for field in self.fields])
         self._high = np.array([field.limits[1] for field in self.fields])
         self._pick: Callable[[Any], Any] = itemgetter(*self.names) if len(self.names) > 1 else lambda _: ()
@@ -130,15 +132,21 @@ class Schema:
                 f"a point must be a dict of its {self.role}s ({', '.join(self.names)}), not {_show(point)}"
             )
         self._check_names(point)
-        return tuple(self._value(field, point[field.name]) for field in self.fields)
+        row = tuple(self._value(field, point[field.name]) for field in self.fields)
+        return tuple(map(self._kept, self.fields, row)) if self._any_form else row
+
+    def _kept(self, field: Field, value: Any) -> Any:
+        if field.kind not in ("any", "str"):
+            return value
+        try:
+            return keep(value)
+        except TypeError as error:
+            raise self._error(f"{self.role} {field.name!r}: {error}") from None
 
     def _check_names(self, names: Mapping[str, Any]) -> None:
         for name in names:
             if name not in self._by_name:
-                raise self._error(
-                    f"{self.role} {name!r} is unknown{did_you_mean(str(name), self.names)}; "
-                    f"it has {', '.join(map(repr, self.names))}"
-                )
+                raise self._error(f"{self.role} {name!r} is unknown{did_you_mean_or(str(name), self.names)}")
         missing = [name for name in self.names if name not in names]
         if missing:
             raise self._error(f"{self.role} {', '.join(map(repr, missing))} is missing")

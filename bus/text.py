@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Iterable
 
-__all__ = ["did_you_mean", "format_duration", "format_size", "parse_duration", "parse_size"]
+__all__ = ["did_you_mean", "did_you_mean_or", "format_duration", "format_size", "parse_duration", "parse_size"]
 
 _SECONDS = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES: dict[str, int] = {
@@ -24,6 +24,12 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """``; did you mean 'x'?`` for the known word nearest to ``word``, or nothing."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def did_you_mean_or(word: str, known: Iterable[str], there_are: str = "there are") -> str:
+    """``; did you mean 'x'?`` if a known word is near, else ``; there are 'x', 'y'``: what to write instead."""
+    names = list(known)
+    return did_you_mean(word, names) or f"; {there_are} {', '.join(map(repr, names)) or 'none'}"
 
 
 def parse_duration(text: str | float) -> float:

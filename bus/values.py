@@ -16,7 +16,7 @@ import numpy as np
 
 from taskmaster.bus.errors import ProtocolError
 
-__all__ = ["check_dtype", "decode", "encode"]
+__all__ = ["check_dtype", "decode", "encode", "keep"]
 
 EXT_TUPLE = 1
 EXT_COMPLEX = 2
@@ -31,6 +31,8 @@ _PLAIN_KINDS = frozenset("biufcSUmM")
 Ext = msgspec.msgpack.Ext
 _encode = msgspec.msgpack.Encoder().encode
 
+#: Nobody can change these, and all of them can travel.
+_LASTING: frozenset[type] = frozenset({type(None), bool, int, float, bytes})
 _PLAIN: frozenset[type] = frozenset({type(None), bool, float, str, bytes})
 
 
@@ -40,6 +42,23 @@ def encode(value: object) -> bytes:
         return _encode(value if type(value) in _PLAIN else _prepare(value))
     except RecursionError:
         raise TypeError("a value that contains itself, or is nested too deeply, cannot travel") from None
+    except UnicodeEncodeError as error:
+        raise TypeError(f"a text that is no Unicode cannot travel: {error.reason}") from None
+
+
+def keep(value: Any) -> Any:
+    """``value`` as it is now and certain to travel, to be encoded later: whoever gave it may go on changing theirs.
+
+    Raises TypeError naming the type that cannot travel.
+    """
+    kind = type(value)
+    if kind in _LASTING or (kind is tuple and all(type(item) is float for item in value)):
+        return value
+    if kind is str and value.isascii():
+        return value
+    if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "biufc":
+        return value.copy()
+    return msgspec.Raw(encode(value))
 
 
 def decode(data: Any) -> Any:
@@ -104,6 +123,7 @@ def _prepare_tuple(value: tuple[Any, ...]) -> Any:
 
 
 _PREPARE: dict[type, Callable[[Any], Any]] = {
+    msgspec.Raw: lambda v: v,
     np.ndarray: _prepare_array,
     np.generic: _prepare_scalar,
     type(None): lambda v: v,

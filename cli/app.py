@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
@@ -14,8 +13,8 @@ import click
 
 from taskmaster import __version__
 from taskmaster.bus.errors import ConfigError, TaskMasterError
-from taskmaster.cli.base import Group, show_tracebacks
-from taskmaster.cli.exits import ERROR, EXITS, INTERRUPTED, OK, USAGE, exit_code
+from taskmaster.cli.base import Group, end_of_line, show_tracebacks
+from taskmaster.cli.exits import BROKEN_PIPE, ERROR, EXITS, INTERRUPTED, OK, USAGE, exit_code
 
 __all__ = ["COMMANDS", "Entry", "app", "run"]
 
@@ -54,6 +53,8 @@ COMMANDS: Mapping[str, Mapping[str, Entry]] = {
     },
 }
 
+#: Set by the shell that wants its command line completed.
+_COMPLETION = "_TASKMASTER_COMPLETE"
 _ENTRIES = {name: entry for section in COMMANDS.values() for name, entry in section.items()}
 
 
@@ -95,25 +96,49 @@ def app() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Carry out a command line; returns the exit code. Errors are said in a line on standard error."""
+    _open_standard_files()
     show_tracebacks(False)
     try:
-        ended = app.main(args=list(arguments), prog_name="taskmaster", standalone_mode=False)
-        _flush()
+        return _invoke(list(arguments))
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
     except click.UsageError as error:
         return _usage(error)
     except click.ClickException as error:
         _say(error.format_message())
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("", err=True)  # the line of the ^C that the terminal has echoed
+        end_of_line()
         return INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has seen enough. Nothing may be written at exit, either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+        return BROKEN_PIPE
     except (TaskMasterError, OSError) as error:
         return _fail(error)
+
+
+def _invoke(arguments: list[str]) -> int:
+    """What `click.Command.main` does, but for the ways in which that ends by itself."""
+    if asked := os.environ.get(_COMPLETION):
+        from click.shell_completion import shell_complete
+
+        return shell_complete(app, {}, "taskmaster", _COMPLETION, asked)
+    with app.make_context("taskmaster", arguments) as context:
+        ended = app.invoke(context)
+    sys.stdout.flush()  # now, while it can still be met in good order that nobody reads it
     return ended if isinstance(ended, int) else OK
+
+
+def _open_standard_files() -> None:
+    """Have all three, for where one was closed the first socket would take its number, and be written to."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 - it stays open
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 
 def _usage(error: click.UsageError) -> int:
@@ -133,7 +158,8 @@ def _fail(error: TaskMasterError | OSError) -> int:
         for mistake in str(error).splitlines():  # each in a line of its own, with its place
             _say(mistake)
     elif isinstance(error, OSError) and not isinstance(error, TaskMasterError):
-        _say(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
+        what = error.strerror or str(error)
+        _say(f"{error.filename}: {what}" if error.filename else f"cannot read or write: {what}")
     else:
         _say(str(error))
     return exit_code(error) if isinstance(error, TaskMasterError) else ERROR
@@ -141,8 +167,3 @@ def _fail(error: TaskMasterError | OSError) -> int:
 
 def _say(text: str) -> None:
     click.echo(f"taskmaster: {text}", err=True)
-
-
-def _flush() -> None:
-    """Write what is left, while a broken pipe can still be met in good order."""
-    sys.stdout.flush()

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, TypeVar
 
 import click
 
 from taskmaster.bus.places import ENVIRONMENT
-from taskmaster.bus.text import did_you_mean
+from taskmaster.bus.text import did_you_mean_or
 
-__all__ = ["Command", "Group", "address_option", "json_option", "show_tracebacks"]
+__all__ = ["Command", "Group", "address_option", "end_of_line", "json_option", "show_tracebacks"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -40,6 +40,12 @@ def _in_a_line(kind: type[BaseException], error: BaseException, trace: Traceback
         "run it again with --debug, and report what that shows",
         err=True,
     )
+
+
+def end_of_line() -> None:
+    """End the line of the ^C that a terminal has echoed, on standard error."""
+    if sys.stderr.isatty():
+        click.echo(err=True)
 
 
 def _common() -> list[click.Parameter]:
@@ -72,6 +78,10 @@ class Group(click.Group):
         super().__init__(*arguments, **keys)
         self.params += _common()
 
+    def list_commands(self, context: click.Context) -> list[str]:
+        """In the order in which they were made."""
+        return list(self.commands)
+
     def resolve_command(
         self, context: click.Context, arguments: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -79,12 +89,8 @@ class Group(click.Group):
         name = arguments[0]
         known = self.list_commands(context)
         if name not in known and not name.startswith("-"):
-            context.fail(f"there is no command {name!r}{did_you_mean(name, known) or f'; there are {_listed(known)}'}")
+            context.fail(f"there is no command {name!r}{did_you_mean_or(name, known)}")
         return super().resolve_command(context, arguments)
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names)
 
 
 def address_option(function: F) -> F:

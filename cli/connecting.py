@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
+import sys
 from collections.abc import Iterator
 
 import click
@@ -57,7 +58,8 @@ class _Stderr(logging.Handler):
     """Warnings of the client's, such as that the daemon is away, where errors go."""
 
     def emit(self, entry: logging.LogRecord) -> None:
-        click.echo(f"taskmaster: {entry.getMessage()}", err=True)
+        # Not by click.echo, which would find the terminal behind what rich puts in its place while it draws.
+        sys.stderr.write(f"taskmaster: {entry.getMessage()}\n")
 
 
 def _log_to_stderr() -> None:

@@ -23,7 +23,7 @@ from rich.console import Console
 
 from taskmaster.bus.errors import CallerError, EvaluationError
 from taskmaster.bus.fields import Field
-from taskmaster.bus.text import did_you_mean, format_duration
+from taskmaster.bus.text import did_you_mean_or, format_duration
 from taskmaster.cli.demo_daemon import DemoDaemon
 from taskmaster.cli.demo_map import draw_map
 from taskmaster.cli.demo_view import DemoView, point_text
@@ -110,7 +110,7 @@ def run_demo(
 
 def _find(which: str) -> Demo:
     if which not in DEMOS:
-        raise CallerError(f"there is no demo {which!r}{did_you_mean(which, DEMOS)}; there are {', '.join(DEMOS)}")
+        raise CallerError(f"there is no demo {which!r}{did_you_mean_or(which, DEMOS)}")
     missing = [name for name in ("adaptive", "sklearn", "matplotlib") if importlib.util.find_spec(name) is None]
     if missing:
         raise CallerError(f"the demo needs {', '.join(missing)}: pip install 'taskmaster-lab[demo]'")

@@ -17,7 +17,7 @@ from taskmaster.bus.errors import (
     UnknownRun,
 )
 
-__all__ = ["ERROR", "EXITS", "INTERRUPTED", "OK", "USAGE", "Exit", "exit_code"]
+__all__ = ["BROKEN_PIPE", "ERROR", "EXITS", "INTERRUPTED", "OK", "USAGE", "Exit", "exit_code"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Exit:
     errors: tuple[type[TaskMasterError], ...] = ()
 
 
-OK, ERROR, USAGE, INTERRUPTED = 0, 1, 2, 130
+OK, ERROR, USAGE, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141
 
 #: All of them. An error that is none of these ends with 1.
 EXITS = (
@@ -45,6 +45,7 @@ EXITS = (
     Exit(9, "a task has no output: it failed or was cancelled, or no worker can evaluate", (EvaluationError,)),
     Exit(10, "the state directory cannot be written", (StateUnwritable,)),
     Exit(INTERRUPTED, "interrupted (Ctrl-C)"),
+    Exit(BROKEN_PIPE, "whoever read the output did not want all of it"),
 )
 
 

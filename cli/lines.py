@@ -10,7 +10,7 @@ import click
 from taskmaster.bus.errors import TaskFailed
 from taskmaster.bus.fields import Field
 from taskmaster.bus.text import format_duration
-from taskmaster.cli.output import is_terminal, value_text
+from taskmaster.cli.output import in_red, value_text
 from taskmaster.learners.client import Master
 from taskmaster.learners.export.columns import column_names
 from taskmaster.learners.export.plain import dumps
@@ -65,7 +65,7 @@ class ResultLines:
             took = format_duration(max(0.0, result.finished - result.started))
             return f"{head}→ {self._output_text(result.output)}  ({took}, {result.worker})"
         what = f"failed: {_error_text(result)}" if result.outcome == "failed" else "cancelled"
-        return head + (click.style(what, fg="red") if is_terminal() else what)
+        return head + in_red(what)
 
     def _output_text(self, output: Any) -> str:
         if len(self._outputs) == 1:

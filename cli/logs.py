@@ -7,14 +7,14 @@ import json
 import logging
 import os
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 __all__ = ["log_options", "log_to_stderr"]
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("auto", "text", "journal", "json")
@@ -23,7 +23,7 @@ FORMATS = ("auto", "text", "journal", "json")
 _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 
 
-def log_options(function: Callable[..., None]) -> Callable[..., None]:
+def log_options(function: F) -> F:
     """Adds ``--log-level`` and ``--log-format``."""
     level = click.option(
         "--log-level", type=click.Choice(LEVELS), default="info", show_default=True, help="What is worth a line."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ __all__ = [
     "console",
     "count",
     "duration",
+    "in_red",
     "is_terminal",
     "number",
     "print_json",
@@ -34,6 +36,12 @@ __all__ = [
     "say",
     "value_text",
 ]
+
+
+#: Blanks between two columns.
+_GAP = 2
+#: Characters that an elastic column is left.
+_NARROWEST = 10
 
 
 @dataclass(frozen=True)
@@ -50,13 +58,18 @@ class Table:
 
     headings: Sequence[str]
     rows: list[Sequence[str | Cell]]
-    #: headings of the columns that give way where the terminal is narrow
+    #: headings of the columns that give way where the terminal is narrow, the first of them first
     elastic: Sequence[str] = ()
 
-    def widths(self) -> list[int]:
-        """How wide each column is."""
+    def widths(self, limit: float = math.inf) -> list[int]:
+        """How wide each column is, so that all have room in ``limit`` characters as far as that can be."""
         lines = [[heading.removeprefix(">") for heading in self.headings], *self.texts()]
-        return [max(map(len, column)) for column in zip(*lines)]
+        widths = [max(map(len, column)) for column in zip(*lines)]
+        for heading in self.elastic:
+            k = self.headings.index(heading)
+            excess = sum(widths) + _GAP * (len(widths) - 1) - limit
+            widths[k] = int(max(min(widths[k], _NARROWEST), widths[k] - max(0, excess)))
+        return widths
 
     def texts(self) -> list[list[str]]:
         """The rows without their styles."""
@@ -68,16 +81,21 @@ def is_terminal() -> bool:
     return sys.stdout.isatty()
 
 
-def console(*, stderr: bool = False) -> Console:
+def console(*, stderr: bool = False, width: int | None = None) -> Console:
     """A console of rich's. It heeds NO_COLOR, and says things as they are: nothing in them is markup."""
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
 
 
 def say(text: str = "") -> None:
     """A line on standard output."""
     click.echo(text)
+
+
+def in_red(text: str) -> str:
+    """``text``, red on a terminal that is to have colours."""
+    return click.style(text, fg="red") if is_terminal() and not os.environ.get("NO_COLOR") else text
 
 
 def print_json(value: Any) -> None:
@@ -87,25 +105,28 @@ def print_json(value: Any) -> None:
 
 def print_table(table: Table) -> None:
     """A table for whoever reads: with style on a terminal, else in full width and plain."""
-    if is_terminal():
-        console().print(rich_table(table))
+    if not is_terminal():
+        for line in _aligned(table):
+            say(line)
         return
-    for line in _aligned(table):
-        say(line)
+    width = console().width
+    # Rather wrapped than cut off where the terminal is too narrow for it all the same.
+    needed = sum(widths := table.widths(width)) + _GAP * (len(widths) - 1)
+    console(width=max(needed, width)).print(rich_table(table, width))
 
 
-def rich_table(table: Table) -> RichTable:
-    """The table as rich draws it."""
+def rich_table(table: Table, limit: float = math.inf) -> RichTable:
+    """The table as rich draws it, in ``limit`` characters as far as that can be."""
     from rich.table import Table as RichTable
 
-    drawn = RichTable(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
-    for heading, width in zip(table.headings, table.widths()):
+    drawn = RichTable(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="bold")
+    for heading, width in zip(table.headings, table.widths(limit)):
         drawn.add_column(
             heading.removeprefix(">"),
             justify="right" if heading.startswith(">") else "left",
             no_wrap=True,
             overflow="ellipsis",
-            min_width=width if heading not in table.elastic else None,
+            width=width,
         )
     for row in table.rows:
         drawn.add_row(*map(_drawn, row))
@@ -125,7 +146,7 @@ def _aligned(table: Table) -> Iterable[str]:
             text.rjust(width) if heading.startswith(">") else text.ljust(width)
             for text, width, heading in zip(line, widths, table.headings)
         )
-        yield "  ".join(cells).rstrip()
+        yield (" " * _GAP).join(cells).rstrip()
 
 
 def record(value: Any) -> Any:

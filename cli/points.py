@@ -9,6 +9,7 @@ from typing import IO, Any
 
 from taskmaster.bus.errors import InvalidTask
 from taskmaster.bus.fields import Field, Schema
+from taskmaster.cli.output import count
 
 __all__ = ["FORMATS", "PointReader"]
 
@@ -51,13 +52,13 @@ class PointReader:
     # -- the command line ---------------------------------------------------------------------------------------------
 
     def _named(self, text: str) -> dict[str, Any]:
-        parts = [part.strip() for part in text.split(",")]
+        parts = [part.strip() for part in _split(text)]
         names = list(self._fields)
         if not any("=" in part for part in parts):
             if len(parts) != len(names):
                 raise self._error(
-                    f"{text!r} has {len(parts)} values, a point {len(names)}: {', '.join(names)}; values are parted by "
-                    "commas, points by spaces"
+                    f"{text!r} has {count(len(parts), 'value')}, a point {len(names)}: {', '.join(names)}; commas part "
+                    "values, spaces part points"
                 )
             return {name: self._value(name, part, repr(text)) for name, part in zip(names, parts)}
         point: dict[str, Any] = {}
@@ -97,7 +98,7 @@ class PointReader:
                 if not row:
                     continue
                 if len(row) != len(names):
-                    raise self._error(f"{place}: {len(row)} values, but the first line names {len(names)}")
+                    raise self._error(f"{place}: {count(len(row), 'value')}, but the first line names {len(names)}")
                 pairs = zip(names, row)
                 if self._fields:
                     yield {key: self._value(key, text, place) for key, text in pairs}, place
@@ -129,6 +130,19 @@ class PointReader:
 
     def _error(self, text: str) -> InvalidTask:
         return InvalidTask(f"Master {self._master!r}: {text}")
+
+
+def _split(text: str) -> list[str]:
+    """Parts between commas, but for those within brackets or quotes."""
+    parts, depth, quoted = [""], 0, False
+    for k, character in enumerate(text):
+        quoted ^= depth > 0 and character == '"' and text[k - 1 : k] != "\\"
+        depth += not quoted and (character in "[{") - (character in "]}")
+        if character == "," and not (quoted or depth > 0):
+            parts.append("")
+        else:
+            parts[-1] += character
+    return parts
 
 
 def _json_or_text(text: str) -> Any:

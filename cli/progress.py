@@ -68,6 +68,7 @@ class LoopView:
 
     def _render(self) -> RenderableType:
         from rich.console import Group
+        from rich.padding import Padding
         from rich.progress_bar import ProgressBar
         from rich.text import Text
 
@@ -76,7 +77,7 @@ class LoopView:
         point = value_text(self._last.input)
         last = value_text(self._last.output) if self._last.outcome == "done" else self._last.outcome
         return Group(
-            ProgressBar(1.0, self._seen.fraction),
+            Padding(ProgressBar(1.0, self._seen.fraction), 0),  # a bar alone does not end its line
             Text(statistics_text(self._seen), no_wrap=True, overflow="ellipsis"),
             Text(f"last: {point} → {last}", "dim", no_wrap=True, overflow="ellipsis"),
         )

@@ -88,7 +88,7 @@ def masters_table(masters: Sequence[MasterStatus], rates: Rates | None = None) -
     headings = ["master", "state", ">slots", ">queued", ">running", ">done", ">failed", ">a task"]
     if rates is not None:
         headings.insert(5, ">tasks/s")
-    table = Table(headings, [])
+    table = Table(headings, [], ("master",))
     for master in masters:
         row: list[str | Cell] = [
             master.name,
@@ -111,7 +111,7 @@ def workers_table(masters: Sequence[MasterStatus], rates: Rates | None = None) -
     headings = ["master", "worker", "state", ">slots", ">running", ">done", ">here for"]
     if rates is not None:
         headings.insert(5, ">tasks/s")
-    table = Table(headings, [])
+    table = Table(headings, [], ("worker", "master"))
     for master in masters:
         for worker in master.workers:
             row: list[str | Cell] = [
@@ -138,6 +138,10 @@ def rate_text(rate: float | None) -> str:
 
 def troubles(status: DaemonStatus) -> list[str]:
     """What somebody should see to."""
-    lines = [f"Master {master.name!r}: {master.reason}" for master in status.masters if master.reason]
+    lines = [
+        f"Master {master.name!r}: {master.reason}; when that is mended: taskmaster resume {master.name}"
+        for master in status.masters
+        if master.reason
+    ]
     lines += [f"Master {master.name!r}: {master.held} tasks are in doubt" for master in status.masters if master.held]
     return lines

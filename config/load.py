@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from taskmaster.bus.errors import ConfigError
-from taskmaster.bus.text import did_you_mean
+from taskmaster.bus.text import did_you_mean_or
 from taskmaster.config.lines import KeyPath, locate
 from taskmaster.config.mistakes import Mistake, as_error, in_words, quoted, unknown_key
 from taskmaster.config.settings import (
@@ -184,8 +184,7 @@ class _Reader:
         if not isinstance(name, str):
             return None  # said when the common keys are validated
         if name not in self.drivers:
-            meant = did_you_mean(name, self.drivers)
-            self._blame((*path, "driver"), f"unknown driver {name!r}{meant}; known are {quoted(self.drivers)}")
+            self._blame((*path, "driver"), f"unknown driver {name!r}{did_you_mean_or(name, self.drivers, 'known are')}")
         return self.drivers.get(name)
 
     def _unknown(self, key: str, driver: type[DriverOptions], name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from taskmaster.bus.errors import ConfigError
-from taskmaster.bus.text import did_you_mean
+from taskmaster.bus.text import did_you_mean_or
 
 __all__ = ["example", "examples"]
 
@@ -20,7 +20,5 @@ def examples() -> tuple[str, ...]:
 def example(name: str) -> Path:
     """The file of the example ``name``, say ``"svm"``; what it needs lies beside it. ConfigError if there is none."""
     if name not in examples():
-        raise ConfigError(
-            f"there is no example {name!r}{did_you_mean(name, examples())}; there are {', '.join(examples())}"
-        )
+        raise ConfigError(f"there is no example {name!r}{did_you_mean_or(name, examples())}")
     return _FOLDER / f"{name}.toml"

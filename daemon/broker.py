@@ -42,10 +42,14 @@ from taskmaster.daemon.journal.pages import read_page, same_block
 from taskmaster.daemon.publishing import Publisher
 from taskmaster.daemon.space import Space
 from taskmaster.daemon.supervision import Supervisor
+from taskmaster.drivers.host import TERMINATE_SECONDS
 
 __all__ = ["Broker", "Endpoints"]
 
 log = logging.getLogger("taskmaster.daemon")
+
+#: What workers have to go when a daemon is told for the second time to stop.
+HURRY_SECONDS = 0.25
 
 #: Messages taken from one socket in one turn. Bounds a turn's memory and how long the other sockets wait.
 DRAIN_MESSAGES = 512
@@ -88,6 +92,8 @@ class Broker:
         self.stop_at: float | None = None
         #: called each turn, after the commit: the watchdog's proof that the loop moves
         self.heartbeat: Callable[[], None] = lambda: None
+        #: called once, when the loop has heard that it is to stop
+        self.on_stop: Callable[[], None] = lambda: None
         self._status = status
         self._endpoints = endpoints
         self._publisher = Publisher(endpoints.results, core)
@@ -99,6 +105,7 @@ class Broker:
         self._worker_decoder = codec.worker_decoder()
         self._next_tick = 0.0
         self._drained_bytes = 0
+        self._patience = TERMINATE_SECONDS
 
     def watch(self, descriptor: int, read: Callable[[], object] | None = None) -> None:
         """Wake the loop when a file descriptor becomes readable; ``read`` is then called (None: others see to it)."""
@@ -113,13 +120,20 @@ class Broker:
 
     def run(self) -> None:
         """Turn until stopped, then end the workers. Raises JournalError when nothing can be promised any more."""
+        while self.stop_at is None:
+            self.turn(self._poll())
+        self.on_stop()
         while not self._finished():
             self.turn(self._poll())
         self._end_workers()
 
-    def request_stop(self, grace: float) -> None:
-        """Grant no further leases; end when those that are out have ended, or ``grace`` seconds from now."""
+    def request_stop(self, grace: float, *, hurry: bool = False) -> None:
+        """Grant no further leases; end when those that are out have ended, or ``grace`` seconds from now.
+
+        In a ``hurry`` workers are hardly left the time for their teardown.
+        """
         self.stop_at = min(self.stop_at or float("inf"), time.monotonic() + grace)
+        self._patience = HURRY_SECONDS if hurry else TERMINATE_SECONDS
         self.core.draining = True
 
     def _finished(self) -> bool:
@@ -132,10 +146,11 @@ class Broker:
                 if worker.local:
                     sockets.send(self._endpoints.workers, [worker.address, goodbye])
         out = Effects(turn=self.turns + 1, wall=time.time())
-        self.supervisor.stop(out)
+        self.supervisor.stop(out, self._patience)
         self.core.record_counts(out)
         if out.records:
             self._commit(out)
+        self.supervisor.committed()
 
     def _poll(self) -> dict[Any, int]:
         now = time.monotonic()
@@ -170,6 +185,7 @@ class Broker:
             self._dispatch(dispatch)
         if out.records:
             self._commit(out)
+        self.supervisor.committed()
         self._release(out)
         # Beacons say where the events on disk end, so they too come after the commit.
         if self._endpoints.results in ready:
@@ -280,6 +296,7 @@ class Broker:
         for scaling in out.scalings:
             self.supervisor.scale(scaling.master, scaling.count)
         for alarm in out.alarms:
+            log.log(logging.ERROR if alarm.level == "error" else logging.WARNING, "%s", alarm.message)
             self._publisher.alarm(alarm)
 
     def _dispatch(self, dispatch: Dispatched) -> None:

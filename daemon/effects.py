@@ -112,12 +112,6 @@ class AttemptsCharged(_Record, frozen=True):
     attempts: int
 
 
-class Recovered(_Record, frozen=True):
-    """What workers of daemons before ``epoch`` had noted of their progress is accounted for."""
-
-    epoch: int
-
-
 class RunCounted(_Record, frozen=True):
     """Where a run stands after a turn that touched it."""
 
@@ -141,7 +135,6 @@ Record: TypeAlias = (
     | LeaseEnded
     | AttemptsCharged
     | RunCounted
-    | Recovered
 )
 
 
@@ -196,7 +189,7 @@ class Query(msgspec.Struct, frozen=True):
 class Interrupt(msgspec.Struct, frozen=True):
     """A worker that is still in one of these tasks after a moment's grace is to be killed: nobody wants them.
 
-    They are positions ``low ≤ p < high`` of its lease.
+    They are named by their positions in the lease, ``low ≤ p < high``.
     """
 
     token: str

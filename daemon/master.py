@@ -522,11 +522,14 @@ class Master:
         worker.leases[lease.id] = self._leases[lease.id] = lease
         return lease
 
-    def restore_unrecorded(self, run: Run, index: int, reason: str, out: Effects) -> None:
-        """A queued task that was being evaluated when the daemon died, under a lease too young to be recorded."""
-        if index in run.queued:
+    def restore_unrecorded(self, run: Run, index: int, attempt: int, reason: str, out: Effects) -> None:
+        """A queued task that was being evaluated when the daemon died, under a lease too young to be recorded.
+
+        The note that says so outlives the commit that takes it into account: an ``attempt`` that was charged already
+        is not charged again.
+        """
+        if index in run.queued and run.attempt(index) == attempt:
             run.queued.remove(index, index + 1)
-            attempt = run.attempt(index)
             lease = Lease((0, 0), run, "", index, 1, attempt)
             self._lose(lease, index, index + 1, "WorkerLost", reason, out)
 

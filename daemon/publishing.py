@@ -8,7 +8,6 @@ the subscriber's own pace.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 import zmq
@@ -122,8 +121,3 @@ class Publisher:
 
     def _anybody(self, topic: bytes) -> bool:
         return any(topic[:end] in self._prefixes for end in range(len(topic) + 1))
-
-
-def now_alarm(level: str, subject: str, message: str) -> m.Alarm:
-    """An alarm of this moment."""
-    return m.Alarm(level, subject, message, time.time())

@@ -21,6 +21,7 @@ from taskmaster import __version__
 from taskmaster.bus import sockets
 from taskmaster.bus.errors import StateLocked, StateUnwritable
 from taskmaster.bus.status import DaemonStatus
+from taskmaster.bus.text import format_duration
 from taskmaster.daemon.broker import Broker, Endpoints
 from taskmaster.daemon.core import Core, Identity
 from taskmaster.daemon.effects import Effects
@@ -83,15 +84,22 @@ def serve(plan: DaemonPlan, on_ready: Callable[[Identity, str], None] = lambda i
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         stack.callback(context.destroy, 0)
         endpoints, addresses = _bind(context, plan)
-        identity = Identity(plan.name, journal.begin_epoch(), addresses[1], addresses[2], plan.max_message)
+        identity = Identity(plan.name, journal.begin_epoch(time.time()), addresses[1], addresses[2], plan.max_message)
         broker = _assemble(plan, journal, space, endpoints, identity, addresses[3])
         with _signals(broker, plan.grace):
             on_ready(identity, addresses[0])
             notify("READY=1")
             log.info("daemon %r is ready at %s (epoch %d)", plan.name, addresses[0], identity.epoch)
             broker.heartbeat = _watchdog()
+            broker.on_stop = lambda: _on_stop(broker, plan.grace)
             broker.run()
         log.info("daemon %r has stopped", plan.name)
+
+
+def _on_stop(broker: Broker, grace: float) -> None:
+    notify("STOPPING=1")
+    if broker.core.busy and grace:
+        log.info("stopping: evaluations under way may take up to %s (once more: none)", format_duration(grace))
 
 
 def _assemble(
@@ -205,9 +213,10 @@ def _signals(broker: Broker, grace: float) -> Iterator[None]:
     writer.setblocking(False)
 
     def stop(number: int, frame: object) -> None:
-        if broker.stop_at is None:
+        again = broker.stop_at is not None
+        if not again:
             notify("STOPPING=1")
-        broker.request_stop(grace if broker.stop_at is None else 0.0)
+        broker.request_stop(0.0 if again else grace, hurry=again)
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     wakeup = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)

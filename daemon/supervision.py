@@ -67,6 +67,8 @@ class Supervisor:
         self._stopping = False
         self._descriptors: set[int] = set()
         self._dead: list[tuple[float, Pool, HostedWorker]] = []
+        #: buried in this turn
+        self._buried: list[HostedWorker] = []
         self._interrupts: list[tuple[float, Interrupt]] = []
         folder.mkdir(mode=0o700, exist_ok=True)
 
@@ -140,10 +142,9 @@ class Supervisor:
         known = pool.master.workers.get(worker.token)
         was_ready = known is not None and known.state in ("ready", "leaving")
         kind, reason = worker.epitaph()
-        begun = started(worker.progress.positions())
-        if kind == _CANCELLED:
-            begun = NOTHING  # that it was killed for a task nobody wants is no fault of the others it was given
-        worker.bury()
+        # That it was killed for a task nobody wants is no fault of the others it was given.
+        begun = NOTHING if kind == _CANCELLED else started(worker.progress.positions())
+        self._lay_to_rest(worker)
         self._core.workforce.local_tokens.discard(worker.token)
         if known is not None:
             self._core.workforce.lost(worker.token, kind, reason, begun, out)
@@ -158,6 +159,20 @@ class Supervisor:
         else:
             pool.next_start = max(pool.next_start, now + pause)
 
+    def _lay_to_rest(self, worker: HostedWorker) -> None:
+        worker.bury()
+        self._buried.append(worker)
+
+    def committed(self) -> None:
+        """What the last turn has decided is on disk: how far those it has buried had come need not be known any more.
+
+        Were that forgotten before, and the daemon killed in between, the next start would not know which of their
+        tasks had begun, and have to suspect all of them.
+        """
+        for worker in self._buried:
+            worker.forget()
+        self._buried.clear()
+
     def _give_up(self, pool: Pool, reason: str, out: Effects) -> None:
         pool.gave_up = True
         name = pool.master.spec.name
@@ -166,13 +181,14 @@ class Supervisor:
             f"Master {name!r}: its workers cannot start ({pool.master.trouble}); gave up after {pool.policy.limit} "
             f"attempts. Its tasks wait; when it is mended: taskmaster resume {name}"
         )
-        log.error("%s", text)
         out.alarms.append(m.Alarm("error", name, text, out.wall))
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
     def _fill(self, pool: Pool, now: float) -> None:
-        while len(pool.workers) < pool.count and not pool.gave_up:
+        # One that is dead and not buried yet still has its place: only then is it known when to replace it.
+        mourned = sum(dead_of is pool for _, dead_of, _ in self._dead)
+        while len(pool.workers) + mourned < pool.count and not pool.gave_up:
             if now < pool.next_start:
                 self._by(pool.next_start)
                 return
@@ -230,8 +246,8 @@ class Supervisor:
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
-    def stop(self, out: Effects) -> None:
-        """End every worker, now that each that is known has been told to go.
+    def stop(self, out: Effects, patience: float = TERMINATE_SECONDS) -> None:
+        """End every worker, now that each that is known has been told to go: wait ``patience`` seconds, then kill.
 
         It is given a little time for that, unless it is busy still (the grace is over) or has not even said hello. What
         they had in hand is requeued, without blame where it may be evaluated again.
@@ -244,14 +260,14 @@ class Supervisor:
                 if known is None or known.leases:
                     worker.kill("Stopped", "the daemon was stopped")
         running = {worker.pidfd for worker in workers}
-        deadline = time.monotonic() + TERMINATE_SECONDS
+        deadline = time.monotonic() + patience
         while running and (left := deadline - time.monotonic()) > 0:
             running -= set(select.select(running, [], [], left)[0])
         for worker in workers:
             worker.kill("Stopped", "the daemon was stopped")
             worker.process.wait()
             self._core.workforce.stopped(worker.token, started(worker.progress.positions()), out)
-            worker.bury()
+            self._lay_to_rest(worker)
 
 
 def _granted_since(worker: Worker) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from taskmaster.bus import messages as m
 from taskmaster.bus.errors import TaskMasterError, UnknownMaster, VersionMismatch
 from taskmaster.bus.table import Buffer, Table
-from taskmaster.bus.text import did_you_mean
+from taskmaster.bus.text import did_you_mean_or
 from taskmaster.daemon.effects import Effects, Sender, ToWorker
 from taskmaster.daemon.leases import NOTHING, Started, Worker
 from taskmaster.daemon.master import Master
@@ -143,8 +143,5 @@ def known_master(masters: Mapping[str, Master], name: str) -> Master:
     """The Master of this name; raises UnknownMaster, which says what there is."""
     master = masters.get(name)
     if master is None:
-        raise UnknownMaster(
-            f"this daemon has no Master {name!r}{did_you_mean(name, masters)}; "
-            f"it has {', '.join(map(repr, masters)) or 'none'}"
-        )
+        raise UnknownMaster(f"this daemon has no Master {name!r}{did_you_mean_or(name, masters, 'it has')}")
     return master

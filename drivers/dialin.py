@@ -22,7 +22,7 @@ import zmq
 from taskmaster.bus import codec, sockets
 from taskmaster.bus import messages as m
 from taskmaster.bus.errors import DaemonUnreachable, ProtocolError, UnknownMaster, WorkerError, from_code
-from taskmaster.bus.text import did_you_mean
+from taskmaster.bus.text import did_you_mean_or
 from taskmaster.drivers.host import HostedWorker, spawn
 from taskmaster.drivers.restarts import RestartPolicy
 from taskmaster.drivers.worker import EXIT_REFUSED
@@ -74,8 +74,7 @@ def find(address: str, master: str, timeout: float = ANSWER_SECONDS) -> Place:
     names = [info.name for info in described.masters]
     if master not in names:
         raise UnknownMaster(
-            f"the daemon at {address} has no Master {master!r}{did_you_mean(master, names)}; "
-            f"it has {', '.join(map(repr, names)) or 'none'}"
+            f"the daemon at {address} has no Master {master!r}{did_you_mean_or(master, names, 'it has')}"
         )
     return Place(described.name, _as_reached(described.workers, address), master)
 
@@ -169,7 +168,7 @@ class DialIn:
             self._next_heartbeat = now + self._heartbeat
             self._send(m.Heartbeat(tuple(self._workers)))
         due = [self._next_heartbeat, self._next_watch, *(when for when, _ in self._dead)]
-        if len(self._workers) < self.count and not self.leaving:
+        if self._missing > 0 and not self.leaving:
             due.append(self._next_start)
         if not self._is_over:
             for source, _ in self._poller.poll(max(0, round((min(due) - now) * 1e3 + 0.5))):
@@ -199,8 +198,13 @@ class DialIn:
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
+    @property
+    def _missing(self) -> int:
+        """How many to start. Who is not buried yet keeps the place: only then is it known when to replace it."""
+        return self.count - len(self._workers) - len(self._dead)
+
     def _fill(self, now: float) -> None:
-        while len(self._workers) < self.count and now >= self._next_start:
+        while self._missing > 0 and now >= self._next_start:
             worker = spawn(self.place.address, self.place.master, self._folder, now, path=self.path)
             self._workers[worker.token] = worker
             self._next_watch = now
@@ -238,6 +242,7 @@ class DialIn:
             )
         )
         worker.bury()
+        worker.forget()
         if not (worker.left_as_agreed or self.leaving):
             log.warning("Master %r: %s", self.place.master, reason)
 

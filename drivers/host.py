@@ -96,9 +96,12 @@ class HostedWorker:
         return "WorkerLost", f"worker process {self.pid} ended with status {status}"
 
     def bury(self) -> None:
-        """Let go of what belonged to it."""
+        """Let go of its process. How far it had come stays noted, until :meth:`forget`."""
         self.process.wait()
         os.close(self.pidfd)
+
+    def forget(self) -> None:
+        """How far it had come is accounted for."""
         self.progress.remove()
 
     @property

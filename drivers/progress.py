@@ -25,12 +25,14 @@ from taskmaster.bus.messages import LeaseId
 __all__ = ["STARTED", "Position", "ProgressReader", "ProgressWriter", "Terms", "machine_start"]
 
 #: boot identity, slots, seconds of the time-out (0: none) and between signs of life; then for each slot: epoch and
-#: number of its lease, run and first task of that, how many of its tasks have started, whether it is in one of them
+#: number of its lease, run and first task of that, how many of its tasks have started, whether it is in one of them,
+#: which attempt at them it is
 _HEAD = 4
-_CELL = 6
+_CELL = 7
 #: where in a cell the count of started tasks lies
 STARTED = 4
 _BUSY = 5
+_ATTEMPT = 6
 _WORD = 8
 #: where in the file the terms lie
 _TERMS = 2 * _WORD
@@ -42,13 +44,15 @@ _NOT_KEPT = 1
 class Position:
     """Where one slot was: in a lease of tasks ``first …`` of a run, of which ``started`` had started.
 
-    ``busy``: it had not come to the end of the lease.
+    ``attempt`` counts the evaluations of these tasks, from 1, as the lease does. ``busy``: it had not come to the end
+    of the lease.
     """
 
     lease: LeaseId
     run: int
     first: int
     started: int
+    attempt: int
     busy: bool = True
 
 
@@ -91,13 +95,13 @@ class ProgressWriter:
         """Note what the daemon asks of the host from now on."""
         struct.pack_into("<2d", self._map, _TERMS, terms.timeout or 0.0, terms.heartbeat)
 
-    def begin(self, slot: int, lease: LeaseId, run: int, first: int) -> None:
+    def begin(self, slot: int, lease: LeaseId, run: int, first: int, attempt: int) -> None:
         """Enter a lease."""
         cell = self.cells[slot]
         # In this order: a reader that sees the new number sees a count of its own lease, at worst one too low, and
         # the watcher only reads the cells of a worker that is dead, or stands still.
         cell[STARTED] = 0
-        cell[2], cell[3] = run, first
+        cell[2], cell[3], cell[_ATTEMPT] = run, first, attempt
         cell[0], cell[1] = lease
         cell[_BUSY] = 1
 
@@ -150,6 +154,8 @@ class ProgressReader:
 
 def _cells(data: bytes, slots: int) -> Iterator[Position]:
     for k in range(slots):
-        epoch, number, run, first, started, busy = struct.unpack_from("<6Q", data, (_HEAD + _CELL * k) * _WORD)
+        epoch, number, run, first, started, busy, attempt = struct.unpack_from(
+            f"<{_CELL}Q", data, (_HEAD + _CELL * k) * _WORD
+        )
         if number:
-            yield Position((epoch, number), run, first, started, bool(busy))
+            yield Position((epoch, number), run, first, started, attempt, bool(busy))

@@ -39,6 +39,8 @@ class Assignment:
     first: int
     n: int
     table: Table
+    #: which evaluation of its tasks this is, from 1
+    attempt: int = 1
     #: seconds that an ended task may wait for others to be reported with
     hold: float = 0.0
     #: positions that are not wanted any more
@@ -226,7 +228,9 @@ class WorkerProtocol:
         self._on_settled(message.settled)
         if self._in_session:
             self._dispatched += 1
-            self.queue.append(Assignment(message.lease, message.run, message.first, message.n, table, message.hold))
+            self.queue.append(
+                Assignment(message.lease, message.run, message.first, message.n, table, message.attempt, message.hold)
+            )
 
     def _on_settled(self, leases: Sequence[LeaseId]) -> None:
         for lease in leases:

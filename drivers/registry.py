@@ -7,7 +7,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from taskmaster.bus.errors import ConfigError
-from taskmaster.bus.text import did_you_mean
+from taskmaster.bus.text import did_you_mean_or
 from taskmaster.drivers.base import Driver
 
 __all__ = ["BUILTIN", "ENTRY_POINTS", "driver_class", "driver_names"]
@@ -32,5 +32,4 @@ def driver_class(name: str, options: Mapping[str, Any]) -> type[Driver]:
         if not (isinstance(found, type) and issubclass(found, Driver)):
             raise ConfigError(f"driver {name!r} ({point.value}) is not a subclass of taskmaster.drivers.Driver")
         return found
-    known = driver_names()
-    raise ConfigError(f"driver {name!r} is unknown{did_you_mean(name, known)}; there are {', '.join(known)}")
+    raise ConfigError(f"driver {name!r} is unknown{did_you_mean_or(name, driver_names())}")

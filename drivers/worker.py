@@ -119,7 +119,7 @@ class Worker:
             self._turn(wait=not self._protocol.queue)
             assignment = self._protocol.begin()
             if assignment is not None:
-                progress.begin(0, assignment.lease, assignment.run, assignment.first)
+                progress.begin(0, assignment.lease, assignment.run, assignment.first, assignment.attempt)
                 evaluator.run(assignment)
                 progress.end(0)
             elif self._done:
@@ -264,7 +264,7 @@ class _Threads:
                 assignment = self._assignments.get()
                 if assignment is None:
                     return
-                self._progress.begin(k, assignment.lease, assignment.run, assignment.first)
+                self._progress.begin(k, assignment.lease, assignment.run, assignment.first, assignment.attempt)
             evaluator.run(assignment)
             self._progress.end(k)
 

@@ -22,18 +22,17 @@ simpler, was measured to cost half as much again in round trips.
 from __future__ import annotations
 
 import contextlib
-import os
 import select
 import socket
 import threading
 import time
-import weakref
 from collections.abc import Callable
 
 import zmq
 
 from taskmaster.bus import sockets
 from taskmaster.bus.errors import ConnectionClosed
+from taskmaster.learners import forks
 from taskmaster.learners.core import ClientCore
 
 __all__ = ["Channel"]
@@ -43,8 +42,6 @@ TICK_SECONDS = 1.0
 KEEPER_SECONDS = 0.05
 #: Messages taken from one socket at a time, before anybody else has a turn.
 _DRAIN = 256
-
-_channels: weakref.WeakSet[Channel] = weakref.WeakSet()
 
 
 class Channel:
@@ -75,7 +72,7 @@ class Channel:
         self._keeper_needed = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="taskmaster-keeper", daemon=True)
         self._keeper.start()
-        _channels.add(self)
+        forks.tell(self)
 
     def subscribe_at(self, address: str) -> None:
         """Where the results socket is, known once the daemon has described itself."""
@@ -125,6 +122,11 @@ class Channel:
         """Something waits for an acknowledgement, and perhaps nobody listens."""
         if self._leader is None:
             self._keeper_needed.set()
+
+    def notify(self) -> None:
+        """Have everybody who waits look again. To be called with the lock held."""
+        self._changed.notify_all()
+        self.wake()
 
     def wait(self, until: Callable[[], bool], timeout: float | None = None) -> bool:
         """Wait until ``until()``, which is called with the lock held; False if ``timeout`` seconds have passed."""
@@ -277,18 +279,9 @@ class Channel:
         self._wake_reader.close()
         self._wake_writer.close()
 
-    def _on_fork(self) -> None:
+    def on_fork(self) -> None:
         """In a child process, which has the sockets' numbers but none of their threads, nor the one with the lock."""
         self.lock = threading.RLock()
         self._changed = threading.Condition(self.lock)
-        self._closed_because = "belongs to the process that this one was forked from"
+        self._closed_because = forks.REASON
         self.closed = True
-
-
-def _on_fork() -> None:
-    for channel in list(_channels):
-        channel._on_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_on_fork)

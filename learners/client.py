@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import math
-import secrets
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
 from taskmaster.bus import messages as m
-from taskmaster.bus.errors import CallerError, DaemonUnreachable, Full, RunClosed
-from taskmaster.bus.fields import Field
+from taskmaster.bus.errors import CallerError
 from taskmaster.bus.places import default_address
 from taskmaster.bus.status import DaemonStatus, MasterStatus, RunInfo
 from taskmaster.bus.table import Buffer
 from taskmaster.learners.channel import Channel
-from taskmaster.learners.core import ClientCore
-from taskmaster.learners.names import fresh_name
 from taskmaster.learners.results import Chunk, Result
 from taskmaster.learners.runcore import RunCore
+from taskmaster.learners.views import ANSWER_SECONDS, LabView, MasterView, RunView, check_since
 
 __all__ = ["Lab", "Master", "Results", "Run", "Tasks", "connect"]
-
-#: Seconds that a question to the daemon may take; it answers in milliseconds, but may be on its way up.
-ANSWER_SECONDS = 10.0
 
 
 def connect(address: str | None = None, timeout: float = ANSWER_SECONDS) -> Lab:
@@ -36,61 +30,36 @@ def connect(address: str | None = None, timeout: float = ANSWER_SECONDS) -> Lab:
     return Lab(address or default_address(), timeout)
 
 
-class Lab:
-    """A connection to one daemon: a mapping of names to Masters. Use it as a context manager, or close it."""
+class Lab(LabView):
+    """A connection to one daemon: a mapping of names to Masters. Use it as a context manager, or close it.
+
+    If the daemon goes away, whatever is called waits for it to come back, and then goes on; nothing is lost.
+    """
 
     def __init__(self, address: str, timeout: float = ANSWER_SECONDS) -> None:
-        self.address = address
-        self._core = ClientCore(address)
+        super().__init__(address)
         self._channel = Channel(self._core)
         self._finalizer = weakref.finalize(self, Channel.close, self._channel)
         try:
             self._describe(timeout)
         except BaseException:
-            self._channel.close()
+            self._finalizer()
             raise
 
     def _describe(self, timeout: float) -> None:
-        channel, core = self._channel, self._core
+        channel = self._channel
         with channel.lock:
-            request = core.describe(time.monotonic())
+            request = self._core.describe(time.monotonic())
         if not channel.wait(lambda: request.answered, timeout):
-            raise DaemonUnreachable(
-                f"no daemon answers at {self.address}; is it running ('taskmaster status'), and is the address right "
-                "($TASKMASTER, or the address given)?"
-            )
+            raise self._nobody()
         if request.error is not None:
             raise request.error
-        assert core.described is not None
         with channel.lock:
-            channel.subscribe_at(resolve(core.described.results, self.address))
-
-    # -- the daemon ---------------------------------------------------------------------------------------------------
-
-    @property
-    def name(self) -> str:
-        """The daemon's name."""
-        assert self._core.described is not None
-        return self._core.described.name
-
-    @property
-    def alarms(self) -> tuple[m.Alarm, ...]:
-        """The last alarms the daemon has published to this client."""
-        return tuple(self._core.alarms)
+            channel.subscribe_at(self._results_address)
 
     def __getitem__(self, name: str) -> Master:
-        self._core.master(name)
+        """The Master of this name. Raises UnknownMaster."""
         return Master(self, name)
-
-    def __iter__(self) -> Iterator[str]:
-        assert self._core.described is not None
-        return iter([info.name for info in self._core.described.masters])
-
-    def __contains__(self, name: object) -> bool:
-        return name in list(self)
-
-    def __len__(self) -> int:
-        return len(list(self))
 
     def status(self) -> DaemonStatus:
         """Everything the daemon tells about itself."""
@@ -105,27 +74,30 @@ class Lab:
         return reply.runs
 
     def delete_run(self, run: int) -> None:
-        """Forget a run that has no open tasks, with everything measured in it."""
+        """Forget a run that has no open tasks, with everything measured in it. ``run`` is its number.
+
+        Whoever follows it gets UnknownRun. Raises NotAllowed while it has open tasks.
+        """
         self.ask(m.Delete(0, run))
 
     def ask(self, message: m.ClientMessage, frames: Sequence[Buffer] = (), timeout: float = ANSWER_SECONDS) -> Any:
         """Send a request and wait for its reply; raises what the daemon answers, or DaemonUnreachable."""
         channel = self._channel
         with channel.lock:
+            channel.require_open()
             request = self._core.request(message, time.monotonic(), frames)
         if not channel.wait(lambda: request.answered, timeout):
-            raise DaemonUnreachable(f"the daemon at {self.address} did not answer within {timeout:g} s")
+            raise self._late(request, timeout)
         if request.error is not None:
             raise request.error
         return request.reply
 
     def close(self, timeout: float = ANSWER_SECONDS) -> None:
         """Wait until what was put is acknowledged, then disconnect. Runs stay with the daemon, and go on there."""
-        channel, core = self._channel, self._core
-        if channel.closed:
+        if self._channel.closed:
             return
         try:
-            channel.wait(lambda: all(run.is_settled or run.error for run in core.all_runs()), timeout)
+            self._channel.wait(self._is_settled, timeout)
         finally:
             self._finalizer()
 
@@ -137,36 +109,18 @@ class Lab:
     ) -> None:
         self.close(ANSWER_SECONDS if error is None else 1.0)
 
-    def __repr__(self) -> str:
-        return f"<Lab {self.name!r} at {self.address}: {', '.join(self)}>"
 
+class Master(MasterView):
+    """One Master of a daemon: ``lab["svm"]``.
 
-class Master:
-    """One Master of a daemon."""
+    :meth:`map` is the short way, :meth:`open` the long one, to a run with a name that can be taken up again. In between
+    stand :attr:`tasks` and :attr:`results`, the channels of a run that is opened when they are first used.
+    """
 
     def __init__(self, lab: Lab, name: str) -> None:
+        super().__init__(lab._core, name)
         self.lab = lab
-        self.name = name
         self._default: Run | None = None
-
-    @property
-    def _info(self) -> m.MasterInfo:
-        return self.lab._core.master(self.name)
-
-    @property
-    def parameters(self) -> tuple[Field, ...]:
-        """What a point consists of; empty where points of any form are taken."""
-        return self._info.parameters
-
-    @property
-    def outputs(self) -> tuple[Field, ...]:
-        """What an evaluation gives; empty where that may be anything."""
-        return self._info.outputs
-
-    @property
-    def description(self) -> str:
-        """What it evaluates, in the configuration's words."""
-        return self._info.description
 
     @property
     def slots(self) -> int:
@@ -175,7 +129,7 @@ class Master:
 
     def statistics(self) -> MasterStatus:
         """Its state, queue, workers and counts."""
-        return next(master for master in self.lab.status().masters if master.name == self.name)
+        return self._find(self.lab.status())
 
     def open(
         self,
@@ -184,22 +138,21 @@ class Master:
         seed: int | None = None,
         since: str = "start",
         priority: int | None = None,
-        metadata: dict[str, str] | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> Run:
         """Open a run for writing: a new one, or an existing one to go on with (its former writer is fenced).
 
-        ``seed`` is recorded with a new run (chosen by the daemon if None). ``since`` says which results of an existing
-        run come: ``"start"`` all, ``"now"`` those that arrive from now on. A higher ``priority`` goes first.
+        ``seed`` and ``metadata`` are recorded with a new run (the daemon chooses a seed if it is None). ``since`` says
+        which results of an existing run come: ``"start"`` all, ``"now"`` those that arrive from now on. The run of the
+        highest ``priority`` goes first, equals share. Raises Conflict if the run exists with another seed.
         """
-        if since not in ("start", "now"):
-            raise ValueError(f"since must be 'start' or 'now', not {since!r}")
-        claim = secrets.token_hex(8)
-        message = m.Open(0, self.name, name or fresh_name(), True, True, seed, priority, metadata or {}, claim)
-        return self._open(message, since)
+        check_since(since)
+        return self._open(self._open_message(name, seed, priority, metadata), since)
 
     def watch(self, name: str, since: str = "start") -> Run:
         """An existing run for reading: its results, whoever writes to it. Raises UnknownRun."""
-        return self._open(m.Open(0, self.name, name, write=False, create=False), since)
+        check_since(since)
+        return self._open(self._watch_message(name), since)
 
     def _open(self, message: m.Open, since: str) -> Run:
         opened = self.lab.ask(message)
@@ -207,14 +160,14 @@ class Master:
         with channel.lock:
             run = core.opened(opened, write=message.write, since=since)
         if not channel.wait(lambda: core.is_following(run), ANSWER_SECONDS):
-            raise DaemonUnreachable(f"the results socket of the daemon at {self.lab.address} cannot be reached")
+            raise self.lab._deaf()
         return Run(self, run)
 
     # -- a Master's own tasks and results ----------------------------------------------------------------------------
 
     @property
     def run(self) -> Run:
-        """A run of this connection's own, opened when it is first used."""
+        """A run of this object's own, opened when it is first used."""
         if self._default is None:
             self._default = self.open()
         return self._default
@@ -230,16 +183,19 @@ class Master:
         return self.run.results
 
     def map(self, points: Any) -> list[Any]:
-        """The outputs for ``points``, in their order. Raises TaskFailed for the first that failed."""
-        with self.open(since="now") as run:
+        """The outputs for ``points`` (see :meth:`Tasks.put_many`), in their order.
+
+        Raises TaskFailed for the first that fails; the others are cancelled then.
+        """
+        with _Errand(self) as run:
             outputs: list[Any] = [None] * len(run.tasks.put_many(points))
             for chunk in run.results._chunks(lambda core: core.open_tasks <= 0):
                 chunk.spread(outputs)
         return outputs
 
     def imap_unordered(self, points: Any) -> Iterator[Result]:
-        """Results for ``points`` as they come."""
-        with self.open(since="now") as run:
+        """Results for ``points`` as they come. Those that nobody waits for any more are cancelled."""
+        with _Errand(self) as run:
             run.tasks.put_many(points)
             yield from run.results
 
@@ -259,61 +215,34 @@ class Master:
             raise CallerError(f"{count} worker processes cannot be kept; ask for 0 to 4096")
         self.lab.ask(m.SetWorkers(0, self.name, count))
 
-    def __repr__(self) -> str:
-        return f"<Master {self.name!r} of {self.lab.name!r}>"
 
+class Run(RunView):
+    """One learner's conversation with one Master: put on :attr:`tasks`, take from :attr:`results`.
 
-class Run:
-    """One learner's conversation with one Master: put on :attr:`tasks`, take from :attr:`results`."""
+    As a context manager it is closed at the end, or left open (for being resumed) if there was an error.
+    """
 
     def __init__(self, master: Master, core: RunCore) -> None:
+        super().__init__(core)
         self.master = master
-        self._core = core
         self._channel = master.lab._channel
+        #: where points are put
         self.tasks = Tasks(self)
+        #: where results arrive
         self.results = Results(self)
-
-    @property
-    def name(self) -> str:
-        """Its name; opening it again by that goes on with it."""
-        return self._core.name
-
-    @property
-    def seed(self) -> int:
-        """The seed recorded with it: whatever is random in its learner should come from there."""
-        return self._core.seed
-
-    @property
-    def metadata(self) -> dict[str, str]:
-        """What was noted when it was created."""
-        return self._core.metadata
-
-    @property
-    def open_tasks(self) -> int:
-        """Tasks whose outcome has not arrived here."""
-        return self._core.open_tasks
-
-    @property
-    def next_index(self) -> int:
-        """The index that the next task will get."""
-        return self._core.next_index
 
     def cancel(self, indices: Iterable[int] | None = None) -> int:
         """Cancel tasks that have no outcome yet (all of them, by default); returns how many were cancelled.
 
         Each arrives as a result that says so. A task that is being evaluated is broken off where that is harmless.
         """
-        core = self._core
-        if indices is None:  # named, not "all": sent again after a lost answer it must not cancel what was put since
-            intervals: tuple[tuple[int, int], ...] = ((0, max(core.next_index, core.acknowledged)),)
-        else:
-            intervals = tuple((i, i + 1) for i in sorted(set(indices)))
+        indices = None if indices is None else list(indices)
         cancelled, taken = 0, -1
         while not self._flush(ANSWER_SECONDS, full_beyond=taken):
             # Full, perhaps of just these tasks: those that it has make room for those that are still here.
-            taken = core.acknowledged
-            cancelled += self.master.lab.ask(m.Cancel(0, core.id, intervals)).count
-        return cancelled + int(self.master.lab.ask(m.Cancel(0, core.id, intervals)).count)
+            taken = self._core.acknowledged
+            cancelled += int(self.master.lab.ask(self._cancel_message(indices)).count)
+        return cancelled + int(self.master.lab.ask(self._cancel_message(indices)).count)
 
     def pause(self) -> None:
         """Evaluate nothing further of this run for now."""
@@ -328,36 +257,39 @@ class Run:
         self.master.lab.ask(m.Prioritise(0, self._core.id, priority))
 
     def flush(self, timeout: float | None = ANSWER_SECONDS) -> None:
-        """Wait until all that was put is on the daemon's disk."""
+        """Wait until all that was put is on the daemon's disk. Raises DaemonUnreachable after ``timeout`` seconds."""
         self._flush(timeout)
 
     def _flush(self, timeout: float | None, full_beyond: float = math.inf) -> bool:
         """The same, but give it up (False) where the daemon is full and has more than so many tasks of this run."""
         core = self._core
-
-        def done() -> bool:
-            is_full = core.is_turned_away and core.acknowledged > full_beyond
-            return core.is_settled or core.error is not None or is_full
-
-        if not self._channel.wait(done, timeout):
-            raise DaemonUnreachable(f"run {self.name!r}: puts were not acknowledged within {timeout:g} s")
+        if not self._channel.wait(lambda: self._is_flushed(full_beyond), timeout):
+            raise self._unacknowledged(timeout)
         if core.error is not None:
             raise core.error
         return core.is_settled
 
     def close(self) -> None:
         """No further tasks: followers are told. Open tasks are still evaluated; opening it again goes on with it."""
-        if self._core.write and self._core.error is None:
+        core = self._core
+        if core.write and core.error is None:
             self.flush()
-            self.master.lab.ask(m.Close(0, self._core.id, self._core.writer))
+            self.master.lab.ask(m.Close(0, core.id, core.writer))
         self.detach()
 
-    def detach(self) -> None:
-        """Stop following it from here, leaving the run as it is."""
-        with self._channel.lock:
-            self.master.lab._core.forget(self._core)
-            if not self._channel.closed:
-                self._channel.flush()
+    def detach(self, timeout: float = ANSWER_SECONDS) -> None:
+        """Stop following it from here, leaving the run as it is.
+
+        Waits, at most ``timeout`` seconds, until all that was put is on the daemon's disk.
+        """
+        core, channel = self._core, self._channel
+        if channel.closed:
+            return
+        channel.wait(lambda: core.is_settled or core.error is not None, timeout)
+        with channel.lock:
+            self.master.lab._core.forget(core)
+            channel.flush()
+            channel.notify()
 
     def __enter__(self) -> Run:
         return self
@@ -368,50 +300,48 @@ class Run:
         if error is None:
             self.close()
         else:
-            self.detach()
-
-    def __repr__(self) -> str:
-        return f"<Run {self.name!r} of Master {self.master.name!r}: {self.next_index} tasks, {self.open_tasks} open>"
+            self.detach(1.0)
 
 
 class Tasks:
-    """Where points are put."""
+    """Where points are put.
+
+    What a point is the Master says: a dict of its parameters, or, where it declares none, any value that can travel
+    (numbers, strings, lists, dicts, tuples, datetimes, numpy arrays). It is taken as it is when it is put.
+    """
 
     def __init__(self, run: Run) -> None:
         self._core = run._core
         self._channel = run._channel
-        self._run = run
 
     def put(self, point: Any) -> int:
         """Put a point; returns its index. Waits while the daemon is full. Raises InvalidTask, and puts nothing then."""
         channel, core = self._channel, self._core
-        with channel.lock:
-            if channel.closed:
-                channel.require_open()
-            if core.has_room:
-                index = core.put(point, time.monotonic())
-                if core.has_gathered:
-                    if not index & 255:
-                        channel.flush()  # acknowledgements wait in the socket
-                    else:
-                        channel.wake_keeper()
-                else:
-                    channel.send()
-                return index
-        self._wait_for_room()
-        return self.put(point)
+        while True:
+            with channel.lock:
+                if channel.closed:
+                    channel.require_open()
+                if core.has_room:
+                    return self._put(point)
+            self._wait_for_room()
 
-    def new_ask(self) -> None:
-        """What is put next belongs to a new ask of the learner: that is noted with it, for replaying the run."""
-        with self._channel.lock:
-            self._core.new_ask()
+    def _put(self, point: Any) -> int:
+        channel, core = self._channel, self._core
+        index = core.put(point, time.monotonic())
+        if not core.has_gathered:
+            channel.send()
+        elif index & 255:
+            channel.wake_keeper()
+        else:
+            channel.flush()  # acknowledgements wait in the socket
+        return index
 
     def put_nowait(self, point: Any) -> int:
         """Like :meth:`put`, but raises Full where that would wait."""
         with self._channel.lock:
             self._channel.flush()
-            self._require_room()
-            return self.put(point)
+            self._core.require_room()
+            return self._put(point)
 
     def put_many(self, points: Any) -> range:
         """Put points as a block: an ``(n, d)`` array in the parameters' order, a dict of columns, or a sequence.
@@ -421,43 +351,36 @@ class Tasks:
         channel, core = self._channel, self._core
         self._wait_for_room()
         with channel.lock:
-            self._require_writable()
             indices = core.put_many(points, time.monotonic())
             channel.flush()
             channel.wake_keeper()
         return indices
 
+    def new_ask(self) -> None:
+        """What is put next belongs to a new ask of the learner: that is noted with it, for replaying the run."""
+        with self._channel.lock:
+            self._core.new_ask()
+
     def _wait_for_room(self) -> None:
         core = self._core
-        self._require_writable()
-        self._channel.wait(lambda: core.has_room or core.error is not None)
-        if core.error is not None:
-            raise core.error
-
-    def _require_room(self) -> None:
-        core = self._core
-        if not core.has_room:
-            raise Full(
-                f"run {core.name!r}: {core.next_index - core.acknowledged} tasks wait to be acknowledged; try later"
-            )
-
-    def _require_writable(self) -> None:
-        core = self._core
-        if not core.write:
-            raise RunClosed(f"run {core.name!r} was opened for reading; open it with open() to put tasks")
+        if core.error is None and not core.has_room and core.write:
+            self._channel.wait(lambda: core.has_room or core.error is not None)
+        self._channel.require_open()
+        core.require_writable()
 
 
 class Results:
-    """Where results arrive, in the order in which they ended."""
+    """Where results arrive, in the order in which the tasks ended."""
 
     def __init__(self, run: Run) -> None:
         self._core = run._core
         self._channel = run._channel
+        self._view = RunView(run._core)
 
     def get(self, timeout: float | None = None) -> Result:
         """The next result. Raises TimeoutError if none arrives in ``timeout`` seconds, RunClosed if none can.
 
-        (None can arrive where every task has an outcome that was taken already.)
+        None can where the run is closed and all was taken. Where nothing is open it waits: another thread may put.
         """
         core = self._core
         result: Result | None = None
@@ -465,17 +388,16 @@ class Results:
         def arrived() -> bool:
             nonlocal result
             result = core.take()
-            return result is not None or core.error is not None
+            if result is None:
+                core.require_more()
+            return result is not None
 
         with self._channel.lock:
-            if arrived() and result is not None:
-                return result
-        if self._channel.wait(arrived, timeout):
-            if result is not None:
-                return result
-            assert core.error is not None
-            raise core.error
-        raise TimeoutError(f"run {core.name!r}: no result within {timeout:g} s; {core.open_tasks} tasks are open")
+            result = core.take()
+        if result is None and not self._channel.wait(arrived, timeout):
+            raise self._view._too_late(timeout)
+        assert result is not None
+        return result
 
     def get_nowait(self) -> Result | None:
         """The next result if one has arrived, else None."""
@@ -488,7 +410,10 @@ class Results:
         return self._until(lambda core: core.open_tasks <= 0)
 
     def follow(self) -> Iterator[Result]:
-        """Results until the run is closed, whoever writes to it."""
+        """Results until the run is closed and all its tasks have ended, whoever writes to it.
+
+        Raises UnknownRun if it is deleted meanwhile.
+        """
         return self._until(lambda core: core.is_over)
 
     def _until(self, ended: Callable[[RunCore], bool]) -> Iterator[Result]:
@@ -508,9 +433,7 @@ class Results:
 
         def arrived() -> bool:
             nonlocal chunk
-            if chunk is not None:
-                core.is_through(chunk)
-            chunk = core.current()
+            chunk = core.after(chunk)
             return chunk is not None or ended(core) or core.error is not None
 
         while True:
@@ -519,14 +442,31 @@ class Results:
             if not ready:
                 channel.wait(arrived)
             if chunk is None:
-                if core.error is not None:
+                if core.error is not None and not ended(core):
                     raise core.error
                 return
             yield chunk
 
 
-def resolve(address: str, control: str) -> str:
-    """A daemon's address as this client reaches it: one bound to all interfaces is where the control socket was."""
-    if address.startswith(("tcp://0.0.0.0:", "tcp://*:")) and control.startswith("tcp://"):
-        return control.rpartition(":")[0] + ":" + address.rpartition(":")[2]
-    return address
+class _Errand:
+    """A run for one call, which nobody comes back to."""
+
+    def __init__(self, master: Master) -> None:
+        self._run = master.open(since="now")
+
+    def __enter__(self) -> Run:
+        return self._run
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        run, lab = self._run, self._run.master.lab
+        if error is None or run._core.error is not None:
+            run.close()
+            return
+        # Whatever happened, nobody waits for the rest. The daemon gets to know; its answers are not waited for either.
+        channel = run._channel
+        with channel.lock:
+            if not channel.closed:
+                lab._core.give_up(run._core, time.monotonic())
+                channel.flush()

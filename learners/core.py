@@ -13,7 +13,7 @@ from taskmaster.bus import messages as m
 from taskmaster.bus.errors import ProtocolError, TaskMasterError, UnknownMaster, from_code
 from taskmaster.bus.fields import Schema
 from taskmaster.bus.table import Buffer
-from taskmaster.bus.text import did_you_mean
+from taskmaster.bus.text import did_you_mean_or
 from taskmaster.learners.runcore import RunCore
 
 __all__ = ["ClientCore", "Request"]
@@ -101,8 +101,7 @@ class ClientCore:
                 return info
         known = [info.name for info in masters]
         raise UnknownMaster(
-            f"the daemon at {self.address} has no Master {name!r}{did_you_mean(name, known)}; "
-            f"it has {', '.join(map(repr, known)) or 'none'}"
+            f"the daemon at {self.address} has no Master {name!r}{did_you_mean_or(name, known, 'it has')}"
         )
 
     def opened(self, opened: m.Opened, *, write: bool, since: str) -> RunCore:
@@ -161,6 +160,13 @@ class ClientCore:
                 self._unfollow(run, run.followed)
         run.on_left()
 
+    def give_up(self, run: RunCore, now: float) -> None:
+        """Cancel what is open of a run, close it and leave it, without waiting for what the daemon says to that."""
+        run.flush(now)
+        self.request(m.Cancel(0, run.id, ((0, run.next_index),)), now)
+        self.request(m.Close(0, run.id, run.writer), now)
+        self.forget(run)
+
     def _replay(self, run: RunCore, message: m.Replay) -> None:
         request = self.request(message, self.last_heard)
         request.sent_at = self.last_heard
@@ -217,8 +223,8 @@ class ClientCore:
     def _on_page(self, page: m.Page, frames: Sequence[bytes]) -> None:
         self._requests.pop(page.id, None)
         run = self._of_runs.pop(page.id, None)
-        if run is None:
-            return
+        if run is None or run not in self.runs.get(page.run, ()):
+            return  # it was left meanwhile
         if sum(head.frames for head in page.events) != len(frames):
             raise ProtocolError("a page's frames do not fit its events")
         run.on_page(page, _portion(page.events, frames))

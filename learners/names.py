@@ -9,6 +9,5 @@ __all__ = ["fresh_name"]
 
 
 def fresh_name() -> str:
-    """A name that says when it was made: ``2026-03-01 14:02:31 k3f9``."""
-    moment = datetime.datetime.now().strftime("%Y-%m-%d %H:%M:%S")
-    return f"{moment} {secrets.token_hex(3)}"
+    """A name that says when it was made, and can be typed without quotes: ``20260301-140231-1e93f9``."""
+    return f"{datetime.datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"

@@ -10,7 +10,7 @@ import numpy as np
 
 from taskmaster.bus.errors import CallerError
 from taskmaster.bus.fields import Field
-from taskmaster.bus.text import did_you_mean
+from taskmaster.bus.text import did_you_mean_or
 from taskmaster.learners.protocol import Point
 
 __all__ = ["Record", "chosen_output", "select"]
@@ -61,7 +61,7 @@ def select(told: Any, name: str | None) -> Any:
             return next(iter(told.values()))
         raise CallerError(f"there are several outputs, {', '.join(map(repr, told))}: say which with output=NAME")
     if name not in told:
-        raise CallerError(f"no output is called {name!r}{_known(name, tuple(told))}")
+        raise CallerError(f"no output is called {name!r}{did_you_mean_or(name, told)}")
     return told[name]
 
 
@@ -74,12 +74,8 @@ def chosen_output(outputs: Sequence[Field], name: str | None) -> Field | None:
     if name is None and len(names) > 1:
         raise CallerError(f"the Master has several outputs, {', '.join(map(repr, names))}: say which with output=NAME")
     if name is not None and names and name not in names:
-        raise CallerError(f"the Master has no output {name!r}{_known(name, names)}")
+        raise CallerError(f"the Master has no output {name!r}{did_you_mean_or(name, names, 'it has')}")
     return next((field for field in outputs if name in (None, field.name)), None)
-
-
-def _known(name: str, names: tuple[str, ...]) -> str:
-    return f"{did_you_mean(name, names)}; there {'is' if len(names) == 1 else 'are'} {', '.join(map(repr, names))}"
 
 
 def _number(told: Any, name: str | None) -> float:

@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar
 
 from taskmaster.bus.errors import CallerError
 from taskmaster.bus.fields import Field
-from taskmaster.bus.text import did_you_mean
+from taskmaster.bus.text import did_you_mean_or
 from taskmaster.learners.adaptive import AdaptiveLearner
 from taskmaster.learners.points import Grid, Halton, LatinHypercube, Random, Sobol
 from taskmaster.learners.protocol import Learner
@@ -70,9 +70,8 @@ class Options:
     def end(self) -> None:
         """Raise CallerError if an option is left that the learner does not have."""
         for key in self._options:
-            have = f"it takes {', '.join(map(repr, self._taken))}" if self._taken else "it takes none"
-            suggestion = did_you_mean(key, self._taken)
-            raise CallerError(f"learner {self._learner!r} has no option {key!r}{suggestion}; {have}")
+            hint = did_you_mean_or(key, self._taken, "it takes")
+            raise CallerError(f"learner {self._learner!r} has no option {key!r}{hint}")
 
 
 def names() -> list[str]:
@@ -91,8 +90,7 @@ def factory(name: str) -> Factory:
             package = f" of {entry.dist.name}" if entry.dist else ""
             raise CallerError(f"learner {name!r}{package} cannot be imported from {entry.value}: {error}") from error
         return made
-    known = names()
-    raise CallerError(f"no learner is called {name!r}{did_you_mean(name, known)}; there are {', '.join(known)}")
+    raise CallerError(f"no learner is called {name!r}{did_you_mean_or(name, names())}")
 
 
 def create(

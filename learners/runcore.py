@@ -16,11 +16,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from taskmaster.bus import codec, topics
 from taskmaster.bus import messages as m
 from taskmaster.bus.errors import (
     BUSY,
     Fenced,
+    Full,
     Gap,
     InvalidTask,
     JournalDamaged,
@@ -32,6 +35,7 @@ from taskmaster.bus.errors import (
 from taskmaster.bus.fields import Schema
 from taskmaster.bus.intervals import IntervalSet
 from taskmaster.bus.table import BARE, Buffer, Layout, Table, pack_column, pack_values, split
+from taskmaster.bus.values import keep
 from taskmaster.learners.code import dumps
 from taskmaster.learners.results import Chunk, Result
 
@@ -137,11 +141,10 @@ class RunCore:
 
     def put(self, point: Any, now: float) -> int:
         """Put one task; returns its index. Raises InvalidTask."""
-        row = self.schema.row(point) if self.schema.fields else point
-        if self.takes_code:
-            row = self._pickle(self.next_index, point)
         if self.error is not None:
             raise self.error
+        # Gathered rows are packed later: from here on nothing may go wrong with this one, and nobody change it.
+        row = self.schema.row(point) if self.schema.fields else self._keep(point)
         if self.told != self._asked_after:
             self._note_ask()
         self._rows.append(row)
@@ -159,6 +162,8 @@ class RunCore:
         if self.takes_code:
             points = [self._pickle(self.next_index + k, point) for k, point in enumerate(points)]
         table = self._pack(points)
+        if not table.n:
+            return range(self.next_index, self.next_index)
         self.flush(now)
         self._note_ask()
         first = self.next_index
@@ -168,6 +173,14 @@ class RunCore:
         self.open_tasks += table.n
         self._transmit(now)
         return range(first, self.next_index)
+
+    def _keep(self, point: Any) -> Any:
+        if self.takes_code:
+            return self._pickle(self.next_index, point)
+        try:
+            return keep(point)
+        except TypeError as error:
+            raise InvalidTask(f"Master {self.master!r}: {error}") from None
 
     def _pickle(self, index: int, task: Any) -> bytes:
         """A task that brings its own code; what it was is kept for its result."""
@@ -205,6 +218,24 @@ class RunCore:
             and self.write
         )
 
+    def require_room(self) -> None:
+        """Raise Full where a put would have to wait, and what is wrong where it would be in vain."""
+        self.require_writable()
+        if not self.has_room:
+            raise Full(
+                f"run {self.name!r} of Master {self.master!r}: {self.next_index - self.acknowledged} tasks wait to be "
+                "acknowledged; put again later"
+            )
+
+    def require_writable(self) -> None:
+        """Raise what is wrong with the run, if anything; and RunClosed if it is not open for writing."""
+        if self.error is not None:
+            raise self.error
+        if not self.write:
+            raise RunClosed(
+                f"run {self.name!r} of Master {self.master!r} was opened for reading; open() it to put tasks"
+            )
+
     @property
     def is_turned_away(self) -> bool:
         """Whether the daemon was full when it was last asked to take what is outstanding."""
@@ -223,10 +254,13 @@ class RunCore:
     def _pack(self, points: Any) -> Table:
         if self.schema.fields:
             return self.schema.pack_points(points)
-        if hasattr(points, "dtype") and hasattr(points, "shape") and points.ndim:
-            part, frames = pack_column(BARE, points.copy())
-            return Table(Layout((part,)), len(points), frames)
-        return pack_values(list(points))
+        try:
+            if isinstance(points, np.ndarray) and points.ndim:
+                part, frames = pack_column(BARE, points.copy())
+                return Table(Layout((part,)), len(points), frames)
+            return pack_values(list(points))
+        except TypeError as error:
+            raise InvalidTask(f"Master {self.master!r}: {error}; none of the block was queued") from None
 
     def _note_ask(self) -> None:
         self._asked_after = self.told
@@ -418,6 +452,11 @@ class RunCore:
         """Whether the run is closed, every task of it has an outcome, and all of that has arrived here."""
         return self.closed and self.open_tasks <= 0 and self.next_seq >= self._replay_to
 
+    @property
+    def has_news(self) -> bool:
+        """Whether it is worth while to look for a result, or for the reason why none comes."""
+        return bool(self.chunks) or self.error is not None or self.is_over
+
     def take(self) -> Result | None:
         """The next result that has arrived, or None. Events that are no outcome are passed over, and count as told."""
         while (chunk := self.current()) is not None:
@@ -444,10 +483,18 @@ class RunCore:
             self.chunks.popleft()
         return None
 
-    def is_through(self, chunk: Chunk) -> None:
-        """All of this chunk has been taken."""
-        if self.chunks and self.chunks[0] is chunk:
+    def after(self, chunk: Chunk | None) -> Chunk | None:
+        """The chunk that follows one of which all was taken; None if it has not arrived."""
+        if chunk is not None and self.chunks and self.chunks[0] is chunk:
             self.chunks.popleft()
+        return self.current()
+
+    def require_more(self) -> None:
+        """Raise why no further result can come, if that is so. To be called when all that came was taken."""
+        if self.error is not None:
+            raise self.error
+        if self.is_over:
+            raise RunClosed(f"run {self.name!r} of Master {self.master!r} is closed, and all its results were taken")
 
     def _append(self, head: m.EventHead, frames: Sequence[Buffer]) -> None:
         outputs, times, inputs = codec.event_tables(head, frames)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,21 +20,27 @@ from taskmaster.cli.probe import Finding, Question
 if TYPE_CHECKING:
     from taskmaster.config.load import Config
     from taskmaster.config.settings import MasterSettings
+    from taskmaster.daemon.journal.report import JournalReport
 
 __all__ = ["command"]
 
 #: Seconds that importing a Master's modules may take.
 PROBE_SECONDS = 120.0
+_STDERR = 2
 
 
 @click.command("check", cls=Command)
 @click.argument("config", required=False, type=click.Path(path_type=Path))
 @click.option(
-    "--journal", metavar="STATE|CONFIG", type=click.Path(path_type=Path),
+    "--journal", metavar="STATE|CONFIG", type=click.Path(exists=True, path_type=Path),
     help="Look at the journal in a state folder, or that of a configuration, instead.",
 )  # fmt: skip
+@click.option(
+    "--salvage", metavar="NEW", type=click.Path(path_type=Path),
+    help="Write what can be kept of that journal to a new state folder.",
+)  # fmt: skip
 @json_option
-def command(config: Path | None, journal: Path | None, as_json: bool) -> None:
+def command(config: Path | None, journal: Path | None, salvage: Path | None, as_json: bool) -> None:
     """Check a configuration, or the journal.
 
     Reads CONFIG, then imports every function of every Master as its workers would. Nothing is evaluated, and no
@@ -41,7 +48,11 @@ def command(config: Path | None, journal: Path | None, as_json: bool) -> None:
     """
     if (config is None) == (journal is None):
         raise click.UsageError("name either a configuration, or a journal by --journal")
-    if journal is not None:
+    if config is not None and salvage is not None:
+        raise click.UsageError("--salvage NEW needs to be told from where, by --journal STATE")
+    if journal is not None and salvage is not None:
+        _salvage(journal, salvage, as_json=as_json)
+    elif journal is not None:
         _check_journal(journal, as_json=as_json)
     elif config is not None:
         _check_config(config, as_json=as_json)
@@ -69,7 +80,7 @@ def _check_config(path: Path, *, as_json: bool) -> None:
     if problems:
         raise ConfigError(f"{path}: {count(problems, 'function')} cannot be used, see above")
     if not as_json:
-        say(f"\n{path} is right. State: {config.daemon.state}. Control socket: {config.daemon.addresses.control}")
+        say(f"\n{path} is right\nstate    {config.daemon.state}\naddress  {config.daemon.addresses.control}")
 
 
 def _print_findings(config: Config, findings: dict[str, list[Finding]]) -> None:
@@ -97,7 +108,7 @@ def _probe(master: MasterSettings) -> list[Finding]:
         process = subprocess.Popen(
             [sys.executable, "-m", "taskmaster.cli.probe", str(writer)],
             stdin=subprocess.PIPE,
-            stdout=sys.stderr.fileno(),
+            stdout=_STDERR,
             pass_fds=(writer,),
             env=environment,
         )
@@ -136,16 +147,39 @@ def _all_of(question: Question, problem: str) -> list[Finding]:
 
 
 def _check_journal(place: Path, *, as_json: bool) -> None:
-    from taskmaster.config.load import load
     from taskmaster.daemon.journal.check import report
 
-    state = place if place.is_dir() else load(place).daemon.state
-    found = report(state)
-    lines = list(found.lines())
-    if as_json:
-        print_json({"state": str(state), "ok": found.ok, "lines": lines})
-    else:
-        for line in lines:
-            say(line)
+    found = report(_state(place))
+    _print_report(found, as_json=as_json)
     if not found.ok:
-        raise JournalDamaged(f"the journal in {state} is damaged, see above")
+        raise JournalDamaged(f"the journal in {found.folder} is damaged, see above")
+
+
+def _salvage(place: Path, into: Path, *, as_json: bool) -> None:
+    from taskmaster.daemon.journal.check import salvage
+
+    state = _state(place)
+    kept = salvage(state, into)
+    _print_report(kept, as_json=as_json)
+    if not as_json:
+        say(
+            f"\nThis is what could be kept of the journal in {state}. To go on with it, put this folder in its place,\n"
+            f'or have the configuration say state = "{into.resolve()}".\n'
+            "Its Masters are paused: tasks whose outcomes are lost would be evaluated again. If they may be:\n"
+            "taskmaster resume MASTER"
+        )
+
+
+def _state(place: Path) -> Path:
+    from taskmaster.config.load import load
+
+    return place if place.is_dir() else load(place).daemon.state
+
+
+def _print_report(found: JournalReport, *, as_json: bool) -> None:
+    if as_json:
+        runs = [{**asdict(run), "ok": run.ok} for run in found.runs]
+        print_json({**asdict(found), "folder": str(found.folder), "runs": runs, "ok": found.ok})
+        return
+    for line in found.lines():
+        say(line)

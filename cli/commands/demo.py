@@ -17,7 +17,9 @@ __all__ = ["command"]
     "-o", "--output", type=click.Path(file_okay=False, path_type=Path), default="demo-output", show_default=True,
     help="The folder for the picture, the table and the daemon's log.",
 )  # fmt: skip
-@click.option("--points", type=click.IntRange(min=1), help="How many points; by default what takes about a minute.")
+@click.option(
+    "--points", metavar="N", type=click.IntRange(min=1), help="How many points; by default what takes about a minute."
+)
 @click.option(
     "--state", type=click.Path(file_okay=False, path_type=Path),
     help="Where the daemon keeps its journal: an interrupted demo goes on there. By default a temporary folder.",

@@ -15,11 +15,11 @@ __all__ = ["TEMPLATES", "command"]
 TEMPLATES = Path(__file__).resolve().parents[1] / "templates"
 CONFIG, MODULE = "taskmaster.toml", "resonance.py"
 
-_NEXT = f"""\
-Wrote {CONFIG}, a daemon with one Master, and {MODULE}, what that evaluates. Next:
+_NEXT = """\
+Wrote {config}, a daemon with one Master, and {module}, what that evaluates. Next:
 
-  taskmaster check {CONFIG}
-  taskmaster serve {CONFIG}
+  taskmaster check {config}
+  taskmaster serve {config}
 
 and in another terminal:
 
@@ -44,6 +44,4 @@ def command(folder: Path) -> None:
     for name in (CONFIG, MODULE):
         with open(folder / name, "x", encoding="utf-8") as file:
             file.write((TEMPLATES / name).read_text(encoding="utf-8"))
-    if folder != Path("."):
-        say(f"In {folder}:")
-    say(_NEXT)
+    say(_NEXT.format(config=folder / CONFIG, module=folder / MODULE))

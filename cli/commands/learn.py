@@ -15,7 +15,7 @@ from taskmaster.bus.text import did_you_mean, format_duration, parse_duration
 from taskmaster.cli.base import Command, address_option, json_option
 from taskmaster.cli.connecting import connected, in_master
 from taskmaster.cli.exits import INTERRUPTED, OK
-from taskmaster.cli.output import Table, count, number, print_json, print_table, say
+from taskmaster.cli.output import count, number, print_json, say
 from taskmaster.cli.progress import LoopView
 from taskmaster.learners import goals
 from taskmaster.learners.export.plain import plain
@@ -42,9 +42,15 @@ _GOALS_TEXT = "npoints=200, loss=0.01 or seconds=60"
     help=f"When to stop: {_GOALS_TEXT}. Of several, the first reached. By default when the learner has no more.",
 )  # fmt: skip
 @click.option("--run", "run_name", metavar="NAME", help="The run to do it in: a new one, or one to go on with.")
-@click.option("--seed", type=click.IntRange(0), help="Of a new run, for what is random in the learner.")
-@click.option("--in-flight", type=click.IntRange(1), help="Tasks to keep in flight; by default two for each slot.")
-@click.option("--retries", type=click.IntRange(0), default=0, help="How often a point that failed is put again.")
+@click.option("--seed", metavar="N", type=click.IntRange(0), help="Of a new run, for what is random in the learner.")
+@click.option(
+    "--in-flight", metavar="N", type=click.IntRange(1),
+    help="Tasks to keep in flight; by default two for each slot.",
+)  # fmt: skip
+@click.option(
+    "--retries", metavar="N", type=click.IntRange(0), default=0,
+    help="How often a point that failed is put again.",
+)  # fmt: skip
 @click.option(
     "--list", "listing", is_flag=True, is_eager=True, expose_value=False, callback=lambda *given: _list(*given),
     help="List the learners that there are, and leave.",
@@ -89,7 +95,7 @@ def command(
                 loop.run()
         except KeyboardInterrupt:
             click.echo(f"left with {count(loop.run_.open_tasks, 'task')} in flight; {again}", err=True)
-            raise
+            return INTERRUPTED
         loop.run_.close()
         info = in_master(lab, master, loop.run_.name)
     _conclude(info, loop.statistics(), interrupted=loop.interrupted, as_json=as_json)
@@ -140,7 +146,7 @@ def _goal(wanted: Sequence[str]) -> Goal | None:
 
 def _one_goal(what: str, value: str) -> Goal:
     if what not in _GOALS:
-        raise click.UsageError(f"there is no goal {what!r}{did_you_mean(what, _GOALS)}; write {_GOALS_TEXT}")
+        raise click.UsageError(f"there is no goal {what!r}{did_you_mean(what, _GOALS) or f'; write {_GOALS_TEXT}'}")
     make, read = _GOALS[what]
     try:
         figure = read(value)
@@ -152,7 +158,7 @@ def _one_goal(what: str, value: str) -> Goal:
 def _list(context: click.Context, parameter: click.Parameter, value: bool) -> None:
     if not value:
         return
-    table = Table(["learner", "what it asks, and its options"], [], ("what it asks, and its options",))
-    table.rows += [[name, (factory(name).__doc__ or "").strip().partition("\n")[0]] for name in names()]
-    print_table(table)
+    formatter = context.make_formatter()
+    formatter.write_dl([(name, (factory(name).__doc__ or "").strip().partition("\n")[0]) for name in names()])
+    click.echo(formatter.getvalue().rstrip())
     context.exit()

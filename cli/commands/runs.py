@@ -15,6 +15,9 @@ from taskmaster.cli.output import Cell, Table, count, is_terminal, print_json, p
 
 __all__ = ["command"]
 
+#: Time for which the year goes without saying.
+_RECENT = datetime.timedelta(days=180)
+
 
 @click.group("runs", cls=Group)
 def command() -> None:
@@ -43,7 +46,7 @@ def list_runs(master: str | None, address: str | None, as_json: bool) -> None:
         failed = Cell(str(run.failed), "red" if run.failed else "")
         state = Cell(_state(run), "dim" if run.closed else "")
         figures = (str(run.tasks), str(_open(run)), failed)
-        table.rows.append([str(run.run), run.master, run.name, _moment(run.created), *figures, state])
+        table.rows.append([str(run.run), run.master, run.name, _day(run.created), *figures, state])
     print_table(table)
 
 
@@ -65,7 +68,7 @@ def show(run: str, address: str | None, as_json: bool) -> None:
         "run": str(found.run),
         "Master": found.master,
         "name": found.name,
-        "begun": _moment(found.created, "seconds"),
+        "begun": _moment(found.created),
         "state": _state(found),
         "tasks": f"{found.tasks}: {', '.join(outcomes)}",
         "events": str(found.events),
@@ -153,5 +156,12 @@ def _as_json(run: RunInfo) -> dict[str, object]:
     return {**record(run), "open": _open(run), "state": _state(run)}
 
 
-def _moment(seconds: float, precision: str = "minutes") -> str:
-    return datetime.datetime.fromtimestamp(seconds).isoformat(" ", precision)
+def _moment(seconds: float) -> str:
+    return datetime.datetime.fromtimestamp(seconds).isoformat(" ", "seconds")
+
+
+def _day(seconds: float) -> str:
+    """The same in twelve characters, as ``ls`` has it: with the time if it is not long ago, else with the year."""
+    moment = datetime.datetime.fromtimestamp(seconds)
+    recent = datetime.datetime.now() - moment < _RECENT
+    return f"{moment:%b %e %H:%M}" if recent else f"{moment:%b %e  %Y}"

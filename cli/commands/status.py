@@ -38,7 +38,7 @@ def command(master: str | None, workers: bool, address: str | None, as_json: boo
         say(line)
     say()
     print_table(masters_table(chosen))
-    if workers or master is not None:
+    if (workers or master is not None) and any(one.workers for one in chosen):
         say()
         print_table(workers_table(chosen))
     for line in troubles(status):

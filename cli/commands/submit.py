@@ -12,8 +12,9 @@ import click
 
 from taskmaster.bus.errors import CallerError, EvaluationError
 from taskmaster.bus.text import did_you_mean
-from taskmaster.cli.base import Command, address_option, json_option
+from taskmaster.cli.base import Command, address_option, end_of_line, json_option
 from taskmaster.cli.connecting import connected, in_master
+from taskmaster.cli.exits import INTERRUPTED
 from taskmaster.cli.lines import ResultLines
 from taskmaster.cli.output import count, print_json, say
 from taskmaster.cli.points import FORMATS, PointReader
@@ -32,7 +33,7 @@ _SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 @click.option("--file", "file", metavar="FILE|-", help="Read points from a .csv or .jsonl file, or standard input.")
 @click.option("--format", "form", type=click.Choice(FORMATS), help="Of the file, if its name does not say.")
 @click.option("--run", "run_name", metavar="NAME", help="The run to put them in: a new one, or one to go on with.")
-@click.option("--priority", type=int, help="Of the run; the highest goes first. By default 0.")
+@click.option("--priority", metavar="N", type=int, help="Of the run; the highest goes first. By default 0.")
 @click.option("--wait", is_flag=True, help="Wait for the results and print them as they come.")
 @address_option
 @json_option
@@ -111,7 +112,9 @@ def _wait(run: Run, indices: range, lines: ResultLines) -> None:
         run.close()
     except KeyboardInterrupt:
         said = f"{count(left, 'task')} will be evaluated all the same; follow: taskmaster watch {run.master.name}"
-        click.echo(f"\n{said}", err=True)
-        raise
+        end_of_line()
+        click.echo(said, err=True)
+        run.close()
+        raise click.exceptions.Exit(INTERRUPTED) from None
     if without:
         raise EvaluationError(f"{without} of {count(len(indices), 'task')} without an output")

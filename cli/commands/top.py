@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ import click
 
 from taskmaster.bus.errors import TaskMasterError
 from taskmaster.bus.status import DaemonStatus
+from taskmaster.bus.text import format_duration
 from taskmaster.cli.base import Command, address_option
 from taskmaster.cli.connecting import connected
 from taskmaster.cli.output import console, is_terminal, rich_table
@@ -18,18 +20,22 @@ from taskmaster.learners.client import Lab
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.text import Text
 
 __all__ = ["command"]
 
 #: Alarms that are kept in sight.
 _ALARMS = 3
+#: A daemon that has not answered for this long is said to be silent.
+_SILENCE_SECONDS = 2.0
 
 
 @click.command("top", cls=Command)
 @click.argument("master", required=False)
 @click.option(
-    "-i", "--interval", type=click.FloatRange(0.1, 3600), default=1.0, show_default=True, help="Seconds between looks."
-)
+    "-i", "--interval", metavar="SECONDS", type=click.FloatRange(0.1, 3600), default=1.0, show_default=True,
+    help="Between two looks.",
+)  # fmt: skip
 @address_option
 def command(master: str | None, interval: float, address: str | None) -> None:
     """Watch Masters and workers at work.
@@ -63,6 +69,7 @@ class _Screen:
         self._rates = Rates()
         self._status: DaemonStatus | None = None
         self._error = ""
+        self._seen = 0.0
         self._left = threading.Event()
         self._thread = threading.Thread(target=self._look, name="top", daemon=True)
 
@@ -80,9 +87,18 @@ class _Screen:
             except TaskMasterError as error:
                 self._error = str(error)
             else:
-                self._rates.look(status, time.monotonic())
-                self._status, self._error = status, ""
+                self._seen = time.monotonic()
+                self._rates.look(status, self._seen)
+                self._status = status
             self._left.wait(self._interval)
+
+    def _last_word(self) -> Text:
+        from rich.text import Text
+
+        silence = time.monotonic() - self._seen - self._interval
+        if silence < _SILENCE_SECONDS:
+            return Text("q leaves", "dim")
+        return Text(f"the daemon has not answered for {format_duration(round(silence))}; q leaves", "bold red")
 
     def render(self) -> RenderableType:
         """The whole screen."""
@@ -91,17 +107,18 @@ class _Screen:
 
         status = self._status
         if status is None:
-            return Text(self._error or "waiting for the daemon …")
+            return Text(self._error or "waiting for the daemon …")  # an error after the first look shows as silence
+        width = shutil.get_terminal_size().columns
         masters = [one for one in status.masters if self._master in (None, one.name)]
         parts: list[RenderableType] = [
             *(Text(line, no_wrap=True, overflow="ellipsis") for line in facts(status, self._lab.address)),
+            self._last_word(),  # above the tables, which may be longer than the screen
             Text(),
-            rich_table(masters_table(masters, self._rates)),
+            rich_table(masters_table(masters, self._rates), width),
             Text(),
-            rich_table(workers_table(masters, self._rates)),
+            rich_table(workers_table(masters, self._rates), width),
             Text(),
             *(Text(line, "red") for line in troubles(status)),
             *(Text(alarm.message, "yellow") for alarm in self._lab.alarms[-_ALARMS:]),
-            Text(self._error, "bold red") if self._error else Text("q leaves", "dim"),
         ]
         return Group(*parts)

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from taskmaster.cli.base import Command
+from taskmaster.cli.exits import INTERRUPTED, OK
 from taskmaster.cli.logs import log_options, log_to_stderr
 from taskmaster.cli.output import count
 
@@ -21,16 +22,16 @@ log = logging.getLogger("taskmaster.host")
 @click.argument("address")
 @click.argument("master")
 @click.option(
-    "-n", "--processes", type=click.IntRange(1, 1024), default=len(os.sched_getaffinity(0)),
+    "-n", "--processes", metavar="N", type=click.IntRange(1, 1024), default=len(os.sched_getaffinity(0)),
     help="How many worker processes; by default one for each processor.",
 )  # fmt: skip
 @click.option(
     "--path", "path", multiple=True, metavar="DIR",
     type=click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path),
-    help="A folder to import the Master's functions from, if they lie elsewhere here; may be repeated.",
+    help="A folder to import the Master's functions from, if they lie elsewhere here; repeatable.",
 )  # fmt: skip
 @log_options
-def command(address: str, master: str, processes: int, path: tuple[Path, ...], log_level: str, log_format: str) -> None:
+def command(address: str, master: str, processes: int, path: tuple[Path, ...], log_level: str, log_format: str) -> int:
     """Evaluate for a MASTER of the daemon whose control address is ADDRESS.
 
     What to evaluate comes from the daemon's configuration; the function itself must be installed here, or lie in DIR.
@@ -50,5 +51,6 @@ def command(address: str, master: str, processes: int, path: tuple[Path, ...], l
         place.daemon,
         place.address,
     )
-    DialIn(place, processes, path).run()
+    finished = DialIn(place, processes, path).run()
     log.info("left Master %r", master)
+    return OK if finished else INTERRUPTED

@@ -11,6 +11,8 @@ has lost its end: that is what "crash" means, and is remarked, not refused.
 
 from __future__ import annotations
 
+import contextlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,13 +22,16 @@ from numpy.typing import NDArray
 from taskmaster.bus.errors import JournalDamaged
 from taskmaster.daemon.journal.journal import PAGE_BYTES, journal_error
 from taskmaster.daemon.journal.mark import MARK, Last, Mark, read_mark
-from taskmaster.daemon.journal.wal import Log, Words, checksums, read_log
+from taskmaster.daemon.journal.wal import Log, Words, checksums, read_log, taken_pages
 from taskmaster.drivers.progress import machine_start
 
 __all__ = ["BEGINNING", "LogCheck", "Verdict", "check_log", "damaged", "judge", "mend_checksum", "sound_pages"]
 
 #: A database of ours begins so: SQLite's name, pages of 4096 bytes, log mode, eight bytes kept for each checksum.
 BEGINNING = b"SQLite format 3\0" + PAGE_BYTES.to_bytes(2, "big") + b"\x02\x02\x08"
+
+#: Where the first page of a database says how many there are.
+_PAGE_COUNT = slice(28, 32)
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ def check_log(folder: Path, durability: str) -> LogCheck:
         raise journal_error(error, f"{folder / MARK} cannot be read") from error
     try:
         log = read_log(folder / "journal.db-wal")
-        flaw = _database_flaw(folder / "journal.db", log, known=mark is not None)
+        flaw = _database_flaw(folder, log, known=mark is not None)
     except OSError as error:
         raise journal_error(error, f"the journal in {folder} cannot be read") from error
     verdict = judge(log, mark, machine_start(), synced=durability == "power")
@@ -132,24 +137,29 @@ def damaged(folder: Path, what: str) -> JournalDamaged:
     )
 
 
-def _database_flaw(path: Path, log: Log, *, known: bool) -> str:
-    """What is wrong with the first page of the database; once it can be trusted SQLite looks at the others itself.
+def _database_flaw(folder: Path, log: Log, *, known: bool) -> str:
+    """What is wrong with the first page of the database, or its length; else SQLite looks at the pages itself.
 
     ``known``: there was a journal before. If not, its making may have been cut short at any point.
     """
     if not known and not log.frames:
         return ""
-    try:
-        with open(path, "rb") as file:
-            page = file.read(PAGE_BYTES)
-    except FileNotFoundError:
-        page = b""
+    path = folder / "journal.db"
+    size = 0
+    page = b""
+    with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+        page = file.read(PAGE_BYTES)
+        size = os.fstat(file.fileno()).st_size
     if not page:
         return f"its database {path} is gone or empty"
     if len(page) < PAGE_BYTES or not page.startswith(BEGINNING):
         return f"its database {path} does not begin like one"
     if not log.frames and not sound_pages(page).all():  # else the page may lie in the log
         return f"the first page of its database {path} does not check"
+    # What SQLite does not find behind a file's end it takes for zeros, and does not ask for their checksum.
+    needed, there = log.pages or int.from_bytes(page[_PAGE_COUNT], "big"), size // PAGE_BYTES
+    if there < needed and not taken_pages(folder / "journal.db-wal", log).issuperset(range(there + 1, needed + 1)):
+        return f"its database {path} was cut short: it has {there} of its {needed} pages"
     return ""
 
 

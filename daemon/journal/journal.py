@@ -34,7 +34,6 @@ from taskmaster.daemon.effects import (
     LeaseGranted,
     MasterChanged,
     Record,
-    Recovered,
     RunChanged,
     RunCounted,
     RunCreated,
@@ -107,7 +106,6 @@ class Journal:
             ),
             LeaseEnded: lambda r: self._execute(sql.DELETE_LEASE, r.lease),
             AttemptsCharged: self._attempts_charged,
-            Recovered: lambda r: self._execute(sql.SET_META, ("recovered", r.epoch)),
             RunCounted: lambda r: self._execute(
                 sql.SET_RUN_COUNTS, (r.next_index, r.next_seq, r.done, r.failed, r.cancelled, r.run)
             ),
@@ -285,9 +283,13 @@ class Journal:
         """A value of the journal's own bookkeeping, or None."""
         return self._db.execute(sql.GET_META, (key,)).get
 
-    def begin_epoch(self) -> int:
-        """Count one more start of the daemon; returns its epoch, durable from here on."""
-        epoch = int(self.meta("epoch") or 0) + 1
+    def begin_epoch(self, now: float) -> int:
+        """Number one more start of the daemon, at ``now`` seconds since 1970; returns its epoch, durable from here on.
+
+        An epoch is higher than any before it, even where an older copy of the journal was put in its place: what
+        clients and workers hold from after that copy must not pass for this daemon's. So the clock counts, too.
+        """
+        epoch = max(int(self.meta("epoch") or 0) + 1, int(now))
         try:
             with self._db:
                 self._db.execute(sql.SET_META, ("epoch", epoch))

@@ -14,7 +14,7 @@ from taskmaster.bus.errors import JournalDamaged
 from taskmaster.bus.messages import LeaseId
 from taskmaster.bus.table import Layout, Table, concatenate
 from taskmaster.daemon.core import Core
-from taskmaster.daemon.effects import Effects, LeaseGranted, Recovered
+from taskmaster.daemon.effects import Effects, LeaseGranted
 from taskmaster.daemon.journal import sql
 from taskmaster.daemon.journal.journal import Journal, journal_error
 from taskmaster.daemon.run import Block, Run
@@ -58,14 +58,10 @@ def _restore(
         core.add_run(_restore_run(journal, row))
     core.next_run = (journal.query(sql.LAST_RUN).get or 0) + 1
     recorded = _restore_leases(core, journal, progress, now, out)
-    # The files that say so are removed after the commit: one that was left is not to be taken into account twice.
-    accounted = journal.meta("recovered") or 0
-    for position in (at for slots in progress.values() for at in slots if at.lease[0] >= accounted):
-        run = core.runs.get(position.run)
-        if position.lease not in recorded and position.started and run is not None and run.master in core.masters:
-            core.masters[run.master].restore_unrecorded(run, position.first + position.started - 1, _RESTARTED, out)
-    if out.records:
-        out.records.append(Recovered(core.identity.epoch))
+    for at in (at for slots in progress.values() for at in slots):
+        run = core.runs.get(at.run)
+        if at.lease not in recorded and at.started and run is not None and run.master in core.masters:
+            core.masters[run.master].restore_unrecorded(run, at.first + at.started - 1, at.attempt, _RESTARTED, out)
 
 
 def _restore_run(journal: Journal, row: tuple[Any, ...]) -> Run:

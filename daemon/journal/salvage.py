@@ -20,9 +20,6 @@ from taskmaster.daemon.journal.scan import Row, RunScan, Source
 
 __all__ = ["salvage"]
 
-#: The epoch of a salvaged journal where the old one's is not known: later than any, for workers of earlier epochs may
-#: still be at work.
-_LATE_EPOCH = 1_000_000
 _RUNS = """
 SELECT run, master, name, seed, created, user, metadata, priority, closed, paused, writer FROM runs ORDER BY run
 """
@@ -68,7 +65,7 @@ class _Copy:
         with self._db:
             for number, layout in self._source.layouts.items():
                 self._db.execute(sql.INSERT_LAYOUT, (number, msgspec.json.encode(layout).decode()))
-            epoch = next(self._readable(sql.GET_META, ("epoch",)), (_LATE_EPOCH,))[0]
+            epoch = next(self._readable(sql.GET_META, ("epoch",)), (0,))[0]
             self._db.execute(sql.SET_META, ("epoch", epoch))
         for row in list(self._readable(_RUNS)):
             with self._db:

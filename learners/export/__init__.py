@@ -17,7 +17,7 @@ from typing import IO, Any
 from taskmaster.bus.errors import CallerError, UnknownMaster
 from taskmaster.bus.fields import Field
 from taskmaster.bus.status import RunInfo
-from taskmaster.bus.text import did_you_mean
+from taskmaster.bus.text import did_you_mean_or
 from taskmaster.learners.client import Lab
 from taskmaster.learners.export.columns import Columns, Survey, Values
 from taskmaster.learners.export.netcdf import write_netcdf
@@ -45,10 +45,8 @@ def format_of(file: str | os.PathLike[str]) -> str:
         if suffix in suffixes:
             return name
     known = [suffix for suffixes in FORMATS.values() for suffix in suffixes]
-    raise CallerError(
-        f"the name of {str(file)!r} does not say in which format to write{did_you_mean(suffix, known)}; name one of "
-        f"{', '.join(FORMATS)}"
-    )
+    hint = did_you_mean_or(suffix, known, "names of files that do end in one of")
+    raise CallerError(f"the name of {str(file)!r} does not say in which format to write{hint}")
 
 
 def export_run(lab: Lab, run: RunInfo, file: str | os.PathLike[str], format: str | None = None) -> int:
@@ -74,7 +72,7 @@ def export_to(lab: Lab, run: RunInfo, out: IO[bytes], format: str) -> int:
         return _export(lab, run, lambda columns, batches, about, notes: write_jsonl(out, columns, batches))
     if format == "parquet":
         return _export(lab, run, lambda *table: write_parquet(out, *table))
-    raise CallerError(f"cannot write format {format!r}{did_you_mean(format, FORMATS)}; there are {', '.join(FORMATS)}")
+    raise CallerError(f"cannot write format {format!r}{did_you_mean_or(format, FORMATS)}")
 
 
 #: Writes columns and their values, with what is known of the run, and of each column.

@@ -197,7 +197,7 @@ def _error_text(failed: dict[int, Any], position: int) -> str | None:
 def _times(batch: Batch) -> tuple[Values, Values]:
     """When each task started and finished, seconds since 1970; nothing where it was never evaluated."""
     head = batch.head
-    if not head.started:
+    if head.kind == "cancelled" or not head.started:
         return [None] * head.n, [None] * head.n
     if batch.times is None:
         ends = np.arange(1, head.n + 1) * ((head.finished - head.started) / head.n)

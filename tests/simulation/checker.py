@@ -5,9 +5,10 @@
 - *Acknowledged is taken for good*: what a client was told is taken is in the journal under that index, then and later.
 - *Every event once, in order, as it is on disk*, to every client that follows a run.
 - *Fencing*: only the newest writer's tasks get in.
-- *How often a task is evaluated*. Not repeatable: once, and once more for each retry that an operator has asked for;
-  this holds whatever happens. Repeatable: ``max_attempts`` times, plus once for each time that it was taken back from
-  a worker that may have begun it (a Revoke), plus once for each death of the daemon since it was first dispatched.
+- *How often a task is evaluated*. Not repeatable (an instrument's, or of a Master that allows one attempt): once, and
+  once more for each retry that an operator has asked for; this holds whatever happens. Repeatable: ``max_attempts``
+  times, plus once for each time that it was taken back from a worker that may have begun it (a Revoke), plus once for
+  each death of the daemon since it was first dispatched.
   The last is the price of not writing down leases that live for milliseconds (`Master.record_leases`): a task whose
   lease is not on disk is granted anew after a restart, without being charged for what its former worker did with it.
 - *Liveness*: once the faults have stopped, all of it ends (`World.settle`).
@@ -292,7 +293,7 @@ class Checker:
             book.run,
             indices,
         )
-        if spec.on_lost != "retry":
+        if not spec.repeatable:
             require(message.lease in self.ledger.leases, "lease {} is not on disk", message.lease)
 
     # -- workers ------------------------------------------------------------------------------------------------------
@@ -302,7 +303,7 @@ class Checker:
         self.executions += 1
         history = self._history(n)
         history.started += 1
-        if spec.on_lost == "retry":
+        if spec.repeatable:
             allowed = spec.max_attempts + self._revoked[n] + self.deaths - history.dispatched_at_death
             require(
                 history.started <= allowed,

@@ -121,7 +121,6 @@ class SimJournal(Journal):
         files = super().commit(records)
         self.world.chronicle.records(records)
         self.world.checker.committed(records)
-        self.world.daemon.buries = False
         return files
 
 
@@ -158,8 +157,6 @@ class SimDaemon:
         self.folder = folder
         self.starts = 0
         self.turns = 0
-        #: a worker's end was noticed in this turn, which is not committed yet
-        self.buries = False
         self.broker: Broker | None = None
         self.supervisor: Supervisor | None = None
         #: where the workers of a daemon that was killed had come, until the next one has taken note
@@ -202,7 +199,7 @@ class SimDaemon:
         world = self.world
         journal = self._journal = SimJournal(self.folder, "crash")
         journal.world = world
-        epoch = journal.begin_epoch()
+        epoch = journal.begin_epoch(0.0)
         world.checker.epoch = epoch
         world.note("the daemon starts, epoch {}", epoch)
         masters = [Master(spec, epoch) for spec in world.specs.values()]
@@ -245,8 +242,6 @@ class SimDaemon:
         world = self.world
         world.note("the daemon is dead")
         world.checker.deaths += 1
-        if self.buries:  # how far the worker had come is forgotten, and what follows from it not on disk
-            world.checker.sighted = False
         self.broker = None
         self._due = float("inf")
         world.network.fuse.left = None
@@ -254,10 +249,10 @@ class SimDaemon:
         if self._journal is not None:
             self._journal.close()
             self._journal = None
-        for worker in world.unburied.values():
+        for worker in world.unforgotten.values():
             self.progress[worker.token] = worker.positions()
             worker.die()
-        world.unburied.clear()
+        world.unforgotten.clear()
         world.agenda.after(world.restart_seconds(), self.start)
 
     # -- turns --------------------------------------------------------------------------------------------------------
@@ -277,7 +272,6 @@ class SimDaemon:
             return
         self._due = float("inf")
         self.turns += 1
-        self.buries = False
         agenda = self.world.agenda
         agenda.ahead = 0.0
         try:

@@ -223,8 +223,13 @@ class _Slot:
 
     def begin(self, assignment: Assignment) -> None:
         self.assignment = assignment
-        self.position = Position(assignment.lease, assignment.run, assignment.first, 0)
+        self.position = self._at_task(0)
         self._next(0)
+
+    def _at_task(self, started: int) -> Position:
+        lease = self.assignment
+        assert lease is not None
+        return Position(lease.lease, lease.run, lease.first, started, lease.attempt)
 
     def _next(self, at: int) -> None:
         assignment, worker = self.assignment, self.worker
@@ -246,7 +251,7 @@ class _Slot:
         assert assignment is not None
         world = worker.world
         n = tasks.number(assignment.table.rows()[self._at])
-        self.position = Position(assignment.lease, assignment.run, assignment.first, self._at + 1)
+        self.position = self._at_task(self._at + 1)
         world.checker.begun(world.specs[worker.master], assignment.run, assignment.first + self._at, n)
         world.note("{} begins task {} ({})", worker.name, assignment.first + self._at, n)
         seconds = world.duration(n)
@@ -359,7 +364,9 @@ class SimProcess(HostedWorker):
 
     def bury(self) -> None:
         self.worker.die()
-        self.worker.world.buried(self.worker)
+
+    def forget(self) -> None:
+        self.worker.world.forgotten(self.worker)
 
 
 class _Progress:

@@ -77,7 +77,7 @@ class World:
         self.network.names = self.chronicle.names
         self.workers: list[SimWorker] = []
         #: local workers whose progress files are still there
-        self.unburied: dict[str, SimWorker] = {}
+        self.unforgotten: dict[str, SimWorker] = {}
         #: descriptors of local processes that have ended and that the daemon has not been told of
         self.ended: list[int] = []
         self.clients: list[SimClient] = []
@@ -179,7 +179,7 @@ class World:
         slots = self.rng.choice((1, 1, 1, 3))
         worker = SimWorker(self, master, f"{master}-{self._processes}", self._processes, slots=slots, remote=False)
         self.workers.append(worker)
-        self.unburied[worker.token] = worker
+        self.unforgotten[worker.token] = worker
         self.note("{} starts", worker.name)
         return SimProcess(worker, now)
 
@@ -195,10 +195,9 @@ class World:
         else:
             self.host.workers.remove(worker)  # its whole machine is gone
 
-    def buried(self, worker: SimWorker) -> None:
+    def forgotten(self, worker: SimWorker) -> None:
         """The daemon has taken note of a local worker's end, and removed its progress file."""
-        self.unburied.pop(worker.token, None)
-        self.daemon.buries = True
+        self.unforgotten.pop(worker.token, None)
 
     def opened(self, client: SimClient, opened: m.Opened) -> None:
         self.note("{} has opened run {} as writer {}", client.name, opened.run, opened.writer)

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -131,10 +130,6 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
     reader.close()
 
 
-@pytest.mark.skipif(
-    not all(find_spec(f"taskmaster.cli.commands.{name}") for name in ("learn", "runs")),
-    reason="the tutorial types `taskmaster learn` and `taskmaster runs`, which are not there",
-)
 def test_the_tutorial_works_word_for_word(reader: Reader, tmp_path: Path) -> None:
     reader.follow(document("docs/tutorial.md"))
     status = reader.interrupt()

@@ -211,3 +211,15 @@ def set_up() -> None:
     if how == "segfault":
         ctypes.string_at(0)
     raise OSError(how)
+
+
+def plane(point: dict[str, float]) -> float:
+    """Two declared parameters ``x`` and ``y``, one output."""
+    return point["x"] + point["y"]
+
+
+def spectrum(point: dict[str, float]) -> dict[str, Any]:
+    """A number, and an array."""
+    if point["x"] < 0:
+        raise ValueError(f'{point["x"]} is negative, and that is "bad"')
+    return {"peak": point["x"] ** 2, "trace": np.linspace(0.0, point["x"], 3)}

@@ -1,0 +1,309 @@
+"""Commands that talk to a daemon, as a program and a person in a pipe see them: one daemon for all."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from helpers.cli import Program
+from helpers.daemon import Daemon, function
+from helpers.documents import document, section, tables
+from helpers.places import StartDaemon, short_folder
+from helpers.visits import Visits
+from helpers.waiting import eventually
+
+from taskmaster.bus.status import DaemonStatus, MasterStatus, RunInfo
+from taskmaster.learners.client import Lab
+
+X = {"x": {"unit": "mm", "min": 0, "max": 100}}
+CLI = document("docs/cli.md")
+
+
+@pytest.fixture(scope="module")
+def visits() -> Iterator[Visits]:
+    with short_folder() as folder, Visits(folder) as visits:
+        yield visits
+
+
+@pytest.fixture(scope="module")
+def daemon(start_shared_daemon: StartDaemon, visits: Visits) -> Daemon:
+    masters = {
+        "square": function("square", parameters=X, outputs={"y": {"unit": "mm²"}}),
+        "fragile": function("square_or_raise", parameters={"x": {}}, outputs={"y": {}}),
+        "echo": function("echo"),
+        "visit": function("visit", env=visits.env),
+        "broken": function("not_there"),
+    }
+    return start_shared_daemon(masters)
+
+
+@pytest.fixture
+def typed(daemon: Daemon, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Program:
+    """``typed("status", "--json")``, with the daemon's address in the environment."""
+    monkeypatch.setenv("TASKMASTER", daemon.address)
+    return Program(capsys, monkeypatch)
+
+
+@pytest.fixture
+def lab(daemon: Daemon) -> Iterator[Lab]:
+    with daemon.connect() as lab:
+        yield lab
+
+
+def documented(heading: str) -> list[str]:
+    """The keys in a table of docs/cli.md."""
+    [table] = tables(section(CLI, heading))
+    return [row[0] for row in table]
+
+
+def objects(text: str) -> list[Any]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def words(text: str) -> list[str]:
+    """Results as they are printed for people, in the order of their tasks, without how long they took and where."""
+    return sorted(" ".join(line.partition("  (")[0].split()) for line in text.splitlines())
+
+
+# -- status -----------------------------------------------------------------------------------------------------------
+
+
+def test_status_says_how_everything_is(typed: Program, lab: Lab) -> None:
+    eventually(lambda: lab["broken"].statistics().reason, "the Master that cannot start to be noticed")
+    eventually(lambda: lab["square"].slots, "the other to have started")
+    lines = typed("status").out.splitlines()
+    assert lines[0].startswith("daemon   tested, TaskMaster ")
+    assert lines[1].startswith("address  ipc:///")
+    table = {line.split()[0]: line.split() for line in lines if line.startswith(("square ", "echo ", "broken "))}
+    assert table["square"][1:3] == ["ready", "1"]
+    assert table["broken"][1:4] == ["crash", "loop", "0"]
+    assert lines[-1].startswith("Master 'broken': ConfigError: function 'evaluations:not_there': module 'evaluations'")
+    assert lines[-1].endswith("; when that is mended: taskmaster resume broken")
+
+
+def test_status_for_programs_is_what_the_protocol_says(typed: Program) -> None:
+    said = typed("status", "square", "--json")
+    status = json.loads(said.out)
+    assert status.keys() == {*DaemonStatus.__struct_fields__, "address"}
+    [master] = status["masters"]
+    assert master.keys() == set(MasterStatus.__struct_fields__)
+    assert msgspec.convert(master, MasterStatus).name == "square"
+    assert len(said.out.splitlines()) == 1
+
+
+def test_status_of_one_master_lists_its_workers(typed: Program, lab: Lab) -> None:
+    eventually(lambda: lab["square"].slots and lab["echo"].slots, "both to have started")
+    said = typed("status", "square")
+    assert said.out.count("square") == 3, "the Master, its worker, and that one's name"
+    assert "echo-" not in said.out
+    assert "echo-" in typed("status", "--workers").out
+    said = typed("status", "sqare")
+    assert said.status == 8
+    assert said.err.endswith(" has no Master 'sqare'; did you mean 'square'?\n")
+
+
+# -- submit and watch -------------------------------------------------------------------------------------------------
+
+
+def test_points_are_put_and_their_results_printed(typed: Program) -> None:
+    said = typed("submit", "square", "3", "x=0.5", '{"x": 2}', "--wait")
+    assert (said.status, said.err) == (0, "")
+    assert words(said.out) == ["0 x=3 → 9 mm²", "1 x=0.5 → 0.25 mm²", "2 x=2 → 4 mm²"]
+
+
+def test_results_for_programs_have_the_documented_keys(typed: Program) -> None:
+    said = typed("submit", "fragile", "3", "2e6", "--wait", "--json")
+    assert said.status == 9
+    assert said.err == "taskmaster: 1 of 2 tasks without an output\n"
+    done, failed = sorted(objects(said.out), key=lambda row: int(row["index"]))
+    keys = documented("Of results")
+    at = keys.index("*inputs*")
+    assert list(done) == list(failed) == [*keys[:at], "x", "y", *keys[at + 2 :]]
+    assert (done["x"], done["y"], done["outcome"], done["error"], done["attempt"]) == (3.0, 9.0, "done", None, 1)
+    assert (failed["y"], failed["outcome"]) == (None, "failed")
+    assert failed["error"] == "ValueError: 2000000.0 is too large"
+    assert done["started"] < done["finished"]
+
+    [row] = objects(typed("submit", "echo", "[1, null]", "--wait", "--json").out)
+    assert (row["input"], row["output"]) == ([1, None], [1, None])
+
+
+def test_a_run_is_begun_and_gone_on_with_by_its_name(typed: Program) -> None:
+    said = typed("submit", "square", "1", "2", "--run", "both", "--json")
+    first = json.loads(said.out)
+    assert list(first) == documented("Of `submit`")
+    assert (first["name"], first["first"], first["count"]) == ("both", 0, 2)
+    said = typed("submit", "square", "3", "--run", "both")
+    assert said.out == f"run {first['run']} (square/both): 1 task put, from number 2 on\n"
+    said = typed("watch", "square", "both", "--json")
+    assert (said.status, said.err) == (0, ""), "it is closed, so watching it ends"
+    assert sorted(row["y"] for row in objects(said.out)) == [1.0, 4.0, 9.0]
+
+
+def test_points_come_from_files_and_standard_input(
+    typed: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "points.csv").write_text("x\n1\n2\n")
+    (tmp_path / "points.jsonl").write_text('{"x": 3}\n{"x": 4}\n')
+    for source in ("points.csv", "points.jsonl"):
+        assert typed("submit", "square", "--file", tmp_path / source, "--run", "files").status == 0
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"x\n5\n")))
+    assert typed("submit", "square", "--file", "-", "--format", "csv", "--run", "files").status == 0
+    rows = objects(typed("watch", "square", "files", "--json").out)
+    assert sorted(row["x"] for row in rows) == [1, 2, 3, 4, 5]
+
+    said = typed("submit", "square", "--file", tmp_path / "points.txt")
+    assert (said.status, said.err.count("add --format csv or --format jsonl")) == (2, 1)
+    said = typed("submit", "square", "--file", tmp_path / "nowhere.csv")
+    assert (said.status, said.err) == (1, f"taskmaster: {tmp_path}/nowhere.csv: No such file or directory\n")
+    (tmp_path / "empty.csv").write_text("x\n")
+    assert typed("submit", "square", "--file", tmp_path / "empty.csv").err.endswith("empty.csv has no points\n")
+
+
+def test_of_many_points_one_that_is_none_keeps_all_from_being_put(typed: Program, lab: Lab) -> None:
+    before = lab.runs()
+    said = typed("submit", "square", "1", "2", "-3")
+    assert said.status == 1
+    assert said.err == (
+        "taskmaster: Master 'square': parameter 'x' must be a number in [0, 100] mm, got -3.0 (in '-3')\n"
+    )
+    assert lab.runs() == before
+
+
+def test_watch_follows_the_newest_run_and_says_which_there_are(typed: Program) -> None:
+    typed("submit", "square", "7", "--run", "newest", "--wait")
+    said = typed("watch", "square")
+    assert said.out.startswith("0  x=7  → 49 mm²")
+    assert said.err.endswith(", square/newest:\n")
+    said = typed("watch", "square", "newst")
+    assert (said.status, said.err) == (8, "taskmaster: Master 'square' has no run 'newst'; did you mean 'newest'?\n")
+    said = typed("watch", "broken")
+    assert said.status == 8
+    assert said.err.endswith(" has no run yet; 'taskmaster submit' or 'taskmaster learn' begins one\n")
+
+
+# -- learn ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_learner_chooses_the_points_and_goes_on_with_its_run(typed: Program, lab: Lab) -> None:
+    line = ("learn", "square", "--learner", "sobol", "--run", "filled", "--seed", "7")
+    said = typed(*line, "--goal", "npoints=16", "--json")
+    result = json.loads(said.out)
+    assert list(result) == documented("Of `learn`")
+    assert (said.status, result["name"], result["interrupted"]) == (0, "filled", False)
+    assert result["points"] == 16
+
+    said = typed(*line, "--goal", "npoints=24", "--goal", "seconds=60")
+    assert said.status == 0
+    assert ": 24 points in " in said.out, "the sixteen were told it again, and not evaluated again"
+    [run] = [run for run in lab.runs("square") if run.name == "filled"]
+    assert (run.closed, run.seed) == (True, 7)
+
+
+def test_a_learner_that_has_no_more_points_needs_no_goal(typed: Program) -> None:
+    assert ": 5 points in " in typed("learn", "square", "--learner", "grid", "--option", "n=5").out
+
+
+def test_learners_are_listed(typed: Program) -> None:
+    said = typed("learn", "--list")
+    assert said.status == 0
+    assert "\nlatin-hypercube  n=100 points" in said.out
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("sobl", "no learner is called 'sobl'; did you mean 'sobol'?"),
+        ("random --option m=5", "learner 'random' has no option 'm'; it takes 'n'"),
+        ("adaptive --option output=z", "the Master has no output 'z'; it has 'y'"),
+    ],
+)
+def test_a_learner_that_cannot_be_had_is_said(line: str, message: str, typed: Program) -> None:
+    said = typed("learn", "square", "--learner", *line.split())
+    assert said.status == 1
+    assert said.err.startswith("taskmaster: ")
+    assert message in said.err
+
+
+# -- pause, cancel, runs ----------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_paused_cancelled_in_part_and_gone_on_with(typed: Program, lab: Lab) -> None:
+    said = typed("pause", "echo")
+    assert said.out == "Master 'echo' is paused; go on with: taskmaster resume echo\n"
+    number = json.loads(typed("submit", "echo", *"abcde", "--run", "letters", "--json").out)["run"]
+    assert typed("pause", "echo", "--run", "letters").out.endswith(f"taskmaster resume echo --run {number}\n")
+    said = typed("cancel", "echo/letters", "0", "2-3")
+    assert said.out == f"run {number} (echo/letters): 3 tasks cancelled\n"
+    shown = json.loads(typed("runs", "show", "letters", "--json").out)
+    assert (shown["open"], shown["cancelled"], shown["state"]) == (2, 3, "paused")
+    assert typed("resume", "echo", "--run", str(number)).out == f"run '{number}' of Master 'echo' goes on\n"
+    assert typed("resume", "echo").status == 0
+    said = typed("watch", "echo", "letters")
+    assert words(said.out) == ["0 a cancelled", "1 b → b", "2 c cancelled", "3 d cancelled", "4 e → e"]
+    assert json.loads(typed("runs", "show", "letters", "--json").out)["state"] == "closed"
+
+
+def test_all_of_a_run_is_cancelled(typed: Program, visits: Visits) -> None:
+    typed("submit", "visit", "1", "2", "--run", "stopped")
+    visit = visits.next()
+    assert typed("cancel", "stopped", "--all").out.endswith("2 tasks cancelled\n")
+    visit.await_end()
+    assert [line.split()[-1] for line in typed("watch", "visit", "stopped").out.splitlines()] == ["cancelled"] * 2
+
+
+def test_runs_are_listed_and_shown(typed: Program) -> None:
+    typed("submit", "fragile", "1", "2e6", "--run", "mixed", "--wait")
+    runs = json.loads(typed("runs", "list", "--json").out)
+    assert runs == sorted(runs, key=lambda run: run["run"])
+    keys = [*RunInfo.__struct_fields__, *documented("Of `runs list`")]
+    assert all(list(run) == keys for run in runs)
+    [mixed] = [run for run in runs if run["name"] == "mixed"]
+    assert (mixed["tasks"], mixed["done"], mixed["failed"], mixed["open"], mixed["state"]) == (2, 1, 1, 0, "closed")
+    line = next(line for line in typed("runs", "list", "fragile").out.splitlines() if " mixed " in line)
+    assert line.split()[:3] == [str(mixed["run"]), "fragile", "mixed"]
+    assert line.split()[-4:] == ["2", "0", "1", "closed"]
+    for name in (str(mixed["run"]), "fragile/mixed", "mixed"):
+        shown = typed("runs", "show", name).out.splitlines()
+        assert shown[:3] == [f"run       {mixed['run']}", "Master    fragile", "name      mixed"]
+        assert "tasks     2: 1 done, 1 failed, 0 cancelled, 0 open" in shown
+
+
+@pytest.mark.parametrize("command", ["runs show", "runs export", "runs delete --yes", "cancel --all"])
+def test_a_run_that_there_is_not_is_said_with_the_nearest(command: str, typed: Program) -> None:
+    typed("submit", "square", "1", "--run", "nearby")
+    said = typed(*command.split(), "square/neaby")
+    assert said.status == 8
+    assert said.err.startswith("taskmaster: there is no run 'square/neaby' ('taskmaster runs list' lists them)")
+    assert said.err.endswith("; did you mean 'square/nearby'?\n")
+    assert typed(*command.split(), "9999").status == 8
+    assert typed(*command.split(), "sqare/nearby").err.endswith("has no Master 'sqare'; did you mean 'square'?\n")
+
+
+def test_a_name_that_several_runs_have_needs_its_master(typed: Program) -> None:
+    for master in ("square", "echo"):
+        typed("submit", master, "1", "--run", "twice")
+    said = typed("runs", "show", "twice")
+    assert said.status == 8
+    assert said.err == "taskmaster: several runs are called 'twice': name one of square/twice, echo/twice\n"
+
+
+def test_deleting_has_to_be_confirmed_and_spares_open_tasks(typed: Program, visits: Visits) -> None:
+    typed("submit", "visit", "1", "--run", "rubbish")
+    visit = visits.next()
+    said = typed("runs", "delete", "rubbish")
+    assert said.status == 1
+    assert said.err == "taskmaster: deleting has to be confirmed: add --yes where there is no terminal to ask on\n"
+    said = typed("runs", "delete", "rubbish", "--yes")
+    assert said.status == 1
+    assert said.err == "taskmaster: run 'rubbish' has 1 tasks without an outcome; cancel them first\n"
+    visit.go()
+    typed("watch", "visit", "rubbish")
+    assert typed("runs", "delete", "rubbish", "--yes").out.endswith("(visit/rubbish) is deleted\n")
+    assert typed("runs", "show", "rubbish").status == 8

@@ -1,0 +1,185 @@
+"""What a person sees and presses: commands in a terminal, each the real program, one daemon for all."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from helpers.cli import Terminal
+from helpers.daemon import Daemon, function
+from helpers.places import StartDaemon, short_folder
+from helpers.visits import Visits
+from helpers.waiting import PATIENCE
+
+from taskmaster.learners.client import Lab
+
+CTRL_C = "\x03"
+
+
+@pytest.fixture(scope="module")
+def visits() -> Iterator[Visits]:
+    with short_folder() as folder, Visits(folder) as visits:
+        yield visits
+
+
+@pytest.fixture(scope="module")
+def daemon(start_shared_daemon: StartDaemon, visits: Visits) -> Daemon:
+    x = {"x": {"unit": "mm", "min": 0, "max": 10}}
+    masters = {
+        "square": function("square", parameters=x, outputs={"y": {"unit": "mm²"}}),
+        "visit": function("visit", env=visits.env),
+        "learned": function("visit", env=visits.env, parameters=x, workers=2),
+        "a-master-with-quite-a-long-name": function("square_or_raise", parameters=x),
+    }
+    return start_shared_daemon(masters)
+
+
+@pytest.fixture(autouse=True)
+def address(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TASKMASTER", daemon.address)
+
+
+@pytest.fixture
+def lab(daemon: Daemon) -> Iterator[Lab]:
+    with daemon.connect() as lab:
+        yield lab
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_tables_fit_the_terminal(columns: int, lab: Lab) -> None:
+    with lab["a-master-with-quite-a-long-name"].open("a name that goes on and on and on " * 2) as run:
+        run.tasks.put({"x": 3.0})
+    for line in (["status", "--workers"], ["runs", "list"]):
+        with Terminal(*line, columns=columns) as terminal:
+            assert terminal.wait() == 0
+            table = terminal.text.partition("\n\n")[2] or terminal.text
+            assert max(map(len, table.splitlines())) <= columns
+            assert "\x1b[1m" in terminal.raw, "headings stand out"
+    assert terminal.lines[0].split() == ["run", "master", "name", "begun", "tasks", "open", "failed", "state"]
+    assert terminal.lines[1].split()[-1] in ("closing", "closed"), "no column is cut off for another's sake"
+
+
+def test_without_colours_there_are_none(lab: Lab) -> None:
+    with lab["square"].open("colourless") as run:
+        run.tasks.put({"x": 3.0})
+        run.cancel()
+    for options, environment in (["--no-color"], {}), ([], {"NO_COLOR": "1"}):
+        with Terminal("watch", "square", "colourless", *options, environment=environment) as terminal:
+            assert terminal.wait() == 0
+            assert "\x1b[3" not in terminal.raw
+
+
+@pytest.mark.parametrize("key", ["q", CTRL_C])
+def test_top_is_drawn_anew_until_a_key_leaves_it(key: str, lab: Lab) -> None:
+    with Terminal("top", "--interval", "0.1", columns=100) as terminal:
+        terminal.await_text(r"square +ready +1 +0 +0 +0\.0")
+        with lab["square"].open() as run:
+            run.tasks.put_many([{"x": 1.0}] * 50)
+            terminal.await_text(r"square +(ready|busy) +1 +\d+ +\d+ +[1-9]")
+        assert "q leaves" in terminal.text
+        terminal.press(key)
+        assert terminal.wait() == 0
+        assert terminal.raw.rindex("\x1b[?1049l") > terminal.raw.rindex("\x1b[?1049h"), "the screen is as it was before"
+        assert terminal.raw.rindex("\x1b[?25h") > terminal.raw.rindex("\x1b[?25l"), "and so is the cursor"
+
+
+def test_top_of_one_master(lab: Lab) -> None:
+    with Terminal("top", "visit") as terminal:
+        terminal.await_text(r"\nvisit +ready")
+        assert "square" not in terminal.text
+        terminal.press("q")
+        assert terminal.wait() == 0
+    with Terminal("top", "vist") as terminal:
+        assert terminal.wait() == 8
+        assert "did you mean 'visit'?" in terminal.text
+
+
+def test_watching_is_left_by_ctrl_c_and_disturbs_nothing(lab: Lab, visits: Visits) -> None:
+    with lab["visit"].open("watched") as run:
+        run.tasks.put_many(["first", "second"])
+        with Terminal("watch", "visit") as terminal:
+            visits.next().go()
+            terminal.await_text("0  first  → first")
+            terminal.press(CTRL_C)
+            assert terminal.wait() == 130
+            assert "Traceback" not in terminal.text
+        visits.next().go()
+        assert {result.output for result in run.results} == {"first", "second"}
+
+
+def test_waiting_is_left_by_ctrl_c_and_the_tasks_stay(lab: Lab, visits: Visits) -> None:
+    with Terminal("submit", "visit", "1", "2", "--wait", "--run", "left") as terminal:
+        visits.next().go()
+        terminal.await_text("0  1  → 1")
+        second = visits.next()
+        terminal.press(CTRL_C)
+        assert terminal.wait() == 130
+        assert "\n1 task will be evaluated all the same; follow: taskmaster watch visit\n" in terminal.text
+    second.go()
+    with Terminal("watch", "visit", "left") as terminal:
+        assert terminal.wait() == 0, "the run was closed: nobody will put more"
+        assert "1  2  → 2" in terminal.text
+
+
+def test_learning_ends_in_order_on_the_first_ctrl_c(lab: Lab, visits: Visits) -> None:
+    line = ["learn", "learned", "--learner", "random", "--goal", "npoints=100", "--in-flight", "2"]
+    with Terminal(*line, "--run", "first") as terminal:
+        visits.next().go()
+        terminal.await_text(r"1 point .*points/s")
+        terminal.await_text(r"last: x=[\d.]+ → x=[\d.]+")
+        under_way = [visits.next(), visits.next()]
+        terminal.press(CTRL_C)
+        terminal.await_text("stopping: waiting for 2 tasks in flight")
+        for visit in under_way:
+            visit.go()
+        assert terminal.wait() == 130
+        assert "(learned/first): 3 points in " in terminal.text
+        assert "go on with: taskmaster learn learned --learner random --run first" in " ".join(terminal.text.split())
+    [run] = [run for run in lab.runs("learned") if run.name == "first"]
+    assert (run.tasks, run.done, run.closed) == (3, 3, True)
+
+
+def test_learning_is_left_at_once_on_the_second_ctrl_c(lab: Lab, visits: Visits) -> None:
+    with Terminal("learn", "learned", "--learner", "random", "--in-flight", "1", "--run", "second") as terminal:
+        visit = visits.next()
+        terminal.press(CTRL_C)
+        terminal.await_text("stopping")
+        terminal.press(CTRL_C)
+        assert terminal.wait() == 130
+        assert "left with 1 task in flight; go on with: " in terminal.text
+    visit.go()
+    with lab["learned"].open("second") as run:
+        assert [result.index for result in run.results] == [0], "what was in flight was evaluated all the same"
+
+
+def test_deleting_asks_on_a_terminal(lab: Lab) -> None:
+    for name in ("kept", "given-away"):
+        with lab["square"].open(name) as run:
+            run.tasks.put({"x": 1.0})
+            run.results.get(PATIENCE)
+    with Terminal("runs", "delete", "kept") as terminal:
+        terminal.await_text(r"square/kept: 1 task, begun .*\nDelete it for good\? \[y/N\]: ")
+        terminal.press("n\n")
+        assert terminal.wait() == 130
+    with Terminal("runs", "delete", "given-away") as terminal:
+        terminal.await_text(r"\[y/N\]: ")
+        terminal.press("y\n")
+        assert terminal.wait() == 0
+        assert "(square/given-away) is deleted" in terminal.text
+    assert {run.name for run in lab.runs("square")} & {"kept", "given-away"} == {"kept"}
+
+
+def test_the_output_of_watch_reaches_a_pipe_line_by_line(lab: Lab, visits: Visits, tmp_path: Path) -> None:
+    with lab["visit"].open("piped") as run:
+        run.tasks.put_many(["first", "second"])
+        line = [sys.executable, "-m", "taskmaster", "watch", "visit", "piped", "--json"]
+        with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watch:
+            assert watch.stdout is not None
+            visits.next().go()
+            assert '"output":"first"' in watch.stdout.readline(), "at once, not when a buffer is full"
+            watch.stdout.close()
+            visits.next().go()
+            assert watch.wait(PATIENCE) == 141, "who reads no more ends it"

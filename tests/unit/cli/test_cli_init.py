@@ -1,0 +1,144 @@
+"""From nothing to a configuration that is right: init, check, config."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from helpers.cli import Program, taskmaster
+from helpers.documents import document, section, tables
+
+from taskmaster.config.load import load
+from taskmaster.config.schema import json_schema
+from taskmaster.config.shipped import example, examples
+
+
+def test_init_writes_something_that_is_right(tmp_path: Path, typed: Program) -> None:
+    said = typed("init", tmp_path / "lab")
+    assert said.status == 0
+    assert f"taskmaster serve {tmp_path}/lab/taskmaster.toml" in said.out, "what to type next"
+
+    said = typed("check", tmp_path / "lab" / "taskmaster.toml")
+    assert (said.status, said.err) == (0, "")
+    assert said.out.splitlines()[:2] == [
+        "master     driver   what      name                 found",
+        "resonance  process  function  resonance:amplitude  yes",
+    ]
+    assert "/taskmaster.toml is right\nstate " in said.out
+
+    before = (tmp_path / "lab" / "taskmaster.toml").read_text()
+    (tmp_path / "lab" / "resonance.py").unlink()
+    said = typed("init", tmp_path / "lab")
+    assert said.status == 1
+    assert said.err.endswith("/taskmaster.toml is there already; nothing was written\n")
+    assert [path.name for path in (tmp_path / "lab").iterdir()] == ["taskmaster.toml"]
+    assert (tmp_path / "lab" / "taskmaster.toml").read_text() == before
+
+
+def test_init_without_a_folder_writes_into_this_one(tmp_path: Path) -> None:
+    said = taskmaster("init", folder=tmp_path)
+    assert "\n  taskmaster serve taskmaster.toml\n" in said.out
+    assert load(tmp_path / "taskmaster.toml").masters.keys() == {"resonance"}
+
+
+CONFIG = """
+[masters.good]
+driver = "process"
+function = "work:good"
+workers = 1
+[masters.misspelt]
+driver = "process"
+function = "work:goood"
+workers = 1
+[masters.broken]
+driver = "process"
+function = "broken:evaluate"
+setup = "work:setup"
+workers = 1
+[masters.unfit]
+driver = "process"
+function = "work:two"
+call = "keywords"
+workers = 1
+[masters.unfit.parameters]
+x = {}
+[masters.fatal]
+driver = "process"
+function = "fatal:evaluate"
+workers = 1
+env = { HOW = "7" }
+"""
+WORK = """
+print("the modules may say what they like")
+def good(point): return point
+def setup(): raise RuntimeError("set-ups are not called")
+def two(x, y): return x
+"""
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Path:
+    (tmp_path / "lab.toml").write_text(CONFIG)
+    (tmp_path / "work.py").write_text(WORK)
+    (tmp_path / "broken.py").write_text("import nowhere\ndef evaluate(x): return x\n")
+    (tmp_path / "fatal.py").write_text("import os\nos._exit(int(os.environ['HOW']))\n")
+    return tmp_path / "lab.toml"
+
+
+def test_check_imports_every_function_as_its_workers_would(lab: Path) -> None:
+    said = taskmaster("check", lab, "--json")
+    found = json.loads(said.out)
+    assert said.status == 3
+    assert said.err.endswith(f"taskmaster: {lab}: 4 functions cannot be used, see above\n")
+    assert (found["config"], found["ok"]) == (str(lab), False)
+    problems = {(name, one["role"]): one["problem"] for name, findings in found["masters"].items() for one in findings}
+    assert problems.pop(("good", "function")) == ""
+    assert problems.pop(("broken", "setup")) == ""
+    assert "has no 'goood'; did you mean 'good'?" in problems.pop(("misspelt", "function"))
+    assert "importing it raised ModuleNotFoundError: No module named 'nowhere'" in problems.pop(("broken", "function"))
+    assert problems.pop(("unfit", "function")).startswith("work:two(x, y) cannot be called with x: missing a required")
+    assert problems.pop(("fatal", "function")) == "importing it ended the process with status 7"
+    assert problems == {}
+
+    table, _, rest = taskmaster("check", lab).out.partition("\n\n")
+    assert [line.split()[-1] for line in table.splitlines()] == ["found", "yes", "no", "no", "yes", "no", "no"]
+    assert "Master 'broken', function: importing it raised ModuleNotFoundError" in rest
+    assert "import nowhere\nModuleNotFoundError" in rest, "with the traceback, which says where"
+
+
+def test_check_names_every_mistake_with_its_line(lab: Path, typed: Program) -> None:
+    lab.write_text("[daemon]\nlisten = 5\n[masters.good]\ndriver = 'process'\nfuncton = 'work:good'\n")
+    said = typed("check", lab)
+    assert (said.status, said.out) == (3, "")
+    assert len(said.err.splitlines()) == 3
+    assert all(line.startswith(f"taskmaster: {lab}:") for line in said.err.splitlines())
+    assert "lab.toml:5: masters.good.functon: unknown key; did you mean 'function'?" in said.err
+
+
+def test_check_of_what_is_not_there(tmp_path: Path, typed: Program) -> None:
+    assert typed("check", tmp_path / "lab.toml").status == 3
+    said = typed("check", "--journal", tmp_path)
+    assert said.status == 1
+    assert said.err.startswith(f"taskmaster: there is no journal in {tmp_path}")
+    assert typed("check", "--journal", tmp_path / "nowhere").status == 2
+
+
+def test_check_prints_the_documented_keys(lab: Path, tmp_path: Path, typed: Program) -> None:
+    [keys] = tables(section(document("docs/cli.md"), "Of `check CONFIG`"))
+    lab.write_text('[masters.good]\ndriver = "process"\nfunction = "work:good"\n')
+    said = typed("check", lab, "--json")
+    assert said.status == 0
+    found = json.loads(said.out)
+    assert list(found) == [row[0] for row in keys]
+    assert found["masters"]["good"] == [{"role": "function", "name": "work:good", "problem": "", "traceback": ""}]
+    assert all(f"`{key}`" in keys[-1][1] for key in found["masters"]["good"][0])
+
+
+def test_config_prints_the_schema_and_the_examples(typed: Program) -> None:
+    assert json.loads(typed("config", "schema").out) == json_schema()
+    for name in examples():
+        assert typed("config", "example", name).out == example(name).read_text(encoding="utf-8")
+    assert typed("config", "example").out == typed("config", "example", "full").out
+    said = typed("config", "example", "svn")
+    assert (said.status, said.err) == (3, "taskmaster: there is no example 'svn'; did you mean 'svm'?\n")

@@ -1,0 +1,128 @@
+"""What is printed: tables, figures, values, results, logs."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import sys
+
+import numpy as np
+import pytest
+
+from taskmaster.bus.status import DaemonStatus, JournalStatus, MasterStatus, WorkerStatus
+from taskmaster.cli.logs import log_to_stderr
+from taskmaster.cli.output import Cell, Table, duration, number, print_table, value_text
+from taskmaster.cli.views import Rates, rate_text, troubles
+
+RUNS = Table(
+    [">run", "name", "state"],
+    [["7", "a-rather-long-name", Cell("open", "green")], ["12", "b", Cell("closed", "dim")]],
+    elastic=("name",),
+)
+
+
+def test_a_table_in_a_pipe_is_plain_and_aligned(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(RUNS)
+    assert capsys.readouterr().out.splitlines() == [
+        "run  name                state",
+        "  7  a-rather-long-name  open",
+        " 12  b                   closed",
+    ]
+
+
+def test_columns_that_can_give_way_do_so_where_there_is_little_room() -> None:
+    assert RUNS.widths() == [3, 18, 6]
+    assert RUNS.widths(100) == [3, 18, 6]
+    assert RUNS.widths(28) == [3, 15, 6]
+    assert RUNS.widths(10) == [3, 10, 6], "names are left what tells them apart"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.1 + 0.2, "0.3"),
+        ({"log_C": 0.5, "log_gamma": -3.0}, "log_C=0.5 log_gamma=-3"),
+        ([1, 2.5, "a"], "[1, 2.5, a]"),
+        (np.array([1.0, 2.0]), "[1, 2]"),
+        (np.zeros((3, 4)), "<float64 array of shape (3, 4)>"),
+        (np.float32(0.5), "0.5"),
+        ("two\nlines", "two lines"),
+        ("x" * 80, "x" * 59 + "…"),
+        (None, "None"),
+        (True, "True"),
+    ],
+)
+def test_a_value_for_people_fits_on_a_line(value: object, text: str) -> None:
+    assert value_text(value) == text
+
+
+def test_figures_for_people() -> None:
+    assert [duration(seconds) for seconds in (0.0, math.nan, math.inf, 90)] == ["–", "–", "–", "1 min 30 s"]
+    assert [number(1234567.0), number(0.00012345)] == ["1.235e+06", "0.0001234"]
+    assert [rate_text(None), rate_text(2.34), rate_text(1234.5)] == ["–", "2.3", "1234"]
+
+
+def daemon(done: int, tasks: int, **master: object) -> DaemonStatus:
+    worker = WorkerStatus("svm-1", "idle", tasks=tasks)
+    shown = MasterStatus("svm", "process", "ready", done=done, workers=(worker,), **master)  # type: ignore[arg-type]
+    return DaemonStatus("lab", "1", 1, 1, 1.0, 1, JournalStatus("j", "power"), (shown,))
+
+
+def test_rates_follow_from_two_looks() -> None:
+    rates = Rates()
+    rates.look(daemon(100, 10), 5.0)
+    assert rates.masters == {}
+    rates.look(daemon(120, 30), 7.0)
+    assert (rates.masters, rates.workers) == ({"svm": 10.0}, {"svm/svm-1": 10.0})
+    rates.look(daemon(160, 30), 9.0)
+    assert (rates.masters, rates.workers) == ({"svm": 15.0}, {"svm/svm-1": 5.0}), "smoothed"
+    rates.look(daemon(0, 0), 11.0)
+    assert rates.masters["svm"] == 7.5, "a daemon that was started anew has not undone anything"
+
+
+def test_troubles_name_the_remedy() -> None:
+    [reason, held] = troubles(daemon(0, 0, reason="no device", held=2))
+    assert reason == "Master 'svm': no device; when that is mended: taskmaster resume svm"
+    assert held == "Master 'svm': 2 tasks are in doubt"
+
+
+# -- logs -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["text", "journal", "json"])
+def test_logs_for_people_for_systemd_and_for_programs(
+    form: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [])
+    monkeypatch.setattr(root, "level", root.level)
+    log_to_stderr("info", form)
+    log = logging.getLogger("taskmaster.daemon")
+    log.debug("not worth a line")
+    log.warning("Master %r", "svm")
+    try:
+        raise ValueError("odd")
+    except ValueError:
+        log.exception("broken")
+    first, *rest = capsys.readouterr().err.splitlines()
+    if form == "text":
+        assert first.endswith("warning daemon: Master 'svm'")
+        assert rest[-1] == "ValueError: odd"
+    elif form == "journal":
+        assert first == "<4>daemon: Master 'svm'"
+        assert all(line.startswith("<3>") for line in rest), "every line of a traceback has its priority"
+    else:
+        assert json.loads(first).keys() == {"time", "level", "logger", "message", "pid"}
+        assert json.loads(first)["message"] == "Master 'svm'"
+        assert len(rest) == 1, "one object a line, tracebacks included"
+
+
+def test_systemds_journal_is_recognised(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    status = os.fstat(sys.stderr.fileno())
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
+    log_to_stderr("info", "auto")
+    logging.getLogger("taskmaster.daemon").error("full")
+    assert capfd.readouterr().err == "<3>daemon: full\n"
