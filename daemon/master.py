@@ -532,6 +532,8 @@ class Master:
             run.queued.remove(index, index + 1)
             lease = Lease((0, 0), run, "", index, 1, attempt)
             self._lose(lease, index, index + 1, "WorkerLost", reason, out)
+            if not run.queued:
+                self._active.pop(run.id, None)
 
     # -- looking ------------------------------------------------------------------------------------------------------
 

@@ -40,7 +40,7 @@ __all__ = ["SimDaemon", "surroundings"]
 def surroundings(world: World) -> Iterator[None]:
     """Lend the daemon's code a simulated clock, network and process table."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (broker_module, publishing, supervision):
+        for module in (broker_module, supervision):
             patch.setattr(module, "time", world.agenda)
         for module in (broker_module, publishing):
             patch.setattr(module, "sockets", _Sockets(world))
