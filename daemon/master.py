@@ -437,6 +437,7 @@ class Master:
             hold = chunk_seconds(estimate, len(run.queued), self.slots) / 2
             row_bytes = run.input_bytes / max(1, len(run.open))
             size = chunk_size(estimate, len(run.queued), self.slots, row_bytes)
+            size = min(size, self.spec.largest_chunk or size)
         low, high = run.take(size)
         if not run.queued:
             del self._active[run.id]
@@ -532,6 +533,8 @@ class Master:
             run.queued.remove(index, index + 1)
             lease = Lease((0, 0), run, "", index, 1, attempt)
             self._lose(lease, index, index + 1, "WorkerLost", reason, out)
+            if not run.queued:
+                self._active.pop(run.id, None)
 
     # -- looking ------------------------------------------------------------------------------------------------------
 
