@@ -154,9 +154,7 @@ class Supervisor:
         # That it was killed for a task nobody wants is no fault of the others it was given.
         begun = NOTHING if kind == _CANCELLED else started(worker.progress.positions())
         self._lay_to_rest(worker)
-        self._core.workforce.local_tokens.discard(worker.token)
-        if known is not None:
-            self._core.workforce.lost(worker.token, kind, reason, begun, out)
+        self._core.workforce.departed(worker.token, kind, reason, begun, out)
         if worker.left_as_agreed:
             return
         log.warning("Master %r: %s", pool.master.spec.name, reason)
@@ -210,7 +208,7 @@ class Supervisor:
                 pool.working_directory,
             )
             pool.workers[worker.token] = worker
-            self._core.workforce.local_tokens.add(worker.token)
+            self._core.workforce.hired(worker.token)
             self._descriptors.add(worker.pidfd)
             self.watch(worker.pidfd)
 
