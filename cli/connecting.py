@@ -14,14 +14,16 @@ from taskmaster.bus.errors import DaemonUnreachable, UnknownRun
 from taskmaster.bus.places import ENVIRONMENT, default_address
 from taskmaster.bus.status import RunInfo
 from taskmaster.bus.text import did_you_mean
-from taskmaster.learners.client import Lab, connect
+from taskmaster.learners.client import Lab, Master, connect
 
-__all__ = ["connected", "find_run", "in_master", "newest_run", "require_listener"]
+__all__ = ["connected", "find_run", "in_master", "newest_run", "require_listener", "warn_if_idle"]
 
 #: Seconds that somebody who listens may take to answer.
 CONNECT_SECONDS = 5.0
 #: Seconds in which a connection is made, or refused.
 _PROBE_SECONDS = 3.0
+#: What the workers of a daemon that has just started may take to introduce themselves.
+_STARTING_SECONDS = 5.0
 
 
 @contextlib.contextmanager
@@ -66,6 +68,21 @@ def _log_to_stderr() -> None:
     log = logging.getLogger("taskmaster")
     if not log.handlers:
         log.addHandler(_Stderr())
+
+
+def warn_if_idle(master: Master) -> None:
+    """Say so where a Master evaluates nothing at present, to somebody who would wait for it."""
+    status, name = master.lab.status(), master.name
+    seen = next(one for one in status.masters if one.name == name)
+    if seen.state == "no workers" and status.uptime < _STARTING_SECONDS:
+        return  # they are on their way
+    why = {
+        "paused": f"is paused; go on with it: taskmaster resume {name}",
+        "no workers": f"has no workers; lend it some: taskmaster worker {master.lab.address} {name}",
+        "crash loop": f"cannot start its workers ({seen.reason}); when that is mended: taskmaster resume {name}",
+    }.get(seen.state)
+    if why is not None:
+        click.echo(f"taskmaster: its tasks wait: Master {name!r} {why}", err=True)
 
 
 # -- runs -------------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import zmq
+from msgspec.structs import replace
 
 from taskmaster import __version__
 from taskmaster.bus import sockets
@@ -165,7 +166,9 @@ def _status(broker: Broker, started: float) -> DaemonStatus:
         uptime=now - started,
         memory=_resident_bytes(),
         journal=broker.journal.statistics(full=not broker.space.room),
-        masters=broker.core.statistics(now),
+        masters=tuple(
+            replace(status, starting=broker.supervisor.starting(status.name)) for status in broker.core.statistics(now)
+        ),
         dropped=broker.dropped,
         turns=broker.turns,
     )
@@ -238,9 +241,12 @@ def notify(message: str) -> None:
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
-        channel.connect("\0" + address[1:] if address.startswith("@") else address)
-        channel.send(message.encode())
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
+            channel.connect("\0" + address[1:] if address.startswith("@") else address)
+            channel.send(message.encode())
+    except OSError as error:  # whoever started it does not listen any more, which is no reason to end
+        log.warning("cannot tell %s %r: %s", address, message, error.strerror)
 
 
 def _watchdog() -> Callable[[], None]:

@@ -13,7 +13,7 @@ import click
 from taskmaster.bus.status import RunInfo
 from taskmaster.bus.text import did_you_mean, format_duration, parse_duration
 from taskmaster.cli.base import Command, address_option, json_option
-from taskmaster.cli.connecting import connected, in_master
+from taskmaster.cli.connecting import connected, in_master, warn_if_idle
 from taskmaster.cli.exits import INTERRUPTED, OK
 from taskmaster.cli.output import count, number, print_json, say
 from taskmaster.cli.progress import LoopView
@@ -78,6 +78,7 @@ def command(
     given = dict(_pair(text, "--option") for text in options)
     with connected(address) as lab:
         chosen, view = lab[master], LoopView()
+        warn_if_idle(chosen)
         learner = create(learner_name, chosen.parameters, chosen.outputs, None, given)
         loop = Loop(
             chosen,

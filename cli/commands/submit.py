@@ -13,7 +13,7 @@ import click
 from taskmaster.bus.errors import CallerError, EvaluationError
 from taskmaster.bus.text import did_you_mean
 from taskmaster.cli.base import Command, address_option, end_of_line, json_option
-from taskmaster.cli.connecting import connected, in_master
+from taskmaster.cli.connecting import connected, in_master, warn_if_idle
 from taskmaster.cli.exits import INTERRUPTED
 from taskmaster.cli.lines import ResultLines
 from taskmaster.cli.output import count, print_json, say
@@ -67,6 +67,7 @@ def command(
             raise CallerError(f"{file} has no points")
         run = chosen.open(run_name, since="now", priority=priority)
         indices = run.tasks.put_many(given)
+        warn_if_idle(chosen)
         if wait:
             _wait(run, indices, ResultLines(chosen, as_json=as_json))
             return

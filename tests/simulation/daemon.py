@@ -64,8 +64,7 @@ class _Sockets:
         frames = socket.receive()
         if frames is not None and isinstance(socket, Router):
             self._world.chronicle.message("daemon ←", frames[0], frames[1])
-            if socket.kind == "control":
-                self._world.checker.heard(frames[1], frames[2:])
+            self._world.checker.heard(socket.kind, frames[1], frames[2:])
         return frames
 
 
@@ -291,6 +290,7 @@ class SimDaemon:
         }
         ready.update(dict.fromkeys(self.world.ended, zmq.POLLIN))
         self.world.ended.clear()
+        self.world.checker.turn_begins()
         broker.turn(ready)
         if broker._finished():
             broker._end_workers()

@@ -63,6 +63,15 @@ def test_it_tells_systemd_when_it_is_ready_alive_and_stopping(daemon: Daemon) ->
     assert "clients find it by: export TASKMASTER=ipc:///" in daemon.log
 
 
+def test_it_works_on_where_whoever_started_it_does_not_listen_any_more(daemon: Daemon) -> None:
+    daemon.launch(program=SERVE)
+    daemon.await_note("READY=1")
+    (daemon.folder / "notify").unlink()
+    assert daemon.stop() == 0
+    assert "cannot tell" in daemon.log
+    assert "has stopped" in daemon.log
+
+
 def test_a_loop_that_hangs_feeds_the_watchdog_no_more(daemon: Daemon) -> None:
     daemon.launch(program=SERVE, WATCHDOG_USEC="100000")
     daemon.await_note("WATCHDOG=1")
@@ -115,7 +124,7 @@ def test_ctrl_c_lets_evaluations_finish_and_a_second_one_does_not(presses: int, 
         masters = {"visit": function("visit", env=visits.env)}
         config.write_text(toml({"state": "state", "durability": "crash", "grace": "60 s"}, masters))
         with Terminal("serve", config, columns=200) as terminal:
-            terminal.await_text(r"daemon '.*' is ready at ipc:///\S+/control \(epoch 1\)")
+            terminal.await_text(r"daemon '.*' is ready at ipc:///\S+/control \(epoch \d+\)")
             with connect(f"ipc://{place}/state/control") as lab:
                 run = lab["visit"].open("kept")
                 run.tasks.put("under way")
@@ -159,7 +168,7 @@ def test_what_keeps_it_from_starting_is_one_line_with_a_code_of_its_own(daemon: 
     (place / "file").write_text("")
     (place / "state.toml").write_text(toml({"state": "file/state"}, ECHO))
     said = serve(place / "state.toml")
-    assert said.startswith(f"1 the state directory {place}/file/state cannot be written: Not a directory; choose")
+    assert said.startswith(f"10 the state directory {place}/file/state cannot be written: Not a directory; choose")
 
     assert serve(place / "nowhere.toml").startswith(f"3 {place}/nowhere.toml: there is no such file")
     (place / "wrong.toml").write_text("[masters.echo]\ndriver = 'proces'\n")

@@ -237,7 +237,9 @@ def test_a_learner_that_cannot_be_had_is_said(line: str, message: str, typed: Pr
 def test_a_run_is_paused_cancelled_in_part_and_gone_on_with(typed: Program, lab: Lab) -> None:
     said = typed("pause", "echo")
     assert said.out == "Master 'echo' is paused; go on with: taskmaster resume echo\n"
-    number = json.loads(typed("submit", "echo", *"abcde", "--run", "letters", "--json").out)["run"]
+    said = typed("submit", "echo", *"abcde", "--run", "letters", "--json")
+    assert said.err == "taskmaster: its tasks wait: Master 'echo' is paused; go on with it: taskmaster resume echo\n"
+    number = json.loads(said.out)["run"]
     assert typed("pause", "echo", "--run", "letters").out.endswith(f"taskmaster resume echo --run {number}\n")
     said = typed("cancel", "echo/letters", "0", "2-3")
     assert said.out == f"run {number} (echo/letters): 3 tasks cancelled\n"
