@@ -125,7 +125,7 @@ def test_a_full_daemon_has_put_wait_and_put_nowait_raise_and_takes_more_when_tas
     lab: Lab, visits: Visits, name: str
 ) -> None:
     master = lab[name]
-    with master.open() as run, master.open() as other, ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1) as pool, master.open() as run, master.open() as other:
         taken = put_until_full(run)
         assert taken >= LIMIT - 1
         waiting = pool.submit(run.tasks.put, "patient")
