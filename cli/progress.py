@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
+import signal
 import time
+from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -15,7 +19,10 @@ from taskmaster.learners.results import Result
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["LoopView", "statistics_text"]
+__all__ = ["LoopView", "statistics_text", "stopping_in_order"]
+
+_STOPPING = "stopping: waiting for what is in flight (Ctrl-C again: leave at once)"
+_STDERR = 2
 
 #: Between two looks at a loop.
 LOOK_SECONDS = 0.2
@@ -34,6 +41,7 @@ class LoopView:
         self._console = console(stderr=True)
         self._seen: LoopStatistics | None = None
         self._last: Result | None = None
+        self._stopping = False
         self._look_at = 0.0
         self._print_at = time.monotonic() + PLAIN_SECONDS
         self._live = (
@@ -66,7 +74,19 @@ class LoopView:
             self._print_at = now + PLAIN_SECONDS
             self._console.print(statistics_text(self._seen), soft_wrap=True)
 
+    def on_stopping(self) -> None:
+        """Say that nothing further is asked. May be called by a signal's handler, so it draws and locks nothing."""
+        self._stopping = True
+        if self._live is None:
+            os.write(_STDERR, f"{_STOPPING}\n".encode())
+
     def _render(self) -> RenderableType:
+        from rich.console import Group
+        from rich.text import Text
+
+        return Group(self._progress(), Text(_STOPPING, "yellow")) if self._stopping else self._progress()
+
+    def _progress(self) -> RenderableType:
         from rich.console import Group
         from rich.padding import Padding
         from rich.progress_bar import ProgressBar
@@ -81,6 +101,23 @@ class LoopView:
             Text(statistics_text(self._seen), no_wrap=True, overflow="ellipsis"),
             Text(f"last: {point} → {last}", "dim", no_wrap=True, overflow="ellipsis"),
         )
+
+
+@contextlib.contextmanager
+def stopping_in_order(loop: Loop, view: LoopView) -> Iterator[None]:
+    """Have the first Ctrl-C stop asking, whatever the loop and its learner are at; the second leaves at once."""
+
+    def on_signal(number: int, frame: object) -> None:
+        if loop.interrupted:
+            raise KeyboardInterrupt
+        loop.interrupted = True
+        view.on_stopping()
+
+    before = signal.signal(signal.SIGINT, on_signal)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def statistics_text(seen: LoopStatistics) -> str:

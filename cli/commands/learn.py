@@ -16,7 +16,7 @@ from taskmaster.cli.base import Command, address_option, json_option
 from taskmaster.cli.connecting import connected, in_master, warn_if_idle
 from taskmaster.cli.exits import INTERRUPTED, OK
 from taskmaster.cli.output import count, number, print_json, say
-from taskmaster.cli.progress import LoopView
+from taskmaster.cli.progress import LoopView, stopping_in_order
 from taskmaster.learners import goals
 from taskmaster.learners.export.plain import plain
 from taskmaster.learners.goals import Goal
@@ -92,7 +92,7 @@ def command(
         )
         again = f"go on with: taskmaster learn {master} --learner {learner_name} --run {shlex.quote(loop.run_.name)} …"
         try:
-            with view:
+            with view, stopping_in_order(loop, view):
                 loop.run()
         except KeyboardInterrupt:
             click.echo(f"left with {count(loop.run_.open_tasks, 'task')} in flight; {again}", err=True)
