@@ -62,6 +62,8 @@ class MasterStatus(_Record, frozen=True):
     #: open runs
     runs: int = 0
     workers: tuple[WorkerStatus, ...] = ()
+    #: worker processes of the daemon's own that are about to be ready
+    starting: int = 0
 
 
 class JournalStatus(_Record, frozen=True):

@@ -62,7 +62,9 @@ class FunctionOptions(DriverOptions):
         "Called once in each process before it leaves, as `module:name`.", default=None
     )
     recycle_after: Annotated[int, PydanticField(ge=1)] | None = setting(
-        "Evaluations after which a process is replaced by a fresh one, against leaks. By default never.", default=None
+        "Evaluations after which a process is replaced by a fresh one, against leaks; it ends those it has been given "
+        "first, at most twice as many more. By default never.",
+        default=None,
     )
     env: Environment = setting(
         "Environment variables for the processes, beside the daemon's own. Unless they or the daemon's say otherwise, "

@@ -1,14 +1,15 @@
 """``python -m taskmaster.daemon.embedded``: the daemon of one program, see `learners/workmaster.py`.
 
 Its plan comes on standard input, in msgpack behind its length; where it listens, or why it does not, goes back on a
-pipe. It ends when standard input does, that is with its program, however that ends, and then removes its state if that
-was only for the time being.
+pipe. It ends when standard input does, or its program, however that ends (children that the program has forked may hold
+the other end of standard input for longer), and then removes its state if that was only for the time being.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import select
 import shutil
 import signal
 import struct
@@ -38,6 +39,8 @@ class EmbeddedPlan(msgspec.Struct):
     name: str
     state: str
     temporary: bool
+    #: process id of the program
+    parent: int
     durability: str
     driver: str
     workers: int
@@ -75,10 +78,14 @@ def _daemon_plan(plan: EmbeddedPlan) -> DaemonPlan:
     )
 
 
-def _end_with(stream: BinaryIO) -> None:
-    """Stop this process when its parent's end of the stream is closed."""
-    while stream.read(4096):
-        pass
+def _end_with(stream: BinaryIO, parent: int) -> None:
+    """Stop this process when its parent has closed its end of the stream, or has ended."""
+    try:
+        pidfd = os.pidfd_open(parent)
+    except ProcessLookupError:
+        pidfd = -1
+    if pidfd >= 0 and os.getppid() == parent:  # else its number may be another's by now
+        select.select([stream.fileno(), pidfd], [], [])
     os.kill(os.getpid(), signal.SIGTERM)
 
 
@@ -88,7 +95,7 @@ def main(arguments: list[str]) -> int:
     stream = sys.stdin.buffer
     (size,) = struct.unpack("<Q", stream.read(8))
     plan = msgspec.msgpack.decode(stream.read(size), type=EmbeddedPlan)
-    threading.Thread(target=_end_with, args=(stream,), daemon=True).start()
+    threading.Thread(target=_end_with, args=(stream, plan.parent), daemon=True).start()
     with open(int(arguments[0]), "w", encoding="utf-8") as report:
 
         def on_ready(identity: Identity, address: str) -> None:

@@ -75,6 +75,11 @@ class Lease:
         #: its worker has said that nothing more comes
         self.final = False
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether any task that it could give an outcome of has none."""
+        return any(self.run.open.within(low, high) for low, high in self.remaining)
+
 
 class Worker:
     """A worker as the Master sees it.
@@ -95,13 +100,26 @@ class Worker:
         self.since = now
         self.last_seen = now
         self.leases: dict[LeaseId, Lease] = {}
-        #: leases whose outcomes are on disk, of which it has not been told yet
+        #: leases whose outcomes are on disk when this turn is, of which it has not been told yet
         self.settled: list[LeaseId] = []
+        #: the turn in which the last of them was settled
+        self.settled_in_turn = -1
         self.tasks = 0
         #: the last turn in which something for it has to wait for the commit: what follows may not overtake that
         self.waits_in_turn = -1
         #: dispatches sent in the present session
         self.dispatched = 0
+
+    def settle(self, lease: LeaseId, turn: int) -> None:
+        """Nothing more is wanted of a lease; that is to be told to the worker once this turn is on disk."""
+        self.settled.append(lease)
+        self.settled_in_turn = turn
+
+    def take_settled(self) -> tuple[LeaseId, ...]:
+        """What it is told now."""
+        settled = tuple(self.settled)
+        self.settled.clear()
+        return settled
 
     @property
     def seconds_in_hand(self) -> float:

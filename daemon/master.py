@@ -220,6 +220,8 @@ class Master:
 
     def on_tick(self, now: float, out: Effects) -> None:
         """Notice workers that have fallen silent. Local processes are watched by their process id instead."""
+        for lease in [lease for lease in self._expired.values() if not lease.is_wanted]:
+            del self._expired[lease.id]  # its tasks were resolved or cancelled meanwhile
         for worker in [w for w in self.workers.values() if not w.local]:
             silence = now - worker.last_seen
             if silence > self.spec.lost_after:
@@ -275,7 +277,7 @@ class Master:
             if expired is not None and expired.worker == worker.token:
                 self._take_back(worker, expired, out)
             elif lease_id not in worker.leases:
-                worker.settled.append(lease_id)
+                worker.settle(lease_id, out.turn)
 
     def _take_back(self, worker: Worker, lease: Lease, out: Effects) -> None:
         run = lease.run
@@ -300,7 +302,7 @@ class Master:
         lease = worker.leases.get(outcome.lease) or self._expired.get(outcome.lease)
         if lease is None or lease.worker != worker.token:
             self.ignored += 1
-            worker.settled.append(outcome.lease)
+            worker.settle(outcome.lease, out.turn)
             return
         lease.heard = now
         low, high = lease.first + outcome.position, lease.first + outcome.position + outcome.n
@@ -314,9 +316,9 @@ class Master:
                     self._accept(lease, worker, outcome, start, stop, *cut, out)
         if lease.id in worker.leases:
             self._account(worker, lease, outcome, out)
-        elif not lease.remaining:
+        elif not lease.is_wanted:
             self._expired.pop(lease.id, None)
-            worker.settled.append(lease.id)
+            worker.settle(lease.id, out.turn)
 
     def _accept(
         self,
@@ -366,7 +368,7 @@ class Master:
         lease.final = lease.final or outcome.final
         if lease.final and not lease.remaining:
             self._end(lease, out)
-            worker.settled.append(lease.id)
+            worker.settle(lease.id, out.turn)
             if worker.state == "leaving" and not worker.leases:
                 self._dismiss(worker, out)
         self.roster.note(worker)
@@ -395,8 +397,7 @@ class Master:
                 self._tell_settled(worker, out)
 
     def _tell_settled(self, worker: Worker, out: Effects) -> None:
-        out.to_workers.append(ToWorker(worker.address, m.Settled(tuple(worker.settled), worker.dispatched)))
-        worker.settled.clear()
+        out.to_workers.append(ToWorker(worker.address, m.Settled(worker.take_settled(), worker.dispatched)))
 
     # -- dispatching --------------------------------------------------------------------------------------------------
 
@@ -436,6 +437,7 @@ class Master:
             hold = chunk_seconds(estimate, len(run.queued), self.slots) / 2
             row_bytes = run.input_bytes / max(1, len(run.open))
             size = chunk_size(estimate, len(run.queued), self.slots, row_bytes)
+            size = min(size, self.spec.largest_chunk or size)
         low, high = run.take(size)
         if not run.queued:
             del self._active[run.id]
@@ -453,13 +455,13 @@ class Master:
             self._record(lease, out)
         tables = run.inputs(low, high)
         worker.dispatched += 1
-        settled = tuple(worker.settled)
-        message = m.Dispatch(lease.id, run.id, low, high - low, tables[0].layout, lease.attempt, settled, hold)
-        worker.settled.clear()
         # Evaluating a repeatable task whose submission is then lost is harmless: nobody was told it was taken.
         early = worker.waits_in_turn != out.turn and self.spec.repeatable and run.submitted_in(low, high, out.turn)
         if not early:
             worker.waits_in_turn = out.turn
+        # What was settled in this very turn is not on disk when an early dispatch leaves.
+        settled = () if early and worker.settled_in_turn == out.turn else worker.take_settled()
+        message = m.Dispatch(lease.id, run.id, low, high - low, tables[0].layout, lease.attempt, settled, hold)
         (out.early if early else out.dispatches).append(Dispatched(worker.address, message, tables))
 
     def record_leases(self, now: float, out: Effects) -> None:
@@ -531,6 +533,8 @@ class Master:
             run.queued.remove(index, index + 1)
             lease = Lease((0, 0), run, "", index, 1, attempt)
             self._lose(lease, index, index + 1, "WorkerLost", reason, out)
+            if not run.queued:
+                self._active.pop(run.id, None)
 
     # -- looking ------------------------------------------------------------------------------------------------------
 

@@ -46,6 +46,7 @@ def _master(settings: MasterSettings, daemon: DaemonSettings) -> MasterPlan:
         lost_after=daemon.lost_after,
         heartbeat=daemon.heartbeat,
         timeout=settings.timeout,
+        largest_chunk=options.get("recycle_after"),  # or a process would evaluate many more than that
         description=settings.description,
         options=options_for_wire({key: value for key, value in options.items() if key not in _SUPERVISION}),
     )

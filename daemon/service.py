@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import zmq
+from msgspec.structs import replace
 
 from taskmaster import __version__
 from taskmaster.bus import sockets
@@ -165,7 +166,9 @@ def _status(broker: Broker, started: float) -> DaemonStatus:
         uptime=now - started,
         memory=_resident_bytes(),
         journal=broker.journal.statistics(full=not broker.space.room),
-        masters=broker.core.statistics(now),
+        masters=tuple(
+            replace(status, starting=broker.supervisor.starting(status.name)) for status in broker.core.statistics(now)
+        ),
         dropped=broker.dropped,
         turns=broker.turns,
     )

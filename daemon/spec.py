@@ -27,6 +27,8 @@ class MasterSpec:
     heartbeat: float = 1.0
     #: longest time in seconds that one evaluation may take, which the hosts of its workers see to; None: any
     timeout: float | None = None
+    #: tasks of one lease at most; None: any number
+    largest_chunk: int | None = None
     description: str = ""
     code: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)

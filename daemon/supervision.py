@@ -88,6 +88,15 @@ class Supervisor:
             pool.policy.forgive()
             self.next_look = 0.0
 
+    def starting(self, name: str) -> int:
+        """How many of a Master's workers are on their way."""
+        pool = self.pools.get(name)
+        if pool is None or pool.gave_up:
+            return 0
+        known = (pool.master.workers.get(token) for token in pool.workers)
+        ready = sum(worker is not None and worker.state != "starting" for worker in known)
+        return max(0, pool.count - ready)
+
     def interrupt(self, interrupt: Interrupt) -> None:
         """If a worker is still in one of these cancelled tasks in a moment, end it."""
         self._interrupts.append((time.monotonic() + INTERRUPT_SECONDS, interrupt))
@@ -145,9 +154,7 @@ class Supervisor:
         # That it was killed for a task nobody wants is no fault of the others it was given.
         begun = NOTHING if kind == _CANCELLED else started(worker.progress.positions())
         self._lay_to_rest(worker)
-        self._core.workforce.local_tokens.discard(worker.token)
-        if known is not None:
-            self._core.workforce.lost(worker.token, kind, reason, begun, out)
+        self._core.workforce.departed(worker.token, kind, reason, begun, out)
         if worker.left_as_agreed:
             return
         log.warning("Master %r: %s", pool.master.spec.name, reason)
@@ -201,7 +208,7 @@ class Supervisor:
                 pool.working_directory,
             )
             pool.workers[worker.token] = worker
-            self._core.workforce.local_tokens.add(worker.token)
+            self._core.workforce.hired(worker.token)
             self._descriptors.add(worker.pidfd)
             self.watch(worker.pidfd)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 
 from taskmaster.bus import messages as m
@@ -14,6 +15,8 @@ from taskmaster.daemon.master import Master
 
 __all__ = ["Workforce", "known_master"]
 
+#: Workers of the daemon's own that have ended and are remembered: a hello does not take longer than so many deaths.
+_DEPARTED = 1024
 _SAY_HELLO = m.Refused(m.HELLO, "this daemon does not know you (any more): say hello")
 
 
@@ -22,10 +25,21 @@ class Workforce:
 
     def __init__(self, masters: Mapping[str, Master]) -> None:
         self._masters = masters
-        #: tokens of the workers that the daemon has started itself
-        self.local_tokens: set[str] = set()
+        #: tokens of the workers that the daemon has started itself, and of those that have ended the latest ones
+        self._local: set[str] = set()
+        self._departed: deque[str] = deque(maxlen=_DEPARTED)
         #: connection → Master and token of the worker that said hello on it
         self._worker_at: dict[bytes, tuple[Master, str]] = {}
+
+    def hired(self, token: str) -> None:
+        """The daemon has started a worker of its own."""
+        self._local.add(token)
+
+    def departed(self, token: str, kind: str, reason: str, started: Started | None, out: Effects) -> None:
+        """A worker of the daemon's own has ended. What it had said before and is still on the way is not heeded."""
+        self._local.discard(token)
+        self._departed.append(token)
+        self.lost(token, kind, reason, started, out)
 
     def on_worker(
         self,
@@ -49,6 +63,8 @@ class Workforce:
             self._at_work(sender, message, table, times, now, out)
 
     def _hello(self, sender: Sender, hello: m.WorkerHello, now: float, out: Effects) -> None:
+        if hello.token in self._departed:
+            return  # it would pass for a worker from elsewhere, and be given tasks until its silence is noticed
         try:
             if hello.version != m.PROTOCOL_VERSION:
                 raise VersionMismatch(
@@ -60,7 +76,7 @@ class Workforce:
             out.to_workers.append(ToWorker(sender.address, m.Refused(error.code, str(error))))
             return
         self._worker_at[sender.address] = (master, hello.token)
-        master.on_hello(hello, sender.address, local=hello.token in self.local_tokens, now=now, out=out)
+        master.on_hello(hello, sender.address, local=hello.token in self._local, now=now, out=out)
 
     def _heartbeat(self, sender: Sender, message: m.Heartbeat, now: float, out: Effects) -> None:
         """A host vouches for its workers; or a worker, which names none, for itself and its connection.

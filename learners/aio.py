@@ -429,12 +429,14 @@ class Results:
 
     async def _until(self, ended: Callable[[RunCore], bool]) -> AsyncIterator[Result]:
         core = self._core
+        taken = 0
         async for chunk in self._chunks(ended):
             n, seq = chunk.head.n, chunk.head.seq
             for k in chunk.positions:
                 if k >= n:
                     break
-                if k % _TURN_RESULTS == _TURN_RESULTS - 1:
+                taken += 1
+                if not taken % _TURN_RESULTS:
                     await asyncio.sleep(0)
                 core.told = seq + k
                 yield Result(chunk, k)

@@ -15,6 +15,9 @@ sending touches it: so whoever has sent while somebody polls looks for himself, 
 anything; and whoever begins to poll looks first, if the last who sent did not. And only the leader may read the byte
 that wakes it: the keeper, interrupted, may be the last to notice that it does not lead any more.
 
+A lock of Python's goes to whoever asks first when it is free, and that is a thread that puts in a loop, again and
+again, rather than the one that has to be woken to come back from its poll. So those who come back are made way for.
+
 The idea is that of leader/followers (Schmidt et al., "Leader/Followers", PLoP 2000); a permanent I/O thread, which is
 simpler, was measured to cost half as much again in round trips.
 """
@@ -51,7 +54,11 @@ class Channel:
         self.core = core
         self.lock = threading.RLock()
         self.closed = False
-        self._changed = threading.Condition(self.lock)
+        #: somebody comes back from waiting, and those who come anew are to make way
+        self.returning = False
+        self._gate = threading.Lock()
+        #: held by those who wait for the leader to tell them something, and released by it
+        self._sleepers: list[threading.Lock] = []
         self._context = zmq.Context()
         self._control = sockets.dealer(self._context)
         self._results = sockets.subscriber(self._context)
@@ -62,7 +69,6 @@ class Channel:
         # The keeper may still be in its poll when a user's thread has taken the lead from it; two users never are.
         self._polls = (self._new_poll(), self._new_poll())
         self._leader: int | None = None
-        self._waiters = 0
         #: nothing is in the sockets that their descriptors will not announce
         self._looked = True
         self._closed_because = "was closed"
@@ -125,8 +131,13 @@ class Channel:
 
     def notify(self) -> None:
         """Have everybody who waits look again. To be called with the lock held."""
-        self._changed.notify_all()
+        self._rouse()
         self.wake()
+
+    def make_way(self) -> None:
+        """Let those who come back from waiting have the lock. To be called, without it, where ``returning``."""
+        with self._gate:
+            return
 
     def wait(self, until: Callable[[], bool], timeout: float | None = None) -> bool:
         """Wait until ``until()``, which is called with the lock held; False if ``timeout`` seconds have passed."""
@@ -146,11 +157,7 @@ class Channel:
     def _wait_once(self, left: float | None) -> None:
         me = threading.get_ident()
         if self._leader not in (None, self._keeper.ident):
-            self._waiters += 1
-            try:
-                self._changed.wait(left)
-            finally:
-                self._waiters -= 1
+            self._sleep(left)
             return
         if self._leader is not None:
             self.wake()  # the keeper polls: take over from it
@@ -161,7 +168,40 @@ class Channel:
             if self._leader == me:
                 self._leader = None
                 self._led_at = time.monotonic()
-            self._changed.notify_all()
+            self._rouse()
+
+    def _sleep(self, left: float | None) -> None:
+        """Until the leader has something to tell, or passes the lead on. Gives the lock up meanwhile."""
+        sleeper = threading.Lock()
+        sleeper.acquire()
+        self._sleepers.append(sleeper)
+        self.lock.release()
+        try:
+            sleeper.acquire(timeout=-1 if left is None else left)
+        finally:
+            self._come_back()
+            if sleeper in self._sleepers:
+                self._sleepers.remove(sleeper)
+
+    def _rouse(self) -> None:
+        """Have those who sleep look again."""
+        for sleeper in self._sleepers:
+            sleeper.release()
+        self._sleepers.clear()
+
+    def _come_back(self) -> None:
+        """Take the lock again after waiting. That has to succeed: what a signal raises meanwhile is raised after it."""
+        interruption: BaseException | None = None
+        while not self.lock._is_owned():  # type: ignore[attr-defined]
+            try:
+                with self._gate:
+                    self.returning = True
+                    self.lock.acquire()
+                    self.returning = False
+            except BaseException as error:  # noqa: BLE001 - raised below
+                interruption = error
+        if interruption is not None:
+            raise interruption
 
     def _lead(self, left: float | None) -> None:
         """Poll once and take in what has arrived. Called with the lock held, which is given up while polling."""
@@ -177,7 +217,7 @@ class Channel:
         try:
             ready = poll.poll(round(pause * 1e3 + 0.5))
         finally:
-            self.lock.acquire()
+            self._come_back()
         if self._leader != threading.get_ident():
             return  # somebody has taken over, and polls for what is here: taken in, it would not wake him
         if any(descriptor == self._wake for descriptor, _ in ready):
@@ -190,15 +230,13 @@ class Channel:
         if now >= self._next_tick:
             self._next_tick = now + TICK_SECONDS
             self.core.on_tick(now)
-        if self._waiters:
-            self._changed.notify_all()
+        self._rouse()
 
     def _take_in(self) -> None:
         """Take in what has arrived, and wake whoever may be waiting for it."""
         if not self._drain():
             return
-        if self._waiters:
-            self._changed.notify_all()
+        self._rouse()
         if self._leader not in (None, self._keeper.ident, threading.get_ident()):
             self.wake()  # what it polls for may have been among this
 
@@ -267,7 +305,7 @@ class Channel:
             self.closed = True
             self._keeper_needed.set()
             self.wake()
-            self._changed.notify_all()
+            self._rouse()
         if not self._orphaned:
             self._keeper.join(timeout=5)
             self._shut()
@@ -281,7 +319,7 @@ class Channel:
 
     def on_fork(self) -> None:
         """In a child process, which has the sockets' numbers but none of their threads, nor the one with the lock."""
-        self.lock = threading.RLock()
-        self._changed = threading.Condition(self.lock)
+        self.lock, self._gate = threading.RLock(), threading.Lock()
+        self.returning = False
         self._closed_because = forks.REASON
         self.closed = True

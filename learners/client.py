@@ -318,6 +318,8 @@ class Tasks:
         """Put a point; returns its index. Waits while the daemon is full. Raises InvalidTask, and puts nothing then."""
         channel, core = self._channel, self._core
         while True:
+            if channel.returning:
+                channel.make_way()
             with channel.lock:
                 if channel.closed:
                     channel.require_open()
@@ -338,6 +340,8 @@ class Tasks:
 
     def put_nowait(self, point: Any) -> int:
         """Like :meth:`put`, but raises Full where that would wait."""
+        if self._channel.returning:
+            self._channel.make_way()
         with self._channel.lock:
             self._channel.flush()
             self._core.require_room()
@@ -350,6 +354,8 @@ class Tasks:
         """
         channel, core = self._channel, self._core
         self._wait_for_room()
+        if channel.returning:
+            channel.make_way()
         with channel.lock:
             indices = core.put_many(points, time.monotonic())
             channel.flush()
@@ -392,6 +398,8 @@ class Results:
                 core.require_more()
             return result is not None
 
+        if self._channel.returning:
+            self._channel.make_way()
         with self._channel.lock:
             result = core.take()
         if result is None and not self._channel.wait(arrived, timeout):
@@ -401,6 +409,8 @@ class Results:
 
     def get_nowait(self) -> Result | None:
         """The next result if one has arrived, else None."""
+        if self._channel.returning:
+            self._channel.make_way()
         with self._channel.lock:
             self._channel.flush()
             return self._core.take()

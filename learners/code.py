@@ -10,14 +10,15 @@ from taskmaster.bus.errors import CallerError
 __all__ = ["dumps"]
 
 
-def dumps(value: Any) -> bytes:
-    """``value`` by cloudpickle. Raises CallerError naming what cannot travel."""
+def dumps(value: Any, what: object = None) -> bytes:
+    """``value`` by cloudpickle. Raises CallerError naming it, or ``what`` it is for, if it cannot travel."""
     import cloudpickle  # takes a while, and few need it
 
     try:
         return bytes(cloudpickle.dumps(value))
     except (pickle.PicklingError, TypeError, AttributeError) as error:
-        name = getattr(value, "__qualname__", repr(value))
+        named = value if what is None else what
+        name = getattr(named, "__qualname__", repr(named))
         raise CallerError(
             f"{name} cannot travel to a worker process: {error}; have it use nothing that is open, locked or running"
         ) from error

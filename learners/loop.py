@@ -41,6 +41,7 @@ log = logging.getLogger("taskmaster")
 IN_FLIGHT_PER_SLOT = 2
 #: Seconds to wait for a Master's workers to start before it is settled how many tasks to keep in flight.
 _SLOTS_SECONDS = 10.0
+_LOOK_SECONDS = 0.02
 _IN_FLIGHT = "in_flight"
 _RATE_RESULTS = 64
 
@@ -76,10 +77,15 @@ class LoopStatistics:
 class Loop:
     """A learner, a Master, and when to stop.
 
-    ``target`` is a Master (a run is opened: by ``name``, with ``seed``) or a run that is open for writing. ``goal`` is
-    a number of points, a :class:`~taskmaster.learners.goals.Goal` or a function of the loop; without one the learner's
-    own end counts. ``hook(loop, result)`` is called after each result. A point that failed is put again up to
-    ``retries`` times before the learner is told that it failed.
+    ``target`` is a Master (a run is opened: by ``name``, with ``seed``) or a run that is open for writing, of which no
+    result was taken. ``goal`` is a number of points, a :class:`~taskmaster.learners.goals.Goal` or a function of the
+    loop; without one the learner's own end counts. ``in_flight`` tasks are kept with the Master, by default two for
+    each of its slots, as many as when the run was made. ``hook(loop, result)`` is called after each result. A point
+    that failed is put again up to ``retries`` times before the learner is told that it failed.
+
+        Loop(lab["svm"], Sobol(lab["svm"].parameters), goal=200, name="first-try").run()
+
+    A run that holds results already is gone on with: the learner is told them first, in their order.
     """
 
     def __init__(
@@ -113,13 +119,21 @@ class Loop:
             self.run_ = target.open(name, seed=seed, metadata={_IN_FLIGHT: str(wanted), "learner": describe(learner)})
         #: tasks kept in flight
         self.in_flight = in_flight or int(self.run_.metadata.get(_IN_FLIGHT, 0)) or _default_in_flight(self.master)
+        if self.run_._core.told >= 0:
+            raise CallerError(
+                f"run {self.run_.name!r}: some of its results were taken or left out, the learner would not be told; "
+                "give the loop the Master and the run's name, or a run as open() returns it"
+            )
         #: tasks that were put before this loop was started
         self._recorded = self.run_.next_index
+        #: tasks that this loop has put or found put, and those of them whose results it has taken
         self._next_index = 0
+        self._taken = 0
         #: points that have been asked and not ended, by the index of their task
         self._asked: dict[int, Any] = {}
         self._tries: dict[int, int] = {}
         self._same_so_far = True
+        self._begun = False
         self._started = 0.0
         self._times: deque[float] = deque(maxlen=_RATE_RESULTS)
         self._loss = math.nan
@@ -127,18 +141,25 @@ class Loop:
     # -- running ------------------------------------------------------------------------------------------------------
 
     def run(self) -> Run:
-        """Loop until the goal is reached or the learner is done; returns the run.
+        """Loop until the goal is reached or the learner is done; returns the run, which is left open.
 
         The first Ctrl-C stops asking and waits for what is in flight, the second leaves at once. Nothing is lost either
-        way: the same call with the run's name goes on. What the learner raises comes through, and leaves the run open.
+        way: called again it goes on, and so does a new loop over a run of that name. (It also goes on after a goal was
+        reached and another one set: ``loop.goal = npoints(500)``.) What the learner raises comes through.
+
+        Raises LearnerStuck if the learner asks for nothing, though it was told everything and the goal is not reached.
         """
         self._started = time.monotonic()
-        if isinstance(self.learner, Bindable):
-            self.learner.bind(self.master.parameters, self.master.outputs)
-        if isinstance(self.learner, Seeded):
-            self.learner.seed(np.random.default_rng(self.run_.seed))
-        self._ask(self.in_flight)
+        self.interrupted = False
+        if not self._begun:
+            self._begun = True
+            if isinstance(self.learner, Bindable):
+                self.learner.bind(self.master.parameters, self.master.outputs)
+            if isinstance(self.learner, Seeded):
+                self.learner.seed(np.random.default_rng(self.run_.seed))
         with self._heeding_interrupts():
+            if not self._at_goal():
+                self._ask(self.in_flight - self._open)
             while not self._finished():
                 self._on_result(self.run_.results.get())
         return self.run_
@@ -180,12 +201,10 @@ class Loop:
 
     def _on_result(self, result: Result) -> None:
         self._times.append(time.monotonic())
-        point = self._asked.pop(result.index, None)
-        if result.index < self._recorded and self._same_so_far and not same_point(point, result.input):
-            self._diverge(result)
-            point = None
-        if point is None:
-            point = result.input
+        self._taken += 1
+        if result.index < self._recorded and self._same_so_far:
+            self._compare(result)
+        point = self._asked.pop(result.index, result.input)
         error = result.error
         if error is None:
             self.learner.tell(point, result.output)
@@ -203,8 +222,8 @@ class Loop:
 
     @property
     def _open(self) -> int:
-        """Tasks in flight, as the order of events tells it."""
-        return len(self._asked) if self._same_so_far else self.run_.open_tasks
+        """Tasks in flight, as the order of events tells it: results count when they are taken, not when they come."""
+        return self._next_index - self._taken
 
     def _ask(self, n: int) -> None:
         if n < 1 or self._learner_is_done():
@@ -217,18 +236,17 @@ class Loop:
 
     def _put(self, points: list[Any]) -> None:
         """Put the points that are not recorded yet under the numbers they get."""
+        known = max(0, min(len(points), self._recorded - self._next_index))
+        fresh = points[known:]
+        if fresh:
+            self.run_.tasks.new_ask()
+        if len(fresh) == 1:
+            self.run_.tasks.put(fresh[0])
+        elif fresh:
+            self.run_.tasks.put_many(fresh)
         for point in points:
             self._asked[self._next_index] = point
             self._next_index += 1
-        known = max(0, min(len(points), self._recorded - (self._next_index - len(points))))
-        fresh = points[known:]
-        if not fresh:
-            return
-        self.run_.tasks.new_ask()
-        if len(fresh) == 1:
-            self.run_.tasks.put(fresh[0])
-        else:
-            self.run_.tasks.put_many(fresh)
 
     def _retry(self, index: int, point: Any, error: TaskFailed | TaskCancelled) -> bool:
         tried = self._tries.pop(index, 0)
@@ -238,16 +256,20 @@ class Loop:
         self._put([point])
         return True
 
-    def _diverge(self, result: Result) -> None:
-        """The record holds other points than this learner asks: go on with what was measured."""
+    def _compare(self, result: Result) -> None:
+        """If the record holds another point than the learner asks this time, go on with what was measured."""
+        asked = self._asked.get(result.index)
+        if same_point(asked, result.input):
+            return
         log.warning(
             "run %r: task %d was %r, the learner now asks %r there; it is told all recorded results and goes on",
             self.run_.name,
             result.index,
             result.input,
-            self._asked.get(result.index),
+            asked,
         )
         self._same_so_far = False
+        # From here on what is recorded counts as put, whoever asked for it.
         in_vain = [point for index, point in sorted(self._asked.items()) if index < self._recorded]
         self._asked = {index: point for index, point in self._asked.items() if index >= self._recorded}
         self._next_index = max(self._next_index, self._recorded)
@@ -284,12 +306,13 @@ class Loop:
 
 
 def _default_in_flight(master: Master) -> int:
+    """Two for each slot, as soon as all have started: it is recorded, and how far they had come would be chance."""
     deadline = time.monotonic() + _SLOTS_SECONDS
-    slots = master.slots
-    while not slots and time.monotonic() < deadline:
-        time.sleep(0.05)
-        slots = master.slots
-    return IN_FLIGHT_PER_SLOT * max(1, slots)
+    status = master.statistics()
+    while (status.starting or not status.slots) and time.monotonic() < deadline:
+        time.sleep(_LOOK_SECONDS)
+        status = master.statistics()
+    return IN_FLIGHT_PER_SLOT * max(1, status.slots)
 
 
 def same_point(one: Any, other: Any) -> bool:

@@ -13,7 +13,7 @@ Taking
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -184,15 +184,19 @@ class RunCore:
 
     def _pickle(self, index: int, task: Any) -> bytes:
         """A task that brings its own code; what it was is kept for its result."""
-        function, *arguments = task if isinstance(task, tuple) else (task,)
-        if not callable(function) or len(arguments) > 2:
+        function, args, kwargs = self._call_of(task)
+        data = dumps((function, args, kwargs), function)
+        self._code[index] = task
+        return data
+
+    def _call_of(self, task: Any) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+        parts = task if isinstance(task, tuple) else (task,)
+        function, args, kwargs = (*parts, *(None, (), {})[len(parts) :]) if len(parts) <= 3 else (None, (), {})
+        if not callable(function) or not isinstance(args, (tuple, list)) or not isinstance(kwargs, Mapping):
             raise InvalidTask(
                 f"Master {self.master!r} takes (function, args, kwargs) as tasks, not {task!r}; leave out what is empty"
             )
-        args, kwargs = (*arguments, (), {})[:2] if len(arguments) != 1 else (arguments[0], {})
-        data = dumps((function, tuple(args), dict(kwargs)))
-        self._code[index] = task
-        return data
+        return function, tuple(args), dict(kwargs)
 
     def new_ask(self) -> None:
         """What is put next belongs to a new ask of the learner, even if it has been told nothing since the last."""

@@ -24,6 +24,7 @@ import msgspec
 from taskmaster.bus.errors import CallerError, DaemonError, from_code
 from taskmaster.bus.fields import Field
 from taskmaster.bus.status import MasterStatus
+from taskmaster.bus.text import did_you_mean
 from taskmaster.learners.client import Lab, Master, Results, Run, Tasks
 from taskmaster.learners.code import dumps
 from taskmaster.learners.results import Result
@@ -33,6 +34,8 @@ __all__ = ["WorkMaster"]
 _NAME = "work"
 #: What the daemon may take to end by itself before it is killed.
 _END_SECONDS = 10.0
+
+_FIELD_KEYS = tuple(key for key in Field.__struct_fields__ if key != "name")
 
 Fields = Mapping[str, Mapping[str, Any] | tuple[float, float]] | Sequence[Field]
 
@@ -64,10 +67,8 @@ class WorkMaster:
             raise CallerError("batch = True needs a function; without one each task brings its own")
         self._count = workers
         options = _options(f, batch=batch)
-        folder = tempfile.mkdtemp(prefix="taskmaster-") if state is None else os.path.abspath(state)
         plan = {
             "name": _NAME,
-            "state": folder,
             "temporary": state is None,
             "durability": durability,
             "driver": "process" if threads is None else "thread",
@@ -77,9 +78,11 @@ class WorkMaster:
             "parameters": as_fields(parameters),
             "outputs": as_fields(outputs, nan=True),
             "max_attempts": max_attempts,
+            "parent": os.getpid(),
         }
-        self._process, address = _start(plan, Path(folder), temporary=state is None)
-        self._finalizer = weakref.finalize(self, _end, self._process, folder if state is None else None)
+        folder = tempfile.mkdtemp(prefix="taskmaster-") if state is None else os.path.abspath(state)
+        self._process, address = _start({**plan, "state": folder}, Path(folder), temporary=state is None)
+        self._finalizer = weakref.finalize(self, _end, self._process, folder if state is None else None, os.getpid())
         try:
             self.lab = Lab(address)
             self._master = self.lab[_NAME]
@@ -181,6 +184,12 @@ def as_fields(fields: Fields, *, nan: bool = False) -> tuple[Field, ...]:
     for name, keys in fields.items():
         if isinstance(keys, tuple):
             keys = {"min": keys[0], "max": keys[1]}
+        for key in keys:
+            if key not in _FIELD_KEYS:
+                raise CallerError(
+                    f"{name!r} cannot be declared by {key!r}{did_you_mean(key, _FIELD_KEYS)}; "
+                    f"it may have {', '.join(_FIELD_KEYS)}"
+                )
         try:
             made.append(msgspec.convert({"nan": nan, **keys, "name": name}, Field))
         except (msgspec.ValidationError, TypeError) as error:
@@ -215,7 +224,7 @@ def _start(plan: dict[str, Any], folder: Path, *, temporary: bool) -> tuple[subp
         answer = report.readline().strip()
     if answer.startswith("ready "):
         return process, answer.removeprefix("ready ")
-    _end(process, str(folder) if temporary else None)
+    _end(process, str(folder) if temporary else None, os.getpid())
     if answer.startswith("failed "):
         _, code, message = answer.split(" ", 2)
         raise from_code(code, message)
@@ -232,8 +241,10 @@ def _send(stream: BinaryIO | Any, data: bytes) -> None:
         return  # it has ended; what it reported is read next
 
 
-def _end(process: subprocess.Popen[bytes], folder: str | None) -> None:
+def _end(process: subprocess.Popen[bytes], folder: str | None, owner: int) -> None:
     """End the daemon by closing its standard input; kill it if that does not help."""
+    if os.getpid() != owner:
+        return  # a forked child ends, whose parent goes on using it
     if process.stdin is not None:
         try:
             process.stdin.close()

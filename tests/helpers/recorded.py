@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-__all__ = ["Outcome", "outcomes", "run_number", "table_sizes"]
+__all__ = ["Outcome", "asks", "outcomes", "run_number", "table_sizes"]
 
 
 @dataclass(frozen=True)
@@ -105,3 +105,11 @@ def table_sizes(state: Path) -> dict[str, int]:
     with closing(sqlite3.connect(f"file:{state / 'journal.db'}?mode=ro", uri=True)) as db:
         names = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         return {name: db.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in names}
+
+
+def asks(state: Path, run: int) -> list[tuple[int, int]]:
+    """Where the learner was asked anew: the index of the first task, and the last event it had been told of."""
+    reader = _Reader(state)
+    with closing(reader.db) as db:
+        blocks = db.execute("SELECT first, asks FROM blocks WHERE run = ? ORDER BY first", (run,))
+        return [(first + offset, after) for first, text in blocks for offset, after in json.loads(text)]

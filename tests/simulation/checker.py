@@ -60,6 +60,8 @@ class History:
 
     dispatched_at_death: int
     started: int = 0
+    #: number of the attempt that its latest lease was
+    attempt: int = 0
     #: names of workers that have finished evaluating it, and whether it raised there
     finished: dict[str, bool] = field(default_factory=dict)
 
@@ -82,10 +84,13 @@ class Checker:
         self._approved: Counter[tuple[int, int]] = Counter()
         self._entered: set[tuple[int, int]] = set()
         self._revoked: Counter[int] = Counter()
+        #: leases of which outcomes were heard in this turn and are not on disk yet
+        self._outcomes: set[LeaseId] = set()
         self._dispatched: dict[LeaseId, tuple[int, Sequence[int]]] = {}
         self._submitted: defaultdict[tuple[int, int], set[int]] = defaultdict(set)
         self._promised: dict[tuple[int, int], int] = {}
         self._from_client = codec.client_decoder()
+        self._from_worker = codec.worker_decoder()
         self._to_client = codec.daemon_decoder()
         self._published = codec.publication_decoder()
         self._to_worker = codec.to_worker_decoder()
@@ -101,6 +106,7 @@ class Checker:
 
     def committed(self, records: Sequence[e.Record]) -> None:
         """A transaction is on disk."""
+        self._outcomes.clear()
         writers = {run: book.writer for run, book in self.ledger.books.items()}
         for record in records:
             if isinstance(record, e.AttemptsCharged):
@@ -146,6 +152,7 @@ class Checker:
         if event.kind == "done" and (book.run, n) in self._entered and event.worker == "local":
             require(event.output == tasks.verdict(n, declared=declared), "task {} was resolved as {}", n, event.output)
         elif event.kind == "done":
+            self._check_attempt(book, event, n)
             require(
                 self._history(n).finished.get(event.worker) is False,
                 "task {} was not evaluated by {!r}, whose output {!r} is on disk",
@@ -166,9 +173,21 @@ class Checker:
         elif event.kind == "released":
             require(self._approved[book.run, event.index] > 0, "run {}: nobody released {}", book.run, event.index)
 
+    def _check_attempt(self, book: Book, event: Event, n: int) -> None:
+        latest = self._history(n).attempt
+        require(
+            event.attempt == latest,
+            "run {}: task {} ends with attempt {}, its latest lease was attempt {}",
+            book.run,
+            event.index,
+            event.attempt,
+            latest,
+        )
+
     def _check_failure(self, book: Book, event: Event, n: int) -> None:
         spec, history = self.specs[book.master], self._history(n)
         if event.error == "ValueError":
+            self._check_attempt(book, event, n)
             require(history.finished.get(event.worker) is True, "task {} did not fail at {}", n, event.worker)
         elif event.error == "Resolved":
             require((book.run, n) in self._entered, "task {} of run {} was not resolved", n, book.run)
@@ -187,8 +206,17 @@ class Checker:
 
     # -- what the daemon hears and says -------------------------------------------------------------------------------
 
-    def heard(self, header: bytes, frames: Sequence[bytes]) -> None:
-        """A message that the daemon has taken from its control socket."""
+    def turn_begins(self) -> None:
+        """What was heard before is on disk, or was not wanted."""
+        self._outcomes.clear()
+
+    def heard(self, socket: str, header: bytes, frames: Sequence[bytes]) -> None:
+        """A message that the daemon has taken from one of its sockets."""
+        if socket == "workers":
+            said = self._from_worker.decode(header)
+            if isinstance(said, m.Outcome):
+                self._outcomes.add(said.lease)
+            return
         message = self._from_client.decode(header)
         if isinstance(message, m.Submit):
             table = codec.table_of(message.layout, message.n, frames)
@@ -277,10 +305,13 @@ class Checker:
         numbers = list(map(tasks.number, table.rows()))
         self._dispatched[message.lease] = (message.run, numbers)
         for n in numbers:
-            self._histories.setdefault(n, History(self.deaths))
+            self._history(n).attempt = message.attempt
         book = self.ledger.books.get(message.run)
         if book is None or message.first >= len(book.tasks):
-            return  # before the commit of its submission; only where that is allowed, see `begun`
+            # Before the commit of its submission; only where that is allowed, see `begun`.
+            early = self._outcomes & set(message.settled)
+            require(not early, "the outcomes of leases {} are settled and not on disk", early)
+            return
         indices = range(message.first, message.first + message.n)
         spec = self.specs[book.master]
         require(numbers == [book.tasks[i] for i in indices], "run {}: dispatched {} as {}", book.run, indices, numbers)

@@ -40,7 +40,7 @@ __all__ = ["SimDaemon", "surroundings"]
 def surroundings(world: World) -> Iterator[None]:
     """Lend the daemon's code a simulated clock, network and process table."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (broker_module, publishing, supervision):
+        for module in (broker_module, supervision):
             patch.setattr(module, "time", world.agenda)
         for module in (broker_module, publishing):
             patch.setattr(module, "sockets", _Sockets(world))
@@ -64,8 +64,7 @@ class _Sockets:
         frames = socket.receive()
         if frames is not None and isinstance(socket, Router):
             self._world.chronicle.message("daemon ←", frames[0], frames[1])
-            if socket.kind == "control":
-                self._world.checker.heard(frames[1], frames[2:])
+            self._world.checker.heard(socket.kind, frames[1], frames[2:])
         return frames
 
 
@@ -291,6 +290,7 @@ class SimDaemon:
         }
         ready.update(dict.fromkeys(self.world.ended, zmq.POLLIN))
         self.world.ended.clear()
+        self.world.checker.turn_begins()
         broker.turn(ready)
         if broker._finished():
             broker._end_workers()

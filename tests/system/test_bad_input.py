@@ -115,9 +115,8 @@ def test_a_block_with_one_bad_row_is_refused_whole_and_the_next_takes_its_place(
         assert math.isnan(run.results.get(PATIENCE).input["drift"])
 
 
-def test_an_unknown_master_is_named_with_those_that_there_are(lab: Lab, peer: RawPeer) -> None:
-    words = r"no Master 'prob'; did you mean 'probe'\?.* it has 'probe', 'plane'"
-    with pytest.raises(UnknownMaster, match=words):
+def test_an_unknown_master_is_named_with_the_one_that_may_be_meant(lab: Lab, peer: RawPeer) -> None:
+    with pytest.raises(UnknownMaster, match=r"no Master 'prob'; did you mean 'probe'\?"):
         lab["prob"]
     refused = peer.ask(m.Open(1, "prob", "run"), m.Refused)
     assert refused.code == "unknown_master"
@@ -167,7 +166,7 @@ def check_refused(peer: RawPeer, lab: Lab, block: Table, words: str) -> None:
     assert (refused.code, refused.first, refused.next_index) == ("invalid_task", 0, 0)
     assert refused.message.startswith("Master 'probe': ")
     assert words in refused.message
-    assert lab["probe"].statistics().queued == 0
+    assert next(run.tasks for run in lab.runs("probe") if run.run == opened.run) == 0, "nothing of it was queued"
     assert submit(peer, opened, pack_columns(columns(), 3)) == m.Ack(opened.run, 3, opened.writer)
 
 

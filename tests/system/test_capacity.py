@@ -125,11 +125,11 @@ def test_a_full_daemon_has_put_wait_and_put_nowait_raise_and_takes_more_when_tas
     lab: Lab, visits: Visits, name: str
 ) -> None:
     master = lab[name]
-    with master.open() as run, master.open() as other, ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1) as pool, master.open() as run, master.open() as other:
         taken = put_until_full(run)
         assert taken >= LIMIT - 1
         waiting = pool.submit(run.tasks.put, "patient")
-        with pytest.raises(Full, match=f"run '{run.name}': .* tasks wait to be acknowledged; try later"):
+        with pytest.raises(Full, match=f"run '{run.name}' of Master .* tasks wait to be acknowledged; put again later"):
             run.tasks.put_nowait("impatient")
         assert put_until_full(other) == 1, "the limit is the Master's: another run does not get around it"
         assert not waiting.done()

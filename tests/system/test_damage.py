@@ -19,7 +19,7 @@ import pytest
 from helpers.daemon import Daemon
 from helpers.places import short_folder
 from helpers.specimen import FRAME_BYTES, MASTERS, SOCKETS, Specimen, make_specimen, serve_all
-from helpers.waiting import PATIENCE
+from helpers.waiting import PATIENCE, eventually
 
 from taskmaster.bus.errors import JournalDamaged
 from taskmaster.cli.exits import exit_code
@@ -250,6 +250,6 @@ def test_a_client_that_was_acknowledged_more_than_there_is_raises_an_alarm(speci
             daemon.start()
             with pytest.raises(JournalDamaged, match=r"20 tasks were acknowledged .* knows of 10"):
                 run.results.get(PATIENCE)
-            assert "a client was acknowledged 20 tasks" in daemon.log
+            eventually(lambda: "a client was acknowledged 20 tasks" in daemon.log, "the alarm")
     finally:
         daemon.close()

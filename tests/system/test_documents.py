@@ -143,3 +143,20 @@ def test_the_tutorial_works_word_for_word(reader: Reader, tmp_path: Path) -> Non
     ]
     assert len((tmp_path / "overnight.csv").read_text().splitlines()) >= 61, "a heading and 60 results"
     assert status in (0, 130)
+
+
+# -- the Python API ---------------------------------------------------------------------------------------------------
+
+
+def test_the_page_of_the_python_api_runs_from_the_first_line_to_the_last(reader: Reader, tmp_path: Path) -> None:
+    text = document("docs/python.md")
+    reader.follow(text[: text.index("## connect")])
+    reader.follow("```console\n$ taskmaster serve taskmaster.toml\n```\n")
+    program = "\n".join(code_blocks(text[text.index("## connect") :], "python"))
+    around = {**os.environ, "TASKMASTER": f"ipc://{tmp_path}/state/control"}
+    result = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=around, capture_output=True, text=True, timeout=120
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    for line in ("lab-7 ['hills', 'anything']", "[0.25, 1.0]", "1 failed ZeroDivisionError", "[1024, [3, 2, 1]]"):
+        assert line in result.stdout

@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 from faults.campaign import kill_at_random
-from helpers.daemon import Daemon
+from helpers.daemon import Daemon, function
 from helpers.load import Load, master
 from helpers.mortal_daemon import POINTS
 from helpers.places import StartDaemon
-from helpers.waiting import PATIENCE
+from helpers.visits import Visits
+from helpers.waiting import PATIENCE, eventually
+
+from taskmaster.bus.errors import TaskFailed
 
 MORTAL = ("-m", "helpers.mortal_daemon")
 
@@ -40,6 +43,37 @@ def test_nothing_is_lost_or_repeated_when_it_dies(start_daemon: StartDaemon, poi
         looking.result(PATIENCE)
         load.finish()
         load.check(lab, daemon.state)
+
+
+def test_what_was_being_evaluated_when_it_was_killed_ends_as_on_lost_says(
+    start_daemon: StartDaemon, visits: Visits
+) -> None:
+    """Its workers die with it, and their notes of how far they had come say what may have acted."""
+    ways = ("retry", "fail", "hold")
+    daemon = start_daemon({way: function("visit", env=visits.env, on_lost=way, max_attempts=2) for way in ways})
+    with daemon.connect() as lab:
+        runs = {way: lab[way].open() for way in ways}
+        for way, run in runs.items():
+            run.tasks.put(way)
+        began = [visits.next() for _ in ways]
+        daemon.kill()
+        for visit in began:
+            visit.await_end()
+        daemon.start()
+        again = visits.next()
+        assert again.point == "retry"
+        daemon.restart()
+        again.await_end()
+        for way, attempts in (("fail", 1), ("retry", 2)):
+            failed = runs[way].results.get(PATIENCE)
+            assert isinstance(failed.error, TaskFailed)
+            assert (failed.error.kind, failed.attempt) == ("WorkerLost", attempts)
+        eventually(lambda: lab["hold"].statistics().held == 1, "the task in doubt")
+        eventually(lambda: all(lab[way].slots for way in ways), "new workers")
+        for way, run in runs.items():
+            run.tasks.put(f"next {way}")
+            visits.next().go()
+            assert run.results.get(PATIENCE).output == f"next {way}", "it serves them as before"
 
 
 def _look_again_and_again(daemon: Daemon, times: int) -> None:

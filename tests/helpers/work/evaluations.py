@@ -223,3 +223,9 @@ def spectrum(point: dict[str, float]) -> dict[str, Any]:
     if point["x"] < 0:
         raise ValueError(f'{point["x"]} is negative, and that is "bad"')
     return {"peak": point["x"] ** 2, "trace": np.linspace(0.0, point["x"], 3)}
+
+
+def peak(point: float | tuple[float, ...]) -> float:
+    """A narrow peak at the origin, in any number of dimensions."""
+    r2 = float(np.sum(np.square(point)))
+    return 0.01 / (0.01 + r2)
