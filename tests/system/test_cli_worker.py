@@ -63,6 +63,7 @@ def test_its_folders_are_those_of_its_own_machine(lab: Lab, daemon: Daemon, tmp_
         assert "left Master 'where'" in terminal.lines[-1]
     eventually(lambda: not lab["where"].statistics().workers, "it to be gone")
     with Terminal("worker", daemon.address, "only-there", "-n", "2", "--path", tmp_path) as terminal:
+        eventually(lambda: lab["only-there"].slots == 2, "both to be ready")
         assert lab["only-there"].map(range(10)) == list(range(1, 11))
         [name, _] = sorted(worker.name for worker in lab["only-there"].statistics().workers)
         assert name.startswith(f"{os.uname().nodename}:")
