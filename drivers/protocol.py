@@ -215,11 +215,11 @@ class WorkerProtocol:
         self._dispatched = 0
         if self._ready:
             self._send(m.Ready())
-        if self.leaving:
-            self._send(m.Leave(self.token))
         for sent in self._unsettled.values():
             sent.at = now
             self.outbox += sent.messages
+        if self.leaving:  # at last: who leaves and has no lease is not known any more, and nobody takes its outcomes
+            self._send(m.Leave(self.token))
 
     def _on_dispatch(self, message: m.Dispatch, frames: Sequence[bytes]) -> None:
         table = codec.table_of(message.layout, message.n, frames)
