@@ -114,8 +114,7 @@ class Master:
         for low, high in intervals:
             for part in run.open.within(low, high):
                 count += self._cancel(run, *part, out)
-        if not run.queued:
-            self._active.pop(run.id, None)
+        self._deactivate(run)
         return count
 
     def _cancel(self, run: Run, low: int, high: int, out: Effects) -> int:
@@ -151,6 +150,10 @@ class Master:
         if run.queued and run.id not in self._active:
             run.virtual_time = max(run.virtual_time, self._clock)
             self._active[run.id] = run
+
+    def _deactivate(self, run: Run) -> None:
+        if not run.queued:
+            self._active.pop(run.id, None)
 
     # -- workers ------------------------------------------------------------------------------------------------------
 
@@ -288,8 +291,7 @@ class Master:
         lease.remaining = IntervalSet(waiting)
         for low, high in waiting:
             run.queued.remove(low, high)
-        if not run.queued:
-            self._active.pop(run.id, None)
+        self._deactivate(run)
         worker.leases[lease.id] = self._leases[lease.id] = lease
         self._record(lease, out)
 
@@ -352,8 +354,7 @@ class Master:
         lease.remaining.remove(low, high)
         lease.run.finish(head, frames, out)
         worker.tasks += high - low
-        if not lease.run.queued:
-            self._active.pop(lease.run.id, None)
+        self._deactivate(lease.run)
 
     def _account(self, worker: Worker, lease: Lease, outcome: m.Outcome, out: Effects) -> None:
         """Learn what the tasks cost, and give the slot back when the lease has ended."""
@@ -427,6 +428,8 @@ class Master:
         lease.remaining.remove(low, high)
         lease.run.queued.add(low, high)
         self._revoke(lease, [(low, high)], out)
+        if lease.recorded:
+            self._record(lease, out)
         self._activate(lease.run)
         return True
 
@@ -439,8 +442,7 @@ class Master:
             size = chunk_size(estimate, len(run.queued), self.slots, row_bytes)
             size = min(size, self.spec.largest_chunk or size)
         low, high = run.take(size)
-        if not run.queued:
-            del self._active[run.id]
+        self._deactivate(run)
         lease = Lease((self.epoch, next(self.lease_numbers)), run, worker.token, low, high - low, run.attempt(low))
         lease.granted = lease.heard = now
         lease.name = worker.name
@@ -478,10 +480,9 @@ class Master:
     def _record(self, lease: Lease, out: Effects) -> None:
         worker = self.workers[lease.worker]
         lease.recorded = True
+        n = max(0, lease.remaining.end - lease.first)  # what was taken back from its end is not its own any more
         out.records.append(
-            LeaseGranted(
-                lease.id, lease.run.id, lease.first, lease.n, lease.attempt, lease.worker, worker.local, out.wall
-            )
+            LeaseGranted(lease.id, lease.run.id, lease.first, n, lease.attempt, lease.worker, worker.local, out.wall)
         )
 
     def _forget_expired(self, run: Run, low: int, high: int) -> None:
@@ -507,20 +508,23 @@ class Master:
     # -- restoring ----------------------------------------------------------------------------------------------------
 
     def restore_lease(self, record: LeaseGranted, run: Run, now: float) -> Lease:
-        """A lease from before the daemon's start. Its worker is absent until it dials in again, or is given up."""
+        """A lease from before the daemon's start. Its worker is absent until it dials in again, or is given up.
+
+        To be called for the newest lease first: an older one may have lost some of its tasks to it.
+        """
         worker = self.workers.get(record.worker)
         if worker is None:
             worker = Worker(record.worker, b"", 1, local=record.local, now=now)
             worker.state = "absent"
             self.workers[record.worker] = worker
         lease = Lease(record.lease, run, record.worker, record.first, record.n, record.attempt)
-        lease.remaining = IntervalSet(run.open.within(record.first, record.first + record.n))
+        lease.remaining = IntervalSet(run.queued.within(record.first, record.first + record.n))
         lease.recorded = True
         for low, high in lease.remaining:
             run.queued.remove(low, high)
-        if not run.queued:
-            self._active.pop(run.id, None)
-        worker.leases[lease.id] = self._leases[lease.id] = lease
+        self._deactivate(run)
+        self._leases[lease.id] = lease
+        worker.leases = {lease.id: lease, **worker.leases}  # oldest first, as they are evaluated
         return lease
 
     def restore_unrecorded(self, run: Run, index: int, attempt: int, reason: str, out: Effects) -> None:
@@ -533,8 +537,7 @@ class Master:
             run.queued.remove(index, index + 1)
             lease = Lease((0, 0), run, "", index, 1, attempt)
             self._lose(lease, index, index + 1, "WorkerLost", reason, out)
-            if not run.queued:
-                self._active.pop(run.id, None)
+            self._deactivate(run)
 
     # -- looking ------------------------------------------------------------------------------------------------------
 

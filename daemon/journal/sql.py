@@ -193,7 +193,7 @@ WHERE run = ?1 AND first < ?3 AND first >= coalesce((SELECT max(first) FROM bloc
 ORDER BY first
 """
 SELECT_LEASES = """
-SELECT epoch, number, run, first, n, attempt, worker, local, time FROM leases ORDER BY epoch, number
+SELECT epoch, number, run, first, n, attempt, worker, local, time FROM leases ORDER BY epoch DESC, number DESC
 """
 SELECT_ATTEMPTS = "SELECT task, attempts FROM attempts WHERE run = ?"
 #: Rows of events from the one that holds number ?2 on.

@@ -20,7 +20,7 @@ from taskmaster.daemon import broker as broker_module
 from taskmaster.daemon import publishing, supervision
 from taskmaster.daemon.broker import Broker, Endpoints
 from taskmaster.daemon.core import Core, Identity
-from taskmaster.daemon.effects import Effects, Record
+from taskmaster.daemon.effects import Effects, EventAppended, Record
 from taskmaster.daemon.journal import Journal
 from taskmaster.daemon.journal import journal as journal_module
 from taskmaster.daemon.journal.recovery import restore
@@ -103,6 +103,9 @@ class SimJournal(Journal):
 
     def commit(self, records: Sequence[Record]) -> dict[int, str]:
         world = self.world
+        if world.ambush in set(_kinds(records)):
+            world.ambush = ""
+            world.network.fuse.left = world.rng.choice((0, 1, 1, 2, 3, 5))
         world.network.fuse.step()
         if world.disk_full:
             world.disk_full -= 1
@@ -121,6 +124,11 @@ class SimJournal(Journal):
         self.world.chronicle.records(records)
         self.world.checker.committed(records)
         return files
+
+
+def _kinds(records: Sequence[Record]) -> Iterator[str]:
+    for record in records:
+        yield record.head.kind if isinstance(record, EventAppended) else type(record).__name__
 
 
 class SimSpace:

@@ -21,6 +21,13 @@ from taskmaster.bus.errors import Fenced, RunClosed, TaskMasterError, UnknownRun
 from taskmaster.bus.table import Table, pack_values
 from taskmaster.daemon.master import MasterSpec
 
+#: What the daemon may be waited for to commit, to kill it just before or after: that is when it matters, and seldom.
+_AMBUSHES = (
+    *("RunCreated", "WriterChanged", "RunChanged", "RunDeleted", "MasterChanged", "BlockAppended"),
+    *("LeaseGranted", "LeaseEnded", "AttemptsCharged", "AttemptsCharged"),
+    *("done", "cancelled", "held", "released", "closed"),
+)
+
 __all__ = ["Report", "World", "simulate"]
 
 #: Virtual seconds in which everything has to come to rest once the faults have stopped.
@@ -58,6 +65,8 @@ class World:
         self.drain = rng.choice((2, 16, 512))
         self.inline_bytes = rng.choice((64 << 10, 64 << 10, 64 << 10, 100))
         self.disk_full = 0
+        #: the daemon is killed when it commits something of this kind
+        self.ambush = ""
         self.pace = rng.choice((1.0, 5.0, 50.0))
         self.meddling = rng.choice((0.0, 0.1, 0.4))
         self._task_seconds = rng.choice((0.0005, 0.02, 0.5))
@@ -245,8 +254,11 @@ class World:
         getattr(self, f"_accident_{kind}")()
 
     def _accident_daemon(self) -> None:
-        if self.rng.random() < 0.2:
+        chance = self.rng.random()
+        if chance < 0.1:
             self.daemon.kill()
+        elif chance < 0.6:
+            self.ambush = self.rng.choice(_AMBUSHES)
         else:
             self.network.fuse.left = self.rng.choice((0, 1, 2, 3, 5, 8, 13))
 
@@ -338,6 +350,7 @@ class World:
     def _calm_down(self) -> None:
         self.calm = True
         self.disk_full = 0
+        self.ambush = ""
         self._task_seconds = min(self._task_seconds, 0.02)
         self.network.fuse.left = None
         weather = self.weather
