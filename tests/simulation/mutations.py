@@ -57,6 +57,11 @@ def _mutation(put_in: Mutation) -> Mutation:
 # What leaves before it is on disk
 
 
+def _sockets() -> Any:
+    """What the broker sends by: the simulated ones, lent to it for the while."""
+    return vars(broker_module)["sockets"]
+
+
 @_mutation
 def acknowledges_before_the_commit(patch: pytest.MonkeyPatch) -> None:
     commit = Broker._commit
@@ -65,7 +70,7 @@ def acknowledges_before_the_commit(patch: pytest.MonkeyPatch) -> None:
         replies, out.replies = out.replies, []
         for reply in replies:
             frames = [reply.address, codec.encode(reply.message), *reply.frames]
-            broker_module.sockets.send(self._endpoints.control, frames)
+            _sockets().send(self._endpoints.control, frames)
         commit(self, out)
 
     patch.setattr(Broker, "_commit", eager)
@@ -218,7 +223,7 @@ def dispatches_before_the_welcome(patch: pytest.MonkeyPatch) -> None:
         notes, out.to_workers = out.to_workers, []
         release(self, out)
         for note in notes:
-            broker_module.sockets.send(self._endpoints.workers, [note.address, codec.encode(note.message)])
+            _sockets().send(self._endpoints.workers, [note.address, codec.encode(note.message)])
 
     patch.setattr(Broker, "_release", disorderly)
 
