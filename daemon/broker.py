@@ -105,7 +105,7 @@ class Broker:
         self._worker_decoder = codec.worker_decoder()
         self._next_tick = 0.0
         self._drained_bytes = 0
-        self._patience = TERMINATE_SECONDS
+        self._hurried = False
 
     def watch(self, descriptor: int, read: Callable[[], object] | None = None) -> None:
         """Wake the loop when a file descriptor becomes readable; ``read`` is then called (None: others see to it)."""
@@ -127,17 +127,19 @@ class Broker:
             self.turn(self._poll())
         self._end_workers()
 
-    def request_stop(self, grace: float, *, hurry: bool = False) -> None:
-        """Grant no further leases; end when those that are out have ended, or ``grace`` seconds from now.
-
-        In a ``hurry`` workers are hardly left the time for their teardown.
-        """
-        self.stop_at = min(self.stop_at or float("inf"), time.monotonic() + grace)
-        self._patience = HURRY_SECONDS if hurry else TERMINATE_SECONDS
+    def request_stop(self, grace: float) -> None:
+        """Grant no further leases; end when those that are out have ended, or ``grace`` seconds from now."""
         self.core.draining = True
+        self.stop_at = time.monotonic() + grace
+
+    def hurry(self) -> None:
+        """After :meth:`request_stop`, or amid it: end now. Workers are hardly left the time for their teardown."""
+        self._hurried = True
 
     def _finished(self) -> bool:
-        return self.stop_at is not None and (not self.core.busy or time.monotonic() >= self.stop_at)
+        if self.stop_at is None:
+            return False
+        return self._hurried or not self.core.busy or time.monotonic() >= self.stop_at
 
     def _end_workers(self) -> None:
         goodbye = codec.encode(m.Goodbye("the daemon stops", drain=False))
@@ -146,7 +148,7 @@ class Broker:
                 if worker.local:
                     sockets.send(self._endpoints.workers, [worker.address, goodbye])
         out = Effects(turn=self.turns + 1, wall=time.time())
-        self.supervisor.stop(out, self._patience)
+        self.supervisor.stop(out, HURRY_SECONDS if self._hurried else TERMINATE_SECONDS)
         self.core.record_counts(out)
         if out.records:
             self._commit(out)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import logging
 import os
 import secrets
@@ -215,11 +216,14 @@ def _signals(broker: Broker, grace: float) -> Iterator[None]:
     reader.setblocking(False)
     writer.setblocking(False)
 
+    signals = itertools.count()
+
     def stop(number: int, frame: object) -> None:
-        again = broker.stop_at is not None
-        if not again:
-            notify("STOPPING=1")
-        broker.request_stop(0.0 if again else grace, hurry=again)
+        # The second signal may come while the first is being handled: what each does must not undo the other's.
+        if next(signals) == 0:
+            broker.request_stop(grace)
+        else:
+            broker.hurry()
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     wakeup = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)

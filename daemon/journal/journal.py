@@ -287,9 +287,10 @@ class Journal:
         """Number one more start of the daemon, at ``now`` seconds since 1970; returns its epoch, durable from here on.
 
         An epoch is higher than any before it, even where an older copy of the journal was put in its place: what
-        clients and workers hold from after that copy must not pass for this daemon's. So the clock counts, too.
+        clients and workers hold from after that copy must not pass for this daemon's. So the clock counts, too, in
+        milliseconds: two starts take longer.
         """
-        epoch = max(int(self.meta("epoch") or 0) + 1, int(now))
+        epoch = max(int(self.meta("epoch") or 0) + 1, int(now * 1e3))
         try:
             with self._db:
                 self._db.execute(sql.SET_META, ("epoch", epoch))

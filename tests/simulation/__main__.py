@@ -16,7 +16,7 @@ sys.path[0] = str(Path(__file__).parent.parent)
 import msgspec  # noqa: E402 - the package is found by the path set above
 
 from simulation.mutations import MUTATIONS, mutated  # noqa: E402
-from simulation.runner import STEPS, Summary  # noqa: E402
+from simulation.runner import STEPS, Summary, run  # noqa: E402
 from simulation.world import simulate  # noqa: E402
 
 #: Lines that are kept of a seed that went wrong.
@@ -25,12 +25,16 @@ _LINES = 60
 
 def main() -> int:
     options = _options()
-    logging.disable(logging.CRITICAL)
     seeds = options.seeds or range(options.seed, options.seed + options.count)
-    memory = Path("/dev/shm")
     began = time.perf_counter()
-    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder, mutated(options.mutation):
-        summary = run_here(seeds, options.steps, Path(folder), options.trace, until_bad=options.until_bad)
+    if options.jobs > 1:
+        rest = {"mutation": options.mutation, "until_bad": options.until_bad, "trace": options.trace}
+        summary = run(seeds, steps=options.steps, jobs=options.jobs, **rest)
+    else:
+        logging.disable(logging.CRITICAL)
+        memory = Path("/dev/shm")
+        with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder, mutated(options.mutation):
+            summary = run_here(seeds, options.steps, Path(folder), options.trace, until_bad=options.until_bad)
     if options.json:
         sys.stdout.buffer.write(msgspec.json.encode(summary))
         return 0
@@ -56,7 +60,9 @@ def run_here(seeds: range | list[int], steps: int, folder: Path, trace: int, *, 
                     f"seed {seed} went wrong once and not again: it depends on something beside its seed"
                 )
         bad = [(seed, report.violation, report.trace)] if report.violation else []
-        summary.add(Summary(1, report.steps, report.turns, report.deaths, report.executions, report.deliveries, bad))
+        digests = {seed: report.digest} if report.digest else {}
+        counts = (report.steps, report.turns, report.deaths, report.executions, report.deliveries)
+        summary.add(Summary(1, *counts, bad, digests))
         if bad and until_bad:
             break
     return summary
@@ -70,6 +76,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=STEPS, help="steps before the faults stop")
     parser.add_argument("--trace", type=int, default=0, metavar="LINES", help="lines of what happened to show")
     parser.add_argument("--mutation", default="", choices=["", *MUTATIONS], help="put a bug in first")
+    parser.add_argument("--jobs", type=int, default=1, help="in so many processes")
     parser.add_argument("--until-bad", action="store_true", help="stop at the first bad seed")
     parser.add_argument("--json", action="store_true", help="print the summary for programs")
     return parser.parse_args()

@@ -62,6 +62,8 @@ class History:
     started: int = 0
     #: number of the attempt that its latest lease was
     attempt: int = 0
+    #: it was granted to a worker elsewhere; how far that had come when it was lost is not always known
+    went_far: bool = False
     #: names of workers that have finished evaluating it, and whether it raised there
     finished: dict[str, bool] = field(default_factory=dict)
 
@@ -73,8 +75,6 @@ class Checker:
         self.specs = specs
         self.ledger = Ledger()
         self.deaths = 0
-        #: whether it is always known how far a worker had come when it was lost: so it is where all are local
-        self.sighted = True
         self.epoch = 0
         self.executions = 0
         self.deliveries = 0
@@ -117,6 +117,10 @@ class Checker:
                 self._check_writer(record, writers[record.run])
         for book, event in self.ledger.apply(records):
             self._check_event(book, event)
+        for record in records:
+            if isinstance(record, e.LeaseGranted) and not record.local:
+                for n in self.book(record.run).tasks[record.first : record.first + record.n]:
+                    self._history(n).went_far = True
 
     def _check_charge(self, record: e.AttemptsCharged) -> None:
         book = self.book(record.run)
@@ -129,15 +133,15 @@ class Checker:
             record.attempts,
             spec.max_attempts,
         )
-        if self.sighted and record.first < len(book.tasks):
-            started = self._history(book.tasks[record.first]).started
+        if record.first < len(book.tasks):
+            history = self._history(book.tasks[record.first])
             require(
-                record.attempts <= started,
+                history.went_far or record.attempts <= history.started,
                 "run {}: task {} is charged {} attempts, it was begun {} times",
                 record.run,
                 record.first,
                 record.attempts,
-                started,
+                history.started,
             )
 
     def _check_writer(self, record: e.BlockAppended, writer: int) -> None:
@@ -197,7 +201,7 @@ class Checker:
                 spec.on_lost == "fail" or used == spec.max_attempts, "task {} was given up after {} attempts", n, used
             )
             require(
-                not self.sighted or used <= history.started,
+                history.went_far or used <= history.started,
                 "task {} was given up after {} attempts, it was begun {} times",
                 n,
                 used,
@@ -223,8 +227,8 @@ class Checker:
             if table is not None:
                 self._submitted[message.run, message.writer].update(map(tasks.number, table.rows()))
 
-    def said(self, socket: str, to: bytes, frames: Sequence[Buffer]) -> None:
-        """A message has left the daemon."""
+    def said(self, socket: str, frames: Sequence[Buffer], *, far: bool) -> None:
+        """A message has left the daemon, perhaps to another machine."""
         if socket == "control":
             self._said_to_client(self._to_client.decode(frames[0]), frames[1:])
         elif socket == "results":
@@ -232,7 +236,7 @@ class Checker:
         else:
             message = self._to_worker.decode(frames[0])
             if isinstance(message, m.Dispatch):
-                self._said_dispatch(message, frames[1:])
+                self._said_dispatch(message, frames[1:], far=far)
             elif isinstance(message, m.Revoke):
                 numbers = self._dispatched[message.lease][1]
                 for low, high in message.intervals:
@@ -299,13 +303,15 @@ class Checker:
                     sent,
                 )
 
-    def _said_dispatch(self, message: m.Dispatch, frames: Sequence[Buffer]) -> None:
+    def _said_dispatch(self, message: m.Dispatch, frames: Sequence[Buffer], *, far: bool) -> None:
         table = codec.table_of(message.layout, message.n, frames)
         assert table is not None
         numbers = list(map(tasks.number, table.rows()))
         self._dispatched[message.lease] = (message.run, numbers)
         for n in numbers:
-            self._history(n).attempt = message.attempt
+            history = self._history(n)
+            history.attempt = message.attempt
+            history.went_far |= far
         book = self.ledger.books.get(message.run)
         if book is None or message.first >= len(book.tasks):
             # Before the commit of its submission; only where that is allowed, see `begun`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
@@ -25,6 +26,7 @@ class Chronicle:
         self._agenda = agenda
         self.lines: deque[str] = deque(maxlen=length)
         self._on = length > 0
+        self._digest = hashlib.blake2b(digest_size=16)
         #: who is at the other end of each connection
         self.names: dict[bytes, str] = {}
 
@@ -32,7 +34,13 @@ class Chronicle:
         """Something happened."""
         if self._on:
             line = f"{self._agenda.monotonic() - 1000:9.4f}  {text.format(*details)}"
+            self._digest.update(line.encode())
             self.lines.append(line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…")
+
+    @property
+    def digest(self) -> str:
+        """Of everything that has happened, said or not any more; empty unless somebody reads it."""
+        return self._digest.hexdigest() if self._on else ""
 
     def message(self, text: str, address: bytes, header: Any) -> None:
         """A message was read or sent."""
@@ -71,7 +79,7 @@ _UNTOLD = frozenset(
 
 def _brief(value: Any) -> str:
     text = (
-        type(value).__name__ + repr(tuple(getattr(value, name) for name in value.__struct_fields__))
+        type(value).__name__ + repr(tuple(getattr(value, name) for name in value.__struct_fields__ if name != "block"))
         if isinstance(value, msgspec.Struct)
         else repr(value)
     )

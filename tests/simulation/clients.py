@@ -335,7 +335,7 @@ class SimClient:
 
     def _delete(self, run: RunCore) -> None:
         book = self._book()
-        if book is None or book.open_tasks or not run.is_settled or self.world.rng.random() < 0.7:
+        if book is None or book.open_tasks or not run.is_settled or self.world.rng.random() < 0.3:
             return
         self._request(m.Delete(0, run.id), failed=lambda error: None)
 

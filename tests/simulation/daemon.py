@@ -104,8 +104,7 @@ class SimJournal(Journal):
     def commit(self, records: Sequence[Record]) -> dict[int, str]:
         world = self.world
         if world.ambush in set(_kinds(records)):
-            world.ambush = ""
-            world.network.fuse.left = world.rng.choice((0, 1, 1, 2, 3, 5))
+            world.daemon.lie_in_ambush()
         world.network.fuse.step()
         if world.disk_full:
             world.disk_full -= 1
@@ -213,6 +212,8 @@ class SimDaemon:
         core = Core(Identity("simulated", epoch, "results", "workers"), masters, lambda: world.rng.getrandbits(53))
         self.supervisor = supervisor = Supervisor(core, self.folder / "progress", "local")
         out = Effects(wall=world.agenda.time())
+        if world.ambush == "start":
+            self.lie_in_ambush()
         restore(core, journal, self.progress, world.agenda.monotonic(), out)
         if out.records:
             journal.commit(out.records)
@@ -231,6 +232,11 @@ class SimDaemon:
         """SIGKILL, between two turns."""
         if self.up:
             self._died()
+
+    def lie_in_ambush(self) -> None:
+        """Have it killed with the next few messages that it sends, or commits."""
+        self.world.ambush = ""
+        self.world.network.fuse.left = self.world.rng.choice((0, 1, 1, 2, 3, 5))
 
     def abandon(self) -> None:
         """The simulation is over."""

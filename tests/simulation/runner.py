@@ -32,8 +32,11 @@ class Summary:
     executions: int = 0
     deliveries: int = 0
     bad: list[Bad] = field(default_factory=list)
+    #: of what happened in each seed, where that was traced
+    digests: dict[int, str] = field(default_factory=dict)
 
     def add(self, other: Summary) -> None:
+        self.digests.update(other.digests)
         for name in ("seeds", "steps", "turns", "deaths", "executions", "deliveries", "bad"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
@@ -53,12 +56,19 @@ def command(seed: int, steps: int, mutation: str = "") -> str:
 
 
 def run(
-    seeds: Iterable[int], *, steps: int = STEPS, jobs: int = 1, mutation: str = "", until_bad: bool = False
+    seeds: Iterable[int],
+    *,
+    steps: int = STEPS,
+    jobs: int = 1,
+    mutation: str = "",
+    until_bad: bool = False,
+    trace: int = 0,
 ) -> Summary:
-    """Run seeds in ``jobs`` processes, with the bug ``mutation`` put in; stop at the first bad seed if asked."""
+    """Run seeds in ``jobs`` processes, with the bug ``mutation`` put in; each stops at its first bad seed if asked."""
     everything = list(seeds)
     processes = [
-        _start(everything[k::jobs], steps, mutation, until_bad=until_bad) for k in range(min(jobs, len(everything)))
+        _start(everything[k::jobs], steps, mutation, trace, until_bad=until_bad)
+        for k in range(min(jobs, len(everything)))
     ]
     total = Summary()
     failures = []
@@ -73,9 +83,9 @@ def run(
     return total
 
 
-def _start(seeds: Sequence[int], steps: int, mutation: str, *, until_bad: bool) -> subprocess.Popen[bytes]:
+def _start(seeds: Sequence[int], steps: int, mutation: str, trace: int, *, until_bad: bool) -> subprocess.Popen[bytes]:
     arguments = [sys.executable, str(Path(__file__).parent), "--json", "--steps", str(steps), "--mutation", mutation]
-    arguments += ["--until-bad"] if until_bad else []
+    arguments += ["--trace", str(trace), *(["--until-bad"] if until_bad else [])]
     return subprocess.Popen(
         [*arguments, "--seeds", *map(str, seeds)],
         env={**os.environ, "PYTHONHASHSEED": "0"},

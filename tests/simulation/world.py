@@ -49,6 +49,8 @@ class Report:
     seconds: float
     violation: str = ""
     trace: tuple[str, ...] = ()
+    #: of its whole chronicle, where that was kept
+    digest: str = ""
 
 
 class World:
@@ -69,7 +71,7 @@ class World:
         self.ambush = ""
         self.pace = rng.choice((1.0, 5.0, 50.0))
         self.meddling = rng.choice((0.0, 0.1, 0.4))
-        self._task_seconds = rng.choice((0.0005, 0.02, 0.5))
+        self._task_seconds = rng.choice((0.0005, 0.02, 0.5, 2.0))
         self._deadly = rng.random() < 0.6
         self._slow_starts = rng.random() < 0.1
         #: mean virtual seconds between accidents of each kind
@@ -115,7 +117,7 @@ class World:
 
     def _draw_accidents(self) -> dict[str, float]:
         rng = self.rng
-        often = rng.choice((0.3, 1.0, 4.0, 20.0))
+        often = rng.choice((0.2, 0.3, 1.0, 4.0))
         kinds = {
             "daemon": 6.0,
             "stop": 40.0,
@@ -180,7 +182,7 @@ class World:
 
     def _observe(self, socket: str, to: bytes, frames: Any) -> None:
         self.chronicle.message("daemon →", to, frames[0])
-        self.checker.said(socket, to, frames)
+        self.checker.said(socket, frames, far=self.network.names.get(to, "").startswith("far"))
 
     def spawn(self, master: str, now: float) -> SimProcess:
         """The daemon starts a local worker."""
@@ -255,8 +257,9 @@ class World:
 
     def _accident_daemon(self) -> None:
         chance = self.rng.random()
-        if chance < 0.1:
+        if chance < 0.2:
             self.daemon.kill()
+            self.ambush = self.rng.choice(("", "start"))
         elif chance < 0.6:
             self.ambush = self.rng.choice(_AMBUSHES)
         else:
@@ -306,7 +309,6 @@ class World:
 
     def arrive(self, master: str) -> None:
         """A worker dials in."""
-        self.checker.sighted = False
         self._processes += 1
         token = f"far-{self._processes}"
         worker = SimWorker(self, master, token, self._processes, slots=self.rng.choice((1, 1, 2)), remote=True)
@@ -415,4 +417,5 @@ def simulate(seed: int, steps: int, folder: Path, *, trace: int = 0) -> Report:
         world.agenda.now - 1000.0,
         violation,
         tuple(world.chronicle.lines),
+        world.chronicle.digest,
     )
