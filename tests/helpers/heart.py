@@ -13,6 +13,7 @@ from itertools import count
 from typing import Any, TypeVar
 
 from simulation.ledger import Book, Event, Ledger
+
 from taskmaster.bus import messages as m
 from taskmaster.bus.fields import Field, Schema
 from taskmaster.bus.table import Table, pack_values

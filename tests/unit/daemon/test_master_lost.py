@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-
 from helpers.heart import Assignment, Hand, Heart, spec
 from simulation.ledger import Event
 from simulation.mutations import mutated
+
 from taskmaster.bus import messages as m
 from taskmaster.bus.table import pack_values
 from taskmaster.daemon.effects import AttemptsCharged, LeaseEnded, LeaseGranted

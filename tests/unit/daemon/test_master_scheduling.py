@@ -6,10 +6,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 import pytest
+from helpers.heart import Conversation, Hand, Heart, spec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers.heart import Conversation, Hand, Heart, spec
 from taskmaster.bus import messages as m
 from taskmaster.daemon.scheduling import (
     CHUNK_BYTES,
