@@ -6,7 +6,7 @@ gap in the events, a second outcome, an attempt that is charged twice, or counts
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -19,9 +19,12 @@ from taskmaster.bus.fields import Field, Schema
 from taskmaster.bus.table import Table, pack_values
 from taskmaster.daemon.core import Core, Identity
 from taskmaster.daemon.effects import Dispatched, Effects, Sender
+from taskmaster.daemon.journal import Journal
+from taskmaster.daemon.journal.recovery import restore
 from taskmaster.daemon.leases import Started, Worker
 from taskmaster.daemon.master import Master, MasterSpec
 from taskmaster.daemon.run import Run
+from taskmaster.drivers.progress import Position
 
 __all__ = ["Assignment", "Conversation", "Hand", "Heart", "output", "spec"]
 
@@ -64,26 +67,52 @@ class Assignment:
 
 
 class Heart:
-    """Core and Masters of one daemon, and what is on its disk."""
+    """Core and Masters of one daemon, and what is on its disk: in a journal, too, if there is to be one."""
 
-    def __init__(self, *specs: MasterSpec, epoch: int = 1) -> None:
+    def __init__(self, *specs: MasterSpec, journal: Journal | None = None) -> None:
         self.now = 1000.0
+        self.specs = specs
+        self.journal = journal
+        self.epoch = 0
         self.turns = 0
         self.ledger = Ledger()
         #: events on disk that the last turn has added
         self.events: list[tuple[Book, Event]] = []
         self.hands: dict[bytes, Hand] = {}
-        self.core = Core(Identity("here", epoch), [Master(each, epoch) for each in specs], lambda: 7)
+        self._start()
+
+    def _start(self) -> None:
+        self.epoch += 1
+        self.core = Core(Identity("here", self.epoch), [Master(each, self.epoch) for each in self.specs], lambda: 7)
+
+    def restart(self, progress: Mapping[str, Sequence[Position]]) -> None:
+        """Forget all and read it from the journal; ``progress`` is what the daemon's former workers had noted."""
+        assert self.journal is not None
+        self._start()
+        out = Effects(wall=self.now)
+        restore(self.core, self.journal, progress, self.now, out)
+        self.commit(out)
+
+    def commit(self, out: Effects) -> None:
+        """Write a turn down."""
+        if self.journal is not None and out.records:
+            self.journal.commit(out.records)
+        self.events = self.ledger.apply(out.records)
 
     @contextmanager
-    def turn(self) -> Iterator[Effects]:
-        """One turn of the broker: whatever is said inside is decided and committed together."""
+    def turn(self, *, torn: bool = False) -> Iterator[Effects]:
+        """One turn of the broker: whatever is said inside is decided and committed together.
+
+        Of a ``torn`` one nothing is committed, and nothing leaves but what leaves before that.
+        """
         self.turns += 1
         out = Effects(turn=self.turns, wall=self.now)
         yield out
         self.core.end_turn(self.now, out)
         self.deliver(out.early)
-        self.events = self.ledger.apply(out.records)
+        if torn:
+            return
+        self.commit(out)
         for note in out.to_workers:
             if note.address in self.hands:
                 self.hands[note.address].heard.append(note.message)
@@ -92,6 +121,8 @@ class Heart:
     def deliver(self, dispatches: Sequence[Dispatched]) -> None:
         """Hand leases to their workers."""
         for each in dispatches:
+            if each.address not in self.hands:
+                continue  # lost on the way
             rows = [row for table in each.tables for row in table.rows()]
             self.hands[each.address].assignments.append(Assignment(each.message, rows))
 
