@@ -166,6 +166,12 @@ class Heart:
         hand.say(m.Ready())
         return hand
 
+    def stranger(self, address: bytes) -> Hand:
+        """Somebody at the workers' socket who has not said hello."""
+        stranger = self.hands[address] = Hand(self, "svm")
+        stranger.address = address
+        return stranger
+
     def statistics(self, master: str = "svm") -> Any:
         """The Master's status."""
         return self.core.masters[master].statistics(self.now)

@@ -98,9 +98,7 @@ def test_the_host_of_a_worker_elsewhere_is_told_as_soon_as_it_is_known() -> None
     heart = Heart(spec())
     run, hand, lease = chunk(heart, local=False)
     run.cancel((1, 2))
-    host = Hand(heart, "svm")
-    heart.hands[b"host"] = host
-    host.address = b"host"
+    host = heart.stranger(b"host")
     interrupt = m.Interrupt(hand.token, lease.lease, 0, 1)
     host.say(m.Heartbeat((hand.token,)))
     assert host.heard == [interrupt]

@@ -74,8 +74,10 @@ class Evaluator:
 
     @property
     def current(self) -> list[Progress]:
-        """The leases that its slots are in, or come to next."""
-        return [each for each in self.progress if not each.through][: self.hand.slots]
+        """The leases that its slots are in, and the one that is begun next if a slot is free."""
+        busy = [each for each in self.progress if each.next and not each.through]
+        waiting = [each for each in self.progress if not each.next]
+        return busy + waiting[: len(busy) < self.hand.slots]
 
     def begin(self, each: Progress) -> int | None:
         """Start the next task of a lease; returns its position."""
@@ -155,6 +157,8 @@ class MasterMachine(RuleBasedStateMachine):
         self.former: list[Conversation] = []
         self.said: list[tuple[Hand, m.Outcome, Table | None]] = []
         self.heart = WatchedHeart(self, self._open_journal())
+        #: what operators have said of held tasks
+        self.words: list[tuple[Conversation, int, str, int]] = []
         self.value = 0
 
     def _open_journal(self) -> Journal:
@@ -162,11 +166,14 @@ class MasterMachine(RuleBasedStateMachine):
         journal.begin_epoch(0.0)
         return journal
 
-    @initialize()
-    def open_runs(self) -> None:
+    @initialize(local=st.booleans(), slots=st.integers(1, 2))
+    def begin(self, local: bool, slots: int) -> None:
+        """Every Master has a worker to begin with."""
         self.runs = {
             name: self.heart.open(master, name, priority=priority) for name, (master, priority) in _RUNS.items()
         }
+        for master in _MASTERS:
+            self.hire(master, slots, local)
 
     # -- what is checked as it happens --------------------------------------------------------------------------------
 
@@ -223,6 +230,8 @@ class MasterMachine(RuleBasedStateMachine):
         run = self.runs[name]
         opened = self.heart.ask(m.Open(1, _RUNS[name][0], name, claim=claim), m.Opened)
         assert opened.next_index == run.next_index
+        if claim:  # its answer was lost
+            assert self.heart.ask(m.Open(1, _RUNS[name][0], name, claim=claim), m.Opened).writer == opened.writer
         if opened.writer > run.writer:
             self.former.append(run)
             self.runs[name] = Conversation(self.heart, run.run, opened.writer, opened.next_index)
@@ -251,16 +260,21 @@ class MasterMachine(RuleBasedStateMachine):
         self.heart.ask(message(1, master if name is None else _RUNS[name][0], run), m.Done)
 
     @precondition(lambda self: self._held())
-    @rule(pick=picks, action=st.sampled_from(("retry", "fail")), twice=st.booleans())
-    def resolve(self, pick: int, action: str, twice: bool) -> None:
+    @rule(pick=picks, action=st.sampled_from(("retry", "retry", "fail")))
+    def resolve(self, pick: int, action: str) -> None:
         held = self._held()
         run, index = held[pick % len(held)]
         attempt = run.state.attempts[index]
         if action == "retry":
             self.approved[run.run, index] += 1
         assert isinstance(run.resolve(index, action, attempt), m.Done)
-        if twice:
-            assert isinstance(run.resolve(index, action, attempt), m.Refused)
+        self.words.append((run, index, action, attempt))
+
+    @precondition(lambda self: self.words)
+    @rule(pick=picks)
+    def the_same_word_again(self, pick: int) -> None:
+        run, index, action, attempt = self.words[pick % len(self.words)]
+        assert isinstance(run.resolve(index, action, attempt), m.Refused)
 
     def _held(self) -> list[tuple[Conversation, int]]:
         return [(run, i) for run in self.runs.values() for i, state in enumerate(run.book.states) if state == "held"]
@@ -278,13 +292,15 @@ class MasterMachine(RuleBasedStateMachine):
         return [each for each in self.evaluators if each.current]
 
     @precondition(lambda self: self._busy())
-    @rule(pick=picks, tasks=st.integers(1, 5))
-    def evaluate(self, pick: int, tasks: int) -> None:
+    @rule(pick=picks, tasks=st.integers(1, 5), tells=st.booleans())
+    def evaluate(self, pick: int, tasks: int, tells: bool) -> None:
         busy = self._busy()
         each = busy[pick % len(busy)]
         for _ in range(tasks):
             if each.current:
                 self._begin(each, each.current[pick % len(each.current)])
+        if tells:
+            self._report(each, pick, 0.0001)
 
     def _begin(self, evaluator: Evaluator, progress: Progress) -> None:
         position = evaluator.begin(progress)
@@ -301,28 +317,44 @@ class MasterMachine(RuleBasedStateMachine):
     @rule(pick=picks, which=picks, seconds=st.sampled_from((0.0001, 0.01)))
     def report(self, pick: int, which: int, seconds: float) -> None:
         able = [each for each in self.evaluators if each.progress]
-        each = able[pick % len(able)]
+        self._report(able[pick % len(able)], which, seconds)
+
+    def _report(self, each: Evaluator, which: int, seconds: float) -> None:
         outcome, table = each.report(each.progress[which % len(each.progress)])
         self.heart.now += seconds * outcome.n
         self.said.append((each.hand, outcome, table))
         each.hand.say(outcome, table)
 
     @precondition(lambda self: self.said)
-    @rule(pick=picks, other=picks)
+    @rule(pick=st.integers(0, 9), other=st.integers(0, 9))
     def say_again(self, pick: int, other: int) -> None:
         """An outcome comes once more: late, or by somebody whose it is not."""
-        hand, outcome, table = self.said[pick % len(self.said)]
-        speakers = [hand, *(each.hand for each in self.evaluators)]
+        hand, outcome, table = self.said[-1 - pick % len(self.said)]
+        speakers = [hand, hand, *(each.hand for each in self.evaluators)]
         speakers[other % len(speakers)].say(outcome, table)
 
     @precondition(lambda self: self.evaluators)
     @rule(pick=picks, known=st.booleans())
     def die(self, pick: int, known: bool) -> None:
+        """A worker is lost; what it had begun, and no more where that is known, has used up an attempt."""
         each = self.evaluators.pop(pick % len(self.evaluators))
         each.listen()
         if not known:
             self._suspect(each)
+        worker = self.heart.core.masters[each.hand.master].workers.get(each.hand.token)
+        leases = worker.leases if worker is not None else {}
+        begun = {
+            (at.run, at.first + p)
+            for progress in each.progress
+            for at in (progress.at.message,)
+            for p in range(progress.next if known else at.n)
+            if at.lease in leases and at.first + p in leases[at.lease].remaining
+        }
+        before = {key: self.heart.ledger.books[key[0]].attempts.get(key[1], 0) for key in begun}
         each.hand.die(each.started if known else None)
+        for run, index in begun:
+            book = self.heart.ledger.books[run]
+            assert book.states[index] == "failed" or book.attempts[index] == before[run, index] + 1
 
     def _suspect(self, each: Evaluator) -> None:
         for progress in each.progress:
@@ -365,11 +397,11 @@ class MasterMachine(RuleBasedStateMachine):
 
     # -- the daemon ---------------------------------------------------------------------------------------------------
 
-    @rule()
-    def restart(self) -> None:
-        self._restart()
+    @rule(twice=st.booleans())
+    def restart(self, twice: bool) -> None:
+        self._restart(twice=twice)
 
-    def _restart(self) -> None:
+    def _restart(self, *, twice: bool = False) -> None:
         """It is killed, and its own workers with it; those from elsewhere go on, and dial in again when they like."""
         for each in self.evaluators:
             each.listen()
@@ -379,10 +411,11 @@ class MasterMachine(RuleBasedStateMachine):
                 self.excused.update((progress.at.message.run, index) for index in progress.at.indices)
         local = [each for each in self.evaluators if each.hand.local]
         self.evaluators = self._far()
-        assert self.heart.journal is not None
-        self.heart.journal.close(in_order=False)
-        self.heart.journal = self._open_journal()
-        self.heart.restart({each.hand.token: each.positions for each in local})
+        for _ in range(1 + twice):  # killed again before what its workers had noted was forgotten
+            assert self.heart.journal is not None
+            self.heart.journal.close(in_order=False)
+            self.heart.journal = self._open_journal()
+            self.heart.restart({each.hand.token: each.positions for each in local})
 
     # -- what holds at any time ---------------------------------------------------------------------------------------
 
@@ -447,8 +480,9 @@ class MasterMachine(RuleBasedStateMachine):
         """Once nothing goes wrong any more, every task ends."""
         self.time_passes(1.0)
         for evaluator in self.evaluators:
-            evaluator.hand.die(None)
+            evaluator.listen()
             self._suspect(evaluator)
+            evaluator.hand.die(None)
         self.evaluators.clear()
         self.heart.now += 60
         self.unknown.update((run.run, index) for run in self.runs.values() for index in range(run.next_index))
@@ -484,5 +518,5 @@ class MasterMachine(RuleBasedStateMachine):
 
 TestMaster = MasterMachine.TestCase
 TestMaster.settings = settings(
-    max_examples=60, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=100, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
 )

@@ -1,0 +1,189 @@
+"""Workers as the daemon knows them: who they are, whether they are there, and how they go."""
+
+from __future__ import annotations
+
+import pytest
+from helpers.heart import Hand, Heart, spec
+
+from taskmaster.bus import messages as m
+from taskmaster.daemon.effects import Effects, Sender
+
+
+def hello(heart: Heart, hand: Hand, **other: object) -> m.Refused:
+    """What a worker hears that says hello otherwise than it should."""
+    good = {"version": m.PROTOCOL_VERSION, "master": "svm", "token": hand.token}
+    hand.say(m.WorkerHello(**{**good, **other}))  # type: ignore[arg-type]
+    (answer,) = hand.heard
+    assert isinstance(answer, m.Refused)
+    return answer
+
+
+def test_a_worker_is_told_what_it_works_for() -> None:
+    heart = Heart(spec(timeout=60.0, heartbeat=0.5, options={"function": "digits:accuracy"}))
+    hand = heart.hand(slots=3)
+    (welcome,) = hand.heard
+    assert welcome == m.Welcome(
+        heart.epoch, 1, "svm", "process", {"function": "digits:accuracy"}, (), (), 0.5, 10.0, 60.0
+    )
+    assert heart.statistics().slots == 3
+    assert heart.statistics().state == "ready"
+
+
+def test_a_hello_to_nobody_or_of_another_version_is_refused() -> None:
+    heart = Heart(spec())
+    hand = heart.stranger(b"here")
+    assert hello(heart, hand, master="svn").code == "unknown_master"
+    hand.heard.clear()
+    answer = hello(heart, hand, version=m.PROTOCOL_VERSION + 1)
+    assert "install the same release" in answer.message
+    assert heart.statistics().state == "no workers"
+
+
+@pytest.mark.parametrize("message", [m.Ready(), m.Heartbeat(), m.Outcome((1, 1), 0, 0)])
+def test_who_has_not_said_hello_is_asked_to(message: m.WorkerMessage) -> None:
+    heart = Heart(spec())
+    stranger = heart.stranger(b"stranger")
+    stranger.say(message)
+    assert [note.code for note in stranger.heard] == [m.HELLO]
+
+
+def test_a_worker_that_speaks_by_a_former_connection_is_not_heeded() -> None:
+    heart = Heart(spec())
+    run, hand = heart.open(), heart.hand(local=False)
+    run.put(1)
+    old = hand.address
+    (at,) = hand.assignments
+    hand.hello(at.lease)
+    out = Effects()
+    message, table = hand.outcome(at)
+    heart.core.workforce.on_worker(Sender(old), message, table, None, heart.now, out)
+    assert [note.address for note in out.to_workers] == [old]
+    assert not out.records
+    hand.report(at)
+    assert run.kinds == [("done", 0)]
+
+
+def test_a_worker_from_elsewhere_is_given_up_when_it_is_silent() -> None:
+    heart = Heart(spec(lost_after=3.0))
+    far, near = heart.hand(local=False), heart.hand()
+    heart.tick(2)
+    far.say(m.Heartbeat())
+    heart.tick(2)
+    assert heart.statistics().slots == 2
+    heart.tick(2)
+    assert heart.statistics().slots == 1  # its own it watches otherwise
+    assert list(heart.core.masters["svm"].workers) == [near.token]
+    assert heart.statistics().lost == 1
+    far.heard.clear()
+    far.say(m.Heartbeat())
+    assert [note.code for note in far.heard] == [m.HELLO]
+
+
+def test_a_host_vouches_for_its_workers() -> None:
+    heart = Heart(spec(lost_after=3.0))
+    far = heart.hand(local=False)
+    host = heart.stranger(b"host")
+    for _ in range(4):
+        heart.tick(2)
+        host.say(m.Heartbeat((far.token, "nobody")))
+    assert heart.statistics().slots == 1
+    assert host.heard == []
+
+
+def test_who_leaves_ends_what_it_has_and_gets_nothing_more() -> None:
+    heart = Heart(spec())
+    run, hand = heart.open(), heart.hand()
+    run.put(1, 2)
+    (at,) = hand.assignments
+    hand.heard.clear()
+    hand.say(m.Leave(hand.token))
+    assert hand.heard == []
+    hand.report(at)
+    assert [type(note) for note in hand.heard] == [m.Settled, m.Goodbye]
+    assert hand.heard[0].leases == (at.lease,)
+    assert len(hand.assignments) == 1
+    assert heart.statistics().workers == ()
+    assert heart.statistics().lost == 0
+    assert run.kinds == [("done", 0)]
+    idle = heart.hand()
+    idle.report(idle.assignments.pop())
+    idle.say(m.Leave(idle.token))
+    assert [type(note) for note in idle.heard][-1] is m.Goodbye
+
+
+def test_a_worker_that_was_buried_does_not_come_back() -> None:
+    """Its hello may still be on the way when the daemon learns that its process has ended."""
+    heart = Heart(spec())
+    hand = heart.hand()
+    hand.die(None)
+    hand.hello()
+    hand.say(m.Ready())
+    assert heart.statistics().workers == ()
+
+
+def test_a_driver_that_cannot_be_set_up_is_shown_until_one_can() -> None:
+    heart = Heart(spec())
+    hand = Hand(heart, "svm")
+    hand.hello()
+    assert heart.statistics().state == "starting"
+    hand.say(m.WorkerFailed(hand.token, "ImportError", "no module named digits"))
+    assert heart.statistics().state == "crash loop"
+    assert heart.statistics().reason == "ImportError: no module named digits"
+    heart.hand()
+    assert heart.statistics().state == "ready"
+
+
+def test_a_worker_that_got_fewer_dispatches_than_were_sent_can_tell() -> None:
+    heart = Heart(spec())
+    hand = heart.hand(slots=2)
+    heart.open().put(1, 2)
+    hand.heard.clear()
+    heart.tick()
+    assert hand.heard == [m.Settled((), 2)]
+    hand.hello(*(at.lease for at in hand.assignments))
+    hand.heard.clear()
+    heart.tick()
+    assert hand.heard == [m.Settled((), 0)]  # of this session
+
+
+def test_an_early_dispatch_settles_nothing_that_is_not_on_disk() -> None:
+    """It leaves before its turn is committed: the outcome that came in the same turn may yet be lost."""
+    heart = Heart(spec())
+    run, hand = heart.open(), heart.hand()
+    run.put(1)
+    at = hand.assignments.pop()
+    outcome, values = hand.outcome(at)
+    message, table = run.submission([2])
+    with heart.turn() as out:
+        heart.core.workforce.on_worker(Sender(hand.address), outcome, values, None, heart.now, out)
+        heart.core.on_client(Sender(b"client"), message, table, out)
+    (early,) = out.early
+    assert not out.dispatches
+    assert early.message.settled == ()
+    heart.tick()
+    assert hand.heard[-1].leases == (at.lease,)
+
+
+def test_nothing_overtakes_what_has_to_wait_for_the_commit() -> None:
+    heart = Heart(spec())
+    run, hand = heart.open(), heart.hand(slots=2)
+    run.put(1)
+    hand.report(hand.assignments.pop())
+    heart.ask(m.Pause(9, "svm"), m.Done)
+    run.put(2)
+    message, table = run.submission([3, 4])
+    with heart.turn() as out:
+        heart.core.on_client(Sender(b"client"), m.Resume(9, "svm"), None, out)
+        heart.core.on_client(Sender(b"client"), message, table, out)
+    assert not out.early  # though tasks 3 and 4 came in this turn: task 2 was there before
+    assert [each.message.first for each in out.dispatches] == sorted(each.message.first for each in out.dispatches)
+    assert len(out.dispatches) > 1
+
+
+def test_a_draining_daemon_grants_nothing() -> None:
+    heart = Heart(spec())
+    heart.core.draining = True
+    hand = heart.hand()
+    heart.open().put(1)
+    assert not hand.assignments
+    assert not heart.core.busy
