@@ -56,9 +56,11 @@ class Progress:
 class Evaluator:
     """A worker that evaluates its leases in order, as many at a time as it has slots."""
 
-    def __init__(self, hand: Hand) -> None:
+    def __init__(self, hand: Hand, excused: Counter[tuple[int, int]]) -> None:
         self.hand = hand
         self.progress: list[Progress] = []
+        #: tasks that were taken back from a worker, which may have begun them already
+        self.excused = excused
 
     def listen(self) -> None:
         """Take in what the daemon has sent."""
@@ -67,7 +69,9 @@ class Evaluator:
         for note in self.hand.heard:
             for each in self.progress:
                 if isinstance(note, m.Revoke) and note.lease == each.at.lease:
-                    each.skipped.update(p for low, high in note.intervals for p in range(low, high))
+                    positions = [p for low, high in note.intervals for p in range(low, high)]
+                    each.skipped.update(positions)
+                    self.excused.update((each.at.message.run, each.at.message.first + p) for p in positions)
         settled = {lease for note in self.hand.heard if isinstance(note, m.Settled) for lease in note.leases}
         self.progress = [each for each in self.progress if not (each.final and each.at.lease in settled)]
         self.hand.heard.clear()
@@ -249,7 +253,16 @@ class MasterMachine(RuleBasedStateMachine):
     @rule(name=st.sampled_from(sorted(_RUNS)), low=picks, n=st.integers(0, 9))
     def cancel(self, name: str, low: int, n: int) -> None:
         run = self.runs[name]
-        low %= run.next_index + 1
+        self._cancel(run, low % (run.next_index + 1), n)
+
+    @precondition(lambda self: self._busy())
+    @rule(pick=picks, n=st.integers(1, 9))
+    def cancel_what_is_being_evaluated(self, pick: int, n: int) -> None:
+        busy = self._busy()
+        message = busy[pick % len(busy)].current[0].at.message
+        self._cancel(next(run for run in self.runs.values() if run.run == message.run), message.first, n)
+
+    def _cancel(self, run: Conversation, low: int, n: int) -> None:
         before = Counter(run.book.states)
         assert run.cancel((low, low + n)) == run.book.states.count("cancelled") - before["cancelled"]
 
@@ -284,7 +297,7 @@ class MasterMachine(RuleBasedStateMachine):
     @precondition(lambda self: len(self.evaluators) < 6)
     @rule(master=st.sampled_from(_MASTERS), slots=st.integers(1, 2), local=st.booleans())
     def hire(self, master: str, slots: int, local: bool) -> None:
-        self.evaluators.append(Evaluator(self.heart.hand(master, slots, local=local)))
+        self.evaluators.append(Evaluator(self.heart.hand(master, slots, local=local), self.excused))
 
     def _busy(self) -> list[Evaluator]:
         for each in self.evaluators:
@@ -352,9 +365,9 @@ class MasterMachine(RuleBasedStateMachine):
         }
         before = {key: self.heart.ledger.books[key[0]].attempts.get(key[1], 0) for key in begun}
         each.hand.die(each.started if known else None)
-        for run, index in begun:
-            book = self.heart.ledger.books[run]
-            assert book.states[index] == "failed" or book.attempts[index] == before[run, index] + 1
+        for number, index in begun:
+            book = self.heart.ledger.books[number]
+            assert book.states[index] == "failed" or book.attempts.get(index, 0) == before[number, index] + 1
 
     def _suspect(self, each: Evaluator) -> None:
         for progress in each.progress:
@@ -421,16 +434,7 @@ class MasterMachine(RuleBasedStateMachine):
 
     @invariant()
     def each_open_task_is_in_one_place(self) -> None:
-        for each in self.evaluators:
-            for note in each.hand.heard:
-                if isinstance(note, m.Revoke):
-                    run, at = next(
-                        ((p.message.run, p) for p in self._assignments(each) if p.lease == note.lease), (0, None)
-                    )
-                    if at is not None:
-                        self.excused.update(
-                            (run, at.message.first + p) for low, high in note.intervals for p in range(low, high)
-                        )
+        """Queued, held, or with one worker."""
         for master in self.heart.core.masters.values():
             places: Counter[tuple[int, int]] = Counter()
             for run in master.runs.values():
@@ -441,10 +445,6 @@ class MasterMachine(RuleBasedStateMachine):
             expected = {(run.id, index) for run in master.runs.values() for index in run.open.indices()}
             assert set(places) == expected
             assert not places or max(places.values()) == 1
-
-    @staticmethod
-    def _assignments(each: Evaluator) -> list[Assignment]:
-        return [*(progress.at for progress in each.progress), *each.hand.assignments]
 
     @invariant()
     def memory_and_disk_agree(self) -> None:
@@ -489,7 +489,7 @@ class MasterMachine(RuleBasedStateMachine):
         self.heart.tick()  # also those that were awaited since a restart
         for master in _MASTERS:
             self.heart.ask(m.Resume(1, master), m.Done)
-            self.evaluators.append(Evaluator(self.heart.hand(master)))
+            self.evaluators.append(Evaluator(self.heart.hand(master), self.excused))
         for run in self.runs.values():
             self.heart.ask(m.Resume(1, self.heart.core.runs[run.run].master, run.run), m.Done)
         for run, index in self._held():

@@ -11,7 +11,7 @@ from taskmaster.daemon.stealing import LOOK_SECONDS
 
 
 def unequal(heart: Heart) -> tuple[Hand, Assignment, Hand]:
-    """A slow worker whose first lease is of tasks 1 to 8, of half a millisecond as far as one knows; and an idle one."""
+    """A slow worker, its first lease of tasks 1 to 8, of half a millisecond as far as is known; and an idle one."""
     run, slow = heart.open(), heart.hand()
     run.put(0)
     slow.report(slow.assignments.pop(), seconds=0.0005)

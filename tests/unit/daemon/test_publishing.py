@@ -41,7 +41,7 @@ def context() -> Iterator[zmq.Context[Socket]]:
 
 def heard(socket: Socket) -> list[Any]:
     """What a subscriber has got: of each message the type and its events' frames."""
-    messages = []
+    messages: list[Any] = []
     while socket.poll(PATIENCE_MS if not messages else 0):
         _, header, *frames = socket.recv_multipart()
         messages.append((_all.decode(header), frames))
@@ -241,7 +241,7 @@ def _no_status(broker: Broker) -> Any:
 
 
 def one_turn(context: zmq.Context[Socket], folder: Path, on_lost: str, *, refuse: bool = False) -> Station:
-    """A turn in which a worker is ready and a subscriber comes, and a client opens a run, puts a task and cancels it."""
+    """A worker is ready; in one turn a subscriber comes, and a client opens a run, puts two tasks and cancels one."""
     station = Station(context, folder, on_lost)
     station.say(station.worker, m.WorkerHello(m.PROTOCOL_VERSION, "svm", "token", pid=1))
     station.say(station.worker, m.Ready())
