@@ -288,10 +288,11 @@ class Journal:
 
         An epoch is higher than any before it, even where an older copy of the journal was put in its place: what
         clients and workers hold from after that copy must not pass for this daemon's. So the clock counts, too, in
-        milliseconds: two starts take longer.
+        milliseconds: two starts take longer. Payload files that commits of former epochs did not come to name go.
         """
-        epoch = max(int(self.meta("epoch") or 0) + 1, int(now * 1e3))
         try:
+            self.payloads.sweep(name for (name,) in self._db.execute(sql.FILES))
+            epoch = max(int(self.meta("epoch") or 0) + 1, int(now * 1e3))
             with self._db:
                 self._db.execute(sql.SET_META, ("epoch", epoch))
             self.mark.committed(self._frames)
