@@ -1,4 +1,4 @@
-"""What a journal should hold, in plain Python: records are applied to it, and a journal that was opened is read into one.
+"""What a journal should hold, in plain Python: records are applied to it, and an open journal is read into one.
 
 Two ledgers are equal if everything that a daemon would serve, or go on from, is the same.
 """
