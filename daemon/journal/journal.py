@@ -79,15 +79,17 @@ class Journal:
         self._layouts: dict[Layout, int] = {}
         try:
             self.payloads = Payloads(folder / "payloads", sync=durability == "power")
+            has_log = self.log_size > 0
             self._db = connect(self.path, write=True)
-            self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)  # unless the mark is told, see `close`
-            list(
-                self._db.execute(f"{sql.PRAGMAS} PRAGMA synchronous = {'FULL' if durability == 'power' else 'NORMAL'};")
-            )
-            self._migrate()
-            for number, text in self._db.execute(sql.SELECT_LAYOUTS):
-                self._layouts[msgspec.json.decode(text, type=Layout)] = number
-            self.mark = MarkFile(folder, synced=durability == "power")
+            with contextlib.ExitStack() as undone:
+                undone.callback(self._db.close)
+                # A log that lies there stays where it is, unless the mark is told, see `close`. Of a journal that is
+                # refused SQLite also takes an empty one away again.
+                self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, has_log)
+                version = self._schema_version()
+                self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+                self._set_up(version)
+                undone.pop_all()
         except (apsw.Error, OSError) as error:
             raise journal_error(error, f"the journal {self.path} cannot be opened") from error
         self._db.set_wal_hook(self._on_wal)
@@ -110,6 +112,28 @@ class Journal:
                 sql.SET_RUN_COUNTS, (r.next_index, r.next_seq, r.done, r.failed, r.cancelled, r.run)
             ),
         }
+
+    def _schema_version(self) -> int:
+        """The version of the tables, 0 where there are none; JournalError where they are not for this release."""
+        version = int(self._db.execute("PRAGMA user_version").get)
+        if version > sql.SCHEMA_VERSION:
+            raise JournalError(
+                f"the journal {self.path} was written by a newer release (schema {version}, this one knows "
+                f"{sql.SCHEMA_VERSION}); install that release, or use another state directory"
+            )
+        if not version and self._db.execute("SELECT count(*) FROM sqlite_schema").get:
+            raise JournalError(
+                f"{self.path} is a database, but no journal; move it away, or use another state directory"
+            )
+        return version
+
+    def _set_up(self, version: int) -> None:
+        synced = self.durability == "power"
+        list(self._db.execute(f"{sql.PRAGMAS} PRAGMA synchronous = {'FULL' if synced else 'NORMAL'};"))
+        self._migrate(version)
+        for number, text in self._db.execute(sql.SELECT_LAYOUTS):
+            self._layouts[msgspec.json.decode(text, type=Layout)] = number
+        self.mark = MarkFile(self.folder, synced=synced)
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
@@ -354,13 +378,7 @@ class Journal:
         self._db.close()
         self.mark.close()
 
-    def _migrate(self) -> None:
-        version = self._db.execute("PRAGMA user_version").get
-        if version > sql.SCHEMA_VERSION:
-            raise JournalError(
-                f"the journal {self.path} was written by a newer release (schema {version}, this one knows "
-                f"{sql.SCHEMA_VERSION}); install that release, or use another state directory"
-            )
+    def _migrate(self, version: int) -> None:
         for step in range(version + 1, sql.SCHEMA_VERSION + 1):
             with self._db:
                 self._db.execute(sql.MIGRATIONS[step])
@@ -397,6 +415,10 @@ def _frame_sizes(layout: Layout, n: int, view: memoryview) -> list[int]:
     return sizes
 
 
+#: What it looks like where this user may not do that.
+_FORBIDDEN = (PermissionError, apsw.CantOpenError, apsw.ReadOnlyError, apsw.PermissionsError)
+
+
 def journal_error(error: Exception, what: str) -> JournalError:
     """SQLite's and the disk's errors as ours; this is the one place that tells them apart."""
     extended = getattr(error, "extendedresult", 0)
@@ -405,4 +427,9 @@ def journal_error(error: Exception, what: str) -> JournalError:
         return DiskFull(f"{what}: no room left on the disk; free some, the daemon goes on by itself")
     if isinstance(error, (apsw.CorruptError, apsw.NotADBError)) or extended == apsw.SQLITE_IOERR_DATA:
         return JournalDamaged(f"{what}: {error}; run 'taskmaster check --journal' to see what can be kept")
+    if isinstance(error, _FORBIDDEN) or (isinstance(error, OSError) and error.errno == errno.EROFS):
+        return JournalError(
+            f"{what}: {error}; the state directory and what is in it must belong to the user who runs the daemon, on a "
+            "file system that can be written"
+        )
     return JournalError(f"{what}: {error}")

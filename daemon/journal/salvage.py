@@ -67,6 +67,9 @@ class _Copy:
                 self._db.execute(sql.INSERT_LAYOUT, (number, msgspec.json.encode(layout).decode()))
             epoch = next(self._readable(sql.GET_META, ("epoch",)), (0,))[0]
             self._db.execute(sql.SET_META, ("epoch", epoch))
+            for master, _ in self._readable(sql.SELECT_MASTERS):
+                self._db.execute(sql.SET_MASTER, (master, True))
+            self._db.execute(sql.SET_LAST_RUN, next(self._readable(sql.LAST_RUN), (0,)))
         for row in list(self._readable(_RUNS)):
             with self._db:
                 self._run(row)

@@ -197,10 +197,8 @@ def test_a_log_that_is_gone_is_missed(written: Written, durability: str) -> None
         open_journal(written.state, durability)
 
 
-def test_a_torn_end_behind_what_was_acknowledged_is_no_damage(
-    written: Written, tmp_path: Path, durability: str
-) -> None:
-    """The first frames of one more commit, which nobody was told of."""
+def test_a_torn_end_that_nobody_was_told_of_is_no_damage(written: Written, tmp_path: Path, durability: str) -> None:
+    """The first frames of one more commit."""
     journal = Journal(shutil.copytree(written.state, tmp_path / "more"), durability)
     journal.commit([created(3), block(3, 0, [{"text": "t" * 20_000}])])
     journal.close(in_order=False)
