@@ -157,13 +157,17 @@ def test_a_file_of_somebody_else_is_named_with_the_remedy(anybodys: Path, name: 
     (anybodys / "payloads").mkdir()
     (anybodys / name).chmod(0o500 if name == "payloads" else 0o400)
     with nobody_special(), pytest.raises(JournalError, match=REMEDY) as caught:
-        opened = open_journal(anybodys)
-        try:
-            opened.commit([block(1, 2, [b"x" * (journal.INLINE_BYTES + 1)])])
-        finally:
-            opened.close(in_order=False)
+        open_and_put(anybodys)
     assert not isinstance(caught.value, JournalDamaged)
     assert str(anybodys) in str(caught.value)
+
+
+def open_and_put(state: Path) -> None:
+    opened = open_journal(state)
+    try:
+        opened.commit([block(1, 2, [b"x" * (journal.INLINE_BYTES + 1)])])
+    finally:
+        opened.close(in_order=False)
 
 
 # -- what is numbered -------------------------------------------------------------------------------------------------
