@@ -71,8 +71,8 @@ class Journal:
         self.path = folder / "journal.db"
         self.durability = durability
         self.commits = 0
-        #: frames in the write-ahead log
-        self._frames = 0
+        #: frames in the write-ahead log, and how many of them are in the database, too
+        self._frames = self._moved = 0
         self._file: str | None = None
         self._removed: set[str] = set()
         self._times: deque[float] = deque(maxlen=1024)
@@ -185,6 +185,8 @@ class Journal:
             self._db.execute("ROLLBACK")
 
     def _on_wal(self, connection: apsw.Connection, database: str, frames: int) -> int:
+        if frames <= self._frames:  # it was begun anew
+            self._moved = 0
         self._frames = frames
         return apsw.SQLITE_OK
 
@@ -286,14 +288,18 @@ class Journal:
 
     def checkpoint(self, *, idle: bool) -> None:
         """Move the log into the database if it has grown enough for this occasion."""
-        if self._frames * PAGE_BYTES > (CHECKPOINT_IDLE if idle else CHECKPOINT_BUSY):
-            try:
-                self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-                self._frames = 0
+        if self._unmoved > (CHECKPOINT_IDLE if idle else CHECKPOINT_BUSY):
+            try:  # what a reader still needs is left for later
+                _, self._moved = self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
             except (apsw.BusyError, apsw.FullError):
-                return  # a reader is at it, or there is no room: later
+                return  # another program is at it, or there is no room: later
             except apsw.Error as error:
                 raise journal_error(error, f"the journal {self.path} could not be checkpointed") from error
+
+    @property
+    def _unmoved(self) -> int:
+        """Bytes of the log that are not in the database yet."""
+        return max(0, self._frames - self._moved) * PAGE_BYTES
 
     @property
     def log_size(self) -> int:
@@ -359,7 +365,7 @@ class Journal:
             path=str(self.path),
             durability=self.durability,
             state="full" if full else "ok",
-            size=os.stat(self.path).st_size + self._frames * PAGE_BYTES,
+            size=os.stat(self.path).st_size + self._unmoved,
             free=disk.f_bavail * disk.f_frsize,
             commits=self.commits,
             commit_p50=times[len(times) // 2] if times else 0.0,

@@ -23,7 +23,7 @@ from taskmaster.daemon.journal.pages import read_inputs, read_page
 from taskmaster.daemon.journal.recovery import restore
 from taskmaster.daemon.run import Block, Run
 
-__all__ = ["Ledger", "block", "created", "done", "event", "open_journal", "read_ledger"]
+__all__ = ["Ledger", "block", "block_of", "created", "done", "event", "open_journal", "read_ledger"]
 
 
 def created(run: int, name: str = "", master: str = "svm") -> e.RunCreated:
@@ -33,8 +33,12 @@ def created(run: int, name: str = "", master: str = "svm") -> e.RunCreated:
 
 def block(run: int, first: int, rows: Sequence[Any]) -> e.BlockAppended:
     """Tasks of a run from ``first`` on, one for each of ``rows``."""
-    table = pack_values(rows)
-    return e.BlockAppended(run, first, len(rows), ((0, first - 1),), 1e9 + first, "ada", Block(first, table), table)
+    return block_of(run, first, pack_values(rows))
+
+
+def block_of(run: int, first: int, table: Table) -> e.BlockAppended:
+    """The same, with a table of any layout."""
+    return e.BlockAppended(run, first, table.n, ((0, first - 1),), 1e9 + first, "ada", Block(first, table), table)
 
 
 def event(run: int, seq: int, kind: str, first: int, n: int) -> e.EventAppended:
