@@ -11,7 +11,6 @@ commit writes what cannot be had otherwise, and nothing else: what a run counts 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import struct
 import time
@@ -23,7 +22,7 @@ from typing import Any
 import apsw
 import msgspec
 
-from taskmaster.bus.errors import DiskFull, JournalDamaged, JournalError
+from taskmaster.bus.errors import JournalDamaged, JournalError
 from taskmaster.bus.status import JournalStatus
 from taskmaster.bus.table import Buffer, Layout, Table
 from taskmaster.daemon.effects import (
@@ -42,6 +41,7 @@ from taskmaster.daemon.effects import (
 )
 from taskmaster.daemon.journal import sql
 from taskmaster.daemon.journal.checksums import connect
+from taskmaster.daemon.journal.failures import journal_error, transaction
 from taskmaster.daemon.journal.mark import MarkFile
 from taskmaster.daemon.journal.payloads import Payloads
 
@@ -323,7 +323,7 @@ class Journal:
         try:
             self.payloads.sweep(name for (name,) in self._db.execute(sql.FILES))
             epoch = max(int(self.meta("epoch") or 0) + 1, int(now * 1e3))
-            with self._db:
+            with transaction(self._db):
                 self._db.execute(sql.SET_META, ("epoch", epoch))
             self.mark.committed(self._frames)
         except (apsw.Error, OSError) as error:
@@ -386,7 +386,7 @@ class Journal:
 
     def _migrate(self, version: int) -> None:
         for step in range(version + 1, sql.SCHEMA_VERSION + 1):
-            with self._db:
+            with transaction(self._db):
                 self._db.execute(sql.MIGRATIONS[step])
                 if step == 1:
                     self._db.execute(sql.SET_META, ("created", time.time()))
@@ -419,23 +419,3 @@ def _frame_sizes(layout: Layout, n: int, view: memoryview) -> list[int]:
         (first,), (last,) = struct.unpack_from("<I", offsets, 0), struct.unpack_from("<I", offsets, 4 * n)
         sizes += (4 * (n + 1), last - first)
     return sizes
-
-
-#: What it looks like where this user may not do that.
-_FORBIDDEN = (PermissionError, apsw.CantOpenError, apsw.ReadOnlyError, apsw.PermissionsError)
-
-
-def journal_error(error: Exception, what: str) -> JournalError:
-    """SQLite's and the disk's errors as ours; this is the one place that tells them apart."""
-    extended = getattr(error, "extendedresult", 0)
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    if full or isinstance(error, apsw.FullError) or extended == apsw.SQLITE_IOERR_SHMSIZE:
-        return DiskFull(f"{what}: no room left on the disk; free some, the daemon goes on by itself")
-    if isinstance(error, (apsw.CorruptError, apsw.NotADBError)) or extended == apsw.SQLITE_IOERR_DATA:
-        return JournalDamaged(f"{what}: {error}; run 'taskmaster check --journal' to see what can be kept")
-    if isinstance(error, _FORBIDDEN) or (isinstance(error, OSError) and error.errno == errno.EROFS):
-        return JournalError(
-            f"{what}: {error}; the state directory and what is in it must belong to the user who runs the daemon, on a "
-            "file system that can be written"
-        )
-    return JournalError(f"{what}: {error}")
