@@ -177,6 +177,9 @@ def read_ledger(journal: Journal) -> Ledger:
     """All that there is in a journal, as a daemon that starts on it takes it up and serves it."""
     core = Core(Identity("reader", 1), [], lambda: 1)
     restore(core, journal, {}, 0.0, e.Effects())
+    for table in ("blocks", "events", "leases", "attempts", "writers"):
+        owners = {run for (run,) in journal.query(f"SELECT DISTINCT run FROM {table}")}
+        assert owners <= core.runs.keys(), f"{table} of runs that are not there"
     return Ledger(
         {run.id: _read_run(journal, run, row) for run, row in zip(core.runs.values(), journal.query(sql.SELECT_RUNS))},
         {(epoch, number): (*row[:5], bool(row[5]), row[6]) for epoch, number, *row in journal.query(sql.SELECT_LEASES)},

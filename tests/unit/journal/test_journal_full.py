@@ -90,8 +90,11 @@ def test_a_daemon_that_is_killed_on_a_full_disk_starts_on_it(disk: SmallDisk, du
         again.close(in_order=room % 2 == 0)
 
 
-@pytest.mark.parametrize("pages", range(12))
-def test_a_journal_for_which_there_is_no_room_at_all_says_so(disk: SmallDisk, pages: int) -> None:
+@pytest.mark.parametrize("pages", range(9))
+@pytest.mark.parametrize("new", [True, False], ids=["made", "opened"])
+def test_a_journal_for_which_there_is_no_room_at_all_says_so(disk: SmallDisk, new: bool, pages: int) -> None:
+    if not new:
+        Journal(disk.folder).close()
     disk.leave(pages * PAGE_BYTES)
     with pytest.raises(DiskFull, match=rf"the journal {disk.folder}/journal.db c.*: no room left on the disk"):
         Journal(disk.folder).begin_epoch(0.0)

@@ -152,49 +152,43 @@ class JournalMachine(RuleBasedStateMachine):
         self.turn = []
         self._check_mark()
 
-    @precondition(lambda self: self.turn)
-    @rule()
-    def commit_in_vain(self) -> None:
+    @rule(how=st.sampled_from(["stopped", "failed", "killed", "committed in vain"]))
+    def end(self, how: str) -> None:
+        """What was decided and not committed ends with the process; the next one finds the rest."""
+        if how == "killed":
+            self._kill()
+        elif how == "committed in vain":
+            self._commit_in_vain()
+        else:
+            self.journal.close(in_order=how == "stopped")
+        self.turn = []
+        self.hoped = deepcopy(self.ledger)
+        self._open()
+
+    def _commit_in_vain(self) -> None:
         """Something at the end cannot be written: then nothing before it is, either."""
         twins = [created(number, "two of one name") for number in (10**6, 10**6 + 1)]
         with pytest.raises(JournalError, match="could not be written"):
             self.journal.commit([*self.turn, *twins])
-        self._forget()
         self.journal.close(in_order=False)
-        self._open()
 
     @rule()
     def tidy(self) -> None:
         """What the daemon does when it has nothing else to do."""
         self.journal.checkpoint(idle=True)
 
-    @rule(in_order=st.booleans())
-    def stop_and_start(self, in_order: bool) -> None:
-        """Or it was stopped by an error: not ``in_order``."""
-        self._forget()
-        self.journal.close(in_order=in_order)
-        self._open()
-
-    @rule()
-    def kill_and_start(self) -> None:
+    def _kill(self) -> None:
         """A kill leaves the folder as it is at this moment: a copy of it is what the next daemon finds."""
-        self._forget()
         self.starts += 1
         left = self.place / str(self.starts)
         shutil.copytree(self.state, left)
         self.journal.close(in_order=False)
         shutil.rmtree(self.state)
         self.state = left
-        self._open()
 
     def teardown(self) -> None:
-        self.stop_and_start(in_order=True)
+        self.end("stopped")
         self.journal.close()
-
-    def _forget(self) -> None:
-        """Decisions that were not committed end with the process."""
-        self.turn = []
-        self.hoped = deepcopy(self.ledger)
 
     # -- what then holds -----------------------------------------------------------------------------------------------
 

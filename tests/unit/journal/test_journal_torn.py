@@ -27,16 +27,17 @@ LARGE = [b"x" * (INLINE_BYTES + 1)]
 OTHER = [b"y" * (INLINE_BYTES + 1)]
 FRAME = FRAME_HEADER_BYTES + PAGE_BYTES
 
-#: Turns of a daemon, of all kinds. The sixth is one statement, and so a transaction without a BEGIN; the same content
+#: Turns of a daemon, of all kinds. The seventh is one statement, and so a transaction without a BEGIN; the same content
 #: comes in several payload files' place; run 1 goes, with its files, of which run 2 needs one.
 TURNS: Sequence[Sequence[e.Record]] = (
     [created(1), e.WriterChanged(1, 1, "ada", 1e9, "wish")],
     [block(1, 0, [0.5, 1.5, 2.5]), e.LeaseGranted((1, 1), 1, 0, 3, 1, "svm-1", True, 1e9)],
     [block(1, 3, LARGE), block(1, 4, [{"x": 1, "text": "t" * 9000}])],
+    [e.LeaseGranted((1, 1), 1, 1, 2, 2, "svm-2", False, 1e9), e.LeaseGranted((1, 2), 1, 4, 1, 1, "svm-1", True, 1e9)],
     [created(2), block(2, 0, LARGE), e.MasterChanged("oven", True)],
     [done(1, 0, 0, LARGE + OTHER, failed=[2]), e.LeaseEnded((1, 1)), e.AttemptsCharged(1, 2, 3, 2)],
     [block(1, 5, [3.5])],
-    [event(1, 3, "held", 3, 1), event(1, 4, "cancelled", 4, 2)],
+    [event(1, 3, "held", 3, 3), event(1, 6, "released", 4, 1), event(1, 7, "cancelled", 5, 1)],
     [e.RunDeleted(1)],
     [block(2, 1, LARGE), done(2, 0, 0, OTHER)],
 )
