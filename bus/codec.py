@@ -68,6 +68,11 @@ def to_worker_decoder() -> Decoder[m.ToWorker]:
     return Decoder(m.ToWorker)
 
 
+def to_host_decoder() -> Decoder[m.ToHost]:
+    """For a host of workers."""
+    return Decoder(m.ToHost)
+
+
 def table_of(layout: Layout | None, n: int, frames: Sequence[Buffer]) -> Table | None:
     """The table in a message's frames, checked; None where there is none, and then there may be no frames."""
     if layout is None:

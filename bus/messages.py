@@ -512,6 +512,18 @@ class Revoke(Message, tag="revoke"):
     intervals: tuple[Interval, ...]
 
 
+class Interrupt(Message, tag="interrupt"):
+    """To a host: nobody wants the tasks at positions ``low ≤ p < high`` of this lease of its worker any more.
+
+    A worker that is still in one of them after a moment's grace is to be killed.
+    """
+
+    token: str
+    lease: LeaseId
+    low: int
+    high: int
+
+
 class Settled(Message, tag="settled"):
     """The outcomes of these leases are on disk (or not wanted any more): forget them.
 
@@ -530,3 +542,4 @@ class Goodbye(Message, tag="goodbye"):
 
 
 ToWorker = Welcome | Dispatch | Revoke | Settled | Goodbye | Refused
+ToHost = Interrupt | Refused

@@ -18,7 +18,7 @@ from taskmaster.bus.table import Buffer, Table
 if TYPE_CHECKING:
     from taskmaster.daemon.run import Block, Run
 
-__all__ = ["Dispatched", "Effects", "Interrupt", "Publication", "Record", "Reply", "Sender", "ToWorker", "Verify"]
+__all__ = ["Dispatched", "Effects", "Publication", "Record", "Reply", "Sender", "ToWorker", "Verify"]
 
 
 class Sender(msgspec.Struct, frozen=True, gc=False):
@@ -147,10 +147,10 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 class ToWorker(msgspec.Struct, frozen=True):
-    """A message to a worker that is no dispatch."""
+    """A message to a worker that is no dispatch, or to a host."""
 
     address: bytes
-    message: m.ToWorker
+    message: m.ToWorker | m.ToHost
 
 
 class Dispatched(msgspec.Struct, frozen=True):
@@ -186,18 +186,6 @@ class Query(msgspec.Struct, frozen=True):
     message: m.Replay | m.Status
 
 
-class Interrupt(msgspec.Struct, frozen=True):
-    """A worker that is still in one of these tasks after a moment's grace is to be killed: nobody wants them.
-
-    They are named by their positions in the lease, ``low ≤ p < high``.
-    """
-
-    token: str
-    lease: LeaseId
-    low: int
-    high: int
-
-
 @dataclass(slots=True)
 class Effects:
     """One turn's decisions."""
@@ -213,7 +201,8 @@ class Effects:
     publications: list[Publication] = field(default_factory=list)
     to_workers: list[ToWorker] = field(default_factory=list)
     verifications: list[Verify] = field(default_factory=list)
-    interrupts: list[Interrupt] = field(default_factory=list)
+    #: About the daemon's own workers; the hosts of others are sent theirs.
+    interrupts: list[m.Interrupt] = field(default_factory=list)
     #: Requests that are answered by reading: from the journal, or about the daemon itself.
     queries: list[Query] = field(default_factory=list)
     scalings: list[m.SetWorkers] = field(default_factory=list)

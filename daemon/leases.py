@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from taskmaster.bus.intervals import IntervalSet
-from taskmaster.bus.messages import LeaseId
+from taskmaster.bus.messages import Interrupt, LeaseId
 from taskmaster.bus.status import WorkerStatus
 from taskmaster.daemon.run import Run
 
@@ -94,6 +94,10 @@ class Worker:
         self.address = address
         self.slots = slots
         self.local = local
+        #: routing id of the host that vouches for it, where that is not the daemon
+        self.host = b""
+        #: what to tell that host as soon as it is heard of
+        self.interrupts: list[Interrupt] = []
         self.name = token
         self.pid = 0
         self.state = "starting"

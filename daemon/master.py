@@ -29,7 +29,6 @@ from taskmaster.daemon.cut import cut_outcome
 from taskmaster.daemon.effects import (
     Dispatched,
     Effects,
-    Interrupt,
     LeaseEnded,
     LeaseGranted,
     MasterChanged,
@@ -123,12 +122,22 @@ class Master:
             parts = lease.remaining.within(low, high)
             for start, stop in parts:
                 lease.remaining.remove(start, stop)
-                out.interrupts.append(Interrupt(lease.worker, lease.id, start - lease.first, stop - lease.first))
+                interrupt = m.Interrupt(lease.worker, lease.id, start - lease.first, stop - lease.first)
+                self._interrupt(interrupt, out)
             self._revoke(lease, parts, out)
             cancelled += parts
         for part in sorted(cancelled):
             run.cancel(*part, out)
         return sum(high - low for low, high in cancelled)
+
+    def _interrupt(self, interrupt: m.Interrupt, out: Effects) -> None:
+        worker = self.workers.get(interrupt.token)
+        if worker is None or worker.local:
+            out.interrupts.append(interrupt)
+        elif worker.host:
+            out.to_workers.append(ToWorker(worker.host, interrupt))
+        else:
+            worker.interrupts.append(interrupt)
 
     def pause(self, run: Run | None, paused: bool, out: Effects) -> None:
         """Stop or resume granting leases to one run, or to all."""

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from taskmaster.bus import messages as m
 from taskmaster.daemon.core import Core
-from taskmaster.daemon.effects import Effects, Interrupt
+from taskmaster.daemon.effects import Effects
 from taskmaster.daemon.leases import NOTHING, Started, Worker
 from taskmaster.daemon.master import Master
 from taskmaster.daemon.restarts import RestartPolicy
-from taskmaster.drivers.host import TERMINATE_SECONDS, HostedWorker, spawn
+from taskmaster.drivers.host import CANCELLED, TERMINATE_SECONDS, HostedWorker, Interrupts, spawn
 from taskmaster.drivers.progress import Position, ProgressReader
 
 __all__ = ["Pool", "Supervisor", "read_progress", "started"]
@@ -26,10 +26,6 @@ log = logging.getLogger("taskmaster.supervision")
 WATCH_SECONDS = 0.1
 #: What a worker said before it died is on the way for a moment after its death is known.
 MOURNING_SECONDS = 0.02
-#: A cancelled task may still end by itself for this long before its worker is killed.
-INTERRUPT_SECONDS = 0.25
-#: Of what kind the end of a worker is that was killed for it.
-_CANCELLED = "TaskCancelled"
 
 
 @dataclass
@@ -69,7 +65,7 @@ class Supervisor:
         self._dead: list[tuple[float, Pool, HostedWorker]] = []
         #: buried in this turn
         self._buried: list[HostedWorker] = []
-        self._interrupts: list[tuple[float, Interrupt]] = []
+        self._interrupts = Interrupts()
         folder.mkdir(mode=0o700, exist_ok=True)
 
     def add(self, pool: Pool) -> None:
@@ -97,9 +93,9 @@ class Supervisor:
         ready = sum(worker is not None and worker.state != "starting" for worker in known)
         return max(0, pool.count - ready)
 
-    def interrupt(self, interrupt: Interrupt) -> None:
+    def interrupt(self, interrupt: m.Interrupt) -> None:
         """If a worker is still in one of these cancelled tasks in a moment, end it."""
-        self._interrupts.append((time.monotonic() + INTERRUPT_SECONDS, interrupt))
+        self._interrupts.add(interrupt, time.monotonic())
         self.next_look = 0.0
 
     def look(self, now: float, ready: Mapping[int, int], out: Effects) -> None:
@@ -115,7 +111,8 @@ class Supervisor:
                 self._fill(pool, now)
                 self._thin(pool, out)
                 self._enforce_timeout(pool, now)
-        self._enforce_interrupts(now)
+        self._interrupts.enforce(now, self._worker)
+        self._by(self._interrupts.due)
 
     def due(self, now: float) -> float:
         """When :meth:`look` wants to be called next: soon, where a Master with a time-out has become busy."""
@@ -124,6 +121,9 @@ class Supervisor:
         ):
             self.next_look = now + WATCH_SECONDS
         return self.next_look
+
+    def _worker(self, token: str) -> HostedWorker | None:
+        return next((pool.workers[token] for pool in self.pools.values() if token in pool.workers), None)
 
     def _by(self, when: float) -> None:
         self.next_look = min(self.next_look, when)
@@ -152,7 +152,7 @@ class Supervisor:
         was_ready = known is not None and known.state in ("ready", "leaving")
         kind, reason = worker.epitaph()
         # That it was killed for a task nobody wants is no fault of the others it was given.
-        begun = NOTHING if kind == _CANCELLED else started(worker.progress.positions())
+        begun = NOTHING if kind == CANCELLED else started(worker.progress.positions())
         self._lay_to_rest(worker)
         self._core.workforce.departed(worker.token, kind, reason, begun, out)
         if worker.left_as_agreed:
@@ -237,19 +237,6 @@ class Supervisor:
                 worker.kill(
                     "TaskTimeout", f"no outcome after {pool.timeout:g} s, worker process {worker.pid} was killed"
                 )
-
-    def _enforce_interrupts(self, now: float) -> None:
-        waiting = []
-        for due, interrupt in self._interrupts:
-            if now < due:
-                waiting.append((due, interrupt))
-                self._by(due)
-                continue
-            pools = self.pools.values()
-            worker = next((pool.workers[interrupt.token] for pool in pools if interrupt.token in pool.workers), None)
-            if worker is not None and worker.is_in(interrupt.lease, interrupt.low, interrupt.high):
-                worker.kill(_CANCELLED, f"its task was cancelled, worker process {worker.pid} was killed")
-        self._interrupts = waiting
 
     # -- the end ------------------------------------------------------------------------------------------------------
 

@@ -96,6 +96,9 @@ class Workforce:
             worker = self._find(token)[1]
             if worker is not None:
                 worker.last_seen = now
+                worker.host = sender.address
+                out.to_workers += [ToWorker(sender.address, interrupt) for interrupt in worker.interrupts]
+                worker.interrupts.clear()
 
     def _at_work(
         self,

@@ -23,7 +23,7 @@ from taskmaster.bus import codec, sockets
 from taskmaster.bus import messages as m
 from taskmaster.bus.errors import DaemonUnreachable, ProtocolError, UnknownMaster, WorkerError, from_code
 from taskmaster.bus.text import did_you_mean_or
-from taskmaster.drivers.host import HostedWorker, spawn
+from taskmaster.drivers.host import CANCELLED, HostedWorker, Interrupts, spawn
 from taskmaster.drivers.restarts import RestartPolicy
 from taskmaster.drivers.worker import EXIT_REFUSED
 
@@ -120,6 +120,8 @@ class DialIn:
         self._next_heartbeat = 0.0
         self._next_watch = 0.0
         self._heartbeat = HEARTBEAT_SECONDS
+        self._interrupts = Interrupts()
+        self._decoder = codec.to_host_decoder()
         self._requests = 0
         self._heeded = 0
         self._despair: WorkerError | None = None
@@ -167,15 +169,22 @@ class DialIn:
         if now >= self._next_heartbeat:
             self._next_heartbeat = now + self._heartbeat
             self._send(m.Heartbeat(tuple(self._workers)))
-        due = [self._next_heartbeat, self._next_watch, *(when for when, _ in self._dead)]
+        due = [self._next_heartbeat, self._next_watch, self._interrupts.due, *(when for when, _ in self._dead)]
         if self._missing > 0 and not self.leaving:
             due.append(self._next_start)
         if not self._is_over:
             for source, _ in self._poller.poll(max(0, round((min(due) - now) * 1e3 + 0.5))):
                 if source == self._signalled.fileno():  # not read by the handler: poll would go on waiting
                     self._signalled.recv(64)
-        while sockets.receive(self._socket) is not None:
-            pass  # nothing that is said to a host needs an answer
+        self._hear()
+        self._interrupts.enforce(time.monotonic(), self._workers.get)
+
+    def _hear(self) -> None:
+        while (frames := sockets.receive(self._socket)) is not None:
+            with contextlib.suppress(ProtocolError):  # of a daemon that knows more than this host does
+                message = self._decoder.decode(frames[0] if frames else b"")
+                if isinstance(message, m.Interrupt):
+                    self._interrupts.add(message, time.monotonic())
 
     def _send(self, message: m.WorkerMessage) -> None:
         sockets.send(self._socket, [codec.encode(message)])
@@ -230,6 +239,8 @@ class DialIn:
         """Tell the daemon that a worker is gone, and how far it had come."""
         kind, reason = worker.epitaph()
         positions = worker.progress.positions()
+        if kind == CANCELLED:  # no fault of the others that it was given
+            positions = []
         started = {at.lease: at.started for at in positions or ()}
         self._send(
             m.WorkerLost(

@@ -7,19 +7,21 @@ it can say which task was being evaluated when one died or hung.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from taskmaster.bus.messages import LeaseId
+from taskmaster.bus.messages import Interrupt, LeaseId
 from taskmaster.drivers.progress import Position, ProgressReader
 from taskmaster.drivers.worker import EXIT_GOODBYE, EXIT_REFUSED, EXIT_UNUSABLE
 
-__all__ = ["HostedWorker", "spawn"]
+__all__ = ["CANCELLED", "HostedWorker", "Interrupts", "spawn"]
 
 log = logging.getLogger("taskmaster.host")
 
@@ -28,6 +30,12 @@ TERMINATE_SECONDS = 5.0
 #: Workers are as many as there are processors: where each starts as many threads again for its linear algebra, they
 #: only stand in each other's way. What the daemon's environment or the Master's ``env`` says goes before this.
 ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMEXPR")}
+
+
+#: What a worker may still take to end a task that was cancelled, in seconds.
+INTERRUPT_SECONDS = 0.25
+#: Of what kind the end of one is that took longer.
+CANCELLED = "TaskCancelled"
 
 
 class HostedWorker:
@@ -114,6 +122,30 @@ class HostedWorker:
     def is_hopeless(self) -> bool:
         """It said itself that it cannot work."""
         return self.sentence is None and self.exit_status in (EXIT_UNUSABLE, EXIT_REFUSED)
+
+
+class Interrupts:
+    """Tasks that nobody wants any more, which some worker is perhaps in."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[float, Interrupt]] = deque()
+
+    def add(self, interrupt: Interrupt, now: float) -> None:
+        """See in a moment whether the worker is still at it."""
+        self._waiting.append((now + INTERRUPT_SECONDS, interrupt))
+
+    @property
+    def due(self) -> float:
+        """When to call :meth:`enforce`."""
+        return self._waiting[0][0] if self._waiting else math.inf
+
+    def enforce(self, now: float, find: Callable[[str], HostedWorker | None]) -> None:
+        """Kill the workers that are still in such a task; ``find`` says which has a token."""
+        while self.due <= now:
+            _, interrupt = self._waiting.popleft()
+            worker = find(interrupt.token)
+            if worker is not None and worker.is_in(interrupt.lease, interrupt.low, interrupt.high):
+                worker.kill(CANCELLED, f"its task was cancelled, worker process {worker.pid} was killed")
 
 
 def spawn(
