@@ -132,7 +132,9 @@ class IntervalSet:
         return low, high
 
     def within(self, low: int, high: int) -> list[tuple[int, int]]:
-        """The members in ``low ≤ i < high``, as intervals."""
+        """The members in ``low ≤ i < high``, as intervals; none is empty."""
+        if low >= high:
+            return []
         i = bisect_right(self._highs, low)
         j = bisect_left(self._lows, high)
         return [(max(low, self._lows[k]), min(high, self._highs[k])) for k in range(i, j)]

@@ -279,7 +279,7 @@ class Run:
                 frames=len(output.frames),
                 outputs=output.layout,
                 worker=user,
-                attempt=self.attempt(index),
+                attempt=self.attempts.get(index, 0),
                 started=out.wall,
                 finished=out.wall,
             )
@@ -291,7 +291,7 @@ class Run:
                 "Resolved",
                 request.reason or "an operator declared it failed",
                 user,
-                self.attempt(index),
+                self.attempts.get(index, 0),
                 out,
             )
         elif request.action == "retry":

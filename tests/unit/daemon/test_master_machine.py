@@ -1,0 +1,488 @@
+"""Runs, writers, workers and restarts in any order: what is promised of each task is kept.
+
+The simulation (`tests/simulation`) does the same to the whole daemon, with clients and a network; here it is the
+decisions alone, a real journal, and a failing case that Hypothesis makes short.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from helpers.heart import Assignment, Conversation, Hand, Heart, output, spec
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from taskmaster.bus import messages as m
+from taskmaster.bus.table import Table
+from taskmaster.daemon.effects import AttemptsCharged, BlockAppended, Dispatched, Effects, Sender
+from taskmaster.daemon.journal import Journal
+from taskmaster.daemon.leases import Started
+from taskmaster.drivers.progress import Position
+
+_MASTERS = ("fast", "once", "frail")
+_ATTEMPTS = 3
+#: run → its Master and priority
+_RUNS = {"a": ("fast", 0), "b": ("fast", 1), "c": ("once", 0), "d": ("frail", 0)}
+
+picks = st.integers(0, 1000)
+
+
+@dataclass
+class Progress:
+    """How far a worker is with one lease."""
+
+    at: Assignment
+    #: positions that it was told to skip, and those it has reported
+    skipped: set[int] = field(default_factory=set)
+    reported: set[int] = field(default_factory=set)
+    #: positions below this have started, or were skipped
+    next: int = 0
+    final: bool = False
+
+    @property
+    def through(self) -> bool:
+        return self.next >= self.at.message.n
+
+
+class Evaluator:
+    """A worker that evaluates its leases in order, as many at a time as it has slots."""
+
+    def __init__(self, hand: Hand) -> None:
+        self.hand = hand
+        self.progress: list[Progress] = []
+
+    def listen(self) -> None:
+        """Take in what the daemon has sent."""
+        self.progress += [Progress(at) for at in self.hand.assignments]
+        self.hand.assignments.clear()
+        for note in self.hand.heard:
+            for each in self.progress:
+                if isinstance(note, m.Revoke) and note.lease == each.at.lease:
+                    each.skipped.update(p for low, high in note.intervals for p in range(low, high))
+        settled = {lease for note in self.hand.heard if isinstance(note, m.Settled) for lease in note.leases}
+        self.progress = [each for each in self.progress if not (each.final and each.at.lease in settled)]
+        self.hand.heard.clear()
+
+    @property
+    def current(self) -> list[Progress]:
+        """The leases that its slots are in, or come to next."""
+        return [each for each in self.progress if not each.through][: self.hand.slots]
+
+    def begin(self, each: Progress) -> int | None:
+        """Start the next task of a lease; returns its position."""
+        while not each.through:
+            each.next += 1
+            if each.next - 1 not in each.skipped:
+                return each.next - 1
+        return None
+
+    def report(self, each: Progress) -> tuple[m.Outcome, Table | None]:
+        """The outcome of the next stretch of tasks that were evaluated and not reported."""
+        done = [p for p in range(each.next) if p not in each.skipped | each.reported]
+        high = low = done[0] if done else each.next
+        while high in done:
+            high += 1
+        each.reported.update(range(low, high))
+        each.final = each.through and not [p for p in done if p >= high]
+        errors = [p - low for p in range(low, high) if fails(each.at.rows[p])]
+        return self.hand.outcome(each.at, low, high, errors=errors, final=each.final)
+
+    @property
+    def started(self) -> Started:
+        """What is known of it when it is lost."""
+        begun = [each for each in self.progress if each.next]
+        if not begun:
+            return Started()
+        return Started(max(each.at.lease for each in begun), {each.at.lease: each.next for each in begun})
+
+    @property
+    def positions(self) -> list[Position]:
+        """What it has noted of its progress: of each slot, the lease it was in last."""
+        begun = [each for each in self.progress if each.next][-self.hand.slots :]
+        return [
+            Position(at.lease, at.run, at.first, each.next, at.attempt, not each.final)
+            for each in begun
+            for at in (each.at.message,)
+        ]
+
+
+def fails(row: Any) -> bool:
+    return int(row) % 7 == 3
+
+
+class WatchedHeart(Heart):
+    """Objects where a task is granted that must not be."""
+
+    def __init__(self, machine: MasterMachine, journal: Journal) -> None:
+        super().__init__(
+            spec("fast", max_attempts=_ATTEMPTS), spec("once", "hold"), spec("frail", "fail"), journal=journal
+        )
+        self.machine = machine
+
+    def deliver(self, dispatches: Sequence[Dispatched]) -> None:
+        for each in dispatches:
+            self.machine.granted(each.message)
+        super().deliver(dispatches)
+
+    def commit(self, out: Effects) -> None:
+        super().commit(out)
+        self.machine.committed(out)
+
+
+class MasterMachine(RuleBasedStateMachine):
+    """What clients, workers and operators do to a daemon, and what it has promised them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp())
+        self.begun: Counter[tuple[int, int]] = Counter()
+        self.approved: Counter[tuple[int, int]] = Counter()
+        #: evaluations that are nobody's fault: of what was taken back, or was granted when the daemon died
+        self.excused: Counter[tuple[int, int]] = Counter()
+        #: tasks that were with a worker of which nobody knows how far it had come
+        self.unknown: set[tuple[int, int]] = set()
+        self.asks: dict[tuple[int, int], Any] = {}
+        self.evaluators: list[Evaluator] = []
+        self.former: list[Conversation] = []
+        self.said: list[tuple[Hand, m.Outcome, Table | None]] = []
+        self.heart = WatchedHeart(self, self._open_journal())
+        self.value = 0
+
+    def _open_journal(self) -> Journal:
+        journal = Journal(self.folder, "crash")
+        journal.begin_epoch(0.0)
+        return journal
+
+    @initialize()
+    def open_runs(self) -> None:
+        self.runs = {
+            name: self.heart.open(master, name, priority=priority) for name, (master, priority) in _RUNS.items()
+        }
+
+    # -- what is checked as it happens --------------------------------------------------------------------------------
+
+    def granted(self, message: m.Dispatch) -> None:
+        run = self.heart.core.runs[message.run]
+        master = self.heart.core.masters[run.master]
+        assert not run.paused
+        assert not master.paused
+        assert master.spec.repeatable or message.n == 1
+        book = self.heart.ledger.books[message.run]
+        for index in range(message.first, message.first + message.n):
+            assert index >= len(book.states) or book.states[index] == "open"
+            if not master.spec.repeatable:
+                assert message.lease in self.heart.ledger.leases  # on disk before it leaves
+
+    def committed(self, out: Effects) -> None:
+        for book, event in self.heart.events:
+            if event.kind == "done":
+                assert event.output == output(book.tasks[event.index])
+            elif event.kind == "failed" and event.error == "ValueError":
+                assert fails(book.tasks[event.index])
+        for record in out.records:
+            if isinstance(record, AttemptsCharged):
+                key = record.run, record.first
+                assert key in self.unknown or record.attempts <= self.begun[key]
+                assert record.attempts < _ATTEMPTS or self.heart.ledger.books[record.run].master != "fast"
+            elif isinstance(record, BlockAppended):
+                self.asks[record.run, record.first] = record.asks
+
+    # -- clients ------------------------------------------------------------------------------------------------------
+
+    @rule(name=st.sampled_from(sorted(_RUNS)), n=st.integers(1, 12), after=st.integers(0, 3), torn=st.booleans())
+    def put(self, name: str, n: int, after: int, torn: bool) -> None:
+        """Submit a block; a torn one is submitted again after the restart, as its client does."""
+        run = self.runs[name]
+        values = list(range(self.value, self.value + n))
+        self.value += n
+        message, table = run.submission(values)
+        message.asks = ((0, run.state.next_seq - after),)
+        if torn:
+            with self.heart.turn(torn=True) as out:
+                self.heart.core.on_client(Sender(b"client"), message, table, out)
+            self._restart()
+        self.heart.say(message, table)
+        assert run.book.tasks[run.next_index :] == values
+        run.next_index += n
+        assert self.asks[message.run, message.first] == message.asks
+        again = self.heart.say(message, table)
+        assert again.verifications
+        assert not any(isinstance(record, BlockAppended) for record in again.records)
+
+    @rule(name=st.sampled_from(sorted(_RUNS)), claim=st.sampled_from(("", "x", "y")))
+    def take_over(self, name: str, claim: str) -> None:
+        run = self.runs[name]
+        opened = self.heart.ask(m.Open(1, _RUNS[name][0], name, claim=claim), m.Opened)
+        assert opened.next_index == run.next_index
+        if opened.writer > run.writer:
+            self.former.append(run)
+            self.runs[name] = Conversation(self.heart, run.run, opened.writer, opened.next_index)
+
+    @precondition(lambda self: self.former)
+    @rule(pick=picks)
+    def a_fenced_writer_tries(self, pick: int) -> None:
+        old = self.former[pick % len(self.former)]
+        before = len(old.book.tasks)
+        message, table = old.submission([-1], first=before)
+        refused = self.heart.ask(message, m.Refused, table)
+        assert refused.code == "fenced"
+        assert len(old.book.tasks) == before
+
+    @rule(name=st.sampled_from(sorted(_RUNS)), low=picks, n=st.integers(0, 9))
+    def cancel(self, name: str, low: int, n: int) -> None:
+        run = self.runs[name]
+        low %= run.next_index + 1
+        before = Counter(run.book.states)
+        assert run.cancel((low, low + n)) == run.book.states.count("cancelled") - before["cancelled"]
+
+    @rule(master=st.sampled_from(_MASTERS), name=st.sampled_from([*sorted(_RUNS), None]), pause=st.booleans())
+    def pause(self, master: str, name: str | None, pause: bool) -> None:
+        message = m.Pause if pause else m.Resume
+        run = None if name is None else self.runs[name].run
+        self.heart.ask(message(1, master if name is None else _RUNS[name][0], run), m.Done)
+
+    @precondition(lambda self: self._held())
+    @rule(pick=picks, action=st.sampled_from(("retry", "fail")), twice=st.booleans())
+    def resolve(self, pick: int, action: str, twice: bool) -> None:
+        held = self._held()
+        run, index = held[pick % len(held)]
+        attempt = run.state.attempts[index]
+        if action == "retry":
+            self.approved[run.run, index] += 1
+        assert isinstance(run.resolve(index, action, attempt), m.Done)
+        if twice:
+            assert isinstance(run.resolve(index, action, attempt), m.Refused)
+
+    def _held(self) -> list[tuple[Conversation, int]]:
+        return [(run, i) for run in self.runs.values() for i, state in enumerate(run.book.states) if state == "held"]
+
+    # -- workers ------------------------------------------------------------------------------------------------------
+
+    @precondition(lambda self: len(self.evaluators) < 6)
+    @rule(master=st.sampled_from(_MASTERS), slots=st.integers(1, 2), local=st.booleans())
+    def hire(self, master: str, slots: int, local: bool) -> None:
+        self.evaluators.append(Evaluator(self.heart.hand(master, slots, local=local)))
+
+    def _busy(self) -> list[Evaluator]:
+        for each in self.evaluators:
+            each.listen()
+        return [each for each in self.evaluators if each.current]
+
+    @precondition(lambda self: self._busy())
+    @rule(pick=picks, tasks=st.integers(1, 5))
+    def evaluate(self, pick: int, tasks: int) -> None:
+        busy = self._busy()
+        each = busy[pick % len(busy)]
+        for _ in range(tasks):
+            if each.current:
+                self._begin(each, each.current[pick % len(each.current)])
+
+    def _begin(self, evaluator: Evaluator, progress: Progress) -> None:
+        position = evaluator.begin(progress)
+        if position is None:
+            return
+        message = progress.at.message
+        key = message.run, message.first + position
+        self.begun[key] += 1
+        master = evaluator.hand.master
+        allowed = _ATTEMPTS + self.excused[key] if master == "fast" else 1 + self.approved[key]
+        assert self.begun[key] <= allowed, f"task {key} is evaluated for the {self.begun[key]}. time"
+
+    @precondition(lambda self: any(each.progress for each in self.evaluators))
+    @rule(pick=picks, which=picks, seconds=st.sampled_from((0.0001, 0.01)))
+    def report(self, pick: int, which: int, seconds: float) -> None:
+        able = [each for each in self.evaluators if each.progress]
+        each = able[pick % len(able)]
+        outcome, table = each.report(each.progress[which % len(each.progress)])
+        self.heart.now += seconds * outcome.n
+        self.said.append((each.hand, outcome, table))
+        each.hand.say(outcome, table)
+
+    @precondition(lambda self: self.said)
+    @rule(pick=picks, other=picks)
+    def say_again(self, pick: int, other: int) -> None:
+        """An outcome comes once more: late, or by somebody whose it is not."""
+        hand, outcome, table = self.said[pick % len(self.said)]
+        speakers = [hand, *(each.hand for each in self.evaluators)]
+        speakers[other % len(speakers)].say(outcome, table)
+
+    @precondition(lambda self: self.evaluators)
+    @rule(pick=picks, known=st.booleans())
+    def die(self, pick: int, known: bool) -> None:
+        each = self.evaluators.pop(pick % len(self.evaluators))
+        each.listen()
+        if not known:
+            self._suspect(each)
+        each.hand.die(each.started if known else None)
+
+    def _suspect(self, each: Evaluator) -> None:
+        for progress in each.progress:
+            self.unknown.update((progress.at.message.run, index) for index in progress.at.indices)
+
+    @precondition(lambda self: self._far())
+    @rule(pick=picks, lost=st.booleans(), ready=st.booleans())
+    def reconnect(self, pick: int, lost: bool, ready: bool) -> None:
+        """A connection breaks, perhaps with a dispatch in it."""
+        far = self._far()
+        each = far[pick % len(far)]
+        if lost:
+            each.hand.assignments.clear()
+        each.listen()
+        each.hand.hello(*(progress.at.lease for progress in each.progress))
+        if ready:
+            each.hand.say(m.Ready())
+
+    def _far(self) -> list[Evaluator]:
+        return [each for each in self.evaluators if not each.hand.local]
+
+    @rule(pick=picks)
+    def fall_silent(self, pick: int) -> None:
+        """One of the workers from elsewhere is not heard of for long; its outcomes may still come."""
+        far = self._far()
+        self.heart.now += 11
+        for k, each in enumerate(far):
+            if k != pick % len(far):
+                each.hand.say(m.Heartbeat())
+            else:
+                each.listen()
+                self._suspect(each)
+        self.heart.tick(0)
+
+    @rule(seconds=st.sampled_from((0.001, 0.02, 1.0)))
+    def time_passes(self, seconds: float) -> None:
+        for each in self._far():
+            each.hand.say(m.Heartbeat())
+        self.heart.tick(seconds)
+
+    # -- the daemon ---------------------------------------------------------------------------------------------------
+
+    @rule()
+    def restart(self) -> None:
+        self._restart()
+
+    def _restart(self) -> None:
+        """It is killed, and its own workers with it; those from elsewhere go on, and dial in again when they like."""
+        for each in self.evaluators:
+            each.listen()
+            if not each.hand.local:
+                self._suspect(each)
+            for progress in each.progress:
+                self.excused.update((progress.at.message.run, index) for index in progress.at.indices)
+        local = [each for each in self.evaluators if each.hand.local]
+        self.evaluators = self._far()
+        assert self.heart.journal is not None
+        self.heart.journal.close(in_order=False)
+        self.heart.journal = self._open_journal()
+        self.heart.restart({each.hand.token: each.positions for each in local})
+
+    # -- what holds at any time ---------------------------------------------------------------------------------------
+
+    @invariant()
+    def each_open_task_is_in_one_place(self) -> None:
+        for each in self.evaluators:
+            for note in each.hand.heard:
+                if isinstance(note, m.Revoke):
+                    run, at = next(
+                        ((p.message.run, p) for p in self._assignments(each) if p.lease == note.lease), (0, None)
+                    )
+                    if at is not None:
+                        self.excused.update(
+                            (run, at.message.first + p) for low, high in note.intervals for p in range(low, high)
+                        )
+        for master in self.heart.core.masters.values():
+            places: Counter[tuple[int, int]] = Counter()
+            for run in master.runs.values():
+                places.update((run.id, index) for index in [*run.queued.indices(), *run.held.indices()])
+            for worker in master.workers.values():
+                for lease in worker.leases.values():
+                    places.update((lease.run.id, index) for index in lease.remaining.indices())
+            expected = {(run.id, index) for run in master.runs.values() for index in run.open.indices()}
+            assert set(places) == expected
+            assert not places or max(places.values()) == 1
+
+    @staticmethod
+    def _assignments(each: Evaluator) -> list[Assignment]:
+        return [*(progress.at for progress in each.progress), *each.hand.assignments]
+
+    @invariant()
+    def memory_and_disk_agree(self) -> None:
+        for run in self.heart.core.runs.values():
+            book = self.heart.ledger.books[run.id]
+            count = book.states.count
+            assert (run.next_index, run.next_seq) == (len(book.tasks), len(book.events))
+            assert (run.done, run.failed, run.cancelled) == (count("done"), count("failed"), count("cancelled"))
+            assert set(run.open.indices()) == {i for i, state in enumerate(book.states) if state in ("open", "held")}
+            assert set(run.held.indices()) == {i for i, state in enumerate(book.states) if state == "held"}
+            assert run.attempts == {i: n for i, n in book.attempts.items() if book.states[i] in ("open", "held")}
+
+    @invariant()
+    def statistics_add_up(self) -> None:
+        for status in self.heart.core.statistics(self.heart.now):
+            runs = [run for run in self.heart.core.runs.values() if run.master == status.name]
+            ended = status.done + status.failed + status.cancelled
+            assert status.queued + status.leased + status.held + ended == sum(run.next_index for run in runs)
+            assert sum(worker.leased for worker in status.workers) == status.leased
+
+    # -- the end ------------------------------------------------------------------------------------------------------
+
+    def teardown(self) -> None:
+        try:
+            if sys.exc_info()[0] is None:  # else it has failed before, and what follows would hide that
+                self._settle()
+        finally:
+            assert self.heart.journal is not None
+            self.heart.journal.close()
+            shutil.rmtree(self.folder)
+
+    def _settle(self) -> None:
+        """Once nothing goes wrong any more, every task ends."""
+        self.time_passes(1.0)
+        for evaluator in self.evaluators:
+            evaluator.hand.die(None)
+            self._suspect(evaluator)
+        self.evaluators.clear()
+        self.heart.now += 60
+        self.unknown.update((run.run, index) for run in self.runs.values() for index in range(run.next_index))
+        self.heart.tick()  # also those that were awaited since a restart
+        for master in _MASTERS:
+            self.heart.ask(m.Resume(1, master), m.Done)
+            self.evaluators.append(Evaluator(self.heart.hand(master)))
+        for run in self.runs.values():
+            self.heart.ask(m.Resume(1, self.heart.core.runs[run.run].master, run.run), m.Done)
+        for run, index in self._held():
+            assert isinstance(run.resolve(index, "fail"), m.Done)
+        while busy := self._busy():
+            for each in busy:
+                for progress in each.current:
+                    while not progress.through:
+                        self._begin(each, progress)
+                    each.hand.say(*each.report(progress))
+        for run in self.runs.values():
+            assert not run.book.open_tasks
+            assert not run.state.open
+            assert not run.state.blocks
+            assert not run.state.input_bytes
+            assert not run.state.attempts
+        assert not self.heart.core.busy
+        self._check_asks()
+
+    def _check_asks(self) -> None:
+        assert self.heart.journal is not None
+        rows = self.heart.journal.query("SELECT run, first, asks FROM blocks ORDER BY run, first")
+        recorded = {(run, first): tuple(map(tuple, json.loads(asks))) for run, first, asks in rows}
+        assert recorded == self.asks
+
+
+TestMaster = MasterMachine.TestCase
+TestMaster.settings = settings(
+    max_examples=60, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+)
