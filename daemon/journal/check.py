@@ -9,8 +9,9 @@ from __future__ import annotations
 import apsw
 
 from taskmaster.daemon.journal import sql
+from taskmaster.daemon.journal.failures import journal_error
 from taskmaster.daemon.journal.guards import LogCheck, check_log, damaged
-from taskmaster.daemon.journal.journal import Journal, journal_error
+from taskmaster.daemon.journal.journal import Journal
 from taskmaster.daemon.journal.mark import Last
 from taskmaster.daemon.journal.report import JournalReport, report
 from taskmaster.daemon.journal.salvage import salvage

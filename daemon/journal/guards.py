@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taskmaster.bus.errors import JournalDamaged
-from taskmaster.daemon.journal.journal import PAGE_BYTES, journal_error
+from taskmaster.daemon.journal.failures import journal_error
+from taskmaster.daemon.journal.journal import PAGE_BYTES
 from taskmaster.daemon.journal.mark import MARK, Last, Mark, read_mark
 from taskmaster.daemon.journal.wal import Log, Words, checksums, read_log, taken_pages
 from taskmaster.drivers.progress import machine_start

@@ -22,8 +22,9 @@ import apsw
 
 from taskmaster.bus.errors import DiskFull, JournalDamaged, JournalError
 from taskmaster.daemon.journal.checksums import connect
+from taskmaster.daemon.journal.failures import journal_error
 from taskmaster.daemon.journal.guards import BEGINNING, Verdict, judge, mend_checksum, sound_pages
-from taskmaster.daemon.journal.journal import PAGE_BYTES, journal_error
+from taskmaster.daemon.journal.journal import PAGE_BYTES
 from taskmaster.daemon.journal.mark import MARK, Last, read_mark
 from taskmaster.daemon.journal.payloads import Payloads
 from taskmaster.daemon.journal.scan import Source

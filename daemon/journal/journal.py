@@ -11,7 +11,6 @@ commit writes what cannot be had otherwise, and nothing else: what a run counts 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import struct
 import time
@@ -23,7 +22,7 @@ from typing import Any
 import apsw
 import msgspec
 
-from taskmaster.bus.errors import DiskFull, JournalDamaged, JournalError
+from taskmaster.bus.errors import JournalDamaged, JournalError
 from taskmaster.bus.status import JournalStatus
 from taskmaster.bus.table import Buffer, Layout, Table
 from taskmaster.daemon.effects import (
@@ -42,6 +41,7 @@ from taskmaster.daemon.effects import (
 )
 from taskmaster.daemon.journal import sql
 from taskmaster.daemon.journal.checksums import connect
+from taskmaster.daemon.journal.failures import journal_error, transaction
 from taskmaster.daemon.journal.mark import MarkFile
 from taskmaster.daemon.journal.payloads import Payloads
 
@@ -71,23 +71,25 @@ class Journal:
         self.path = folder / "journal.db"
         self.durability = durability
         self.commits = 0
-        #: frames in the write-ahead log
-        self._frames = 0
+        #: frames in the write-ahead log, and how many of them are in the database, too
+        self._frames = self._moved = 0
         self._file: str | None = None
         self._removed: set[str] = set()
         self._times: deque[float] = deque(maxlen=1024)
         self._layouts: dict[Layout, int] = {}
         try:
             self.payloads = Payloads(folder / "payloads", sync=durability == "power")
+            has_log = self.log_size > 0
             self._db = connect(self.path, write=True)
-            self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)  # unless the mark is told, see `close`
-            list(
-                self._db.execute(f"{sql.PRAGMAS} PRAGMA synchronous = {'FULL' if durability == 'power' else 'NORMAL'};")
-            )
-            self._migrate()
-            for number, text in self._db.execute(sql.SELECT_LAYOUTS):
-                self._layouts[msgspec.json.decode(text, type=Layout)] = number
-            self.mark = MarkFile(folder, synced=durability == "power")
+            with contextlib.ExitStack() as undone:
+                undone.callback(self._db.close)
+                # A log that lies there stays where it is, unless the mark is told, see `close`. Of a journal that is
+                # refused SQLite also takes an empty one away again.
+                self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, has_log)
+                version = self._schema_version()
+                self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+                self._set_up(version)
+                undone.pop_all()
         except (apsw.Error, OSError) as error:
             raise journal_error(error, f"the journal {self.path} cannot be opened") from error
         self._db.set_wal_hook(self._on_wal)
@@ -110,6 +112,28 @@ class Journal:
                 sql.SET_RUN_COUNTS, (r.next_index, r.next_seq, r.done, r.failed, r.cancelled, r.run)
             ),
         }
+
+    def _schema_version(self) -> int:
+        """The version of the tables, 0 where there are none; JournalError where they are not for this release."""
+        version = int(self._db.execute("PRAGMA user_version").get)
+        if version > sql.SCHEMA_VERSION:
+            raise JournalError(
+                f"the journal {self.path} was written by a newer release (schema {version}, this one knows "
+                f"{sql.SCHEMA_VERSION}); install that release, or use another state directory"
+            )
+        if not version and self._db.execute("SELECT count(*) FROM sqlite_schema").get:
+            raise JournalError(
+                f"{self.path} is a database, but no journal; move it away, or use another state directory"
+            )
+        return version
+
+    def _set_up(self, version: int) -> None:
+        synced = self.durability == "power"
+        list(self._db.execute(f"{sql.PRAGMAS} PRAGMA synchronous = {'FULL' if synced else 'NORMAL'};"))
+        self._migrate(version)
+        for number, text in self._db.execute(sql.SELECT_LAYOUTS):
+            self._layouts[msgspec.json.decode(text, type=Layout)] = number
+        self.mark = MarkFile(self.folder, synced=synced)
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
@@ -161,6 +185,8 @@ class Journal:
             self._db.execute("ROLLBACK")
 
     def _on_wal(self, connection: apsw.Connection, database: str, frames: int) -> int:
+        if frames <= self._frames:  # it was begun anew
+            self._moved = 0
         self._frames = frames
         return apsw.SQLITE_OK
 
@@ -262,14 +288,18 @@ class Journal:
 
     def checkpoint(self, *, idle: bool) -> None:
         """Move the log into the database if it has grown enough for this occasion."""
-        if self._frames * PAGE_BYTES > (CHECKPOINT_IDLE if idle else CHECKPOINT_BUSY):
-            try:
-                self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-                self._frames = 0
+        if self._unmoved > (CHECKPOINT_IDLE if idle else CHECKPOINT_BUSY):
+            try:  # what a reader still needs is left for later
+                _, self._moved = self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
             except (apsw.BusyError, apsw.FullError):
-                return  # a reader is at it, or there is no room: later
+                return  # another program is at it, or there is no room: later
             except apsw.Error as error:
                 raise journal_error(error, f"the journal {self.path} could not be checkpointed") from error
+
+    @property
+    def _unmoved(self) -> int:
+        """Bytes of the log that are not in the database yet."""
+        return max(0, self._frames - self._moved) * PAGE_BYTES
 
     @property
     def log_size(self) -> int:
@@ -288,11 +318,12 @@ class Journal:
 
         An epoch is higher than any before it, even where an older copy of the journal was put in its place: what
         clients and workers hold from after that copy must not pass for this daemon's. So the clock counts, too, in
-        milliseconds: two starts take longer.
+        milliseconds: two starts take longer. Payload files that commits of former epochs did not come to name go.
         """
-        epoch = max(int(self.meta("epoch") or 0) + 1, int(now * 1e3))
         try:
-            with self._db:
+            self.payloads.sweep(name for (name,) in self._db.execute(sql.FILES))
+            epoch = max(int(self.meta("epoch") or 0) + 1, int(now * 1e3))
+            with transaction(self._db):
                 self._db.execute(sql.SET_META, ("epoch", epoch))
             self.mark.committed(self._frames)
         except (apsw.Error, OSError) as error:
@@ -334,7 +365,7 @@ class Journal:
             path=str(self.path),
             durability=self.durability,
             state="full" if full else "ok",
-            size=os.stat(self.path).st_size + self._frames * PAGE_BYTES,
+            size=os.stat(self.path).st_size + self._unmoved,
             free=disk.f_bavail * disk.f_frsize,
             commits=self.commits,
             commit_p50=times[len(times) // 2] if times else 0.0,
@@ -353,15 +384,9 @@ class Journal:
         self._db.close()
         self.mark.close()
 
-    def _migrate(self) -> None:
-        version = self._db.execute("PRAGMA user_version").get
-        if version > sql.SCHEMA_VERSION:
-            raise JournalError(
-                f"the journal {self.path} was written by a newer release (schema {version}, this one knows "
-                f"{sql.SCHEMA_VERSION}); install that release, or use another state directory"
-            )
+    def _migrate(self, version: int) -> None:
         for step in range(version + 1, sql.SCHEMA_VERSION + 1):
-            with self._db:
+            with transaction(self._db):
                 self._db.execute(sql.MIGRATIONS[step])
                 if step == 1:
                     self._db.execute(sql.SET_META, ("created", time.time()))
@@ -394,14 +419,3 @@ def _frame_sizes(layout: Layout, n: int, view: memoryview) -> list[int]:
         (first,), (last,) = struct.unpack_from("<I", offsets, 0), struct.unpack_from("<I", offsets, 4 * n)
         sizes += (4 * (n + 1), last - first)
     return sizes
-
-
-def journal_error(error: Exception, what: str) -> JournalError:
-    """SQLite's and the disk's errors as ours; this is the one place that tells them apart."""
-    extended = getattr(error, "extendedresult", 0)
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    if full or isinstance(error, apsw.FullError) or extended == apsw.SQLITE_IOERR_SHMSIZE:
-        return DiskFull(f"{what}: no room left on the disk; free some, the daemon goes on by itself")
-    if isinstance(error, (apsw.CorruptError, apsw.NotADBError)) or extended == apsw.SQLITE_IOERR_DATA:
-        return JournalDamaged(f"{what}: {error}; run 'taskmaster check --journal' to see what can be kept")
-    return JournalError(f"{what}: {error}")

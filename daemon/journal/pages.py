@@ -13,7 +13,8 @@ from taskmaster.bus import messages as m
 from taskmaster.bus.errors import JournalDamaged
 from taskmaster.bus.table import Buffer, Layout, Table
 from taskmaster.daemon.journal import sql
-from taskmaster.daemon.journal.journal import Journal, journal_error, split_frames
+from taskmaster.daemon.journal.failures import journal_error
+from taskmaster.daemon.journal.journal import Journal, split_frames
 from taskmaster.daemon.journal.payloads import Payloads
 from taskmaster.daemon.run import Run
 

@@ -16,7 +16,8 @@ from taskmaster.bus.table import Layout, Table, concatenate
 from taskmaster.daemon.core import Core
 from taskmaster.daemon.effects import Effects, LeaseGranted
 from taskmaster.daemon.journal import sql
-from taskmaster.daemon.journal.journal import Journal, journal_error
+from taskmaster.daemon.journal.failures import journal_error
+from taskmaster.daemon.journal.journal import Journal
 from taskmaster.daemon.run import Block, Run
 from taskmaster.daemon.supervision import started
 from taskmaster.drivers.progress import Position

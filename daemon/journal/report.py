@@ -145,6 +145,8 @@ def _scan_run(
 ) -> Iterator[RunReport]:
     scan = RunScan(source, run)
     with _one_moment(source.db):
+        if found.daemon:
+            source.read_layouts()  # there may be new ones since it was opened
         for _ in scan.block_rows():
             pass
         for _ in scan.event_rows():
@@ -154,9 +156,10 @@ def _scan_run(
     if found.last is not None and found.last.run == run and (found.verdict.lost or found.verdict.expected):
         tasks = max(tasks, found.last.number if found.last.what == "tasks" else 0)
         events = max(events, found.last.number if found.last.what == "events" else 0)
-    if found.daemon and scan.troubles and source.db.execute("SELECT 1 FROM runs WHERE run = ?", (run,)).get is None:
+    shown = RunReport(run, master, name, tasks, events, scan.tasks, scan.events, tuple(scan.troubles))
+    if found.daemon and not shown.ok and source.db.execute("SELECT 1 FROM runs WHERE run = ?", (run,)).get is None:
         return  # it was deleted meanwhile, and its payload files with it
-    yield RunReport(run, master, name, tasks, events, scan.tasks, scan.events, tuple(scan.troubles))
+    yield shown
 
 
 @contextlib.contextmanager

@@ -12,8 +12,9 @@ import msgspec
 from taskmaster.bus.errors import JournalError
 from taskmaster.daemon.journal import sql
 from taskmaster.daemon.journal.checksums import connect
+from taskmaster.daemon.journal.failures import journal_error, transaction
 from taskmaster.daemon.journal.inspection import inspected
-from taskmaster.daemon.journal.journal import Journal, journal_error
+from taskmaster.daemon.journal.journal import Journal
 from taskmaster.daemon.journal.payloads import Payloads
 from taskmaster.daemon.journal.report import JournalReport, report
 from taskmaster.daemon.journal.scan import Row, RunScan, Source
@@ -62,13 +63,16 @@ class _Copy:
         self._payloads = payloads
 
     def everything(self) -> None:
-        with self._db:
+        with transaction(self._db):
             for number, layout in self._source.layouts.items():
                 self._db.execute(sql.INSERT_LAYOUT, (number, msgspec.json.encode(layout).decode()))
             epoch = next(self._readable(sql.GET_META, ("epoch",)), (0,))[0]
             self._db.execute(sql.SET_META, ("epoch", epoch))
+            for master, _ in self._readable(sql.SELECT_MASTERS):
+                self._db.execute(sql.SET_MASTER, (master, True))
+            self._db.execute(sql.SET_LAST_RUN, next(self._readable(sql.LAST_RUN), (0,)))
         for row in list(self._readable(_RUNS)):
-            with self._db:
+            with transaction(self._db):
                 self._run(row)
                 self._payloads.sync()
 

@@ -44,10 +44,13 @@ class Source:
     def __init__(self, db: apsw.Connection, payloads: Payloads) -> None:
         self.db = db
         self.payloads = payloads
-        #: Raises apsw.Error, or JournalDamaged where they cannot be understood.
         self.layouts: dict[int, Layout] = {}
+        self.read_layouts()
+
+    def read_layouts(self) -> None:
+        """What the tables mean. Raises apsw.Error, or JournalDamaged where that cannot be understood."""
         try:
-            for number, text in db.execute(sql.SELECT_LAYOUTS):
+            for number, text in self.db.execute(sql.SELECT_LAYOUTS):
                 self.layouts[number] = msgspec.json.decode(text, type=Layout)
         except msgspec.DecodeError as error:
             raise JournalDamaged(f"the layouts of its tables cannot be understood: {error}") from error

@@ -179,6 +179,8 @@ WHERE run = ?1 AND seq >= ?2 AND kind IN ('done', 'cancelled') GROUP BY kind
 """
 #: The highest number that was ever given to a run.
 LAST_RUN = "SELECT seq FROM sqlite_sequence WHERE name = 'runs'"
+#: The same for a journal that has had no run yet.
+SET_LAST_RUN = "INSERT INTO sqlite_sequence (name, seq) VALUES ('runs', ?)"
 SELECT_MASTERS = "SELECT master, paused FROM masters"
 #: The tasks of a run that have an outcome.
 SELECT_ENDED = "SELECT first, n FROM events WHERE run = ? AND kind IN ('done', 'cancelled')"

@@ -93,7 +93,7 @@ class Checker:
         self._from_worker = codec.worker_decoder()
         self._to_client = codec.daemon_decoder()
         self._published = codec.publication_decoder()
-        self._to_worker = codec.to_worker_decoder()
+        self._to_worker: codec.Decoder[m.ToWorker | m.ToHost] = codec.Decoder(m.ToWorker | m.ToHost)
 
     def book(self, run: int) -> Book:
         """A run that is on disk, or was."""

@@ -17,7 +17,7 @@ from taskmaster.bus import codec
 from taskmaster.bus import messages as m
 from taskmaster.bus.messages import LeaseId, TaskError
 from taskmaster.bus.table import Table, pack_values
-from taskmaster.drivers.host import HostedWorker
+from taskmaster.drivers.host import HostedWorker, Interrupts
 from taskmaster.drivers.progress import Position, ProgressReader
 from taskmaster.drivers.protocol import Assignment, WorkerProtocol
 from taskmaster.drivers.worker import EXIT_GOODBYE, EXIT_UNUSABLE
@@ -322,7 +322,10 @@ class SimHost:
     def __init__(self, world: World) -> None:
         self.world = world
         self.workers: list[SimWorker] = []
-        self.link = Dealer(world.network, "host", "workers", lambda frames: None, far=True)
+        self._processes: dict[str, SimProcess] = {}
+        self._interrupts = Interrupts()
+        self._decoder = codec.to_host_decoder()
+        self.link = Dealer(world.network, "host", "workers", self._receive, far=True)
         world.agenda.after(world.rng.random(), self._tick)
 
     def _tick(self) -> None:
@@ -331,10 +334,33 @@ class SimHost:
         if tokens:
             self._send(m.Heartbeat(tokens))
 
+    def start(self, worker: SimWorker, now: float) -> None:
+        """Have one more."""
+        self.workers.append(worker)
+        self._processes[worker.token] = SimProcess(worker, now)
+
+    def _receive(self, frames: list[bytes]) -> None:
+        message = self._decoder.decode(frames[0])
+        if isinstance(message, m.Interrupt):
+            self._interrupts.add(message, self.world.agenda.monotonic())
+            self.world.agenda.at(self._interrupts.due, self._enforce)
+
+    def _enforce(self) -> None:
+        self._interrupts.enforce(self.world.agenda.monotonic(), self._processes.get)
+
+    def gone(self, worker: SimWorker) -> None:
+        """Its whole machine is: nobody tells."""
+        self.workers.remove(worker)
+        del self._processes[worker.token]
+
     def ended(self, worker: SimWorker, known: bool) -> None:
         """Report a death."""
-        self.workers.remove(worker)
+        sentence = self._processes[worker.token].sentence
+        self.gone(worker)
         if worker.status in (EXIT_GOODBYE, EXIT_UNUSABLE):
+            return
+        if sentence is not None:  # it was killed for a cancelled task
+            self._send(m.WorkerLost(worker.token, *sentence))
             return
         at: dict[LeaseId, int] = {position.lease: position.started for position in worker.positions()}
         latest = max(at) if at else None

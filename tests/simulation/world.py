@@ -204,7 +204,7 @@ class World:
         elif self.calm or self.rng.random() < 0.6:
             self.agenda.after(self.rng.random() * 0.3, self.host.ended, worker, self.rng.random() < 0.8)
         else:
-            self.host.workers.remove(worker)  # its whole machine is gone
+            self.host.gone(worker)
 
     def forgotten(self, worker: SimWorker) -> None:
         """The daemon has taken note of a local worker's end, and removed its progress file."""
@@ -313,7 +313,7 @@ class World:
         token = f"far-{self._processes}"
         worker = SimWorker(self, master, token, self._processes, slots=self.rng.choice((1, 1, 2)), remote=True)
         self.workers.append(worker)
-        self.host.workers.append(worker)
+        self.host.start(worker, self.agenda.monotonic())
 
     def join(self, master: str) -> None:
         """A client connects: to go on with a run, to begin one, or to watch."""
