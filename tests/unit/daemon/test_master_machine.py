@@ -70,7 +70,7 @@ class Evaluator:
             for each in self.progress:
                 if isinstance(note, m.Revoke) and note.lease == each.at.lease:
                     positions = [p for low, high in note.intervals for p in range(low, high)]
-                    each.skipped.update(positions)
+                    each.skipped.update(p for p in positions if p >= each.next)  # what has begun is ended
                     self.excused.update((each.at.message.run, each.at.message.first + p) for p in positions)
         settled = {lease for note in self.hand.heard if isinstance(note, m.Settled) for lease in note.leases}
         self.progress = [each for each in self.progress if not (each.final and each.at.lease in settled)]
