@@ -1,7 +1,7 @@
 """Which task goes to which worker, and when it is taken back: the half of a Master that hands out.
 
-What comes back, and what becomes of it, is in :mod:`taskmaster.daemon.master`. How many tasks a lease takes, whose turn it
-is and what is worth taking back is arithmetic, in `scheduling` and `stealing`; the `roster` knows who has room.
+What comes back, and what becomes of it, is in :mod:`taskmaster.daemon.master`. How many tasks a lease takes, whose turn
+it is and what is worth taking back is arithmetic, in `scheduling` and `stealing`; the `roster` knows who has room.
 Sans-I/O, like the whole.
 """
 
