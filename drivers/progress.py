@@ -81,7 +81,8 @@ class ProgressWriter:
 
     def __init__(self, path: Path, slots: int) -> None:
         size = (_HEAD + _CELL * slots) * _WORD
-        with open(path, "w+b") as file:
+        # For this user alone, however the evaluations want their files.
+        with open(path, "w+b", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
             try:  # to be killed (SIGBUS) is what comes of writing through a map where the disk has no room
                 os.posix_fallocate(file.fileno(), 0, size)
                 self._map = mmap.mmap(file.fileno(), 0)
