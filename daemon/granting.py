@@ -112,7 +112,7 @@ class Granting:
             row_bytes = run.input_bytes / max(1, len(run.open))
             size = chunk_size(estimate, len(run.queued), self.slots, row_bytes)
             size = min(size, self.spec.largest_chunk or size)
-        low, high = run.take(size)
+        low, high = run.take(size, self.spec.max_attempts)
         self._deactivate(run)
         lease = Lease((self.epoch, next(self.lease_numbers)), run, worker.token, low, high - low, run.attempt(low))
         lease.granted = lease.heard = now
@@ -170,13 +170,6 @@ class Granting:
         if parts and worker is not None:
             positions = tuple((low - lease.first, high - lease.first) for low, high in parts)
             out.to_workers.append(ToWorker(worker.address, m.Revoke(lease.id, positions)))
-
-    def _leases_of(self, run: Run, low: int, high: int) -> list[Lease]:
-        return [
-            lease
-            for lease in self._leases.values()
-            if lease.run is run and lease.first < high and low < lease.first + lease.n
-        ]
 
     def _end(self, lease: Lease, out: Effects) -> None:
         self._leases.pop(lease.id, None)

@@ -72,26 +72,22 @@ class Master(Granting):
         Tasks in doubt are not cancelled, and of a Master whose tasks are not repeatable those that were granted are
         not either: they may have acted.
         """
-        count = 0
-        for low, high in intervals:
-            for part in run.open.within(low, high):
-                count += self._cancel(run, *part, out)
+        wanted = IntervalSet(run.open.common(IntervalSet(sorted(intervals))))
+        cancelled = run.queued.common(wanted)
+        for lease in self._leases.values() if self.spec.repeatable else ():
+            if lease.run is run:
+                cancelled += self._call_back(lease, lease.remaining.common(wanted), out)
+        run.cancel(sorted(cancelled), out)
         self._deactivate(run)
-        return count
-
-    def _cancel(self, run: Run, low: int, high: int, out: Effects) -> int:
-        cancelled = run.queued.within(low, high)
-        for lease in self._leases_of(run, low, high) if self.spec.repeatable else ():
-            parts = lease.remaining.within(low, high)
-            for start, stop in parts:
-                lease.remaining.remove(start, stop)
-                interrupt = m.Interrupt(lease.worker, lease.id, start - lease.first, stop - lease.first)
-                self._interrupt(interrupt, out)
-            self._revoke(lease, parts, out)
-            cancelled += parts
-        for part in sorted(cancelled):
-            run.cancel(*part, out)
         return sum(high - low for low, high in cancelled)
+
+    def _call_back(self, lease: Lease, parts: list[tuple[int, int]], out: Effects) -> list[tuple[int, int]]:
+        """Take from a lease what nobody wants any more: its worker is to skip that, or to end it. Returns ``parts``."""
+        lease.remaining.remove_all(IntervalSet(parts))
+        for low, high in parts:
+            self._interrupt(m.Interrupt(lease.worker, lease.id, low - lease.first, high - lease.first), out)
+        self._revoke(lease, parts, out)
+        return parts
 
     def _interrupt(self, interrupt: m.Interrupt, out: Effects) -> None:
         worker = self.workers.get(interrupt.token)
@@ -221,14 +217,13 @@ class Master(Granting):
             run.charge(low, high, out)
             run.hold(low, high, reason, lease.name, lease.attempt, out)
             return
-        for index in range(low, high):
-            attempt = run.attempt(index)
-            if spec.on_lost == "retry" and attempt < spec.max_attempts:
-                run.charge(index, index + 1, out)
-                run.queued.add(index, index + 1)
+        for first, end, used in run.attempts.pieces(low, high):
+            if spec.on_lost == "retry" and used + 1 < spec.max_attempts:
+                run.charge(first, end, out)
+                run.queued.add(first, end)
             else:
-                text = reason if attempt == 1 else f"{reason} (attempt {attempt} of {spec.max_attempts})"
-                run.fail(index, index + 1, kind, text, lease.name, attempt, out)
+                text = f"{reason} (attempt {used + 1} of {spec.max_attempts})" if used else reason
+                run.fail(first, end, kind, text, lease.name, used + 1, out)
 
     def _reconcile(self, worker: Worker, held: Sequence[LeaseId], out: Effects) -> None:
         """Bring what a (returning) worker holds and what it was granted together.

@@ -7,6 +7,9 @@ finish together. Two bounds are added: a chunk is not worth more than some milli
 :data:`GROWTH` over what its run has proven, so that the first tasks of a run, which say nothing about the next, cannot
 bind a thousand others to one worker.
 
+What was in a chunk with a task that took its worker down is found innocent by *group testing in stages* (Li, J. Am.
+Stat. Assoc. 57 (1962) 455, after Dorfman), see :func:`retry_size`.
+
 Runs share a Master by *start-time fair queueing* (Goyal, Vin and Cheng, SIGCOMM 1996), in seconds of evaluation: the
 run with the least virtual time goes next; a run that was idle starts at the clock of those that were not, so it can
 neither save up time nor be starved. A higher priority goes first whatever the clocks say.
@@ -20,7 +23,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from taskmaster.daemon.run import Run
 
-__all__ = ["CHUNK_BYTES", "CHUNK_SECONDS", "Estimate", "chunk_seconds", "chunk_size", "next_run"]
+__all__ = ["CHUNK_BYTES", "CHUNK_SECONDS", "Estimate", "chunk_seconds", "chunk_size", "next_run", "retry_size"]
 
 #: Measured work in one lease, in seconds, at least …
 CHUNK_SECONDS = 0.010
@@ -79,6 +82,19 @@ def chunk_size(estimate: Estimate, queued: int, slots: int, row_bytes: float) ->
     proven = GROWTH * max(1, estimate.largest)
     fitting = int(CHUNK_BYTES / row_bytes) if row_bytes else queued
     return max(1, min(share, timely, proven, fitting))
+
+
+def retry_size(n: int, left: int) -> int:
+    """How many of ``n`` tasks that lost a worker together share their next lease, where ``left`` evaluations are left.
+
+    By halves, the one that is to blame would be found soonest, but its neighbours have lost ``log₂ n`` workers by then,
+    which may be more than they are allowed. So where that is, parts are smaller, ``n^(1 - 1/left)``: then each task is
+    alone when it has its last attempt, and none fails for what another did. One task to blame costs ``left`` workers at
+    most, and some ``left · n^(1/left)`` leases, not ``n``.
+    """
+    if left < 2:
+        return 1
+    return max(1, min(n // 2, int(n ** (1 - 1 / left) + 1e-9)))
 
 
 def next_run(runs: Iterable[Run]) -> Run | None:

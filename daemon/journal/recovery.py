@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, groupby
 from typing import Any
 
 import apsw
@@ -117,7 +117,16 @@ def _restore_tasks(journal: Journal, run: Run) -> None:
             run.held.remove(first, first + n)
     for low, high in run.held:
         run.queued.remove(low, high)
-    run.attempts = {task: used for task, used in journal.query(sql.SELECT_ATTEMPTS, (run.id,)) if task in run.open}
+    for first, end, used in _stretches(journal.query(sql.SELECT_ATTEMPTS, (run.id,))):
+        for low, high in run.open.within(first, end):
+            run.attempts.set(low, high, used)
+
+
+def _stretches(rows: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
+    """``(first, end, count)`` of neighbouring tasks that have the same count."""
+    for _, group in groupby(enumerate(rows), key=lambda row: (row[1][0] - row[0], row[1][1])):
+        tasks = [row for _, row in group]
+        yield tasks[0][0], tasks[-1][0] + 1, tasks[0][1]
 
 
 def _without_outcome(journal: Journal, run: Run) -> list[tuple[int, int]]:

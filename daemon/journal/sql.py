@@ -197,7 +197,7 @@ ORDER BY first
 SELECT_LEASES = """
 SELECT epoch, number, run, first, n, attempt, worker, local, time FROM leases ORDER BY epoch DESC, number DESC
 """
-SELECT_ATTEMPTS = "SELECT task, attempts FROM attempts WHERE run = ?"
+SELECT_ATTEMPTS = "SELECT task, attempts FROM attempts WHERE run = ? ORDER BY task"
 #: Rows of events from the one that holds number ?2 on.
 SELECT_EVENTS = """
 SELECT seq, n, kind, first, layout, errors, timed, worker, attempt, started, finished, data, file
