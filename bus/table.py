@@ -426,7 +426,9 @@ def pack_columns(columns: Mapping[str, Any], n: int) -> Table:
         part = packed[0][0]
         if not part.is_objects and not part.shape:
             dtype = np.dtype(part.dtype)
-            matrix = np.column_stack([np.frombuffer(frames[0], dtype) for _, frames in packed])
+            matrix = np.empty((n, len(packed)), dtype)  # not `column_stack`, which turns the byte order
+            for k, (_, frames) in enumerate(packed):
+                matrix[:, k] = np.frombuffer(frames[0], dtype)
             return Table(Layout((Part(tuple(columns), part.dtype, (), part.form),)), n, [_frame(matrix)])
     return Table(Layout(tuple(part for part, _ in packed)), n, [frame for _, frames in packed for frame in frames])
 

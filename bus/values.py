@@ -52,6 +52,8 @@ def encode(value: object) -> bytes:
         raise TypeError("a value that contains itself, or is nested too deeply, cannot travel") from None
     except UnicodeEncodeError as error:
         raise TypeError(f"a text that is no Unicode cannot travel: {error.reason}") from None
+    except OverflowError as error:  # of a datetime, in another zone: anything else has room
+        raise TypeError(f"a datetime that UTC has no year for cannot travel: {error}") from None
 
 
 def keep(value: Any) -> Any:
@@ -122,13 +124,20 @@ def _prepare_datetime(value: _dt.datetime) -> Any:
 def _prepare_array(value: np.ndarray[Any, Any]) -> Any:
     if value.dtype.kind not in _PLAIN_KINDS:
         raise TypeError(f"a numpy array of dtype {value.dtype} cannot travel; convert it to a numeric dtype or a list")
+    value = _with_room(value)
     return Ext(EXT_ARRAY, _headed((value.dtype.str, value.shape), value.tobytes()))
 
 
 def _prepare_scalar(value: np.generic) -> Any:
     if value.dtype.kind not in _PLAIN_KINDS:
         raise TypeError(f"a numpy scalar of dtype {value.dtype} cannot travel; convert it to a number or a string")
-    return Ext(EXT_SCALAR, _headed(value.dtype.str, value.tobytes()))
+    sized = _with_room(value)
+    return Ext(EXT_SCALAR, _headed(sized.dtype.str, sized.tobytes()))
+
+
+def _with_room(value: Any) -> Any:
+    """A numpy value in a dtype of at least a byte: that of an empty text has none."""
+    return value if value.dtype.itemsize else np.asarray(value, f"{value.dtype.kind}1")
 
 
 def _prepare_tuple(value: tuple[Any, ...]) -> Any:
@@ -157,7 +166,10 @@ _PREPARE: dict[type, Callable[[Any], Any]] = {
 
 def _prepare_key(key: Any) -> Any:
     if isinstance(key, (str, int, float, bytes, bool, type(None))) and not isinstance(key, np.generic):
-        return key
+        plain = _prepare(key)
+        if type(plain) is not Ext:
+            return plain
+        raise TypeError(f"a dict with the key {key!r} cannot travel; whole numbers as keys have 64 bits at most")
     raise TypeError(f"a dict with a key of type {type(key).__name__} cannot travel; use strings or numbers as keys")
 
 
