@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from taskmaster.bus.intervals import IntervalSet
 
-SPAN = 40
+SPAN = 12
 bounds = st.integers(0, SPAN)
 
 

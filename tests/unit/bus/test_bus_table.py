@@ -62,6 +62,12 @@ def test_what_is_kept_does_not_change_with_what_was_given() -> None:
     assert identical(came, [np.zeros(2), [1.0], {"gain": [1]}, np.array(["x"])])
 
 
+@pytest.mark.parametrize("bits", [7, 8, 31, 32, 63, 64, 65, 127, 128, 1000])
+def test_whole_numbers_of_any_size_arrive(bits: int) -> None:
+    edges = [sign * (2**bits + by) for sign in (1, -1) for by in (-1, 0, 1)]
+    assert identical(values.decode(values.encode(edges)), edges)
+
+
 class _Colour(enum.IntEnum):
     RED = 1
 
@@ -202,6 +208,7 @@ def test_a_matrix_is_neither_copied_going_in_nor_coming_out() -> None:
     seen = table.matrix()
     assert seen is not None
     assert np.shares_memory(seen, matrix)
+    assert not seen.flags.writeable
     assert np.shares_memory(table.slice(1, 3).column("y"), matrix)
     assert table.slice(1, 3).rows() == [{"x": 3.0, "y": 4.0, "z": 5.0}, {"x": 6.0, "y": 7.0, "z": 8.0}]
     assert identical(pack_matrix(matrix[:, ::2], ["x", "z"]).matrix(), np.ascontiguousarray(matrix[:, ::2]))
