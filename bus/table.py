@@ -10,6 +10,7 @@ Nothing here makes a Python object per row until somebody looks at the rows.
 from __future__ import annotations
 
 import hashlib
+import math
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate, pairwise
@@ -37,8 +38,12 @@ _OBJECTS = "O"
 _OFFSET = np.dtype("<u4")
 _MAX_NDIM = 16
 _MAX_PARTS = 4096
-#: Rows of a message's table: rows of no bytes are cheap to send, but not to evaluate.
+#: Rows of a message's table.
 _MAX_ROWS = 1 << 24
+#: Items in the columns of no bytes (an axis of length 0): they are cheap to send, but not to make or to evaluate.
+_MAX_HOLLOW = 1 << 20
+#: Bytes of a row if no axis had length 0: with these, numpy can still count those of all rows.
+_MAX_ROW_BYTES = 1 << 38
 
 
 class Part(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -60,6 +65,11 @@ class Part(msgspec.Struct, frozen=True, array_like=True, gc=False):
     def row_shape(self) -> tuple[int, ...]:
         """Shape of one row of this part's buffer; a part of one name has no axis for it."""
         return self.shape if len(self.names) == 1 else (len(self.names), *self.shape)
+
+    @property
+    def items(self) -> int:
+        """Items of one row, with an axis of length 0 counted as 1; not for objects."""
+        return len(self.names) * math.prod(side or 1 for side in self.shape)
 
     @property
     def row_bytes(self) -> int:
@@ -102,9 +112,13 @@ class Layout(msgspec.Struct, frozen=True, array_like=True, gc=False):
                 if len(part.names) != 1 or part.shape:
                     raise ProtocolError("a part of objects has one name and no shape")
                 continue
-            values.check_dtype(part.dtype)
+            itemsize = values.check_dtype(part.dtype).itemsize
             if len(part.shape) > _MAX_NDIM or any(side < 0 for side in part.shape):
                 raise ProtocolError(f"shape {part.shape} is not allowed")
+            if part.items * itemsize > _MAX_ROW_BYTES:
+                raise ProtocolError(f"rows of shape {part.shape} are too large")
+            if part.form == TUPLE and len(part.shape) != 1:
+                raise ProtocolError(f"a tuple has one axis, not the shape {part.shape}")
 
 
 #: numpy dtype (None for objects) and bytes of a row, for each part of a layout
@@ -151,7 +165,7 @@ class Table:
             raise ProtocolError(f"a table of {layout.frame_count} frames came with {len(frames)}")
         if not 0 <= n <= _MAX_ROWS:
             raise ProtocolError(f"a table of {n} rows; up to {_MAX_ROWS} are allowed")
-        at = 0
+        at = hollow = 0
         for k, (dtype, row_bytes) in enumerate(plan):
             if dtype is None:
                 _check_offsets(frames[at], frames[at + 1], n)
@@ -162,7 +176,12 @@ class Table:
                     f"column {layout.parts[k].names[0]!r} needs {n * row_bytes} bytes for {n} rows, "
                     f"not {len(frames[at])}"
                 )
+            if not row_bytes:
+                hollow += n * layout.parts[k].items
+            values.check_text(dtype, frames[at])
             at += 1
+        if hollow > _MAX_HOLLOW:
+            raise ProtocolError(f"a table of {hollow} items without content; up to {_MAX_HOLLOW} are allowed")
         return cls(layout, n, frames)
 
     def __len__(self) -> int:
@@ -289,10 +308,7 @@ def content_digest(frames: Iterable[Buffer]) -> bytes:
 
 
 def _row_bytes(part: Part, dtype: np.dtype[Any]) -> int:
-    size = dtype.itemsize * len(part.names)
-    for side in part.shape:
-        size *= side
-    return size
+    return dtype.itemsize * len(part.names) * math.prod(part.shape)
 
 
 def _check_offsets(offsets: Buffer, blob: Buffer, n: int) -> None:
@@ -410,7 +426,9 @@ def pack_columns(columns: Mapping[str, Any], n: int) -> Table:
         part = packed[0][0]
         if not part.is_objects and not part.shape:
             dtype = np.dtype(part.dtype)
-            matrix = np.column_stack([np.frombuffer(frames[0], dtype) for _, frames in packed])
+            matrix = np.empty((n, len(packed)), dtype)  # not `column_stack`, which turns the byte order
+            for k, (_, frames) in enumerate(packed):
+                matrix[:, k] = np.frombuffer(frames[0], dtype)
             return Table(Layout((Part(tuple(columns), part.dtype, (), part.form),)), n, [_frame(matrix)])
     return Table(Layout(tuple(part for part, _ in packed)), n, [frame for _, frames in packed for frame in frames])
 
