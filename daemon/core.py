@@ -213,7 +213,7 @@ class Core:
         )
 
     def _open(self, sender: Sender, message: m.Open, table: Table | None, out: Effects) -> None:
-        self._master(message.master)
+        master = self._master(message.master)
         _check_priority(message.priority or 0)
         run = self._by_name.get((message.master, message.name))
         if run is None:
@@ -229,6 +229,7 @@ class Core:
                 "open it without a seed, or choose another name"
             )
         writer = self._new_writer(sender, message, run, out) if message.write else 0
+        master.backlog.note(run)  # its priority may be another one
         out.replies.append(
             Reply(
                 sender.address,
@@ -311,8 +312,7 @@ class Core:
     def _prioritise(self, sender: Sender, message: m.Prioritise, table: Table | None, out: Effects) -> None:
         run = self.run(message.run)
         _check_priority(message.priority)
-        run.priority = message.priority
-        run.changed(out)
+        self._master(run.master).prioritise(run, message.priority, out)
         self._done(sender, message.id, out)
 
     def _close(self, sender: Sender, message: m.Close, table: Table | None, out: Effects) -> None:

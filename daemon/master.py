@@ -54,8 +54,7 @@ class Master(Granting):
         run.require_open()
         if self.spec.parameters:
             self.spec.parameters.check(table, submit.first)
-        queued = sum(len(other.queued) for other in self._active.values())
-        size = sum(other.input_bytes for other in self._active.values())
+        queued, size = self.backlog.tasks, self.backlog.bytes
         if queued and (
             queued + submit.n > self.spec.max_queued_tasks or size + table.nbytes > self.spec.max_queued_bytes
         ):
@@ -64,7 +63,7 @@ class Master(Granting):
                 f"{self.spec.max_queued_tasks} tasks and {self.spec.max_queued_bytes} bytes; submit again later"
             )
         run.append(submit, table, user, out)
-        self._activate(run)
+        self.backlog.note(run)
 
     def on_cancel(self, run: Run, intervals: Sequence[tuple[int, int]], out: Effects) -> int:
         """Cancel the open tasks among ``intervals``; returns how many.
@@ -78,7 +77,7 @@ class Master(Granting):
             if lease.run is run:
                 cancelled += self._call_back(lease, lease.remaining.common(wanted), out)
         run.cancel(sorted(cancelled), out)
-        self._deactivate(run)
+        self.backlog.note(run)
         return sum(high - low for low, high in cancelled)
 
     def _call_back(self, lease: Lease, parts: list[tuple[int, int]], out: Effects) -> list[tuple[int, int]]:
@@ -106,13 +105,14 @@ class Master(Granting):
         else:
             run.paused = paused
             run.changed(out)
+            self.backlog.note(run)
 
     def on_resolve(self, run: Run, request: m.Resolve, output: Table | None, user: str, out: Effects) -> None:
         """An operator's word on a held task."""
         if output is not None and self.spec.outputs and request.action == "done":
             self.spec.outputs.check(output, request.index)
         run.resolve(request, output, user, out)
-        self._activate(run)
+        self.backlog.note(run)
 
     # -- workers ------------------------------------------------------------------------------------------------------
 
@@ -206,7 +206,7 @@ class Master(Granting):
         lease.remaining = still_open
         if still_open:
             self._expired[lease.id] = lease
-        self._activate(run)
+        self.backlog.note(run)
 
     def _lose(self, lease: Lease, low: int, high: int, kind: str, reason: str, out: Effects) -> None:
         """Tasks that had, or may have, started on a worker that was lost."""
@@ -250,7 +250,7 @@ class Master(Granting):
         lease.remaining = IntervalSet(waiting)
         for low, high in waiting:
             run.queued.remove(low, high)
-        self._deactivate(run)
+        self.backlog.note(run)
         worker.leases[lease.id] = self._leases[lease.id] = lease
         self._record(lease, out)
 
@@ -280,6 +280,7 @@ class Master(Granting):
         elif not lease.is_wanted:
             self._expired.pop(lease.id, None)
             worker.settle(lease.id, out.turn)
+        self.backlog.note(lease.run)
 
     def _accept(
         self,
@@ -313,7 +314,6 @@ class Master(Granting):
         lease.remaining.remove(low, high)
         lease.run.finish(head, frames, out)
         worker.tasks += high - low
-        self._deactivate(lease.run)
 
     def _account(self, worker: Worker, lease: Lease, outcome: m.Outcome, out: Effects) -> None:
         """Learn what the tasks cost, and give the slot back when the lease has ended."""
@@ -363,7 +363,7 @@ class Master(Granting):
             run.queued.remove(index, index + 1)
             lease = Lease((0, 0), run, "", index, 1, attempt)
             self._lose(lease, index, index + 1, "WorkerLost", reason, out)
-            self._deactivate(run)
+            self.backlog.note(run)
 
     # -- looking ------------------------------------------------------------------------------------------------------
 
@@ -379,14 +379,14 @@ class Master(Granting):
             state = "ready"
         else:
             state = "starting" if any(w.state == "starting" for w in self.workers.values()) else "no workers"
-        times = [run.estimate.seconds for run in self._active.values() or runs if run.estimate.seconds]
+        times = [run.estimate.seconds for run in self.backlog.runs or runs if run.estimate.seconds]
         return MasterStatus(
             name=self.spec.name,
             driver=self.spec.driver,
             state=state,
             reason=self.trouble,
             slots=slots,
-            queued=sum(len(run.queued) for run in runs),
+            queued=self.backlog.tasks,
             leased=sum(len(lease.remaining) for lease in self._leases.values()),
             held=sum(len(run.held) for run in runs),
             done=sum(run.done for run in runs),

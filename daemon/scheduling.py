@@ -1,4 +1,4 @@
-"""How many tasks the next lease takes, and of which run: pure arithmetic.
+"""How many tasks the next lease takes: pure arithmetic. Of which run they are is in `backlog`.
 
 Chunks follow *guided self-scheduling* (Polychronopoulos and Kuck, IEEE Trans. Computers C-36 (1987) 1425): each lease
 takes a share ``1 / (2 P)`` of what remains for ``P`` slots, so that chunks shrink to one task at the end and all slots
@@ -9,21 +9,11 @@ bind a thousand others to one worker.
 
 What was in a chunk with a task that took its worker down is found innocent by *group testing in stages* (Li, J. Am.
 Stat. Assoc. 57 (1962) 455, after Dorfman), see :func:`retry_size`.
-
-Runs share a Master by *start-time fair queueing* (Goyal, Vin and Cheng, SIGCOMM 1996), in seconds of evaluation: the
-run with the least virtual time goes next; a run that was idle starts at the clock of those that were not, so it can
-neither save up time nor be starved. A higher priority goes first whatever the clocks say.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from taskmaster.daemon.run import Run
-
-__all__ = ["CHUNK_BYTES", "CHUNK_SECONDS", "Estimate", "chunk_seconds", "chunk_size", "next_run", "retry_size"]
+__all__ = ["CHUNK_BYTES", "CHUNK_SECONDS", "Estimate", "chunk_seconds", "chunk_size", "retry_size"]
 
 #: Measured work in one lease, in seconds, at least …
 CHUNK_SECONDS = 0.010
@@ -95,12 +85,3 @@ def retry_size(n: int, left: int) -> int:
     if left < 2:
         return 1
     return max(1, min(n // 2, int(n ** (1 - 1 / left) + 1e-9)))
-
-
-def next_run(runs: Iterable[Run]) -> Run | None:
-    """The run whose turn it is among those with tasks waiting: highest priority, then least virtual time, then age."""
-    best: Run | None = None
-    for run in runs:  # most often there is one
-        if best is None or (-run.priority, run.virtual_time, run.id) < (-best.priority, best.virtual_time, best.id):
-            best = run
-    return best
