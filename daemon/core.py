@@ -148,6 +148,7 @@ class Core:
             master.on_tick(now, out)
             master.settle_idle(out)
             master.record_leases(now, out)
+        self.workforce.forget_former()
         self.record_counts(out)
 
     def record_counts(self, out: Effects) -> None:
@@ -254,9 +255,7 @@ class Core:
         known = run.claims.get(message.claim)
         if known is not None:
             return known
-        run.writer += 1
-        if message.claim:
-            run.claims[message.claim] = run.writer
+        run.admit(message.claim)
         out.records.append(WriterChanged(run.id, run.writer, sender.user, out.wall, message.claim))
         run.reopen(out)
         if message.priority is not None and message.priority != run.priority:

@@ -30,7 +30,7 @@ from taskmaster.daemon.effects import (
 )
 from taskmaster.daemon.scheduling import Estimate, retry_size
 
-__all__ = ["TASK_STATES", "Block", "Run"]
+__all__ = ["CLAIMS", "TASK_STATES", "Block", "Run"]
 
 #: state → what may happen → next state. `done`, `failed` and `cancelled` are outcomes: nothing leaves them.
 TASK_STATES: dict[str, dict[str, str]] = {
@@ -73,6 +73,9 @@ class Block:
         return self.first + self.n
 
 
+#: Wishes to write that are remembered, so that one whose answer was lost is known when it is repeated.
+CLAIMS = 64
+
 _first = attrgetter("first")
 
 
@@ -91,7 +94,7 @@ class Run:
         self.paused = False
         self.closed = False
         self.writer = 0
-        #: which wish to write became which writer
+        #: which wish to write became which writer, of the latest ones
         self.claims: dict[str, int] = {}
         self.next_index = 0
         self.next_seq = 0
@@ -317,6 +320,15 @@ class Run:
             raise UnknownTask(f"a held task is resolved by 'done', 'retry' or 'fail', not {request.action!r}")
 
     # -- switches -----------------------------------------------------------------------------------------------------
+
+    def admit(self, claim: str) -> int:
+        """The number of a further writer, who makes the former ones former; ``claim`` names the wish, if not empty."""
+        self.writer += 1
+        if claim:
+            self.claims[claim] = self.writer
+            if len(self.claims) > CLAIMS:
+                del self.claims[next(iter(self.claims))]
+        return self.writer
 
     def close(self, out: Effects) -> None:
         """No further tasks until it is opened again."""

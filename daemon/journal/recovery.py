@@ -18,7 +18,7 @@ from taskmaster.daemon.effects import Effects, LeaseGranted
 from taskmaster.daemon.journal import sql
 from taskmaster.daemon.journal.failures import journal_error
 from taskmaster.daemon.journal.journal import Journal
-from taskmaster.daemon.run import Block, Run
+from taskmaster.daemon.run import CLAIMS, Block, Run
 from taskmaster.daemon.supervision import started
 from taskmaster.drivers.progress import Position
 
@@ -70,7 +70,7 @@ def _restore_run(journal: Journal, row: tuple[Any, ...]) -> Run:
     run.metadata = _metadata(row[6])
     run.priority, run.closed, run.paused, run.writer = row[7], bool(row[8]), bool(row[9]), row[10]
     run.next_index, run.next_seq, run.done, run.failed, run.cancelled = row[11:]
-    run.claims = dict(journal.query(sql.SELECT_CLAIMS, (run.id,)))
+    run.claims = dict(reversed(list(journal.query(sql.SELECT_CLAIMS, (run.id, CLAIMS)))))
     _count_on(journal, run)
     if run.done + run.failed + run.cancelled < run.next_index:
         _restore_tasks(journal, run)

@@ -133,7 +133,8 @@ INSERT_RUN = """
 INSERT INTO runs (run, master, name, seed, created, user, metadata, priority) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 """
 INSERT_WRITER = "INSERT INTO writers (run, writer, user, time, claim) VALUES (?, ?, ?, ?, ?)"
-SELECT_CLAIMS = "SELECT claim, writer FROM writers WHERE run = ? AND claim <> ''"
+#: The latest ?2 claims of a run, the last one first.
+SELECT_CLAIMS = "SELECT claim, writer FROM writers WHERE run = ?1 AND claim <> '' ORDER BY writer DESC LIMIT ?2"
 SET_WRITER = "UPDATE runs SET writer = ? WHERE run = ?"
 SET_RUN_SWITCHES = "UPDATE runs SET closed = ?, paused = ?, priority = ? WHERE run = ?"
 SET_RUN_COUNTS = "UPDATE runs SET next_index = ?, next_seq = ?, done = ?, failed = ?, cancelled = ? WHERE run = ?"
