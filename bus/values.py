@@ -8,6 +8,7 @@ is ever pickled here.
 from __future__ import annotations
 
 import datetime as _dt
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 
 from taskmaster.bus.errors import ProtocolError
 
-__all__ = ["check_dtype", "decode", "encode", "keep"]
+__all__ = ["check_dtype", "check_text", "decode", "encode", "keep"]
 
 EXT_TUPLE = 1
 EXT_COMPLEX = 2
@@ -27,6 +28,9 @@ EXT_NAIVE_DATETIME = 6
 
 #: Kinds of numpy dtype that are plain memory: bool, integers, floats, complex, bytes, str, timedelta, datetime.
 _PLAIN_KINDS = frozenset("biufcSUmM")
+#: What numpy takes besides is deprecated, made of several types, or (times in steps of none) breaks it.
+_PLAIN_DTYPE = re.compile(r"[<>|=]?[A-Za-z?]\d*(\[([1-9]\d*)?[A-Za-z]+\])?", re.ASCII)
+_MAX_DTYPE = 16
 
 Ext = msgspec.msgpack.Ext
 _encode = msgspec.msgpack.Encoder().encode
@@ -71,7 +75,7 @@ def decode(data: Any) -> Any:
 
 def check_dtype(text: str) -> np.dtype[Any]:
     """The numpy dtype that ``text`` names; ProtocolError unless it is plain memory (no objects, no records)."""
-    if len(text) > 16 or "," in text or "(" in text:
+    if len(text) > _MAX_DTYPE or not _PLAIN_DTYPE.fullmatch(text) or text.lstrip("<>|=")[0] == "a":
         raise ProtocolError(f"dtype {text[:32]!r} is not a plain numpy type")
     try:
         dtype = np.dtype(text)
@@ -80,6 +84,15 @@ def check_dtype(text: str) -> np.dtype[Any]:
     if dtype.kind not in _PLAIN_KINDS or dtype.itemsize == 0:
         raise ProtocolError(f"dtype {text!r} is not a plain numpy type")
     return dtype
+
+
+def check_text(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """``array``, checked where it is of text: numpy takes any number for a character. TypeError for no Unicode."""
+    if array.dtype.kind == "U" and array.size:
+        points = np.ascontiguousarray(array).view(array.dtype.str[0] + "u4")
+        if points.max() > 0x10FFFF or ((points >= 0xD800) & (points <= 0xDFFF)).any():
+            raise TypeError("an array of text that is no Unicode cannot travel")
+    return array
 
 
 def _prepare(value: Any) -> Any:
@@ -109,13 +122,16 @@ def _prepare_datetime(value: _dt.datetime) -> Any:
 def _prepare_array(value: np.ndarray[Any, Any]) -> Any:
     if value.dtype.kind not in _PLAIN_KINDS:
         raise TypeError(f"a numpy array of dtype {value.dtype} cannot travel; convert it to a numeric dtype or a list")
-    return Ext(EXT_ARRAY, _headed((value.dtype.str, value.shape), value.tobytes()))
+    if not value.dtype.itemsize:
+        value = value.astype(f"{value.dtype.kind}1")  # of empty texts: a dtype of no bytes is not taken
+    return Ext(EXT_ARRAY, _headed((value.dtype.str, value.shape), check_text(value).tobytes()))
 
 
 def _prepare_scalar(value: np.generic) -> Any:
     if value.dtype.kind not in _PLAIN_KINDS:
         raise TypeError(f"a numpy scalar of dtype {value.dtype} cannot travel; convert it to a number or a string")
-    return Ext(EXT_SCALAR, _headed(value.dtype.str, value.tobytes()))
+    array = check_text(np.array(value, f"{value.dtype.kind}1" if not value.dtype.itemsize else value.dtype))
+    return Ext(EXT_SCALAR, _headed(array.dtype.str, array.tobytes()))
 
 
 def _prepare_tuple(value: tuple[Any, ...]) -> Any:
@@ -137,7 +153,7 @@ _PREPARE: dict[type, Callable[[Any], Any]] = {
     list: lambda v: [_prepare(item) for item in v],
     dict: lambda v: {_prepare_key(key): _prepare(item) for key, item in v.items()},
     tuple: _prepare_tuple,
-    complex: lambda v: Ext(EXT_COMPLEX, np.complex128(v).tobytes()),
+    complex: lambda v: Ext(EXT_COMPLEX, np.array(v, "<c16").tobytes()),
     _dt.datetime: _prepare_datetime,
 }
 
@@ -157,14 +173,20 @@ def _ext_hook(code: int, data: memoryview) -> Any:
 
 def _restore_array(data: memoryview) -> np.ndarray[Any, Any]:
     (text, shape), rest = _head(data, _decode_array_head)
-    array = np.frombuffer(rest, check_dtype(text)).reshape(shape)
+    array = check_text(np.frombuffer(rest, check_dtype(text)).reshape(shape))
     array.flags.writeable = False
     return array
 
 
+def _restore_complex(data: memoryview) -> complex:
+    if data.nbytes != 16:
+        raise ProtocolError(f"a complex number of {data.nbytes} bytes; it has 16")
+    return complex(np.frombuffer(data, "<c16")[0])
+
+
 def _restore_scalar(data: memoryview) -> Any:
     text, rest = _head(data, _decode_str)
-    array = np.frombuffer(rest, check_dtype(text))
+    array = check_text(np.frombuffer(rest, check_dtype(text)))
     if array.size != 1:
         raise ProtocolError(f"a scalar holds {array.size} values")
     return array[0]
@@ -188,7 +210,7 @@ _decode_str = msgspec.msgpack.Decoder(str).decode
 
 _RESTORE: dict[int, Callable[[memoryview], Any]] = {
     EXT_TUPLE: lambda data: tuple(_decode(data)),
-    EXT_COMPLEX: lambda data: complex(np.frombuffer(data, np.complex128)[0]),
+    EXT_COMPLEX: _restore_complex,
     EXT_ARRAY: _restore_array,
     EXT_SCALAR: _restore_scalar,
     EXT_INT: lambda data: int.from_bytes(data, "little", signed=True),
