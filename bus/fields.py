@@ -160,7 +160,7 @@ class Schema:
         if field.shape or isinstance(value, np.ndarray):
             return self._array_value(field, value)
         if field.kind == "str" or (field.choices and isinstance(value, str)):
-            result: Any = str(value) if isinstance(value, str) else None
+            result: Any = str.__str__(value) if isinstance(value, str) else None
         elif isinstance(value, (bool, np.bool_)) or field.kind == "bool":
             result = bool(value) if isinstance(value, (bool, np.bool_)) and field.kind == "bool" else None
         elif field.kind == "int":

@@ -324,6 +324,7 @@ def pack_columns(columns: Mapping[str, Any], n: int) -> Table:
         if not part.is_objects and not part.shape:
             dtype = np.dtype(part.dtype)
             matrix = np.column_stack([np.frombuffer(frames[0], dtype) for _, frames in packed])
+            matrix = matrix.astype(dtype, copy=False)  # numpy has made it of this machine's order of bytes
             return Table(Layout((Part(tuple(columns), part.dtype, (), part.form),)), n, [_frame(matrix)])
     return Table(Layout(tuple(part for part, _ in packed)), n, [frame for _, frames in packed for frame in frames])
 

@@ -146,7 +146,7 @@ _PREPARE: dict[type, Callable[[Any], Any]] = {
     bool: lambda v: v,
     int: _prepare_int,
     float: float,
-    str: str,
+    str: str.__str__,
     bytes: bytes,
     bytearray: bytes,
     memoryview: bytes,
@@ -160,6 +160,8 @@ _PREPARE: dict[type, Callable[[Any], Any]] = {
 
 def _prepare_key(key: Any) -> Any:
     if isinstance(key, (str, int, float, bytes, bool, type(None))) and not isinstance(key, np.generic):
+        if isinstance(key, int) and not -(2**63) <= key < 2**64:
+            raise TypeError(f"a dict with the key {key:#x} cannot travel; whole numbers of up to 64 bits can be keys")
         return key
     raise TypeError(f"a dict with a key of type {type(key).__name__} cannot travel; use strings or numbers as keys")
 
