@@ -72,7 +72,8 @@ def events(draw: st.DrawFn) -> tuple[m.EventHead, list[Buffer], list[Any]]:
     ended: list[Any] = list(rows)
     for at in sorted(draw(st.lists(st.integers(0, len(rows)), max_size=3))):
         ended.insert(at, None)
-    errors, outputs = [], iter(rows)
+    errors: list[m.TaskError] = []
+    outputs = iter(rows)
     for at, _ in enumerate(ended):
         if ended[at] is None and len(errors) < len(ended) - len(rows):
             errors.append(m.TaskError(at, "ValueError", "no"))

@@ -26,10 +26,11 @@ from taskmaster.bus.values import (
     keep,
 )
 
+FIVE = dt.timezone(dt.timedelta(hours=5))
 Pair = namedtuple("Pair", "x y")
 
 
-class Colour(str, enum.Enum):
+class Colour(str, enum.Enum):  # noqa: UP042 - str() of one is not its value
     RED = "red"
 
 
@@ -54,9 +55,9 @@ def test_what_travels_arrives_as_it_was(value: Any) -> None:
         (memoryview(b"ab"), b"ab"),
         (np.str_(""), np.str_("")),
         (np.array(["", ""]), np.array(["", ""], "<U1")),
-        (dt.datetime(2024, 1, 1, tzinfo=dt.timezone(dt.timedelta(hours=5))), dt.datetime(2023, 12, 31, 19, tzinfo=dt.UTC)),
+        (dt.datetime(2024, 1, 1, tzinfo=FIVE), dt.datetime(2023, 12, 31, 19, tzinfo=dt.UTC)),
     ],
-)  # fmt: skip
+)
 def test_relatives_of_what_travels_arrive_as_their_kin(value: Any, arrives: Any) -> None:
     assert same(decode(encode(value)), arrives)
 
@@ -70,7 +71,7 @@ def circle() -> list[Any]:
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        ((k for k in ()), "builtins.generator"),
+        (iter(()), "builtins.tuple_iterator"),
         (object(), "builtins.object"),
         (len, "builtins.builtin_function_or_method"),
         ({1, 2}, "builtins.set"),
