@@ -34,8 +34,9 @@ SOCKETS: dict[str, tuple[Any, codec.Decoder[Any]]] = {
 # Values
 
 _DTYPES = st.sampled_from(
-    "|b1 |i1 <i4 <i8 >i2 <u8 <f2 <f4 <f8 >f8 <c8 <c16 <U3 >U2 |S4 <m8[s] <M8[ns]".split()
-)
+    ["|b1", "|i1", "<i4", "<i8", ">i2", "<u8", "<f2", "<f4", "<f8", ">f8", "<c8", "<c16",
+     "<U3", ">U2", "|S4", "<m8[s]", "<M8[ns]"]
+)  # fmt: skip
 _INTS = st.integers() | st.sampled_from([2**63 - 1, 2**63, 2**64 - 1, 2**64, -(2**63), -(2**63) - 1, 10**400])
 _KEYS = st.text(max_size=4) | st.integers(-(2**63), 2**64 - 1)
 
