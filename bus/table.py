@@ -303,6 +303,8 @@ def _pack_uniform(name: str, column: Sequence[Any], kind: type) -> tuple[Part, l
         array = np.array(column, "<f8")
         return Part((name,), "<f8", array.shape[1:], TUPLE), [_frame(array)]
     if kind is np.ndarray or issubclass(kind, np.generic):
+        if kind is np.ndarray and not column[0].shape:
+            return None  # as a column it would come back as numpy's scalars
         if len({(item.dtype, item.shape) for item in column}) != 1 or column[0].dtype.kind not in "biufc":
             return None
         array = np.stack(column)

@@ -66,13 +66,16 @@ class OutputPacker:
         only = self._only
         if len(values) == 1 and type(values[0]) is float and only is not None:
             return self._schema.pack_rows((self._schema.row({only.name: values[0]}),))
-        if only is None and not self._schema:
-            return tables.pack_values(values)
         if only is not None and only.kind == "float" and not only.shape and set(map(type, values)) <= _NUMBERS:
             column = np.array(values, "<f8").reshape(-1, 1)
             table = tables.pack_matrix(column, self._schema.names)
             self._schema.check(table)
             return table
+        return self._pack_rows(values)
+
+    def _pack_rows(self, values: Sequence[Any]) -> Table:
+        if not self._schema:
+            return tables.pack_values(values)
         return self._schema.pack_rows([self._row(value) for value in values])
 
     def _row(self, value: Any) -> tuple[Any, ...]:
@@ -89,7 +92,7 @@ class OutputPacker:
         good, errors = [], []
         for position, value in zip(positions, values):
             try:
-                self._pack([value])
+                self._pack_rows([value])
                 good.append(value)
             except Exception as error:  # noqa: BLE001 - see above
                 errors.append(TaskError(position, _short(type(error).__qualname__, _KIND), _message(error)))
