@@ -157,6 +157,13 @@ def test_a_block_is_refused_whole_by_its_first_fault(points: Any, said: str) -> 
         BOTH.pack_points(points)
 
 
+def test_columns_of_texts_and_choices_are_looked_at_one_by_one() -> None:
+    colours = schema(FIELDS["texts"])
+    assert colours.pack_points({"x": np.array(["red", "green"])}).rows() == [{"x": "red"}, {"x": "green"}]
+    with pytest.raises(InvalidTask, match="one of 'red', 'green', got 'blue'"):
+        colours.pack_points({"x": ["red", "blue"]})
+
+
 def test_matrices_are_checked_whole() -> None:
     matrix = np.zeros((100, 2))
     PLAIN.check(PLAIN.pack_points(matrix))

@@ -55,6 +55,7 @@ def test_what_travels_arrives_as_it_was(value: Any) -> None:
         (memoryview(b"ab"), b"ab"),
         (np.str_(""), np.str_("")),
         (np.array(["", ""]), np.array(["", ""], "<U1")),
+        (np.zeros(1, [("a", "U0")])["a"], np.array([""], "<U1")),
         (dt.datetime(2024, 1, 1, tzinfo=FIVE), dt.datetime(2023, 12, 31, 19, tzinfo=dt.UTC)),
     ],
 )
@@ -84,6 +85,7 @@ def circle() -> list[Any]:
         (np.zeros(2, "i4,f8"), "dtype"),
         (np.array(["\ud800"]), "no Unicode"),
         (np.str_("\ud800"), "no Unicode"),
+        (np.void(b"ab"), r"scalar of dtype \|V2"),
         ("\udcff", "no Unicode"),
         (circle(), "contains itself"),
     ],

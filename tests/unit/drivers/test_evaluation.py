@@ -299,6 +299,14 @@ def test_what_was_taken_back_is_not_evaluated(batch: bool, revoked: list[tuple[i
 
 
 @pytest.mark.parametrize("batch", [False, True])
+@pytest.mark.parametrize("n", [1, 3])
+def test_a_lease_of_which_nothing_is_left_ends(batch: bool, n: int) -> None:
+    bench = Bench(raising(AssertionError("it was taken back")), batch=batch)
+    assert bench.run([0.0] * n, revoked=[(0, n)]) == [NOTHING] * n
+    assert [(outcome.n, outcome.final) for outcome in bench.outcomes] == [(0, True)]
+
+
+@pytest.mark.parametrize("batch", [False, True])
 def test_what_is_taken_back_meanwhile_is_not_begun(batch: bool) -> None:
     bench = Bench(lambda x: x, batch=batch, light=True)
     bench.between = lambda assignment: assignment.revoked.add(LIGHT_PIECE + 5, 5 * LIGHT_PIECE)
