@@ -121,6 +121,7 @@ _ONE = pack_values([1.0])
         (m.EventHead(0, 1, "done", 0, 1, _ONE.layout, (m.TaskError(0, "", ""),)), _ONE.frames),
         (m.EventHead(0, 2, "done", 0, 0, None, (m.TaskError(1, "", ""), m.TaskError(0, "", ""))), []),
         (m.EventHead(0, 1, "done", 0, 0, None, (m.TaskError(1, "", ""),)), []),
+        (m.EventHead(0, 2, "done", 0, 0, None, (m.TaskError(0, "", ""), m.TaskError(0, "", ""))), []),
         (m.EventHead(0, 1, "cancelled", 0, 0, None, (m.TaskError(0, "", ""), m.TaskError(0, "", ""))), [b""]),
     ],
 )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from itertools import combinations_with_replacement, product
 from typing import Any
 
 import numpy as np
@@ -35,29 +37,48 @@ def test_the_rows_of_a_table_arrive_as_they_were(given: Given) -> None:
     assert arrived.digest() == table.digest()
 
 
-@given(tables(), st.data())
-def test_tables_are_cut_as_lists_are(given: Given, data: st.DataObject) -> None:
-    table, rows = given
-    for _ in range(2):  # a slice of a slice, too
-        low = data.draw(st.integers(0, len(rows)))
-        high = data.draw(st.integers(low, len(rows)))
-        table, rows = table.slice(low, high), rows[low:high]
+_ROWS: dict[str, list[Any]] = {
+    "floats": [0.5, 1.5, 2.5, 3.5],
+    "values": ["a", {"b": [1, 10**30]}, "", b"cc", None],
+    "tuples": [(0.0, 1.0), (2.0, 3.0), (4.0, 5.0)],
+    "arrays": [np.arange(k, k + 2) for k in range(4)],
+}
+#: One table of each kind of part, and its rows.
+KINDS: dict[str, Given] = {kind: (pack_values(rows), rows) for kind, rows in _ROWS.items()}
+KINDS["a matrix"] = (
+    pack_matrix(np.arange(8.0).reshape(4, 2), "xy"),
+    [{"x": 2.0 * k, "y": 2.0 * k + 1} for k in range(4)],
+)
+KINDS["the other order of bytes"] = (
+    pack_columns({"x": np.arange(4, dtype=">i2"), "y": np.arange(4, 8, dtype=">i2")}, 4),
+    [{"x": np.int16(k), "y": np.int16(k + 4)} for k in range(4)],
+)
+KINDS["mixed"] = (
+    pack_columns({"x": np.ones((3, 2)), "y": ["a", "bb", ""], "z": [1, 2, 3]}, 3),
+    [{"x": np.ones(2), "y": y, "z": z} for y, z in (("a", 1), ("bb", 2), ("", 3))],
+)
+
+
+def cuts(table: Table, rows: list[Any]) -> Iterator[Given]:
+    for low, high in combinations_with_replacement(range(table.n + 1), 2):
+        yield table.slice(low, high), rows[low:high]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tables_are_cut_and_joined_as_lists_are(kind: str) -> None:
+    pieces = list(cuts(*KINDS[kind]))
+    for table, rows in pieces:
         assert same(table.rows(), rows)
         assert same(travelled(table).rows(), rows), "what is cut out is whole"
-    if rows:
-        positions = data.draw(st.lists(st.integers(0, len(rows) - 1), max_size=4))
-        assert same(table.take(positions).rows(), [rows[k] for k in positions])
-
-
-@given(tables(), st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=4))
-def test_tables_of_one_layout_are_joined_as_lists_are(given: Given, cuts: list[tuple[int, int]]) -> None:
-    table, rows = given
-    ranges = [tuple(sorted((min(low, len(rows)), min(high, len(rows))))) for low, high in cuts]
-    joined = concatenate([table.slice(low, high) for low, high in ranges])
-    expected = [row for low, high in ranges for row in rows[low:high]]
-    assert joined.layout == table.layout
-    assert same(joined.rows(), expected)
-    assert joined.digest() == table.take([k for low, high in ranges for k in range(low, high)]).digest()
+        for again, fewer in cuts(table, rows):
+            assert same(again.rows(), fewer)
+        backwards = list(range(len(rows)))[::-1]
+        assert same(table.take(backwards).rows(), rows[::-1])
+    for (a, its), (b, others) in product(pieces[1:], pieces[::2]):
+        joined = concatenate([a, b])
+        assert same(travelled(joined).rows(), its + others)
+        if joined.n:
+            assert same(concatenate([joined.slice(1, joined.n), a]).rows(), (its + others)[1:] + its)
 
 
 @given(st.lists(tables(max_rows=3), min_size=1, max_size=3))

@@ -99,8 +99,6 @@ def test_a_lease_from_its_dispatch_to_its_end(daemon: Daemon) -> None:
     assert (assignment.lease, assignment.n, assignment.table.rows()) == (lease, 3, [0.0, 1.0, 2.0])
     assert daemon.worker.begin() is None
     report(daemon, assignment, 0, 2)
-    daemon.say(m.Settled((lease,), daemon.dispatched))
-    assert not daemon.worker.idle, "what is settled in part goes on"
     report(daemon, assignment, 2)
     assert [(o.lease, o.position, o.n, o.final) for o in daemon.hear() if isinstance(o, m.Outcome)] == [
         (lease, 0, 2, False),
@@ -129,6 +127,19 @@ def test_an_outcome_is_said_again_until_it_is_settled(daemon: Daemon) -> None:
     daemon.now += RESEND_SECONDS + 1
     daemon.worker.tick(daemon.now)
     assert daemon.hear() == [m.Heartbeat()], "a dispatch may say so as well"
+
+
+def test_of_a_lease_that_goes_on_nothing_is_forgotten(daemon: Daemon) -> None:
+    assignment = begin_of(daemon, 1)
+    report(daemon, assignment, 0, 2)
+    part = daemon.hear_of(m.Outcome)
+    daemon.say(m.Settled((assignment.lease,), daemon.dispatched))
+    daemon.now += RESEND_SECONDS + 0.1
+    daemon.worker.tick(daemon.now)
+    assert daemon.hear() == [m.Heartbeat(), part]
+    report(daemon, assignment, 2)
+    daemon.say(m.Settled((assignment.lease,), daemon.dispatched))
+    assert daemon.worker.idle
 
 
 def begin_of(daemon: Daemon, number: int) -> Assignment:
