@@ -164,9 +164,9 @@ class Schema:
         elif isinstance(value, (bool, np.bool_)) or field.kind == "bool":
             result = bool(value) if isinstance(value, (bool, np.bool_)) and field.kind == "bool" else None
         elif field.kind == "int":
-            result = int(value) if isinstance(value, (int, np.integer)) or _is_whole(value) else None
+            result = int(value) if _is_number(value) and _is_whole(value) else None
         elif field.kind == "float":
-            result = _as_float(value) if isinstance(value, (int, float, np.integer, np.floating)) else None
+            result = _as_float(value) if _is_number(value) else None
         else:
             result = value
         if result is None:
@@ -359,6 +359,11 @@ class Schema:
         return InvalidTask(f"Master {self.owner!r}: {text}")
 
 
+def _is_number(value: Any) -> bool:
+    # numpy derives its time differences from the integers
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, np.timedelta64)
+
+
 def _as_float(value: Any) -> float | None:
     """The float next to a number; None for a whole number beyond all floats."""
     try:
@@ -376,8 +381,8 @@ def _fits_int64(column: NDArray[Any]) -> NDArray[np.bool_]:
     return np.ones(column.shape, bool)
 
 
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, (float, np.floating)) and math.isfinite(value) and value == int(value)
+def _is_whole(number: Any) -> bool:
+    return isinstance(number, (int, np.integer)) or (math.isfinite(number) and number == int(number))
 
 
 def _shape_fits(shape: tuple[int, ...], declared: tuple[int, ...]) -> bool:

@@ -22,9 +22,9 @@ PYTHON, NUMPY, TUPLE = 0, 1, 2
 OBJECTS = "O"
 _MAX_NDIM = 16
 _MAX_PARTS = 4096
-#: Columns of a table, and bytes of one row.
 _MAX_COLUMNS = 65_536
-_MAX_ROW_BYTES = 1 << 32
+#: Bytes of a row if no axis had length 0: with these, numpy can still count those of all rows.
+_MAX_ROW_BYTES = 1 << 38
 
 
 class Part(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -46,6 +46,11 @@ class Part(msgspec.Struct, frozen=True, array_like=True, gc=False):
     def row_shape(self) -> tuple[int, ...]:
         """Shape of one row of this part's buffer; a part of one name has no axis for it."""
         return self.shape if len(self.names) == 1 else (len(self.names), *self.shape)
+
+    @property
+    def items(self) -> int:
+        """Items of one row, with an axis of length 0 counted as 1; not for objects."""
+        return len(self.names) * math.prod(side or 1 for side in self.shape)
 
     @property
     def row_bytes(self) -> int:
@@ -80,7 +85,7 @@ class Layout(msgspec.Struct, frozen=True, array_like=True, gc=False):
             raise ProtocolError(f"a table of {len(self.parts)} parts; 1 to {_MAX_PARTS} are allowed")
         names = self.names
         if len(set(names)) != len(names) or not 1 <= len(names) <= _MAX_COLUMNS:
-            raise ProtocolError(f"a table names a column twice, none, or more than {_MAX_COLUMNS}")
+            raise ProtocolError(f"a table names a column twice, or none, or more than {_MAX_COLUMNS}")
         for part in self.parts:
             if not part.names or part.form not in (PYTHON, NUMPY, TUPLE):
                 raise ProtocolError("a part of a table is malformed")
@@ -88,10 +93,13 @@ class Layout(msgspec.Struct, frozen=True, array_like=True, gc=False):
                 if len(part.names) != 1 or part.shape:
                     raise ProtocolError("a part of objects has one name and no shape")
                 continue
-            dtype = values.check_dtype(part.dtype)
-            _check_shape(part, dtype)
+            itemsize = values.check_dtype(part.dtype).itemsize
+            if len(part.shape) > _MAX_NDIM or any(side < 0 for side in part.shape):
+                raise ProtocolError(f"shape {part.shape} is not allowed")
+            if part.items * itemsize > _MAX_ROW_BYTES:
+                raise ProtocolError(f"rows of shape {part.shape} are too large")
             if part.form == TUPLE and len(part.shape) != 1:
-                raise ProtocolError(f"tuples have one dimension, not shape {part.shape}")
+                raise ProtocolError(f"a tuple has one axis, not the shape {part.shape}")
 
 
 #: numpy dtype (None for objects) and bytes of a row, for each part of a layout
@@ -121,12 +129,3 @@ def plan_of(layout: Layout) -> _Plan:
 
 def _row_bytes(part: Part, dtype: np.dtype[Any]) -> int:
     return dtype.itemsize * len(part.names) * math.prod(part.shape)
-
-
-def _check_shape(part: Part, dtype: np.dtype[Any]) -> None:
-    """Also where a table has no rows, or its rows no bytes, numpy has to be able to make an array of it."""
-    if len(part.shape) > _MAX_NDIM or any(side < 0 for side in part.shape):
-        raise ProtocolError(f"shape {part.shape} is not allowed")
-    size = dtype.itemsize * len(part.names) * math.prod(max(1, side) for side in part.shape)
-    if size > _MAX_ROW_BYTES:
-        raise ProtocolError(f"a row of shape {part.shape} is too large; up to {_MAX_ROW_BYTES} bytes are allowed")

@@ -23,14 +23,28 @@ from taskmaster.bus import values
 from taskmaster.bus.errors import ProtocolError
 from taskmaster.bus.layout import BARE, NUMPY, OBJECTS, PYTHON, TUPLE, Layout, Part, plan_of
 
-__all__ = ["BARE", "Layout", "Part", "Table", "pack_column", "pack_columns", "pack_matrix", "pack_values"]
+__all__ = [
+    "BARE",
+    "NUMPY",
+    "PYTHON",
+    "TUPLE",
+    "Layout",
+    "Part",
+    "Table",
+    "pack_column",
+    "pack_columns",
+    "pack_matrix",
+    "pack_values",
+]
 
 Array: TypeAlias = NDArray[Any]
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
 _OFFSET = np.dtype("<u4")
-#: Rows of a message's table: rows of no bytes are cheap to send, but not to evaluate.
+#: Rows of a message's table.
 _MAX_ROWS = 1 << 24
+#: Items in the columns of no bytes (an axis of length 0): they are cheap to send, but not to make or to evaluate.
+_MAX_HOLLOW = 1 << 20
 
 
 class Table:
@@ -57,7 +71,7 @@ class Table:
             raise ProtocolError(f"a table of {layout.frame_count} frames came with {len(frames)}")
         if not 0 <= n <= _MAX_ROWS:
             raise ProtocolError(f"a table of {n} rows; up to {_MAX_ROWS} are allowed")
-        at = 0
+        at = hollow = 0
         for k, (dtype, row_bytes) in enumerate(plan):
             if dtype is None:
                 _check_offsets(frames[at], frames[at + 1], n)
@@ -68,9 +82,12 @@ class Table:
                     f"column {layout.parts[k].names[0]!r} needs {n * row_bytes} bytes for {n} rows, "
                     f"not {len(frames[at])}"
                 )
-            if dtype.kind == "U":
-                _check_text(frames[at], dtype)
+            if not row_bytes:
+                hollow += n * layout.parts[k].items
+            values.check_text(dtype, frames[at])
             at += 1
+        if hollow > _MAX_HOLLOW:
+            raise ProtocolError(f"a table of {hollow} items without content; up to {_MAX_HOLLOW} are allowed")
         return cls(layout, n, frames)
 
     def __len__(self) -> int:
@@ -196,13 +213,6 @@ def content_digest(frames: Iterable[Buffer]) -> bytes:
     return digest.digest()
 
 
-def _check_text(frame: Buffer, dtype: np.dtype[Any]) -> None:
-    try:
-        values.check_text(np.frombuffer(frame, dtype))
-    except TypeError as error:
-        raise ProtocolError(str(error)) from None
-
-
 def _check_offsets(offsets: Buffer, blob: Buffer, n: int) -> None:
     if len(offsets) != 4 * (n + 1):
         raise ProtocolError(f"{n} objects need {4 * (n + 1)} bytes of offsets, not {len(offsets)}")
@@ -217,7 +227,7 @@ def _forms(layout: Layout) -> list[int]:
 
 def _form(part: Part) -> int:
     """How items look: those of times have numpy's form only, as what Python makes of them cannot travel on."""
-    return NUMPY if part.dtype.lstrip("<>|=")[0] in "mM" else part.form
+    return NUMPY if part.dtype.lstrip("<>|")[0] in "mM" else part.form
 
 
 def _items(column: Any, form: int) -> list[Any]:
@@ -274,7 +284,7 @@ def pack_column(name: str, column: Any) -> tuple[Part, list[Buffer]]:
     """
     if isinstance(column, np.ndarray):
         if column.dtype.kind in "biufcSUmM" and column.dtype.itemsize:
-            array = values.check_text(np.ascontiguousarray(column))
+            array = np.ascontiguousarray(column)
             form = PYTHON if array.ndim == 1 and array.dtype.str in ("<f8", "<i8", "|b1") else NUMPY
             return Part((name,), array.dtype.str, array.shape[1:], form), [_frame(array)]
         column = list(column)
@@ -302,9 +312,9 @@ def _pack_uniform(name: str, column: Sequence[Any], kind: type) -> tuple[Part, l
             return None
         array = np.array(column, "<f8")
         return Part((name,), "<f8", array.shape[1:], TUPLE), [_frame(array)]
+    if kind is np.ndarray and not column[0].shape:
+        return None  # as a column they would come back as numpy's scalars
     if kind is np.ndarray or issubclass(kind, np.generic):
-        if kind is np.ndarray and not column[0].shape:
-            return None  # as a column it would come back as numpy's scalars
         if len({(item.dtype, item.shape) for item in column}) != 1 or column[0].dtype.kind not in "biufc":
             return None
         array = np.stack(column)
@@ -325,8 +335,9 @@ def pack_columns(columns: Mapping[str, Any], n: int) -> Table:
         part = packed[0][0]
         if not part.is_objects and not part.shape:
             dtype = np.dtype(part.dtype)
-            matrix = np.column_stack([np.frombuffer(frames[0], dtype) for _, frames in packed])
-            matrix = matrix.astype(dtype, copy=False)  # numpy has made it of this machine's order of bytes
+            matrix = np.empty((n, len(packed)), dtype)  # not `column_stack`, which turns the byte order
+            for k, (_, frames) in enumerate(packed):
+                matrix[:, k] = np.frombuffer(frames[0], dtype)
             return Table(Layout((Part(tuple(columns), part.dtype, (), part.form),)), n, [_frame(matrix)])
     return Table(Layout(tuple(part for part, _ in packed)), n, [frame for _, frames in packed for frame in frames])
 

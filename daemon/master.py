@@ -11,80 +11,43 @@ What it promises, for any order of events whatever, the simulation checks (`test
 - a repeatable task is given to a worker again at most ``max_attempts - 1`` times after it has lost one; one that is not
   repeatable is given to a worker once, unless an operator says otherwise;
 - what a worker says about a lease that is not its own any more changes nothing.
+
+Handing out is in :mod:`taskmaster.daemon.granting`; here is what comes back: outcomes, workers that are lost or return,
+and what people want done with tasks.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
-from itertools import count
+from collections.abc import Sequence
 
 from taskmaster.bus import messages as m
+from taskmaster.bus.cut import cut_outcome
 from taskmaster.bus.errors import Full
 from taskmaster.bus.intervals import IntervalSet
 from taskmaster.bus.messages import EventHead, LeaseId
 from taskmaster.bus.status import MasterStatus
 from taskmaster.bus.table import Buffer, Table
-from taskmaster.daemon.cut import cut_outcome
-from taskmaster.daemon.effects import (
-    Dispatched,
-    Effects,
-    LeaseEnded,
-    LeaseGranted,
-    MasterChanged,
-    ToWorker,
-)
+from taskmaster.daemon.effects import Effects, MasterChanged, ToWorker
+from taskmaster.daemon.granting import Granting
 from taskmaster.daemon.leases import Lease, Started, Worker
-from taskmaster.daemon.roster import Roster
 from taskmaster.daemon.run import Run
-from taskmaster.daemon.scheduling import UNKNOWN_SECONDS, chunk_seconds, chunk_size, next_run
 from taskmaster.daemon.spec import MasterSpec
-from taskmaster.daemon.stealing import LOOK_SECONDS, loot
 
 __all__ = ["Master", "MasterSpec"]
 
-#: Age at which a repeatable task's lease is written down.
-RECORD_SECONDS = 0.5
 
-
-class Master:
+class Master(Granting):
     """One Master's runs, workers and leases."""
 
     def __init__(self, spec: MasterSpec, epoch: int) -> None:
-        self.spec = spec
-        self.epoch = epoch
-        self.paused = False
+        super().__init__(spec, epoch)
         #: set by supervision where workers cannot be had, shown to people; empty where all is well
         self.trouble = ""
-        self.runs: dict[int, Run] = {}
-        self.roster = Roster()
-        self.workers = self.roster.workers
         self.lost = 0
         #: outcomes of leases that were not the last word on their tasks
         self.ignored = 0
-        self._leases: dict[LeaseId, Lease] = {}
-        #: leases of lost workers: an outcome that arrives after all is taken while its task is queued again
-        self._expired: dict[LeaseId, Lease] = {}
-        #: numbers of leases; those of one daemon share them, for a lease is known by its number alone
-        self.lease_numbers: Iterator[int] = count(1)
-        #: runs with tasks waiting
-        self._active: dict[int, Run] = {}
-        #: virtual time of the run served last, see `scheduling`
-        self._clock = 0.0
-        #: when `dispatch` should be called again, though nothing may have happened
-        self.look_again = math.inf
 
     # -- runs ---------------------------------------------------------------------------------------------------------
-
-    def add_run(self, run: Run) -> None:
-        """Take up a run: a new one, or one from the journal."""
-        self.runs[run.id] = run
-        self._activate(run)
-
-    def remove_run(self, run: Run) -> None:
-        """Forget a run without open tasks."""
-        del self.runs[run.id]
-        self._active.pop(run.id, None)
 
     def on_submit(self, run: Run, submit: m.Submit, table: Table, user: str, out: Effects) -> None:
         """Queue a block. Raises InvalidTask, Full or RunClosed, and then has changed nothing."""
@@ -155,15 +118,6 @@ class Master:
         run.resolve(request, output, user, out)
         self._activate(run)
 
-    def _activate(self, run: Run) -> None:
-        if run.queued and run.id not in self._active:
-            run.virtual_time = max(run.virtual_time, self._clock)
-            self._active[run.id] = run
-
-    def _deactivate(self, run: Run) -> None:
-        if not run.queued:
-            self._active.pop(run.id, None)
-
     # -- workers ------------------------------------------------------------------------------------------------------
 
     def on_hello(self, hello: m.WorkerHello, address: bytes, *, local: bool, now: float, out: Effects) -> Worker:
@@ -197,6 +151,7 @@ class Master:
                     spec.heartbeat,
                     spec.lost_after,
                     spec.timeout,
+                    spec.max_message,
                 ),
             )
         )
@@ -383,14 +338,6 @@ class Master:
                 self._dismiss(worker, out)
         self.roster.note(worker)
 
-    def _end(self, lease: Lease, out: Effects) -> None:
-        self._leases.pop(lease.id, None)
-        worker = self.workers.get(lease.worker)
-        if worker is not None:
-            worker.leases.pop(lease.id, None)
-        if lease.recorded:
-            out.records.append(LeaseEnded(lease.id))
-
     def _dismiss(self, worker: Worker, out: Effects) -> None:
         self._tell_settled(worker, out)
         out.to_workers.append(ToWorker(worker.address, m.Goodbye("as it asked")))
@@ -409,132 +356,7 @@ class Master:
     def _tell_settled(self, worker: Worker, out: Effects) -> None:
         out.to_workers.append(ToWorker(worker.address, m.Settled(worker.take_settled(), worker.dispatched)))
 
-    # -- dispatching --------------------------------------------------------------------------------------------------
-
-    def dispatch(self, now: float, out: Effects) -> None:
-        """Grant leases while there are tasks and room. Called once a turn, after everything else."""
-        self.look_again = math.inf
-        while not self.paused:
-            run = next_run(run for run in self._active.values() if not run.paused)
-            if run is None:
-                if self.roster.has_idle and self._leases and self.spec.repeatable and self._steal(now, out):
-                    continue
-                return
-            worker = self.roster.roomiest(run.estimate.seconds)
-            if worker is None:
-                return
-            self._grant(run, worker, now, out)
-
-    def _steal(self, now: float, out: Effects) -> bool:
-        """Queue again what a busy worker has not begun, if a slot is idle and it is worth it."""
-        found = loot(self.workers.values(), now)
-        if found is None:
-            if any(lease.n > 1 for lease in self._leases.values()):
-                self.look_again = now + LOOK_SECONDS
-            return False
-        lease, low, high = found
-        lease.seconds *= 1 - (high - low) / len(lease.remaining)
-        lease.remaining.remove(low, high)
-        lease.run.queued.add(low, high)
-        self._revoke(lease, [(low, high)], out)
-        if lease.recorded:
-            self._record(lease, out)
-        self._activate(lease.run)
-        return True
-
-    def _grant(self, run: Run, worker: Worker, now: float, out: Effects) -> None:
-        estimate = run.estimate
-        size, hold = 1, 0.0
-        if self.spec.repeatable:
-            hold = chunk_seconds(estimate, len(run.queued), self.slots) / 2
-            row_bytes = run.input_bytes / max(1, len(run.open))
-            size = chunk_size(estimate, len(run.queued), self.slots, row_bytes)
-            size = min(size, self.spec.largest_chunk or size)
-        low, high = run.take(size)
-        self._deactivate(run)
-        lease = Lease((self.epoch, next(self.lease_numbers)), run, worker.token, low, high - low, run.attempt(low))
-        lease.granted = lease.heard = now
-        lease.name = worker.name
-        lease.seconds = (high - low) * (estimate.seconds or UNKNOWN_SECONDS)
-        self._clock = max(self._clock, run.virtual_time)
-        run.virtual_time += lease.seconds
-        self._leases[lease.id] = worker.leases[lease.id] = lease
-        if self._expired:
-            self._forget_expired(run, low, high)
-        self.roster.granted(worker)
-        if not self.spec.repeatable:
-            self._record(lease, out)
-        tables = run.inputs(low, high)
-        worker.dispatched += 1
-        # Evaluating a repeatable task whose submission is then lost is harmless: nobody was told it was taken.
-        early = worker.waits_in_turn != out.turn and self.spec.repeatable and run.submitted_in(low, high, out.turn)
-        if not early:
-            worker.waits_in_turn = out.turn
-        # What was settled in this very turn is not on disk when an early dispatch leaves.
-        settled = () if early and worker.settled_in_turn == out.turn else worker.take_settled()
-        message = m.Dispatch(lease.id, run.id, low, high - low, tables[0].layout, lease.attempt, settled, hold)
-        (out.early if early else out.dispatches).append(Dispatched(worker.address, message, tables))
-
-    def record_leases(self, now: float, out: Effects) -> None:
-        """Write down the leases of repeatable tasks that have become old.
-
-        They serve the next start: a worker that has dialled in may go on with them, a task that takes the daemon down
-        is charged for it. Neither matters for what takes milliseconds, and most leases do: those are never written. (A
-        lease of tasks that are not repeatable is on disk before its dispatch leaves.)
-        """
-        for lease in self._leases.values():
-            if not lease.recorded and now - lease.granted > RECORD_SECONDS:
-                self._record(lease, out)
-
-    def _record(self, lease: Lease, out: Effects) -> None:
-        worker = self.workers[lease.worker]
-        lease.recorded = True
-        n = max(0, lease.remaining.end - lease.first)  # what was taken back from its end is not its own any more
-        out.records.append(
-            LeaseGranted(lease.id, lease.run.id, lease.first, n, lease.attempt, lease.worker, worker.local, out.wall)
-        )
-
-    def _forget_expired(self, run: Run, low: int, high: int) -> None:
-        """These tasks have a new lease: the former ones are not the last any more."""
-        for lease in [lease for lease in self._expired.values() if lease.run is run]:
-            lease.remaining.remove(low, high)
-            if not lease.remaining:
-                del self._expired[lease.id]
-
-    def _revoke(self, lease: Lease, parts: Sequence[tuple[int, int]], out: Effects) -> None:
-        worker = self.workers.get(lease.worker)
-        if parts and worker is not None:
-            positions = tuple((low - lease.first, high - lease.first) for low, high in parts)
-            out.to_workers.append(ToWorker(worker.address, m.Revoke(lease.id, positions)))
-
-    def _leases_of(self, run: Run, low: int, high: int) -> list[Lease]:
-        return [
-            lease
-            for lease in self._leases.values()
-            if lease.run is run and lease.first < high and low < lease.first + lease.n
-        ]
-
     # -- restoring ----------------------------------------------------------------------------------------------------
-
-    def restore_lease(self, record: LeaseGranted, run: Run, now: float) -> Lease:
-        """A lease from before the daemon's start. Its worker is absent until it dials in again, or is given up.
-
-        To be called for the newest lease first: an older one may have lost some of its tasks to it.
-        """
-        worker = self.workers.get(record.worker)
-        if worker is None:
-            worker = Worker(record.worker, b"", 1, local=record.local, now=now)
-            worker.state = "absent"
-            self.workers[record.worker] = worker
-        lease = Lease(record.lease, run, record.worker, record.first, record.n, record.attempt)
-        lease.remaining = IntervalSet(run.queued.within(record.first, record.first + record.n))
-        lease.recorded = True
-        for low, high in lease.remaining:
-            run.queued.remove(low, high)
-        self._deactivate(run)
-        self._leases[lease.id] = lease
-        worker.leases = {lease.id: lease, **worker.leases}  # oldest first, as they are evaluated
-        return lease
 
     def restore_unrecorded(self, run: Run, index: int, attempt: int, reason: str, out: Effects) -> None:
         """A queued task that was being evaluated when the daemon died, under a lease too young to be recorded.
@@ -549,16 +371,6 @@ class Master:
             self._deactivate(run)
 
     # -- looking ------------------------------------------------------------------------------------------------------
-
-    @property
-    def slots(self) -> int:
-        """Evaluations at a time over all workers that are ready."""
-        return self.roster.slots
-
-    @property
-    def busy(self) -> bool:
-        """Whether any lease is out."""
-        return bool(self._leases)
 
     def statistics(self, now: float) -> MasterStatus:
         """This Master for ``status``, ``top`` and metrics."""

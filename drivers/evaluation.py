@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import time
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
-
-import msgspec
 
 from taskmaster.bus.errors import ProtocolError
 from taskmaster.bus.intervals import IntervalSet
@@ -31,8 +29,6 @@ LIGHT_SECONDS = 50e-6
 LIGHT_PIECE = 512
 #: A worker looks at the clock and its socket at least this often, as far as the tasks let it.
 LOOK_SECONDS = 0.0025
-#: Failed tasks of one report: with all that is told of each, it has to stay below the limit of a message's header.
-MOST_ERRORS = 64
 
 
 class Report(Protocol):
@@ -165,20 +161,18 @@ class Evaluator:
         positions: Sequence[int] = range(n) if not failed else [k for k in range(n) if k not in failed]
         table, more = self._packer.pack(positions, ended.values)
         errors = sorted((*ended.errors, *more), key=_position)
-        is_last = self._is_last(assignment, stop)
-        for low, high, rows, some in _portions(n, table, errors):
-            since = ended.after(low, n)
-            self._report(
-                assignment,
-                ended.at + low,
-                high - low,
-                rows,
-                some,
-                ended.started + since,
-                ended.started + ended.after(high, n),
-                ended.times_of(low, high, since) if n > 1 else None,
-                final=is_last and high == n,
-            )
+        raw = memoryview(ended.times).cast("B") if ended.times is not None and n > 1 else None
+        self._report(
+            assignment,
+            ended.at,
+            n,
+            table,
+            errors,
+            ended.started,
+            ended.started + ended.took,
+            raw,
+            final=self._is_last(assignment, stop),
+        )
 
     # -- in batches ---------------------------------------------------------------------------------------------------
 
@@ -226,35 +220,6 @@ class _Ended:
         self.started = time.time()
         self.began = time.perf_counter()
         self.took = 0.0
-
-    def after(self, k: int, n: int) -> float:
-        """Seconds from the beginning until ``k`` of the ``n`` tasks had ended, as far as that was measured."""
-        if k == n or k == 0:
-            return self.took if k else 0.0
-        return self.times[k - 1] if self.times is not None else self.took * k / n
-
-    def times_of(self, low: int, high: int, since: float) -> Buffer | None:
-        """When tasks ``low … high - 1`` ended, in seconds ``since`` then; None if they were not timed."""
-        if self.times is None:
-            return None
-        times = self.times if not low else array("d", (end - since for end in self.times[low:high]))
-        return memoryview(times).cast("B")[: 8 * (high - low)]
-
-
-def _portions(
-    n: int, table: Table | None, errors: Sequence[TaskError]
-) -> Iterator[tuple[int, int, Table | None, Sequence[TaskError]]]:
-    """``(low, high, outputs, errors)`` of portions of ``n`` tasks that have few enough errors each to be told of."""
-    if len(errors) <= MOST_ERRORS:
-        yield 0, n, table, errors
-        return
-    low = row = 0
-    for k in range(0, len(errors), MOST_ERRORS):
-        some = [msgspec.structs.replace(error, position=error.position - low) for error in errors[k : k + MOST_ERRORS]]
-        high = errors[k + MOST_ERRORS].position if k + MOST_ERRORS < len(errors) else n
-        rows = high - low - len(some)
-        yield low, high, table.slice(row, row + rows) if table is not None and rows else None, some
-        low, row = high, row + rows
 
 
 class _OneByOne(Sequence[Any]):

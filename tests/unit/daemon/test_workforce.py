@@ -23,7 +23,7 @@ def test_a_worker_is_told_what_it_works_for() -> None:
     hand = heart.hand(slots=3)
     (welcome,) = hand.heard
     assert welcome == m.Welcome(
-        heart.epoch, 1, "svm", "process", {"function": "digits:accuracy"}, (), (), 0.5, 10.0, 60.0
+        heart.epoch, 1, "svm", "process", {"function": "digits:accuracy"}, (), (), 0.5, 10.0, 60.0, 64 << 20
     )
     assert heart.statistics().slots == 3
     assert heart.statistics().state == "ready"
@@ -171,7 +171,7 @@ def test_nothing_overtakes_what_has_to_wait_for_the_commit() -> None:
     hand.report(hand.assignments.pop())
     heart.ask(m.Pause(9, "svm"), m.Done)
     run.put(2)
-    message, table = run.submission([3, 4])
+    message, table = run.submission([3.0, 4.0])  # of another layout, so a block of its own
     with heart.turn() as out:
         heart.core.on_client(Sender(b"client"), m.Resume(9, "svm"), None, out)
         heart.core.on_client(Sender(b"client"), message, table, out)
@@ -187,3 +187,19 @@ def test_a_draining_daemon_grants_nothing() -> None:
     heart.open().put(1)
     assert not hand.assignments
     assert not heart.core.busy
+
+
+def test_no_dispatch_overtakes_the_welcome() -> None:
+    """Until it is welcome a worker drops what it is given."""
+    heart = Heart(spec())
+    run, hand = heart.open(), Hand(heart, "svm")
+    hand.hello()
+    hand.say(m.Ready())
+    message, table = run.submission([1])
+    again = m.WorkerHello(m.PROTOCOL_VERSION, "svm", hand.token, 2)
+    with heart.turn() as out:
+        heart.core.workforce.on_worker(Sender(hand.address), again, None, None, heart.now, out)
+        heart.core.workforce.on_worker(Sender(hand.address), m.Ready(), None, None, heart.now, out)
+        heart.core.on_client(Sender(b"client"), message, table, out)
+    assert not out.early
+    assert len(out.dispatches) == 1

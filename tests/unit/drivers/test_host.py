@@ -49,14 +49,13 @@ def exits(status: int) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize(
-    ("status", "as_agreed", "hopeless"),
-    [(EXIT_GOODBYE, True, False), (EXIT_UNUSABLE, False, True), (EXIT_REFUSED, False, True), (1, False, False)],
+    ("status", "as_agreed"), [(EXIT_GOODBYE, True), (EXIT_UNUSABLE, False), (EXIT_REFUSED, False), (1, False)]
 )
-def test_a_worker_that_ends_by_itself(start: Start, status: int, as_agreed: bool, hopeless: bool) -> None:
+def test_a_worker_that_ends_by_itself(start: Start, status: int, as_agreed: bool) -> None:
     worker = ended(start(*exits(status)))
     assert worker.exit_status == status
     assert worker.epitaph() == ("WorkerLost", f"worker process {worker.pid} ended with status {status}")
-    assert (worker.left_as_agreed, worker.is_hopeless) == (as_agreed, hopeless)
+    assert worker.left_as_agreed == as_agreed
 
 
 @pytest.mark.parametrize(
@@ -80,9 +79,9 @@ def test_a_worker_that_is_killed_by_its_host(start: Start) -> None:
     ended(worker)
     assert worker.epitaph() == ("TaskTimeout", "no outcome after 3 s")
     assert not worker.left_as_agreed
-    late = ended(start(*exits(EXIT_UNUSABLE)))
+    late = ended(start(*exits(EXIT_GOODBYE)))
     late.kill("TaskTimeout", "it was too late for that")
-    assert not late.is_hopeless, "it has no say any more"
+    assert not late.left_as_agreed, "it has no say any more"
 
 
 def test_a_worker_that_is_told_to_go_before_it_listens_has_gone_as_agreed(start: Start) -> None:
@@ -104,7 +103,9 @@ def test_a_worker_hangs_when_its_progress_stands_still_in_a_task(start: Start, t
     assert not worker.hangs(100.0, 10.0), "it has begun nothing"
     progress = noted(worker, tmp_path)
     progress.begin(0, (1, 1), 1, 0, 1)
+    assert [worker.worked] == [False], "it is about to"
     progress.cells[0][STARTED] = 1
+    assert worker.worked
     assert not worker.hangs(101.0, 10.0), "this is news"
     assert not worker.hangs(111.0, 10.0)
     assert worker.hangs(111.1, 10.0)

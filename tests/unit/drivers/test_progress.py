@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -71,6 +72,7 @@ def test_terms_are_read_as_they_were_agreed(place: Path, timeout: float | None, 
 _WORKER = """
 import os, signal, sys
 from pathlib import Path
+from typing import Any
 from taskmaster.drivers.progress import STARTED, ProgressWriter
 writer = ProgressWriter(Path(sys.argv[1]), 1)
 writer.begin(0, (5, 1), 2, 10, 3)
@@ -87,17 +89,40 @@ def test_what_was_noted_outlives_a_killed_worker(place: Path) -> None:
     assert ProgressReader(place).positions() == [Position((5, 1), 2, 10, 42, 3)]
 
 
-def test_a_worker_that_had_not_come_to_it_has_begun_nothing(place: Path) -> None:
+def test_where_nothing_was_noted_nothing_is_known(place: Path) -> None:
     place.unlink(missing_ok=True)
     reader = ProgressReader(place)
-    assert (reader.positions(), reader.terms()) == ([], None)
+    assert (reader.positions(), reader.terms()) == (None, None)
     reader.remove()
-    place.write_bytes(b"")
-    assert (reader.positions(), reader.terms()) == ([], None)
-    place.write_bytes(bytes(88))
-    assert (reader.positions(), reader.terms()) == ([], None), "it is just made"
+    for content in (b"", bytes(88)):  # as a power cut may leave it
+        place.write_bytes(content)
+        assert (reader.positions(), reader.terms()) == (None, None)
     reader.remove()
     assert not place.exists()
+    ProgressWriter(place, 1)
+    assert reader.positions() == [], "it has begun nothing yet"
+
+
+def test_a_worker_that_is_killed_amid_a_change_may_be_anywhere(place: Path) -> None:
+    writer = ProgressWriter(place, 2)
+    for slot in range(2):
+        writer.begin(slot, (1, slot + 1), 1, 0, 1)
+    seen: list[list[Position] | None] = []
+
+    class Cell(list[int]):
+        """Looks after each store what a reader would see."""
+
+        def __init__(self, cell: memoryview) -> None:
+            self.cell = cell
+
+        def __setitem__(self, at: Any, word: Any) -> None:
+            self.cell[at] = word
+            seen.append(ProgressReader(place).positions())
+
+    writer.cells[1] = Cell(writer.cells[1])  # type: ignore[call-overload]
+    writer.begin(1, (1, 3), 2, 7, 1)
+    assert seen[:-1] == [None] * (len(seen) - 1)
+    assert seen[-1] == [Position((1, 1), 1, 0, 0, 1), Position((1, 3), 2, 7, 0, 1)]
 
 
 def test_a_file_that_was_cut_short_says_nothing_false(place: Path, written: bytes) -> None:
@@ -105,7 +130,7 @@ def test_a_file_that_was_cut_short_says_nothing_false(place: Path, written: byte
     assert reader.positions() == [Position((7, 3), 4, 100, 2, 2)]
     for length in range(len(written)):
         place.write_bytes(written[:length])
-        assert not reader.positions()
+        assert reader.positions() is None
         assert reader.terms() in (None, Terms(60.0, 0.5))
     place.write_bytes(written + b"\0")
     assert reader.positions() is None
@@ -115,7 +140,7 @@ def test_a_file_that_was_cut_short_says_nothing_false(place: Path, written: byte
 def test_a_file_of_something_else_says_nothing(place: Path, content: bytes) -> None:
     place.write_bytes(content)
     reader = ProgressReader(place)
-    assert not reader.positions()
+    assert reader.positions() is None
     assert reader.terms() is None or len(content) >= 32
 
 
