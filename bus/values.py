@@ -169,7 +169,7 @@ def _prepare_key(key: Any) -> Any:
         plain = _prepare(key)
         if type(plain) is not Ext:
             return plain
-        bits = 8 * len(plain.data)
+        bits = 8 * memoryview(plain.data).nbytes
         shown = repr(key) if bits < 1000 else f"of {bits} bits"  # Python does not write out the largest
         raise TypeError(f"a dict with the key {shown} cannot travel; whole numbers as keys have 64 bits at most")
     raise TypeError(f"a dict with a key of type {type(key).__name__} cannot travel; use strings or numbers as keys")
