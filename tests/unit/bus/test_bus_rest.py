@@ -1,7 +1,8 @@
-"""The rest of the ground floor: errors by code, topics, places, and sockets that never block."""
+"""The rest of the ground floor: texts that are more, errors by code, topics, places, and sockets that never block."""
 
 from __future__ import annotations
 
+import enum
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskmaster.bus import errors, places, sockets
+from taskmaster.bus.fields import Field, Schema
 from taskmaster.bus.topics import ALARMS, events_topic, parse_topic, with_inputs_topic
+from taskmaster.bus.values import decode, encode
+
+# -- values -----------------------------------------------------------------------------------------------------------
+
+
+class Colour(str, enum.Enum):  # noqa: UP042 - str() of one is not its value
+    RED = "red"
+
+
+def test_a_text_with_a_name_travels_as_the_text() -> None:
+    assert decode(encode([Colour.RED, {Colour.RED: 1}])) == ["red", {"red": 1}]
+    [row] = Schema([Field("x", "str", choices=("red",))], "m").pack_points([{"x": Colour.RED}]).rows()
+    assert row == {"x": "red"}
+
+
+def test_a_key_that_python_does_not_write_out_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"a dict with the key of \d+ bits cannot travel"):
+        encode({10**5000: 1})
+
 
 # -- errors -----------------------------------------------------------------------------------------------------------
 
