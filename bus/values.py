@@ -152,7 +152,7 @@ _PREPARE: dict[type, Callable[[Any], Any]] = {
     bool: lambda v: v,
     int: _prepare_int,
     float: float,
-    str: str,
+    str: str.__str__,
     bytes: bytes,
     bytearray: bytes,
     memoryview: bytes,
@@ -169,7 +169,9 @@ def _prepare_key(key: Any) -> Any:
         plain = _prepare(key)
         if type(plain) is not Ext:
             return plain
-        raise TypeError(f"a dict with the key {key!r} cannot travel; whole numbers as keys have 64 bits at most")
+        bits = 8 * memoryview(plain.data).nbytes
+        shown = repr(key) if bits < 1000 else f"of {bits} bits"  # Python does not write out the largest
+        raise TypeError(f"a dict with the key {shown} cannot travel; whole numbers as keys have 64 bits at most")
     raise TypeError(f"a dict with a key of type {type(key).__name__} cannot travel; use strings or numbers as keys")
 
 
