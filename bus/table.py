@@ -121,6 +121,9 @@ class Layout(msgspec.Struct, frozen=True, array_like=True, gc=False):
                 raise ProtocolError(f"a tuple has one axis, not the shape {part.shape}")
 
 
+#: Layouts remembered at most, and bytes of one: a peer that sends ever new ones must not fill the memory.
+_MAX_KNOWN, _KNOWN_BYTES = 1024, 1 << 14
+
 #: numpy dtype (None for objects) and bytes of a row, for each part of a layout
 _Plan: TypeAlias = tuple[tuple[np.dtype[Any] | None, int], ...]
 _checked: dict[Layout, _Plan] = {}
@@ -135,9 +138,10 @@ def _plan(layout: Layout) -> _Plan:
             (None, 0) if part.is_objects else (np.dtype(part.dtype), _row_bytes(part, np.dtype(part.dtype)))
             for part in layout.parts
         )
-        if len(_checked) > 4096:  # a peer that sends ever new layouts must not fill the memory
-            _checked.clear()
-        _checked[layout] = known
+        if len(msgspec.msgpack.encode(layout)) <= _KNOWN_BYTES:
+            if len(_checked) >= _MAX_KNOWN:
+                _checked.clear()
+            _checked[layout] = known
     return known
 
 
