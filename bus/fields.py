@@ -146,7 +146,7 @@ class Schema:
     def _check_names(self, names: Mapping[str, Any]) -> None:
         for name in names:
             if name not in self._by_name:
-                raise self._error(f"{self.role} {name!r} is unknown{did_you_mean_or(str(name), self.names)}")
+                raise self._error(f"{self.role} {_show(name)} is unknown{did_you_mean_or(str(name), self.names)}")
         missing = [name for name in self.names if name not in names]
         if missing:
             raise self._error(f"{self.role} {', '.join(map(repr, missing))} is missing")
@@ -164,7 +164,7 @@ class Schema:
         elif field.kind == "int":
             result = int(value) if isinstance(value, (int, np.integer)) or _is_whole(value) else None
         elif field.kind == "float":
-            result = float(value) if isinstance(value, (int, float, np.integer, np.floating)) else None
+            result = _as_float(value)
         else:
             result = value
         if result is None:
@@ -189,17 +189,15 @@ class Schema:
     def _array_value(self, field: Field, value: Any) -> Any:
         if field.kind in ("str", "any"):
             return value
-        try:
-            array = np.asarray(value)
-        except ValueError:
-            raise self._bad(field, value, "its rows differ in length") from None
+        array = _as_array(value)
+        if array is None:
+            raise self._bad(field, value, "its rows differ in length")
         if array.dtype.kind not in "biuf" or not _shape_fits(array.shape, field.shape):
             raise self._bad(field, value, f"got shape {_shape_text(array.shape)} of {array.dtype}")
-        if (field.kind == "int" and array.dtype.kind == "f") or (field.kind == "bool") != (array.dtype.kind == "b"):
+        if array.size and (field.kind == "bool") != (array.dtype.kind == "b"):
             raise self._bad(field, value, f"got an array of {array.dtype}")
-        array = array.astype(KINDS[field.kind][0])
-        self._check_column(field, array.reshape(1, *array.shape), 0)
-        return array if field.shape else array[()].item()
+        array = self._convert_column(field, array[np.newaxis])[0]
+        return array if field.shape else array.item()
 
     # -- many points --------------------------------------------------------------------------------------------------
 
@@ -253,16 +251,20 @@ class Schema:
         n = next(iter(lengths.values()))
         checked: dict[str, Any] = {}
         for field in self.fields:
-            column = np.asarray(columns[field.name]) if field.kind not in ("str", "any") else columns[field.name]
-            if isinstance(column, np.ndarray) and column.dtype.kind in "biuf" and not field.choices:
+            column = _as_array(columns[field.name]) if field.kind not in ("str", "any") else None
+            if column is not None and column.dtype.kind in "biuf" and not field.choices:
                 checked[field.name] = self._convert_column(field, column)
             else:
-                checked[field.name] = [self._value(field, value) for value in columns[field.name]]
+                checked[field.name] = [self._kept(field, self._value(field, value)) for value in columns[field.name]]
         return self._pack(checked, n)
 
     def _convert_column(self, field: Field, column: NDArray[Any]) -> NDArray[Any]:
-        if not _shape_fits(column.shape[1:], field.shape) or (field.kind == "bool") != (column.dtype.kind == "b"):
+        """A column of numbers in the type of its field, checked."""
+        wrong_kind = column.size > 0 and (field.kind == "bool") != (column.dtype.kind == "b")
+        if wrong_kind or not _shape_fits(column.shape[1:], field.shape):
             raise self._bad(field, column[0] if len(column) else column)
+        if field.kind == "int":
+            self._check_column(field, column, 0)  # before what does not fit 64 bits would be turned into what does
         if field.kind == "int" and column.dtype.kind == "f":
             fractional = np.flatnonzero((column != np.floor(column)).reshape(len(column), -1).any(axis=1))
             if len(fractional):
@@ -332,7 +334,10 @@ class Schema:
         if column.dtype.kind == "b" or column.size == 0:
             return
         low, high = field.limits
-        wrong = ~((column >= low) & (column <= high))
+        with np.errstate(over="ignore"):  # a limit beyond what the column's type holds is none
+            wrong = ~((column >= low) & (column <= high))
+        too_long = _exceeds_64_bits(column) if field.kind == "int" else np.False_
+        wrong |= too_long
         if field.nan and column.dtype.kind == "f":
             wrong &= ~np.isnan(column)
         if not wrong.any():
@@ -340,6 +345,8 @@ class Schema:
         row = int(np.flatnonzero(wrong.reshape(len(column), -1).any(axis=1))[0])
         value = column[row][wrong[row]].flat[0] if column.ndim > 1 else column[row]
         reason = "NaN is not allowed" if column.dtype.kind == "f" and np.isnan(value) else ""
+        if not reason and too_long.any() and low <= value <= high:
+            reason = "it does not fit 64 bits"
         where = f" (task {first + row})" if len(column) > 1 or first else ""
         raise self._bad(field, value.item(), reason, where)
 
@@ -357,6 +364,32 @@ def _is_whole(value: Any) -> bool:
     return isinstance(value, (float, np.floating)) and math.isfinite(value) and value == int(value)
 
 
+def _as_float(value: Any) -> float | None:
+    """A number as a float; None if it is none, or beyond all floats."""
+    if not isinstance(value, (int, float, np.integer, np.floating)):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return None
+
+
+def _as_array(value: Any) -> NDArray[Any] | None:
+    """``value`` as numpy sees it; None where its rows differ in length."""
+    try:
+        return np.asarray(value)
+    except ValueError:
+        return None
+
+
+def _exceeds_64_bits(column: NDArray[Any]) -> Any:
+    """Which numbers are none of int64's, item by item or for all."""
+    if column.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            return (column >= 2.0**63) | (column < -(2.0**63))
+    return column > np.uint64(2**63 - 1) if column.dtype.kind == "u" else np.False_
+
+
 def _shape_fits(shape: tuple[int, ...], declared: tuple[int, ...]) -> bool:
     return len(shape) == len(declared) and all(want in (-1, side) for side, want in zip(shape, declared))
 
@@ -368,5 +401,8 @@ def _shape_text(shape: tuple[int, ...]) -> str:
 
 
 def _show(value: Any) -> str:
-    text = repr(value.item() if isinstance(value, np.generic) else value)
+    try:
+        text = repr(value.item() if isinstance(value, np.generic) else value)
+    except (ValueError, RecursionError):  # a whole number of thousands of digits; lists in lists in lists
+        return f"a {type(value).__name__} that is too long to show"
     return text if len(text) <= 80 else text[:77] + "…"

@@ -15,14 +15,16 @@ _BYTES: dict[str, int] = {
     **{f"{p}B": 1000**k for k, p in enumerate("kMGT", 1)},
     **{f"{p}iB": 1024**k for k, p in enumerate("KMGT", 1)},
 }
+#: Of what a peer takes for a name, so much is compared with what is known.
+_LONGEST_WORD = 200
 #: Seconds of the longest duration taken: 300 years.
 _LONGEST = 1e10
-_QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?(?:e[+-]?\d+)?)\s*([a-zµA-Z]*)\s*")
+_QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?(?:e[+-]?\d+)?)\s*([a-zµμA-Z]*)\s*")
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """``; did you mean 'x'?`` for the known word nearest to ``word``, or nothing."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    close = difflib.get_close_matches(word[:_LONGEST_WORD], list(known), n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
@@ -39,7 +41,7 @@ def parse_duration(text: str | float) -> float:
             raise ValueError(f"a duration cannot be {text}")
         return float(text)
     match = _QUANTITY.fullmatch(text) if isinstance(text, str) else None
-    unit = match[2] or "s" if match else ""
+    unit = (match[2] or "s").replace("μ", "µ") if match else ""  # Greek mu for the micro sign: they look alike
     if match is None or unit not in _SECONDS:
         raise ValueError(f"{text!r} is not a duration; write a number and one of {', '.join(_SECONDS)}, like '60 s'")
     seconds = float(match[1]) * _SECONDS[unit]
@@ -64,23 +66,27 @@ def parse_size(text: str | int) -> int:
 
 def format_duration(seconds: float) -> str:
     """A duration for people: ``340 µs``, ``12 ms``, ``3.4 s``, ``2 min 5 s``, ``3 h 20 min``, ``4 d 2 h``."""
-    if seconds < 1e-3:
+    if not math.isfinite(seconds):
+        raise ValueError(f"{seconds} is not a duration")
+    if seconds < 999.5e-6:
         return f"{seconds * 1e6:.0f} µs"
-    if seconds < 1:
+    if seconds < 0.9995:
         return f"{seconds * 1e3:.3g} ms"
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.3g} s"
-    for big, small, big_name, small_name in ((60, 1, "min", "s"), (3600, 60, "h", "min"), (86400, 3600, "d", "h")):
-        if seconds < big * (60 if big < 3600 else 24 if big < 86400 else float("inf")):
-            whole, rest = divmod(round(seconds / small), big // small)
-            return f"{whole} {big_name} {rest} {small_name}" if rest else f"{whole} {big_name}"
-    raise ValueError(f"{seconds} is not a duration")
+    big, small, big_name, small_name = 86400, 3600, "d", "h"
+    if round(seconds) < 3600:
+        big, small, big_name, small_name = 60, 1, "min", "s"
+    elif round(seconds / 60) < 24 * 60:
+        big, small, big_name, small_name = 3600, 60, "h", "min"
+    whole, rest = divmod(round(seconds / small), big // small)
+    return f"{whole} {big_name} {rest} {small_name}" if rest else f"{whole} {big_name}"
 
 
 def format_size(size: float) -> str:
     """A size for people: ``512 B``, ``1.2 MB``."""
     for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
+        if size < 999.5:
             return f"{size:.3g} {unit}"
         size /= 1000
-    return f"{size:.3g} TB"
+    return f"{size:.3g} TB" if size < 999.5 else f"{size:.0f} TB"
