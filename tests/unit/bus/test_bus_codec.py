@@ -69,7 +69,7 @@ def in_proportion(most: int = DEAR) -> Iterator[None]:
 
 
 @each_message
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(data=st.data())
 def test_every_message_arrives_as_it_was_said(side: str, kind: type[msgspec.Struct], data: st.DataObject) -> None:
     message = data.draw(instances(kind))
