@@ -487,6 +487,7 @@ class Welcome(Message, tag="welcome"):
     heartbeat: float = 1.0
     lost_after: float = 10.0
     timeout: float | None = None
+    max_message: int = 0
 
 
 class Dispatch(Message, tag="dispatch"):

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from taskmaster.bus import table as tables
+from taskmaster.bus.cut import cut_outcome
 from taskmaster.bus.errors import InvalidTask
 from taskmaster.bus.fields import Schema
 from taskmaster.bus.messages import TaskError
-from taskmaster.bus.table import Table
+from taskmaster.bus.table import Buffer, Table
 
-__all__ = ["OutputPacker", "task_error"]
+__all__ = ["OutputPacker", "Portion", "portions", "task_error"]
 
 _TRACEBACK_BYTES = 16_000
+#: What the errors of one report may take: they travel in the header, which is bounded; the rest of it takes less.
+_HEADER_BYTES = 1 << 20
 
 
 class OutputPacker:
@@ -90,6 +93,48 @@ class OutputPacker:
             except (TypeError, ValueError, OverflowError) as error:
                 errors.append(TaskError(position, type(error).__qualname__, str(error)))
         return (self._pack(good) if good else None), errors
+
+
+class Portion(NamedTuple):
+    """What became of the tasks at positions ``low ≤ p < high``: as of an outcome, see :mod:`taskmaster.bus.cut`."""
+
+    low: int
+    high: int
+    outputs: Table | None
+    times: Buffer | None
+    errors: tuple[TaskError, ...]
+
+
+def portions(portion: Portion, max_message: int) -> Iterator[Portion]:
+    """The same in portions of which each fits into a message of ``max_message`` bytes.
+
+    An output that is too large by itself becomes the error of its task.
+    """
+    low, high, outputs, times, errors = portion
+    n = high - low
+    header = min(_HEADER_BYTES, max_message // 2)
+    size = outputs.nbytes if outputs is not None else 0
+    texts = sum(map(_text_bytes, errors))
+    if n > 1 and (size > max_message - header or texts > header):
+        for start, stop in ((0, n // 2), (n // 2, n)):
+            part = cut_outcome(outputs, times, errors, start, stop)
+            yield from portions(Portion(low + start, low + stop, *part), max_message)
+        return
+    if size > max_message - header:
+        what = (
+            f"its output has {size} bytes, more than fits into a message of {max_message}; return less, or the name of "
+            "a file, or raise max_message of [daemon]"
+        )
+        outputs, errors = None, (TaskError(0, "OutputTooLarge", what),)
+    elif texts > header:
+        (error,) = errors
+        kept = header // 16  # characters, of at most four bytes each
+        errors = (TaskError(0, error.kind[:kept], error.message[:kept], error.traceback[-kept:]),)
+    yield Portion(low, high, outputs, times, errors)
+
+
+def _text_bytes(error: TaskError) -> int:
+    return sum(len(text.encode(errors="replace")) for text in (error.kind, error.message, error.traceback))
 
 
 _NUMBERS = {float, int, np.float64, np.float32}
