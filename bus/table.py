@@ -13,7 +13,7 @@ import hashlib
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate, pairwise
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import msgspec
 import numpy as np
@@ -134,6 +134,9 @@ class Table:
     """
 
     __slots__ = ("_columns", "_rows", "frames", "layout", "n", "nbytes")
+
+    #: Whether its buffers can be had without reading a file.
+    in_memory: ClassVar[bool] = True
 
     def __init__(self, layout: Layout, n: int, frames: Sequence[Buffer]) -> None:
         self.layout = layout

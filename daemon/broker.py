@@ -275,7 +275,7 @@ class Broker:
         self.journal.checkpoint(idle=False)
         for position, name in files.items():
             record = out.records[position]
-            if isinstance(record, BlockAppended):  # from here on the file holds it, not memory
+            if isinstance(record, BlockAppended):  # from here on the file holds it, neither memory nor a descriptor
                 record.block.table = self.journal.stored_table(record.table.layout, record.n, None, name)
 
     # -- releasing ----------------------------------------------------------------------------------------------------

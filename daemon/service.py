@@ -7,6 +7,7 @@ import fcntl
 import itertools
 import logging
 import os
+import resource
 import secrets
 import signal
 import socket
@@ -75,6 +76,7 @@ def serve(plan: DaemonPlan, on_ready: Callable[[Identity, str], None] = lambda i
     Raises StateLocked, StateUnwritable, AddressInUse, JournalDamaged, … before it is ready; JournalError if it cannot
     go on.
     """
+    _raise_file_limit()
     with _locked(plan.state), contextlib.ExitStack() as stack:
         before = check_log(plan.state, plan.durability)
         for remark in before.remarks:
@@ -96,6 +98,13 @@ def serve(plan: DaemonPlan, on_ready: Callable[[Identity, str], None] = lambda i
             broker.on_stop = lambda: _on_stop(broker, plan.grace)
             broker.run()
         log.info("daemon %r has stopped", plan.name)
+
+
+def _raise_file_limit() -> None:
+    """Have as many descriptors as the system grants: each connection takes one, and shells start programs with 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _on_stop(broker: Broker, grace: float) -> None:

@@ -14,8 +14,9 @@ from taskmaster.bus.errors import JournalDamaged
 from taskmaster.bus.table import Buffer, Layout, Table
 from taskmaster.daemon.journal import sql
 from taskmaster.daemon.journal.failures import journal_error
-from taskmaster.daemon.journal.journal import Journal, split_frames
+from taskmaster.daemon.journal.journal import Journal
 from taskmaster.daemon.journal.payloads import Payloads
+from taskmaster.daemon.journal.stored import split_frames
 from taskmaster.daemon.run import Run
 
 __all__ = ["read_event", "read_inputs", "read_page", "same_block"]
