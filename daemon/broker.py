@@ -32,7 +32,7 @@ import zmq
 
 from taskmaster.bus import codec, sockets
 from taskmaster.bus import messages as m
-from taskmaster.bus.errors import DiskFull, ProtocolError, TaskMasterError
+from taskmaster.bus.errors import DiskFull, ProtocolError, TaskMasterError, TooLarge
 from taskmaster.bus.status import DaemonStatus
 from taskmaster.bus.table import Buffer, Table
 from taskmaster.daemon.core import Core
@@ -281,14 +281,14 @@ class Broker:
     # -- releasing ----------------------------------------------------------------------------------------------------
 
     def _release(self, out: Effects) -> None:
-        control, workers = self._endpoints.control, self._endpoints.workers
+        workers = self._endpoints.workers
         for note in out.to_workers:  # first: a worker drops what is dispatched before its welcome
             sockets.send(workers, [note.address, codec.encode(note.message)])
         for dispatch in out.dispatches:
             self._dispatch(dispatch)
         self._publisher.publish(out.publications)
         for reply in out.replies:
-            sockets.send(control, [reply.address, codec.encode(reply.message), *reply.frames])
+            self._reply(reply.address, reply.message, reply.frames)
         for verification in out.verifications:
             self._verify(verification)
         for query in out.queries:
@@ -300,6 +300,14 @@ class Broker:
         for alarm in out.alarms:
             log.log(logging.ERROR if alarm.level == "error" else logging.WARNING, "%s", alarm.message)
             self._publisher.alarm(alarm)
+
+    def _reply(self, address: bytes, message: m.DaemonMessage, frames: Sequence[Buffer] = ()) -> None:
+        """Answer a client; one that asked for more than a message can hold is told so."""
+        try:
+            header = codec.encode(message)
+        except TooLarge as error:
+            header, frames = codec.encode(m.Refused(error.code, str(error), getattr(message, "id", 0))), ()
+        sockets.send(self._endpoints.control, [address, header, *frames])
 
     def _dispatch(self, dispatch: Dispatched) -> None:
         tables = dispatch.tables
@@ -326,7 +334,7 @@ class Broker:
                 run.next_index,
                 submit.writer,
             )
-        sockets.send(self._endpoints.control, [verification.address, codec.encode(reply)])
+        self._reply(verification.address, reply)
 
     def _answer(self, query: Query) -> None:
         message = query.message
@@ -340,4 +348,4 @@ class Broker:
         except TaskMasterError as error:
             log.error("%s", error)
             reply = m.Refused(error.code, str(error), message.id)
-        sockets.send(self._endpoints.control, [query.address, codec.encode(reply), *frames])
+        self._reply(query.address, reply, frames)

@@ -83,16 +83,16 @@ class Publisher:
         frames: list[Buffer] = []
         size = 0
         for event in events:
-            head, own = event.head, list(event.frames)
-            if inputs and event.inputs:
-                table = codec.merge(event.inputs)
-                own += table.frames
-                head = replace(head, frames=len(own), inputs=table.layout)
-            size += sum(memoryview(frame).nbytes for frame in own)
+            head, tables = event.head, event.inputs if inputs else ()
+            size += codec.size_of(head) + sum(map(len, event.frames)) + sum(table.nbytes for table in tables)
             if size > PUBLISHED_BYTES or len(heads) == _EVENTS:
                 break
+            frames += event.frames
+            if tables:
+                table = codec.merge(tables)
+                frames += table.frames
+                head = replace(head, frames=len(event.frames) + len(table.frames), inputs=table.layout)
             heads.append(head)
-            frames += own
         if heads:
             sockets.send(self._socket, [topic, self._encoded(run, heads), *frames])
         if len(heads) < len(events):

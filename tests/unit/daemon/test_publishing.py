@@ -138,6 +138,18 @@ def test_what_is_large_is_announced_and_left_to_a_replay(radio: Radio) -> None:
     assert isinstance(beacon, m.Beacon)
 
 
+def test_wordy_failures_are_large_too(radio: Radio) -> None:
+    """They lie in the header, which has a limit of its own, and a queue has one in bytes."""
+    follower = radio.listen(radio.topic)
+    heard(follower)
+    errors = tuple(m.TaskError(k, "ValueError", "x" * 2000) for k in range(PUBLISHED_BYTES // 2000))
+    failed = m.EventHead(1, len(errors), "done", 1, errors=errors)
+    radio.publisher.publish([radio.done([1.0], [1.0]), Publication("svm", radio.run.run, failed, (), ())])
+    (events, _), (beacon, _) = heard(follower)
+    assert [head.seq for head in events.events] == [0]
+    assert isinstance(beacon, m.Beacon)
+
+
 def test_a_burst_is_cut_off(radio: Radio) -> None:
     follower = radio.listen(radio.topic)
     heard(follower)
@@ -270,6 +282,26 @@ def test_only_a_repeatable_task_may_be_begun_meanwhile(context: zmq.Context[Sock
     station.turn()
     assert station.before == [["Dispatch"]]
     assert sorted(station.hear()) == ["Ack", "Beacon", "Done", "Opened"]
+    station.journal.close()
+
+
+def test_an_answer_too_large_for_a_message_is_a_refusal(
+    context: zmq.Context[Socket], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What its receiver would drop, and ask for again, is never sent."""
+    station = Station(context, tmp_path, "retry")
+    for k in range(50):
+        station.say(station.client, m.Open(k + 1, "svm", f"run {k}"))
+    station.turn()
+    assert station.hear() == ["Opened"] * 50
+    monkeypatch.setattr(codec, "MAX_HEADER", 1000)
+    station.say(station.client, m.ListRuns(77))
+    station.turn()
+    assert station.client.poll(PATIENCE_MS)
+    refused = _client.decode(station.client.recv_multipart()[0])
+    assert isinstance(refused, m.Refused)
+    assert (refused.code, refused.id) == ("too_large", 77)
+    assert "RunList" in refused.message
     station.journal.close()
 
 
