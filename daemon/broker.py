@@ -32,11 +32,12 @@ import zmq
 
 from taskmaster.bus import codec, sockets
 from taskmaster.bus import messages as m
-from taskmaster.bus.errors import DiskFull, ProtocolError, TaskMasterError, TooLarge
+from taskmaster.bus.errors import DiskFull, ProtocolError, TaskMasterError
 from taskmaster.bus.status import DaemonStatus
 from taskmaster.bus.table import Buffer, Table
+from taskmaster.daemon.answering import Answer, Answers, Question, framed
 from taskmaster.daemon.core import Core
-from taskmaster.daemon.effects import BlockAppended, Dispatched, Effects, Query, Sender, Verify
+from taskmaster.daemon.effects import BlockAppended, Dispatched, Effects, Sender, Verify
 from taskmaster.daemon.journal import Journal
 from taskmaster.daemon.journal.pages import read_page, same_block
 from taskmaster.daemon.publishing import Publisher
@@ -97,6 +98,7 @@ class Broker:
         self._status = status
         self._endpoints = endpoints
         self._publisher = Publisher(endpoints.results, core)
+        self._answers = Answers(endpoints.control, self._answer)
         self._poller = zmq.Poller()
         for socket in (endpoints.control, endpoints.results, endpoints.workers):
             self._poller.register(socket, zmq.POLLIN)
@@ -157,7 +159,7 @@ class Broker:
     def _poll(self) -> dict[Any, int]:
         now = time.monotonic()
         core = self.core
-        until = min(self._next_tick, self.supervisor.due(now), core.acknowledge_at, core.look_again)
+        until = min(self._next_tick, self.supervisor.due(now), core.acknowledge_at, core.look_again, self._answers.due)
         until = min(until, self.stop_at or math.inf)
         timeout = max(0, round((until - now) * 1e3 + 0.5))
         return dict(self._poller.poll(timeout))
@@ -189,11 +191,13 @@ class Broker:
             self._commit(out)
         self.supervisor.committed()
         self._release(out)
+        self._answers.give(now)
         # Beacons say where the events on disk end, so they too come after the commit.
         if self._endpoints.results in ready:
             self._publisher.on_subscriptions()
         if ticks:
             self._publisher.beacons()
+            self._answers.tidy()
         self.heartbeat()
 
     def _drain(
@@ -281,18 +285,18 @@ class Broker:
     # -- releasing ----------------------------------------------------------------------------------------------------
 
     def _release(self, out: Effects) -> None:
-        workers = self._endpoints.workers
+        control, workers = self._endpoints.control, self._endpoints.workers
         for note in out.to_workers:  # first: a worker drops what is dispatched before its welcome
             sockets.send(workers, [note.address, codec.encode(note.message)])
         for dispatch in out.dispatches:
             self._dispatch(dispatch)
         self._publisher.publish(out.publications)
         for reply in out.replies:
-            self._reply(reply.address, reply.message, reply.frames)
+            sockets.send(control, [reply.address, *framed(reply.message, reply.frames)])
         for verification in out.verifications:
             self._verify(verification)
         for query in out.queries:
-            self._answer(query)
+            self._answers.ask(query)
         for interrupt in out.interrupts:
             self.supervisor.interrupt(interrupt)
         for scaling in out.scalings:
@@ -300,14 +304,6 @@ class Broker:
         for alarm in out.alarms:
             log.log(logging.ERROR if alarm.level == "error" else logging.WARNING, "%s", alarm.message)
             self._publisher.alarm(alarm)
-
-    def _reply(self, address: bytes, message: m.DaemonMessage, frames: Sequence[Buffer] = ()) -> None:
-        """Answer a client; one that asked for more than a message can hold is told so."""
-        try:
-            header = codec.encode(message)
-        except TooLarge as error:
-            header, frames = codec.encode(m.Refused(error.code, str(error), getattr(message, "id", 0))), ()
-        sockets.send(self._endpoints.control, [address, header, *frames])
 
     def _dispatch(self, dispatch: Dispatched) -> None:
         tables = dispatch.tables
@@ -334,18 +330,13 @@ class Broker:
                 run.next_index,
                 submit.writer,
             )
-        self._reply(verification.address, reply)
+        sockets.send(self._endpoints.control, [verification.address, *framed(reply)])
 
-    def _answer(self, query: Query) -> None:
-        message = query.message
-        frames: Sequence[Buffer] = ()
-        reply: m.DaemonMessage
+    def _answer(self, question: Question) -> Answer:
         try:
-            if isinstance(message, m.Replay):
-                reply, frames = read_page(self.journal, self.core.run(message.run), message)
-            else:
-                reply = m.StatusReport(message.id, self._status(self))
+            if isinstance(question, m.Replay):
+                return read_page(self.journal, self.core.run(question.run), question)
+            return m.StatusReport(question.id, self._status(self)), ()
         except TaskMasterError as error:
             log.error("%s", error)
-            reply = m.Refused(error.code, str(error), message.id)
-        self._reply(query.address, reply, frames)
+            return m.Refused(error.code, str(error), question.id), ()
