@@ -11,16 +11,17 @@ import pytest
 import zmq
 from helpers.heart import Conversation, Heart, spec
 
-from taskmaster.bus import codec, topics
+from taskmaster.bus import codec, sockets, topics
 from taskmaster.bus import messages as m
 from taskmaster.bus.errors import JournalError
 from taskmaster.bus.table import pack_values
+from taskmaster.daemon import publishing
 from taskmaster.daemon.broker import Broker, Endpoints
 from taskmaster.daemon.core import Core, Identity
 from taskmaster.daemon.effects import BlockAppended, EventAppended, Publication, Record
 from taskmaster.daemon.journal import Journal
 from taskmaster.daemon.master import Master
-from taskmaster.daemon.publishing import PUBLISHED_BYTES, Publisher
+from taskmaster.daemon.publishing import DRAIN_SUBSCRIPTIONS, PUBLISHED_BYTES, Publisher
 from taskmaster.daemon.space import Space
 from taskmaster.daemon.supervision import Supervisor
 
@@ -178,7 +179,59 @@ def test_who_has_gone_is_told_nothing_more(radio: Radio) -> None:
     heard(other)
     radio.publisher.beacons()
     assert len(heard(other)) == 1
-    assert radio.publisher._prefixes == {radio.topic_with_inputs}
+    assert set(radio.publisher._prefixes) == {radio.topic_with_inputs}
+
+
+def flood(radio: Radio, topic: bytes, count: int) -> None:
+    """Somebody who subscribes to far more than there is: ``count`` times ``topic % k``."""
+    socket = radio.context.socket(zmq.SUB)
+    radio.followers.append(socket)
+    socket.sndhwm = radio.xpub.rcvhwm = 0
+    socket.connect("inproc://results")
+    for k in range(count):
+        socket.subscribe(topic % k)
+    radio.xpub.poll(PATIENCE_MS)
+
+
+def test_of_a_flood_of_subscriptions_a_turn_takes_a_share(radio: Radio) -> None:
+    flood(radio, b"z%d", 3 * DRAIN_SUBSCRIPTIONS)
+    radio.publisher.on_subscriptions()
+    assert len(radio.publisher._prefixes) == DRAIN_SUBSCRIPTIONS
+    assert radio.xpub.poll(PATIENCE_MS), "the others wait in the socket"
+
+
+def test_who_comes_after_too_many_is_told_all_the_same(radio: Radio, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publishing, "TOPICS", 10)
+    flood(radio, b"z%d", 20)
+    radio.publisher.on_subscriptions()
+    follower = radio.listen(radio.topic_with_inputs)
+    assert len(radio.publisher._prefixes) == 10
+    assert [type(message) for message, _ in heard(follower)] == [m.Beacon]
+    radio.publisher.publish([radio.done([2.0], [1.0])])
+    radio.publisher.beacons()
+    assert [type(message) for message, _ in heard(follower)] == [m.Events, m.Beacon]
+
+
+def test_topics_of_runs_that_there_are_not_cost_little_and_keep_nobody_waiting(
+    radio: Radio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publishing, "GONE", 3)
+    follower = radio.listen(radio.topic)
+    heard(follower)
+    vain = radio.listen(b"svm/7/o")
+    flood(radio, b"svm/9%d/o", 9)
+    flood(radio, b"no-such-%%d/%d/o" % radio.run.run, 9)
+    radio.publisher.on_subscriptions()
+    sent: list[bytes] = []
+    monkeypatch.setattr(sockets, "send", lambda socket, frames: sent.append(frames[0]))
+    radio.publisher.beacons()
+    assert sent[0] == radio.topic
+    assert len(sent) == 1 + 3
+    for _ in range(3):
+        radio.publisher.beacons()
+    assert sent.count(radio.topic) == 4
+    assert b"svm/7/o" in sent, "they take turns"
+    assert vain.poll(PATIENCE_MS)
 
 
 def test_everybody_may_hear_alarms(radio: Radio) -> None:
