@@ -39,6 +39,8 @@ _MAX_NDIM = 16
 _MAX_PARTS = 4096
 #: Rows of a message's table: rows of no bytes are cheap to send, but not to evaluate.
 _MAX_ROWS = 1 << 24
+#: From so many objects on it is worth a look whether all of them are words.
+_MANY = 64
 
 
 class Part(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -224,7 +226,7 @@ class Table:
             at = 0
             for part, (dtype, _) in zip(self.layout.parts, _plan(self.layout)):
                 if dtype is None:
-                    columns[part.names[0]] = [values.decode(piece) for piece in self._pieces(at)]
+                    columns[part.names[0]] = self._objects(at)
                     at += 2
                     continue
                 array = self._array(part, dtype, at)
@@ -274,6 +276,14 @@ class Table:
         array = np.frombuffer(self.frames[at], dtype).reshape((self.n, *part.row_shape))
         array.flags.writeable = False
         return array
+
+    def _objects(self, at: int) -> list[Any]:
+        """The values of the objects part whose frames start at ``at``."""
+        if self.n >= _MANY:
+            words = values.decode_words(np.frombuffer(self.frames[at], _OFFSET), self.frames[at + 1])
+            if words is not None:
+                return words
+        return [values.decode(piece) for piece in self._pieces(at)]
 
     def _pieces(self, at: int) -> list[memoryview]:
         """The encoded values of the objects part whose frames start at ``at``."""

@@ -54,8 +54,10 @@ HURRY_SECONDS = 0.25
 
 #: Messages taken from one socket in one turn. Bounds a turn's memory and how long the other sockets wait.
 DRAIN_MESSAGES = 512
-#: Payload bytes after which a turn takes no more.
+#: Payload bytes after which a turn takes no more …
 DRAIN_BYTES = 64 << 20
+#: … and tasks, for of those that hold a word each few bytes are many to look at.
+DRAIN_ROWS = 256 << 10
 #: Between looks at what nobody announces: silent workers, timeouts, free space.
 TICK_SECONDS = 1.0
 #: While the disk is full, seconds between attempts to commit the turn that did not fit.
@@ -106,7 +108,7 @@ class Broker:
         self._client_decoder = codec.client_decoder()
         self._worker_decoder = codec.worker_decoder()
         self._next_tick = 0.0
-        self._drained_bytes = 0
+        self._drained_bytes = self._drained_rows = 0
         self._hurried = False
 
     def watch(self, descriptor: int, read: Callable[[], object] | None = None) -> None:
@@ -171,7 +173,7 @@ class Broker:
         self.turns += 1
         out = Effects(turn=self.turns, wall=time.time())
         now = time.monotonic()
-        self._drained_bytes = 0
+        self._drained_bytes = self._drained_rows = 0
         if self._endpoints.workers in ready:
             self._drain(self._endpoints.workers, self._on_worker, now, out)
         if self._endpoints.control in ready:
@@ -211,7 +213,7 @@ class Broker:
                 handle(frames, now, out)
             except ProtocolError as error:
                 self._reject(socket, frames, error)
-            if self._drained_bytes > DRAIN_BYTES:
+            if self._drained_bytes > DRAIN_BYTES or self._drained_rows > DRAIN_ROWS:
                 return
 
     def _on_client(self, frames: list[bytes], now: float, out: Effects) -> None:
@@ -222,7 +224,7 @@ class Broker:
         if len(frames) > 2 or isinstance(message, m.Submit):
             layout = getattr(message, "layout", None)
             table = codec.table_of(layout, message.n if isinstance(message, m.Submit) else 1, frames[2:])
-            self._drained_bytes += table.nbytes if table is not None else 0
+            self._count(table)
         sender = Sender(frames[0])
         if isinstance(message, m.Submit) and not self.space.admits(table.nbytes if table is not None else 0):
             self.core.refuse(sender, message, self.space.error(), out)
@@ -240,10 +242,15 @@ class Broker:
                 0, message.n, "done", 0, len(frames) - 2, message.outputs, message.errors, timed=message.timed
             )
             table, times, _ = codec.event_tables(head, frames[2:])
-            self._drained_bytes += table.nbytes if table is not None else 0
+            self._count(table)
         elif len(frames) > 2:
             raise ProtocolError("frames that no layout speaks of")
         self.core.workforce.on_worker(Sender(frames[0]), message, table, times, now, out)
+
+    def _count(self, table: Table | None) -> None:
+        if table is not None:
+            self._drained_bytes += table.nbytes
+            self._drained_rows += table.n
 
     def _reject(self, socket: zmq.Socket[bytes], frames: Sequence[bytes], error: ProtocolError) -> None:
         """A message that does not fit the protocol: counted, and answered if there is somebody to answer."""

@@ -15,6 +15,7 @@ from taskmaster.bus import codec, sockets, topics
 from taskmaster.bus import messages as m
 from taskmaster.bus.errors import JournalError
 from taskmaster.bus.table import pack_values
+from taskmaster.daemon import broker as broker_module
 from taskmaster.daemon import publishing
 from taskmaster.daemon.broker import Broker, Endpoints
 from taskmaster.daemon.core import Core, Identity
@@ -335,6 +336,24 @@ def test_only_a_repeatable_task_may_be_begun_meanwhile(context: zmq.Context[Sock
     station.turn()
     assert station.before == [["Dispatch"]]
     assert sorted(station.hear()) == ["Ack", "Beacon", "Done", "Opened"]
+    station.journal.close()
+
+
+def test_a_turn_looks_at_so_many_tasks_however_small(
+    context: zmq.Context[Socket], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(broker_module, "DRAIN_ROWS", 10)
+    station = Station(context, tmp_path, "retry")
+    station.say(station.client, m.Open(1, "svm", "a"))
+    station.turn()
+    table = pack_values([1.0] * 8)
+    for first in (0, 8, 16):
+        station.say(station.client, m.Submit(1, 1, first, 8, table.layout), table.frames)
+    ends = []
+    for _ in range(2):
+        station.turn()
+        ends.append(station.broker.core.runs[1].next_index)
+    assert ends == [16, 24]
     station.journal.close()
 
 
