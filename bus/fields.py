@@ -41,6 +41,10 @@ KINDS: dict[str, tuple[str, str]] = {
 }
 
 
+#: kind → the kinds of dtype its column may come in
+_DTYPES = {"float": "iuf", "int": "iu", "bool": "b"}
+
+
 class Field(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One parameter or output.
 
@@ -308,6 +312,8 @@ class Schema:
                 self._check_dtype(field, column)
                 self._check_column(field, column, first)
                 continue
+            if _all_fit(field, column):
+                continue
             for i, value in enumerate(column):
                 try:
                     self._value(field, value)
@@ -320,8 +326,7 @@ class Schema:
         return all(low <= value <= high for value, (low, high) in zip(values, cycle(self._quick)))
 
     def _check_dtype(self, field: Field, column: NDArray[Any]) -> None:
-        kinds = {"float": "iuf", "int": "iu", "bool": "b"}[field.kind]
-        if column.dtype.kind not in kinds or not _shape_fits(column.shape[1:], field.shape):
+        if column.dtype.kind not in _DTYPES[field.kind] or not _shape_fits(column.shape[1:], field.shape):
             got = f"shape {_shape_text(column.shape[1:])} of {column.dtype}"
             raise self._error(f"{self.role} {field.name!r} must be {field.describe()}, got {got}")
 
@@ -379,6 +384,24 @@ def _fits_int64(column: NDArray[Any]) -> NDArray[np.bool_]:
     if column.dtype.kind == "f":
         return np.asarray((column >= -(2.0**63)) & (column < 2.0**63))
     return np.ones(column.shape, bool)
+
+
+def _all_fit(field: Field, column: Any) -> bool:
+    """Whether all values of a column of strings, choices or anything are certain to fit; False: look at each."""
+    if field.kind == "any" and not field.shape:
+        return True
+    if field.shape:
+        return False
+    if isinstance(column, np.ndarray):
+        numbers = [choice for choice in field.choices if not isinstance(choice, str)]
+        return (
+            column.ndim == 1
+            and column.dtype.kind in _DTYPES.get(field.kind, "")
+            and bool(np.isin(column, numbers).all())
+        )
+    if not set(map(type, column)) <= {str} or (field.kind != "str" and not field.choices):
+        return False
+    return not field.choices or set(column) <= set(field.choices)
 
 
 def _is_whole(number: Any) -> bool:

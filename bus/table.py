@@ -13,7 +13,7 @@ import hashlib
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate, pairwise
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import msgspec
 import numpy as np
@@ -45,6 +45,8 @@ _OFFSET = np.dtype("<u4")
 _MAX_ROWS = 1 << 24
 #: Items in the columns of no bytes (an axis of length 0): they are cheap to send, but not to make or to evaluate.
 _MAX_HOLLOW = 1 << 20
+#: From so many objects on it is worth a look whether all of them are words.
+_MANY = 64
 
 
 class Table:
@@ -54,6 +56,9 @@ class Table:
     """
 
     __slots__ = ("_columns", "_rows", "frames", "layout", "n", "nbytes")
+
+    #: Whether its buffers can be had without reading a file.
+    in_memory: ClassVar[bool] = True
 
     def __init__(self, layout: Layout, n: int, frames: Sequence[Buffer]) -> None:
         self.layout = layout
@@ -146,7 +151,7 @@ class Table:
             at = 0
             for part, (dtype, _) in zip(self.layout.parts, plan_of(self.layout)):
                 if dtype is None:
-                    columns[part.names[0]] = [values.decode(piece) for piece in self._pieces(at)]
+                    columns[part.names[0]] = self._objects(at)
                     at += 2
                     continue
                 array = self._array(part, dtype, at)
@@ -196,6 +201,14 @@ class Table:
         array = np.frombuffer(self.frames[at], dtype).reshape((self.n, *part.row_shape))
         array.flags.writeable = False
         return array
+
+    def _objects(self, at: int) -> list[Any]:
+        """The values of the objects part whose frames start at ``at``."""
+        if self.n >= _MANY:
+            words = values.decode_words(np.frombuffer(self.frames[at], _OFFSET), self.frames[at + 1])
+            if words is not None:
+                return words
+        return [values.decode(piece) for piece in self._pieces(at)]
 
     def _pieces(self, at: int) -> list[memoryview]:
         """The encoded values of the objects part whose frames start at ``at``."""

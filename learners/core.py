@@ -98,8 +98,8 @@ class ClientCore:
         message.id = self._next_id  # type: ignore[union-attr]
         self._next_id += 1
         request = Request(message, frames)
+        self._transmit(request, now)  # first: one that is too large for a message is not to be repeated
         self._requests[message.id] = request  # type: ignore[union-attr]
-        self._transmit(request, now)
         return request
 
     def describe(self, now: float) -> Request:

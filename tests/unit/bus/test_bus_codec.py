@@ -84,7 +84,7 @@ def test_every_message_arrives_as_it_was_said(side: str, kind: type[msgspec.Stru
 def test_a_newer_peer_may_say_more(side: str, kind: type[msgspec.Struct], data: st.DataObject) -> None:
     message = data.draw(instances(kind))
     more = {**msgspec.msgpack.decode(codec.encode(message)), "unheard of": [1, {"a": None}]}
-    assert SIDES[side][0]().decode(codec.encode(more)) == message
+    assert SIDES[side][0]().decode(msgspec.msgpack.encode(more)) == message
 
 
 @sides
@@ -125,7 +125,7 @@ def test_every_number_that_the_daemon_is_told_is_one_that_it_can_keep(side: str)
             absurdities = (2**64 - 1, -(2**63)) if isinstance(field.type, inspect.IntType) else (1e300, float("nan"))
             for absurd in absurdities:
                 told = {"t": kind.__struct_config__.tag, **said, field.encode_name: absurd}
-                assert not understood(make().decode, codec.encode(told)), (kind, field.name)
+                assert not understood(make().decode, msgspec.msgpack.encode(told)), (kind, field.name)
                 bounded += 1
     assert bounded > 10
 
