@@ -148,6 +148,7 @@ class Core:
             master.on_tick(now, out)
             master.settle_idle(out)
             master.record_leases(now, out)
+        self.workforce.forget_former()
         self.record_counts(out)
 
     def record_counts(self, out: Effects) -> None:
@@ -213,7 +214,7 @@ class Core:
         )
 
     def _open(self, sender: Sender, message: m.Open, table: Table | None, out: Effects) -> None:
-        self._master(message.master)
+        master = self._master(message.master)
         _check_priority(message.priority or 0)
         run = self._by_name.get((message.master, message.name))
         if run is None:
@@ -229,6 +230,7 @@ class Core:
                 "open it without a seed, or choose another name"
             )
         writer = self._new_writer(sender, message, run, out) if message.write else 0
+        master.backlog.note(run)  # its priority may be another one
         out.replies.append(
             Reply(
                 sender.address,
@@ -253,9 +255,7 @@ class Core:
         known = run.claims.get(message.claim)
         if known is not None:
             return known
-        run.writer += 1
-        if message.claim:
-            run.claims[message.claim] = run.writer
+        run.admit(message.claim)
         out.records.append(WriterChanged(run.id, run.writer, sender.user, out.wall, message.claim))
         run.reopen(out)
         if message.priority is not None and message.priority != run.priority:
@@ -311,8 +311,7 @@ class Core:
     def _prioritise(self, sender: Sender, message: m.Prioritise, table: Table | None, out: Effects) -> None:
         run = self.run(message.run)
         _check_priority(message.priority)
-        run.priority = message.priority
-        run.changed(out)
+        self._master(run.master).prioritise(run, message.priority, out)
         self._done(sender, message.id, out)
 
     def _close(self, sender: Sender, message: m.Close, table: Table | None, out: Effects) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, groupby
 from typing import Any
 
 import apsw
@@ -18,7 +18,7 @@ from taskmaster.daemon.effects import Effects, LeaseGranted
 from taskmaster.daemon.journal import sql
 from taskmaster.daemon.journal.failures import journal_error
 from taskmaster.daemon.journal.journal import Journal
-from taskmaster.daemon.run import Block, Run
+from taskmaster.daemon.run import CLAIMS, Block, Run
 from taskmaster.daemon.supervision import started
 from taskmaster.drivers.progress import Position
 
@@ -70,7 +70,7 @@ def _restore_run(journal: Journal, row: tuple[Any, ...]) -> Run:
     run.metadata = _metadata(row[6])
     run.priority, run.closed, run.paused, run.writer = row[7], bool(row[8]), bool(row[9]), row[10]
     run.next_index, run.next_seq, run.done, run.failed, run.cancelled = row[11:]
-    run.claims = dict(journal.query(sql.SELECT_CLAIMS, (run.id,)))
+    run.claims = dict(reversed(list(journal.query(sql.SELECT_CLAIMS, (run.id, CLAIMS)))))
     _count_on(journal, run)
     if run.done + run.failed + run.cancelled < run.next_index:
         _restore_tasks(journal, run)
@@ -117,7 +117,16 @@ def _restore_tasks(journal: Journal, run: Run) -> None:
             run.held.remove(first, first + n)
     for low, high in run.held:
         run.queued.remove(low, high)
-    run.attempts = {task: used for task, used in journal.query(sql.SELECT_ATTEMPTS, (run.id,)) if task in run.open}
+    for first, end, used in _stretches(journal.query(sql.SELECT_ATTEMPTS, (run.id,))):
+        for low, high in run.open.within(first, end):
+            run.attempts.set(low, high, used)
+
+
+def _stretches(rows: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
+    """``(first, end, count)`` of neighbouring tasks that have the same count."""
+    for _, group in groupby(enumerate(rows), key=lambda row: (row[1][0] - row[0], row[1][1])):
+        tasks = [row for _, row in group]
+        yield tasks[0][0], tasks[-1][0] + 1, tasks[0][1]
 
 
 def _without_outcome(journal: Journal, run: Run) -> list[tuple[int, int]]:

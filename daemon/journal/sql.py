@@ -133,7 +133,8 @@ INSERT_RUN = """
 INSERT INTO runs (run, master, name, seed, created, user, metadata, priority) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 """
 INSERT_WRITER = "INSERT INTO writers (run, writer, user, time, claim) VALUES (?, ?, ?, ?, ?)"
-SELECT_CLAIMS = "SELECT claim, writer FROM writers WHERE run = ? AND claim <> ''"
+#: The latest ?2 claims of a run, the last one first.
+SELECT_CLAIMS = "SELECT claim, writer FROM writers WHERE run = ?1 AND claim <> '' ORDER BY writer DESC LIMIT ?2"
 SET_WRITER = "UPDATE runs SET writer = ? WHERE run = ?"
 SET_RUN_SWITCHES = "UPDATE runs SET closed = ?, paused = ?, priority = ? WHERE run = ?"
 SET_RUN_COUNTS = "UPDATE runs SET next_index = ?, next_seq = ?, done = ?, failed = ?, cancelled = ? WHERE run = ?"
@@ -197,7 +198,7 @@ ORDER BY first
 SELECT_LEASES = """
 SELECT epoch, number, run, first, n, attempt, worker, local, time FROM leases ORDER BY epoch DESC, number DESC
 """
-SELECT_ATTEMPTS = "SELECT task, attempts FROM attempts WHERE run = ?"
+SELECT_ATTEMPTS = "SELECT task, attempts FROM attempts WHERE run = ? ORDER BY task"
 #: Rows of events from the one that holds number ?2 on.
 SELECT_EVENTS = """
 SELECT seq, n, kind, first, layout, errors, timed, worker, attempt, started, finished, data, file
