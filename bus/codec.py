@@ -137,9 +137,12 @@ def _check_errors(head: m.EventHead) -> None:
 
 
 def merge(tables: Sequence[Table]) -> Table:
-    """One table of the rows of several, which need not share a layout."""
+    """One table of the rows of several, which need not share a layout. Raises ProtocolError for rows that cannot be."""
     if len(tables) == 1:
         return tables[0]
     if len({table.layout for table in tables}) == 1:
         return concatenate(tables)
-    return pack_values([row for table in tables for row in table.rows()])
+    try:
+        return pack_values([row for table in tables for row in table.rows()])
+    except TypeError as error:
+        raise ProtocolError(f"a value that came cannot travel on: {error}") from error

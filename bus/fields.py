@@ -159,16 +159,18 @@ class Schema:
         """One value of one field as its column stores it."""
         if field.kind == "any" and not field.shape:
             return value
+        if isinstance(value, np.ndarray) and not value.shape and not field.shape:
+            value = value[()]
         if field.shape or isinstance(value, np.ndarray):
             return self._array_value(field, value)
         if field.kind == "str" or (field.choices and isinstance(value, str)):
-            result: Any = str(value) if isinstance(value, str) else None
+            result: Any = str.__str__(value) if isinstance(value, str) else None
         elif isinstance(value, (bool, np.bool_)) or field.kind == "bool":
             result = bool(value) if isinstance(value, (bool, np.bool_)) and field.kind == "bool" else None
         elif field.kind == "int":
-            result = int(value) if isinstance(value, (int, np.integer)) or _is_whole(value) else None
+            result = int(value) if _is_number(value) and _is_whole(value) else None
         elif field.kind == "float":
-            result = float(value) if isinstance(value, (int, float, np.integer, np.floating)) else None
+            result = _as_float(value) if _is_number(value) else None
         else:
             result = value
         if result is None:
@@ -201,6 +203,8 @@ class Schema:
             raise self._bad(field, value, f"got shape {_shape_text(array.shape)} of {array.dtype}")
         if (field.kind == "int" and array.dtype.kind == "f") or (field.kind == "bool") != (array.dtype.kind == "b"):
             raise self._bad(field, value, f"got an array of {array.dtype}")
+        if field.kind == "int" and not _fits_int64(array).all():
+            raise self._bad(field, value, "it does not fit 64 bits")
         array = array.astype(KINDS[field.kind][0])
         self._check_column(field, array.reshape(1, *array.shape), 0)
         return array if field.shape else array[()].item()
@@ -271,6 +275,8 @@ class Schema:
             fractional = np.flatnonzero((column != np.floor(column)).reshape(len(column), -1).any(axis=1))
             if len(fractional):
                 raise self._bad(field, column[fractional[0]])
+        if field.kind == "int" and not (fits := _fits_int64(column)).all():
+            raise self._bad(field, column[~fits][0], "it does not fit 64 bits")
         converted = column.astype(KINDS[field.kind][0])
         self._check_column(field, converted, 0)
         return converted
@@ -376,8 +382,30 @@ def _all_fit(field: Field, column: Any) -> bool:
     return not field.choices or set(column) <= set(field.choices)
 
 
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, (float, np.floating)) and math.isfinite(value) and value == int(value)
+def _is_number(value: Any) -> bool:
+    # numpy derives its time differences from the integers
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, np.timedelta64)
+
+
+def _as_float(value: Any) -> float | None:
+    """The float next to a number; None for a whole number beyond all floats."""
+    try:
+        return float(value)
+    except OverflowError:
+        return None
+
+
+def _fits_int64(column: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which of whole numbers numpy can turn into int64 as they are; it would turn the others into something else."""
+    if column.dtype.kind == "u":
+        return np.asarray(column <= np.uint64(2**63 - 1))
+    if column.dtype.kind == "f":
+        return np.asarray((column >= -(2.0**63)) & (column < 2.0**63))
+    return np.ones(column.shape, bool)
+
+
+def _is_whole(number: Any) -> bool:
+    return isinstance(number, (int, np.integer)) or (math.isfinite(number) and number == int(number))
 
 
 def _shape_fits(shape: tuple[int, ...], declared: tuple[int, ...]) -> bool:
@@ -391,5 +419,8 @@ def _shape_text(shape: tuple[int, ...]) -> str:
 
 
 def _show(value: Any) -> str:
-    text = repr(value.item() if isinstance(value, np.generic) else value)
+    try:
+        text = repr(value.item() if isinstance(value, np.generic) else value)
+    except Exception:  # noqa: BLE001 - a user's class may raise anything here; a number of 5000 digits raises, too
+        return f"a value of type {type(value).__name__} that cannot be shown"
     return text if len(text) <= 80 else text[:77] + "…"

@@ -7,7 +7,10 @@ message costs three times the throughput.
 from __future__ import annotations
 
 import errno
+import socket as unix
+import stat
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import zmq
@@ -109,6 +112,8 @@ def bind(socket: zmq.Socket[bytes], address: str, what: str) -> str:
     wanted = address
     if address.startswith("tcp://") and address.rpartition(":")[2] in (ANY_PORT, "*"):
         wanted = address.rpartition(":")[0] + ":*"
+    if address.startswith("ipc:///"):
+        _require_free(Path(address.removeprefix("ipc://")), what)
     try:
         socket.bind(wanted)
     except zmq.ZMQError as error:
@@ -120,6 +125,22 @@ def bind(socket: zmq.Socket[bytes], address: str, what: str) -> str:
             raise ConfigError(f"{what} cannot listen on {address}: {error.strerror}; check the address") from error
         raise DaemonError(f"{what} cannot listen on {address}: {error.strerror}") from error
     return socket.getsockopt_string(zmq.LAST_ENDPOINT)
+
+
+def _require_free(path: Path, what: str) -> None:
+    """ZeroMQ removes whatever lies at a Unix socket's path before it binds it: also what somebody listens at."""
+    try:
+        kind = path.lstat().st_mode
+    except OSError:
+        return
+    if not stat.S_ISSOCK(kind):
+        raise ConfigError(f"{what} cannot listen on ipc://{path}: that is no socket but something else; move it away")
+    with unix.socket(unix.AF_UNIX) as peer:
+        try:
+            peer.connect(str(path))
+        except OSError:
+            return  # left behind by somebody who has ended
+    raise AddressInUse(f"{what} cannot listen on ipc://{path}: another program does; stop it or choose another address")
 
 
 def send(socket: zmq.Socket[bytes], frames: Sequence[Buffer | zmq.Frame]) -> bool:

@@ -21,12 +21,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from taskmaster.bus import messages as m
+from taskmaster.bus.cut import cut_outcome
 from taskmaster.bus.errors import Full
 from taskmaster.bus.intervals import IntervalSet
 from taskmaster.bus.messages import EventHead, LeaseId
 from taskmaster.bus.status import MasterStatus
 from taskmaster.bus.table import Buffer, Table
-from taskmaster.daemon.cut import cut_outcome
 from taskmaster.daemon.effects import Effects, MasterChanged, ToWorker
 from taskmaster.daemon.granting import Granting
 from taskmaster.daemon.leases import Lease, Started, Worker
@@ -151,6 +151,7 @@ class Master(Granting):
                     spec.heartbeat,
                     spec.lost_after,
                     spec.timeout,
+                    spec.max_message,
                 ),
             )
         )

@@ -77,7 +77,10 @@ def serve(plan: DaemonPlan, on_ready: Callable[[Identity, str], None] = lambda i
     go on.
     """
     _raise_file_limit()
-    with _locked(plan.state), contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
+        umask = os.umask(0o077)  # what people measured, and the sockets, are nobody else's business
+        stack.callback(os.umask, umask)
+        stack.enter_context(_locked(plan.state))
         before = check_log(plan.state, plan.durability)
         for remark in before.remarks:
             log.warning("%s", remark)
@@ -89,7 +92,7 @@ def serve(plan: DaemonPlan, on_ready: Callable[[Identity, str], None] = lambda i
         stack.callback(context.destroy, 0)
         endpoints, addresses = _bind(context, plan)
         identity = Identity(plan.name, journal.begin_epoch(time.time()), addresses[1], addresses[2], plan.max_message)
-        broker = _assemble(plan, journal, space, endpoints, identity, addresses[3])
+        broker = _assemble(plan, journal, space, endpoints, identity, addresses[3], umask)
         with _signals(broker, plan.grace):
             on_ready(identity, addresses[0])
             notify("READY=1")
@@ -114,12 +117,12 @@ def _on_stop(broker: Broker, grace: float) -> None:
 
 
 def _assemble(
-    plan: DaemonPlan, journal: Journal, space: Space, endpoints: Endpoints, identity: Identity, local: str
+    plan: DaemonPlan, journal: Journal, space: Space, endpoints: Endpoints, identity: Identity, local: str, umask: int
 ) -> Broker:
     masters = [Master(master.spec, identity.epoch) for master in plan.masters]
     core = Core(identity, masters, lambda: secrets.randbits(53))
     progress = plan.state / "progress"
-    supervisor = Supervisor(core, progress, local)
+    supervisor = Supervisor(core, progress, local, umask)
     _restore(core, journal, progress)
     for master, settings in zip(masters, plan.masters):
         supervisor.add(

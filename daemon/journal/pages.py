@@ -14,9 +14,9 @@ from msgspec.structs import replace
 
 from taskmaster.bus import codec
 from taskmaster.bus import messages as m
+from taskmaster.bus.cut import cut_outcome
 from taskmaster.bus.errors import JournalDamaged
 from taskmaster.bus.table import Buffer, Layout, Table
-from taskmaster.daemon.cut import cut_outcome
 from taskmaster.daemon.journal import sql
 from taskmaster.daemon.journal.failures import journal_error
 from taskmaster.daemon.journal.journal import Journal

@@ -271,8 +271,13 @@ class SimDaemon:
         if self._journal is not None:
             self._journal.close()
             self._journal = None
+        power_cut = world.rng.random() < 0.15
+        if power_cut:  # their notes are not synced
+            world.note("how far its workers had come is forgotten")
+            world.checker.progress_lost()
         for worker in world.unforgotten.values():
-            self.progress[worker.token] = worker.positions()
+            if not power_cut:
+                self.progress[worker.token] = worker.positions()
             worker.die()
         world.unforgotten.clear()
         world.agenda.after(world.restart_seconds(), self.start)

@@ -156,6 +156,21 @@ _WAYS: dict[str, Callable[[], Any]] = {
 }
 
 
+def zeros(n: int) -> bytes:
+    """That many bytes; fewer than none raises, with as long a message."""
+    return bytes(n) if n >= 0 else _raise(ValueError("x" * -n))
+
+
+def many_zeros(points: Any) -> list[bytes]:
+    """The same for many at once."""
+    return [zeros(n) for n in points]
+
+
+def doomed() -> None:
+    """A set-up that leaves something behind which ends the process when that is at work already."""
+    threading.Timer(0.05, os._exit, (7,)).start()
+
+
 def hypotenuse(a: float, b: float) -> float:
     """Two keyword arguments."""
     return math.hypot(a, b)

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskmaster.bus import messages as m
+from taskmaster.bus.cut import cut_outcome
 from taskmaster.bus.table import pack_values
-from taskmaster.daemon.cut import cut_outcome
 
 
 def chunk(heart: Heart, *, local: bool = True) -> tuple[Conversation, Hand, Assignment]:

@@ -23,7 +23,7 @@ def test_a_worker_is_told_what_it_works_for() -> None:
     hand = heart.hand(slots=3)
     (welcome,) = hand.heard
     assert welcome == m.Welcome(
-        heart.epoch, 1, "svm", "process", {"function": "digits:accuracy"}, (), (), 0.5, 10.0, 60.0
+        heart.epoch, 1, "svm", "process", {"function": "digits:accuracy"}, (), (), 0.5, 10.0, 60.0, 64 << 20
     )
     assert heart.statistics().slots == 3
     assert heart.statistics().state == "ready"
