@@ -57,7 +57,7 @@ _JOIN_BYTES = 256 << 10
 
 
 class Block:
-    """Contiguous tasks and their inputs. The broker may replace ``table`` by one that is mapped from its file."""
+    """Contiguous tasks and their inputs. The broker may replace ``table`` by one that stays in its file."""
 
     __slots__ = ("first", "n", "table", "turn")
 
@@ -131,6 +131,7 @@ class Run:
         while (
             blocks
             and blocks[-1].n <= block.n
+            and blocks[-1].table.in_memory
             and blocks[-1].end == block.first
             and blocks[-1].table.layout == block.table.layout
             and blocks[-1].table.nbytes + block.table.nbytes <= _JOIN_BYTES

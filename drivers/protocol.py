@@ -227,7 +227,7 @@ class WorkerProtocol:
 
     def _on_dispatch(self, message: m.Dispatch, frames: Sequence[bytes]) -> None:
         table = codec.table_of(message.layout, message.n, frames)
-        if table is None:
+        if not table:
             raise ProtocolError("a dispatch without tasks")
         self._on_settled(message.settled)
         if self._in_session:

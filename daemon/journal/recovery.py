@@ -180,6 +180,8 @@ def _blocks(journal: Journal, run: Run) -> Iterator[Block]:
             yield Block(first, _gather(journal, layouts[layout], gathered))
             gathered.clear()
         if not small:
+            if file is not None:
+                journal.payloads.read(file)  # looked through now, when the daemon can still refuse to start
             yield Block(at, journal.stored_table(layouts[number], n, data, file))
             continue
         if not gathered:
