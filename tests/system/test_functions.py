@@ -209,7 +209,7 @@ def test_setup_runs_once_in_each_process_before_and_teardown_after_the_evaluatio
     (worker,) = master.statistics().workers
     master.set_workers(0)
     eventually(lambda: not master.statistics().workers, "the worker to leave")
-    assert f"teardown {worker.pid}" in marks.read_text()
+    eventually(lambda: f"teardown {worker.pid}" in marks.read_text(), "its teardown")
 
 
 # -- a function that cannot be had ------------------------------------------------------------------------------------
