@@ -7,8 +7,11 @@ message costs three times the throughput.
 from __future__ import annotations
 
 import errno
+import socket as unix
+import stat
 from collections.abc import Callable, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import zmq
 
@@ -19,12 +22,14 @@ from taskmaster.bus.table import Buffer
 __all__ = [
     "ANY_PORT",
     "MAX_MESSAGE",
+    "Sending",
     "bind",
     "dealer",
     "publisher",
     "receive",
     "router",
     "send",
+    "send_tracked",
     "subscriber",
 ]
 
@@ -107,6 +112,8 @@ def bind(socket: zmq.Socket[bytes], address: str, what: str) -> str:
     wanted = address
     if address.startswith("tcp://") and address.rpartition(":")[2] in (ANY_PORT, "*"):
         wanted = address.rpartition(":")[0] + ":*"
+    if address.startswith("ipc:///"):
+        _require_free(Path(address.removeprefix("ipc://")), what)
     try:
         socket.bind(wanted)
     except zmq.ZMQError as error:
@@ -120,7 +127,23 @@ def bind(socket: zmq.Socket[bytes], address: str, what: str) -> str:
     return socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
 
-def send(socket: zmq.Socket[bytes], frames: Sequence[Buffer]) -> bool:
+def _require_free(path: Path, what: str) -> None:
+    """ZeroMQ removes whatever lies at a Unix socket's path before it binds it: also what somebody listens at."""
+    try:
+        kind = path.lstat().st_mode
+    except OSError:
+        return
+    if not stat.S_ISSOCK(kind):
+        raise ConfigError(f"{what} cannot listen on ipc://{path}: that is no socket but something else; move it away")
+    with unix.socket(unix.AF_UNIX) as peer:
+        try:
+            peer.connect(str(path))
+        except OSError:
+            return  # left behind by somebody who has ended
+    raise AddressInUse(f"{what} cannot listen on ipc://{path}: another program does; stop it or choose another address")
+
+
+def send(socket: zmq.Socket[bytes], frames: Sequence[Buffer | zmq.Frame]) -> bool:
     """Send one message without blocking; large frames are not copied. False if it cannot be sent now.
 
     A frame that is sent must not change afterwards.
@@ -128,7 +151,8 @@ def send(socket: zmq.Socket[bytes], frames: Sequence[Buffer]) -> bool:
     try:
         for k in range(len(frames) - 1):
             _send(socket, frames[k], _SEND_MORE, len(frames[k]) < _COPIED, False)
-        _send(socket, frames[-1], _NOBLOCK, len(frames[-1]) < _COPIED, False)
+        last = frames[-1]
+        _send(socket, last, _NOBLOCK, len(last) < _COPIED and not isinstance(last, zmq.Frame), False)
     except zmq.Again:
         return False
     except zmq.ZMQError as error:
@@ -136,6 +160,21 @@ def send(socket: zmq.Socket[bytes], frames: Sequence[Buffer]) -> bool:
             return False
         raise
     return True
+
+
+class Sending(Protocol):
+    """A message on its way."""
+
+    @property
+    def done(self) -> bool:
+        """Whether ZeroMQ has let go of it: the network has taken it all, or its receiver is gone."""
+
+
+def send_tracked(socket: zmq.Socket[bytes], frames: Sequence[Buffer]) -> Sending | None:
+    """:func:`send` a message of two frames or more, and tell how it gets on. None if it cannot be sent now."""
+    # What comes behind the last frame is sent after it, what comes before it before. Of a copy ZeroMQ would not tell.
+    last = zmq.Frame(frames[-1], track=True, copy=False, copy_threshold=0)
+    return last.tracker if send(socket, [*frames[:-1], last]) else None
 
 
 def receive(socket: zmq.Socket[bytes], max_frames: int = MAX_FRAMES) -> list[bytes] | None:

@@ -44,6 +44,7 @@ def _master(settings: MasterSettings, daemon: DaemonSettings) -> MasterPlan:
         max_queued_tasks=settings.max_queued_tasks,
         max_queued_bytes=settings.max_queued_bytes,
         lost_after=daemon.lost_after,
+        max_message=daemon.max_message,
         heartbeat=daemon.heartbeat,
         timeout=settings.timeout,
         largest_chunk=options.get("recycle_after"),  # or a process would evaluate many more than that

@@ -7,6 +7,7 @@ import fcntl
 import itertools
 import logging
 import os
+import resource
 import secrets
 import signal
 import socket
@@ -75,7 +76,11 @@ def serve(plan: DaemonPlan, on_ready: Callable[[Identity, str], None] = lambda i
     Raises StateLocked, StateUnwritable, AddressInUse, JournalDamaged, … before it is ready; JournalError if it cannot
     go on.
     """
-    with _locked(plan.state), contextlib.ExitStack() as stack:
+    _raise_file_limit()
+    with contextlib.ExitStack() as stack:
+        umask = os.umask(0o077)  # what people measured, and the sockets, are nobody else's business
+        stack.callback(os.umask, umask)
+        stack.enter_context(_locked(plan.state))
         before = check_log(plan.state, plan.durability)
         for remark in before.remarks:
             log.warning("%s", remark)
@@ -87,7 +92,7 @@ def serve(plan: DaemonPlan, on_ready: Callable[[Identity, str], None] = lambda i
         stack.callback(context.destroy, 0)
         endpoints, addresses = _bind(context, plan)
         identity = Identity(plan.name, journal.begin_epoch(time.time()), addresses[1], addresses[2], plan.max_message)
-        broker = _assemble(plan, journal, space, endpoints, identity, addresses[3])
+        broker = _assemble(plan, journal, space, endpoints, identity, addresses[3], umask)
         with _signals(broker, plan.grace):
             on_ready(identity, addresses[0])
             notify("READY=1")
@@ -98,6 +103,13 @@ def serve(plan: DaemonPlan, on_ready: Callable[[Identity, str], None] = lambda i
         log.info("daemon %r has stopped", plan.name)
 
 
+def _raise_file_limit() -> None:
+    """Have as many descriptors as the system grants: each connection takes one, and shells start programs with 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def _on_stop(broker: Broker, grace: float) -> None:
     notify("STOPPING=1")
     if broker.core.busy and grace:
@@ -105,12 +117,12 @@ def _on_stop(broker: Broker, grace: float) -> None:
 
 
 def _assemble(
-    plan: DaemonPlan, journal: Journal, space: Space, endpoints: Endpoints, identity: Identity, local: str
+    plan: DaemonPlan, journal: Journal, space: Space, endpoints: Endpoints, identity: Identity, local: str, umask: int
 ) -> Broker:
     masters = [Master(master.spec, identity.epoch) for master in plan.masters]
     core = Core(identity, masters, lambda: secrets.randbits(53))
     progress = plan.state / "progress"
-    supervisor = Supervisor(core, progress, local)
+    supervisor = Supervisor(core, progress, local, umask)
     _restore(core, journal, progress)
     for master, settings in zip(masters, plan.masters):
         supervisor.add(

@@ -24,6 +24,8 @@ class MasterSpec:
     max_queued_tasks: int = 10_000_000
     max_queued_bytes: int = 4 << 30
     lost_after: float = 10.0
+    #: bytes of one message from a worker at most
+    max_message: int = 64 << 20
     heartbeat: float = 1.0
     #: longest time in seconds that one evaluation may take, which the hosts of its workers see to; None: any
     timeout: float | None = None

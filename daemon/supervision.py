@@ -28,6 +28,10 @@ WATCH_SECONDS = 0.1
 MOURNING_SECONDS = 0.02
 
 
+#: Processes started before the loop turns again: starting one takes some milliseconds.
+STARTS_PER_LOOK = 8
+
+
 @dataclass
 class Pool:
     """The processes of one Master."""
@@ -51,8 +55,9 @@ class Supervisor:
     ``watch`` and ``unwatch`` tell the loop which processes to heed.
     """
 
-    def __init__(self, core: Core, folder: Path, address: str) -> None:
+    def __init__(self, core: Core, folder: Path, address: str, umask: int = -1) -> None:
         self._core = core
+        self._umask = umask
         self._folder = folder
         self._address = address
         self.pools: dict[str, Pool] = {}
@@ -108,7 +113,7 @@ class Supervisor:
         self._bury(now, out)
         if not self._stopping:
             for pool in self.pools.values():
-                self._fill(pool, now)
+                self._fill(pool, now, out)
                 self._thin(pool, out)
                 self._enforce_timeout(pool, now)
         self._interrupts.enforce(now, self._worker)
@@ -148,8 +153,7 @@ class Supervisor:
         self._dead = waiting
 
     def _on_death(self, pool: Pool, worker: HostedWorker, now: float, out: Effects) -> None:
-        known = pool.master.workers.get(worker.token)
-        was_ready = known is not None and known.state in ("ready", "leaving")
+        worked = worker.worked
         kind, reason = worker.epitaph()
         # That it was killed for a task nobody wants is no fault of the others it was given.
         begun = NOTHING if kind == CANCELLED else started(worker.progress.positions())
@@ -158,9 +162,11 @@ class Supervisor:
         if worker.left_as_agreed:
             return
         log.warning("Master %r: %s", pool.master.spec.name, reason)
-        if pool.gave_up:
-            return
-        pause = pool.policy.after_death(now, was_ready=was_ready)
+        if not pool.gave_up:
+            self._pause(pool, reason, now, out, worked=worked)
+
+    def _pause(self, pool: Pool, reason: str, now: float, out: Effects, *, worked: bool) -> None:
+        pause = pool.policy.after_death(now, worked=worked)
         if pause is None:
             self._give_up(pool, reason, out)
         else:
@@ -192,21 +198,33 @@ class Supervisor:
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
-    def _fill(self, pool: Pool, now: float) -> None:
+    def _fill(self, pool: Pool, now: float, out: Effects) -> None:
         # One that is dead and not buried yet still has its place: only then is it known when to replace it.
         mourned = sum(dead_of is pool for _, dead_of, _ in self._dead)
+        begun = 0
         while len(pool.workers) + mourned < pool.count and not pool.gave_up:
             if now < pool.next_start:
                 self._by(pool.next_start)
                 return
-            worker = spawn(
-                self._address,
-                pool.master.spec.name,
-                self._folder,
-                now,
-                pool.environment.items(),
-                pool.working_directory,
-            )
+            if begun == STARTS_PER_LOOK:
+                self._by(now)
+                return
+            try:
+                worker = spawn(
+                    self._address,
+                    pool.master.spec.name,
+                    self._folder,
+                    now,
+                    pool.environment.items(),
+                    pool.working_directory,
+                    umask=self._umask,
+                )
+            except OSError as error:
+                reason = f"no worker process can be started: {error}"
+                log.warning("Master %r: %s", pool.master.spec.name, reason)
+                self._pause(pool, reason, now, out, worked=False)
+                continue
+            begun += 1
             pool.workers[worker.token] = worker
             self._core.workforce.hired(worker.token)
             self._descriptors.add(worker.pidfd)

@@ -213,8 +213,13 @@ class DialIn:
         return self.count - len(self._workers) - len(self._dead)
 
     def _fill(self, now: float) -> None:
-        while self._missing > 0 and now >= self._next_start:
-            worker = spawn(self.place.address, self.place.master, self._folder, now, path=self.path)
+        while self._missing > 0 and now >= self._next_start and not self.leaving:
+            try:
+                worker = spawn(self.place.address, self.place.master, self._folder, now, path=self.path)
+            except OSError as error:
+                log.warning("Master %r: no worker process can be started: %s", self.place.master, error)
+                self._pause(now, worked=False)
+                return
             self._workers[worker.token] = worker
             self._next_watch = now
             self._poller.register(worker.pidfd, zmq.POLLIN)
@@ -231,9 +236,9 @@ class DialIn:
         due = [worker for when, worker in self._dead if when <= now]
         self._dead = [(when, worker) for when, worker in self._dead if when > now]
         for worker in due:
-            was_ready = (self._folder / worker.token).exists()  # made when its driver has been set up
+            worked = worker.worked
             self._report(worker)
-            self._replace(worker, now, was_ready=was_ready)
+            self._replace(worker, now, worked=worked)
 
     def _report(self, worker: HostedWorker) -> None:
         """Tell the daemon that a worker is gone, and how far it had come."""
@@ -257,14 +262,17 @@ class DialIn:
         if not (worker.left_as_agreed or self.leaving):
             log.warning("Master %r: %s", self.place.master, reason)
 
-    def _replace(self, worker: HostedWorker, now: float, *, was_ready: bool) -> None:
+    def _replace(self, worker: HostedWorker, now: float, *, worked: bool) -> None:
         if worker.left_as_agreed:
             self._next_start = max(self._next_start, worker.started + SETTLE_SECONDS)
             return
         if worker.exit_status == EXIT_REFUSED:
             self._give_up("the daemon does not take its workers")
             return
-        pause = self.policy.after_death(now, was_ready=was_ready)
+        self._pause(now, worked=worked)
+
+    def _pause(self, now: float, *, worked: bool) -> None:
+        pause = self.policy.after_death(now, worked=worked)
         if pause is None:
             self._give_up(f"its workers cannot start here; gave up after {self.policy.limit} attempts")
         else:

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import time
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
-
-from msgspec.structs import replace
 
 from taskmaster.bus.errors import ProtocolError
 from taskmaster.bus.intervals import IntervalSet
@@ -29,8 +27,6 @@ __all__ = ["Evaluator", "Report"]
 LIGHT_SECONDS = 50e-6
 #: Tasks of a piece in the light gear: between pieces the worker looks at the clock and at its socket.
 LIGHT_PIECE = 512
-#: Characters of errors that are told in one message: four bytes each at most, of a header's eight million.
-ERROR_CHARACTERS = 1 << 20
 #: A worker looks at the clock and its socket at least this often, as far as the tasks let it.
 LOOK_SECONDS = 0.0025
 
@@ -165,21 +161,18 @@ class Evaluator:
         positions: Sequence[int] = range(n) if not failed else [k for k in range(n) if k not in failed]
         table, more = self._packer.pack(positions, ended.values)
         errors = sorted((*ended.errors, *more), key=_position)
-        good = 0
-        for low, high, portion in _portions(errors, n):
-            before, good = good, good + high - low - len(portion)
-            times = ended.times[low:high] if ended.times is not None and n > 1 else None
-            self._report(
-                assignment,
-                ended.at + low,
-                high - low,
-                table.slice(before, good) if table is not None and good > before else None,
-                portion,
-                ended.started,
-                ended.started + ended.took,
-                memoryview(times).cast("B") if times is not None else None,
-                final=high == n and self._is_last(assignment, stop),
-            )
+        raw = memoryview(ended.times).cast("B") if ended.times is not None and n > 1 else None
+        self._report(
+            assignment,
+            ended.at,
+            n,
+            table,
+            errors,
+            ended.started,
+            ended.started + ended.took,
+            raw,
+            final=self._is_last(assignment, stop),
+        )
 
     # -- in batches ---------------------------------------------------------------------------------------------------
 
@@ -207,8 +200,7 @@ class Evaluator:
         except BaseException as error:  # noqa: BLE001 - whatever the user's function raises fails its task
             if n > 1:
                 self._batch(assignment, at, at + n // 2)
-                if not self._finished:  # all the rest may have been revoked meanwhile
-                    self._batch(assignment, at + n // 2, stop)
+                self._batch(assignment, at + n // 2, stop)
                 return
             errors = (_failure(0, error),)
         finished = started + time.perf_counter() - began
@@ -256,19 +248,6 @@ def _failure(position: int, error: BaseException) -> TaskError:
     return task_error(position, error)
 
 
-def _portions(errors: Sequence[TaskError], n: int) -> Iterator[tuple[int, int, Sequence[TaskError]]]:
-    """``n`` tasks in stretches ``low … high - 1`` whose errors one message can carry, with positions from ``low``."""
-    low, length, portion = 0, 0, list[TaskError]()
-    for error in errors:
-        more = len(error.kind) + len(error.message) + len(error.traceback)
-        if portion and length + more > ERROR_CHARACTERS:
-            yield low, error.position, portion
-            low, length, portion = error.position, 0, []
-        portion.append(replace(error, position=error.position - low) if low else error)
-        length += more
-    yield low, n, portion
-
-
 def _position(error: TaskError) -> int:
     return error.position
 
@@ -280,8 +259,7 @@ def _skip(revoked: IntervalSet, at: int, n: int) -> int:
 
 
 def _stop(assignment: Assignment, at: int, stop: int) -> int:
-    """Where the first revoked position from ``at`` on lies, or ``stop``."""
+    """Where the next revoked position lies, or ``stop``."""
     if not assignment.revoked:
         return stop
-    low, high = next(iter(assignment.revoked.gaps(at, stop)), (stop, stop))
-    return high if low == at else at
+    return next(iter(assignment.revoked.gaps(at, stop)), (at, at))[1]

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from taskmaster.bus.messages import Interrupt, LeaseId
 from taskmaster.drivers.progress import Position, ProgressReader
-from taskmaster.drivers.worker import EXIT_GOODBYE, EXIT_REFUSED, EXIT_UNUSABLE
+from taskmaster.drivers.worker import EXIT_GOODBYE
 
 __all__ = ["CANCELLED", "HostedWorker", "Interrupts", "spawn"]
 
@@ -79,7 +79,7 @@ class HostedWorker:
 
     def is_in(self, lease: LeaseId, low: int, high: int) -> bool:
         """Whether the task it is evaluating is one of positions ``low ≤ p < high`` of a lease."""
-        return any(at.busy and at.lease == lease and low < at.started <= high for at in self.progress.positions() or [])
+        return any(at.lease == lease and low < at.started <= high for at in self.progress.positions() or [])
 
     def kill(self, kind: str, reason: str) -> None:
         """End it now, for this reason."""
@@ -91,6 +91,11 @@ class HostedWorker:
         """Ask it to finish what it has in hand and go. The daemon has to be told that it leaves: it may be busy."""
         self.was_told_to_go = True
         self.process.terminate()
+
+    @property
+    def worked(self) -> bool:
+        """Whether it has begun any task, as far as that is known."""
+        return any(at.started for at in self.progress.positions() or [])
 
     def epitaph(self) -> tuple[str, str]:
         """Of what kind its end was, and in words."""
@@ -117,11 +122,6 @@ class HostedWorker:
         # Told before it could listen, it has died of being told.
         fine = (EXIT_GOODBYE, -signal.SIGTERM) if self.was_told_to_go else (EXIT_GOODBYE,)
         return self.sentence is None and self.exit_status in fine
-
-    @property
-    def is_hopeless(self) -> bool:
-        """It said itself that it cannot work."""
-        return self.sentence is None and self.exit_status in (EXIT_UNUSABLE, EXIT_REFUSED)
 
 
 class Interrupts:
@@ -156,10 +156,12 @@ def spawn(
     environment: Iterable[tuple[str, str]] = (),
     working_directory: Path | None = None,
     path: Iterable[Path] = (),
+    umask: int = -1,
 ) -> HostedWorker:
     """Start a worker process for a Master; its progress file lies in ``folder``.
 
-    It imports from the folders in ``path`` before those that the daemon names.
+    It imports from the folders in ``path`` before those that the daemon names, and makes files by ``umask`` (-1: this
+    process's). Raises OSError where there can be no further process.
     """
     token = f"{master}-{uuid.uuid4().hex}"
     progress = folder / token
@@ -174,5 +176,11 @@ def spawn(
         env={**ONE_THREAD, **os.environ, "PYTHONUNBUFFERED": "1", **dict(environment)},
         cwd=working_directory,
         process_group=0,  # a Ctrl-C at the terminal is the host's business
+        umask=umask,
     )
-    return HostedWorker(process, token, ProgressReader(progress), now)
+    try:
+        return HostedWorker(process, token, ProgressReader(progress), now)
+    except OSError:  # no descriptor left to watch it by
+        process.kill()
+        process.wait()
+        raise

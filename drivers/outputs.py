@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from taskmaster.bus import table as tables
-from taskmaster.bus.errors import InvalidTask, TaskMasterError
+from taskmaster.bus.cut import cut_outcome
+from taskmaster.bus.errors import InvalidTask
 from taskmaster.bus.fields import Schema
 from taskmaster.bus.messages import TaskError
-from taskmaster.bus.table import Table
+from taskmaster.bus.table import Buffer, Table
 
-__all__ = ["OutputPacker", "task_error"]
+__all__ = ["OutputPacker", "Portion", "portions", "task_error"]
 
-#: Characters of a message and of a traceback that are told; of a longer traceback, its two ends.
-_MESSAGE_LENGTH = 4096
-_TRACEBACK_LENGTH = 16_000
+#: Characters of what is told of an exception.
+_KIND = 256
+_MESSAGE = 4096
+_TRACEBACK = 16_000
+#: What the errors of one report may take: they travel in the header, which is bounded; the rest of it takes less.
+_HEADER_BYTES = 1 << 20
 
 
 class OutputPacker:
@@ -34,28 +39,21 @@ class OutputPacker:
             return None, []
         try:
             return self._pack(values), []
-        except Exception:  # noqa: BLE001 - an object of the user's may raise anything when it is looked at
+        except Exception:  # noqa: BLE001 - a user's class may raise anything when it is looked at
             return self._pack_one_by_one(positions, values)
 
     def pack_batch(self, result: Any, n: int) -> Table:
-        """A table of what a vectorised function returned for ``n`` tasks.
-
-        Raises ValueError, TypeError or ProtocolError where it does not fit, and what the user's objects raise.
-        """
+        """A table of what a vectorised function returned for ``n`` tasks. Raises ValueError or TypeError."""
         if not self._schema:
-            if not isinstance(result, Mapping):
-                return _checked(tables.pack_values(_of_length(result, n, "the batch function's result")))
-            if not result:
-                raise ValueError(f"the batch function returned no column at all for {n} tasks")
-            columns = {str(name): _of_length(column, n, f"column {name!r}") for name, column in result.items()}
-            return _checked(tables.pack_columns(columns, n))
+            columns = result if isinstance(result, Mapping) else None
+            if columns is None:
+                return tables.pack_values(_of_length(result, n, "the batch function's result"))
+            return tables.pack_columns({str(k): _of_length(v, n, f"column {k!r}") for k, v in columns.items()}, n)
         if not isinstance(result, Mapping):
             result = self._split_columns(np.asarray(result))
         for name, column in result.items():
             _of_length(column, n, f"column {name!r}")
-        table = _checked(self._schema.pack_points(result))
-        self._schema.check(table)
-        return table
+        return self._schema.pack_points(result)
 
     def _split_columns(self, array: Any) -> Mapping[str, Any]:
         if self._only is not None:
@@ -71,14 +69,17 @@ class OutputPacker:
         only = self._only
         if len(values) == 1 and type(values[0]) is float and only is not None:
             return self._schema.pack_rows((self._schema.row({only.name: values[0]}),))
-        if only is None and not self._schema:
-            return _checked(tables.pack_values(values))
         if only is not None and only.kind == "float" and not only.shape and set(map(type, values)) <= _NUMBERS:
             column = np.array(values, "<f8").reshape(-1, 1)
             table = tables.pack_matrix(column, self._schema.names)
             self._schema.check(table)
             return table
-        return _checked(self._schema.pack_rows([self._row(value) for value in values]))
+        return self._pack_rows(values)
+
+    def _pack_rows(self, values: Sequence[Any]) -> Table:
+        if not self._schema:
+            return tables.pack_values(values)
+        return self._schema.pack_rows([self._row(value) for value in values])
 
     def _row(self, value: Any) -> tuple[Any, ...]:
         if isinstance(value, Mapping):
@@ -94,11 +95,53 @@ class OutputPacker:
         good, errors = [], []
         for position, value in zip(positions, values):
             try:
-                self._pack([value])
+                self._pack_rows([value])
                 good.append(value)
             except Exception as error:  # noqa: BLE001 - see above
-                errors.append(TaskError(position, _kind(error), _message(error)))
+                errors.append(TaskError(position, _short(type(error).__qualname__, _KIND), _message(error)))
         return (self._pack(good) if good else None), errors
+
+
+class Portion(NamedTuple):
+    """What became of the tasks at positions ``low ≤ p < high``: as of an outcome, see :mod:`taskmaster.bus.cut`."""
+
+    low: int
+    high: int
+    outputs: Table | None
+    times: Buffer | None
+    errors: tuple[TaskError, ...]
+
+
+def portions(portion: Portion, max_message: int) -> Iterator[Portion]:
+    """The same in portions of which each fits into a message of ``max_message`` bytes.
+
+    An output that is too large by itself becomes the error of its task.
+    """
+    low, high, outputs, times, errors = portion
+    n = high - low
+    header = min(_HEADER_BYTES, max_message // 2)
+    size = outputs.nbytes if outputs is not None else 0
+    texts = sum(map(_text_bytes, errors))
+    if n > 1 and (size > max_message - header or texts > header):
+        for start, stop in ((0, n // 2), (n // 2, n)):
+            part = cut_outcome(outputs, times, errors, start, stop)
+            yield from portions(Portion(low + start, low + stop, *part), max_message)
+        return
+    if size > max_message - header:
+        what = (
+            f"its output has {size} bytes, more than fits into a message of {max_message}; return less, or the name of "
+            "a file, or raise max_message of [daemon]"
+        )
+        outputs, errors = None, (TaskError(0, "OutputTooLarge", what),)
+    elif texts > header:
+        (error,) = errors
+        kept = header // 16  # characters, of at most four bytes each
+        errors = (TaskError(0, error.kind[:kept], error.message[:kept], error.traceback[-kept:]),)
+    yield Portion(low, high, outputs, times, errors)
+
+
+def _text_bytes(error: TaskError) -> int:
+    return sum(len(text.encode(errors="replace")) for text in (error.kind, error.message, error.traceback))
 
 
 _NUMBERS = {float, int, np.float64, np.float32}
@@ -116,36 +159,40 @@ def _of_length(column: Any, n: int, what: str) -> Any:
     return column
 
 
-def _checked(table: Table) -> Table:
-    """The table, if the daemon will take it. What is refused there could not be told from what is lost."""
-    return Table.checked(table.layout, table.n, table.frames)
-
-
 def task_error(position: int, error: BaseException, skip: int = 1) -> TaskError:
     """What a task's exception looks like to the learner; ``skip`` frames of ours are left out of the traceback."""
     frames = error.__traceback__
     for _ in range(skip):
         if frames is not None and frames.tb_next is not None:
             frames = frames.tb_next
-    text = _sayable("".join(traceback.format_exception(type(error), error, frames)))
-    if len(text) > _TRACEBACK_LENGTH:
-        text = f"{text[: _TRACEBACK_LENGTH // 2]}\n  …\n{text[-_TRACEBACK_LENGTH // 2 :]}"
-    return TaskError(position, _kind(error), _message(error), text)
-
-
-def _kind(error: BaseException) -> str:
-    kind, module = type(error).__qualname__, type(error).__module__
-    ours = issubclass(type(error), TaskMasterError)
-    return _sayable(kind if ours or module in ("builtins", "__main__") else f"{module}.{kind}")
+    kind = type(error).__qualname__
+    module = type(error).__module__
+    if module not in ("builtins", "__main__"):
+        kind = f"{module}.{kind}"
+    return TaskError(position, _short(kind, _KIND), _message(error), _traceback(error, frames))
 
 
 def _message(error: BaseException) -> str:
     try:
-        return _sayable(str(error))[:_MESSAGE_LENGTH]
-    except BaseException as another:  # noqa: BLE001 - a user's class may raise anything here, which must not end the worker
+        return _short(str(error), _MESSAGE)
+    except Exception as another:  # noqa: BLE001 - a user's class may raise anything here, which must not end the worker
         return f"<its message cannot be shown: {type(another).__qualname__}>"
 
 
-def _sayable(text: str) -> str:
-    """Text as a message can carry it: half characters (from the name of a file, say) are written out."""
+def _traceback(error: BaseException, frames: TracebackType | None) -> str:
+    try:
+        text = "".join(traceback.format_exception(type(error), error, frames))
+    except Exception:  # noqa: BLE001 - so may one that only says that it is a SyntaxError, or what it was caused by
+        text = "".join(traceback.format_tb(frames))
+    if len(text) > _TRACEBACK:
+        text = f"{text[: _TRACEBACK // 2]}\n  …\n{text[-_TRACEBACK // 2 :]}"
+    return _unicode(text)
+
+
+def _short(text: str, length: int) -> str:
+    return _unicode(text[:length])
+
+
+def _unicode(text: str) -> str:
+    """``text`` as it can travel: names of files, for one, may hold bytes that are no Unicode."""
     return text.encode(errors="backslashreplace").decode()

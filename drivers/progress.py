@@ -16,7 +16,6 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +33,8 @@ STARTED = 4
 _BUSY = 5
 _ATTEMPT = 6
 _WORD = 8
+#: it is being entered: what its cell says is of two leases
+_CHANGING = 2
 #: where in the file the terms lie
 _TERMS = 2 * _WORD
 #: Length of the file of a worker that found no room for it: where it is nobody knows.
@@ -80,7 +81,8 @@ class ProgressWriter:
 
     def __init__(self, path: Path, slots: int) -> None:
         size = (_HEAD + _CELL * slots) * _WORD
-        with open(path, "w+b") as file:
+        # For this user alone, however the evaluations want their files.
+        with open(path, "w+b", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
             try:  # to be killed (SIGBUS) is what comes of writing through a map where the disk has no room
                 os.posix_fallocate(file.fileno(), 0, size)
                 self._map = mmap.mmap(file.fileno(), 0)
@@ -98,8 +100,9 @@ class ProgressWriter:
     def begin(self, slot: int, lease: LeaseId, run: int, first: int, attempt: int) -> None:
         """Enter a lease."""
         cell = self.cells[slot]
-        # In this order: a reader that sees the new number sees a count of its own lease, at worst one too low, and
-        # the watcher only reads the cells of a worker that is dead, or stands still.
+        # The outcome of the former lease may still be on its way: killed amid this, a worker must not seem to have
+        # begun less of it than it did.
+        cell[_BUSY] = _CHANGING
         cell[STARTED] = 0
         cell[2], cell[3], cell[_ATTEMPT] = run, first, attempt
         cell[0], cell[1] = lease
@@ -117,21 +120,29 @@ class ProgressReader:
         self._path = path
 
     def positions(self) -> list[Position] | None:
-        """Where each slot was that has begun a lease; None where that cannot be known."""
+        """Where each slot was that has begun a lease; None where that cannot be known.
+
+        It cannot where there is no such file, or one that does not bear this start of the machine: a worker makes it
+        before it is given any task, but nothing of it is synced, so after a power cut it may be empty, or full of
+        zeros, whatever had been begun.
+        """
         try:
             data = self._path.read_bytes()
         except FileNotFoundError:
-            return []  # it had not come as far as making it
-        if len(data) == _NOT_KEPT:
             return None
         if len(data) < _HEAD * _WORD:
-            return []
-        boot, slots = struct.unpack_from("<QQ", data)
-        if boot == 0 and slots == 0:
-            return []  # just made
-        if boot != machine_start() or len(data) != (_HEAD + _CELL * slots) * _WORD:
             return None
-        return list(_cells(data, slots))
+        boot, slots = struct.unpack_from("<QQ", data)
+        if not boot or boot != machine_start() or len(data) != (_HEAD + _CELL * slots) * _WORD:
+            return None
+        cells = [struct.unpack_from(f"<{_CELL}Q", data, (_HEAD + _CELL * k) * _WORD) for k in range(slots)]
+        if any(cell[_BUSY] == _CHANGING for cell in cells):
+            return None
+        return [
+            Position((epoch, number), run, first, started, attempt, bool(busy))
+            for epoch, number, run, first, started, busy, attempt in cells
+            if number
+        ]
 
     def terms(self) -> Terms | None:
         """What the daemon asks of the host; None as long as the worker has not said, or cannot."""
@@ -150,12 +161,3 @@ class ProgressReader:
             os.unlink(self._path)
         except FileNotFoundError:
             return
-
-
-def _cells(data: bytes, slots: int) -> Iterator[Position]:
-    for k in range(slots):
-        epoch, number, run, first, started, busy, attempt = struct.unpack_from(
-            f"<{_CELL}Q", data, (_HEAD + _CELL * k) * _WORD
-        )
-        if number:
-            yield Position((epoch, number), run, first, started, attempt, bool(busy))

@@ -1,8 +1,8 @@
 """When a worker process that has ended is started again by its host: a pure decision.
 
-A worker that dies while it evaluates is replaced at once: its tasks carry the blame, each death uses up an attempt, so
-it cannot go on for ever. A worker that dies before it can evaluate at all has nobody else to blame: it is started again
-after a growing pause, and given up after ``limit`` such deaths within ``window`` seconds.
+A worker that has begun tasks is replaced at once: the one it died in carries the blame, which uses up an attempt, so
+it cannot go on for ever. A worker that dies before it has begun any has nobody else to blame: it is started again after
+a growing pause, and given up after ``limit`` such deaths within ``window`` seconds.
 """
 
 from __future__ import annotations
@@ -23,9 +23,12 @@ class RestartPolicy:
         self.window = window
         self._deaths: deque[float] = deque(maxlen=limit)
 
-    def after_death(self, now: float, *, was_ready: bool) -> float | None:
-        """Seconds until the next start, or None: give up until somebody says otherwise."""
-        if was_ready:
+    def after_death(self, now: float, *, worked: bool) -> float | None:
+        """Seconds until the next start, or None: give up until somebody says otherwise.
+
+        ``worked``: it had begun a task. One that could not even be started has died, too.
+        """
+        if worked:
             return 0.0
         self._deaths.append(now)
         recent = sum(now - at <= self.window for at in self._deaths)

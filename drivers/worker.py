@@ -34,11 +34,12 @@ from taskmaster.bus.table import Buffer, Table
 from taskmaster.drivers.base import Driver, DriverContext
 from taskmaster.drivers.evaluation import Evaluator
 from taskmaster.drivers.functions import add_to_path
+from taskmaster.drivers.outputs import Portion, portions
 from taskmaster.drivers.progress import ProgressWriter, Terms
 from taskmaster.drivers.protocol import Assignment, WorkerProtocol
 from taskmaster.drivers.registry import driver_class
 
-__all__ = ["EXIT_GOODBYE", "EXIT_REFUSED", "EXIT_UNUSABLE", "Worker", "main"]
+__all__ = ["EXIT_DISMISSED", "EXIT_GOODBYE", "EXIT_REFUSED", "EXIT_UNUSABLE", "Worker", "main"]
 
 #: The worker left as agreed; its host may start another at once.
 EXIT_GOODBYE = 0
@@ -46,6 +47,8 @@ EXIT_GOODBYE = 0
 EXIT_UNUSABLE = 3
 #: The daemon does not want this worker (another protocol version, an unknown Master).
 EXIT_REFUSED = 4
+#: The daemon could not take something that this worker said; what it had in hand is lost.
+EXIT_DISMISSED = 5
 
 _TICK_SECONDS = 1.0
 #: A worker that was told to leave waits so long for the daemon's goodbye, in case that is not there.
@@ -69,6 +72,7 @@ class Worker:
         self._next_tick = 0.0
         self._ended = 0
         self._recycle_after = 0
+        self._max_message = sockets.MAX_MESSAGE
         #: when to go, if the daemon does not say goodbye before
         self._leave_by = math.inf
         self.dropped = 0
@@ -86,6 +90,7 @@ class Worker:
                 return EXIT_GOODBYE
         welcome = self._protocol.welcome
         self._recycle_after = int(welcome.options.get("recycle_after") or 0)
+        self._max_message = welcome.max_message or sockets.MAX_MESSAGE
         # What this worker's host says comes before what the daemon says, whose folders may be another machine's.
         add_to_path((*self._path, *welcome.options.get("path", ())))
         driver = _make_driver(welcome)
@@ -97,6 +102,9 @@ class Worker:
             return EXIT_UNUSABLE
         try:
             self._work(driver)
+        except _Dismissed as dismissed:
+            sys.stderr.write(f"{dismissed}\n")
+            return EXIT_DISMISSED if isinstance(dismissed.__cause__, ProtocolError) else EXIT_REFUSED
         finally:
             driver.close()
         return EXIT_GOODBYE
@@ -141,9 +149,26 @@ class Worker:
         final: bool,
     ) -> None:
         """Send an outcome, and leave when this worker has done its share."""
-        self._protocol.report(
-            assignment, position, n, outputs, errors, started, finished, times, final=final, now=time.monotonic()
-        )
+        now = time.monotonic()
+        if errors or (outputs is not None and outputs.nbytes > self._max_message // 2):
+            whole = Portion(position, position + n, outputs, times, tuple(errors))
+            for part in portions(whole, self._max_message):
+                self._protocol.report(
+                    assignment,
+                    part.low,
+                    part.high - part.low,
+                    part.outputs,
+                    part.errors,
+                    started,
+                    finished,
+                    part.times,
+                    final=final and part.high == whole.high,
+                    now=now,
+                )
+        else:
+            self._protocol.report(
+                assignment, position, n, outputs, errors, started, finished, times, final=final, now=now
+            )
         self._ended += n
         if self._recycle_after and self._ended >= self._recycle_after and not self._protocol.leaving:
             self._protocol.leave()
@@ -162,6 +187,10 @@ class Worker:
         now = time.monotonic()
         while (frames := sockets.receive(self._socket)) is not None:
             self.handle(frames, now)
+        if self._protocol.refused is not None and self._progress is not None:
+            raise _Dismissed(
+                f"worker {os.getpid()}: the daemon refuses it: {self._protocol.refused}"
+            ) from self._protocol.refused
         if now >= self._next_tick:
             welcome = self._protocol.welcome
             self._next_tick = now + (_TICK_SECONDS if welcome is None else min(_TICK_SECONDS, welcome.heartbeat))
@@ -215,6 +244,10 @@ class Worker:
         self._leave_by = min(self._leave_by, time.monotonic() + _GOODBYE_SECONDS)
         if not self._protocol.leaving:
             self._protocol.leave()
+
+
+class _Dismissed(Exception):
+    """The daemon does not want this worker any more, or something that it said: there is nothing left to do here."""
 
 
 class _Threads:

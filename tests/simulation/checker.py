@@ -62,7 +62,7 @@ class History:
     started: int = 0
     #: number of the attempt that its latest lease was
     attempt: int = 0
-    #: it was granted to a worker elsewhere; how far that had come when it was lost is not always known
+    #: it was granted to a worker elsewhere, or there was a power cut: how far that had come may not be known
     went_far: bool = False
     #: names of workers that have finished evaluating it, and whether it raised there
     finished: dict[str, bool] = field(default_factory=dict)
@@ -133,13 +133,13 @@ class Checker:
             record.attempts,
             spec.max_attempts,
         )
-        if record.first < len(book.tasks):
-            history = self._history(book.tasks[record.first])
+        for index in range(record.first, min(record.last, len(book.tasks))):
+            history = self._history(book.tasks[index])
             require(
                 history.went_far or record.attempts <= history.started,
                 "run {}: task {} is charged {} attempts, it was begun {} times",
                 record.run,
-                record.first,
+                index,
                 record.attempts,
                 history.started,
             )
@@ -332,6 +332,13 @@ class Checker:
         )
         if not spec.repeatable:
             require(message.lease in self.ledger.leases, "lease {} is not on disk", message.lease)
+
+    def progress_lost(self) -> None:
+        """Nobody will ever know how far the workers of a daemon had come."""
+        for book in self.ledger.books.values():
+            for n, state in zip(book.tasks, book.states):
+                if state == "open":
+                    self._history(n).went_far = True
 
     # -- workers ------------------------------------------------------------------------------------------------------
 

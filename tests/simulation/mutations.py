@@ -24,7 +24,7 @@ from taskmaster.daemon.journal import recovery, sql
 from taskmaster.daemon.leases import Lease, Worker
 from taskmaster.daemon.master import Master
 from taskmaster.daemon.run import Run
-from taskmaster.daemon.supervision import Supervisor
+from taskmaster.daemon.supervision import Supervisor, started
 from taskmaster.daemon.workforce import Workforce
 from taskmaster.drivers.host import HostedWorker
 from taskmaster.drivers.protocol import WorkerProtocol
@@ -185,7 +185,7 @@ def lets_a_fenced_writer_in(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Core, "_require_writer", staticmethod(lambda run, writer: None))
 
 
-@_mutation
+@_rare_mutation
 def takes_a_repeated_opening_for_a_new_writer(patch: pytest.MonkeyPatch) -> None:
     new_writer = Core._new_writer
 
@@ -311,6 +311,11 @@ def gives_the_number_of_a_deleted_run_again_after_a_start(patch: pytest.MonkeyPa
         core.next_run = max(core.runs, default=0) + 1
 
     patch.setattr(recovery, "_restore", thrifty)
+
+
+@_mutation
+def takes_what_is_not_noted_for_not_begun(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(recovery, "started", lambda positions: started(positions or []))
 
 
 @_mutation

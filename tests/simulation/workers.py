@@ -433,6 +433,7 @@ def spawner(world: World) -> Any:
         now: float,
         environment: Iterable[tuple[str, str]] = (),
         working_directory: Path | None = None,
+        umask: int = -1,
     ) -> SimProcess:
         return world.spawn(master, now)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import resource
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -237,6 +239,34 @@ def test_workers_that_cannot_start_end_in_a_state_that_says_why_and_resume_tries
         assert run.results.get(PATIENCE).output == "waiting"
         assert run.results.get_nowait() is None
         assert (master.statistics().state, master.statistics().reason) == ("ready", "")
+
+
+def test_workers_that_die_with_nothing_to_do_are_not_replaced_for_ever(start_daemon: StartDaemon) -> None:
+    daemon = start_daemon({"doomed": function("echo", setup="evaluations:doomed", restarts=3)})
+    with daemon.connect() as lab:
+        alarm = eventually(lambda: lab.alarms, "an alarm")[0]
+        assert "gave up after 3 attempts" in alarm.message
+        assert lab["doomed"].statistics().state == "crash loop"
+        assert "ended with status 7" in lab["doomed"].statistics().reason
+    assert daemon.log.count("ended with status 7") == 3 + 1, "each death, and the alarm"
+
+
+def test_where_no_process_can_be_started_the_daemon_goes_on_and_says_so(start_daemon: StartDaemon) -> None:
+    daemon = start_daemon({"many": function("echo", workers=1, restarts=2)})
+    soft, hard = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
+    with daemon.connect() as lab:
+        many = lab["many"]
+        assert many.map([1]) == [1]
+        used = len(os.listdir(f"/proc/{daemon.pid}/fd"))
+        resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (used + 12, hard))
+        many.set_workers(30)
+        alarm = eventually(lambda: lab.alarms, "an alarm")[0]
+        assert "no worker process can be started: [Errno 24] Too many open files" in alarm.message
+        assert many.map([2]) == [2], "those that are there go on"
+        resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (soft, hard))
+        many.set_workers(12)
+        eventually(lambda: many.slots == 12, "all of them")
+        assert many.statistics().state == "ready"
 
 
 @pytest.mark.parametrize(

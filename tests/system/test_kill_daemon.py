@@ -76,6 +76,30 @@ def test_what_was_being_evaluated_when_it_was_killed_ends_as_on_lost_says(
             assert run.results.get(PATIENCE).output == f"next {way}", "it serves them as before"
 
 
+@pytest.mark.parametrize("left", ["zeros", "nothing", "another machine's", "no file"])
+def test_after_a_power_cut_whatever_may_have_acted_is_held(
+    start_daemon: StartDaemon, visits: Visits, left: str
+) -> None:
+    """The notes of how far a worker had come are not synced: what a power cut leaves of them proves nothing."""
+    daemon = start_daemon({"hold": function("visit", env=visits.env, on_lost="hold")})
+    with daemon.connect() as lab, lab["hold"].open() as run:
+        run.tasks.put("acts once")
+        visit = visits.next()
+        daemon.kill()
+        visit.await_end()
+        (note,) = (daemon.state / "progress").iterdir()
+        size = note.stat().st_size
+        if left == "no file":
+            note.unlink()
+        else:
+            note.write_bytes({"zeros": bytes(size), "nothing": b""}.get(left, bytes(range(size % 256)).ljust(size)))
+        daemon.start()
+        eventually(lambda: lab["hold"].statistics().held == 1, "the task in doubt")
+        eventually(lambda: lab["hold"].slots, "a new worker")
+        assert visits.none_waits()
+        run.cancel()
+
+
 def _look_again_and_again(daemon: Daemon, times: int) -> None:
     """Read the first results of the run, each time as somebody who has just come."""
     for _ in range(times):

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -85,6 +85,43 @@ def test_an_address_that_somebody_has_is_named_with_its_socket(
     second.configure(MASTERS)
     second.start()  # what it had begun to make is no obstacle
     assert second.stop() == 0
+
+
+def test_a_path_that_another_daemon_listens_at_is_not_taken_from_it(running: Daemon, configured: Configured) -> None:
+    first = configured(MASTERS)
+    first.start()
+    control = first.state / "control"
+    with closing(Daemon(first.folder.parent / "second", MASTERS, listen=f"ipc://{control}")) as second:
+        code, line = serve_in_vain(second)
+        assert code == 6
+        assert line == (
+            f"the control socket cannot listen on ipc://{control}: another program does; stop it or choose another "
+            "address"
+        )
+        with first.connect() as lab:
+            assert lab.status().pid == first.pid
+        first.kill()
+        second.start()  # what a killed one leaves behind is no obstacle
+        assert second.stop() == 0
+
+
+def test_a_file_in_the_place_of_a_socket_is_left_alone(place: Path, configured: Configured) -> None:
+    (place / "thesis").write_text("years of work")
+    code, line = serve_in_vain(configured(MASTERS, listen=f"ipc://{place / 'thesis'}"))
+    assert code == 3
+    assert "that is no socket but something else; move it away" in line
+    assert (place / "thesis").read_text() == "years of work"
+
+
+def test_what_a_daemon_writes_is_for_its_user_alone(place: Path, configured: Configured) -> None:
+    (place / "d").mkdir()
+    (place / "d" / "state").mkdir(mode=0o755)
+    daemon = configured({"echo": function("echo", workers=1)})
+    daemon.start()
+    with daemon.connect() as lab:
+        lab["echo"].map([bytes(100_000)])
+        loose = [path for path in daemon.state.rglob("*") if not path.is_dir() and path.stat().st_mode & 0o077]
+    assert loose == []
 
 
 def _lines_of(daemon: Daemon) -> list[str]:

@@ -120,6 +120,11 @@ class Odd(Exception):
         raise RuntimeError("no words for it")
 
 
+def complain(point: Any) -> Any:
+    """Raise an error with more to say than most."""
+    raise ValueError(f"nothing to be done about {point}: " + "." * 1500)
+
+
 def behave(how: Any) -> Any:
     """Return, or raise, as ``how`` asks."""
     if isinstance(how, dict):
@@ -149,6 +154,21 @@ _WAYS: dict[str, Callable[[], Any]] = {
     "half a count": lambda: {"picture": np.ones((2, 3)), "count": 0.5},
     "one too many": lambda: {"picture": np.ones((2, 3)), "count": 3, "time": 1.0},
 }
+
+
+def zeros(n: int) -> bytes:
+    """That many bytes; fewer than none raises, with as long a message."""
+    return bytes(n) if n >= 0 else _raise(ValueError("x" * -n))
+
+
+def many_zeros(points: Any) -> list[bytes]:
+    """The same for many at once."""
+    return [zeros(n) for n in points]
+
+
+def doomed() -> None:
+    """A set-up that leaves something behind which ends the process when that is at work already."""
+    threading.Timer(0.05, os._exit, (7,)).start()
 
 
 def hypotenuse(a: float, b: float) -> float:

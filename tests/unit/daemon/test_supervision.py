@@ -52,13 +52,13 @@ def test_a_pool_that_was_given_up_is_tried_again_when_somebody_asks(tmp_path: Pa
     pool = supervisor.pools["svm"]
     pool.gave_up, pool.count = True, 2
     assert supervisor.starting("svm") == 0
-    pool.policy.after_death(heart.now, was_ready=False)
+    pool.policy.after_death(heart.now, worked=False)
     out = heart.say(m.Resume(1, "svm"))
     (scaling,) = out.scalings
     supervisor.scale(scaling.master, scaling.count)
     assert supervisor.starting("svm") == 2
     assert supervisor.due(heart.now) == 0.0
-    assert pool.policy.after_death(heart.now, was_ready=False) == 0.1  # counted anew
+    assert pool.policy.after_death(heart.now, worked=False) == 0.1  # counted anew
     supervisor.scale("svm", 5)
     assert pool.count == 5
     supervisor.scale("nobody", 5)
