@@ -200,7 +200,8 @@ class Evaluator:
         except BaseException as error:  # noqa: BLE001 - whatever the user's function raises fails its task
             if n > 1:
                 self._batch(assignment, at, at + n // 2)
-                self._batch(assignment, at + n // 2, stop)
+                if not self._finished:  # all the rest may have been revoked meanwhile
+                    self._batch(assignment, at + n // 2, stop)
                 return
             errors = (_failure(0, error),)
         finished = started + time.perf_counter() - began
@@ -259,7 +260,8 @@ def _skip(revoked: IntervalSet, at: int, n: int) -> int:
 
 
 def _stop(assignment: Assignment, at: int, stop: int) -> int:
-    """Where the next revoked position lies, or ``stop``."""
+    """Where the first revoked position from ``at`` on lies, or ``stop``."""
     if not assignment.revoked:
         return stop
-    return next(iter(assignment.revoked.gaps(at, stop)), (at, at))[1]
+    low, high = next(iter(assignment.revoked.gaps(at, stop)), (stop, stop))
+    return high if low == at else at

@@ -31,7 +31,7 @@ def find_function(name: str, path: Sequence[str] = ()) -> Callable[..., Any]:
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        if error.name is None or not module_name.startswith(error.name):
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise  # the module is there; something that it imports is not
         where = ", ".join(path) or "the Python path"
         raise ConfigError(f"function {name!r}: no module {module_name!r} in {where}") from error

@@ -79,7 +79,7 @@ class HostedWorker:
 
     def is_in(self, lease: LeaseId, low: int, high: int) -> bool:
         """Whether the task it is evaluating is one of positions ``low ≤ p < high`` of a lease."""
-        return any(at.lease == lease and low < at.started <= high for at in self.progress.positions() or [])
+        return any(at.busy and at.lease == lease and low < at.started <= high for at in self.progress.positions() or [])
 
     def kill(self, kind: str, reason: str) -> None:
         """End it now, for this reason."""

@@ -43,17 +43,24 @@ class OutputPacker:
             return self._pack_one_by_one(positions, values)
 
     def pack_batch(self, result: Any, n: int) -> Table:
-        """A table of what a vectorised function returned for ``n`` tasks. Raises ValueError or TypeError."""
+        """A table of what a vectorised function returned for ``n`` tasks.
+
+        Raises ValueError, TypeError or ProtocolError where it does not fit, and what the user's objects raise.
+        """
         if not self._schema:
-            columns = result if isinstance(result, Mapping) else None
-            if columns is None:
-                return tables.pack_values(_of_length(result, n, "the batch function's result"))
-            return tables.pack_columns({str(k): _of_length(v, n, f"column {k!r}") for k, v in columns.items()}, n)
+            if not isinstance(result, Mapping):
+                return _checked(tables.pack_values(_of_length(result, n, "the batch function's result")))
+            if not result:
+                raise ValueError(f"the batch function returned no column at all for {n} tasks")
+            columns = {str(name): _of_length(column, n, f"column {name!r}") for name, column in result.items()}
+            return _checked(tables.pack_columns(columns, n))
         if not isinstance(result, Mapping):
             result = self._split_columns(np.asarray(result))
         for name, column in result.items():
             _of_length(column, n, f"column {name!r}")
-        return self._schema.pack_points(result)
+        table = _checked(self._schema.pack_points(result))
+        self._schema.check(table)
+        return table
 
     def _split_columns(self, array: Any) -> Mapping[str, Any]:
         if self._only is not None:
@@ -78,8 +85,8 @@ class OutputPacker:
 
     def _pack_rows(self, values: Sequence[Any]) -> Table:
         if not self._schema:
-            return tables.pack_values(values)
-        return self._schema.pack_rows([self._row(value) for value in values])
+            return _checked(tables.pack_values(values))
+        return _checked(self._schema.pack_rows([self._row(value) for value in values]))
 
     def _row(self, value: Any) -> tuple[Any, ...]:
         if isinstance(value, Mapping):
@@ -100,6 +107,11 @@ class OutputPacker:
             except Exception as error:  # noqa: BLE001 - see above
                 errors.append(TaskError(position, _short(type(error).__qualname__, _KIND), _message(error)))
         return (self._pack(good) if good else None), errors
+
+
+def _checked(table: Table) -> Table:
+    """The table, if the daemon will take it: what it would refuse is to fail its task, not to end the worker."""
+    return Table.checked(table.layout, table.n, table.frames)
 
 
 class Portion(NamedTuple):
@@ -175,7 +187,7 @@ def task_error(position: int, error: BaseException, skip: int = 1) -> TaskError:
 def _message(error: BaseException) -> str:
     try:
         return _short(str(error), _MESSAGE)
-    except Exception as another:  # noqa: BLE001 - a user's class may raise anything here, which must not end the worker
+    except BaseException as another:  # noqa: BLE001 - a user's class may raise anything, which must not end the worker
         return f"<its message cannot be shown: {type(another).__qualname__}>"
 
 

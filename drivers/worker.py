@@ -262,9 +262,11 @@ class _Threads:
         self._wake_read, self._wake_write = sockets_.socketpair()
         self._wake_read.setblocking(False)
         self._order = threading.Lock()
+        #: what a slot has ended of: no task's exception, those are caught
+        self._broken: BaseException | None = None
 
     def work(self) -> None:
-        """Until the worker is done."""
+        """Until the worker is done. Raises what a slot has ended of: its lease would stay open for ever."""
         threads = [threading.Thread(target=self._slot, args=(k,), daemon=True) for k in range(self._driver.slots)]
         for thread in threads:
             thread.start()
@@ -273,6 +275,8 @@ class _Threads:
         while True:
             worker._turn(wait=self._reports.empty())
             self._drain()
+            if self._broken is not None:
+                raise self._broken
             while (assignment := worker._protocol.begin()) is not None:
                 self._assignments.put(assignment)
             if worker._done:
@@ -290,6 +294,13 @@ class _Threads:
             self._worker.report(*arguments, final=final)  # type: ignore[arg-type]
 
     def _slot(self, k: int) -> None:
+        try:
+            self._serve(k)
+        except BaseException as error:  # noqa: BLE001 - raised again by the socket's thread
+            self._broken = error
+            self._wake_write.send(b"\0")
+
+    def _serve(self, k: int) -> None:
         evaluator = Evaluator(self._driver, self._progress.cells[k], self._report, lambda: None)
         while True:
             # Taken and noted under one lock, so that leases are begun in the order of their numbers.

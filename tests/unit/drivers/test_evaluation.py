@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,12 @@ from hypothesis import strategies as st
 from taskmaster.bus.fields import Field, Schema
 from taskmaster.bus.messages import TaskError
 from taskmaster.bus.table import BARE, Layout, Part, Table, pack_columns, pack_values
-from taskmaster.drivers.evaluation import LIGHT_PIECE
+from taskmaster.drivers.evaluation import LIGHT_PIECE, LOOK_SECONDS
+from taskmaster.drivers.protocol import Assignment
 
 LOSS = Schema([Field("loss", max=1)], "m", "output")
 TWO = Schema([Field("loss"), Field("name", "str")], "m", "output")
+NAME = Schema([Field("name", "str")], "m", "output")
 VECTOR = Schema([Field("v", shape=(2,))], "m", "output")
 
 #: One task alone, several timed one by one, and several in the light gear.
@@ -142,6 +145,11 @@ class Speechless(Exception):
         raise ValueError("no words")
 
 
+class Departing(Exception):
+    def __str__(self) -> str:
+        raise SystemExit("no words at all")
+
+
 class Abort(BaseException):
     pass
 
@@ -161,6 +169,7 @@ def raising(error: BaseException) -> Callable[[Any], Any]:
         (ValueError("one\ntwo\n"), "ValueError", "one\ntwo\n"),
         (Unpicklable(), f"{__name__}.Unpicklable", "('held', <unlocked _thread.lock"),
         (Speechless(), f"{__name__}.Speechless", "<its message cannot be shown: ValueError>"),
+        (Departing(), f"{__name__}.Departing", "<its message cannot be shown: SystemExit>"),
         (Abort("now"), f"{__name__}.Abort", "now"),
         (SystemExit(3), "SystemExit", "3"),
         (GeneratorExit(), "GeneratorExit", ""),
@@ -268,12 +277,15 @@ def test_a_task_has_started_before_its_function_is_called(gear: str) -> None:
 
 
 @pytest.mark.parametrize("batch", [False, True])
+@pytest.mark.parametrize("hold", [0.0, 60.0])
 @given(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)), max_size=3), st.integers(1, 8), st.booleans())
 @settings(max_examples=40)
-def test_what_was_taken_back_is_not_evaluated(batch: bool, revoked: list[tuple[int, int]], n: int, light: bool) -> None:
+def test_what_was_taken_back_is_not_evaluated(
+    batch: bool, hold: float, revoked: list[tuple[int, int]], n: int, light: bool
+) -> None:
     revoked = [(low, min(high, n)) for low, high in revoked]
     bench = Bench(lambda x: x, batch=batch, light=light)
-    ended = bench.run([float(k) for k in range(n)], revoked=revoked)
+    ended = bench.run([float(k) for k in range(n)], revoked=revoked, hold=hold)
     gone = {k for low, high in revoked for k in range(low, high)}
     assert ended == [NOTHING if k in gone else float(k) for k in range(n)]
 
@@ -297,6 +309,48 @@ def test_what_is_taken_back_meanwhile_is_not_begun(batch: bool) -> None:
         assert ended[LIGHT_PIECE + 1 : LIGHT_PIECE + 5] == [1.0] * 4
         assert set(ended[LIGHT_PIECE + 5 :]) == {NOTHING}
         assert bench.started == LIGHT_PIECE + 5
+
+
+@given(st.integers(2, 12), st.data())
+@settings(max_examples=30)
+def test_what_is_taken_back_while_a_report_is_held_is_not_begun(n: int, data: st.DataObject) -> None:
+    when = data.draw(st.integers(1, n - 1))
+    low, high = sorted(data.draw(st.tuples(st.integers(0, n), st.integers(0, n))))
+    begun: list[int] = []
+    before: list[int] = []
+
+    def evaluate(x: float) -> float:
+        begun.append(int(x))
+        if len(begun) == when:  # long enough for the slot to look around
+            time.sleep(LOOK_SECONDS)
+        return x
+
+    def take_back(assignment: Assignment) -> None:
+        if len(begun) >= when and not before:
+            before.extend(begun)
+            assignment.revoked.add(low, high)
+
+    bench = Bench(evaluate)
+    bench.between = take_back
+    ended = bench.run([float(k) for k in range(n)], hold=60.0)
+    assert begun == [k for k in range(n) if k in before or not low <= k < high]
+    assert ended == [float(k) if k in begun else NOTHING for k in range(n)]
+
+
+def test_a_half_that_was_taken_back_meanwhile_is_not_evaluated_after_the_last_word() -> None:
+    """With threads, what is taken back is heard of while a slot evaluates."""
+    calls: list[list[float]] = []
+
+    def fail_at_first(x: Any) -> Any:
+        calls.append(x.tolist())
+        if len(x) == 4:
+            bench._assignment.revoked.add(2, 4)
+            raise ValueError("too many at once")
+        return x
+
+    bench = Bench(fail_at_first, batch=True)
+    assert bench.run([0.0, 1.0, 2.0, 3.0]) == [0.0, 1.0, NOTHING, NOTHING]
+    assert calls == [[0.0, 1.0, 2.0, 3.0], [0.0, 1.0]]
 
 
 # -- batches ----------------------------------------------------------------------------------------------------------
@@ -338,6 +392,9 @@ def test_a_batch_function_may_return_columns_that_nobody_declared() -> None:
         (None, lambda _: None, "one value for each of the 1 tasks, not be a NoneType"),
         (None, lambda _: generate(), "not be a generator"),
         (None, lambda x: {"a": x, "b": 3}, "column 'b' must have one value for each of the 1 tasks, not be a int"),
+        (None, lambda _: {}, "no column at all for 1 tasks"),
+        (None, lambda x: {"a": np.ones((len(x), *[1] * 20))}, "is not allowed"),
+        (NAME, lambda x: x, "must be a string, got"),
         (LOSS, lambda _: 0.5, "column 'loss' must have one value for each of the 1 tasks"),
         (LOSS, lambda x: np.zeros(len(x) + 1), "column 'loss' has 2 values for 1 tasks"),
         (LOSS, lambda x: x + 5, "must be a number ≤ 1"),

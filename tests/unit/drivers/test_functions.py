@@ -72,6 +72,11 @@ def test_what_is_no_function_is_said(folder: str, name: str, said: str) -> None:
 def test_what_a_module_lacks_is_its_own_affair(folder: str) -> None:
     with pytest.raises(ModuleNotFoundError, match="nowhere_to_be_found"):
         find_function("needy_of_a_test:f", [folder])
+    (Path(folder) / "needy_of_a_test_2.py").write_text("import needy_of")  # a name that its own begins with
+    with pytest.raises(ModuleNotFoundError, match=r"^No module named 'needy_of'$"):
+        find_function("needy_of_a_test_2:f")
+    with pytest.raises(ConfigError, match=r"no module 'nowhere_to_be_found\.inside'"):
+        find_function("nowhere_to_be_found.inside:f")
 
 
 def opened(driver: str, **options: Any) -> Driver:

@@ -126,6 +126,8 @@ def test_a_worker_is_in_the_task_that_it_started_last(start: Start, tmp_path: Pa
     assert [worker.is_in((1, 1), position, position + 1) for position in range(4)] == [False, False, True, False]
     assert worker.is_in((1, 1), 0, 10)
     assert not worker.is_in((1, 2), 0, 10)
+    progress.end(1)
+    assert not worker.is_in((1, 1), 0, 10), "to kill it would cost another task an attempt"
 
 
 def test_a_task_that_was_cancelled_has_a_moment_to_end(start: Start, tmp_path: Path) -> None:
