@@ -62,6 +62,11 @@ class AsyncChannel:
                 "connect in this one, too"
             )
 
+    def send_on(self) -> None:
+        """Send what taking a result has led to, if anything, and if it still can be."""
+        if self.core.outbox and not self.closed:
+            self.send()
+
     def send(self) -> None:
         """Send what the core has to say."""
         self._transmit()

@@ -97,6 +97,11 @@ class Channel:
         if self.core.outbox or self.core.subscriptions:
             self.send()
 
+    def send_on(self) -> None:
+        """Send what taking a result has led to, if anything, and if it still can be."""
+        if self.core.outbox and not self.closed:
+            self.send()
+
     def send(self) -> None:
         """Send what the core has to say."""
         self.require_open()

@@ -10,37 +10,20 @@ from collections.abc import Sequence
 
 from taskmaster.bus import codec, topics
 from taskmaster.bus import messages as m
-from taskmaster.bus.errors import ProtocolError, TaskMasterError, UnknownMaster, from_code
+from taskmaster.bus.errors import ProtocolError, UnknownMaster, from_code
 from taskmaster.bus.fields import Schema
 from taskmaster.bus.table import Buffer
 from taskmaster.bus.text import did_you_mean_or
+from taskmaster.learners.blocks import MAX_MESSAGE
+from taskmaster.learners.requests import Request, Requests
 from taskmaster.learners.runcore import RunCore
 
 __all__ = ["ClientCore", "Request"]
 
 log = logging.getLogger("taskmaster")
 
-#: Seconds after which an unanswered request is sent again.
-RESEND_SECONDS = 2.0
 #: Seconds of silence after which the daemon is said to be away. It repeats a beacon for each followed run every second.
 SILENT_SECONDS = 5.0
-
-
-class Request:
-    """A question to the daemon. ``reply`` or ``error`` is set when the answer has come."""
-
-    __slots__ = ("error", "frames", "message", "reply", "sent_at")
-
-    def __init__(self, message: m.ClientMessage, frames: Sequence[Buffer]) -> None:
-        self.message = message
-        self.frames = frames
-        self.sent_at = 0.0
-        self.reply: m.DaemonMessage | None = None
-        self.error: TaskMasterError | None = None
-
-    @property
-    def answered(self) -> bool:
-        return self.reply is not None or self.error is not None
 
 
 class ClientCore:
@@ -60,10 +43,8 @@ class ClientCore:
         self.epoch = 0
         self.last_heard = 0.0
         self.dropped = 0
-        self._requests: dict[int, Request] = {}
-        self._next_id = 1
-        #: requests made by a run itself (for a page, after a restart) → that run
-        self._of_runs: dict[int, RunCore] = {}
+        self._now = 0.0
+        self._requests = Requests(self.outbox)
         #: who follows which topic
         self._followers: dict[bytes, list[RunCore]] = {}
         #: topics of which something has been heard
@@ -75,21 +56,22 @@ class ClientCore:
     # -- requests -----------------------------------------------------------------------------------------------------
 
     def request(self, message: m.ClientMessage, now: float, frames: Sequence[Buffer] = ()) -> Request:
-        """Send a request; its ``id`` is filled in here."""
-        message.id = self._next_id  # type: ignore[union-attr]
-        self._next_id += 1
-        request = Request(message, frames)
-        self._requests[message.id] = request  # type: ignore[union-attr]
-        self._transmit(request, now)
-        return request
+        """Send a request; its ``id`` is filled in here. Raises CallerError if the daemon takes none that large."""
+        self._now = max(self._now, now)
+        return self._requests.make(message, frames, now, self.max_message)
+
+    def withdraw(self, request: Request) -> None:
+        """Nobody waits for the answer any more: ask no further. It may be carried out all the same."""
+        self._requests.withdraw(request)
+
+    @property
+    def max_message(self) -> int:
+        """Bytes that the daemon takes in one message."""
+        return (self.described.max_message if self.described is not None else 0) or MAX_MESSAGE
 
     def describe(self, now: float) -> Request:
         """Ask the daemon who it is."""
         return self.request(m.Describe(0, m.PROTOCOL_VERSION), now)
-
-    def _transmit(self, request: Request, now: float) -> None:
-        request.sent_at = now
-        self.outbox.append([codec.encode(request.message), *request.frames])
 
     # -- runs ---------------------------------------------------------------------------------------------------------
 
@@ -110,7 +92,14 @@ class ClientCore:
         schema = Schema(info.parameters, opened.master)
         start = opened.next_seq if since == "now" else 0
         run = RunCore(
-            opened, schema, write=write, since=start, code=info.code, send=self.outbox.append, ask=self._replay
+            opened,
+            schema,
+            write=write,
+            since=start,
+            code=info.code,
+            send=self.outbox.append,
+            ask=self._ask_for,
+            max_message=self.max_message,
         )
         others = self.runs.setdefault(run.id, [])
         for other in others:
@@ -158,6 +147,7 @@ class ClientCore:
                 del self.runs[run.id]
             if run.followed is not None:
                 self._unfollow(run, run.followed)
+        self._requests.withdraw_of(run)
         run.on_left()
 
     def give_up(self, run: RunCore, now: float) -> None:
@@ -167,10 +157,10 @@ class ClientCore:
         self.request(m.Close(0, run.id, run.writer), now)
         self.forget(run)
 
-    def _replay(self, run: RunCore, message: m.Replay) -> None:
-        request = self.request(message, self.last_heard)
-        request.sent_at = self.last_heard
-        self._of_runs[message.id] = run
+    def _ask_for(self, run: RunCore, message: m.Replay | m.Ping) -> None:
+        """Ask something on a run's behalf, in place of what was asked of that kind before."""
+        self._requests.withdraw_of(run, type(message))
+        self._requests.make(message, (), self._now, self.max_message, run)
 
     # -- what the daemon says -----------------------------------------------------------------------------------------
 
@@ -193,9 +183,11 @@ class ClientCore:
             self._on_reply(message, now)
 
     def _on_reply(self, message: m.DaemonMessage, now: float) -> None:
-        request = self._requests.pop(message.id, None)  # type: ignore[union-attr]
+        request = self._requests.answered(message.id)  # type: ignore[union-attr]
         if isinstance(message, m.Pong):
-            self._on_pong(message, request, now)
+            self._on_epoch(message.epoch, now)
+            if request is not None and request.run is not None and isinstance(request.message, m.Ping):
+                request.run.on_pong(request.message, message, now)
         if isinstance(message, m.Described):
             if self.described is None:
                 self.subscriptions.append((True, topics.ALARMS))
@@ -206,13 +198,11 @@ class ClientCore:
 
     def _on_refused(self, refused: m.Refused, now: float) -> None:
         if refused.id:
-            request = self._requests.pop(refused.id, None)
-            run = self._of_runs.pop(refused.id, None)
-            error = from_code(refused.code, refused.message)
-            if run is not None:
-                run.on_failed(error)
+            request = self._requests.answered(refused.id)
             if request is not None:
-                request.error = error
+                request.error = from_code(refused.code, refused.message)
+                if request.run is not None:
+                    request.run.on_failed(request.error)
         elif refused.run:
             for run in self.runs.get(refused.run, ()):
                 if run.writer == refused.writer:
@@ -221,13 +211,11 @@ class ClientCore:
             self._drop(ProtocolError(refused.message))
 
     def _on_page(self, page: m.Page, frames: Sequence[bytes]) -> None:
-        self._requests.pop(page.id, None)
-        run = self._of_runs.pop(page.id, None)
-        if run is None or run not in self.runs.get(page.run, ()):
-            return  # it was left meanwhile
         if sum(head.frames for head in page.events) != len(frames):
             raise ProtocolError("a page's frames do not fit its events")
-        run.on_page(page, _portion(page.events, frames))
+        request = self._requests.answered(page.id)
+        if request is not None and request.run is not None:  # else the run was left meanwhile, or has asked again
+            request.run.on_page(page, _portion(page.events, frames))
 
     def on_publication(self, frames: Sequence[bytes], now: float) -> None:
         """A message on the results socket."""
@@ -268,26 +256,15 @@ class ClientCore:
         restarted, self.epoch = self.epoch != 0, epoch
         if restarted:
             for run in self.all_runs():
-                self._ping(run, now)
-
-    def _ping(self, run: RunCore, now: float) -> None:
-        request = self.request(m.Ping(0, run.id, run.acknowledged, run.next_seq), now)
-        self._of_runs[request.message.id] = run  # type: ignore[union-attr]
-
-    def _on_pong(self, pong: m.Pong, request: Request | None, now: float) -> None:
-        self._on_epoch(pong.epoch, now)
-        run = self._of_runs.pop(pong.id, None)
-        if run is not None and request is not None and isinstance(request.message, m.Ping):
-            run.on_epoch(request.message, pong, now)
+                run.on_restart()
 
     def on_tick(self, now: float) -> None:
         """Once in a while: repeat what was not answered, and say when nobody seems to be there."""
-        for request in list(self._requests.values()):
-            if now - request.sent_at > RESEND_SECONDS:
-                self._transmit(request, now)
+        self._now = max(self._now, now)
+        self._requests.repeat(now)
         runs = self.all_runs()
         for run in runs:
-            run.resend(now)
+            run.on_tick(now)
             if run.followed is not None:
                 self._follow(run)
         waiting = self._requests or any(run.open_tasks or not run.is_settled for run in runs)
@@ -301,7 +278,7 @@ class ClientCore:
                 self.describe(now)
 
     def _heard(self, now: float) -> None:
-        self.last_heard = now
+        self.last_heard = self._now = now
         if self._said_away:
             self._said_away = False
             log.warning("the daemon at %s is back", self.address)
@@ -317,7 +294,7 @@ def _on_events(followers: Sequence[RunCore], message: m.Events, frames: Sequence
     for run in tuple(followers):
         run.on_ack(message.next_index, message.writer, now)
         for head, own in zip(message.events, _portion(message.events, frames)):
-            run.on_event(head, own)
+            run.on_publication(head, own)
 
 
 def _portion(heads: Sequence[m.EventHead], frames: Sequence[Buffer]) -> list[Sequence[Buffer]]:
