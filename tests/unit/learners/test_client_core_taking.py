@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from helpers.shore import Shore, done
@@ -176,17 +178,19 @@ def test_inputs_of_tasks_that_were_not_taken_are_dropped() -> None:
 
 
 def test_a_result_costs_the_same_however_many_single_puts_are_outstanding() -> None:
-    def seconds(n: int) -> float:
+    def seconds(n: int, points: Sequence[Any], tables: int) -> float:
         shore = Shore()
         run = shore.open()
         for k in range(n):
-            run.put(float(k), shore.now)
+            run.put(points[k % len(points)], shore.now)
             run.on_ack(k + 1, 1, shore.now)
-        assert len(run._inputs) < n / 64 + 64, "they are joined"
+        assert len(run._inputs) <= tables, "they are joined where they are alike"
         events = [done(seq, 1.0) for seq in range(500)]
         began = time.process_time()
         for event in events:
             run.on_event(*event)
         return time.process_time() - began
 
-    assert min(seconds(20_000) for _ in range(3)) < 5 * min(seconds(500) for _ in range(3))
+    few = min(seconds(500, (1.0, "two"), 500) for _ in range(3))
+    assert min(seconds(20_000, (1.0, "two"), 20_000) for _ in range(3)) < 5 * few
+    assert min(seconds(20_000, (1.0,), 20_000 // 64 + 64) for _ in range(3)) < 5 * few
