@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from taskmaster.bus.errors import InvalidTask
 from taskmaster.bus.fields import Schema
-from taskmaster.bus.table import Table, pack_values
+from taskmaster.bus.table import Table, pack_values, split
 
 __all__ = ["BLOCK_BYTES", "LIGHT", "MAX_MESSAGE", "Fit"]
 
@@ -71,6 +71,9 @@ class Fit:
         """``table`` in blocks, each of which fits into a message."""
         if table.n == 1 or (table.nbytes <= self.block_bytes and table.n <= BLOCK_ROWS):
             yield table
+            return
+        if not any(part.is_objects for part in table.layout.parts):
+            yield from split(table, self.block_bytes, BLOCK_ROWS)  # all rows are alike
             return
         sizes, around = _row_bytes(table)
         ends = np.cumsum(sizes)

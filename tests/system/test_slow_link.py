@@ -103,7 +103,7 @@ async def test_results_that_nobody_takes_are_left_with_the_daemon(lab: Any, daem
             points = [b"%6d" % k + bytes(50_000) for k in range(400)]
             await run.tasks.put_many(points)
             await asyncio.to_thread(await_the_end)
-            indices = []
+            indices: list[int] = []
             async for result in run.results:
                 waiting = sum(chunk.output_table.nbytes for chunk in run._core.chunks)
                 assert waiting < 500_000 + 9_000_000, "and one page"
