@@ -41,6 +41,7 @@ __all__ = [
     "TaskFailed",
     "TaskHeld",
     "TaskMasterError",
+    "TooLarge",
     "UnknownMaster",
     "UnknownRun",
     "UnknownTask",
@@ -136,6 +137,12 @@ class Full(CallerError, queue.Full):
 
     code = "full"
     retryable = True
+
+
+class TooLarge(CallerError):
+    """More than a message can say; ask for less, or say it in several."""
+
+    code = "too_large"
 
 
 class EvaluationError(TaskMasterError):

@@ -159,8 +159,9 @@ class ClientCore:
 
     def _ask_for(self, run: RunCore, message: m.Replay | m.Ping) -> None:
         """Ask something on a run's behalf, in place of what was asked of that kind before."""
-        self._requests.withdraw_of(run, type(message))
-        self._requests.make(message, (), self._now, self.max_message, run)
+        if not self._requests.ask_again(run, message, self._now):
+            self._requests.withdraw_of(run, type(message))
+            self._requests.make(message, (), self._now, self.max_message, run)
 
     # -- what the daemon says -----------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from taskmaster.bus import codec
 from taskmaster.bus import messages as m
-from taskmaster.bus.errors import CallerError, TaskMasterError
+from taskmaster.bus.errors import TaskMasterError, TooLarge
 from taskmaster.bus.table import Buffer
 from taskmaster.learners.runcore import RunCore
 
@@ -59,12 +59,12 @@ class Requests:
         max_message: int,
         run: RunCore | None = None,
     ) -> Request:
-        """Send a request; its ``id`` is filled in here. Raises CallerError if the daemon takes none that large."""
+        """Send a request; its ``id`` is filled in here. Raises TooLarge if the daemon takes none that large."""
         message.id = self._next_id  # type: ignore[union-attr]
         header = codec.encode(message)
         for frame in (header, *frames):
             if len(frame) > max_message:
-                raise CallerError(
+                raise TooLarge(
                     f"{type(message).__name__} needs a message of {len(frame):,} bytes; the daemon takes up to "
                     f"{max_message:,}: ask for less at a time, or raise max_message of [daemon]"
                 )
@@ -91,6 +91,16 @@ class Requests:
         for request in [request for request in self._out.values() if request.run is run]:
             if kind is None or isinstance(request.message, kind):
                 self.withdraw(request)
+
+    def ask_again(self, run: RunCore, message: m.ClientMessage, now: float) -> bool:
+        """Send the same question of a run's once more, if it is out: the daemon drops it where it has it still."""
+        for request in self._out.values():
+            if request.run is run and isinstance(request.message, m.Replay):
+                message.id = request.id  # type: ignore[union-attr]
+                if message == request.message:
+                    self._send(request, now)
+                    return True
+        return False
 
     def repeat(self, now: float) -> None:
         """Send again what has not been answered for a while."""

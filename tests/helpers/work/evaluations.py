@@ -120,6 +120,11 @@ class Odd(Exception):
         raise RuntimeError("no words for it")
 
 
+def complain(point: Any) -> Any:
+    """Raise an error with more to say than most."""
+    raise ValueError(f"nothing to be done about {point}: " + "." * 1500)
+
+
 def behave(how: Any) -> Any:
     """Return, or raise, as ``how`` asks."""
     if isinstance(how, dict):
