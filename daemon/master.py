@@ -43,6 +43,10 @@ class Master(Granting):
         super().__init__(spec, epoch)
         #: set by supervision where workers cannot be had, shown to people; empty where all is well
         self.trouble = ""
+        #: tasks that workers have ended
+        self.ended = 0
+        #: something else to show to people as long as no further task has ended
+        self.remark = (-1, "")
         self.lost = 0
         #: outcomes of leases that were not the last word on their tasks
         self.ignored = 0
@@ -316,6 +320,7 @@ class Master(Granting):
         lease.remaining.remove(low, high)
         lease.run.finish(head, frames, out)
         worker.tasks += high - low
+        self.ended += high - low
 
     def _account(self, worker: Worker, lease: Lease, outcome: m.Outcome, out: Effects) -> None:
         """Learn what the tasks cost, and give the slot back when the lease has ended."""
@@ -387,7 +392,7 @@ class Master(Granting):
             name=self.spec.name,
             driver=self.spec.driver,
             state=state,
-            reason=self.trouble,
+            reason=self.trouble or (self.remark[1] if self.remark[0] == self.ended else ""),
             slots=slots,
             queued=self.backlog.tasks,
             leased=sum(len(lease.remaining) for lease in self._leases.values()),

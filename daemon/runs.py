@@ -136,6 +136,14 @@ class Runs:
         run = self._awake.get(number)
         return run if run is not None or number not in self._resting else self._waken(number)
 
+    def look(self, number: int) -> Run | Resting | None:
+        """The same, or what is known of it where it is laid aside, which it stays: for who only wants to read."""
+        run = self._awake.get(number)
+        if run is not None:
+            return run
+        state = self._resting.get(number)
+        return None if state is None else _unpack(state)
+
     def named(self, master: str, name: str) -> Run | None:
         """The run of this name."""
         number = self._numbers.get(master, {}).get(name)
@@ -147,18 +155,14 @@ class Runs:
 
     def values(self) -> Iterator[Run]:
         """All runs by their numbers, to be looked at: of those laid aside, it is a copy."""
-        for number in self:
-            run = self._awake.get(number)
-            yield run if run is not None else _unpack(self._resting[number]).waken()
+        for run in map(self.look, self):
+            if run is not None:
+                yield run.waken() if isinstance(run, Resting) else run
 
     def infos(self, master: str | None) -> tuple[RunInfo, ...]:
         """All runs of a Master, or of all, for lists."""
-        return tuple(run_info(run) for run in self._all(master))
-
-    def _all(self, master: str | None) -> Iterator[Run | Resting]:
-        for number in self if master is None else self._numbers.get(master, {}).values():
-            run = self._awake.get(number)
-            yield run if run is not None else _unpack(self._resting[number])
+        numbers = self if master is None else self._numbers.get(master, {}).values()
+        return tuple(run_info(run) for run in map(self.look, numbers) if run is not None)
 
     def latest_names(self, master: str) -> list[str]:
         """What the newest runs of a Master are called."""

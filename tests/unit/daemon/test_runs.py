@@ -55,6 +55,7 @@ def test_a_run_that_was_laid_aside_is_what_it_was() -> None:
     assert awake(heart) == set()
     assert statistics(heart) == status
     assert heart.ask(m.ListRuns(9), m.RunList) == known == heart.ask(m.ListRuns(9, "svm"), m.RunList)
+    assert heart.core.runs.look(run.run).next_seq == before.next_seq  # type: ignore[union-attr]
     assert awake(heart) == set(), "to look at it does not wake it"
     assert contents(run.state) == contents(before)
     assert run.state is not before
