@@ -133,11 +133,17 @@ class Lab(LabView):
     async def ask(
         self, message: m.ClientMessage, frames: Sequence[Buffer] = (), timeout: float = ANSWER_SECONDS
     ) -> Any:
-        """Send a request and wait for its reply; raises what the daemon answers, or DaemonUnreachable."""
+        """Send a request and wait for its reply; raises what the daemon answers, or DaemonUnreachable.
+
+        It is not asked any further then, nor if this is cancelled; whether it is carried out is not known.
+        """
         self._channel.require_open()
         request = self._core.request(message, self._channel.loop.time(), frames)
-        if not await self._channel.wait(lambda: request.answered, timeout):
-            raise self._late(request, timeout)
+        try:
+            if not await self._channel.wait(lambda: request.answered, timeout):
+                raise self._late(request, timeout)
+        finally:
+            self._core.withdraw(request)
         if request.error is not None:
             raise request.error
         return request.reply
@@ -409,12 +415,15 @@ class Results:
             left = None if deadline is None else deadline - channel.loop.time()
             if not await channel.wait(lambda: core.has_news, left):
                 raise self._view._too_late(timeout)
+        channel.send_on()
         return result
 
     def get_nowait(self) -> Result | None:
         """The next result if one has arrived, else None."""
         self._channel.require_open()
-        return self._core.take()
+        result = self._core.take()
+        self._channel.send_on()
+        return result
 
     def __aiter__(self) -> AsyncIterator[Result]:
         """Results until no task of this run is open."""
@@ -447,6 +456,7 @@ class Results:
         chunk: Chunk | None = None
         while True:
             chunk = core.after(chunk)
+            self._channel.send_on()
             if chunk is not None:
                 yield chunk
             elif ended(core):

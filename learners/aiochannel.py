@@ -45,7 +45,6 @@ class AsyncChannel:
         for socket in (self._control, self._results):
             self.loop.add_reader(socket.fileno(), self._look)
         self._ticking = self.loop.call_later(_TICK_SECONDS, self._tick)
-        core.on_outbox = self._look_soon
         forks.tell(self)
 
     def subscribe_at(self, address: str) -> None:
@@ -62,6 +61,11 @@ class AsyncChannel:
                 f"the connection to {self.core.address} belongs to another event loop (or thread); use it there, or "
                 "connect in this one, too"
             )
+
+    def send_on(self) -> None:
+        """Send what taking a result has led to, if anything, and if it still can be."""
+        if self.core.outbox and not self.closed:
+            self.send()
 
     def send(self) -> None:
         """Send what the core has to say."""

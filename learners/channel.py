@@ -78,7 +78,6 @@ class Channel:
         self._keeper_needed = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="taskmaster-keeper", daemon=True)
         self._keeper.start()
-        core.on_outbox = self._on_outbox
         forks.tell(self)
 
     def subscribe_at(self, address: str) -> None:
@@ -96,6 +95,11 @@ class Channel:
         self.require_open()
         self._take_in()
         if self.core.outbox or self.core.subscriptions:
+            self.send()
+
+    def send_on(self) -> None:
+        """Send what taking a result has led to, if anything, and if it still can be."""
+        if self.core.outbox and not self.closed:
             self.send()
 
     def send(self) -> None:
@@ -129,12 +133,6 @@ class Channel:
         """Something waits for an acknowledgement, and perhaps nobody listens."""
         if self._leader is None:
             self._keeper_needed.set()
-
-    def _on_outbox(self) -> None:
-        if self._leader is None:
-            self._keeper_needed.set()
-        else:
-            self.wake()
 
     def notify(self) -> None:
         """Have everybody who waits look again. To be called with the lock held."""

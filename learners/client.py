@@ -81,13 +81,21 @@ class Lab(LabView):
         self.ask(m.Delete(0, run))
 
     def ask(self, message: m.ClientMessage, frames: Sequence[Buffer] = (), timeout: float = ANSWER_SECONDS) -> Any:
-        """Send a request and wait for its reply; raises what the daemon answers, or DaemonUnreachable."""
+        """Send a request and wait for its reply; raises what the daemon answers, or DaemonUnreachable.
+
+        It is not asked any further then; whether it is carried out is not known.
+        """
         channel = self._channel
         with channel.lock:
             channel.require_open()
             request = self._core.request(message, time.monotonic(), frames)
-        if not channel.wait(lambda: request.answered, timeout):
-            raise self._late(request, timeout)
+        try:
+            if not channel.wait(lambda: request.answered, timeout):
+                raise self._late(request, timeout)
+        finally:
+            if not request.answered:
+                with channel.lock:
+                    self._core.withdraw(request)
         if request.error is not None:
             raise request.error
         return request.reply
@@ -402,6 +410,7 @@ class Results:
             self._channel.make_way()
         with self._channel.lock:
             result = core.take()
+            self._channel.send_on()
         if result is None and not self._channel.wait(arrived, timeout):
             raise self._view._too_late(timeout)
         assert result is not None
@@ -413,7 +422,9 @@ class Results:
             self._channel.make_way()
         with self._channel.lock:
             self._channel.flush()
-            return self._core.take()
+            result = self._core.take()
+            self._channel.send_on()
+            return result
 
     def __iter__(self) -> Iterator[Result]:
         """Results until no task of this run is open."""
@@ -449,6 +460,7 @@ class Results:
         while True:
             with channel.lock:
                 ready = arrived()
+                channel.send_on()
             if not ready:
                 channel.wait(arrived)
             if chunk is None:

@@ -1,67 +1,81 @@
-"""The inputs of tasks that a client has put: its results need not bring them along."""
+"""The inputs of the tasks that a client has put itself: what an event says nothing of, because they are still here."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
 
 from taskmaster.bus.intervals import IntervalSet
-from taskmaster.bus.table import Table
+from taskmaster.bus.table import Table, concatenate
 
-__all__ = ["Inputs"]
+__all__ = ["OwnInputs"]
 
-#: Blocks that are through are let go of in one piece once so many are; each by itself would move all the others.
-_LET_GO = 1024
+#: Blocks up to so many bytes are joined, so many at a time: puts one by one, each acknowledged before the next, would
+#: leave a table with its overhead for every task.
+_SMALL_BYTES = 1024
+_JOINED = 64
 
 
-class Inputs:
-    """Blocks of a run, in the order of their tasks; several seconds' worth of single puts are many."""
+class OwnInputs:
+    """Tables of inputs by the index of their first task, without gaps, until every task of a table has ended."""
 
     def __init__(self) -> None:
         self._firsts: list[int] = []
-        self._tables: list[Table | None] = []
-        #: blocks before this one are through
-        self._at = 0
-        self._through = IntervalSet()
+        self._tables: list[Table] = []
+        #: how many tables at the end are small, of one layout, and not joined yet
+        self._loose = 0
+        self._ended = IntervalSet()
 
-    def append(self, first: int, table: Table) -> None:
-        """The block of tasks ``first …``, behind all others."""
+    def __len__(self) -> int:
+        """How many tables there are."""
+        return len(self._tables)
+
+    def add(self, first: int, table: Table) -> None:
+        """Keep the inputs of the tasks from ``first`` on, which follow those that were kept before."""
+        if table.nbytes > _SMALL_BYTES:
+            self._loose = 0
+        elif self._loose and self._tables[-1].layout == table.layout:
+            self._loose += 1
+        else:
+            self._loose = 1
         self._firsts.append(first)
         self._tables.append(table)
+        if self._loose == _JOINED:
+            self._tables[-_JOINED:] = [concatenate(self._tables[-_JOINED:])]
+            del self._firsts[1 - _JOINED :]
+            self._loose = 0
 
-    def cut(self, end: int) -> None:
-        """Forget the blocks from task ``end`` on: the daemon has not taken them."""
-        while len(self._firsts) > self._at and self._firsts[-1] >= end:
+    def drop_from(self, index: int) -> None:
+        """Tasks from ``index`` on do not exist after all."""
+        self._loose = 0
+        while self._firsts and self._firsts[-1] >= index:
             self._firsts.pop()
             self._tables.pop()
+        if self._firsts and index < self._firsts[-1] + self._tables[-1].n:
+            self._tables[-1] = self._tables[-1].slice(0, index - self._firsts[-1])
 
     def cover(self, low: int, high: int) -> bool:
-        """Whether tasks ``low ≤ i < high`` are within what is here."""
-        if len(self._firsts) == self._at:
-            return False
-        last = self._tables[-1]
-        return self._firsts[self._at] <= low and last is not None and high <= self._firsts[-1] + last.n
+        """Whether the inputs of all tasks ``low ≤ i < high`` are here."""
+        firsts = self._firsts
+        return bool(firsts) and firsts[0] <= low and high <= firsts[-1] + self._tables[-1].n
 
     def of(self, low: int, high: int) -> tuple[Table, ...]:
-        """The inputs of tasks ``low ≤ i < high``, in pieces."""
-        k = max(self._at, bisect_right(self._firsts, low) - 1)
-        pieces = []
-        while k < len(self._firsts) and self._firsts[k] < high:
-            first, table = self._firsts[k], self._tables[k]
-            if table is not None and low < first + table.n:
-                pieces.append(table.slice(max(low, first) - first, min(high, first + table.n) - first))
+        """The inputs of the tasks ``low ≤ i < high``, as far as they are here."""
+        firsts = self._firsts
+        found = []
+        k = max(0, bisect_right(firsts, low) - 1)
+        while k < len(firsts) and firsts[k] < high:
+            first, table = firsts[k], self._tables[k]
+            if low < first + table.n:
+                found.append(table.slice(max(low, first) - first, min(high, first + table.n) - first))
             k += 1
-        return tuple(pieces)
+        return tuple(found)
 
-    def done(self, low: int, high: int) -> None:
-        """Tasks ``low ≤ i < high`` have ended: let go of the blocks, from the first on, that are through."""
-        self._through.add(low, high)
-        while self._at < len(self._firsts):
-            first, table = self._firsts[self._at], self._tables[self._at]
-            assert table is not None, "only blocks that are through have been let go of"
-            if not self._through.covers(first, first + table.n):
-                break
-            self._tables[self._at] = None
-            self._at += 1
-        if self._at > _LET_GO and 2 * self._at > len(self._firsts):
-            del self._firsts[: self._at], self._tables[: self._at]
-            self._at = 0
+    def on_ended(self, low: int, high: int) -> None:
+        """The tasks ``low ≤ i < high`` have ended: let go of the tables at the front of which all have."""
+        self._ended.add(low, high)
+        firsts, through = self._firsts, 0
+        while through < len(firsts) and self._ended.covers(firsts[through], firsts[through] + self._tables[through].n):
+            through += 1
+        if through:
+            del firsts[:through], self._tables[:through]
+            self._loose = min(self._loose, len(firsts))

@@ -14,6 +14,10 @@ from taskmaster.bus.table import Buffer, Table
 
 __all__ = ["Chunk", "Result"]
 
+#: Bytes that a chunk, or an error, takes beside its columns and texts.
+_AROUND_CHUNK = 1024
+_AROUND_ERROR = 256
+
 
 class Chunk:
     """Events of one row, not unpacked yet.
@@ -41,8 +45,14 @@ class Chunk:
         self.output_table = outputs
         self.input_tables = inputs
         self.positions = count(first)
-        #: what it takes, about
-        self.nbytes = 0
+        #: about how much memory it takes as long as nothing is unpacked
+        self.nbytes = _AROUND_CHUNK + sum([table.nbytes for table in inputs])
+        if outputs is not None:
+            self.nbytes += outputs.nbytes
+        if times is not None:
+            self.nbytes += len(times)
+        if head.errors:
+            self.nbytes += sum([len(e.message) + len(e.traceback) + _AROUND_ERROR for e in head.errors])
         self._times = times
         self._inputs: list[Any] | None = None
         self._outputs: list[Any] | None = None

@@ -3,11 +3,17 @@
 Putting
     A put is sent at once when everything before it is acknowledged, and joins its neighbours when it is not: under load
     blocks grow by themselves, and an idle line costs nothing in latency. What is not acknowledged is kept and sent
-    again, under the same numbers, until it is.
+    again, under the same numbers, when it was lost.
 
 Taking
     Events are taken in the order of their numbers and none twice. A gap (a subscriber that was too slow, a connection
-    that was cut, a payload too large to be published) is filled by asking for the missing pages.
+    that was cut, a payload too large to be published) is filled by asking for the missing pages. So is what comes while
+    too much of what came before has not been taken: it is dropped here, and asked for later.
+
+Losses
+    A connection keeps order, and only its breaking loses anything, of which ZeroMQ says nothing. So where an answer is
+    late, a short question is sent behind what it is the answer to. When the daemon answers that, what was sent before
+    has arrived or was lost: only then is it sent again. However slow a line is, nothing large crosses it twice.
 """
 
 from __future__ import annotations
@@ -18,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from taskmaster.bus import codec, sockets, topics
+from taskmaster.bus import codec, topics
 from taskmaster.bus import messages as m
 from taskmaster.bus.errors import (
     BUSY,
@@ -35,50 +41,37 @@ from taskmaster.bus.errors import (
 from taskmaster.bus.fields import Schema
 from taskmaster.bus.table import BARE, Buffer, Layout, Table, pack_column, pack_values
 from taskmaster.bus.values import keep
+from taskmaster.learners.blocks import LIGHT, MAX_MESSAGE, Fit
 from taskmaster.learners.code import dumps
-from taskmaster.learners.inputs import Inputs
+from taskmaster.learners.inputs import OwnInputs
 from taskmaster.learners.results import Chunk, Result
-from taskmaster.learners.sizes import SMALL, Limit, weight
+from taskmaster.learners.window import Block, Window
 
 __all__ = ["RunCore"]
 
-#: Rows and bytes of a block at most. A block is one message, one row of the journal and one answer.
-BLOCK_ROWS = 131_072
-BLOCK_BYTES = 4 << 20
 #: Single puts that are gathered at most before they are sent whatever is outstanding.
 GATHER_ROWS = 16_384
-#: Blocks are sent ahead of their acknowledgement up to so many tasks and bytes.
+#: So many tasks and bytes may wait for their acknowledgement before the next put has to wait, too.
 WINDOW_TASKS = 4 << 20
 WINDOW_BYTES = 256 << 20
-#: Seconds without an acknowledgement after which the daemon is asked what it has.
-OVERDUE_SECONDS = 2.0
-#: Pauses before a daemon that was full is asked again.
-BUSY_FIRST_SECONDS = 0.05
-BUSY_LONGEST_SECONDS = 1.0
-_GAP_SECONDS = 0.2
-#: Events that arrived behind a gap and wait for it to be filled.
-_AHEAD = 256
-#: Bytes of results that wait here to be taken; further ones stay with the daemon until half of that is left.
-READ_AHEAD = 64 << 20
-#: What an event takes beside its frames and errors.
-_EVENT_BYTES = 512
-
-
-class _Block:
-    """A block that is not acknowledged."""
-
-    __slots__ = ("first", "frames", "n", "nbytes", "sent_at")
-
-    def __init__(self, first: int, n: int, frames: list[Buffer], nbytes: int) -> None:
-        self.first = first
-        self.n = n
-        self.frames = frames
-        self.nbytes = nbytes
-        self.sent_at = 0.0
+#: Bytes of results that wait to be taken, and what one page has more; further ones are left with the daemon.
+HELD_BYTES = 64 << 20
+#: Events that arrived behind a gap and wait for it to be filled, and their bytes.
+AHEAD = 256
+AHEAD_BYTES = 8 << 20
+#: Seconds without an answer after which it may be that a question, or its answer, was lost. Doubled where it was.
+PAGE_SECONDS = 2.0
+PAGE_LONGEST_SECONDS = 60.0
+#: A single put whose learner was told something before it takes so many bytes of a block's header at most.
+_ASK_BYTES = 32
 
 
 class RunCore:
-    """One run's state in one client. ``send`` queues frames for the control socket; ``ask`` makes a Replay request."""
+    """One run's state in one client.
+
+    ``send`` queues frames for the control socket; ``ask`` makes a Replay or Ping request, in place of the one before;
+    ``max_message`` is how many bytes the daemon takes in one message.
+    """
 
     def __init__(
         self,
@@ -88,9 +81,9 @@ class RunCore:
         write: bool,
         since: int,
         code: bool = False,
-        max_message: int = sockets.MAX_MESSAGE,
         send: Callable[[list[Buffer]], None],
-        ask: Callable[[RunCore, m.Replay], None],
+        ask: Callable[[RunCore, m.Replay | m.Ping], None],
+        max_message: int = MAX_MESSAGE,
     ) -> None:
         self.id = opened.run
         self.name = opened.name
@@ -100,7 +93,6 @@ class RunCore:
         self.writer = opened.writer
         self.write = write
         self.schema = schema
-        self._limit = Limit(opened.master, max_message)
         self.closed = opened.closed
         #: the topic it is followed by, see `ClientCore`
         self.followed: bytes | None = None
@@ -108,19 +100,14 @@ class RunCore:
         self.error: TaskMasterError | None = None
         # -- putting
         self.next_index = opened.next_index
-        self.acknowledged = opened.next_index
-        self._send = send
+        self._fit = Fit(schema, opened.master, max_message)
+        self._all_fit = self._fit.is_certain
+        self._window = Window(opened.next_index, send)
         self._rows: list[Any] = []
+        self._row_bytes = 0
+        self._most_rows = min(GATHER_ROWS, max(1, max_message // (2 * _ASK_BYTES)))
         self._asks: list[tuple[int, int]] = []
         self._asked_after: int | None = None
-        self._unacknowledged: deque[_Block] = deque()
-        self._unsent = 0
-        self._outstanding_bytes = 0
-        self._busy_until = 0.0
-        self._busy_pause = BUSY_FIRST_SECONDS
-        #: the daemon was full: one block is sent until one is taken, lest it be sent the whole window to refuse
-        self._probing = False
-        self._gap_at = 0.0
         # -- taking
         #: events must come with their inputs: unless every task of the run is this client's own
         self.wants_inputs = not write or opened.next_index > 0
@@ -131,17 +118,22 @@ class RunCore:
         self.chunks: deque[Chunk] = deque()
         #: tasks that were put, or were open when the run was opened, and whose outcome has not arrived
         self.open_tasks = opened.open_tasks if since == opened.next_seq else opened.next_index
-        self.last_heard = 0.0
-        self._inputs = Inputs()
-        #: bytes of events that have come and were not taken
-        self._waiting_bytes = 0
+        self._held = 0
+        self._inputs = OwnInputs()
         self._ahead: dict[int, tuple[m.EventHead, Sequence[Buffer]]] = {}
+        self._ahead_bytes = 0
         self._replay_to = opened.next_seq
         self._ask = ask
         #: tasks are pickled functions and arguments, see `workmaster`
         self.takes_code = code
         self._code: dict[int, Any] = {}
+        #: whether a page was asked for and has not come; how many were asked for so far; when the last; whether again
         self._asking = False
+        self._pages_asked = 0
+        self._page_asked_at: float | None = None
+        self._page_seconds = PAGE_SECONDS
+        #: a Ping is out: what had been sent before it, of tasks and of questions for pages
+        self._inquiry: tuple[int, int] | None = None
         if since < opened.next_seq:
             self._request_page()
 
@@ -153,17 +145,24 @@ class RunCore:
             raise self.error
         # Gathered rows are packed later: from here on nothing may go wrong with this one, and nobody change it.
         row = self.schema.row(point) if self.schema.fields else self._keep(point)
-        if not (self.schema.is_matrix or type(row) in SMALL):
-            self._limit.require(weight(row), "a point")
+        if not self._all_fit and type(row) not in LIGHT and not (type(row) is int and -(2**63) < row < 2**63):
+            self._weigh(row, now)
         if self.told != self._asked_after:
             self._note_ask()
         self._rows.append(row)
         index = self.next_index
         self.next_index = index + 1
         self.open_tasks += 1
-        if not self._unacknowledged or len(self._rows) >= GATHER_ROWS:
+        if not self._window.count or len(self._rows) >= self._most_rows:
             self.flush(now)
         return index
+
+    def _weigh(self, row: Any, now: float) -> None:
+        """Require that a row fits into a message; where enough bytes are gathered already, they go before it."""
+        size = self._fit.require_row(row)
+        if self._row_bytes + size > self._fit.block_bytes:
+            self.flush(now)
+        self._row_bytes += size
 
     def put_many(self, points: Any, now: float) -> range:
         """Put many tasks as blocks; returns their indices. Raises InvalidTask, and has then put none."""
@@ -172,17 +171,16 @@ class RunCore:
         if self.takes_code:
             points = [self._pickle(self.next_index + k, point) for k, point in enumerate(points)]
         table = self._pack(points)
+        self._fit.require(table)
         if not table.n:
             return range(self.next_index, self.next_index)
-        pieces = list(self._limit.pieces(table, BLOCK_BYTES, BLOCK_ROWS))
         self.flush(now)
         self._note_ask()
         first = self.next_index
-        for piece in pieces:
-            self._add_block(piece, now)
+        self._add(table)
         self.next_index += table.n
         self.open_tasks += table.n
-        self._transmit(now)
+        self._window.transmit(now)
         return range(first, self.next_index)
 
     def _keep(self, point: Any) -> Any:
@@ -216,20 +214,18 @@ class RunCore:
     def flush(self, now: float) -> None:
         """Send what was gathered."""
         if self._rows:
-            rows, self._rows = self._rows, []
-            table = self.schema.pack_rows(rows) if self.schema.fields else pack_values(rows)
-            for piece in self._limit.pieces(table, BLOCK_BYTES, BLOCK_ROWS) if len(rows) > 1 else (table,):
-                self._add_block(piece, now)
-        self._transmit(now)
+            rows, self._rows, self._row_bytes = self._rows, [], 0
+            self._add(self.schema.pack_rows(rows) if self.schema.fields else pack_values(rows))
+        self._window.transmit(now)
 
     @property
     def has_room(self) -> bool:
         """Whether another task may be put without waiting: not while a full daemon has taken none of what was."""
-        outstanding = self.next_index - self.acknowledged
+        window = self._window
         return (
-            outstanding < WINDOW_TASKS
-            and self._outstanding_bytes < WINDOW_BYTES
-            and not (self._busy_until or self._probing)
+            self.next_index - window.acknowledged < WINDOW_TASKS
+            and window.nbytes < WINDOW_BYTES
+            and not (window.busy_until or window.is_probing)
             and self.write
         )
 
@@ -252,14 +248,19 @@ class RunCore:
             )
 
     @property
+    def acknowledged(self) -> int:
+        """Tasks below this index are on the daemon's disk."""
+        return self._window.acknowledged
+
+    @property
     def is_turned_away(self) -> bool:
         """Whether the daemon was full when it was last asked to take what is outstanding."""
-        return self._probing
+        return self._window.is_probing
 
     @property
     def is_settled(self) -> bool:
         """Whether all that was put is acknowledged."""
-        return not self._rows and not self._unacknowledged
+        return not self._rows and not self._window.count
 
     @property
     def has_gathered(self) -> bool:
@@ -281,31 +282,19 @@ class RunCore:
         self._asked_after = self.told
         self._asks.append((len(self._rows), self.told))
 
-    def _add_block(self, table: Table, now: float) -> None:
-        first = (
-            self._unacknowledged[-1].first + self._unacknowledged[-1].n if self._unacknowledged else self.acknowledged
-        )
-        asks, self._asks = tuple(self._asks), []
-        message = m.Submit(self.id, self.writer, first, table.n, table.layout, asks)
-        block = _Block(first, table.n, [codec.encode(message), *table.frames], table.nbytes)
-        if not self.wants_inputs:
-            self._inputs.append(first, table)
-        self._unacknowledged.append(block)
-        self._unsent += 1
-        self._outstanding_bytes += block.nbytes
-
-    def _transmit(self, now: float) -> None:
-        """Send the blocks that were not sent yet, unless the daemon was full just now."""
-        if self._busy_until > now:
-            return
-        self._busy_until = 0.0
-        blocks = self._unacknowledged
-        start = len(blocks) - self._unsent
-        stop = min(1, len(blocks)) if self._probing else len(blocks)
-        for k in range(start, stop):
-            blocks[k].sent_at = now
-            self._send(blocks[k].frames)
-        self._unsent = len(blocks) - max(start, stop)
+    def _add(self, table: Table) -> None:
+        """Add tasks to the window in blocks, each with those asks of the learner that began in it."""
+        asks, self._asks = self._asks, []
+        low, window = 0, self._window
+        for block in self._fit.blocks(table):
+            high = low + block.n
+            own = tuple((offset - low, told) for offset, told in asks if low <= offset < high) if asks else ()
+            first = window.end
+            message = m.Submit(self.id, self.writer, first, block.n, block.layout, own)
+            window.add(Block(first + block.n, [codec.encode(message), *block.frames], block.nbytes))
+            if not self.wants_inputs:
+                self._inputs.add(first, block)
+            low = high
 
     def on_writer(self, writer: int) -> None:
         """``writer`` is the run's newest: if that is not this client, it was fenced off."""
@@ -321,38 +310,24 @@ class RunCore:
         self.on_writer(writer)
         if not self.write:
             self.open_tasks += max(0, next_index - self.next_index)
-            self.next_index = self.acknowledged = max(self.next_index, next_index)
+            self.next_index = max(self.next_index, next_index)
+            self._window.acknowledge(self.next_index, now)
         elif writer == self.writer:
             self._acknowledge(next_index, now)
 
     def _acknowledge(self, next_index: int, now: float) -> None:
-        blocks = self._unacknowledged
-        while blocks and blocks[0].first + blocks[0].n <= next_index:
-            block = blocks.popleft()
-            self._outstanding_bytes -= block.nbytes
-            self._unsent = min(self._unsent, len(blocks))
-            self._probing = False
-        self.acknowledged = max(self.acknowledged, next_index)
-        self._busy_pause = BUSY_FIRST_SECONDS
-        if self._unsent and not self._probing:
-            self._transmit(now)
-        if not blocks and self._rows:
+        self._window.acknowledge(next_index, now)
+        if self._rows and not self._window.count:
             self.flush(now)
 
     def on_refused(self, refused: m.Refused, now: float) -> None:
         """A submission was not taken: try again later, or from where the daemon stands, or give up and say why."""
         if refused.code in BUSY:
-            self._probing = True
-            self._unsent = len(self._unacknowledged)
-            self._busy_until = now + self._busy_pause
-            self._busy_pause = min(2 * self._busy_pause, BUSY_LONGEST_SECONDS)
+            self._window.on_full(now)
         elif refused.code == Gap.code:
+            # So is every block behind the one that was lost, and there may be many on their way.
             self._acknowledge(refused.next_index, now)
-            # Every block behind the missing one is refused like this; one repetition answers them all.
-            if self._busy_until <= now and now - self._gap_at > _GAP_SECONDS:
-                self._gap_at = now
-                self._unsent = len(self._unacknowledged)
-                self._transmit(now)
+            self._inquire()
         elif refused.first >= self.acknowledged:
             self.error = from_code(refused.code, refused.message)
             # Behind a newer writer the daemon's number counts that one's tasks too.
@@ -362,40 +337,58 @@ class RunCore:
         """The daemon will not take what is outstanding: those tasks do not exist."""
         taken = max(next_index, self.acknowledged)
         lost = self.next_index - taken
-        self._inputs.cut(taken)
-        self._unacknowledged.clear()
+        self._inputs.drop_from(taken)
+        self._window.clear(taken)
         self._rows.clear()
-        self._unsent = self._outstanding_bytes = 0
+        self._row_bytes = 0
         self.next_index -= lost
         self.open_tasks -= lost
-        self._busy_until = 0.0
-        self._probing = False
+
+    # -- losses -------------------------------------------------------------------------------------------------------
 
     def on_tick(self, now: float) -> None:
-        """Once in a while: send what was held back."""
-        if self._busy_until:
-            if now >= self._busy_until:
-                self._transmit(now)
-        elif not self._unacknowledged and self._rows:
+        """Once in a while: send what was put off, and inquire after what is late."""
+        window = self._window
+        if window.busy_until:
+            window.transmit(now)
+        elif self._rows and not window.count:
             self.flush(now)
+        if self._asking and self._page_asked_at is None:
+            self._page_asked_at = now
+        page_is_late = self._page_asked_at is not None and now - self._page_asked_at > self._page_seconds
+        if window.is_late(now) or page_is_late:
+            self._inquire()
 
-    def is_overdue(self, now: float) -> bool:
-        """Whether the daemon should have acknowledged by now what it was sent: if it was not full, it, or its
-        acknowledgement, is lost; or still on its way over a slow line."""
-        blocks = self._unacknowledged
-        return bool(blocks) and not self._busy_until and now - blocks[0].sent_at > OVERDUE_SECONDS
+    def _inquire(self, *, anew: bool = False) -> None:
+        """Ask where the daemon stands, behind everything that was sent to it, unless that was asked already."""
+        if self._inquiry is None or anew:
+            self._inquiry = (self._window.sent_to, self._pages_asked if self._asking else 0)
+            self._ask(self, m.Ping(0, self.id, self.acknowledged, self.next_seq))
 
-    @property
-    def sent_to(self) -> int:
-        """Tasks below this index have been sent."""
-        k = len(self._unacknowledged) - self._unsent - 1
-        return self._unacknowledged[k].first + self._unacknowledged[k].n if k >= 0 else self.acknowledged
+    def on_restart(self) -> None:
+        """The daemon was restarted: whatever was on its way is lost."""
+        self._inquire(anew=True)
 
-    def resend(self, now: float) -> None:
-        """Send again all that is not acknowledged: some of it was lost."""
-        if not self._busy_until:
-            self._unsent = len(self._unacknowledged)
-            self._transmit(now)
+    def on_pong(self, ping: m.Ping, pong: m.Pong, now: float) -> None:
+        """This is where the daemon's journal says the run stands; what was sent before the ``ping`` and lacks is lost.
+
+        It is held against what was known when it was asked: newer events may have overtaken the answer.
+        """
+        if pong.next_index < ping.next_index or pong.next_seq < ping.next_seq:
+            self.error = JournalDamaged(
+                f"run {self.name!r}: {ping.next_index} tasks were acknowledged and {ping.next_seq} events told, but "
+                f"the restarted daemon knows of {pong.next_index} and {pong.next_seq}; see 'taskmaster check --journal'"
+            )
+            return
+        sent_to, page = self._inquiry or (0, 0)
+        self._inquiry = None
+        self.on_ack(pong.next_index, pong.writer, now)
+        if self.acknowledged < sent_to:
+            self._window.send_again(now)
+        if self._asking and page == self._pages_asked:
+            self._asking = False
+            self._page_seconds = min(2 * self._page_seconds, PAGE_LONGEST_SECONDS)
+        self.on_end(pong.next_seq)
 
     # -- taking -------------------------------------------------------------------------------------------------------
 
@@ -408,9 +401,8 @@ class RunCore:
             self.wants_inputs = True
             self.on_end(head.seq + head.n)
             return
-        if head.seq > self.next_seq or self._waiting_bytes > READ_AHEAD:
-            if len(self._ahead) < _AHEAD and self._waiting_bytes <= READ_AHEAD:
-                self._ahead[head.seq] = (head, frames)
+        if head.seq > self.next_seq:
+            self._keep_ahead(head, frames)
             self.on_end(head.seq + head.n)
             return
         self._append(head, frames)
@@ -418,8 +410,23 @@ class RunCore:
             following = self._ahead.pop(self.next_seq, None)
             if following is None or not self._has_inputs(following[0]):
                 self._ahead = {seq: event for seq, event in self._ahead.items() if seq > self.next_seq}
+                self._ahead_bytes = sum(sum(map(len, event[1])) for event in self._ahead.values())
                 break
+            self._ahead_bytes -= sum(map(len, following[1]))
             self._append(*following)
+
+    def _keep_ahead(self, head: m.EventHead, frames: Sequence[Buffer]) -> None:
+        nbytes = sum(map(len, frames))
+        if head.seq not in self._ahead and len(self._ahead) < AHEAD and self._ahead_bytes + nbytes <= AHEAD_BYTES:
+            self._ahead[head.seq] = (head, frames)
+            self._ahead_bytes += nbytes
+
+    def on_publication(self, head: m.EventHead, frames: Sequence[Buffer]) -> None:
+        """A row of events that nobody here asked for: it is dropped, to be asked for later, where too many wait."""
+        if self._held < HELD_BYTES:
+            self.on_event(head, frames)
+        else:
+            self._replay_to = max(self._replay_to, head.seq + head.n)
 
     @property
     def topic(self) -> bytes:
@@ -430,16 +437,14 @@ class RunCore:
     def on_end(self, next_seq: int) -> None:
         """The daemon says where the run's events end: if that is further than here, ask for what is missing."""
         self._replay_to = max(self._replay_to, next_seq)
-        self._read_on()
-
-    def _read_on(self) -> None:
-        """Ask for what is missing, if its learner keeps up."""
-        if self.next_seq < self._replay_to and not self._asking and self._waiting_bytes <= READ_AHEAD // 2:
+        if self.next_seq < self._replay_to and not self._asking and self._held < HELD_BYTES:
             self._request_page()
 
     def on_page(self, page: m.Page, frames: Sequence[Sequence[Buffer]]) -> None:
         """A page of recorded events."""
         self._asking = False
+        self._page_asked_at = None
+        self._page_seconds = PAGE_SECONDS
         self.on_writer(page.writer)
         for head, own in zip(page.events, frames):
             self.on_event(head, own)
@@ -462,26 +467,6 @@ class RunCore:
         if self.error is None:
             self.error = error
 
-    def on_pong(self, ping: m.Ping, pong: m.Pong, sent_to: int, now: float) -> bool:
-        """Where the run stands by the daemon's journal, when it had read all that was sent before it was asked.
-
-        Tasks below ``sent_to`` had been: whether some were lost on the way, and all that is not acknowledged is sent
-        again. What the daemon knows is held against what was known when it was asked: it has lost its end, if that is
-        less; newer events may have overtaken the answer.
-        """
-        if pong.next_index < ping.next_index or pong.next_seq < ping.next_seq:
-            self.error = JournalDamaged(
-                f"run {self.name!r}: {ping.next_index} tasks were acknowledged and {ping.next_seq} events told, but "
-                f"the restarted daemon knows of {pong.next_index} and {pong.next_seq}; see 'taskmaster check --journal'"
-            )
-            return False
-        self.on_ack(pong.next_index, pong.writer, now)
-        lost = self.write and self.error is None and self.acknowledged < sent_to
-        if lost:
-            self.resend(now)
-        self.on_end(pong.next_seq)
-        return lost
-
     @property
     def is_over(self) -> bool:
         """Whether the run is closed, every task of it has an outcome, and all of that has arrived here."""
@@ -499,7 +484,7 @@ class RunCore:
             if k < chunk.head.n:
                 self.told = chunk.head.seq + k
                 return Result(chunk, k)
-            self._drop_first()
+            self._let_go()
         return None
 
     def current(self) -> Chunk | None:
@@ -515,18 +500,20 @@ class RunCore:
             self.told = head.seq + head.n - 1
             if head.kind in ("closed", "reopened"):
                 self.closed = head.kind == "closed"
-            self._drop_first()
+            self._let_go()
         return None
 
     def after(self, chunk: Chunk | None) -> Chunk | None:
         """The chunk that follows one of which all was taken; None if it has not arrived."""
         if chunk is not None and self.chunks and self.chunks[0] is chunk:
-            self._drop_first()
+            self._let_go()
         return self.current()
 
-    def _drop_first(self) -> None:
-        self._waiting_bytes -= self.chunks.popleft().nbytes
-        self._read_on()
+    def _let_go(self) -> None:
+        """Forget the first chunk, which was taken: that may make room for what was left with the daemon."""
+        self._held -= self.chunks.popleft().nbytes
+        if self.next_seq < self._replay_to:
+            self.on_end(self._replay_to)
 
     def require_more(self) -> None:
         """Raise why no further result can come, if that is so. To be called when all that came was taken."""
@@ -539,13 +526,12 @@ class RunCore:
         outputs, times, inputs = codec.event_tables(head, frames)
         known = max(0, self.next_seq - head.seq)
         chunk = Chunk(head, outputs, times, (inputs,) if inputs is not None else self._own_inputs(head), known)
+        self._held += chunk.nbytes
         self.next_seq = head.seq + head.n
         if chunk.is_about_tasks:
             self.open_tasks -= head.n - known
         if self.takes_code and chunk.is_about_tasks:
             chunk.set_inputs([self._code.pop(head.first + k, None) or chunk.input(k) for k in range(head.n)])
-        chunk.nbytes = _EVENT_BYTES + sum(map(len, frames)) + sum(len(error.traceback) for error in head.errors)
-        self._waiting_bytes += chunk.nbytes
         self.chunks.append(chunk)
 
     def _has_inputs(self, head: m.EventHead) -> bool:
@@ -555,12 +541,15 @@ class RunCore:
         return self._inputs.cover(head.first, head.first + head.n)
 
     def _own_inputs(self, head: m.EventHead) -> tuple[Table, ...]:
-        """The inputs of an event's tasks, from the blocks this client has put; those that are through are let go."""
-        tables = self._inputs.of(head.first, head.first + head.n)
+        """The inputs of an event's tasks, of which this client has put all; those that are through are let go."""
+        low, high = head.first, head.first + head.n
+        tables = self._inputs.of(low, high)
         if head.kind in ("done", "cancelled"):
-            self._inputs.done(head.first, head.first + head.n)
+            self._inputs.on_ended(low, high)
         return tables
 
     def _request_page(self) -> None:
         self._asking = True
+        self._pages_asked += 1
+        self._page_asked_at = None
         self._ask(self, m.Replay(0, self.id, self.next_seq, inputs=self.wants_inputs))

@@ -69,10 +69,10 @@ class LabView:
         )
 
     def _late(self, what: Request, timeout: float) -> DaemonUnreachable:
-        self._core.withdraw(what)  # lest it be carried out after the next start of a daemon that is away
         return DaemonUnreachable(
-            f"the daemon at {self.address} did not answer ({type(what.message).__name__}) within {timeout:g} s; it may "
-            "carry that out yet"
+            f"the daemon at {self.address} did not answer ({type(what.message).__name__}) within {timeout:g} s; it is "
+            "not asked any further, but what it was asked may have been carried out, or may still be: look before you "
+            "ask again"
         )
 
     def _deaf(self) -> DaemonUnreachable:
@@ -187,7 +187,8 @@ class RunView:
     def _unacknowledged(self, timeout: float | None) -> DaemonUnreachable:
         n = self._core.next_index - self._core.acknowledged
         return DaemonUnreachable(
-            f"run {self.name!r}: {n} tasks were not acknowledged within {timeout:g} s; they are being sent again"
+            f"run {self.name!r}: {n} tasks were not acknowledged within {timeout:g} s; they are sent on, and again "
+            "where they were lost"
         )
 
     def _too_late(self, timeout: float | None) -> TimeoutError:

@@ -29,6 +29,7 @@ from taskmaster.daemon.workforce import Workforce
 from taskmaster.drivers.host import HostedWorker
 from taskmaster.drivers.protocol import WorkerProtocol
 from taskmaster.learners.runcore import RunCore
+from taskmaster.learners.window import Window
 
 __all__ = ["MUTATIONS", "RARE", "mutated"]
 
@@ -379,4 +380,4 @@ def takes_an_event_twice(patch: pytest.MonkeyPatch) -> None:
 
 @_mutation
 def does_not_submit_again(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(RunCore, "resend", lambda self, now, all_of_it=False: None)
+    patch.setattr(Window, "send_again", lambda self, now: None)
