@@ -27,7 +27,7 @@ from taskmaster.bus.table import Buffer
 from taskmaster.learners.aiochannel import AsyncChannel
 from taskmaster.learners.results import Chunk, Result
 from taskmaster.learners.runcore import RunCore
-from taskmaster.learners.views import ANSWER_SECONDS, LabView, MasterView, RunView, check_since
+from taskmaster.learners.views import ANSWER_SECONDS, LabView, MasterView, RunView, check_since, run_number
 
 __all__ = ["Lab", "Master", "Opening", "Results", "Run", "Tasks", "connect"]
 
@@ -128,7 +128,7 @@ class Lab(LabView):
 
         Whoever follows it gets UnknownRun. Raises NotAllowed while it has open tasks.
         """
-        await self.ask(m.Delete(0, run))
+        await self.ask(m.Delete(0, run_number(run)))
 
     async def ask(
         self, message: m.ClientMessage, frames: Sequence[Buffer] = (), timeout: float = ANSWER_SECONDS
@@ -239,8 +239,8 @@ class Master(MasterView):
         await self.lab.ask(m.Resume(0, self.name))
 
     async def set_workers(self, count: int) -> None:
-        """Have the daemon keep ``count`` local worker processes."""
-        await self.lab.ask(m.SetWorkers(0, self.name, count))
+        """Have the daemon keep ``count`` local worker processes. Raises CallerError unless it is 0 to 4096."""
+        await self.lab.ask(self._workers_message(count))
 
 
 class Run(RunView):
@@ -263,13 +263,13 @@ class Run(RunView):
 
         Each arrives as a result that says so. A task that is being evaluated is broken off where that is harmless.
         """
-        indices = None if indices is None else list(indices)
+        wanted = self._wanted(indices)
         cancelled, taken = 0, -1
         while not await self._flush(ANSWER_SECONDS, full_beyond=taken):
             # Full, perhaps of just these tasks: those that it has make room for those that are still here.
             taken = self._core.acknowledged
-            cancelled += int((await self.master.lab.ask(self._cancel_message(indices))).count)
-        return cancelled + int((await self.master.lab.ask(self._cancel_message(indices))).count)
+            cancelled += int((await self.master.lab.ask(self._cancel_message(wanted))).count)
+        return cancelled + int((await self.master.lab.ask(self._cancel_message(wanted))).count)
 
     async def pause(self) -> None:
         """Evaluate nothing further of this run for now."""
@@ -281,7 +281,7 @@ class Run(RunView):
 
     async def prioritise(self, priority: int) -> None:
         """Give the run another priority: the highest goes first, equals share."""
-        await self.master.lab.ask(m.Prioritise(0, self._core.id, priority))
+        await self.master.lab.ask(self._prioritise_message(priority))
 
     async def flush(self, timeout: float | None = ANSWER_SECONDS) -> None:
         """Wait until all that was put is on the daemon's disk. Raises DaemonUnreachable after ``timeout`` seconds."""

@@ -10,14 +10,13 @@ from types import TracebackType
 from typing import Any
 
 from taskmaster.bus import messages as m
-from taskmaster.bus.errors import CallerError
 from taskmaster.bus.places import default_address
 from taskmaster.bus.status import DaemonStatus, MasterStatus, RunInfo
 from taskmaster.bus.table import Buffer
 from taskmaster.learners.channel import Channel
 from taskmaster.learners.results import Chunk, Result
 from taskmaster.learners.runcore import RunCore
-from taskmaster.learners.views import ANSWER_SECONDS, LabView, MasterView, RunView, check_since
+from taskmaster.learners.views import ANSWER_SECONDS, LabView, MasterView, RunView, check_since, run_number
 
 __all__ = ["Lab", "Master", "Results", "Run", "Tasks", "connect"]
 
@@ -78,7 +77,7 @@ class Lab(LabView):
 
         Whoever follows it gets UnknownRun. Raises NotAllowed while it has open tasks.
         """
-        self.ask(m.Delete(0, run))
+        self.ask(m.Delete(0, run_number(run)))
 
     def ask(self, message: m.ClientMessage, frames: Sequence[Buffer] = (), timeout: float = ANSWER_SECONDS) -> Any:
         """Send a request and wait for its reply; raises what the daemon answers, or DaemonUnreachable."""
@@ -211,9 +210,7 @@ class Master(MasterView):
 
     def set_workers(self, count: int) -> None:
         """Have the daemon keep ``count`` local worker processes. Raises CallerError unless it is 0 to 4096."""
-        if count < 0:
-            raise CallerError(f"{count} worker processes cannot be kept; ask for 0 to 4096")
-        self.lab.ask(m.SetWorkers(0, self.name, count))
+        self.lab.ask(self._workers_message(count))
 
 
 class Run(RunView):
@@ -236,13 +233,13 @@ class Run(RunView):
 
         Each arrives as a result that says so. A task that is being evaluated is broken off where that is harmless.
         """
-        indices = None if indices is None else list(indices)
+        wanted = self._wanted(indices)
         cancelled, taken = 0, -1
         while not self._flush(ANSWER_SECONDS, full_beyond=taken):
             # Full, perhaps of just these tasks: those that it has make room for those that are still here.
             taken = self._core.acknowledged
-            cancelled += int(self.master.lab.ask(self._cancel_message(indices)).count)
-        return cancelled + int(self.master.lab.ask(self._cancel_message(indices)).count)
+            cancelled += int(self.master.lab.ask(self._cancel_message(wanted)).count)
+        return cancelled + int(self.master.lab.ask(self._cancel_message(wanted)).count)
 
     def pause(self) -> None:
         """Evaluate nothing further of this run for now."""
@@ -254,7 +251,7 @@ class Run(RunView):
 
     def prioritise(self, priority: int) -> None:
         """Give the run another priority: the highest goes first, equals share."""
-        self.master.lab.ask(m.Prioritise(0, self._core.id, priority))
+        self.master.lab.ask(self._prioritise_message(priority))
 
     def flush(self, timeout: float | None = ANSWER_SECONDS) -> None:
         """Wait until all that was put is on the daemon's disk. Raises DaemonUnreachable after ``timeout`` seconds."""

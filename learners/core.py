@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 from taskmaster.bus import codec, sockets, topics
 from taskmaster.bus import messages as m
-from taskmaster.bus.errors import ProtocolError, TaskMasterError, UnknownMaster, from_code
+from taskmaster.bus.errors import CallerError, ProtocolError, TaskMasterError, UnknownMaster, from_code
 from taskmaster.bus.fields import Schema
 from taskmaster.bus.table import Buffer
 from taskmaster.bus.text import did_you_mean_or
@@ -31,15 +31,18 @@ PING_LONGEST_SECONDS = 30.0
 #: Seconds of silence after which the daemon is said to be away. It repeats a beacon for each followed run every second.
 SILENT_SECONDS = 5.0
 
+_as_the_daemon = codec.client_decoder()
+
 
 class Request:
     """A question to the daemon. ``reply`` or ``error`` is set when the answer has come."""
 
-    __slots__ = ("error", "frames", "is_probe", "message", "reply", "run_sent_to", "sent_at", "sent_before")
+    __slots__ = ("error", "is_probe", "message", "parts", "reply", "run_sent_to", "sent_at", "sent_before")
 
-    def __init__(self, message: m.ClientMessage, frames: Sequence[Buffer]) -> None:
+    def __init__(self, message: m.ClientMessage, parts: list[Buffer]) -> None:
         self.message = message
-        self.frames = frames
+        #: as it is sent, and sent again: encoding it cannot go wrong later
+        self.parts = parts
         self.sent_at = 0.0
         #: requests with this number, or a higher one, were sent after it
         self.sent_before = 0
@@ -94,11 +97,11 @@ class ClientCore:
     # -- requests -----------------------------------------------------------------------------------------------------
 
     def request(self, message: m.ClientMessage, now: float, frames: Sequence[Buffer] = ()) -> Request:
-        """Send a request; its ``id`` is filled in here."""
+        """Send a request; its ``id`` is filled in here. Raises CallerError for one that the daemon could not read."""
         message.id = self._next_id  # type: ignore[union-attr]
+        request = Request(message, [_header(message), *frames])
         self._next_id += 1
-        request = Request(message, frames)
-        self._transmit(request, now)  # first: one that is too large for a message is not to be repeated
+        self._transmit(request, now)
         self._requests[message.id] = request  # type: ignore[union-attr]
         return request
 
@@ -113,7 +116,7 @@ class ClientCore:
     def _transmit(self, request: Request, now: float) -> None:
         request.sent_at = now
         request.sent_before = self._next_id
-        self.outbox.append([codec.encode(request.message), *request.frames])
+        self.outbox.append(request.parts)
 
     # -- runs ---------------------------------------------------------------------------------------------------------
 
@@ -125,7 +128,7 @@ class ClientCore:
                 return info
         known = [info.name for info in masters]
         raise UnknownMaster(
-            f"the daemon at {self.address} has no Master {name!r}{did_you_mean_or(name, known, 'it has')}"
+            f"the daemon at {self.address} has no Master {name!r}{did_you_mean_or(str(name), known, 'it has')}"
         )
 
     def opened(self, opened: m.Opened, *, write: bool, since: str) -> RunCore:
@@ -378,6 +381,17 @@ class ClientCore:
     def _drop(self, error: ProtocolError) -> None:
         self.dropped += 1
         log.warning("dropped a message of the daemon's: %s", error)
+
+
+def _header(message: m.ClientMessage) -> bytes:
+    """A request's header, read as the daemon will read it: what that would refuse is refused where it is asked."""
+    try:
+        header = codec.encode(message)
+        _as_the_daemon.decode(header)
+    except (TypeError, ValueError, OverflowError, RecursionError, ProtocolError) as error:
+        reason = error.__cause__ or error
+        raise CallerError(f"{type(message).__name__} cannot be asked of the daemon like this: {reason}") from error
+    return header
 
 
 def _on_events(followers: Sequence[RunCore], message: m.Events, frames: Sequence[bytes], now: float) -> None:
