@@ -376,9 +376,12 @@ class Tasks:
         self._channel.send()
         return indices
 
-    def new_ask(self) -> None:
-        """What is put next belongs to a new ask of the learner: that is noted with it, for replaying the run."""
-        self._core.new_ask()
+    def new_ask(self, after: int | None = None) -> None:
+        """What is put next belongs to a new ask of the learner: that is noted with it, for replaying the run.
+
+        ``after`` is the ``seq`` of the last result that it had been told then, by default the last one taken.
+        """
+        self._core.new_ask(after)
 
     async def _wait_for_room(self) -> None:
         channel, core = self._channel, self._core

@@ -359,10 +359,13 @@ class Tasks:
             channel.wake_keeper()
         return indices
 
-    def new_ask(self) -> None:
-        """What is put next belongs to a new ask of the learner: that is noted with it, for replaying the run."""
+    def new_ask(self, after: int | None = None) -> None:
+        """What is put next belongs to a new ask of the learner: that is noted with it, for replaying the run.
+
+        ``after`` is the ``seq`` of the last result that it had been told then, by default the last one taken.
+        """
         with self._channel.lock:
-            self._core.new_ask()
+            self._core.new_ask(after)
 
     def _wait_for_room(self) -> None:
         core = self._core

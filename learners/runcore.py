@@ -113,6 +113,8 @@ class RunCore:
         self._rows: list[Any] = []
         self._asks: list[tuple[int, int]] = []
         self._asked_after: int | None = None
+        #: what is put next was asked earlier, after this event
+        self._ask_was_after: int | None = None
         self._unacknowledged: deque[_Block] = deque()
         self._unsent = 0
         self._outstanding_bytes = 0
@@ -209,9 +211,13 @@ class RunCore:
             )
         return function, tuple(args), dict(kwargs)
 
-    def new_ask(self) -> None:
-        """What is put next belongs to a new ask of the learner, even if it has been told nothing since the last."""
+    def new_ask(self, after: int | None = None) -> None:
+        """What is put next belongs to a new ask of the learner, even if it has been told nothing since the last.
+
+        ``after`` is the last event it had been told then; by default that is :attr:`told`.
+        """
         self._asked_after = None
+        self._ask_was_after = after
 
     def flush(self, now: float) -> None:
         """Send what was gathered."""
@@ -279,7 +285,8 @@ class RunCore:
 
     def _note_ask(self) -> None:
         self._asked_after = self.told
-        self._asks.append((len(self._rows), self.told))
+        after, self._ask_was_after = self._ask_was_after, None
+        self._asks.append((len(self._rows), self.told if after is None else after))
 
     def _add_block(self, table: Table, now: float) -> None:
         first = (
