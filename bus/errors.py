@@ -151,6 +151,12 @@ class EvaluationError(TaskMasterError):
     code = "evaluation"
 
 
+class InvalidOutput(EvaluationError, ValueError):
+    """An output that the Master does not declare so: the evaluation is wrong, not the task."""
+
+    code = "invalid_output"
+
+
 class TaskFailed(EvaluationError):
     """The evaluation raised, timed out, or its worker was lost more often than allowed.
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taskmaster.bus import table as tables
-from taskmaster.bus.errors import InvalidTask
+from taskmaster.bus.errors import InvalidOutput, InvalidTask
 from taskmaster.bus.table import Layout, Part, Table
 from taskmaster.bus.text import did_you_mean_or
 from taskmaster.bus.values import keep
@@ -91,7 +91,7 @@ class Schema:
     """The declared fields of a Master's inputs or outputs, in order.
 
     ``owner`` and ``role`` ("parameter", "output") only serve messages. Every method that refuses a value raises
-    InvalidTask naming owner, field, value and what was expected.
+    InvalidTask (of outputs InvalidOutput) naming owner, field, value and what was expected.
     """
 
     def __init__(self, fields: Sequence[Field], owner: str, role: str = "parameter") -> None:
@@ -233,8 +233,8 @@ class Schema:
     def _located_row(self, i: int, point: Any) -> tuple[Any, ...]:
         try:
             return self.row(point)
-        except InvalidTask as error:
-            raise InvalidTask(f"{error} (point {i} of the block; none of it was queued)") from None
+        except (InvalidTask, InvalidOutput) as error:
+            raise type(error)(f"{error} (point {i} of the block; none of it was queued)") from None
 
     def _pack_array(self, array: NDArray[Any]) -> Table:
         d = len(self.fields)
@@ -317,8 +317,8 @@ class Schema:
             for i, value in enumerate(column):
                 try:
                     self._value(field, value)
-                except InvalidTask as error:
-                    raise InvalidTask(f"{error} (task {first + i})") from None
+                except (InvalidTask, InvalidOutput) as error:
+                    raise type(error)(f"{error} (task {first + i})") from None
 
     def _few_fit(self, table: Table) -> bool:
         """Whether all of a few rows fit; numpy's overhead is a multiple of what there is to do for them."""
@@ -356,12 +356,13 @@ class Schema:
 
     # -- messages -----------------------------------------------------------------------------------------------------
 
-    def _bad(self, field: Field, value: Any, reason: str = "", where: str = "") -> InvalidTask:
+    def _bad(self, field: Field, value: Any, reason: str = "", where: str = "") -> InvalidTask | InvalidOutput:
         text = f"{self.role} {field.name!r} must be {field.describe()}, got {shown(value)}"
         return self._error(f"{text}{': ' + reason if reason else ''}{where}")
 
-    def _error(self, text: str) -> InvalidTask:
-        return InvalidTask(f"Master {self.owner!r}: {text}")
+    def _error(self, text: str) -> InvalidTask | InvalidOutput:
+        kind = InvalidOutput if self.role == "output" else InvalidTask
+        return kind(f"Master {self.owner!r}: {text}")
 
 
 def _is_number(value: Any) -> bool:

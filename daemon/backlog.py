@@ -50,34 +50,39 @@ class Backlog:
 
     def note(self, run: Run) -> None:
         """Anything may have happened to this run."""
-        tasks = len(run.queued)
-        if not tasks:
-            self.forget(run)
-            return
-        known = self._noted.get(run.id)
-        if known is None:
+        number, tasks = run.id, len(run.queued)
+        if number in self._runs:
+            if not tasks:
+                self.forget(run)
+                return
+            known = self._noted[number]
+            self.tasks += tasks - known[0]
+            self.bytes += run.input_bytes - known[1]
+        elif tasks:
             run.virtual_time = max(run.virtual_time, self.clock)
-            self._runs[run.id] = run
-            known = (0, 0)
-        now = self._noted[run.id] = (tasks, run.input_bytes)
-        self.tasks += now[0] - known[0]
-        self.bytes += now[1] - known[1]
-        self._changed.add(run.id)
+            self._runs[number] = run
+            self.tasks += tasks
+            self.bytes += run.input_bytes
+        else:
+            return
+        self._noted[number] = (tasks, run.input_bytes)
+        self._changed.add(number)
 
     def forget(self, run: Run) -> None:
         """It has no task waiting."""
-        known = self._noted.pop(run.id, None)
-        if known is not None:
-            self.tasks -= known[0]
-            self.bytes -= known[1]
-            del self._runs[run.id]
+        if self._runs.pop(run.id, None) is not None:
+            tasks, size = self._noted.pop(run.id)
+            self.tasks -= tasks
+            self.bytes -= size
             self._keys.pop(run.id, None)
             self._changed.discard(run.id)
 
     def next(self) -> Run | None:
         """The run whose turn it is: highest priority, then least virtual time, then age; None if all are paused."""
         if len(self._runs) < 2:  # as it is most often
-            return next((run for run in self._runs.values() if not run.paused), None)
+            for only in self._runs.values():
+                return None if only.paused else only
+            return None
         self._put_in_order()
         while self._heap:
             key = self._heap[0]

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from itertools import count
+from dataclasses import dataclass
+from itertools import chain, count
 
 from taskmaster.bus import messages as m
 from taskmaster.bus.intervals import IntervalSet
@@ -19,6 +20,7 @@ from taskmaster.daemon.effects import Dispatched, Effects, LeaseEnded, LeaseGran
 from taskmaster.daemon.leases import Lease, Worker
 from taskmaster.daemon.roster import Roster
 from taskmaster.daemon.run import Run
+from taskmaster.daemon.runs import Resting
 from taskmaster.daemon.scheduling import UNKNOWN_SECONDS, chunk_seconds, chunk_size
 from taskmaster.daemon.spec import MasterSpec
 from taskmaster.daemon.stealing import LOOK_SECONDS, loot
@@ -29,6 +31,16 @@ __all__ = ["Granting"]
 RECORD_SECONDS = 0.5
 
 
+@dataclass(slots=True)
+class Sums:
+    """Over the runs of a Master that are laid aside: how many are not closed, and what became of their tasks."""
+
+    runs: int = 0
+    done: int = 0
+    failed: int = 0
+    cancelled: int = 0
+
+
 class Granting:
     """One Master's runs, the room its workers have, and the leases that are out."""
 
@@ -36,7 +48,9 @@ class Granting:
         self.spec = spec
         self.epoch = epoch
         self.paused = False
+        #: but for those that are laid aside, of which only the sums are known here
         self.runs: dict[int, Run] = {}
+        self.resting = Sums()
         self.roster = Roster()
         self.workers = self.roster.workers
         self._leases: dict[LeaseId, Lease] = {}
@@ -60,6 +74,19 @@ class Granting:
         """Forget a run without open tasks."""
         del self.runs[run.id]
         self.backlog.forget(run)
+
+    def rest(self, run: Resting, change: int) -> None:
+        """A run is laid aside (``change`` 1), or it was (-1)."""
+        resting = self.resting
+        resting.runs += change * (not run.closed)
+        resting.done += change * run.done
+        resting.failed += change * run.failed
+        resting.cancelled += change * run.cancelled
+
+    @property
+    def leased_runs(self) -> Iterator[Run]:
+        """The runs of all leases whose outcomes may still be heard of."""
+        return (lease.run for lease in chain(self._leases.values(), self._expired.values()))
 
     def prioritise(self, run: Run, priority: int, out: Effects) -> None:
         """Serve a run before those of lower priority."""

@@ -43,9 +43,15 @@ class Master(Granting):
         super().__init__(spec, epoch)
         #: set by supervision where workers cannot be had, shown to people; empty where all is well
         self.trouble = ""
+        #: tasks that workers have ended
+        self.ended = 0
+        #: something else to show to people as long as no further task has ended
+        self.remark = (-1, "")
         self.lost = 0
         #: outcomes of leases that were not the last word on their tasks
         self.ignored = 0
+        #: what the tasks of the run that was heard of last take, shown where none waits
+        self._task_seconds = 0.0
 
     # -- runs ---------------------------------------------------------------------------------------------------------
 
@@ -314,6 +320,7 @@ class Master(Granting):
         lease.remaining.remove(low, high)
         lease.run.finish(head, frames, out)
         worker.tasks += high - low
+        self.ended += high - low
 
     def _account(self, worker: Worker, lease: Lease, outcome: m.Outcome, out: Effects) -> None:
         """Learn what the tasks cost, and give the slot back when the lease has ended."""
@@ -324,6 +331,7 @@ class Master(Granting):
             run.virtual_time += seconds - expected
             lease.seconds -= expected
             run.estimate.learn(outcome.n, seconds)
+            self._task_seconds = run.estimate.seconds
         # An earlier outcome of this lease may have been lost on the way; its worker sends it again.
         lease.final = lease.final or outcome.final
         if lease.final and not lease.remaining:
@@ -369,7 +377,7 @@ class Master(Granting):
 
     def statistics(self, now: float) -> MasterStatus:
         """This Master for ``status``, ``top`` and metrics."""
-        runs = self.runs.values()
+        runs, resting = self.runs.values(), self.resting
         slots = self.slots
         if self.trouble:
             state = "crash loop"
@@ -379,22 +387,22 @@ class Master(Granting):
             state = "ready"
         else:
             state = "starting" if any(w.state == "starting" for w in self.workers.values()) else "no workers"
-        times = [run.estimate.seconds for run in self.backlog.runs or runs if run.estimate.seconds]
+        times = [run.estimate.seconds for run in self.backlog.runs if run.estimate.seconds] or [self._task_seconds]
         return MasterStatus(
             name=self.spec.name,
             driver=self.spec.driver,
             state=state,
-            reason=self.trouble,
+            reason=self.trouble or (self.remark[1] if self.remark[0] == self.ended else ""),
             slots=slots,
             queued=self.backlog.tasks,
             leased=sum(len(lease.remaining) for lease in self._leases.values()),
             held=sum(len(run.held) for run in runs),
-            done=sum(run.done for run in runs),
-            failed=sum(run.failed for run in runs),
-            cancelled=sum(run.cancelled for run in runs),
+            done=resting.done + sum(run.done for run in runs),
+            failed=resting.failed + sum(run.failed for run in runs),
+            cancelled=resting.cancelled + sum(run.cancelled for run in runs),
             lost=self.lost,
             queued_bytes=sum(run.input_bytes for run in runs),
-            task_seconds=sum(times) / len(times) if times else 0.0,
-            runs=sum(not run.closed for run in runs),
+            task_seconds=sum(times) / len(times),
+            runs=resting.runs + sum(not run.closed for run in runs),
             workers=tuple(worker.statistics(now) for worker in self.workers.values()),
         )

@@ -88,7 +88,7 @@ class Publisher:
     def _run_of(self, topic: bytes) -> int | None:
         """The run whose events are published under just this topic, if there is, or may be, one."""
         number = topics.parse_topic(topic)
-        run = self._core.runs.get(number) if number is not None else None
+        run = self._core.runs.look(number) if number is not None else None
         return number if run is None or topic.startswith(run.master.encode() + b"/") else None
 
     def publish(self, publications: Sequence[Publication]) -> None:
@@ -145,13 +145,13 @@ class Publisher:
             self._beacon(topic, run)
 
     def _encoded(self, run: int, heads: Sequence[m.EventHead]) -> bytes:
-        known = self._core.runs.get(run)
+        known = self._core.runs.look(run)
         if known is None:  # deleted in this very turn
             return codec.encode(m.Events(run, self._epoch, tuple(heads)))
         return codec.encode(m.Events(run, self._epoch, tuple(heads), known.next_index, known.writer))
 
     def _beacon(self, topic: bytes, number: int) -> None:
-        run = self._core.runs.get(number)
+        run = self._core.runs.look(number)
         beacon = m.Beacon(number, self._epoch, run.next_seq) if run is not None else m.Gone(number, self._epoch)
         sockets.send(self._socket, [topic, codec.encode(beacon)])
 

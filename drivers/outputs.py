@@ -11,7 +11,7 @@ import numpy as np
 
 from taskmaster.bus import table as tables
 from taskmaster.bus.cut import cut_outcome
-from taskmaster.bus.errors import InvalidTask
+from taskmaster.bus.errors import InvalidOutput
 from taskmaster.bus.fields import Schema
 from taskmaster.bus.messages import TaskError
 from taskmaster.bus.table import Buffer, Table
@@ -86,7 +86,7 @@ class OutputPacker:
             return self._schema.row(value)
         if self._only is not None:
             return self._schema.row({self._only.name: value})
-        raise InvalidTask(
+        raise InvalidOutput(
             f"Master {self._schema.owner!r}: a function of {len(self._schema.fields)} outputs "
             f"({', '.join(self._schema.names)}) returns a dict of them, not {type(value).__name__}"
         )
