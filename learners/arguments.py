@@ -5,6 +5,7 @@ A daemon refuses what does not fit its protocol in the protocol's words. Here it
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
@@ -12,7 +13,7 @@ from typing import Any, TypeAlias
 from taskmaster.bus.errors import CallerError
 from taskmaster.bus.fields import shown
 
-__all__ = ["Whole", "text", "whole", "wholes", "words"]
+__all__ = ["Whole", "duration", "text", "whole", "wholes", "words"]
 
 #: What callers write for a whole number: Python's, numpy's, whatever says of itself that it is one.
 Whole: TypeAlias = int | Any
@@ -37,6 +38,17 @@ def whole(value: Whole, what: str, low: int, high: int) -> int:
         number = low - 1
     if not low <= number <= high:
         raise CallerError(f"{what} must be a whole number from {low} to {high}, not {shown(value)}")
+    return number
+
+
+def duration(value: float | Any, what: str) -> float:
+    """Seconds, 0 or more. Raises CallerError naming ``what`` they were meant for."""
+    try:
+        number = math.nan if isinstance(value, str) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not number >= 0:
+        raise CallerError(f"{what} must be a number of seconds, not {shown(value)}")
     return number
 
 

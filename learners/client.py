@@ -13,6 +13,7 @@ from taskmaster.bus import messages as m
 from taskmaster.bus.places import default_address
 from taskmaster.bus.status import DaemonStatus, MasterStatus, RunInfo
 from taskmaster.bus.table import Buffer
+from taskmaster.learners.arguments import duration
 from taskmaster.learners.channel import Channel
 from taskmaster.learners.results import Chunk, Result
 from taskmaster.learners.runcore import RunCore
@@ -21,26 +22,31 @@ from taskmaster.learners.views import ANSWER_SECONDS, LabView, MasterView, RunVi
 __all__ = ["Lab", "Master", "Results", "Run", "Tasks", "connect"]
 
 
-def connect(address: str | None = None, timeout: float = ANSWER_SECONDS) -> Lab:
+def connect(
+    address: str | None = None, timeout: float = ANSWER_SECONDS, patience: float | None = ANSWER_SECONDS
+) -> Lab:
     """Connect to a daemon's control socket; by default ``$TASKMASTER``, else the local daemon's.
 
-    Raises DaemonUnreachable if none answers within ``timeout`` seconds.
+    Raises DaemonUnreachable if none answers within ``timeout`` seconds. ``patience`` is what it may take to answer
+    later, see :class:`Lab`.
     """
-    return Lab(address or default_address(), timeout)
+    return Lab(address or default_address(), timeout, patience)
 
 
 class Lab(LabView):
     """A connection to one daemon: a mapping of names to Masters. Use it as a context manager, or close it.
 
-    If the daemon goes away, whatever is called waits for it to come back, and then goes on; nothing is lost.
+    If the daemon goes away, putting and taking wait for it to come back, and then go on; nothing is lost. What asks it
+    for an answer (opening a run, and so :meth:`Master.map` and a Loop when they begin; its status, switches) waits
+    ``patience`` seconds and raises DaemonUnreachable then. With ``patience=None`` that waits, too.
     """
 
-    def __init__(self, address: str, timeout: float = ANSWER_SECONDS) -> None:
-        super().__init__(address)
+    def __init__(self, address: str, timeout: float = ANSWER_SECONDS, patience: float | None = ANSWER_SECONDS) -> None:
+        super().__init__(address, patience)
         self._channel = Channel(self._core)
         self._finalizer = weakref.finalize(self, Channel.close, self._channel)
         try:
-            self._describe(timeout)
+            self._describe(duration(timeout, "timeout"))
         except BaseException:
             self._finalizer()
             raise
@@ -79,14 +85,14 @@ class Lab(LabView):
         """
         self.ask(m.Delete(0, run_number(run)))
 
-    def ask(self, message: m.ClientMessage, frames: Sequence[Buffer] = (), timeout: float = ANSWER_SECONDS) -> Any:
+    def ask(self, message: m.ClientMessage, frames: Sequence[Buffer] = ()) -> Any:
         """Send a request and wait for its reply; raises what the daemon answers, or DaemonUnreachable."""
         channel = self._channel
         with channel.lock:
             channel.require_open()
             request = self._core.request(message, time.monotonic(), frames)
-        if not channel.wait(lambda: request.answered, timeout):
-            raise self._late(request, timeout)
+        if not channel.wait(lambda: request.answered, self.patience):
+            raise self._late(request)
         if request.error is not None:
             raise request.error
         return request.reply
@@ -158,7 +164,7 @@ class Master(MasterView):
         channel, core = self.lab._channel, self.lab._core
         with channel.lock:
             run = core.opened(opened, write=message.write, since=since)
-        if not channel.wait(lambda: core.is_following(run), ANSWER_SECONDS):
+        if not channel.wait(lambda: core.is_following(run), self.lab.patience):
             raise self.lab._deaf()
         return Run(self, run)
 
@@ -235,7 +241,7 @@ class Run(RunView):
         """
         wanted = self._wanted(indices)
         cancelled, taken = 0, -1
-        while not self._flush(ANSWER_SECONDS, full_beyond=taken):
+        while not self._flush(self.master.lab.patience, full_beyond=taken):
             # Full, perhaps of just these tasks: those that it has make room for those that are still here.
             taken = self._core.acknowledged
             cancelled += int(self.master.lab.ask(self._cancel_message(wanted)).count)
@@ -270,7 +276,7 @@ class Run(RunView):
         """No further tasks: followers are told. Open tasks are still evaluated; opening it again goes on with it."""
         core = self._core
         if core.write and core.error is None:
-            self.flush()
+            self._flush(self.master.lab.patience)
             self.master.lab.ask(m.Close(0, core.id, core.writer))
         self.detach()
 

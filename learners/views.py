@@ -14,7 +14,7 @@ from taskmaster.bus.errors import CallerError, DaemonUnreachable
 from taskmaster.bus.fields import Field
 from taskmaster.bus.intervals import IntervalSet
 from taskmaster.bus.status import DaemonStatus, MasterStatus
-from taskmaster.learners.arguments import Whole, text, whole, wholes, words
+from taskmaster.learners.arguments import Whole, duration, text, whole, wholes, words
 from taskmaster.learners.core import ClientCore, Request
 from taskmaster.learners.names import fresh_name
 from taskmaster.learners.runcore import RunCore
@@ -34,9 +34,11 @@ _MOST_WORKERS = 4096
 class LabView:
     """A daemon, as it has described itself."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, patience: float | None) -> None:
         #: the control socket's
         self.address = address
+        #: seconds that the daemon has for an answer; None: as long as it takes
+        self.patience = None if patience is None else duration(patience, "patience")
         self._core = ClientCore(address)
 
     @property
@@ -75,11 +77,11 @@ class LabView:
             "($TASKMASTER, or the address given)?"
         )
 
-    def _late(self, what: Request, timeout: float) -> DaemonUnreachable:
+    def _late(self, what: Request) -> DaemonUnreachable:
         self._core.withdraw(what)  # lest it be carried out after the next start of a daemon that is away
         return DaemonUnreachable(
-            f"the daemon at {self.address} did not answer ({type(what.message).__name__}) within {timeout:g} s; it may "
-            "carry that out yet"
+            f"the daemon at {self.address} did not answer ({type(what.message).__name__}) within {self.patience:g} s; "
+            "it may carry that out yet (a program that is to wait for it: connect(patience=None))"
         )
 
     def _deaf(self) -> DaemonUnreachable:

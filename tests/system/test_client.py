@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from contextlib import aclosing
@@ -14,13 +15,14 @@ import numpy as np
 import pytest
 from helpers.daemon import Daemon, function, tcp
 from helpers.places import StartDaemon
-from helpers.twins import connect, told_to_both
-from helpers.waiting import PATIENCE
+from helpers.twins import Blocking, connect, told_to_both
+from helpers.waiting import PATIENCE, eventually
 
 from taskmaster.bus.errors import (
     CallerError,
     Conflict,
     ConnectionClosed,
+    DaemonUnreachable,
     Full,
     InvalidTask,
     NotAllowed,
@@ -495,3 +497,24 @@ async def test_a_restart_of_the_daemon_is_but_a_pause(lab: Any, daemon: Daemon) 
         assert [result.seq for result in told] == list(range(1000))
         assert {result.index: result.output for result in told} == {k: float(k * k) for k in range(1000)}
         assert (await lab.status()).epoch > 1
+
+
+@told_to_both
+async def test_who_asks_a_daemon_that_is_away_waits_as_long_as_wanted(lab: Any, daemon: Daemon) -> None:
+    connecting = connect["blocking" if isinstance(lab, Blocking) else "asyncio"]
+    async with connecting(daemon.address, patience=0.2) as hasty, connecting(daemon.address, patience=None) as patient:
+        daemon.kill()
+        for ask in (lambda: hasty["echo"].slots(), lambda: hasty["echo"].map([1]), lambda: hasty.delete_run(1)):
+            with pytest.raises(DaemonUnreachable, match=r"did not answer .* within 0.2 s; .*connect\(patience=None\)"):
+                await ask()
+
+        def start_when_it_is_missed() -> None:
+            eventually(lambda: patient._core._requests, "somebody to ask")
+            daemon.start()
+
+        starting = threading.Thread(target=start_when_it_is_missed)
+        starting.start()
+        assert await patient["echo"].map([1, 2]) == [1, 2]
+        starting.join()
+    with pytest.raises(CallerError, match="patience must be a number of seconds, not 'long'"):
+        await connecting(daemon.address, patience="long")
