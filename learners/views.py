@@ -19,7 +19,7 @@ from taskmaster.learners.core import ClientCore, Request
 from taskmaster.learners.names import fresh_name
 from taskmaster.learners.runcore import RunCore
 
-__all__ = ["ANSWER_SECONDS", "LabView", "MasterView", "RunView", "check_since", "resolve", "run_number"]
+__all__ = ["ANSWER_SECONDS", "MOST_WORKERS", "LabView", "MasterView", "RunView", "check_since", "resolve", "run_number"]
 
 #: Seconds that a question to the daemon may take; it answers in milliseconds, but may be on its way up.
 ANSWER_SECONDS = 10.0
@@ -28,7 +28,8 @@ ANSWER_SECONDS = 10.0
 _LARGEST_SEED = 2**63 - 1
 _LARGEST_PRIORITY = 2**31 - 1
 _LARGEST = 2**53
-_MOST_WORKERS = 4096
+#: Worker processes that a daemon keeps for a Master at most.
+MOST_WORKERS = 4096
 
 
 class LabView:
@@ -147,7 +148,7 @@ class MasterView:
         return m.Open(0, self.name, text(name, "a run's name"), write=False, create=False)
 
     def _workers_message(self, count: Whole) -> m.SetWorkers:
-        return m.SetWorkers(0, self.name, whole(count, "the number of worker processes", 0, _MOST_WORKERS))
+        return m.SetWorkers(0, self.name, whole(count, "the number of worker processes", 0, MOST_WORKERS))
 
 
 class RunView:

@@ -504,7 +504,12 @@ async def test_who_asks_a_daemon_that_is_away_waits_as_long_as_wanted(lab: Any, 
     connecting = connect["blocking" if isinstance(lab, Blocking) else "asyncio"]
     async with connecting(daemon.address, patience=0.2) as hasty, connecting(daemon.address, patience=None) as patient:
         daemon.kill()
-        for ask in (lambda: hasty["echo"].slots(), lambda: hasty["echo"].map([1]), lambda: hasty.delete_run(1)):
+        asks: list[Callable[[], Any]] = [
+            lambda: hasty["echo"].slots(),
+            lambda: hasty["echo"].map([1]),
+            lambda: hasty.delete_run(1),
+        ]
+        for ask in asks:
             with pytest.raises(DaemonUnreachable, match=r"did not answer .* within 0.2 s; .*connect\(patience=None\)"):
                 await ask()
 
