@@ -23,6 +23,7 @@ __all__ = [
     "encode",
     "event_tables",
     "merge",
+    "request_id",
     "size_of",
     "table_of",
 ]
@@ -67,6 +68,23 @@ class Decoder(Generic[T]):
             return self._decode(header)  # type: ignore[no-any-return]
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, OverflowError) as error:
             raise ProtocolError(f"not a message of this socket: {error}") from error
+
+
+class _Numbered(msgspec.Struct, gc=False):
+    """Whatever it is, as far as it has a number."""
+
+    id: m.Count = 0
+
+
+_numbered = Decoder[_Numbered](_Numbered)
+
+
+def request_id(header: Buffer) -> int:
+    """The ``id`` of a request that cannot be read otherwise, so that it can be refused; 0 where even that cannot."""
+    try:
+        return _numbered.decode(header).id
+    except ProtocolError:
+        return 0
 
 
 def client_decoder() -> Decoder[m.ClientMessage]:

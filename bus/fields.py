@@ -24,7 +24,7 @@ from taskmaster.bus.table import Layout, Part, Table
 from taskmaster.bus.text import did_you_mean_or
 from taskmaster.bus.values import keep
 
-__all__ = ["KINDS", "Field", "Schema"]
+__all__ = ["KINDS", "Field", "Schema", "shown"]
 
 Number = int | float
 
@@ -133,7 +133,7 @@ class Schema:
     def _slow_row(self, point: Any) -> tuple[Any, ...]:
         if not isinstance(point, Mapping):
             raise self._error(
-                f"a point must be a dict of its {self.role}s ({', '.join(self.names)}), not {_show(point)}"
+                f"a point must be a dict of its {self.role}s ({', '.join(self.names)}), not {shown(point)}"
             )
         self._check_names(point)
         row = tuple(self._value(field, point[field.name]) for field in self.fields)
@@ -357,7 +357,7 @@ class Schema:
     # -- messages -----------------------------------------------------------------------------------------------------
 
     def _bad(self, field: Field, value: Any, reason: str = "", where: str = "") -> InvalidTask | InvalidOutput:
-        text = f"{self.role} {field.name!r} must be {field.describe()}, got {_show(value)}"
+        text = f"{self.role} {field.name!r} must be {field.describe()}, got {shown(value)}"
         return self._error(f"{text}{': ' + reason if reason else ''}{where}")
 
     def _error(self, text: str) -> InvalidTask | InvalidOutput:
@@ -419,7 +419,8 @@ def _shape_text(shape: tuple[int, ...]) -> str:
     )
 
 
-def _show(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value in a message: what Python writes for it, cut where that is long."""
     try:
         text = repr(value.item() if isinstance(value, np.generic) else value)
     except Exception:  # noqa: BLE001 - a user's class may raise anything here; a number of 5000 digits raises, too

@@ -7,6 +7,7 @@ message costs three times the throughput.
 from __future__ import annotations
 
 import errno
+import re
 import socket as unix
 import stat
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ from typing import Any, Protocol
 import zmq
 
 from taskmaster.bus.codec import MAX_FRAMES
-from taskmaster.bus.errors import AddressInUse, ConfigError, DaemonError
+from taskmaster.bus.errors import AddressInUse, CallerError, ConfigError, DaemonError
 from taskmaster.bus.table import Buffer
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "MAX_MESSAGE",
     "Sending",
     "bind",
+    "client_sockets",
     "dealer",
     "publisher",
     "receive",
@@ -49,6 +51,8 @@ _RECONNECT_MS = 50
 _RECONNECT_MAX_MS = 1_000
 
 ANY_PORT = "0"
+
+_ADDRESS = re.compile(r"tcp://[^\s/]+:\d{1,5}|ipc://.+")
 
 #: Frames below this size are copied into ZeroMQ; sharing a small one costs more than copying it.
 _COPIED = 64 << 10
@@ -102,6 +106,26 @@ def dealer(context: zmq.Context[zmq.Socket[bytes]], identity: bytes = b"") -> zm
 def subscriber(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
     """A client's SUB."""
     return _common(context.socket(zmq.SUB), RESULTS_HWM, -1)
+
+
+def client_sockets(
+    address: str,
+) -> tuple[zmq.Context[zmq.Socket[bytes]], zmq.Socket[bytes], zmq.Socket[bytes]]:
+    """A client's context, its DEALER, which connects to ``address``, and its SUB, which is yet to be connected.
+
+    Raises CallerError where that is no address that one can connect to; nothing is left open then.
+    """
+    if not isinstance(address, str) or not _ADDRESS.fullmatch(address):
+        raise CallerError(f"{address!r} is no address of a daemon; write tcp://HOST:PORT or ipc:///PATH")
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    control, results = dealer(context), subscriber(context)
+    try:
+        control.connect(address)
+    except (zmq.ZMQError, UnicodeEncodeError) as error:
+        context.destroy(linger=0)
+        reason = error.strerror if isinstance(error, zmq.ZMQError) else error.reason
+        raise CallerError(f"cannot connect to {address!r}: {reason}; check the address") from error
+    return context, control, results
 
 
 def bind(socket: zmq.Socket[bytes], address: str, what: str) -> str:

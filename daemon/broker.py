@@ -258,7 +258,8 @@ class Broker:
         if self.dropped & (self.dropped - 1) == 0:  # 1, 2, 4, 8, …: a flood must not fill the log
             log.warning("dropped message %d: %s", self.dropped, error)
         if len(frames) >= 2:
-            sockets.send(socket, [frames[0], codec.encode(m.Refused(error.code, str(error)))])
+            number = codec.request_id(frames[1]) if socket is self._endpoints.control else 0
+            sockets.send(socket, [frames[0], codec.encode(m.Refused(error.code, str(error), number))])
 
     def _tick(self, now: float, out: Effects) -> None:
         self.core.on_tick(now, out)

@@ -14,7 +14,7 @@ from taskmaster.bus.errors import (
 )
 from taskmaster.learners.client import Lab, Master, Run, connect
 from taskmaster.learners.goals import loss, npoints, seconds
-from taskmaster.learners.loop import Loop
+from taskmaster.learners.loop import LearnerStuck, Loop, TooManyFailures
 from taskmaster.learners.results import Result
 from taskmaster.learners.workmaster import WorkMaster
 
@@ -24,6 +24,7 @@ __all__ = [
     "Full",
     "InvalidTask",
     "Lab",
+    "LearnerStuck",
     "Loop",
     "Master",
     "Result",
@@ -32,6 +33,7 @@ __all__ = [
     "TaskCancelled",
     "TaskFailed",
     "TaskMasterError",
+    "TooManyFailures",
     "UnknownMaster",
     "UnknownRun",
     "WorkMaster",

@@ -25,9 +25,10 @@ from taskmaster.bus.places import default_address
 from taskmaster.bus.status import DaemonStatus, MasterStatus, RunInfo
 from taskmaster.bus.table import Buffer
 from taskmaster.learners.aiochannel import AsyncChannel
+from taskmaster.learners.arguments import duration
 from taskmaster.learners.results import Chunk, Result
 from taskmaster.learners.runcore import RunCore
-from taskmaster.learners.views import ANSWER_SECONDS, LabView, MasterView, RunView, check_since
+from taskmaster.learners.views import ANSWER_SECONDS, LabView, MasterView, RunView, check_since, run_number
 
 __all__ = ["Lab", "Master", "Opening", "Results", "Run", "Tasks", "connect"]
 
@@ -68,17 +69,19 @@ class Opening(Awaitable[T], Generic[T]):
         await self._opened.__aexit__(kind, error, trace)
 
 
-def connect(address: str | None = None, timeout: float = ANSWER_SECONDS) -> Opening[Lab]:
+def connect(
+    address: str | None = None, timeout: float = ANSWER_SECONDS, patience: float | None = ANSWER_SECONDS
+) -> Opening[Lab]:
     """Connect to a daemon's control socket; by default ``$TASKMASTER``, else the local daemon's.
 
     ``lab = await connect()``, or ``async with connect() as lab:``. Raises DaemonUnreachable if no daemon answers within
-    ``timeout`` seconds.
+    ``timeout`` seconds. ``patience`` is what it may take to answer later, see :class:`Lab`.
     """
 
     async def open_lab() -> Lab:
-        lab = Lab(address or default_address())
+        lab = Lab(address or default_address(), patience)
         try:
-            await lab._describe(timeout)
+            await lab._describe(duration(timeout, "timeout"))
         except BaseException:
             lab._finalizer.detach()
             lab._channel.close()
@@ -91,11 +94,13 @@ def connect(address: str | None = None, timeout: float = ANSWER_SECONDS) -> Open
 class Lab(LabView):
     """A connection to one daemon: a mapping of names to Masters. Made by :func:`connect`.
 
-    If the daemon goes away, whatever is awaited waits for it to come back, and then goes on; nothing is lost.
+    If the daemon goes away, putting and taking wait for it to come back, and then go on; nothing is lost. What asks it
+    for an answer (opening a run, and so :meth:`Master.map` and a Loop when they begin; its status, switches) waits
+    ``patience`` seconds and raises DaemonUnreachable then. With ``patience=None`` that waits, too.
     """
 
-    def __init__(self, address: str) -> None:
-        super().__init__(address)
+    def __init__(self, address: str, patience: float | None = ANSWER_SECONDS) -> None:
+        super().__init__(address, patience)
         self._channel = AsyncChannel(self._core)
         self._finalizer = weakref.finalize(self, AsyncChannel.abandon, self._channel)
 
@@ -128,11 +133,9 @@ class Lab(LabView):
 
         Whoever follows it gets UnknownRun. Raises NotAllowed while it has open tasks.
         """
-        await self.ask(m.Delete(0, run))
+        await self.ask(m.Delete(0, run_number(run)))
 
-    async def ask(
-        self, message: m.ClientMessage, frames: Sequence[Buffer] = (), timeout: float = ANSWER_SECONDS
-    ) -> Any:
+    async def ask(self, message: m.ClientMessage, frames: Sequence[Buffer] = ()) -> Any:
         """Send a request and wait for its reply; raises what the daemon answers, or DaemonUnreachable.
 
         It is not asked any further then, nor if this is cancelled; whether it is carried out is not known.
@@ -140,8 +143,8 @@ class Lab(LabView):
         self._channel.require_open()
         request = self._core.request(message, self._channel.loop.time(), frames)
         try:
-            if not await self._channel.wait(lambda: request.answered, timeout):
-                raise self._late(request, timeout)
+            if not await self._channel.wait(lambda: request.answered, self.patience):
+                raise self._late(request)
         finally:
             self._core.withdraw(request)
         if request.error is not None:
@@ -211,7 +214,7 @@ class Master(MasterView):
         core, channel = self.lab._core, self.lab._channel
         run = core.opened(opened, write=message.write, since=since)
         try:
-            if not await channel.wait(lambda: core.is_following(run), ANSWER_SECONDS):
+            if not await channel.wait(lambda: core.is_following(run), self.lab.patience):
                 raise self.lab._deaf()
         except BaseException:
             core.forget(run)
@@ -245,8 +248,8 @@ class Master(MasterView):
         await self.lab.ask(m.Resume(0, self.name))
 
     async def set_workers(self, count: int) -> None:
-        """Have the daemon keep ``count`` local worker processes."""
-        await self.lab.ask(m.SetWorkers(0, self.name, count))
+        """Have the daemon keep ``count`` local worker processes. Raises CallerError unless it is 0 to 4096."""
+        await self.lab.ask(self._workers_message(count))
 
 
 class Run(RunView):
@@ -269,13 +272,13 @@ class Run(RunView):
 
         Each arrives as a result that says so. A task that is being evaluated is broken off where that is harmless.
         """
-        indices = None if indices is None else list(indices)
+        wanted = self._wanted(indices)
         cancelled, taken = 0, -1
-        while not await self._flush(ANSWER_SECONDS, full_beyond=taken):
+        while not await self._flush(self.master.lab.patience, full_beyond=taken):
             # Full, perhaps of just these tasks: those that it has make room for those that are still here.
             taken = self._core.acknowledged
-            cancelled += int((await self.master.lab.ask(self._cancel_message(indices))).count)
-        return cancelled + int((await self.master.lab.ask(self._cancel_message(indices))).count)
+            cancelled += int((await self.master.lab.ask(self._cancel_message(wanted))).count)
+        return cancelled + int((await self.master.lab.ask(self._cancel_message(wanted))).count)
 
     async def pause(self) -> None:
         """Evaluate nothing further of this run for now."""
@@ -287,7 +290,7 @@ class Run(RunView):
 
     async def prioritise(self, priority: int) -> None:
         """Give the run another priority: the highest goes first, equals share."""
-        await self.master.lab.ask(m.Prioritise(0, self._core.id, priority))
+        await self.master.lab.ask(self._prioritise_message(priority))
 
     async def flush(self, timeout: float | None = ANSWER_SECONDS) -> None:
         """Wait until all that was put is on the daemon's disk. Raises DaemonUnreachable after ``timeout`` seconds."""
@@ -306,7 +309,7 @@ class Run(RunView):
         """No further tasks: followers are told. Open tasks are still evaluated; opening it again goes on with it."""
         core = self._core
         if core.write and core.error is None:
-            await self.flush()
+            await self._flush(self.master.lab.patience)
             await self.master.lab.ask(m.Close(0, core.id, core.writer))
         await self.detach()
 
@@ -382,9 +385,12 @@ class Tasks:
         self._channel.send()
         return indices
 
-    def new_ask(self) -> None:
-        """What is put next belongs to a new ask of the learner: that is noted with it, for replaying the run."""
-        self._core.new_ask()
+    def new_ask(self, after: int | None = None) -> None:
+        """What is put next belongs to a new ask of the learner: that is noted with it, for replaying the run.
+
+        ``after`` is the ``seq`` of the last result that it had been told then, by default the last one taken.
+        """
+        self._core.new_ask(after)
 
     async def _wait_for_room(self) -> None:
         channel, core = self._channel, self._core

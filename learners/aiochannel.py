@@ -36,10 +36,7 @@ class AsyncChannel:
         self.closed = False
         self.loop = asyncio.get_running_loop()
         self._closed_because = "was closed"
-        self._context = zmq.Context()
-        self._control = sockets.dealer(self._context)
-        self._results = sockets.subscriber(self._context)
-        self._control.connect(core.address)
+        self._context, self._control, self._results = sockets.client_sockets(core.address)
         self._waiting: dict[asyncio.Future[None], Callable[[], bool]] = {}
         self._will_look = False
         for socket in (self._control, self._results):

@@ -10,38 +10,43 @@ from types import TracebackType
 from typing import Any
 
 from taskmaster.bus import messages as m
-from taskmaster.bus.errors import CallerError
 from taskmaster.bus.places import default_address
 from taskmaster.bus.status import DaemonStatus, MasterStatus, RunInfo
 from taskmaster.bus.table import Buffer
+from taskmaster.learners.arguments import duration
 from taskmaster.learners.channel import Channel
 from taskmaster.learners.results import Chunk, Result
 from taskmaster.learners.runcore import RunCore
-from taskmaster.learners.views import ANSWER_SECONDS, LabView, MasterView, RunView, check_since
+from taskmaster.learners.views import ANSWER_SECONDS, LabView, MasterView, RunView, check_since, run_number
 
 __all__ = ["Lab", "Master", "Results", "Run", "Tasks", "connect"]
 
 
-def connect(address: str | None = None, timeout: float = ANSWER_SECONDS) -> Lab:
+def connect(
+    address: str | None = None, timeout: float = ANSWER_SECONDS, patience: float | None = ANSWER_SECONDS
+) -> Lab:
     """Connect to a daemon's control socket; by default ``$TASKMASTER``, else the local daemon's.
 
-    Raises DaemonUnreachable if none answers within ``timeout`` seconds.
+    Raises DaemonUnreachable if none answers within ``timeout`` seconds. ``patience`` is what it may take to answer
+    later, see :class:`Lab`.
     """
-    return Lab(address or default_address(), timeout)
+    return Lab(address or default_address(), timeout, patience)
 
 
 class Lab(LabView):
     """A connection to one daemon: a mapping of names to Masters. Use it as a context manager, or close it.
 
-    If the daemon goes away, whatever is called waits for it to come back, and then goes on; nothing is lost.
+    If the daemon goes away, putting and taking wait for it to come back, and then go on; nothing is lost. What asks it
+    for an answer (opening a run, and so :meth:`Master.map` and a Loop when they begin; its status, switches) waits
+    ``patience`` seconds and raises DaemonUnreachable then. With ``patience=None`` that waits, too.
     """
 
-    def __init__(self, address: str, timeout: float = ANSWER_SECONDS) -> None:
-        super().__init__(address)
+    def __init__(self, address: str, timeout: float = ANSWER_SECONDS, patience: float | None = ANSWER_SECONDS) -> None:
+        super().__init__(address, patience)
         self._channel = Channel(self._core)
         self._finalizer = weakref.finalize(self, Channel.close, self._channel)
         try:
-            self._describe(timeout)
+            self._describe(duration(timeout, "timeout"))
         except BaseException:
             self._finalizer()
             raise
@@ -78,9 +83,9 @@ class Lab(LabView):
 
         Whoever follows it gets UnknownRun. Raises NotAllowed while it has open tasks.
         """
-        self.ask(m.Delete(0, run))
+        self.ask(m.Delete(0, run_number(run)))
 
-    def ask(self, message: m.ClientMessage, frames: Sequence[Buffer] = (), timeout: float = ANSWER_SECONDS) -> Any:
+    def ask(self, message: m.ClientMessage, frames: Sequence[Buffer] = ()) -> Any:
         """Send a request and wait for its reply; raises what the daemon answers, or DaemonUnreachable.
 
         It is not asked any further then; whether it is carried out is not known.
@@ -90,8 +95,8 @@ class Lab(LabView):
             channel.require_open()
             request = self._core.request(message, time.monotonic(), frames)
         try:
-            if not channel.wait(lambda: request.answered, timeout):
-                raise self._late(request, timeout)
+            if not channel.wait(lambda: request.answered, self.patience):
+                raise self._late(request)
         finally:
             if not request.answered:
                 with channel.lock:
@@ -167,7 +172,7 @@ class Master(MasterView):
         channel, core = self.lab._channel, self.lab._core
         with channel.lock:
             run = core.opened(opened, write=message.write, since=since)
-        if not channel.wait(lambda: core.is_following(run), ANSWER_SECONDS):
+        if not channel.wait(lambda: core.is_following(run), self.lab.patience):
             raise self.lab._deaf()
         return Run(self, run)
 
@@ -219,9 +224,7 @@ class Master(MasterView):
 
     def set_workers(self, count: int) -> None:
         """Have the daemon keep ``count`` local worker processes. Raises CallerError unless it is 0 to 4096."""
-        if count < 0:
-            raise CallerError(f"{count} worker processes cannot be kept; ask for 0 to 4096")
-        self.lab.ask(m.SetWorkers(0, self.name, count))
+        self.lab.ask(self._workers_message(count))
 
 
 class Run(RunView):
@@ -244,13 +247,13 @@ class Run(RunView):
 
         Each arrives as a result that says so. A task that is being evaluated is broken off where that is harmless.
         """
-        indices = None if indices is None else list(indices)
+        wanted = self._wanted(indices)
         cancelled, taken = 0, -1
-        while not self._flush(ANSWER_SECONDS, full_beyond=taken):
+        while not self._flush(self.master.lab.patience, full_beyond=taken):
             # Full, perhaps of just these tasks: those that it has make room for those that are still here.
             taken = self._core.acknowledged
-            cancelled += int(self.master.lab.ask(self._cancel_message(indices)).count)
-        return cancelled + int(self.master.lab.ask(self._cancel_message(indices)).count)
+            cancelled += int(self.master.lab.ask(self._cancel_message(wanted)).count)
+        return cancelled + int(self.master.lab.ask(self._cancel_message(wanted)).count)
 
     def pause(self) -> None:
         """Evaluate nothing further of this run for now."""
@@ -262,7 +265,7 @@ class Run(RunView):
 
     def prioritise(self, priority: int) -> None:
         """Give the run another priority: the highest goes first, equals share."""
-        self.master.lab.ask(m.Prioritise(0, self._core.id, priority))
+        self.master.lab.ask(self._prioritise_message(priority))
 
     def flush(self, timeout: float | None = ANSWER_SECONDS) -> None:
         """Wait until all that was put is on the daemon's disk. Raises DaemonUnreachable after ``timeout`` seconds."""
@@ -281,7 +284,7 @@ class Run(RunView):
         """No further tasks: followers are told. Open tasks are still evaluated; opening it again goes on with it."""
         core = self._core
         if core.write and core.error is None:
-            self.flush()
+            self._flush(self.master.lab.patience)
             self.master.lab.ask(m.Close(0, core.id, core.writer))
         self.detach()
 
@@ -370,10 +373,13 @@ class Tasks:
             channel.wake_keeper()
         return indices
 
-    def new_ask(self) -> None:
-        """What is put next belongs to a new ask of the learner: that is noted with it, for replaying the run."""
+    def new_ask(self, after: int | None = None) -> None:
+        """What is put next belongs to a new ask of the learner: that is noted with it, for replaying the run.
+
+        ``after`` is the ``seq`` of the last result that it had been told then, by default the last one taken.
+        """
         with self._channel.lock:
-            self._core.new_ask()
+            self._core.new_ask(after)
 
     def _wait_for_room(self) -> None:
         core = self._core

@@ -56,7 +56,10 @@ class ClientCore:
     # -- requests -----------------------------------------------------------------------------------------------------
 
     def request(self, message: m.ClientMessage, now: float, frames: Sequence[Buffer] = ()) -> Request:
-        """Send a request; its ``id`` is filled in here. Raises CallerError if the daemon takes none that large."""
+        """Send a request; its ``id`` is filled in here.
+
+        Raises CallerError for one that the daemon could not read, or if it takes none that large.
+        """
         self._now = max(self._now, now)
         return self._requests.make(message, frames, now, self.max_message)
 
@@ -83,7 +86,7 @@ class ClientCore:
                 return info
         known = [info.name for info in masters]
         raise UnknownMaster(
-            f"the daemon at {self.address} has no Master {name!r}{did_you_mean_or(name, known, 'it has')}"
+            f"the daemon at {self.address} has no Master {name!r}{did_you_mean_or(str(name), known, 'it has')}"
         )
 
     def opened(self, opened: m.Opened, *, write: bool, since: str) -> RunCore:

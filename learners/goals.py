@@ -1,10 +1,14 @@
 """When a Loop has reached what it was started for.
 
 Goals combine: ``npoints(200) | seconds(3600)`` stops at what comes first, ``npoints(50) & loss(0.01)`` at the later.
+
+A goal also says how many results are missing at most, so that a Loop puts no task that nobody would wait for; and when
+to look at it again though no result may have come.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -25,10 +29,17 @@ class Goal:
     """A condition on a Loop, and how near it is."""
 
     def __init__(
-        self, reached: Callable[[Loop], bool], text: str, fraction: Callable[[Loop], float] = lambda loop: 0.0
+        self,
+        reached: Callable[[Loop], bool],
+        text: str,
+        fraction: Callable[[Loop], float] = lambda loop: 0.0,
+        missing: Callable[[Loop], float] = lambda loop: math.inf,
+        due: Callable[[Loop], float] = lambda loop: math.inf,
     ) -> None:
         self._reached = reached
         self._fraction = fraction
+        self._missing = missing
+        self._due = due
         self._text = text
 
     def reached(self, loop: Loop) -> bool:
@@ -39,12 +50,22 @@ class Goal:
         """How much of the way is behind the loop, from 0 to 1, as far as that can be known."""
         return min(1.0, max(0.0, self._fraction(loop)))
 
+    def missing(self, loop: Loop) -> float:
+        """With so many further results it is reached at the latest; infinite where their number decides nothing."""
+        return self._missing(loop)
+
+    def due(self, loop: Loop) -> float:
+        """Seconds until it may be reached by the passing of time alone; infinite if it cannot be, or has been."""
+        return self._due(loop)
+
     def __or__(self, other: GoalLike) -> Goal:
         second = as_goal(other)
         return Goal(
             lambda loop: self.reached(loop) or second.reached(loop),
             f"{self} or {second}",
             lambda loop: max(self.fraction(loop), second.fraction(loop)),
+            lambda loop: min(self.missing(loop), second.missing(loop)),
+            lambda loop: min(self.due(loop), second.due(loop)),
         )
 
     def __and__(self, other: GoalLike) -> Goal:
@@ -53,6 +74,8 @@ class Goal:
             lambda loop: self.reached(loop) and second.reached(loop),
             f"{self} and {second}",
             lambda loop: min(self.fraction(loop), second.fraction(loop)),
+            lambda loop: max(self.missing(loop), second.missing(loop)),
+            lambda loop: min(self.due(loop), second.due(loop)),
         )
 
     def __repr__(self) -> str:
@@ -66,7 +89,9 @@ def npoints(n: int) -> Goal:
     """``n`` results have been told to the learner (failed ones do not count)."""
     if n < 1:
         raise CallerError(f"a goal of {n} points is reached before it begins; ask for at least 1")
-    return Goal(lambda loop: loop.told >= n, f"{n} points", lambda loop: loop.told / n)
+    return Goal(
+        lambda loop: loop.told >= n, f"{n} points", lambda loop: loop.told / n, missing=lambda loop: n - loop.told
+    )
 
 
 def loss(target: float) -> Goal:
@@ -78,7 +103,7 @@ def loss(target: float) -> Goal:
             raise CallerError(
                 f"a goal of loss ≤ {target:g} needs a learner with a loss(); {type(learner).__name__} has none"
             )
-        if loop.told % max(1, loop.told // _LOSS_SHARE):
+        if not loop.told or loop.told % max(1, loop.told // _LOSS_SHARE):
             return False
         return learner.loss() <= target
 
@@ -86,18 +111,29 @@ def loss(target: float) -> Goal:
 
 
 def seconds(duration: float) -> Goal:
-    """This long after the loop was started."""
-    if duration <= 0:
+    """This long after the loop was started, whatever is being evaluated then."""
+    if not duration > 0:
         raise CallerError(f"a goal of {duration} seconds is reached before it begins")
-    return Goal(lambda loop: loop.elapsed >= duration, f"{duration:g} s", lambda loop: loop.elapsed / duration)
+
+    def due(loop: Loop) -> float:
+        left = duration - loop.elapsed
+        return left if left > 0 else math.inf
+
+    return Goal(lambda loop: loop.elapsed >= duration, f"{duration:g} s", lambda loop: loop.elapsed / duration, due=due)
 
 
 def as_goal(goal: GoalLike | None) -> Goal:
-    """A number stands for that many points, a function of the loop for itself, None for a learner's own end."""
+    """A number stands for that many points, a function of the loop for itself, None for a learner's own end.
+
+    The function is called after each result, and again before the loop waits for the next one.
+    """
     if goal is None:
         return Goal(lambda loop: False, "the learner's own end")
     if isinstance(goal, Goal):
         return goal
     if isinstance(goal, int):
         return npoints(goal)
-    return Goal(goal, getattr(goal, "__name__", "a condition"))
+    condition = goal
+    return Goal(
+        lambda loop: loop.told + loop.failed > 0 and condition(loop), getattr(condition, "__name__", "a condition")
+    )

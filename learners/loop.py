@@ -4,6 +4,10 @@ It asks only at points that the order of events fixes, never by timing: for ``in
 each single result for as many as have become free. So the points that are asked depend on the order in which results
 came and on nothing else; and that order is in the journal.
 
+They do not depend on the goal either. What is asked and would be more than the goal needs is kept back, and put if a
+task fails, or when the loop is given another goal. (Not asking would be simpler. But then a learner would be asked at
+other places in a run that is resumed with a further goal than it had, and could choose other points than are recorded.)
+
 That is also how a Loop resumes. It is started again over the same run: it takes the recorded results in their recorded
 order, asks the learner at the same places as before, and finds that what it is about to put has been put already. A
 learner that asks something else this time (another seed, another version, an impatient user's other settings) is told
@@ -32,16 +36,20 @@ from taskmaster.learners.goals import GoalLike, as_goal
 from taskmaster.learners.protocol import Bindable, Endable, Failable, Learner, Lossy, Seeded, describe
 from taskmaster.learners.results import Result
 
-__all__ = ["LearnerStuck", "Loop", "LoopStatistics"]
+__all__ = ["LearnerStuck", "Loop", "LoopStatistics", "TooManyFailures"]
 
 log = logging.getLogger("taskmaster")
 
 #: Tasks in flight for each slot: one being evaluated, and one that waits, so that no slot is idle while a result is on
 #: its way and the learner thinks. More would have the learner choose from older knowledge.
 IN_FLIGHT_PER_SLOT = 2
+#: Failures one after the other that end a loop: more than bad luck brings, and soon over where every task fails.
+MAX_FAILURES = 100
 #: Seconds to wait for a Master's workers to start before it is settled how many tasks to keep in flight.
 _SLOTS_SECONDS = 10.0
 _LOOK_SECONDS = 0.02
+#: What may be waited for a result in one go; longer is more than every system's clock takes.
+_WAIT_SECONDS = 3600.0
 _IN_FLIGHT = "in_flight"
 _RATE_RESULTS = 64
 
@@ -50,6 +58,23 @@ class LearnerStuck(TaskMasterError):
     """The learner asks for nothing although it has been told everything there is to tell."""
 
     code = "stuck"
+
+
+class TooManyFailures(TaskMasterError):
+    """One task after the other fails; the loop can go on when that is mended."""
+
+    code = "failures"
+
+
+@dataclass
+class _Asked:
+    """A point that the learner has asked and that has not ended."""
+
+    point: Any
+    #: the last event that the learner had been told then
+    after: int
+    #: how often it has failed
+    tries: int = 0
 
 
 @dataclass(frozen=True)
@@ -81,7 +106,8 @@ class Loop:
     result was taken. ``goal`` is a number of points, a :class:`~taskmaster.learners.goals.Goal` or a function of the
     loop; without one the learner's own end counts. ``in_flight`` tasks are kept with the Master, by default two for
     each of its slots, as many as when the run was made. ``hook(loop, result)`` is called after each result. A point
-    that failed is put again up to ``retries`` times before the learner is told that it failed.
+    that failed is put again up to ``retries`` times before the learner is told that it failed. After ``max_failures``
+    failures one after the other (None: however many) the loop ends with TooManyFailures.
 
         Loop(lab["svm"], Sobol(lab["svm"].parameters), goal=200, name="first-try").run()
 
@@ -97,11 +123,14 @@ class Loop:
         in_flight: int | None = None,
         hook: Callable[[Loop, Result], None] | None = None,
         retries: int = 0,
+        max_failures: int | None = MAX_FAILURES,
         name: str | None = None,
         seed: int | None = None,
     ) -> None:
         if in_flight is not None and in_flight < 1:
             raise CallerError(f"a loop needs at least one task in flight, not {in_flight}")
+        if max_failures is not None and max_failures < 1:
+            raise CallerError(f"a loop has to bear at least one failure, not {max_failures}; None: however many")
         self.learner = learner
         self.goal = as_goal(goal)
         self.told = 0
@@ -110,7 +139,7 @@ class Loop:
         self.run_: Run
         self._hook = hook
         self._retries = retries
-        self._in_flight = in_flight
+        self._max_failures = max_failures
         if isinstance(target, Run):
             self.master, self.run_ = target.master, target
         else:
@@ -129,9 +158,12 @@ class Loop:
         #: tasks that this loop has put or found put, and those of them whose results it has taken
         self._next_index = 0
         self._taken = 0
-        #: points that have been asked and not ended, by the index of their task
-        self._asked: dict[int, Any] = {}
-        self._tries: dict[int, int] = {}
+        #: points that have been asked and not put, in the order in which they will be
+        self._ready: deque[_Asked] = deque()
+        #: points that have been put and not ended, by the index of their task
+        self._asked: dict[int, _Asked] = {}
+        #: tasks that have failed since the last that was done, not counting what is recorded
+        self._in_a_row = 0
         self._same_so_far = True
         self._begun = False
         self._started = 0.0
@@ -147,10 +179,12 @@ class Loop:
         way: called again it goes on, and so does a new loop over a run of that name. (It also goes on after a goal was
         reached and another one set: ``loop.goal = npoints(500)``.) What the learner raises comes through.
 
-        Raises LearnerStuck if the learner asks for nothing, though it was told everything and the goal is not reached.
+        Raises LearnerStuck if the learner asks for nothing, though it was told everything and the goal is not reached;
+        TooManyFailures if one task after the other fails.
         """
         self._started = time.monotonic()
         self.interrupted = False
+        self._in_a_row = 0
         if not self._begun:
             self._begun = True
             if isinstance(self.learner, Bindable):
@@ -158,11 +192,21 @@ class Loop:
             if isinstance(self.learner, Seeded):
                 self.learner.seed(np.random.default_rng(self.run_.seed))
         with self._heeding_interrupts():
-            if not self._at_goal():
-                self._ask(self.in_flight - self._open)
-            while not self._finished():
-                self._on_result(self.run_.results.get())
-        return self.run_
+            self._advance()
+            while True:
+                due = self.goal.due(self)  # before the look at the goal: were it due in between, nobody would notice
+                if self._finished():
+                    return self.run_
+                result = self._next_result(due)
+                if result is not None:
+                    self._on_result(result)
+
+    def _next_result(self, due: float) -> Result | None:
+        """The next result, or None where it is time to look at the goal again."""
+        try:
+            return self.run_.results.get(None if math.isinf(due) else min(due, _WAIT_SECONDS))
+        except TimeoutError:
+            return None
 
     @contextlib.contextmanager
     def _heeding_interrupts(self) -> Iterator[None]:
@@ -188,35 +232,54 @@ class Loop:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def _finished(self) -> bool:
-        stopping = self.interrupted or self._at_goal()
-        if self._open == 0:
-            if not stopping and not self._learner_is_done() and self._next_index >= self._recorded:
-                raise LearnerStuck(
-                    f"run {self.run_.name!r}: after {self.told} results and {self.failed} failures the learner "
-                    f"({describe(self.learner)}) asks for nothing, though nothing is in flight and the goal "
-                    f"({self.goal!r}) is not reached"
-                )
-            return self._next_index >= self._recorded or stopping
-        return self._at_goal() and self._next_index >= self._recorded
+        if self._at_goal():
+            return True
+        if self._open:
+            return False
+        if self.interrupted:
+            return True
+        if self._next_index < self._recorded:
+            return False
+        if not self._learner_is_done():
+            raise LearnerStuck(
+                f"run {self.run_.name!r}: after {self.told} results and {self.failed} failures the learner "
+                f"({describe(self.learner)}) asks for nothing, though nothing is in flight and the goal "
+                f"({self.goal!r}) is not reached"
+            )
+        return True
 
     def _on_result(self, result: Result) -> None:
         self._times.append(time.monotonic())
         self._taken += 1
         if result.index < self._recorded and self._same_so_far:
             self._compare(result)
-        point = self._asked.pop(result.index, result.input)
+        asked = self._asked.pop(result.index, None) or _Asked(result.input, result.seq)
         error = result.error
         if error is None:
-            self.learner.tell(point, result.output)
+            self.learner.tell(asked.point, result.output)
             self.told += 1
-        elif not self._retry(result.index, point, error):
+        elif not self._retry(asked, error):
             self.failed += 1
             if isinstance(self.learner, Failable):
-                self.learner.fail(point, error)
+                self.learner.fail(asked.point, error)
         if self._hook is not None:
             self._hook(self, result)
-        if not (self.interrupted or self._at_goal()):
-            self._ask(self.in_flight - self._open)
+        self._require_success(result)
+        self._advance()
+
+    def _require_success(self, result: Result) -> None:
+        """Raise TooManyFailures where nothing succeeds any more. What is recorded was put up with before."""
+        error = result.error
+        if error is None:
+            self._in_a_row = 0
+        elif isinstance(error, TaskFailed) and result.index >= self._recorded:
+            self._in_a_row += 1
+            if self._in_a_row == self._max_failures and not self._at_goal():
+                raise TooManyFailures(
+                    f"run {self.run_.name!r} of Master {self.master.name!r}: {self._in_a_row} tasks have failed one "
+                    f"after the other, the last with {error.kind}: {error.args[0]}; mend it and run the loop again, "
+                    "which goes on, or have it bear more (max_failures)"
+                ) from error
 
     # -- asking -------------------------------------------------------------------------------------------------------
 
@@ -225,62 +288,73 @@ class Loop:
         """Tasks in flight, as the order of events tells it: results count when they are taken, not when they come."""
         return self._next_index - self._taken
 
-    def _ask(self, n: int) -> None:
-        if n < 1 or self._learner_is_done():
+    def _advance(self) -> None:
+        """Ask for as many points as are to be in flight, and put those that the goal needs."""
+        if self.interrupted or self._at_goal():
             return
+        n = self.in_flight - self._open - len(self._ready)
+        if n > 0 and not self._learner_is_done():
+            self._ask(n)
+        room = max(self.goal.missing(self) - self._open, self._recorded - self._next_index)
+        while self._ready and room > 0:
+            room -= self._put(room)
+
+    def _ask(self, n: int) -> None:
         points = list(self.learner.ask(n))
         if len(points) > n:
             raise CallerError(f"the learner ({describe(self.learner)}) was asked for {n} points and gave {len(points)}")
-        if points:
-            self._put(points)
+        told = self.run_._core.told
+        self._ready.extend(_Asked(point, told) for point in points)
 
-    def _put(self, points: list[Any]) -> None:
-        """Put the points that are not recorded yet under the numbers they get."""
-        known = max(0, min(len(points), self._recorded - self._next_index))
-        fresh = points[known:]
+    def _put(self, most: float) -> int:
+        """Put points that were asked at the same time; returns how many. Those that are recorded have been put."""
+        after = self._ready[0].after
+        together: list[_Asked] = []
+        while self._ready and self._ready[0].after == after and len(together) < most:
+            together.append(self._ready.popleft())
+        known = max(0, min(len(together), self._recorded - self._next_index))
+        fresh = [asked.point for asked in together[known:]]
         if fresh:
-            self.run_.tasks.new_ask()
+            self.run_.tasks.new_ask(after)
         if len(fresh) == 1:
             self.run_.tasks.put(fresh[0])
         elif fresh:
             self.run_.tasks.put_many(fresh)
-        for point in points:
-            self._asked[self._next_index] = point
+        for asked in together:
+            self._asked[self._next_index] = asked
             self._next_index += 1
+        return len(together)
 
-    def _retry(self, index: int, point: Any, error: TaskFailed | TaskCancelled) -> bool:
-        tried = self._tries.pop(index, 0)
-        if tried >= self._retries or isinstance(error, TaskCancelled) or self.interrupted:
+    def _retry(self, asked: _Asked, error: TaskFailed | TaskCancelled) -> bool:
+        if asked.tries >= self._retries or isinstance(error, TaskCancelled) or self.interrupted:
             return False
-        self._tries[self._next_index] = tried + 1
-        self._put([point])
+        self._ready.append(_Asked(asked.point, self.run_._core.told, asked.tries + 1))
         return True
 
     def _compare(self, result: Result) -> None:
         """If the record holds another point than the learner asks this time, go on with what was measured."""
         asked = self._asked.get(result.index)
-        if same_point(asked, result.input):
+        if asked is not None and same_point(asked.point, result.input):
             return
         log.warning(
             "run %r: task %d was %r, the learner now asks %r there; it is told all recorded results and goes on",
             self.run_.name,
             result.index,
             result.input,
-            asked,
+            None if asked is None else asked.point,
         )
         self._same_so_far = False
         # From here on what is recorded counts as put, whoever asked for it.
-        in_vain = [point for index, point in sorted(self._asked.items()) if index < self._recorded]
-        self._asked = {index: point for index, point in self._asked.items() if index >= self._recorded}
+        in_vain = [asked for index, asked in sorted(self._asked.items()) if index < self._recorded]
+        self._asked = {index: asked for index, asked in self._asked.items() if index >= self._recorded}
         self._next_index = max(self._next_index, self._recorded)
-        if in_vain:
-            self._put(in_vain)
+        self._ready.extendleft(reversed(in_vain))
 
     def _learner_is_done(self) -> bool:
         return isinstance(self.learner, Endable) and self.learner.done()
 
     def _at_goal(self) -> bool:
-        return self.told > 0 and self.goal.reached(self)
+        return self.goal.reached(self)
 
     # -- looking ------------------------------------------------------------------------------------------------------
 

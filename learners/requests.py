@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from taskmaster.bus import codec
 from taskmaster.bus import messages as m
-from taskmaster.bus.errors import TaskMasterError, TooLarge
+from taskmaster.bus.errors import CallerError, ProtocolError, TaskMasterError, TooLarge
 from taskmaster.bus.table import Buffer
 from taskmaster.learners.runcore import RunCore
 
@@ -17,6 +17,8 @@ __all__ = ["Request", "Requests"]
 #: most answers; pages are not, and are asked for again only when it is known that they were lost, see `runcore`.
 AGAIN_SECONDS = 2.0
 AGAIN_LONGEST_SECONDS = 4.0
+
+_as_the_daemon = codec.client_decoder()
 
 
 class Request:
@@ -59,9 +61,12 @@ class Requests:
         max_message: int,
         run: RunCore | None = None,
     ) -> Request:
-        """Send a request; its ``id`` is filled in here. Raises TooLarge if the daemon takes none that large."""
+        """Send a request; its ``id`` is filled in here.
+
+        Raises CallerError for one that the daemon could not read, TooLarge if it takes none that large.
+        """
         message.id = self._next_id  # type: ignore[union-attr]
-        header = codec.encode(message)
+        header = _header(message)
         for frame in (header, *frames):
             if len(frame) > max_message:
                 raise TooLarge(
@@ -112,3 +117,14 @@ class Requests:
     def _send(self, request: Request, now: float) -> None:
         request.sent_at = now
         self._outbox.append(request.frames)
+
+
+def _header(message: m.ClientMessage) -> bytes:
+    """A request's header, read as the daemon will read it: what that would refuse is refused where it is asked."""
+    try:
+        header = codec.encode(message)
+        _as_the_daemon.decode(header)
+    except (TypeError, ValueError, OverflowError, RecursionError, ProtocolError) as error:
+        reason = error.__cause__ or error
+        raise CallerError(f"{type(message).__name__} cannot be asked of the daemon like this: {reason}") from error
+    return header

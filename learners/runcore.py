@@ -108,6 +108,8 @@ class RunCore:
         self._most_rows = min(GATHER_ROWS, max(1, max_message // (2 * _ASK_BYTES)))
         self._asks: list[tuple[int, int]] = []
         self._asked_after: int | None = None
+        #: what is put next was asked earlier, after this event
+        self._ask_was_after: int | None = None
         # -- taking
         #: events must come with their inputs: unless every task of the run is this client's own
         self.wants_inputs = not write or opened.next_index > 0
@@ -207,9 +209,13 @@ class RunCore:
             )
         return function, tuple(args), dict(kwargs)
 
-    def new_ask(self) -> None:
-        """What is put next belongs to a new ask of the learner, even if it has been told nothing since the last."""
+    def new_ask(self, after: int | None = None) -> None:
+        """What is put next belongs to a new ask of the learner, even if it has been told nothing since the last.
+
+        ``after`` is the last event it had been told then; by default that is :attr:`told`.
+        """
         self._asked_after = None
+        self._ask_was_after = after
 
     def flush(self, now: float) -> None:
         """Send what was gathered."""
@@ -280,7 +286,8 @@ class RunCore:
 
     def _note_ask(self) -> None:
         self._asked_after = self.told
-        self._asks.append((len(self._rows), self.told))
+        after, self._ask_was_after = self._ask_was_after, None
+        self._asks.append((len(self._rows), self.told if after is None else after))
 
     def _add(self, table: Table) -> None:
         """Add tasks to the window in blocks, each with those asks of the learner that began in it."""

@@ -14,22 +14,32 @@ from taskmaster.bus.errors import CallerError, DaemonUnreachable
 from taskmaster.bus.fields import Field
 from taskmaster.bus.intervals import IntervalSet
 from taskmaster.bus.status import DaemonStatus, MasterStatus
+from taskmaster.learners.arguments import Whole, duration, text, whole, wholes, words
 from taskmaster.learners.core import ClientCore, Request
 from taskmaster.learners.names import fresh_name
 from taskmaster.learners.runcore import RunCore
 
-__all__ = ["ANSWER_SECONDS", "LabView", "MasterView", "RunView", "resolve"]
+__all__ = ["ANSWER_SECONDS", "MOST_WORKERS", "LabView", "MasterView", "RunView", "check_since", "resolve", "run_number"]
 
 #: Seconds that a question to the daemon may take; it answers in milliseconds, but may be on its way up.
 ANSWER_SECONDS = 10.0
+
+#: What the daemon, its journal and every client of any language can hold.
+_LARGEST_SEED = 2**63 - 1
+_LARGEST_PRIORITY = 2**31 - 1
+_LARGEST = 2**53
+#: Worker processes that a daemon keeps for a Master at most.
+MOST_WORKERS = 4096
 
 
 class LabView:
     """A daemon, as it has described itself."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, patience: float | None) -> None:
         #: the control socket's
         self.address = address
+        #: seconds that the daemon has for an answer; None: as long as it takes
+        self.patience = None if patience is None else duration(patience, "patience")
         self._core = ClientCore(address)
 
     @property
@@ -68,11 +78,11 @@ class LabView:
             "($TASKMASTER, or the address given)?"
         )
 
-    def _late(self, what: Request, timeout: float) -> DaemonUnreachable:
+    def _late(self, what: Request) -> DaemonUnreachable:
         return DaemonUnreachable(
-            f"the daemon at {self.address} did not answer ({type(what.message).__name__}) within {timeout:g} s; it is "
-            "not asked any further, but what it was asked may have been carried out, or may still be: look before you "
-            "ask again"
+            f"the daemon at {self.address} did not answer ({type(what.message).__name__}) within {self.patience:g} s; "
+            "it is not asked any further, but what it was asked may have been carried out, or may still be: look "
+            "before you ask again (a program that is to wait for it: connect(patience=None))"
         )
 
     def _deaf(self) -> DaemonUnreachable:
@@ -120,13 +130,25 @@ class MasterView:
         return next(master for master in status.masters if master.name == self.name)
 
     def _open_message(
-        self, name: str | None, seed: int | None, priority: int | None, metadata: Mapping[str, str] | None
+        self, name: str | None, seed: Whole | None, priority: Whole | None, metadata: Mapping[str, str] | None
     ) -> m.Open:
-        claim = secrets.token_hex(8)
-        return m.Open(0, self.name, name or fresh_name(), True, True, seed, priority, dict(metadata or {}), claim)
+        return m.Open(
+            0,
+            self.name,
+            text("" if name is None else name, "a run's name") or fresh_name(),
+            True,
+            True,
+            None if seed is None else whole(seed, "a seed", 0, _LARGEST_SEED),
+            None if priority is None else _priority(priority),
+            words(metadata, "metadata"),
+            secrets.token_hex(8),
+        )
 
     def _watch_message(self, name: str) -> m.Open:
-        return m.Open(0, self.name, name, write=False, create=False)
+        return m.Open(0, self.name, text(name, "a run's name"), write=False, create=False)
+
+    def _workers_message(self, count: Whole) -> m.SetWorkers:
+        return m.SetWorkers(0, self.name, whole(count, "the number of worker processes", 0, MOST_WORKERS))
 
 
 class RunView:
@@ -169,14 +191,18 @@ class RunView:
         count = f"{self.next_index} tasks, {max(0, self.open_tasks)} open"
         return f"<Run {self.name!r} of Master {self._core.master!r}: {count}>"
 
-    def _cancel_message(self, indices: Iterable[int] | None) -> m.Cancel:
+    def _wanted(self, indices: Iterable[Whole] | None) -> list[int] | None:
+        """Indices to cancel, None for all."""
+        return None if indices is None else sorted(set(wholes(indices, "the index of a task", 0, _LARGEST - 1)))
+
+    def _cancel_message(self, indices: list[int] | None) -> m.Cancel:
         core = self._core
         if indices is None:  # named, not "all": sent again after a lost answer it must not cancel what was put since
             return m.Cancel(0, core.id, ((0, core.next_index),))
-        wanted = sorted(set(indices))
-        if wanted and wanted[0] < 0:
-            raise CallerError(f"run {self.name!r} has no task {wanted[0]}: tasks are numbered from 0")
-        return m.Cancel(0, core.id, tuple(IntervalSet((index, index + 1) for index in wanted)))
+        return m.Cancel(0, core.id, tuple(IntervalSet((index, index + 1) for index in indices)))
+
+    def _prioritise_message(self, priority: Whole) -> m.Prioritise:
+        return m.Prioritise(0, self._core.id, _priority(priority))
 
     def _is_flushed(self, full_beyond: float) -> bool:
         """Whether all that was put is on disk, or cannot be: the daemon is full, and has more tasks than that."""
@@ -193,6 +219,15 @@ class RunView:
 
     def _too_late(self, timeout: float | None) -> TimeoutError:
         return TimeoutError(f"run {self.name!r}: no result within {timeout:g} s; {self.open_tasks} tasks are open")
+
+
+def run_number(run: Whole) -> int:
+    """The number of a run. Raises CallerError for anything else, such as its name."""
+    return whole(run, "the number of a run", 0, _LARGEST)
+
+
+def _priority(priority: Whole) -> int:
+    return whole(priority, "a priority", -_LARGEST_PRIORITY - 1, _LARGEST_PRIORITY)
 
 
 def check_since(since: str) -> None:

@@ -25,9 +25,11 @@ from taskmaster.bus.errors import CallerError, DaemonError, from_code
 from taskmaster.bus.fields import Field
 from taskmaster.bus.status import MasterStatus
 from taskmaster.bus.text import did_you_mean
+from taskmaster.learners.arguments import duration, whole
 from taskmaster.learners.client import Lab, Master, Results, Run, Tasks
 from taskmaster.learners.code import dumps
 from taskmaster.learners.results import Result
+from taskmaster.learners.views import MOST_WORKERS
 
 __all__ = ["WorkMaster"]
 
@@ -65,19 +67,19 @@ class WorkMaster:
     ) -> None:
         if f is None and batch:
             raise CallerError("batch = True needs a function; without one each task brings its own")
-        self._count = workers
+        self._count = 1 if threads is not None else whole(workers, "the number of workers", 1, MOST_WORKERS)
         options = _options(f, batch=batch)
         plan = {
             "name": _NAME,
             "temporary": state is None,
             "durability": durability,
             "driver": "process" if threads is None else "thread",
-            "workers": workers if threads is None else 1,
-            "options": {**options, "threads": threads} if threads is not None else options,
-            "timeout": timeout,
+            "workers": self._count,
+            "options": options if threads is None else {**options, "threads": whole(threads, "threads", 1, 4096)},
+            "timeout": None if timeout is None else duration(timeout, "timeout"),
             "parameters": as_fields(parameters),
             "outputs": as_fields(outputs, nan=True),
-            "max_attempts": max_attempts,
+            "max_attempts": whole(max_attempts, "max_attempts", 1, 1_000_000),
             "parent": os.getpid(),
         }
         folder = tempfile.mkdtemp(prefix="taskmaster-") if state is None else os.path.abspath(state)
@@ -124,7 +126,10 @@ class WorkMaster:
 
     @property
     def slots(self) -> int:
-        """Evaluations at a time, now."""
+        """Evaluations at a time, now. It follows what was asked for as workers start, and as they finish to go.
+
+        Starting one takes a moment, so it may be 0 at first; tasks that are put meanwhile wait for them.
+        """
         return self._master.slots
 
     def open(self, name: str | None = None, *, seed: int | None = None, since: str = "start") -> Run:
@@ -144,12 +149,15 @@ class WorkMaster:
         return self._master.statistics()
 
     def capture(self, n: int = 1) -> int:
-        """Take ``n`` further worker processes into service; returns how many there are to be."""
-        return self._scale(self._count + n)
+        """Take ``n`` further worker processes into service; returns how many there are to be. :attr:`slots` follows."""
+        return self._scale(self._count + whole(n, "the number of workers to capture", 0, MOST_WORKERS))
 
     def release(self, n: int = 1) -> int:
-        """Let ``n`` worker processes go when they have finished; returns how many are to be left."""
-        return self._scale(max(0, self._count - n))
+        """Let ``n`` worker processes go when they have finished; returns how many are to be left.
+
+        :attr:`slots` follows. Where none is left, tasks wait until one is captured.
+        """
+        return self._scale(max(0, self._count - whole(n, "the number of workers to release", 0, MOST_WORKERS)))
 
     def _scale(self, count: int) -> int:
         self._master.set_workers(count)

@@ -20,7 +20,7 @@ from taskmaster.cli.progress import LoopView, stopping_in_order
 from taskmaster.learners import goals
 from taskmaster.learners.export.plain import plain
 from taskmaster.learners.goals import Goal
-from taskmaster.learners.loop import Loop, LoopStatistics
+from taskmaster.learners.loop import MAX_FAILURES, Loop, LoopStatistics
 from taskmaster.learners.registry import create, factory, names
 
 __all__ = ["command"]
@@ -52,6 +52,10 @@ _GOALS_TEXT = "npoints=200, loss=0.01 or seconds=60"
     help="How often a point that failed is put again.",
 )  # fmt: skip
 @click.option(
+    "--max-failures", metavar="N", type=click.IntRange(0), default=MAX_FAILURES,
+    help=f"End after so many failures one after the other, by default {MAX_FAILURES}; 0: never.",
+)  # fmt: skip
+@click.option(
     "--list", "listing", is_flag=True, is_eager=True, expose_value=False, callback=lambda *given: _list(*given),
     help="List the learners that there are, and leave.",
 )  # fmt: skip
@@ -66,6 +70,7 @@ def command(
     seed: int | None,
     in_flight: int | None,
     retries: int,
+    max_failures: int,
     address: str | None,
     as_json: bool,
 ) -> int:
@@ -87,6 +92,7 @@ def command(
             in_flight=in_flight,
             hook=view.on_result,
             retries=retries,
+            max_failures=max_failures or None,
             name=run_name,
             seed=seed,
         )

@@ -88,8 +88,8 @@ async def _steps(iterator: Iterator[Any]) -> AsyncIterator[Any]:
         yield item
 
 
-def _connect_blocking(address: str, timeout: float = PATIENCE) -> Any:
-    return _Call(lambda: client.connect(address, timeout))
+def _connect_blocking(address: str, timeout: float = PATIENCE, **options: Any) -> Any:
+    return _Call(lambda: client.connect(address, timeout, **options))
 
 
 connect: dict[str, Callable[..., Any]] = {"blocking": _connect_blocking, "asyncio": aio.connect}

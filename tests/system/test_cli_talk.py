@@ -36,6 +36,7 @@ def daemon(start_shared_daemon: StartDaemon, visits: Visits) -> Daemon:
     masters = {
         "square": function("square", parameters=X, outputs={"y": {"unit": "mm²"}}),
         "fragile": function("square_or_raise", parameters={"x": {}}, outputs={"y": {}}),
+        "failing": function("square_or_raise", parameters={"x": {"min": 2e6, "max": 3e6}}, outputs={"y": {}}),
         "echo": function("echo"),
         "visit": function("visit", env=visits.env),
         "broken": function("not_there"),
@@ -208,6 +209,14 @@ def test_a_learner_chooses_the_points_and_goes_on_with_its_run(typed: Program, l
 
 def test_a_learner_that_has_no_more_points_needs_no_goal(typed: Program) -> None:
     assert ": 5 points in " in typed("learn", "square", "--learner", "grid", "--option", "n=5").out
+
+
+def test_a_learner_whose_points_all_fail_is_not_left_to_it(typed: Program) -> None:
+    said = typed("learn", "failing", "--learner", "random", "--goal", "npoints=5", "--max-failures", "7")
+    assert said.status == 1
+    assert "'failing': 7 tasks have failed one after the other, the last with ValueError: " in said.err
+    said = typed("learn", "failing", "--learner", "random", "--goal", "seconds=0.1", "--max-failures", "0")
+    assert " failed" in said.out
 
 
 def test_learners_are_listed(typed: Program) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from contextlib import aclosing
@@ -12,13 +15,14 @@ import numpy as np
 import pytest
 from helpers.daemon import Daemon, function, tcp
 from helpers.places import StartDaemon
-from helpers.twins import connect, told_to_both
-from helpers.waiting import PATIENCE
+from helpers.twins import Blocking, connect, told_to_both
+from helpers.waiting import PATIENCE, eventually
 
 from taskmaster.bus.errors import (
     CallerError,
     Conflict,
     ConnectionClosed,
+    DaemonUnreachable,
     Full,
     InvalidTask,
     NotAllowed,
@@ -218,6 +222,55 @@ async def test_names_that_are_not_there(lab: Any, daemon: Daemon) -> None:
             await lab["echo"].open(run.name, seed=2)
 
 
+@told_to_both
+async def test_what_is_given_wrongly_is_refused_at_once_in_words_that_name_it(lab: Any, daemon: Daemon) -> None:
+    run = await lab["echo"].open(seed=np.int64(3), priority=np.int8(1), metadata={"by": "me"})
+    assert run.seed == 3
+    wrong: dict[str, Callable[[], Any]] = {
+        "a run's name must be a string, not 5": lambda: lab["echo"].open(5),
+        "a run's name has a character that cannot travel": lambda: lab["echo"].open("\ud800"),
+        "a run's name must be a string, not None": lambda: lab["echo"].watch(None),
+        "a seed must be a whole number from 0 to 9223372036854775807, not 'x'": lambda: lab["echo"].open("q", seed="x"),
+        f"a seed must be .*, not {2**70}": lambda: lab["echo"].open("q", seed=2**70),
+        "a seed must be .*, not a value of type int": lambda: lab["echo"].open("q", seed=10**5000),
+        "a priority must be .*, not 1.5": lambda: lab["echo"].open("q", priority=1.5),
+        "metadata 'a' must be a string, not <object": lambda: lab["echo"].open("q", metadata={"a": object()}),
+        "metadata must be a dict of strings, not 3": lambda: lab["echo"].open("q", metadata=3),
+        "the index of a task: expected several, .* not 3": lambda: run.cancel(3),
+        "the index of a task must be .*, not 1.5": lambda: run.cancel([1.5]),
+        "a priority must be .*, not 'high'": lambda: run.prioritise("high"),
+        "the number of worker processes must be .*, not 'x'": lambda: lab["echo"].set_workers("x"),
+        "the number of worker processes must be .*, not -1": lambda: lab["echo"].set_workers(-1),
+        "the number of a run must be .*, not 'first'": lambda: lab.delete_run("first"),
+        "ListRuns cannot be asked of the daemon like this": lambda: lab.runs(5),
+    }
+    before = time.monotonic()
+    for words, use in wrong.items():
+        with pytest.raises(CallerError, match=words):
+            await use()
+    with pytest.raises(UnknownMaster, match="has no Master 5"):
+        lab[5]
+    with pytest.raises(InvalidTask, match=r"'x' must be a number in .*, got a value of type int"):
+        await lab["square"].map([{"x": 10**5000}])
+    assert time.monotonic() - before < PATIENCE / 3, "none of them was waited for"
+    assert await lab["echo"].map([1]) == [1], "and the connection is as good as before"
+    await run.close()
+
+
+@pytest.mark.parametrize("twin", connect)
+@pytest.mark.parametrize("address", ["foo", "tcp://localhost", "inproc://here", "ipc://", f"ipc:///{'x' * 200}", 5])
+def test_what_is_no_address_is_refused_and_leaves_nothing_open(twin: str, address: Any) -> None:
+    async def try_it() -> None:
+        with pytest.raises(CallerError, match=r"no address of a daemon|check the address"):
+            await connect[twin](address)
+
+    asyncio.run(try_it())
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        asyncio.run(try_it())
+    assert len(os.listdir("/proc/self/fd")) <= before
+
+
 # -- a run and its readers --------------------------------------------------------------------------------------------
 
 
@@ -350,7 +403,7 @@ async def test_cancelled_tasks_arrive_as_such(lab: Any, daemon: Daemon) -> None:
         await run.tasks.put_many(list("abcdef"))
         assert await run.cancel([1, 2, 5, 99]) == 3
         assert await run.cancel([]) == 0
-        with pytest.raises(CallerError, match="numbered from 0"):
+        with pytest.raises(CallerError, match=r"the index of a task .* from 0 to .*, not -1"):
             await run.cancel([-1])
         told = [await run.results.get(PATIENCE) for _ in range(3)]
         assert sorted((result.index, result.input) for result in told) == [(1, "b"), (2, "c"), (5, "f")]
@@ -444,3 +497,29 @@ async def test_a_restart_of_the_daemon_is_but_a_pause(lab: Any, daemon: Daemon) 
         assert [result.seq for result in told] == list(range(1000))
         assert {result.index: result.output for result in told} == {k: float(k * k) for k in range(1000)}
         assert (await lab.status()).epoch > 1
+
+
+@told_to_both
+async def test_who_asks_a_daemon_that_is_away_waits_as_long_as_wanted(lab: Any, daemon: Daemon) -> None:
+    connecting = connect["blocking" if isinstance(lab, Blocking) else "asyncio"]
+    async with connecting(daemon.address, patience=0.2) as hasty, connecting(daemon.address, patience=None) as patient:
+        daemon.kill()
+        asks: list[Callable[[], Any]] = [
+            lambda: hasty["echo"].slots(),
+            lambda: hasty["echo"].map([1]),
+            lambda: hasty.delete_run(1),
+        ]
+        for ask in asks:
+            with pytest.raises(DaemonUnreachable, match=r"did not answer .* within 0.2 s; .*connect\(patience=None\)"):
+                await ask()
+
+        def start_when_it_is_missed() -> None:
+            eventually(lambda: patient._core._requests, "somebody to ask")
+            daemon.start()
+
+        starting = threading.Thread(target=start_when_it_is_missed)
+        starting.start()
+        assert await patient["echo"].map([1, 2]) == [1, 2]
+        starting.join()
+    with pytest.raises(CallerError, match="patience must be a number of seconds, not 'long'"):
+        await connecting(daemon.address, patience="long")

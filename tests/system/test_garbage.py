@@ -159,6 +159,12 @@ def test_what_is_no_message_is_counted_and_answered(lab: Lab, addresses: tuple[s
     assert lab.status().dropped == before + 12
 
 
+def test_a_request_that_cannot_be_read_is_refused_under_its_number(peer: RawPeer) -> None:
+    for broken in (m.Open(7, "none", 5), m.Cancel(7, -1)):  # type: ignore[arg-type]
+        refused = peer.ask(broken, m.Refused)
+        assert (refused.code, refused.id) == ("protocol", 7)
+
+
 def test_a_message_of_many_frames_is_dropped_whole(lab: Lab, addresses: tuple[str, str, str]) -> None:
     before = lab.status().dropped
     for address in (addresses[0], addresses[2]):

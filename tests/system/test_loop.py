@@ -23,7 +23,7 @@ from taskmaster.learners import Loop, loss, npoints, seconds
 from taskmaster.learners.adaptive import AdaptiveLearner
 from taskmaster.learners.client import Lab, Master, Run
 from taskmaster.learners.inorder import InOrder
-from taskmaster.learners.loop import LearnerStuck
+from taskmaster.learners.loop import LearnerStuck, TooManyFailures
 from taskmaster.learners.points import Grid, Random, Sequence, Sobol
 from taskmaster.learners.protocol import describe
 from taskmaster.learners.results import Result
@@ -38,6 +38,7 @@ def daemon(start_shared_daemon: StartDaemon) -> Daemon:
         "alone": function("plane", **PLANE),
         "peak": function("peak"),
         "square": function("square_or_raise", parameters={"x": {}}, outputs={"y": {}}),
+        "off": function("plane", workers=0, **PLANE),
     }
     return start_shared_daemon(masters)
 
@@ -136,8 +137,39 @@ def test_a_loop_goes_on_when_it_is_given_another_goal(lab: Lab, daemon: Daemon) 
         loop.goal = npoints(20)
         assert loop.run() is run
         assert learner.npoints == 20
-        assert run.open_tasks <= 3
     assert len({(point["x"], point["y"]) for point, _ in learner.data}) == 20
+
+
+@pytest.mark.parametrize("goal", [npoints(1), npoints(17), npoints(17) | npoints(40), npoints(3) & npoints(17)])
+def test_a_goal_of_points_puts_no_task_that_nobody_would_wait_for(lab: Lab, goal: Any) -> None:
+    learner = Sequence([{"x": 2e6 if k % 3 == 1 else k} for k in range(100)])
+    loop = Loop(lab["square"], learner, goal=goal, in_flight=8)
+    with loop.run() as run:
+        assert loop.told in (1, 17)
+        assert (run.next_index, run.open_tasks) == (loop.told + loop.failed, 0), "each failure has let another be put"
+
+
+def test_time_is_up_whatever_is_being_evaluated(lab: Lab) -> None:
+    for goal in (seconds(0.2), seconds(0.2) | npoints(5)):
+        loop = Loop(lab["off"], Sobol(lab["off"].parameters), goal=goal, in_flight=4)
+        run = loop.run()
+        assert 0.2 <= loop.elapsed < PATIENCE / 3
+        assert (loop.told, run.open_tasks) == (0, 4), "what is in flight stays with the run"
+        run.cancel()
+        run.close()
+    failing = Loop(lab["square"], Random({"x": (2e6, 3e6)}), goal=seconds(0.2), max_failures=None)
+    failing.run().close()
+    assert failing.failed > 1
+
+
+def test_a_condition_of_ones_own_is_looked_at_once_there_is_something_to_look_at(lab: Lab) -> None:
+    learner = Random(lab["plane"].parameters)
+    loop = Loop(lab["plane"], learner, goal=lambda loop: learner.best()[1] > 0)
+    loop.run().close()
+    assert loop.told >= 1
+    failing = Loop(lab["square"], Random({"x": (2e6, 3e6)}), goal=lambda loop: loop.failed >= 5, in_flight=2)
+    failing.run().close()
+    assert (failing.told, failing.failed) == (0, 5)
 
 
 def test_a_learner_that_asks_for_nothing_more_is_not_waited_for(lab: Lab) -> None:
@@ -170,6 +202,30 @@ def test_failures_are_tried_again_as_often_as_asked(lab: Lab, daemon: Daemon) ->
     again = Loop(lab["square"], Sequence([{"x": 2e6}, {"x": 3.0}]), retries=2, name=run.name)
     again.run().close()
     assert (again.told, again.failed, again.run_.next_index) == (1, 1, 4), "resumed, there was nothing left to do"
+
+
+def test_where_every_task_fails_the_loop_ends_and_says_so(lab: Lab) -> None:
+    large = [{"x": 2e6}]
+    loop = Loop(lab["square"], Sequence([{"x": 1.0}, *large * 300]), goal=10, in_flight=2)
+    with pytest.raises(
+        TooManyFailures, match=r"'square': 100 tasks .* the last with ValueError: .*000000.0 is too lar"
+    ):
+        loop.run()
+    assert (loop.told, loop.failed) == (1, 100)
+    again = Loop(lab["square"], Sequence([{"x": 1.0}, *large * 120, {"x": 2.0}]), name=loop.run_.name, max_failures=19)
+    with pytest.raises(TooManyFailures, match="19 tasks"):  # the hundred on record are not held against it
+        again.run()
+    again.run().close()
+    assert (again.told, again.failed) == (2, 120)
+    with pytest.raises(CallerError, match="at least one failure, not 0"):
+        Loop(lab["square"], Sequence(large), max_failures=0)
+
+
+def test_failures_between_successes_do_not_end_it(lab: Lab) -> None:
+    points = [{"x": 2e6 if k % 3 else k} for k in range(30)]
+    loop = Loop(lab["square"], Sequence(points), max_failures=3)
+    loop.run().close()
+    assert (loop.told, loop.failed) == (10, 20)
 
 
 def test_a_learner_that_asks_what_the_master_does_not_take(lab: Lab) -> None:
@@ -222,10 +278,15 @@ def test_each_ask_is_recorded_with_what_the_learner_had_been_told(lab: Lab, daem
         nonlocal told
         told = result.seq
 
-    loop = Loop(lab["plane"], Noted(lab["plane"].parameters), goal=50, in_flight=5, hook=hook)
+    loop = Loop(lab["plane"], Noted(lab["plane"].parameters), goal=40, in_flight=5, hook=hook)
     with loop.run() as run:
         run.flush()
-    assert recorded.asks(daemon.state, run.number) == asked
+        assert recorded.asks(daemon.state, run.number) == asked[:36]
+        assert run.next_index == 40
+        loop.goal = npoints(50)
+        loop.run()
+        run.flush()
+    assert recorded.asks(daemon.state, run.number) == asked[:46], "also for those that were asked and put later"
     assert asked[0] == (0, -1)
     assert [after for _, after in asked] == list(range(-1, 49))
 
@@ -252,6 +313,52 @@ def test_the_same_order_of_events_asks_the_same_points(lab: Lab, daemon: Daemon)
             return points_of(daemon, run)
 
     assert points() == points()
+
+
+class Thoughtful:
+    """Asks what depends on all it was told, in which order, and when it was asked; now and then for what fails."""
+
+    def __init__(self) -> None:
+        self.thought = 1
+
+    def ask(self, n: int) -> list[dict[str, float]]:
+        return [{"x": self._think(k) * (1e6 if self._think(k) % 4 == 1 else 1)} for k in range(n)]
+
+    def tell(self, point: dict[str, float], output: float) -> None:
+        self._think(round(output))
+
+    def fail(self, point: dict[str, float], error: BaseException) -> None:
+        self._think(-1)
+
+    def _think(self, of: int) -> int:
+        self.thought = (self.thought * 31 + of + 7) % 100_003
+        return self.thought
+
+
+@pytest.mark.parametrize("retries", [0, 2])
+@pytest.mark.parametrize("again", ["the same loop", "another loop"])
+def test_neither_goals_on_the_way_nor_failures_change_what_is_asked(
+    lab: Lab, daemon: Daemon, again: str, retries: int
+) -> None:
+    def loop(goal: int, name: str | None = None) -> Loop:
+        return Loop(lab["square"], Thoughtful(), goal=goal, in_flight=4, retries=retries, name=name)
+
+    undisturbed = loop(40)
+    undisturbed.run().close()
+    disturbed = loop(6)
+    disturbed.run()
+    for goal in (7, 19, 40):
+        if again == "the same loop":
+            disturbed.goal = npoints(goal)
+        else:
+            disturbed.run_.detach()
+            disturbed = loop(goal, disturbed.run_.name)
+        disturbed.run()
+        assert disturbed.told == goal
+    disturbed.run_.close()
+    assert undisturbed.failed > 4, "or it shows nothing"
+    for of in (points_of, lambda daemon, run: recorded.asks(daemon.state, run.number)):
+        assert of(daemon, disturbed.run_) == of(daemon, undisturbed.run_)
 
 
 # -- resuming ---------------------------------------------------------------------------------------------------------

@@ -45,11 +45,11 @@ def narrow(daemon: Daemon) -> Iterator[Callable[[float], NarrowWire]]:
 def test_what_is_put_goes_up_a_slow_line_once(daemon: Daemon, narrow: Callable[[float], NarrowWire]) -> None:
     """A block takes longer than an answer is otherwise waited for: a copy behind it would make that worse."""
     wire = narrow(220_000.0)
-    with connect_blocking(wire.address, PATIENCE) as lab:
+    with connect_blocking(wire.address, PATIENCE, patience=PATIENCE) as lab:
         run = lab["off"].open()
         run.tasks.put_many(np.random.default_rng(1).random(110_000))
         run.flush(PATIENCE)
-        lab.ask(m.Ping(0), timeout=PATIENCE)  # behind whatever was sent besides
+        lab.ask(m.Ping(0))  # behind whatever was sent besides
         assert 880_000 < wire.up < 1_000_000
 
 
@@ -61,10 +61,10 @@ def test_a_page_comes_down_a_slow_line_once(daemon: Daemon, narrow: Callable[[fl
     wire = narrow(130_000.0)
 
     async def story() -> None:
-        async with connect[twin](wire.address, PATIENCE) as lab:
+        async with connect[twin](wire.address, PATIENCE, patience=PATIENCE) as lab:
             async with lab["echo"].watch(f"to be seen by {twin}") as watched:
                 seqs = [result.seq async for result in watched.results.follow()]
-            await lab.ask(m.Ping(0), timeout=PATIENCE)  # behind whatever is sent besides
+            await lab.ask(m.Ping(0))  # behind whatever is sent besides
             assert seqs == [*range(40)]
 
     asyncio.run(asyncio.wait_for(story(), 2 * PATIENCE))
@@ -122,10 +122,12 @@ def test_a_request_that_was_given_up_is_not_asked_again(start_daemon: StartDaemo
         async with connect[twin](daemon.address, PATIENCE) as lab:
             daemon.kill()
             with pytest.raises(DaemonUnreachable, match=r"\(Status\) within 0.3 s; it is not asked any further, but"):
-                await lab.ask(m.Status(0), timeout=0.3)
+                lab.patience = 0.3
+                await lab.ask(m.Status(0))
             core = lab._core
             assert not core._requests
             daemon.start()
+            lab.patience = PATIENCE
             await lab.status()
 
     asyncio.run(asyncio.wait_for(story(), 2 * PATIENCE))

@@ -83,7 +83,7 @@ def test_whoever_asks_for_pages_and_reads_none_costs_a_page_or_two(daemon: Daemo
         before = daemon.memory
         for k in range(300):  # of half a megabyte each
             deaf.say(m.Replay(k + 1, run._core.id, 0, inputs=True))
-        lab.ask(m.Ping(0), timeout=PATIENCE)
+        lab.ask(m.Ping(0))
         eventually(lambda: daemon.memory - before < 8 << 20, "the daemon to keep no pages")
         put_and_take(run, 1 << 20)
         assert daemon.memory - before < 8 << 20

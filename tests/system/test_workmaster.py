@@ -187,6 +187,22 @@ def test_workers_are_captured_and_released_while_it_runs() -> None:
         assert master.results.get(PATIENCE).output != first
 
 
+def test_numbers_that_make_no_sense_are_refused(squares: WorkMaster) -> None:
+    for absurd in (0, -1, 5000, "two", 1.5):
+        with pytest.raises(CallerError, match=f"the number of workers must be .* from 1 to 4096, not {absurd!r}"):
+            WorkMaster(abs, workers=absurd)  # type: ignore[arg-type]
+    with pytest.raises(CallerError, match=r"threads must be a whole number from 1 to .*, not 0"):
+        WorkMaster(abs, threads=0)
+    with pytest.raises(CallerError, match=r"timeout must be a number of seconds, not -1"):
+        WorkMaster(abs, timeout=-1)
+    with pytest.raises(CallerError, match=r"max_attempts must be a whole number from 1 to .*, not 0"):
+        WorkMaster(abs, max_attempts=0)
+    for scale in (squares.capture, squares.release):
+        with pytest.raises(CallerError, match=r"the number of workers to .*, not -1"):
+            scale(-1)
+    assert squares.capture(0) == 2, "as before"
+
+
 def test_several_in_one_program_and_one_within_another(squares: WorkMaster) -> None:
     def nested(x: int) -> int:
         from taskmaster.learners import WorkMaster

@@ -1,0 +1,68 @@
+"""What callers give, made into what can travel, or refused where it was given.
+
+A daemon refuses what does not fit its protocol in the protocol's words. Here it is said in the caller's.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeAlias
+
+from taskmaster.bus.errors import CallerError
+from taskmaster.bus.fields import shown
+
+__all__ = ["Whole", "duration", "text", "whole", "wholes", "words"]
+
+#: What callers write for a whole number: Python's, numpy's, whatever says of itself that it is one.
+Whole: TypeAlias = int | Any
+
+
+def text(value: str, what: str) -> str:
+    """A string that can be encoded. Raises CallerError naming ``what`` it was meant for."""
+    if not isinstance(value, str):
+        raise CallerError(f"{what} must be a string, not {shown(value)}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise CallerError(f"{what} has a character that cannot travel: {shown(value)} ({error.reason})") from None
+    return value
+
+
+def whole(value: Whole, what: str, low: int, high: int) -> int:
+    """A whole number, ``low`` and ``high`` included. Raises CallerError naming ``what`` it was meant for."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = low - 1
+    if not low <= number <= high:
+        raise CallerError(f"{what} must be a whole number from {low} to {high}, not {shown(value)}")
+    return number
+
+
+def duration(value: float | Any, what: str) -> float:
+    """Seconds, 0 or more. Raises CallerError naming ``what`` they were meant for."""
+    try:
+        number = math.nan if isinstance(value, str) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not number >= 0:
+        raise CallerError(f"{what} must be a number of seconds, not {shown(value)}")
+    return number
+
+
+def wholes(values: Iterable[Whole], what: str, low: int, high: int) -> list[int]:
+    """Several whole numbers. Raises CallerError for anything else."""
+    if not isinstance(values, Iterable):
+        raise CallerError(f"{what}: expected several, in a list for instance, not {shown(values)}")
+    return [whole(value, what, low, high) for value in values]
+
+
+def words(values: Mapping[str, str] | None, what: str) -> dict[str, str]:
+    """A dict of strings, which may be left out. Raises CallerError for anything else."""
+    if values is None:
+        return {}
+    if not isinstance(values, Mapping):
+        raise CallerError(f"{what} must be a dict of strings, not {shown(values)}")
+    return {text(key, f"a key of {what}"): text(value, f"{what} {key!r}") for key, value in values.items()}

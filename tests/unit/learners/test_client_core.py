@@ -1,0 +1,52 @@
+"""The client without its sockets: what cannot be asked is refused where it is asked, and forgotten."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from taskmaster.bus import codec
+from taskmaster.bus import messages as m
+from taskmaster.bus.errors import CallerError, ProtocolError, TooLarge
+from taskmaster.learners.core import ClientCore
+
+#: What it says → a request that the daemon could not read, or that cannot even be written.
+UNREADABLE: dict[str, Any] = {
+    "type object is unsupported": lambda: m.Open(0, "svm", "q", metadata={"a": object()}),  # type: ignore[dict-item]
+    r"Expected `int \| null`, got `str` - at `\$.seed`": lambda: m.Open(0, "svm", "q", seed="x"),  # type: ignore[arg-type]
+    "serialize ints": lambda: m.Open(0, "svm", "q", seed=2**70),
+    "surrogates not allowed": lambda: m.Open(0, "svm", "\ud800"),
+    "Expected `str`, got `int`": lambda: m.Open(0, "svm", 5),  # type: ignore[arg-type]
+    "Expected `int`, got `float`": lambda: m.Cancel(0, 1, ((1.5, 2.5),)),  # type: ignore[arg-type]
+    "Expected `int` >= 0": lambda: m.Delete(0, -1),
+}
+
+
+@pytest.mark.parametrize("words", UNREADABLE)
+def test_a_request_that_the_daemon_could_not_read_is_refused_and_never_tried_again(words: str) -> None:
+    core = ClientCore("ipc:///nowhere")
+    with pytest.raises(CallerError, match=f"cannot be asked of the daemon like this: .*{words}"):
+        core.request(UNREADABLE[words](), 0.0)
+    asked = core.request(m.Status(0), 0.0)
+    for now in (3.0, 6.0, 9.0):
+        core.on_tick(now)
+    sent = [codec.client_decoder().decode(frames[0]) for frames in core.outbox]
+    assert sent[0] == asked.message
+    assert all(message == asked.message for message in sent), "it is asked again, and nothing else is"
+
+
+def test_one_that_is_too_large_is_refused_as_such() -> None:
+    core = ClientCore("ipc:///nowhere")
+    with pytest.raises(TooLarge):
+        core.request(m.Open(0, "svm", "q", metadata={"a": "a" * codec.MAX_HEADER}), 0.0)
+    core.on_tick(10.0)
+    assert not core.outbox
+
+
+def test_a_request_that_the_daemon_cannot_read_all_the_same_is_answered_under_its_number() -> None:
+    with pytest.raises(ProtocolError):
+        codec.client_decoder().decode(b"\x82\xa1t\xa8tomorrow\xa2id\x07")
+    assert codec.request_id(b"\x82\xa1t\xa8tomorrow\xa2id\x07") == 7
+    for other in (b"", b"\xc1", b"\x80", b"\x81\xa2id\xa17", b"\x91" * 100_000):
+        assert codec.request_id(other) == 0
