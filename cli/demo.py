@@ -94,9 +94,9 @@ def run_demo(
     its journal: by default a temporary folder; in a folder of one's own an interrupted demo goes on where it was.
     ``headless`` prints plain lines instead of drawing in place, as is done where there is no terminal.
 
-    Raises CallerError for an unknown demo or missing packages, DaemonError if the daemon cannot run or the results do not
-    add up, and KeyboardInterrupt when it was interrupted (by Ctrl-C, SIGTERM or SIGHUP), having said so and ended every
-    process.
+    Raises CallerError for an unknown demo or missing packages, DaemonError if the daemon cannot run or the results do
+    not add up, and KeyboardInterrupt when it was interrupted (by Ctrl-C, SIGTERM or SIGHUP), having said so and ended
+    every process.
     """
     demo = _find(which)
     console = console or Console()

@@ -85,7 +85,7 @@ def end_with(parent: int, *streams: BinaryIO) -> None:
     except ProcessLookupError:
         pidfd = -1
     if pidfd >= 0 and os.getppid() == parent:  # else its number may be another's by now
-        select.select([*streams, pidfd], [], [])
+        select.select([pidfd, *(stream.fileno() for stream in streams)], [], [])
     os.kill(os.getpid(), signal.SIGTERM)
 
 

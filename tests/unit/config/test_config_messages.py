@@ -284,7 +284,8 @@ def test_a_parameters_name() -> None:
 LIMIT = "bytes and a Unix socket takes 107"
 FAR = (
     "can be reached from other machines: that needs keys, which are not available in this version; "
-    "listen on 127.0.0.1 or ipc, and come from elsewhere through an SSH tunnel"
+    "listen on 127.0.0.1 or ipc, and come from elsewhere through an SSH tunnel, as docs/cli.md ('From another "
+    "machine') and taskmaster worker --help say"
 )
 
 
