@@ -64,6 +64,15 @@ def spectra(lab: Lab) -> Run:
 
 
 @pytest.fixture(scope="module")
+def barren(lab: Lab) -> Run:
+    """One that failed, and nothing else."""
+    with lab["probe"].open("barren") as run:
+        run.tasks.put({"x": XS[1]})
+        assert run.results.get(PATIENCE).outcome == "failed"
+    return run
+
+
+@pytest.fixture(scope="module")
 def odd(lab: Lab) -> Run:
     with lab["echo"].open("odd") as run:
         for value in VALUES:
@@ -152,6 +161,27 @@ def test_netcdf(typed: Program, spectra: Run, tmp_path: Path) -> None:
         assert (data["finished"] - data["started"])[:4].min() >= np.timedelta64(0)
         assert (data.attrs["master"], data.attrs["metadata.sample"]) == ("probe", "Au(111)")
         assert int(data.attrs["seed"]) == 2**62
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet", "netcdf"])
+def test_a_run_without_a_success_has_the_columns_that_are_declared(
+    form: str, typed: Program, barren: Run, tmp_path: Path
+) -> None:
+    file = tmp_path / "run"
+    said = typed("runs", "export", "probe/barren", "-o", file, "--format", form)
+    assert (said.status, said.err) == (0, "")
+    if form == "csv":
+        assert file.read_text().splitlines()[0].split(",") == COLUMNS
+    elif form == "jsonl":
+        row = json.loads(file.read_text())
+        assert (list(row), row["peak"], row["trace"]) == (COLUMNS, None, None)
+    elif form == "parquet":
+        table = pytest.importorskip("pyarrow.parquet").read_table(file)
+        assert (table.column_names, table.column("peak").to_pylist()) == (COLUMNS, [None])
+        assert str(table.schema.field("peak").type) == "double"
+    else:
+        with pytest.importorskip("xarray").open_dataset(file, engine="h5netcdf") as data:
+            assert {"x", "peak", "trace"} <= set(data.variables)
 
 
 def test_values_of_any_form_are_in_every_format(typed: Program, odd: Run, tmp_path: Path) -> None:
