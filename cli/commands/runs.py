@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import datetime
 import sys
+from collections.abc import Callable
 
 import click
 
 from taskmaster.bus.errors import CallerError
 from taskmaster.bus.status import RunInfo
+from taskmaster.bus.text import did_you_mean_or
 from taskmaster.cli.base import Command, Group, address_option, json_option
 from taskmaster.cli.connecting import connected, find_run
 from taskmaster.cli.output import Cell, Table, count, is_terminal, print_json, print_table, record, say
@@ -95,21 +97,33 @@ def export(run: str, form: str | None, output: str, address: str | None) -> None
     outcome, error, worker, attempt, started, finished. Parquet and NetCDF carry the units, too, and need packages:
     taskmaster-lab[parquet], taskmaster-lab[netcdf].
     """
-    from taskmaster.learners.export import BINARY, export_run, export_to
+    from taskmaster.learners.export import BINARY, FORMATS, export_run, export_to, format_of
 
     to_stdout = output == "-"
+    if form is None:
+        form = "csv" if to_stdout else _from_command_line(format_of, output)
+    if form not in FORMATS:
+        raise click.UsageError(f"cannot write format {form!r}{did_you_mean_or(form, FORMATS)}")
     if to_stdout and form in BINARY:
         raise click.UsageError(f"{form} goes to a file: name one with -o")
     with connected(address) as lab:
         found = find_run(lab, run)
         if to_stdout:
-            rows = export_to(lab, found, sys.stdout.buffer, form or "csv")
+            rows = export_to(lab, found, sys.stdout.buffer, form)
         else:
             rows = export_run(lab, found, output, form)
     if not to_stdout:
         say(f"{output}: {count(rows, 'row')} of run {found.run} ({found.master}/{found.name})")
     if _open(found) + found.held:
         click.echo(f"taskmaster: {count(_open(found) + found.held, 'task')} without an outcome yet left out", err=True)
+
+
+def _from_command_line(read: Callable[[str], str], text: str) -> str:
+    """``read(text)``, whose complaint is one about the command line."""
+    try:
+        return read(text)
+    except CallerError as error:
+        raise click.UsageError(str(error)) from None
 
 
 @command.command("delete", cls=Command)

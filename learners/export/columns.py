@@ -1,8 +1,8 @@
 """The columns of a run's table: which there are, of what kind, and their values batch by batch.
 
 They follow from what was recorded, not from today's configuration, which may declare something else by now. So a run is
-read twice, unless rows speak for themselves: first for what its columns are, then for what is in them. Only where nothing
-was recorded of the one or the other, outputs of a run without a success, do they follow from what is declared.
+read twice, unless rows speak for themselves: first for what its columns are, then for what is in them. Only where
+nothing was recorded, as of the outputs of a run without a success, do they follow from what is declared.
 """
 
 from __future__ import annotations

@@ -219,16 +219,40 @@ def test_learners_are_listed(typed: Program) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("sobl", "no learner is called 'sobl'; did you mean 'sobol'?"),
         ("random --option m=5", "learner 'random' has no option 'm'; it takes 'n'"),
         ("adaptive --option output=z", "the Master has no output 'z'; it has 'y'"),
     ],
 )
 def test_a_learner_that_cannot_be_had_is_said(line: str, message: str, typed: Program) -> None:
     said = typed("learn", "square", "--learner", *line.split())
-    assert said.status == 1
+    assert said.status == 2
     assert said.err.startswith("taskmaster: ")
     assert message in said.err
+
+
+@pytest.mark.parametrize(
+    ("learner", "package", "extra"), [("adaptive", "adaptive", "adaptive"), ("sobol", "scipy", "qmc")]
+)
+def test_a_learner_whose_package_is_missing_leaves_no_run(
+    learner: str, package: str, extra: str, typed: Program, lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [package, *(name for name in sys.modules if name.startswith(f"{package}."))]:
+        monkeypatch.setitem(sys.modules, name, None)  # what Python takes for "not to be had"
+    said = typed("learn", "square", "--learner", learner, "--run", f"by-{learner}")
+    assert said.status == 1
+    assert said.err.endswith(f": pip install 'taskmaster-lab[{extra}]'\n")
+    assert f"by-{learner}" not in [run.name for run in lab.runs("square")]
+
+
+def test_nobody_waits_for_a_master_that_has_given_up(typed: Program, lab: Lab) -> None:
+    eventually(lambda: lab["broken"].statistics().state == "crash loop", "its workers to be given up")
+    said = typed("submit", "broken", "1", "2", "--wait")
+    assert said.status == 9
+    assert said.err.startswith("taskmaster: 2 tasks must wait: Master 'broken' cannot start its workers (")
+    assert said.err.endswith("; when that is mended: taskmaster resume broken\n")
+    runs = len(lab.runs("broken"))
+    said = typed("learn", "broken", "--learner", "random")
+    assert (said.status, len(lab.runs("broken"))) == (9, runs)
 
 
 # -- pause, cancel, runs ----------------------------------------------------------------------------------------------
