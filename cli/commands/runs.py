@@ -130,7 +130,8 @@ def _from_command_line(read: Callable[[str], str], text: str) -> str:
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @address_option
-def delete(runs: tuple[str, ...], yes: bool, address: str | None) -> None:
+@json_option
+def delete(runs: tuple[str, ...], yes: bool, address: str | None, as_json: bool) -> None:
     """Delete RUNs with everything that was measured in them.
 
     They cannot be had back. A run with open tasks has to be cancelled first.
@@ -138,15 +139,18 @@ def delete(runs: tuple[str, ...], yes: bool, address: str | None) -> None:
     with connected(address) as lab:
         found = {run.run: run for run in (find_run(lab, text) for text in runs)}
         if not yes:
-            _confirm(list(found.values()))
+            _confirm(list(found.values()), asks=not as_json)
         for run in found.values():
             lab.delete_run(run.run)
+            if as_json:  # each by itself, for those that are deleted are so even if another cannot be
+                print_json({"run": run.run, "master": run.master, "name": run.name})
+                continue
             say(f"run {run.run} ({run.master}/{run.name}) is deleted")
 
 
-def _confirm(runs: list[RunInfo]) -> None:
-    if not (sys.stdin.isatty() and is_terminal()):
-        raise CallerError("deleting has to be confirmed: add --yes where there is no terminal to ask on")
+def _confirm(runs: list[RunInfo], *, asks: bool) -> None:
+    if not (asks and sys.stdin.isatty() and is_terminal()):
+        raise CallerError("deleting has to be confirmed: add --yes where there is no person or no terminal to ask")
     for run in runs:
         say(f"run {run.run}, {run.master}/{run.name}: {count(run.tasks, 'task')}, begun {_moment(run.created)}")
     click.confirm(f"Delete {'it' if len(runs) == 1 else 'them'} for good?", abort=True)
