@@ -43,7 +43,8 @@ def list_runs(master: str | None, address: str | None, as_json: bool) -> None:
     if not runs:
         say("there are no runs yet")
         return
-    table = Table([">run", "master", "name", "begun", ">tasks", ">open", ">failed", "state"], [], ("name", "master"))
+    headings = [">run", "master", "name", "begun", ">tasks", ">open", ">failed", "state"]
+    table = Table(headings, [], ("name", "master"), ("begun", "tasks", "failed"))
     for run in runs:
         failed = Cell(str(run.failed), "red" if run.failed else "")
         state = Cell(_state(run), "dim" if run.closed else "")

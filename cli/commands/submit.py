@@ -109,9 +109,9 @@ def _wait(run: Run, indices: range, lines: ResultLines) -> None:
         while left:
             result = _next(run)
             if result.index in indices:
-                lines.print(result)
+                left -= 1  # before it is printed: whoever sees it and presses Ctrl-C is told of the others
                 without += result.outcome != "done"
-                left -= 1
+                lines.print(result)
     except KeyboardInterrupt:
         said = f"{count(left, 'task')} will be evaluated all the same; follow: taskmaster watch {run.master.name}"
         end_of_line()
