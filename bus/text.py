@@ -7,7 +7,15 @@ import math
 import re
 from collections.abc import Iterable
 
-__all__ = ["did_you_mean", "did_you_mean_or", "format_duration", "format_size", "parse_duration", "parse_size"]
+__all__ = [
+    "did_you_mean",
+    "did_you_mean_or",
+    "format_duration",
+    "format_size",
+    "nearest",
+    "parse_duration",
+    "parse_size",
+]
 
 _SECONDS = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES: dict[str, int] = {
@@ -20,10 +28,16 @@ _LONGEST = 1e10
 _QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?(?:e[+-]?\d+)?)\s*([a-zµA-Z]*)\s*")
 
 
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that ``word`` may be a slip of; None if none is near."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return close[0] if close else None
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """``; did you mean 'x'?`` for the known word nearest to ``word``, or nothing."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    close = nearest(word, known)
+    return "" if close is None else f"; did you mean {close!r}?"
 
 
 def did_you_mean_or(word: str, known: Iterable[str], there_are: str = "there are") -> str:

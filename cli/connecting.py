@@ -10,13 +10,21 @@ from collections.abc import Iterator
 
 import click
 
-from taskmaster.bus.errors import DaemonUnreachable, UnknownRun
+from taskmaster.bus.errors import DaemonUnreachable, UnknownRun, WorkerError
 from taskmaster.bus.places import ENVIRONMENT, default_address
-from taskmaster.bus.status import RunInfo
+from taskmaster.bus.status import MasterStatus, RunInfo
 from taskmaster.bus.text import did_you_mean
 from taskmaster.learners.client import Lab, Master, connect
 
-__all__ = ["connected", "find_run", "in_master", "newest_run", "require_listener", "warn_if_idle"]
+__all__ = [
+    "connected",
+    "find_run",
+    "in_master",
+    "newest_run",
+    "require_listener",
+    "require_workers",
+    "warn_if_idle",
+]
 
 #: Seconds that somebody who listens may take to answer.
 CONNECT_SECONDS = 5.0
@@ -79,10 +87,21 @@ def warn_if_idle(master: Master) -> None:
     why = {
         "paused": f"is paused; go on with it: taskmaster resume {name}",
         "no workers": f"has no workers; lend it some: taskmaster worker {master.lab.address} {name}",
-        "crash loop": f"cannot start its workers ({seen.reason}); when that is mended: taskmaster resume {name}",
+        "crash loop": _broken(seen),
     }.get(seen.state)
     if why is not None:
         click.echo(f"taskmaster: its tasks wait: Master {name!r} {why}", err=True)
+
+
+def require_workers(master: Master) -> None:
+    """Raise WorkerError where the daemon has given up a Master's workers: to wait for it would be in vain."""
+    seen = master.statistics()
+    if seen.state == "crash loop" and not seen.slots:
+        raise WorkerError(f"Master {master.name!r} {_broken(seen)}")
+
+
+def _broken(seen: MasterStatus) -> str:
+    return f"cannot start its workers ({seen.reason}); when that is mended: taskmaster resume {seen.name}"
 
 
 # -- runs -------------------------------------------------------------------------------------------------------------

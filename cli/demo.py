@@ -1,8 +1,8 @@
 """``taskmaster demo``: a real learner drives a real, parallel evaluation through a daemon, with everything on disk.
 
 Three kinds of processes take part: this one, with the learner; a daemon of the demo's own; and its two workers. Kill
-the daemon in the middle (the demo says how) and it is started again: not a point is lost, none is evaluated twice, and
-the points are those of a run that nobody disturbed. For that the learner is told in the order of asking (`InOrder`).
+the daemon in the middle (the demo says how) and it is started again: not a result is lost, none comes twice, and the
+points are those of a run that nobody disturbed. For that the learner is told in the order of asking (`InOrder`).
 """
 
 from __future__ import annotations
@@ -11,17 +11,21 @@ import csv
 import importlib.util
 import os
 import shutil
+import signal
 import tempfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from threading import current_thread, main_thread
 from time import monotonic
 
 import numpy as np
 from rich.console import Console
 
-from taskmaster.bus.errors import CallerError, EvaluationError
+from taskmaster.bus.errors import CallerError, DaemonError, EvaluationError
 from taskmaster.bus.fields import Field
 from taskmaster.bus.text import did_you_mean_or, format_duration
 from taskmaster.cli.demo_daemon import DemoDaemon
@@ -34,7 +38,7 @@ from taskmaster.learners.inorder import InOrder
 from taskmaster.learners.loop import Loop
 from taskmaster.learners.results import Result
 
-__all__ = ["DEMOS", "Demo", "DemoReport", "run_demo"]
+__all__ = ["DEMOS", "Demo", "DemoReport", "check_complete", "run_demo"]
 
 #: Tasks in flight: four for each worker, enough that none waits for another's slow task, few enough that the learner's
 #: choices rest on what is known. Fixed, since the points depend on it.
@@ -90,8 +94,9 @@ def run_demo(
     its journal: by default a temporary folder; in a folder of one's own an interrupted demo goes on where it was.
     ``headless`` prints plain lines instead of drawing in place, as is done where there is no terminal.
 
-    Raises CallerError for an unknown demo or missing packages, DaemonError if the daemon cannot run, and
-    KeyboardInterrupt when it was interrupted, having said so and ended every process.
+    Raises CallerError for an unknown demo or missing packages, DaemonError if the daemon cannot run or the results do
+    not add up, and KeyboardInterrupt when it was interrupted (by Ctrl-C, SIGTERM or SIGHUP), having said so and ended
+    every process.
     """
     demo = _find(which)
     console = console or Console()
@@ -99,9 +104,9 @@ def run_demo(
     folder = Path(output_folder).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     exploration = _Exploration(demo, points or demo.points, folder, console, live=console.is_terminal and not headless)
-    with _state_folder(state) as place:
+    with _ended_as_by_ctrl_c(), _state_folder(state) as place:
         try:
-            exploration.run(place)
+            exploration.run(place, temporary=state is None)
         except KeyboardInterrupt:
             _say_interrupted(console, exploration, None if state is None else place)
             raise
@@ -115,6 +120,20 @@ def _find(which: str) -> Demo:
     if missing:
         raise CallerError(f"the demo needs {', '.join(missing)}: pip install 'taskmaster-lab[demo]'")
     return DEMOS[which]
+
+
+@contextmanager
+def _ended_as_by_ctrl_c() -> Iterator[None]:
+    """Have a request to end, and a terminal that is closed, end the demo in order, too."""
+    if current_thread() is not main_thread():
+        yield  # signals are another's business
+        return
+    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
@@ -155,11 +174,12 @@ class _Exploration:
         self._parameters: tuple[Field, ...] = ()
         self._output = Field("output")
 
-    def run(self, state: Path) -> None:
+    def run(self, state: Path, *, temporary: bool) -> None:
         """Evaluate all points, with a daemon whose journal is in ``state``."""
         log = self._folder / "daemon.log"
         log.unlink(missing_ok=True)
-        with DemoDaemon(example(self.demo.config), state, log) as daemon, connect(daemon.address) as lab:
+        started = DemoDaemon(example(self.demo.config), state, log, temporary=temporary)
+        with started as daemon, connect(daemon.address) as lab:
             master = lab[self.demo.master]
             self._parameters, self._output = master.parameters, master.outputs[0]
             run = master.open(RUN, seed=SEED)
@@ -204,7 +224,10 @@ class _Exploration:
     # -- what came out ------------------------------------------------------------------------------------------------
 
     def report(self, seconds: float) -> DemoReport:
-        """Write the map and the table, and say what was found. Raises EvaluationError if no point has an output."""
+        """Write the map and the table, and say what was found.
+
+        Raises EvaluationError if no point has an output, and DaemonError if a result is missing or came twice.
+        """
         done = sorted((result for result in self.results if result.error is None), key=lambda result: result.index)
         if not done:
             raise EvaluationError(f"none of {len(self.results)} points could be evaluated: {self.results[0].error}")
@@ -223,6 +246,7 @@ class _Exploration:
         )
         draw_map(report.map, self.demo.question, self._parameters, self._output, points, values)
         self._write_table(report.table, names, done)
+        check_complete([(result.seq, result.index) for result in self.results], self.total)
         self._conclude(report)
         return report
 
@@ -255,3 +279,19 @@ class _Exploration:
         say(f"{report.points} points in {format_duration(report.seconds)}{failed}, none lost, none twice{restarts}.")
         say(f"Best: {self._output.name} [bold]{report.accuracy:.4f}[/] at [bold]{point_text(report.best)}[/]")
         say(f"Map:   {report.map}\nTable: {report.table}")
+
+
+def check_complete(results: Sequence[tuple[int, int]], total: int) -> None:
+    """See that of ``total`` tasks each has one result: ``results`` are (seq, index), in the order in which they came.
+
+    Raises DaemonError.
+    """
+    seqs = [seq for seq, _ in results]
+    times = Counter(index for _, index in results)
+    lost = [index for index in range(total) if index not in times]
+    twice = [index for index, n in times.items() if n > 1]
+    if lost or twice or any(later <= earlier for earlier, later in pairwise(seqs)):
+        raise DaemonError(
+            f"the results do not add up, which is a mistake in TaskMaster: lost {lost}, twice {twice}, in the order "
+            f"{seqs}; please report it"
+        )

@@ -5,15 +5,20 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from taskmaster.bus.errors import DaemonError, TaskMasterError
 from taskmaster.bus.places import control_address
+
+if TYPE_CHECKING:
+    from taskmaster.daemon.core import Identity
 
 __all__ = ["DemoDaemon"]
 
@@ -23,28 +28,32 @@ STOP_SECONDS = 15.0
 MAX_RESTARTS = 20
 
 _READY = b"ready\n"
+_TEMPORARY = "--temporary"
 
 
 class DemoDaemon:
     """A daemon with the Masters of ``config``, its state in ``state``, its log in the file ``log``.
 
+    A ``temporary`` state is removed by whoever opened this, and by the daemon itself where that has been killed.
+
     ``on_restart`` is called from another thread each time it was killed and is ready again, ``on_failure`` when it has
     ended by itself, or was killed too often: :attr:`error` then says why.
     """
 
-    def __init__(self, config: Path, state: Path, log: Path) -> None:
+    def __init__(self, config: Path, state: Path, log: Path, *, temporary: bool = False) -> None:
         self.on_restart: Callable[[], None] = lambda: None
         self.on_failure: Callable[[], None] = lambda: None
         self.address = control_address(state)
         self.restarts = 0
         self.error: DaemonError | None = None
         self._command = [sys.executable, "-m", __name__, str(config), str(state), str(os.getpid())]
+        if temporary:
+            self._command.append(_TEMPORARY)
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = threading.Event()
         self._settled = threading.Event()
         self._lock = threading.Lock()
-        # Its own thread starts the daemon: the kernel ends a child whose parent *thread* has ended.
         self._keeper = threading.Thread(target=self._keep, name="demo-daemon")
 
     @property
@@ -126,14 +135,18 @@ class DemoDaemon:
             self.on_failure()
 
 
-def main(config: Path, state: Path, parent: int) -> None:
+def main(config: Path, state: Path, parent: int, *, temporary: bool) -> None:
     """The daemon's process."""
     from taskmaster.config.load import load
+    from taskmaster.daemon.embedded import SMALL_KEEP_FREE, end_with
     from taskmaster.daemon.plan import plan
     from taskmaster.daemon.service import serve
-    from taskmaster.drivers.worker import die_with_parent
 
-    die_with_parent(parent)
+    def on_ready(identity: Identity, address: str) -> None:
+        # Not before: until now a SIGTERM would end the process at once, and leave its state.
+        threading.Thread(target=end_with, args=(parent,), daemon=True).start()
+        _say_ready()
+
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         own = dataclasses.replace(
@@ -142,10 +155,14 @@ def main(config: Path, state: Path, parent: int) -> None:
             control=control_address(state),
             results=f"ipc://{state}/results",
             workers=f"ipc://{state}/workers",
+            keep_free=SMALL_KEEP_FREE,
         )
-        serve(own, on_ready=lambda identity, address: _say_ready())
+        serve(own, on_ready)
     except TaskMasterError as error:
         sys.exit(f"taskmaster: {error}")
+    finally:
+        if temporary and os.getppid() != parent:
+            shutil.rmtree(state, ignore_errors=True)
 
 
 def _say_ready() -> None:
@@ -155,4 +172,4 @@ def _say_ready() -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), temporary=_TEMPORARY in sys.argv[4:])

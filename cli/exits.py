@@ -35,7 +35,9 @@ OK, ERROR, USAGE, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141
 EXITS = (
     Exit(OK, "done"),
     Exit(ERROR, "an error that is none of these"),
-    Exit(USAGE, "the command line is wrong"),
+    Exit(
+        USAGE, "the command line is wrong, or names a command, learner, goal, demo, example or format that there is not"
+    ),
     Exit(3, "the configuration is wrong, or what it names cannot be used", (ConfigError,)),
     Exit(4, "no daemon answers", (DaemonUnreachable,)),
     Exit(5, "another daemon uses the state directory", (StateLocked,)),

@@ -10,7 +10,7 @@ import click
 from taskmaster.bus.errors import TaskFailed
 from taskmaster.bus.fields import Field
 from taskmaster.bus.text import format_duration
-from taskmaster.cli.output import in_red, value_text
+from taskmaster.cli.output import line_width, print_line, value_text
 from taskmaster.learners.client import Master
 from taskmaster.learners.export.columns import column_names
 from taskmaster.learners.export.plain import dumps
@@ -35,7 +35,10 @@ class ResultLines:
 
     def print(self, result: Result) -> None:
         """Print one, at once."""
-        click.echo(dumps(self.row(result)) if self._as_json else self.line(result))
+        if self._as_json:
+            click.echo(dumps(self.row(result)))
+        else:
+            print_line(*self.line(result))
 
     def row(self, result: Result) -> dict[str, Any]:
         """The result as an export would have it."""
@@ -55,17 +58,18 @@ class ResultLines:
             "finished": started and result.finished,
         }
 
-    def line(self, result: Result) -> str:
-        """The result for people."""
+    def line(self, result: Result) -> tuple[str, str]:
+        """The result for people: a line, and what is to be in red at its end."""
         point = value_text(result.input, _INPUT_WIDTH)
         self._width = max(self._width, len(point))
         self._index_width = max(self._index_width, len(str(result.index)))
         head = f"{result.index:>{self._index_width}}  {point:<{self._width}}  "
         if result.outcome == "done":
             took = format_duration(max(0.0, result.finished - result.started))
-            return f"{head}→ {self._output_text(result.output)}  ({took}, {result.worker})"
-        what = f"failed: {_error_text(result)}" if result.outcome == "failed" else "cancelled"
-        return head + in_red(what)
+            line = f"{head}→ {self._output_text(result.output)}"
+            details = (f"  ({took}, {result.worker})", f"  ({took})", "")
+            return line + next((text for text in details if len(line) + len(text) <= line_width()), ""), ""
+        return head, f"failed: {_error_text(result)}" if result.outcome == "failed" else "cancelled"
 
     def _output_text(self, output: Any) -> str:
         if len(self._outputs) == 1:

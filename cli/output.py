@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -28,12 +30,15 @@ __all__ = [
     "duration",
     "in_red",
     "is_terminal",
+    "line_width",
     "number",
     "print_json",
+    "print_line",
     "print_table",
     "record",
     "rich_table",
     "say",
+    "shortened",
     "value_text",
 ]
 
@@ -41,7 +46,9 @@ __all__ = [
 #: Blanks between two columns.
 _GAP = 2
 #: Characters that an elastic column is left.
-_NARROWEST = 10
+_NARROWEST = 12
+#: Blanks before what goes on from the line above.
+_INDENT = 4
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,8 @@ class Table:
     rows: list[Sequence[str | Cell]]
     #: headings of the columns that give way where the terminal is narrow, the first of them first
     elastic: Sequence[str] = ()
+    #: headings of those that are left out where that is not enough, the first of them first
+    dispensable: Sequence[str] = ()
 
     def widths(self, limit: float = math.inf) -> list[int]:
         """How wide each column is, so that all have room in ``limit`` characters as far as that can be."""
@@ -67,13 +76,31 @@ class Table:
         widths = [max(map(len, column)) for column in zip(*lines)]
         for heading in self.elastic:
             k = self.headings.index(heading)
-            excess = sum(widths) + _GAP * (len(widths) - 1) - limit
+            excess = _total(widths) - limit
             widths[k] = int(max(min(widths[k], _NARROWEST), widths[k] - max(0, excess)))
         return widths
 
     def texts(self) -> list[list[str]]:
         """The rows without their styles."""
         return [[cell.text if isinstance(cell, Cell) else cell for cell in row] for row in self.rows]
+
+    def fitted(self, limit: float) -> Table:
+        """The table with as many of its columns as have room in ``limit`` characters."""
+        table = self
+        for heading in self.dispensable:
+            if _total(table.widths(limit)) <= limit:
+                break
+            table = table._without(heading)
+        return table
+
+    def _without(self, heading: str) -> Table:
+        k = [one.removeprefix(">") for one in self.headings].index(heading)
+        rows: list[Sequence[str | Cell]] = [[*row[:k], *row[k + 1 :]] for row in self.rows]
+        return Table([*self.headings[:k], *self.headings[k + 1 :]], rows, self.elastic, self.dispensable)
+
+
+def _total(widths: Sequence[int]) -> int:
+    return sum(widths) + _GAP * (len(widths) - 1)
 
 
 def is_terminal() -> bool:
@@ -110,17 +137,19 @@ def print_table(table: Table) -> None:
             say(line)
         return
     width = console().width
+    fitted = table.fitted(width)
     # Rather wrapped than cut off where the terminal is too narrow for it all the same.
-    needed = sum(widths := table.widths(width)) + _GAP * (len(widths) - 1)
-    console(width=max(needed, width)).print(rich_table(table, width))
+    console(width=max(_total(fitted.widths(width)), width)).print(rich_table(fitted, width))
 
 
 def rich_table(table: Table, limit: float = math.inf) -> RichTable:
     """The table as rich draws it, in ``limit`` characters as far as that can be."""
     from rich.table import Table as RichTable
 
+    table = table.fitted(limit)
+    widths = table.widths(limit)
     drawn = RichTable(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="bold")
-    for heading, width in zip(table.headings, table.widths(limit)):
+    for heading, width in zip(table.headings, widths):
         drawn.add_column(
             heading.removeprefix(">"),
             justify="right" if heading.startswith(">") else "left",
@@ -129,14 +158,15 @@ def rich_table(table: Table, limit: float = math.inf) -> RichTable:
             width=width,
         )
     for row in table.rows:
-        drawn.add_row(*map(_drawn, row))
+        drawn.add_row(*map(_drawn, row, widths))
     return drawn
 
 
-def _drawn(cell: str | Cell) -> Text:
+def _drawn(cell: str | Cell, width: int) -> Text:
     from rich.text import Text
 
-    return Text(cell.text, cell.style) if isinstance(cell, Cell) else Text(cell)
+    style = cell.style if isinstance(cell, Cell) else ""
+    return Text(shortened(cell.text if isinstance(cell, Cell) else cell, width), style)
 
 
 def _aligned(table: Table) -> Iterable[str]:
@@ -156,6 +186,25 @@ def record(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [record(item) for item in value]
     return dict(value) if isinstance(value, Mapping) else value
+
+
+def print_line(text: str, end: str = "") -> None:
+    """A line on standard output, ``end`` in red at its end; on a terminal broken between words where it is too long."""
+    first, *rest = _wrapped(text + end, int(width)) if (width := line_width()) < math.inf else [text + end]
+    said, red = first[: len(text)], first[len(text) :]
+    say(said + (in_red(red) if red else ""))
+    for line in rest:
+        say(in_red(line) if end else line)
+
+
+def line_width() -> float:
+    """Characters that have room on a line of standard output; endlessly many where it is no terminal."""
+    return shutil.get_terminal_size().columns if is_terminal() else math.inf
+
+
+def _wrapped(line: str, width: int) -> list[str]:
+    indent = " " * min(_INDENT, width // 4)
+    return textwrap.wrap(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False) or [""]
 
 
 # -- words and figures ------------------------------------------------------------------------------------------------
@@ -192,3 +241,11 @@ def value_text(value: Any, limit: int = 60) -> str:
         text = value if isinstance(value, str) else repr(value)
     text = " ".join(text.split())
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def shortened(text: str, limit: int) -> str:
+    """``text`` in ``limit`` characters, without its middle where it is longer: names differ at their ends."""
+    if len(text) <= limit:
+        return text
+    tail = limit // 2
+    return f"{text[: limit - tail - 1]}…{text[len(text) - tail :]}"

@@ -88,7 +88,7 @@ def masters_table(masters: Sequence[MasterStatus], rates: Rates | None = None) -
     headings = ["master", "state", ">slots", ">queued", ">running", ">done", ">failed", ">a task"]
     if rates is not None:
         headings.insert(5, ">tasks/s")
-    table = Table(headings, [], ("master",))
+    table = Table(headings, [], ("master",), ("a task", "slots", "running", "done"))
     for master in masters:
         row: list[str | Cell] = [
             master.name,
@@ -111,7 +111,7 @@ def workers_table(masters: Sequence[MasterStatus], rates: Rates | None = None) -
     headings = ["master", "worker", "state", ">slots", ">running", ">done", ">here for"]
     if rates is not None:
         headings.insert(5, ">tasks/s")
-    table = Table(headings, [], ("worker", "master"))
+    table = Table(headings, [], ("worker", "master"), ("here for", "slots", "running", "done"))
     for master in masters:
         for worker in master.workers:
             row: list[str | Cell] = [

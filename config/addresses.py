@@ -64,7 +64,8 @@ def _read_host(host: str, text: str) -> str:
         pass  # a name or an interface: not known to stay on this machine
     raise ValueError(
         f"{text!r} can be reached from other machines: that needs keys, which are not available in this version; "
-        "listen on 127.0.0.1 or ipc, and come from elsewhere through an SSH tunnel"
+        "listen on 127.0.0.1 or ipc, and come from elsewhere through an SSH tunnel, as docs/cli.md ('From another "
+        "machine') and taskmaster worker --help say"
     )
 
 

@@ -1,4 +1,8 @@
-"""Reads a configuration file into settings, or says everything that is wrong with it at once."""
+"""Reads a configuration file into settings, or says everything that is wrong with it at once.
+
+What is right by itself is read although something else is not: so the functions that a file names can be looked for
+(`taskmaster check`) before its other mistakes are mended.
+"""
 
 from __future__ import annotations
 
@@ -13,21 +17,22 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from taskmaster.bus.errors import ConfigError
-from taskmaster.bus.text import did_you_mean_or
-from taskmaster.config.lines import KeyPath, locate
-from taskmaster.config.mistakes import Mistake, as_error, in_words, quoted, unknown_key
+from taskmaster.bus.text import did_you_mean_or, nearest
+from taskmaster.config.lines import KeyPath, Lines, locate
+from taskmaster.config.mistakes import Mistake, Placed, in_words, placed, quoted, unknown_key
 from taskmaster.config.settings import (
     BUILTIN_DRIVERS,
     MASTER_NAME,
     DaemonSettings,
     DriverOptions,
+    FunctionOptions,
     MasterKeys,
     MasterSettings,
     Settings,
 )
 from taskmaster.config.values import MAX_INTEGER, show
 
-__all__ = ["Config", "load", "loads"]
+__all__ = ["Config", "Evaluator", "Reading", "load", "loads", "read"]
 
 Drivers = Mapping[str, type[DriverOptions]]
 SomeSettings = TypeVar("SomeSettings", bound=Settings)
@@ -44,14 +49,37 @@ class Config:
     masters: Mapping[str, MasterSettings]
 
 
+@dataclass(frozen=True, slots=True)
+class Evaluator:
+    """What a Master's workers evaluate, as far as its table says."""
+
+    driver: str
+    options: DriverOptions
+    #: names, in the order of the file
+    parameters: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a file says, and what is wrong with it: ``config`` is None if anything is."""
+
+    config: Config | None
+    mistakes: tuple[Placed, ...]
+    #: of the Masters whose driver's keys are right, whatever else is wrong
+    evaluators: Mapping[str, Evaluator]
+    lines: Lines
+
+
+class _Unreadable(Exception):
+    """Nothing in the file can be read; why is the only argument, a :class:`Placed`."""
+
+
 def load(path: str | Path, drivers: Drivers = BUILTIN_DRIVERS) -> Config:
     """Read the file at ``path``; ``drivers`` are those a Master may name, with the models of their keys.
 
     Raises ConfigError with a line ``file:line: key: what is wrong`` for each mistake.
     """
-    text = _read(Path(path))
-    absolute = Path(path).absolute()
-    return _load(text, str(path), absolute, absolute.parent, drivers)
+    return _or_raise(read(path, drivers))
 
 
 def loads(
@@ -62,26 +90,44 @@ def loads(
     ``name`` stands for the file in messages; relative paths are relative to ``folder``, by default the current one.
     Raises ConfigError as :func:`load` does.
     """
-    return _load(text, name, None, Path(folder or ".").absolute(), drivers)
+    try:
+        return _or_raise(_reading(text, name, None, Path(folder or ".").absolute(), drivers))
+    except _Unreadable as error:
+        raise ConfigError(str(error)) from None
 
 
-def _load(text: str, name: str, path: Path | None, folder: Path, drivers: Drivers) -> Config:
+def read(path: str | Path, drivers: Drivers = BUILTIN_DRIVERS) -> Reading:
+    """Read what can be read of the file at ``path``; raises nothing for what is wrong with it."""
+    absolute = Path(path).absolute()
+    try:
+        return _reading(_read(Path(path)), str(path), absolute, absolute.parent, drivers)
+    except _Unreadable as error:
+        return Reading(None, error.args, {}, Lines({}))
+
+
+def _or_raise(reading: Reading) -> Config:
+    if reading.config is None:
+        raise ConfigError("\n".join(map(str, reading.mistakes)))
+    return reading.config
+
+
+def _reading(text: str, name: str, path: Path | None, folder: Path, drivers: Drivers) -> Reading:
     reader = _Reader(folder, drivers)
     daemon, masters = reader.read(_parse(text, name))
-    if reader.mistakes or daemon is None:
-        raise as_error(reader.mistakes, locate(text), name)
-    return Config(path, daemon, masters)
+    config = None if reader.mistakes or daemon is None else Config(path, daemon, masters)
+    lines = locate(text)
+    return Reading(config, placed(reader.mistakes, lines, name), reader.evaluators, lines)
 
 
 def _parse(text: str, name: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(_syntax_error(str(error), text, name)) from None
+        raise _Unreadable(_syntax_error(str(error), text, name)) from None
     except RecursionError:
-        raise ConfigError(f"{name}: lists or tables are nested too deeply") from None
+        raise _Unreadable(Placed(name, None, "", "lists or tables are nested too deeply")) from None
     except ValueError:  # int() refuses thousands of digits, and tomllib lets that through
-        raise ConfigError(f"{name}: not valid TOML: a number has too many digits") from None
+        raise _Unreadable(Placed(name, None, "", "not valid TOML: a number has too many digits")) from None
 
 
 # -- the file -------------------------------------------------------------------------------------------------------
@@ -91,17 +137,22 @@ def _read(path: Path) -> str:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise ConfigError(f"{path}: there is no such file; `taskmaster init` writes one to start from") from None
+        reason = "there is no such file; `taskmaster init` writes one to start from"
     except IsADirectoryError:
-        raise ConfigError(f"{path}: is a folder; name the TOML file in it") from None
+        reason = "is a folder; name the TOML file in it"
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ConfigError(f"{path}: cannot be read: {reason}") from None
+        reason = f"cannot be read: {error.strerror if isinstance(error, OSError) else error}"
+    else:
+        return _decoded(content, str(path))
+    raise _Unreadable(Placed(str(path), None, "", reason))
+
+
+def _decoded(content: bytes, name: str) -> str:
     try:
         return content.decode("utf-8-sig")  # some editors begin a file with a byte-order mark
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise ConfigError(f"{path}:{line}: not UTF-8 text; save the file in that encoding") from None
+        raise _Unreadable(Placed(name, line, "", "not UTF-8 text; save the file in that encoding")) from None
 
 
 _PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
@@ -117,15 +168,15 @@ _MEANINGS = {
 }
 
 
-def _syntax_error(message: str, text: str, name: str) -> str:
-    """tomllib's message as ``file:line: …``."""
+def _syntax_error(message: str, text: str, name: str) -> Placed:
+    """tomllib's message, with its line."""
     place = _PLACE.search(message)
     line = int(place[1]) if place and place[1] else text.count("\n") + (not text.endswith("\n"))
     column = f" (column {place[2]})" if place and place[2] else " (at the end of the file)" if place else ""
     what = _PLACE.sub("", message)
     what = _KEYS.sub(lambda match: match[1] + ".".join(ast.literal_eval(match[2])), what)
     what = _MEANINGS.get(what, f"{what[:1].lower()}{what[1:]}")
-    return f"{name}:{line}: not valid TOML: {what}{column}"
+    return Placed(name, line, "", f"not valid TOML: {what}{column}")
 
 
 # -- what it says ---------------------------------------------------------------------------------------------------
@@ -138,6 +189,7 @@ class _Reader:
     folder: Path
     drivers: Drivers
     mistakes: list[Mistake] = field(default_factory=list)
+    evaluators: dict[str, Evaluator] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, options in self.drivers.items():
@@ -166,26 +218,44 @@ class _Reader:
         keys = self._table(table, path)
         if keys is None:
             return None
-        driver = self._driver(keys.get("driver"), path)
         common = {key: value for key, value in keys.items() if key in MasterKeys.model_fields}
         own = {key: value for key, value in keys.items() if key not in common}
         settings = self._validate(MasterKeys, common, path)
+        given = keys.get("driver")
+        driver = self._driver(given, path)
         if driver is None:
+            self._function_keys(own, path)
             return None
-        for key in [key for key in own if key not in driver.model_fields]:
-            self._blame((*path, key), self._unknown(key, driver, str(keys["driver"])))
-            del own[key]
-        options = self._validate(driver, own, path)
-        for key_path, text in driver.conflicts(keys):
+        options = self._options(driver, own, path)
+        for key_path, text in self.drivers[driver].conflicts(keys):
             self._blame((*path, *key_path), text)
-        return None if settings is None or options is None else (settings, options)
+        if options is not None:
+            parameters = keys.get("parameters")
+            names = tuple(parameters) if isinstance(parameters, dict) else ()
+            self.evaluators[name] = Evaluator(driver, options, names)
+        return None if settings is None or options is None or driver != given else (settings, options)
 
-    def _driver(self, name: object, path: KeyPath) -> type[DriverOptions] | None:
+    def _driver(self, name: object, path: KeyPath) -> str | None:
+        """The driver of this name; of one that is misspelt, the one that is meant, as its keys are to be read, too."""
         if not isinstance(name, str):
             return None  # said when the common keys are validated
-        if name not in self.drivers:
-            self._blame((*path, "driver"), f"unknown driver {name!r}{did_you_mean_or(name, self.drivers, 'known are')}")
-        return self.drivers.get(name)
+        if name in self.drivers:
+            return name
+        self._blame((*path, "driver"), f"unknown driver {name!r}{did_you_mean_or(name, self.drivers, 'known are')}")
+        return nearest(name, self.drivers)
+
+    def _options(self, name: str, table: dict[str, Any], path: KeyPath) -> DriverOptions | None:
+        driver = self.drivers[name]
+        known = {key: value for key, value in table.items() if key in driver.model_fields}
+        for key in table:
+            if key not in known:
+                self._blame((*path, key), self._unknown(key, driver, name))
+        return self._validate(driver, known, path)
+
+    def _function_keys(self, table: dict[str, Any], path: KeyPath) -> None:
+        """Of a Master whose driver nobody knows: the keys that most have are right, or not, all the same."""
+        given = {key: value for key, value in table.items() if key in FunctionOptions.model_fields}
+        self._validate(FunctionOptions, given, path, missing=False)
 
     def _unknown(self, key: str, driver: type[DriverOptions], name: str) -> str:
         others = [other for other, options in self.drivers.items() if key in options.model_fields]
@@ -199,11 +269,15 @@ class _Reader:
         self._blame(path, f"expected a table, got {show(value)}")
         return None
 
-    def _validate(self, model: type[SomeSettings], table: dict[str, Any], path: KeyPath) -> SomeSettings | None:
+    def _validate(
+        self, model: type[SomeSettings], table: dict[str, Any], path: KeyPath, *, missing: bool = True
+    ) -> SomeSettings | None:
+        """The table as ``model`` has it, or None and its mistakes; ``missing``: what it lacks is one."""
         try:
             return model.model_validate(table, context={"folder": self.folder})
         except ValidationError as error:
-            self.mistakes += (Mistake((*path, *at), text) for at, text in in_words(error, model, table))
+            found = (Mistake((*path, *at), text) for at, text in in_words(error, model, table, missing=missing))
+            self.mistakes += found
             return None
 
     def _blame(self, path: KeyPath, text: str) -> None:

@@ -11,13 +11,12 @@ from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from taskmaster.bus.errors import ConfigError
 from taskmaster.bus.text import did_you_mean
 from taskmaster.config.base import Conflict
 from taskmaster.config.lines import KeyPath, Lines
 from taskmaster.config.values import show
 
-__all__ = ["Mistake", "as_error", "in_words", "quoted", "unknown_key"]
+__all__ = ["Mistake", "Placed", "in_words", "placed", "quoted", "unknown_key"]
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -62,10 +61,23 @@ class Mistake(NamedTuple):
     text: str
 
 
-def as_error(mistakes: Iterable[Mistake], lines: Lines, name: str) -> ConfigError:
-    """All mistakes as one error, a line ``file:line: key: text`` for each, in the order of the file."""
-    placed = sorted(((lines[mistake.path], mistake) for mistake in mistakes), key=lambda pair: pair[0])
-    return ConfigError("\n".join(f"{name}:{line}: {_dotted(path)}: {text}" for line, (path, text) in placed))
+class Placed(NamedTuple):
+    """A mistake as a person or a program finds it: ``line`` is None, and ``key`` empty, where it is the file's."""
+
+    file: str
+    line: int | None
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        place = self.file if self.line is None else f"{self.file}:{self.line}"
+        return f"{place}: {self.key}: {self.message}" if self.key else f"{place}: {self.message}"
+
+
+def placed(mistakes: Iterable[Mistake], lines: Lines, name: str) -> tuple[Placed, ...]:
+    """The mistakes with their lines in the file ``name``, in its order."""
+    found = sorted(((lines[mistake.path], mistake) for mistake in mistakes), key=lambda pair: pair[0])
+    return tuple(Placed(name, line, _dotted(path), text) for line, (path, text) in found)
 
 
 def unknown_key(key: str, known: Iterable[str]) -> str:
@@ -79,9 +91,16 @@ def quoted(names: Iterable[str]) -> str:
     return ", ".join(map(repr, names))
 
 
-def in_words(error: ValidationError, model: type[BaseModel], table: Mapping[str, Any]) -> Iterator[Mistake]:
-    """The mistakes that pydantic found when it validated ``table`` as ``model``; paths are within the table."""
+def in_words(
+    error: ValidationError, model: type[BaseModel], table: Mapping[str, Any], *, missing: bool = True
+) -> Iterator[Mistake]:
+    """The mistakes that pydantic found when it validated ``table`` as ``model``; paths are within the table.
+
+    Without ``missing``, those of what the table has.
+    """
     for details in error.errors(include_url=False):
+        if not missing and details["type"] == "missing":
+            continue
         yield _mistake(details, model, table)
 
 

@@ -27,10 +27,10 @@ from taskmaster.daemon.core import Identity
 from taskmaster.daemon.service import DaemonPlan, MasterPlan, serve
 from taskmaster.daemon.spec import MasterSpec
 
-__all__ = ["EmbeddedPlan", "main"]
+__all__ = ["SMALL_KEEP_FREE", "EmbeddedPlan", "end_with", "main"]
 
 #: Room kept back for results; a notebook's folder is small, and usually in memory.
-_KEEP_FREE = 4_000_000
+SMALL_KEEP_FREE = 4_000_000
 
 
 class EmbeddedPlan(msgspec.Struct):
@@ -73,19 +73,19 @@ def _daemon_plan(plan: EmbeddedPlan) -> DaemonPlan:
         workers=f"ipc://{state}/workers",
         masters=(MasterPlan(spec, plan.workers),),
         durability=plan.durability,
-        keep_free=_KEEP_FREE,
+        keep_free=SMALL_KEEP_FREE,
         grace=0.0,
     )
 
 
-def _end_with(stream: BinaryIO, parent: int) -> None:
-    """Stop this process when its parent has closed its end of the stream, or has ended."""
+def end_with(parent: int, *streams: BinaryIO) -> None:
+    """Stop this process in order when its parent has ended, or has closed its end of one of the streams."""
     try:
         pidfd = os.pidfd_open(parent)
     except ProcessLookupError:
         pidfd = -1
     if pidfd >= 0 and os.getppid() == parent:  # else its number may be another's by now
-        select.select([stream.fileno(), pidfd], [], [])
+        select.select([pidfd, *(stream.fileno() for stream in streams)], [], [])
     os.kill(os.getpid(), signal.SIGTERM)
 
 
@@ -95,7 +95,7 @@ def main(arguments: list[str]) -> int:
     stream = sys.stdin.buffer
     (size,) = struct.unpack("<Q", stream.read(8))
     plan = msgspec.msgpack.decode(stream.read(size), type=EmbeddedPlan)
-    threading.Thread(target=_end_with, args=(stream, plan.parent), daemon=True).start()
+    threading.Thread(target=end_with, args=(plan.parent, stream), daemon=True).start()
     with open(int(arguments[0]), "w", encoding="utf-8") as report:
 
         def on_ready(identity: Identity, address: str) -> None:

@@ -10,7 +10,7 @@ A name stands for a :class:`Factory`. Other distributions add theirs by an entry
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from importlib import metadata
+from importlib import import_module, metadata
 from typing import Protocol, TypeVar
 
 from taskmaster.bus.errors import CallerError
@@ -20,7 +20,7 @@ from taskmaster.learners.adaptive import AdaptiveLearner
 from taskmaster.learners.points import Grid, Halton, LatinHypercube, Random, Sobol
 from taskmaster.learners.protocol import Learner
 
-__all__ = ["BUILTIN", "ENTRY_POINTS", "Factory", "Options", "create", "factory", "names"]
+__all__ = ["BUILTIN", "ENTRY_POINTS", "Factory", "Options", "create", "factory", "names", "require_packages"]
 
 #: The entry-point group of learners from other distributions.
 ENTRY_POINTS = "taskmaster.learners"
@@ -93,6 +93,19 @@ def factory(name: str) -> Factory:
     raise CallerError(f"no learner is called {name!r}{did_you_mean_or(name, names())}")
 
 
+def require_packages(name: str) -> None:
+    """Raise CallerError if a package is not installed that this learner will need when it is asked for points."""
+    if name not in _NEEDS:
+        return
+    package, extra = _NEEDS[name]
+    try:
+        import_module(package)
+    except ImportError as error:
+        raise CallerError(
+            f"learner {name!r} needs {package} ({error}): pip install 'taskmaster-lab[{extra}]'"
+        ) from None
+
+
 def create(
     name: str,
     parameters: Sequence[Field],
@@ -101,6 +114,7 @@ def create(
     options: Mapping[str, str] | None = None,
 ) -> Learner:
     """The learner called ``name`` for a Master with these parameters and outputs. Raises CallerError."""
+    require_packages(name)
     return factory(name)(parameters, outputs, seed, options or {})
 
 
@@ -169,4 +183,12 @@ BUILTIN: Mapping[str, Factory] = {
     "latin-hypercube": _latin_hypercube,
     "random": _sampler("random", Random, "Independent uniform points"),
     "sobol": _sampler("sobol", Sobol, "Points of a scrambled Sobol sequence, evenly filling"),
+}
+
+#: Package, and the extra of ours that has it.
+_NEEDS: Mapping[str, tuple[str, str]] = {
+    "adaptive": ("adaptive", "adaptive"),
+    "halton": ("scipy.stats", "qmc"),
+    "latin-hypercube": ("scipy.stats", "qmc"),
+    "sobol": ("scipy.stats", "qmc"),
 }

@@ -5,9 +5,9 @@ from __future__ import annotations
 import click
 
 from taskmaster.bus import messages as m
-from taskmaster.cli.base import Command, address_option
+from taskmaster.cli.base import Command, address_option, json_option
 from taskmaster.cli.connecting import connected, find_run
-from taskmaster.cli.output import count, say
+from taskmaster.cli.output import count, print_json, say
 
 __all__ = ["command"]
 
@@ -17,7 +17,8 @@ __all__ = ["command"]
 @click.argument("indices", nargs=-1, metavar="[INDEX|FIRST-LAST]...")
 @click.option("--all", "all_tasks", is_flag=True, help="All tasks without an outcome.")
 @address_option
-def command(run: str, indices: tuple[str, ...], all_tasks: bool, address: str | None) -> None:
+@json_option
+def command(run: str, indices: tuple[str, ...], all_tasks: bool, address: str | None, as_json: bool) -> None:
     """Cancel tasks of RUN that have no outcome yet.
 
     Each becomes a result that says so. A task that is being evaluated is broken off where that does no harm.
@@ -28,6 +29,9 @@ def command(run: str, indices: tuple[str, ...], all_tasks: bool, address: str | 
     with connected(address) as lab:
         found = find_run(lab, run)
         cancelled = lab.ask(m.Cancel(0, found.run, intervals)).count
+    if as_json:
+        print_json({"run": found.run, "master": found.master, "name": found.name, "cancelled": cancelled})
+    else:
         say(f"run {found.run} ({found.master}/{found.name}): {count(cancelled, 'task')} cancelled")
 
 

@@ -18,8 +18,8 @@ from taskmaster.cli.output import Cell, Table, count, print_json, print_table, r
 from taskmaster.cli.probe import Finding, Question
 
 if TYPE_CHECKING:
-    from taskmaster.config.load import Config
-    from taskmaster.config.settings import MasterSettings
+    from taskmaster.config.load import Evaluator, Reading
+    from taskmaster.config.mistakes import Placed
     from taskmaster.daemon.journal.report import JournalReport
 
 __all__ = ["command"]
@@ -47,8 +47,8 @@ _STDERR = 2
 def command(config: Path | None, journal: Path | None, salvage: Path | None, copy: Path | None, as_json: bool) -> None:
     """Check a configuration, or the journal.
 
-    Reads CONFIG, then imports every function of every Master as its workers would. Nothing is evaluated, and no
-    daemon is needed or disturbed.
+    Reads CONFIG, then imports every function of every Master as its workers would, and says everything that is wrong
+    at once. Nothing is evaluated, and no daemon is needed or disturbed.
     """
     if (config is None) == (journal is None):
         raise click.UsageError("name either a configuration, or a journal by --journal")
@@ -71,33 +71,51 @@ def command(config: Path | None, journal: Path | None, salvage: Path | None, cop
 
 
 def _check_config(path: Path, *, as_json: bool) -> None:
-    from taskmaster.config.load import load
+    from taskmaster.config.load import read
 
-    config = load(path)
-    findings = {name: _probe(master) for name, master in config.masters.items()}
+    reading = read(path)
+    findings = {name: _probe(evaluator) for name, evaluator in reading.evaluators.items()}
     problems = sum(bool(finding.problem) for found in findings.values() for finding in found)
+    ok = not problems and reading.config is not None
     if as_json:
         print_json(
             {
                 "config": str(path),
-                "ok": not problems,
+                "ok": ok,
+                "mistakes": [mistake._asdict() for mistake in _all_mistakes(path, reading, findings)],
                 "masters": {name: [record(finding) for finding in found] for name, found in findings.items()},
             }
         )
-    else:
-        _print_findings(config, findings)
-    if problems:
-        raise ConfigError(f"{path}: {count(problems, 'function')} cannot be used, see above")
-    if not as_json:
-        say(f"\n{path} is right\nstate    {config.daemon.state}\naddress  {config.daemon.addresses.control}")
+    elif findings:
+        _print_findings(reading, findings)
+    if not ok:
+        unusable = [f"{path}: {count(problems, 'function')} cannot be used, see above"] if problems else []
+        raise ConfigError("\n".join([*map(str, reading.mistakes), *unusable]))
+    if reading.config is not None and not as_json:
+        daemon = reading.config.daemon
+        say(f"\n{path} is right\nstate    {daemon.state}\naddress  {daemon.addresses.control}")
 
 
-def _print_findings(config: Config, findings: dict[str, list[Finding]]) -> None:
+def _all_mistakes(path: Path, reading: Reading, findings: dict[str, list[Finding]]) -> list[Placed]:
+    """What is wrong with the file, and the functions in it that cannot be had, in the order of their lines."""
+    from taskmaster.config.mistakes import Mistake, placed
+
+    unusable = [
+        Mistake(("masters", name, finding.role), finding.problem)
+        for name, found in findings.items()
+        for finding in found
+        if finding.problem
+    ]
+    together = [*reading.mistakes, *placed(unusable, reading.lines, str(path))]
+    return sorted(together, key=lambda mistake: mistake.line or 0)
+
+
+def _print_findings(reading: Reading, findings: dict[str, list[Finding]]) -> None:
     table = Table(["master", "driver", "what", "name", "found"], [], ("name", "master"))
     for name, found in findings.items():
         for finding in found:
             well = Cell("no", "bold red") if finding.problem else Cell("yes", "green")
-            table.rows.append([name, config.masters[name].driver, finding.role, finding.name, well])
+            table.rows.append([name, reading.evaluators[name].driver, finding.role, finding.name, well])
     print_table(table)
     for name, found in findings.items():
         for finding in found:
@@ -107,10 +125,10 @@ def _print_findings(config: Config, findings: dict[str, list[Finding]]) -> None:
                 say(f"{finding.traceback.rstrip()}")
 
 
-def _probe(master: MasterSettings) -> list[Finding]:
+def _probe(evaluator: Evaluator) -> list[Finding]:
     """What a worker of this Master would find, in a process with its environment."""
-    question = _question(master)
-    environment = {**os.environ, **getattr(master.options, "env", {})}
+    question = _question(evaluator)
+    environment = {**os.environ, **getattr(evaluator.options, "env", {})}
     reader, writer = os.pipe()
     with open(reader, "rb") as answer:
         # What the modules print is for people; it must not get between the lines of a program's JSON.
@@ -135,15 +153,15 @@ def _probe(master: MasterSettings) -> list[Finding]:
     return msgspec.msgpack.decode(found, type=list[Finding])
 
 
-def _question(master: MasterSettings) -> Question:
-    options = master.options.model_dump()
+def _question(evaluator: Evaluator) -> Question:
+    options = evaluator.options.model_dump()
     names = {role: options.get(role) for role in ("function", "setup", "teardown")}
     keywords = options.get("call") == "keywords"
     return Question(
-        master.driver,
+        evaluator.driver,
         tuple(map(str, options.get("path", ()))),
         {role: name for role, name in names.items() if name},
-        tuple(master.parameters) if keywords else None,
+        evaluator.parameters if keywords else None,
     )
 
 

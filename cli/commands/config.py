@@ -6,6 +6,7 @@ import json
 
 import click
 
+from taskmaster.bus.text import did_you_mean_or
 from taskmaster.cli.base import Command, Group
 
 __all__ = ["command"]
@@ -33,4 +34,6 @@ def example(name: str) -> None:
     """Print an example: full (every key, explained), minimal, or svm."""
     from taskmaster.config import shipped
 
+    if name not in shipped.examples():
+        raise click.UsageError(f"there is no example {name!r}{did_you_mean_or(name, shipped.examples())}")
     click.echo(shipped.example(name).read_text(encoding="utf-8"), nl=False)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from taskmaster.bus.text import did_you_mean_or
 from taskmaster.cli.base import Command
 
 __all__ = ["command"]
@@ -31,6 +32,8 @@ def command(which: str, output: Path, points: int | None, state: Path | None, he
     How well does a support-vector classifier recognise handwritten digits? An adaptive learner finds out for which
     settings, with two worker processes. Kill its daemon meanwhile: nothing is lost.
     """
-    from taskmaster.cli.demo import run_demo
+    from taskmaster.cli.demo import DEMOS, run_demo
 
+    if which not in DEMOS:
+        raise click.UsageError(f"there is no demo {which!r}{did_you_mean_or(which, DEMOS)}")
     run_demo(which, output, points=points, state=state, headless=headless)

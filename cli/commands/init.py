@@ -24,7 +24,7 @@ Wrote {config}, a daemon with one Master, and {module}, what that evaluates. Nex
 and in another terminal:
 
   taskmaster submit resonance frequency=3,damping=0.1 --wait
-  taskmaster learn resonance --learner sobol --goal npoints=100
+  taskmaster learn resonance --learner random --goal npoints=100
   taskmaster top"""
 
 

@@ -10,18 +10,21 @@ from typing import Any
 
 import click
 
+from taskmaster.bus.errors import CallerError
 from taskmaster.bus.status import RunInfo
-from taskmaster.bus.text import did_you_mean, format_duration, parse_duration
+from taskmaster.bus.text import did_you_mean, did_you_mean_or, format_duration, parse_duration
 from taskmaster.cli.base import Command, address_option, json_option
-from taskmaster.cli.connecting import connected, in_master, warn_if_idle
+from taskmaster.cli.connecting import connected, in_master, require_workers, warn_if_idle
 from taskmaster.cli.exits import INTERRUPTED, OK
 from taskmaster.cli.output import count, number, print_json, say
 from taskmaster.cli.progress import LoopView, stopping_in_order
 from taskmaster.learners import goals
+from taskmaster.learners.client import Master
 from taskmaster.learners.export.plain import plain
 from taskmaster.learners.goals import Goal
 from taskmaster.learners.loop import MAX_FAILURES, Loop, LoopStatistics
-from taskmaster.learners.registry import create, factory, names
+from taskmaster.learners.protocol import Learner
+from taskmaster.learners.registry import create, factory, names, require_packages
 
 __all__ = ["command"]
 
@@ -81,10 +84,14 @@ def command(
     """
     goal = _goal(wanted)
     given = dict(_pair(text, "--option") for text in options)
+    if learner_name not in names():
+        raise click.UsageError(f"there is no learner {learner_name!r}{did_you_mean_or(learner_name, names())}")
+    require_packages(learner_name)
     with connected(address) as lab:
         chosen, view = lab[master], LoopView()
+        require_workers(chosen)  # all this before there is a run: one that fails is to leave none
         warn_if_idle(chosen)
-        learner = create(learner_name, chosen.parameters, chosen.outputs, None, given)
+        learner = _create(learner_name, chosen, given)
         loop = Loop(
             chosen,
             learner,
@@ -133,6 +140,13 @@ def _conclude(run: RunInfo, seen: LoopStatistics, *, interrupted: bool, as_json:
     if loss is not None:
         parts.append(f"loss {number(loss)}")
     say(f"run {run.run} ({run.master}/{run.name}): {', '.join(parts)}")
+
+
+def _create(name: str, master: Master, options: Mapping[str, str]) -> Learner:
+    try:
+        return create(name, master.parameters, master.outputs, None, options)
+    except CallerError as error:
+        raise click.UsageError(str(error)) from None
 
 
 # -- what is given as text --------------------------------------------------------------------------------------------

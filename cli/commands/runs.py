@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import datetime
 import sys
+from collections.abc import Callable
 
 import click
 
 from taskmaster.bus.errors import CallerError
 from taskmaster.bus.status import RunInfo
+from taskmaster.bus.text import did_you_mean_or
 from taskmaster.cli.base import Command, Group, address_option, json_option
 from taskmaster.cli.connecting import connected, find_run
 from taskmaster.cli.output import Cell, Table, count, is_terminal, print_json, print_table, record, say
@@ -41,7 +43,8 @@ def list_runs(master: str | None, address: str | None, as_json: bool) -> None:
     if not runs:
         say("there are no runs yet")
         return
-    table = Table([">run", "master", "name", "begun", ">tasks", ">open", ">failed", "state"], [], ("name", "master"))
+    headings = [">run", "master", "name", "begun", ">tasks", ">open", ">failed", "state"]
+    table = Table(headings, [], ("name", "master"), ("begun", "tasks", "failed"))
     for run in runs:
         failed = Cell(str(run.failed), "red" if run.failed else "")
         state = Cell(_state(run), "dim" if run.closed else "")
@@ -95,15 +98,19 @@ def export(run: str, form: str | None, output: str, address: str | None) -> None
     outcome, error, worker, attempt, started, finished. Parquet and NetCDF carry the units, too, and need packages:
     taskmaster-lab[parquet], taskmaster-lab[netcdf].
     """
-    from taskmaster.learners.export import BINARY, export_run, export_to
+    from taskmaster.learners.export import BINARY, FORMATS, export_run, export_to, format_of
 
     to_stdout = output == "-"
+    if form is None:
+        form = "csv" if to_stdout else _from_command_line(format_of, output)
+    if form not in FORMATS:
+        raise click.UsageError(f"cannot write format {form!r}{did_you_mean_or(form, FORMATS)}")
     if to_stdout and form in BINARY:
         raise click.UsageError(f"{form} goes to a file: name one with -o")
     with connected(address) as lab:
         found = find_run(lab, run)
         if to_stdout:
-            rows = export_to(lab, found, sys.stdout.buffer, form or "csv")
+            rows = export_to(lab, found, sys.stdout.buffer, form)
         else:
             rows = export_run(lab, found, output, form)
     if not to_stdout:
@@ -112,11 +119,20 @@ def export(run: str, form: str | None, output: str, address: str | None) -> None
         click.echo(f"taskmaster: {count(_open(found) + found.held, 'task')} without an outcome yet left out", err=True)
 
 
+def _from_command_line(read: Callable[[str], str], text: str) -> str:
+    """``read(text)``, whose complaint is one about the command line."""
+    try:
+        return read(text)
+    except CallerError as error:
+        raise click.UsageError(str(error)) from None
+
+
 @command.command("delete", cls=Command)
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @address_option
-def delete(runs: tuple[str, ...], yes: bool, address: str | None) -> None:
+@json_option
+def delete(runs: tuple[str, ...], yes: bool, address: str | None, as_json: bool) -> None:
     """Delete RUNs with everything that was measured in them.
 
     They cannot be had back. A run with open tasks has to be cancelled first.
@@ -124,15 +140,18 @@ def delete(runs: tuple[str, ...], yes: bool, address: str | None) -> None:
     with connected(address) as lab:
         found = {run.run: run for run in (find_run(lab, text) for text in runs)}
         if not yes:
-            _confirm(list(found.values()))
+            _confirm(list(found.values()), asks=not as_json)
         for run in found.values():
             lab.delete_run(run.run)
+            if as_json:  # each by itself, for those that are deleted are so even if another cannot be
+                print_json({"run": run.run, "master": run.master, "name": run.name})
+                continue
             say(f"run {run.run} ({run.master}/{run.name}) is deleted")
 
 
-def _confirm(runs: list[RunInfo]) -> None:
-    if not (sys.stdin.isatty() and is_terminal()):
-        raise CallerError("deleting has to be confirmed: add --yes where there is no terminal to ask on")
+def _confirm(runs: list[RunInfo], *, asks: bool) -> None:
+    if not (asks and sys.stdin.isatty() and is_terminal()):
+        raise CallerError("deleting has to be confirmed: add --yes where there is no person or no terminal to ask")
     for run in runs:
         say(f"run {run.run}, {run.master}/{run.name}: {count(run.tasks, 'task')}, begun {_moment(run.created)}")
     click.confirm(f"Delete {'it' if len(runs) == 1 else 'them'} for good?", abort=True)

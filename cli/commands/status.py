@@ -6,7 +6,7 @@ import click
 
 from taskmaster.cli.base import Command, address_option, json_option
 from taskmaster.cli.connecting import connected
-from taskmaster.cli.output import print_json, print_table, record, say
+from taskmaster.cli.output import print_json, print_line, print_table, record, say
 from taskmaster.cli.views import facts, masters_table, troubles, workers_table
 
 __all__ = ["command"]
@@ -35,11 +35,12 @@ def command(master: str | None, workers: bool, address: str | None, as_json: boo
         print_json(shown)
         return
     for line in facts(status, place):
-        say(line)
+        print_line(line)
     say()
     print_table(masters_table(chosen))
     if (workers or master is not None) and any(one.workers for one in chosen):
         say()
         print_table(workers_table(chosen))
     for line in troubles(status):
-        say(f"\n{line}")
+        say()
+        print_line(line)

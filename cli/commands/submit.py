@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 import sys
@@ -10,20 +11,23 @@ from typing import Any
 
 import click
 
-from taskmaster.bus.errors import CallerError, EvaluationError
+from taskmaster.bus.errors import CallerError, DaemonUnreachable, EvaluationError, WorkerError
 from taskmaster.bus.text import did_you_mean
 from taskmaster.cli.base import Command, address_option, end_of_line, json_option
-from taskmaster.cli.connecting import connected, in_master, warn_if_idle
+from taskmaster.cli.connecting import connected, in_master, require_workers, warn_if_idle
 from taskmaster.cli.exits import INTERRUPTED
 from taskmaster.cli.lines import ResultLines
 from taskmaster.cli.output import count, print_json, say
 from taskmaster.cli.points import FORMATS, PointReader
 from taskmaster.learners.client import Run
+from taskmaster.learners.results import Result
 
 __all__ = ["command"]
 
 #: What a number that begins with a minus looks like; anything else is an option that there is not.
 _NEGATIVE = re.compile(r"-(\d|\.\d|inf|nan)", re.IGNORECASE)
+#: Between two looks whether there is still somebody who may evaluate.
+_LOOK_SECONDS = 1.0
 _SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 
 
@@ -67,10 +71,10 @@ def command(
             raise CallerError(f"{file} has no points")
         run = chosen.open(run_name, since="now", priority=priority)
         indices = run.tasks.put_many(given)
-        warn_if_idle(chosen)
         if wait:
             _wait(run, indices, ResultLines(chosen, as_json=as_json))
             return
+        warn_if_idle(chosen)
         run.close()
         number = in_master(lab, master, run.name).run
         if as_json:
@@ -99,23 +103,34 @@ def _read(reader: PointReader, name: str, form: str | None) -> list[Any]:
 
 
 def _wait(run: Run, indices: range, lines: ResultLines) -> None:
-    """Print the results of these tasks. Raises EvaluationError if one has none."""
+    """Print the results of these tasks. Raises EvaluationError if one has none, or none can come."""
     left, without = len(indices), 0
     try:
-        for result in run.results:
-            if result.index not in indices:
-                continue
-            left -= 1  # first: what is printed has been seen
-            lines.print(result)
-            without += result.outcome != "done"
-            if not left:
-                break
-        run.close()
+        while left:
+            result = _next(run)
+            if result.index in indices:
+                left -= 1  # before it is printed: whoever sees it and presses Ctrl-C is told of the others
+                without += result.outcome != "done"
+                lines.print(result)
     except KeyboardInterrupt:
         said = f"{count(left, 'task')} will be evaluated all the same; follow: taskmaster watch {run.master.name}"
         end_of_line()
         click.echo(said, err=True)
         run.close()
         raise click.exceptions.Exit(INTERRUPTED) from None
+    except WorkerError as error:
+        run.close()
+        raise WorkerError(f"{count(left, 'task')} must wait: {error}") from None
+    run.close()
     if without:
         raise EvaluationError(f"{without} of {count(len(indices), 'task')} without an output")
+
+
+def _next(run: Run) -> Result:
+    """The next result, as long as there is somebody who may evaluate it, or a daemon that may come back."""
+    while True:
+        try:
+            return run.results.get(_LOOK_SECONDS)
+        except TimeoutError:
+            with contextlib.suppress(DaemonUnreachable):
+                require_workers(run.master)

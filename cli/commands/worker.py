@@ -37,6 +37,12 @@ def command(address: str, master: str, processes: int, path: tuple[Path, ...], l
     What to evaluate comes from the daemon's configuration; the function itself must be installed here, or lie in DIR.
     Stays through restarts of the daemon. Ctrl-C or SIGTERM finishes what is being evaluated and leaves; a second one
     leaves at once, and what was being evaluated is tried elsewhere.
+
+    From another machine: the daemon listens on its own machine alone, say with listen = "tcp://127.0.0.1:5570". Bring
+    its three ports here, under the same numbers, then work for tcp://127.0.0.1:5570:
+
+    \b
+      ssh -N -L 5570:127.0.0.1:5570 -L 5571:127.0.0.1:5571 -L 5572:127.0.0.1:5572 lab-7
     """
     from taskmaster.cli.connecting import require_listener
     from taskmaster.drivers.dialin import DialIn, find

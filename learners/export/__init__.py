@@ -85,6 +85,9 @@ def _export(lab: Lab, run: RunInfo, write: Writer) -> int:
     with PageReader(lab.address) as reader:
         for batch in reader.batches(run.run, run.events):
             survey.look(batch)
+        with contextlib.suppress(UnknownMaster):  # it is gone from the configuration
+            master = lab[run.master]
+            survey.expect(master.parameters, master.outputs)
         columns = survey.columns()
         batches = (columns.values(batch) for batch in reader.batches(run.run, run.events))
         write(columns, batches, _about(lab, run), _attributes(lab, run, columns))

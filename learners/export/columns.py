@@ -1,7 +1,8 @@
 """The columns of a run's table: which there are, of what kind, and their values batch by batch.
 
 They follow from what was recorded, not from today's configuration, which may declare something else by now. So a run is
-read twice, unless rows speak for themselves: first for what its columns are, then for what is in them.
+read twice, unless rows speak for themselves: first for what its columns are, then for what is in them. Only where
+nothing was recorded, as of the outputs of a run without a success, do they follow from what is declared.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from taskmaster.bus.fields import Field
 from taskmaster.bus.table import Layout, Part, Table
 from taskmaster.learners.export.pages import Batch
 
@@ -99,6 +101,12 @@ class Survey:
         if batch.outputs is not None:
             self._look(self.outputs, "output", batch.outputs)
 
+    def expect(self, inputs: Iterable[Field], outputs: Iterable[Field]) -> None:
+        """Have the columns that are declared where none were seen, so that whoever reads the table finds them."""
+        for kinds, declared in ((self.inputs, inputs), (self.outputs, outputs)):
+            if not kinds:
+                kinds.update((field.name, _kind_of_field(field)) for field in declared)
+
     def _look(self, kinds: dict[str, Kind | None], role: str, table: Table) -> None:
         if (role, table.layout) in self._layouts:
             return
@@ -117,6 +125,10 @@ class Survey:
             [Column(inputs[name], "input", name, kind or JSON) for name, kind in self.inputs.items()],
             [Column(outputs[name], "output", name, kind or JSON) for name, kind in self.outputs.items()],
         )
+
+
+def _kind_of_field(field: Field) -> Kind:
+    return JSON if field.kind == "any" or (field.kind == "str" and field.shape) else Kind(field.kind, field.shape)
 
 
 def _kinds(part: Part, table: Table) -> Iterator[Kind]:

@@ -79,6 +79,9 @@ class Daemon:
         settings = {"name": "tested", "state": "state", "durability": "crash", "keep_free": 0, **daemon}
         listen = settings.get("listen", f"ipc://{self.state}/control")
         self.address = str(listen)
+        listening = (str(settings.get(key, "")) for key in ("listen", "results", "workers"))
+        #: on which it listens, with :func:`tcp`
+        self.ports = [int(address.rpartition(":")[2]) for address in listening if address.startswith("tcp://")]
         (self.folder / "daemon.toml").write_text(toml(settings, masters), encoding="utf-8")
 
     # -- its life -----------------------------------------------------------------------------------------------------

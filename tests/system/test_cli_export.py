@@ -64,6 +64,15 @@ def spectra(lab: Lab) -> Run:
 
 
 @pytest.fixture(scope="module")
+def barren(lab: Lab) -> Run:
+    """One that failed, and nothing else."""
+    with lab["probe"].open("barren") as run:
+        run.tasks.put({"x": XS[1]})
+        assert run.results.get(PATIENCE).outcome == "failed"
+    return run
+
+
+@pytest.fixture(scope="module")
 def odd(lab: Lab) -> Run:
     with lab["echo"].open("odd") as run:
         for value in VALUES:
@@ -154,6 +163,27 @@ def test_netcdf(typed: Program, spectra: Run, tmp_path: Path) -> None:
         assert int(data.attrs["seed"]) == 2**62
 
 
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet", "netcdf"])
+def test_a_run_without_a_success_has_the_columns_that_are_declared(
+    form: str, typed: Program, barren: Run, tmp_path: Path
+) -> None:
+    file = tmp_path / "run"
+    said = typed("runs", "export", "probe/barren", "-o", file, "--format", form)
+    assert (said.status, said.err) == (0, "")
+    if form == "csv":
+        assert file.read_text().splitlines()[0].split(",") == COLUMNS
+    elif form == "jsonl":
+        row = json.loads(file.read_text())
+        assert (list(row), row["peak"], row["trace"]) == (COLUMNS, None, None)
+    elif form == "parquet":
+        table = pytest.importorskip("pyarrow.parquet").read_table(file)
+        assert (table.column_names, table.column("peak").to_pylist()) == (COLUMNS, [None])
+        assert str(table.schema.field("peak").type) == "double"
+    else:
+        with pytest.importorskip("xarray").open_dataset(file, engine="h5netcdf") as data:
+            assert {"x", "peak", "trace"} <= set(data.variables)
+
+
 def test_values_of_any_form_are_in_every_format(typed: Program, odd: Run, tmp_path: Path) -> None:
     lines = exported(typed, odd, tmp_path / "run.jsonl").read_text().splitlines()
     plain = [*VALUES[:4], {"a": True, "b": "NaN"}, 2**70, {"real": 1.0, "imag": 2.0}]
@@ -233,18 +263,18 @@ def test_a_file_is_replaced_when_it_is_complete_and_left_alone_otherwise(
 
 
 @pytest.mark.parametrize(
-    ("file", "form", "message"),
+    ("file", "form", "message", "status"),
     [
-        ("run.xls", None, "'run.xls' does not say in which format to write"),
-        ("run.cvs", None, "did you mean '.csv'?"),
-        ("run.csv", "excel", "cannot write format 'excel'; there are 'csv', 'jsonl', 'parquet', 'netcdf'"),
-        ("nowhere/run.csv", None, "there is no folder nowhere"),
+        ("run.xls", None, "'run.xls' does not say in which format to write", 2),
+        ("run.cvs", None, "did you mean '.csv'?", 2),
+        ("run.csv", "excel", "cannot write format 'excel'; there are 'csv', 'jsonl', 'parquet', 'netcdf'", 2),
+        ("nowhere/run.csv", None, "there is no folder nowhere", 1),
     ],
 )
 def test_what_cannot_be_written_is_said(
-    file: str, form: str | None, message: str, typed: Program, spectra: Run
+    file: str, form: str | None, message: str, status: int, typed: Program, spectra: Run
 ) -> None:
     said = typed("runs", "export", "spectra", "-o", file, *(("--format", form) if form else ()))
-    assert (said.status, said.out) == (1, "")
+    assert (said.status, said.out) == (status, "")
     assert message in said.err
     assert len(said.err.splitlines()) == 1

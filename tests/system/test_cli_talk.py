@@ -228,16 +228,41 @@ def test_learners_are_listed(typed: Program) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("sobl", "no learner is called 'sobl'; did you mean 'sobol'?"),
         ("random --option m=5", "learner 'random' has no option 'm'; it takes 'n'"),
         ("adaptive --option output=z", "the Master has no output 'z'; it has 'y'"),
     ],
 )
 def test_a_learner_that_cannot_be_had_is_said(line: str, message: str, typed: Program) -> None:
     said = typed("learn", "square", "--learner", *line.split())
-    assert said.status == 1
+    assert said.status == 2
     assert said.err.startswith("taskmaster: ")
     assert message in said.err
+
+
+@pytest.mark.parametrize(
+    ("learner", "package", "extra"), [("adaptive", "adaptive", "adaptive"), ("sobol", "scipy", "qmc")]
+)
+def test_a_learner_whose_package_is_missing_leaves_no_run(
+    learner: str, package: str, extra: str, typed: Program, lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [package, *(name for name in sys.modules if name.startswith(f"{package}."))]:
+        monkeypatch.setitem(sys.modules, name, None)  # what Python takes for "not to be had"
+    said = typed("learn", "square", "--learner", learner, "--run", f"by-{learner}")
+    assert said.status == 1
+    assert said.err.endswith(f": pip install 'taskmaster-lab[{extra}]'\n")
+    assert f"by-{learner}" not in [run.name for run in lab.runs("square")]
+
+
+def test_nobody_waits_for_a_master_that_has_given_up(typed: Program, lab: Lab) -> None:
+    eventually(lambda: lab["broken"].statistics().state == "crash loop", "its workers to be given up")
+    said = typed("submit", "broken", "1", "2", "--wait")
+    assert said.status == 9
+    last = said.err.splitlines()[-1]  # an alarm of the daemon's may have come before
+    assert last.startswith("taskmaster: 2 tasks must wait: Master 'broken' cannot start its workers (")
+    assert last.endswith("; when that is mended: taskmaster resume broken")
+    runs = len(lab.runs("broken"))
+    said = typed("learn", "broken", "--learner", "random")
+    assert (said.status, len(lab.runs("broken"))) == (9, runs)
 
 
 # -- pause, cancel, runs ----------------------------------------------------------------------------------------------
@@ -297,6 +322,24 @@ def test_a_run_that_there_is_not_is_said_with_the_nearest(command: str, typed: P
     assert typed(*command.split(), "sqare/nearby").err.endswith("has no Master 'sqare'; did you mean 'square'?\n")
 
 
+def test_what_changes_something_says_so_to_programs_too(typed: Program) -> None:
+    def told(*line: str) -> Any:
+        said = typed(*line, "--json")
+        assert (said.status, said.err) == (0, ""), line
+        return json.loads(said.out)
+
+    assert told("pause", "echo") == {"master": "echo", "run": None, "paused": True}
+    number = json.loads(typed("submit", "echo", "1", "2", "--run", "told", "--json").out)["run"]
+    run = {"run": number, "master": "echo", "name": "told"}
+    assert told("pause", "echo", "--run", "told") == {"master": "echo", "run": number, "paused": True}
+    assert told("cancel", "told", "--all") == {**run, "cancelled": 2}
+    assert list(told("resume", "echo", "--run", "told")) == documented("Of `pause` and `resume`")
+    assert told("resume", "echo") == {"master": "echo", "run": None, "paused": False}
+    assert typed("runs", "delete", "told", "--json").status == 1, "nobody is asked"
+    assert told("runs", "delete", "told", "--yes") == run
+    assert told("version")["version"] in typed("version").out
+
+
 def test_a_name_that_several_runs_have_needs_its_master(typed: Program) -> None:
     for master in ("square", "echo"):
         typed("submit", master, "1", "--run", "twice")
@@ -310,7 +353,10 @@ def test_deleting_has_to_be_confirmed_and_spares_open_tasks(typed: Program, visi
     visit = visits.next()
     said = typed("runs", "delete", "rubbish")
     assert said.status == 1
-    assert said.err == "taskmaster: deleting has to be confirmed: add --yes where there is no terminal to ask on\n"
+    assert (
+        said.err
+        == "taskmaster: deleting has to be confirmed: add --yes where there is no person or no terminal to ask\n"
+    )
     said = typed("runs", "delete", "rubbish", "--yes")
     assert said.status == 1
     assert said.err == "taskmaster: run 'rubbish' has 1 tasks without an outcome; cancel them first\n"

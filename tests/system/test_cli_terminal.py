@@ -62,6 +62,31 @@ def test_tables_fit_the_terminal(columns: int, lab: Lab) -> None:
     assert terminal.lines[1].split()[-1] in ("closing", "closed"), "no column is cut off for another's sake"
 
 
+def test_a_narrow_terminal_is_enough(lab: Lab) -> None:
+    """Sixty columns: workers can be told apart, results are a line each, and nothing is broken within a word."""
+    with Terminal("top", "learned", columns=60) as terminal:
+        names = [worker.name for worker in lab["learned"].statistics().workers]
+        assert len(names) == 2
+        for name in names:
+            terminal.await_text(rf"\n.*{name[-5:]} +idle")
+        assert "here for" not in terminal.text
+        terminal.press("q")
+        assert terminal.wait() == 0
+
+    with lab["a-master-with-quite-a-long-name"].open("narrow") as run:
+        run.tasks.put_many([{"x": 1.2345678}, {"x": 9.0}])
+        run.results.get(PATIENCE)
+        run.results.get(PATIENCE)
+    with Terminal("watch", "a-master-with-quite-a-long-name", "narrow", columns=24) as terminal:
+        assert terminal.wait() == 0
+        assert terminal.lines[-2:] == ["0  x=1.23457  → 1.52416", "1  x=9        → 81"]
+    with Terminal("status", columns=40) as terminal:
+        assert terminal.wait() == 0
+        facts = terminal.text.partition("\n\n")[0]
+        assert max(len(line) for line in facts.splitlines() if "/" not in line) <= 40
+        assert {"TaskMaster", "process", "free,", "durability", "commits"} <= set(facts.split())
+
+
 def test_without_colours_there_are_none(lab: Lab) -> None:
     with lab["square"].open("colourless") as run:
         run.tasks.put({"x": 3.0})

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from helpers.cli import Terminal, taskmaster
 from helpers.daemon import Daemon, function, tcp
+from helpers.documents import document, section
 from helpers.places import StartDaemon, short_folder
+from helpers.tunnel import tunnel
 from helpers.visits import Visits
 from helpers.waiting import PATIENCE, all_ended, eventually
 
@@ -139,3 +142,24 @@ def test_a_master_or_daemon_that_there_is_not(daemon: Daemon) -> None:
     said = taskmaster("worker", "tcp://127.0.0.1:1", "visit")
     assert said.status == 4
     assert said.err.startswith("taskmaster: no daemon listens at tcp://127.0.0.1:1 (Connection refused)")
+
+
+def test_from_another_machine_it_takes_a_tunnel_of_three_ports(lab: Lab, daemon: Daemon, tmp_path: Path) -> None:
+    """The recipe of docs/cli.md: a worker and a client, each on a machine that shares no network with the daemon."""
+    (tmp_path / "where.py").write_text("def evaluate(point): return f'{point} over there'\n")
+    program = (sys.executable, "-m", "taskmaster")
+    with short_folder() as folder, tunnel(folder, daemon.ports) as elsewhere:
+        if elsewhere is None:
+            pytest.skip("no network namespaces on this system")
+        worker = elsewhere.start(*program, "worker", daemon.address, "where", "-n", "1", "--path", str(tmp_path))
+        try:
+            eventually(lambda: lab["where"].slots == 1, "the worker to be ready")
+            put = ("submit", "where", '"here"', "--wait", "--address", daemon.address)
+            with elsewhere.start(*program, *put) as client:
+                printed, _ = client.communicate(timeout=PATIENCE)
+            assert (client.returncode, "→ here over there" in printed) == (0, True), printed
+        finally:
+            worker.terminate()
+            worker.communicate(timeout=PATIENCE)
+    assert worker.returncode == 0, "it left in order"
+    section(document("docs/cli.md"), "From another machine")

@@ -18,9 +18,9 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from taskmaster.bus.errors import CallerError
+from taskmaster.bus.errors import CallerError, DaemonError
 from taskmaster.bus.places import control_address
-from taskmaster.cli.demo import DEMOS, DemoReport, run_demo
+from taskmaster.cli.demo import DEMOS, DemoReport, check_complete, run_demo
 from taskmaster.learners.client import Run, connect
 
 #: Seconds for each test, several times what it takes.
@@ -65,9 +65,9 @@ class DemoProcess:
         assert line.startswith("How well"), line + self._stdout.read()
         return control_address(self.state or next(self.temporary.glob("taskmaster-demo-*")))
 
-    def interrupt(self) -> None:
-        """Ctrl-C, as a terminal sends it to the whole process group."""
-        os.killpg(self.process.pid, signal.SIGINT)
+    def interrupt(self, number: signal.Signals = signal.SIGINT) -> None:
+        """Ctrl-C, as a terminal sends it to the whole process group; or another signal."""
+        os.killpg(self.process.pid, number)
 
     def family(self) -> list[psutil.Process]:
         """It, its daemon and the workers."""
@@ -147,6 +147,7 @@ def test_a_demo_evaluates_its_points_and_shows_the_best(undisturbed: Undisturbed
 def test_what_it_found_is_printed_with_the_files_that_hold_it(undisturbed: Undisturbed) -> None:
     report, printed = undisturbed.report, undisturbed.printed
     assert f"{POINTS}/{POINTS} points" in printed
+    assert ", none lost, none twice." in printed
     assert f"Best: accuracy {report.accuracy:.4f} at log_C = {report.best['log_C']:.2f}" in printed
     assert report.map.is_absolute()
     assert f"Map:   {report.map}\n" in printed
@@ -176,14 +177,15 @@ def test_a_daemon_that_is_killed_twice_changes_nothing(demo: DemoProcess, undist
     assert [row["accuracy"] for row in demo.table()] == [row["accuracy"] for row in undisturbed.table]
 
 
-def test_ctrl_c_says_so_and_leaves_nothing_behind(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_whoever_ends_it_is_told_so_and_nothing_is_left_behind(number: signal.Signals, tmp_path: Path) -> None:
     demo = DemoProcess(tmp_path, points=10_000)
     try:
         with connect(demo.address, timeout=30) as lab:
-            wait_for_results(lab["svm"].watch("demo"), 10)
+            wait_for_results(lab["svm"].watch("demo"), 4)
         family = demo.family()
         assert len(family) == 4, "the demo, its daemon and two workers"
-        demo.interrupt()
+        demo.interrupt(number)
         printed = demo.finish()
         _, alive = psutil.wait_procs(family, timeout=10)
     finally:
@@ -196,19 +198,23 @@ def test_ctrl_c_says_so_and_leaves_nothing_behind(tmp_path: Path) -> None:
     assert demo.process.returncode != 0
 
 
-def test_a_killed_demo_takes_its_processes_along(tmp_path: Path) -> None:
+def test_a_killed_demo_takes_its_processes_and_its_state_along(tmp_path: Path) -> None:
     demo = DemoProcess(tmp_path, points=10_000)
     try:
         with connect(demo.address, timeout=30) as lab:
             wait_for_results(lab["svm"].watch("demo"), 4)
         family = demo.family()
+        [state] = demo.temporary.iterdir()
+        used = sum(file.stat().st_blocks * 512 for file in state.rglob("*"))
         demo.process.kill()
-        _, alive = psutil.wait_procs(family, timeout=10)
+        _, alive = psutil.wait_procs(family, timeout=20)
     finally:
         demo.close()
 
     assert len(family) == 4
     assert alive == []
+    assert used < 32e6, "it keeps back the room that a demo needs, not that of a laboratory"
+    assert list(demo.temporary.iterdir()) == []
 
 
 def test_an_interrupted_demo_goes_on_in_its_state_folder(
@@ -226,6 +232,22 @@ def test_an_interrupted_demo_goes_on_in_its_state_folder(
     assert points_of(table) == points_of(undisturbed.table)
     kept = [row for row in table if float(row["finished"]) < began]
     assert len(kept) >= POINTS // 2, "what was measured before is not measured again"
+
+
+@pytest.mark.parametrize(
+    ("results", "problem"),
+    [
+        ([(1, 0), (2, 2)], r"lost \[1\], twice \[\]"),
+        ([(1, 0), (2, 1), (3, 1), (4, 2)], r"lost \[\], twice \[1\]"),
+        ([(1, 0), (1, 1), (2, 2)], r"in the order \[1, 1, 2\]"),
+    ],
+)
+def test_that_nothing_is_lost_or_twice_is_looked_at_before_it_is_said(
+    results: list[tuple[int, int]], problem: str
+) -> None:
+    check_complete([(1, 2), (2, 0), (5, 1)], 3)
+    with pytest.raises(DaemonError, match=problem):
+        check_complete(results, 3)
 
 
 def test_what_there_is_no_demo_of_is_said_with_a_suggestion(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ def test_init_writes_something_that_is_right(tmp_path: Path, typed: Program) -> 
     said = typed("init", tmp_path / "lab")
     assert said.status == 0
     assert f"taskmaster serve {tmp_path}/lab/taskmaster.toml" in said.out, "what to type next"
+    assert "learn resonance --learner random " in said.out, "which needs no package that is not there"
 
     said = typed("check", tmp_path / "lab" / "taskmaster.toml")
     assert (said.status, said.err) == (0, "")
@@ -116,6 +117,47 @@ def test_check_names_every_mistake_with_its_line(lab: Path, typed: Program) -> N
     assert "lab.toml:5: masters.good.functon: unknown key; did you mean 'function'?" in said.err
 
 
+def test_one_mistake_keeps_no_other_from_being_found(lab: Path) -> None:
+    """A folder that is missing, a key that is misspelt: what can be imported is, all the same."""
+    lab.write_text(
+        "[masters.away]\ndriver = 'process'\nfunction = 'work:good'\npath = ['nowhere']\n"
+        "[masters.slip]\ndriver = 'proces'\nfunction = 'work:goood'\nworker = 2\n"
+    )
+    said = taskmaster("check", lab, "--json")
+    found = json.loads(said.out)
+    assert (said.status, found["ok"], list(found["masters"])) == (3, False, ["slip"])
+    assert [(one["file"], one["line"], one["key"]) for one in found["mistakes"]] == [
+        (str(lab), 4, "masters.away.path[0]"),
+        (str(lab), 6, "masters.slip.driver"),
+        (str(lab), 7, "masters.slip.function"),
+        (str(lab), 8, "masters.slip.worker"),
+    ]
+    assert "did you mean 'good'?" in found["mistakes"][2]["message"]
+    assert said.err.splitlines()[-1] == f"taskmaster: {lab}: 1 function cannot be used, see above"
+    assert len([line for line in said.err.splitlines() if line.startswith("taskmaster: ")]) == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message"),
+    [
+        (None, None, "there is no such file; `taskmaster init` writes one to start from"),
+        ("x = \n", 1, "not valid TOML: "),
+    ],
+)
+def test_a_program_is_told_of_a_file_that_cannot_be_read(
+    text: str | None, line: int | None, message: str, tmp_path: Path, typed: Program
+) -> None:
+    file = tmp_path / "lab.toml"
+    if text is not None:
+        file.write_text(text)
+    said = typed("check", file, "--json")
+    found = json.loads(said.out)
+    [mistake] = found["mistakes"]
+    assert (said.status, found["ok"], found["masters"]) == (3, False, {})
+    assert (mistake["file"], mistake["line"], mistake["key"]) == (str(file), line, "")
+    assert mistake["message"].startswith(message)
+
+
 def test_check_of_what_is_not_there(tmp_path: Path, typed: Program) -> None:
     assert typed("check", tmp_path / "lab.toml").status == 3
     said = typed("check", "--journal", tmp_path)
@@ -131,6 +173,7 @@ def test_check_prints_the_documented_keys(lab: Path, tmp_path: Path, typed: Prog
     assert said.status == 0
     found = json.loads(said.out)
     assert list(found) == [row[0] for row in keys]
+    assert found["mistakes"] == []
     assert found["masters"]["good"] == [{"role": "function", "name": "work:good", "problem": "", "traceback": ""}]
     assert all(f"`{key}`" in keys[-1][1] for key in found["masters"]["good"][0])
 
@@ -141,4 +184,4 @@ def test_config_prints_the_schema_and_the_examples(typed: Program) -> None:
         assert typed("config", "example", name).out == example(name).read_text(encoding="utf-8")
     assert typed("config", "example").out == typed("config", "example", "full").out
     said = typed("config", "example", "svn")
-    assert (said.status, said.err) == (3, "taskmaster: there is no example 'svn'; did you mean 'svm'?\n")
+    assert (said.status, said.err.partition("?")[0]) == (2, "taskmaster: there is no example 'svn'; did you mean 'svm'")

@@ -13,7 +13,7 @@ import pytest
 
 from taskmaster.bus.status import DaemonStatus, JournalStatus, MasterStatus, WorkerStatus
 from taskmaster.cli.logs import log_to_stderr
-from taskmaster.cli.output import Cell, Table, duration, number, print_table, value_text
+from taskmaster.cli.output import Cell, Table, duration, number, print_table, shortened, value_text
 from taskmaster.cli.views import Rates, rate_text, troubles
 
 RUNS = Table(
@@ -36,7 +36,27 @@ def test_columns_that_can_give_way_do_so_where_there_is_little_room() -> None:
     assert RUNS.widths() == [3, 18, 6]
     assert RUNS.widths(100) == [3, 18, 6]
     assert RUNS.widths(28) == [3, 15, 6]
-    assert RUNS.widths(10) == [3, 10, 6], "names are left what tells them apart"
+    assert RUNS.widths(10) == [3, 12, 6], "names are left what tells them apart"
+
+
+def test_columns_that_matter_less_are_left_out_where_they_have_no_room() -> None:
+    table = Table(
+        ["worker", ">slots", "state"],
+        [["svm-29310", "1", "idle"], ["svm-29311", "1", "busy"]],
+        elastic=("worker",),
+        dispensable=("slots", "state"),
+    )
+    assert table.fitted(23).headings == ["worker", ">slots", "state"]
+    assert table.fitted(22).headings == ["worker", "state"]
+    assert table.fitted(22).rows == [["svm-29310", "idle"], ["svm-29311", "busy"]]
+    assert table.fitted(5).headings == ["worker"]
+
+
+def test_a_long_name_keeps_both_its_ends() -> None:
+    """The names of workers of a Master begin alike: cut off at their end they would all be the same."""
+    assert shortened("resonance-6614", 12) == "reson…e-6614"
+    assert shortened("svm-6614", 8) == "svm-6614"
+    assert [len(shortened("resonance-6614", limit)) for limit in range(1, 15)] == list(range(1, 15))
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,38 @@ driver = "thread"
     ]
 
 
+def test_a_wrong_driver_hides_no_other_mistake() -> None:
+    """One that is misspelt is read as the one meant; of one that nobody knows, what most have is looked at."""
+    text = """\
+[masters.svm]
+driver = "proces"
+function = "digits.accuracy"
+timeout = "soon"
+wokers = 1
+
+[masters.probe]               # 7
+driver = "visa"
+function = "scan.py:line"
+address = "GPIB0::5"
+path = ["nowhere"]            # 11
+"""
+    assert complaints(text) == [
+        "lab.toml:2: masters.svm.driver: unknown driver 'proces'; did you mean 'process'?",
+        (
+            "lab.toml:3: masters.svm.function: expected 'module:name', got 'digits.accuracy'; "
+            "did you mean 'digits:accuracy'?"
+        ),
+        (
+            "lab.toml:4: masters.svm.timeout: 'soon' is not a duration; write a number and one of us, µs, ms, s, min, "
+            "h, d, like '60 s'"
+        ),
+        "lab.toml:5: masters.svm.wokers: unknown key; did you mean 'workers'?",
+        "lab.toml:8: masters.probe.driver: unknown driver 'visa'; known are 'process', 'thread'",
+        "lab.toml:9: masters.probe.function: expected 'module:name', got 'scan.py:line'; did you mean 'scan:line'?",
+        "lab.toml:11: masters.probe.path[0]: folder '/nowhere' does not exist",
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -88,7 +120,7 @@ driver = "thread"
         ("[masters.svm]", "1: masters.svm.driver: is missing; for example driver = 'process'"),
         ("[masters.svm]\ndriver = 3", "2: masters.svm.driver: expected text in quotes, got 3"),
         (
-            "[masters.svm]\ndriver = 'proces'\nanything = 1",
+            "[masters.svm]\ndriver = 'proces'\nfunction = 'a:b'",
             "2: masters.svm.driver: unknown driver 'proces'; did you mean 'process'?",
         ),
         (
@@ -252,7 +284,8 @@ def test_a_parameters_name() -> None:
 LIMIT = "bytes and a Unix socket takes 107"
 FAR = (
     "can be reached from other machines: that needs keys, which are not available in this version; "
-    "listen on 127.0.0.1 or ipc, and come from elsewhere through an SSH tunnel"
+    "listen on 127.0.0.1 or ipc, and come from elsewhere through an SSH tunnel, as docs/cli.md ('From another "
+    "machine') and taskmaster worker --help say"
 )
 
 
