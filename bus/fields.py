@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import cycle
 from operator import itemgetter
 from typing import Any
@@ -135,7 +135,7 @@ class Schema:
             raise self._error(
                 f"a point must be a dict of its {self.role}s ({', '.join(self.names)}), not {shown(point)}"
             )
-        self._check_names(point)
+        self.check_names(point)
         row = tuple(self._value(field, point[field.name]) for field in self.fields)
         return tuple(map(self._kept, self.fields, row)) if self._any_form else row
 
@@ -147,7 +147,8 @@ class Schema:
         except TypeError as error:
             raise self._error(f"{self.role} {field.name!r}: {error}") from None
 
-    def _check_names(self, names: Mapping[str, Any]) -> None:
+    def check_names(self, names: Collection[Any]) -> None:
+        """See whether these are the names of the fields, in any order. Raises InvalidTask (or InvalidOutput)."""
         for name in names:
             if name not in self._by_name:
                 raise self._error(f"{self.role} {name!r} is unknown{did_you_mean_or(str(name), self.names)}")
@@ -254,7 +255,7 @@ class Schema:
         return tables.pack_matrix(matrix, self.names)
 
     def _pack_columns(self, columns: Mapping[str, Any]) -> Table:
-        self._check_names(columns)
+        self.check_names(columns)
         lengths = {name: len(columns[name]) for name in self.names}
         if len(set(lengths.values())) != 1:
             raise self._error(f"the columns differ in length: {lengths}")
@@ -305,7 +306,7 @@ class Schema:
             return
         if table.layout.bare and self.names:
             raise self._error(f"it takes its {self.role}s by name ({', '.join(self.names)}), not bare values")
-        self._check_names(dict.fromkeys(table.layout.names))
+        self.check_names(dict.fromkeys(table.layout.names))
         for field in self.fields:
             column = table.column(field.name)
             if isinstance(column, np.ndarray) and not field.choices and field.kind not in ("str", "any"):

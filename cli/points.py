@@ -93,6 +93,7 @@ class PointReader:
             names = [heading.strip() for heading in next(rows, [])]
             if not names:
                 raise self._error(f"{name} is empty; its first line must name the parameters")
+            self._check_headings(names, f"{name}:{rows.line_num}")
             for row in rows:
                 place = f"{name}:{rows.line_num}"
                 if not row:
@@ -106,6 +107,16 @@ class PointReader:
                     yield {key: _json_or_text(text) for key, text in pairs}, place
         except csv.Error as error:
             raise self._error(f"{name}:{rows.line_num}: not CSV: {error}") from None
+
+    def _check_headings(self, names: list[str], place: str) -> None:
+        twice = next((name for k, name in enumerate(names) if name in names[:k]), None)
+        if twice is not None:
+            raise self._error(f"two columns are named {twice!r} (in {place})")
+        if self._fields:
+            try:
+                self._schema.check_names(names)
+            except InvalidTask as error:
+                raise InvalidTask(f"{error} (in {place})") from None
 
     def _jsonl(self, file: IO[str], name: str) -> Iterator[tuple[Any, str]]:
         for number, line in enumerate(file, 1):

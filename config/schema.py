@@ -13,6 +13,9 @@ from taskmaster.config.settings import BUILTIN_DRIVERS, MASTER_NAME, DaemonSetti
 
 __all__ = ["json_schema"]
 
+#: What a schema says of a value without deciding whether it is right.
+_ANNOTATIONS = ("description", "default", "examples")
+
 
 class _TomlSchema(GenerateJsonSchema):
     """As pydantic makes it, but for a language without null and without titles that repeat the key."""
@@ -32,8 +35,9 @@ class _TomlSchema(GenerateJsonSchema):
 def json_schema(drivers: Mapping[str, type[DriverOptions]] = BUILTIN_DRIVERS) -> dict[str, Any]:
     """The schema of a file whose Masters may name ``drivers``; every key has a description.
 
-    A Master is one of as many alternatives as there are drivers, told apart by its key ``driver``. Defaults that are
-    worked out when the file is read are in words under ``x-default``.
+    What a Master may have follows from its key ``driver`` (by ``if`` and ``then``, so that a mistake is named and not
+    only that none of the alternatives fits). Defaults that are worked out when the file is read are in words under
+    ``x-default``.
     """
     models: list[type[BaseModel]] = [DaemonSettings, MasterKeys, *dict.fromkeys(drivers.values())]
     wanted: list[tuple[type[BaseModel], JsonSchemaMode]] = [(model, "validation") for model in models]
@@ -56,7 +60,7 @@ def json_schema(drivers: Mapping[str, type[DriverOptions]] = BUILTIN_DRIVERS) ->
                 "type": "object",
                 "minProperties": 1,
                 "propertyNames": {"pattern": f"^{MASTER_NAME.pattern}$"},
-                "additionalProperties": {"oneOf": [{"$ref": f"#/$defs/{name}"} for name in masters]},
+                "additionalProperties": _any_master(masters),
             },
         },
         "required": ["masters"],
@@ -74,6 +78,29 @@ def _master(driver: str, common: dict[str, Any], own: dict[str, Any]) -> dict[st
         "properties": {**common["properties"], "driver": choice, **own["properties"]},
         "required": [*common["required"], *own.get("required", ())],
         "additionalProperties": False,
+    }
+
+
+def _any_master(masters: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """A Master with any of the drivers. Every key is described besides, as some editors complete only what is."""
+    described: dict[str, Any] = {}
+    drivers: list[str] = []
+    for master in masters.values():
+        for key, schema in master["properties"].items():
+            described.setdefault(key, {word: schema[word] for word in _ANNOTATIONS if word in schema})
+        drivers.append(master["properties"]["driver"]["const"])
+    described["driver"].update(type="string", enum=drivers)
+    return {
+        "type": "object",
+        "properties": described,
+        "required": ["driver"],
+        "allOf": [
+            {
+                "if": {"properties": {"driver": {"const": driver}}, "required": ["driver"]},
+                "then": {"$ref": f"#/$defs/{name}"},
+            }
+            for driver, name in zip(drivers, masters)
+        ],
     }
 
 

@@ -83,7 +83,9 @@ class DaemonSettings(Settings):
         default="power",
     )
     max_queued_tasks: Positive = setting(
-        "Open tasks a Master takes before submissions have to wait.", default=10_000_000
+        "Open tasks a Master takes before submissions have to wait. (Where none is open, a block is taken whatever its "
+        "size: it could wait for ever.)",
+        default=10_000_000,
     )
     max_queued_bytes: Annotated[int, size("1 kB")] = setting(
         "Bytes of open inputs a Master takes before submissions have to wait.", default=4 * 2**30, shown="4 GiB"

@@ -171,13 +171,13 @@ class Granting:
         lease of tasks that are not repeatable is on disk before its dispatch leaves.)
         """
         for lease in self._leases.values():
-            if not lease.recorded and now - lease.granted > RECORD_SECONDS:
+            if not lease.recorded and lease.remaining and now - lease.granted > RECORD_SECONDS:
                 self._record(lease, out)
 
     def _record(self, lease: Lease, out: Effects) -> None:
         worker = self.workers[lease.worker]
         lease.recorded = True
-        n = max(0, lease.remaining.end - lease.first)  # what was taken back from its end is not its own any more
+        n = lease.remaining.end - lease.first  # what was taken back from its end is not its own any more
         out.records.append(
             LeaseGranted(lease.id, lease.run.id, lease.first, n, lease.attempt, lease.worker, worker.local, out.wall)
         )

@@ -11,7 +11,7 @@ import numpy as np
 from taskmaster.bus.errors import CallerError
 from taskmaster.bus.fields import Field
 from taskmaster.bus.text import did_you_mean_or
-from taskmaster.learners.protocol import Point
+from taskmaster.learners.protocol import Point, describe
 
 __all__ = ["Record", "chosen_output", "select"]
 
@@ -25,6 +25,9 @@ class Record:
     def __init__(self) -> None:
         self.data: list[tuple[Point, Any]] = []
         self.nfailed = 0
+
+    def __repr__(self) -> str:
+        return f"<{describe(self)}, {self.npoints} told>"
 
     @property
     def npoints(self) -> int:

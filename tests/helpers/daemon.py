@@ -81,7 +81,8 @@ class Daemon:
         self.address = str(listen)
         listening = (str(settings.get(key, "")) for key in ("listen", "results", "workers"))
         #: on which it listens, with :func:`tcp`
-        self.ports = [int(address.rpartition(":")[2]) for address in listening if address.startswith("tcp://")]
+        ports = [address.rpartition(":")[2] for address in listening if address.startswith("tcp://")]
+        self.ports = [int(port) for port in ports if port.isdecimal()]
         (self.folder / "daemon.toml").write_text(toml(settings, masters), encoding="utf-8")
 
     # -- its life -----------------------------------------------------------------------------------------------------

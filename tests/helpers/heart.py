@@ -83,6 +83,7 @@ class Heart:
 
     def _start(self) -> None:
         self.epoch += 1
+        self.is_dead = False
         self.core = Core(Identity("here", self.epoch), [Master(each, self.epoch) for each in self.specs], lambda: 7)
 
     def restart(self, progress: Mapping[str, Sequence[Position]]) -> None:
@@ -103,13 +104,16 @@ class Heart:
     def turn(self, *, torn: bool = False) -> Iterator[Effects]:
         """One turn of the broker: whatever is said inside is decided and committed together.
 
-        Of a ``torn`` one nothing is committed, and nothing leaves but what leaves before that.
+        Of a ``torn`` one nothing is committed, and nothing leaves but what leaves before that: it is the last before a
+        restart.
         """
+        assert not self.is_dead, "nobody can talk to it"
         self.turns += 1
         out = Effects(turn=self.turns, wall=self.now)
         yield out
         self.core.end_turn(self.now, out)
         self.deliver(out.early)
+        self.is_dead = torn
         if torn:
             return
         self.commit(out)

@@ -108,6 +108,8 @@ class Ledger:
                 case e.EventAppended():
                     events += self._event(record.run, record.head, record.frames)
                 case e.LeaseGranted():
+                    there = len(self.books[record.run].tasks)
+                    require(record.first + record.n <= there, "{} grants tasks that are not on disk", record)
                     former = self.leases.setdefault(record.lease, record)
                     require(
                         (former.run, former.first) == (record.run, record.first),

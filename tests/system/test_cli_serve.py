@@ -171,7 +171,7 @@ def test_what_keeps_it_from_starting_is_one_line_with_a_code_of_its_own(daemon: 
     assert said.startswith(f"10 the state directory {place}/file/state cannot be written: Not a directory; choose")
 
     assert serve(place / "nowhere.toml").startswith(f"3 {place}/nowhere.toml: there is no such file")
-    (place / "wrong.toml").write_text("[masters.echo]\ndriver = 'proces'\n")
+    (place / "wrong.toml").write_text("[masters.echo]\ndriver = 'proces'\nfunction = 'a:b'\n")
     assert serve(place / "wrong.toml") == (
         f"3 {place}/wrong.toml:2: masters.echo.driver: unknown driver 'proces'; did you mean 'process'?"
     )

@@ -145,6 +145,20 @@ def test_the_schema_refuses_what_the_settings_refuse(text: str) -> None:
         loads(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "mistake"),
+    [
+        (MASTER + "wokers = 2", "'wokers' was unexpected"),
+        (MASTER + "workers = -1", "-1 is less than the minimum of 0"),
+        (MASTER.replace("process", "proces"), "'proces' is not one of ['process', 'thread']"),
+        ("[masters.svm]\nfunction = 'a:b'", "'driver' is a required property"),
+    ],
+)
+def test_a_mistake_is_named_by_the_schema(text: str, mistake: str) -> None:
+    (error,) = Draft202012Validator(json_schema()).iter_errors(tomllib.loads(text))
+    assert mistake in error.message
+
+
 def test_the_schema_has_third_parties_drivers() -> None:
     class Probe(DriverOptions):
         resource: str
