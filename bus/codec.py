@@ -13,6 +13,7 @@ import msgspec
 
 from taskmaster.bus import messages as m
 from taskmaster.bus.errors import ProtocolError, TooLarge
+from taskmaster.bus.status import RunInfo
 from taskmaster.bus.table import Buffer, Layout, Table, concatenate, pack_values
 
 __all__ = [
@@ -49,8 +50,8 @@ def encode(message: msgspec.Struct) -> bytes:
     return header
 
 
-def size_of(part: m.EventHead | m.TaskError) -> int:
-    """Bytes that an event, or an error of one, takes in the header of its message."""
+def size_of(part: m.EventHead | m.TaskError | RunInfo) -> int:
+    """Bytes that an event, an error of one, or what is said of a run takes in the header of its message."""
     return len(_encode(part))
 
 

@@ -22,7 +22,7 @@ from taskmaster.bus import table as tables
 from taskmaster.bus.errors import InvalidOutput, InvalidTask
 from taskmaster.bus.table import Layout, Part, Table
 from taskmaster.bus.text import did_you_mean_or
-from taskmaster.bus.values import keep
+from taskmaster.bus.values import keep, require_unmasked
 
 __all__ = ["KINDS", "Field", "Schema", "shown"]
 
@@ -161,6 +161,7 @@ class Schema:
         if field.kind == "any" and not field.shape:
             return value
         if isinstance(value, np.ndarray) and not value.shape and not field.shape:
+            self._require_unmasked(value, field)
             value = value[()]
         if field.shape or isinstance(value, np.ndarray):
             return self._array_value(field, value)
@@ -196,6 +197,7 @@ class Schema:
     def _array_value(self, field: Field, value: Any) -> Any:
         if field.kind in ("str", "any"):
             return value
+        self._require_unmasked(value, field)
         try:
             array = np.asarray(value)
         except ValueError:
@@ -238,6 +240,7 @@ class Schema:
             raise type(error)(f"{error} (point {i} of the block; none of it was queued)") from None
 
     def _pack_array(self, array: NDArray[Any]) -> Table:
+        self._require_unmasked(array)
         d = len(self.fields)
         if array.ndim == 1 and d == 1:
             array = array.reshape(-1, 1)
@@ -262,8 +265,9 @@ class Schema:
         n = next(iter(lengths.values()))
         checked: dict[str, Any] = {}
         for field in self.fields:
+            self._require_unmasked(columns[field.name], field)
             column = np.asarray(columns[field.name]) if field.kind not in ("str", "any") else columns[field.name]
-            if isinstance(column, np.ndarray) and column.dtype.kind in "biuf" and not field.choices:
+            if field.kind != "str" and _is_numbers(column) and not field.choices:
                 checked[field.name] = self._convert_column(field, column)
             else:
                 checked[field.name] = [self._value(field, value) for value in columns[field.name]]
@@ -361,6 +365,12 @@ class Schema:
         text = f"{self.role} {field.name!r} must be {field.describe()}, got {shown(value)}"
         return self._error(f"{text}{': ' + reason if reason else ''}{where}")
 
+    def _require_unmasked(self, array: Any, field: Field | None = None) -> None:
+        try:
+            require_unmasked(array)
+        except TypeError as error:
+            raise self._error(f"{self.role} {field.name!r}: {error}" if field else str(error)) from None
+
     def _error(self, text: str) -> InvalidTask | InvalidOutput:
         kind = InvalidOutput if self.role == "output" else InvalidTask
         return kind(f"Master {self.owner!r}: {text}")
@@ -412,6 +422,10 @@ def _is_whole(number: Any) -> bool:
 
 def _shape_fits(shape: tuple[int, ...], declared: tuple[int, ...]) -> bool:
     return len(shape) == len(declared) and all(want in (-1, side) for side, want in zip(shape, declared))
+
+
+def _is_numbers(column: Any) -> bool:
+    return isinstance(column, np.ndarray) and column.dtype.kind in "biuf"
 
 
 def _shape_text(shape: tuple[int, ...]) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from taskmaster.bus import values
 from taskmaster.bus.errors import ProtocolError
 
-__all__ = ["BARE", "NUMPY", "OBJECTS", "PYTHON", "TUPLE", "Layout", "Part", "plan_of"]
+__all__ = ["BARE", "MAX_NDIM", "NUMPY", "OBJECTS", "PYTHON", "TUPLE", "Layout", "Part", "plan_of"]
 
 #: The name of the only column of a table whose rows are values, not dicts of named values.
 BARE = ""
@@ -20,7 +20,8 @@ BARE = ""
 PYTHON, NUMPY, TUPLE = 0, 1, 2
 
 OBJECTS = "O"
-_MAX_NDIM = 16
+#: axes of one item at most; arrays with more travel as objects
+MAX_NDIM = 16
 _MAX_PARTS = 4096
 _MAX_COLUMNS = 65_536
 #: Bytes of a row if no axis had length 0: with these, numpy can still count those of all rows.
@@ -94,7 +95,7 @@ class Layout(msgspec.Struct, frozen=True, array_like=True, gc=False):
                     raise ProtocolError("a part of objects has one name and no shape")
                 continue
             itemsize = values.check_dtype(part.dtype).itemsize
-            if len(part.shape) > _MAX_NDIM or any(side < 0 for side in part.shape):
+            if len(part.shape) > MAX_NDIM or any(side < 0 for side in part.shape):
                 raise ProtocolError(f"shape {part.shape} is not allowed")
             if part.items * itemsize > _MAX_ROW_BYTES:
                 raise ProtocolError(f"rows of shape {part.shape} are too large")

@@ -177,10 +177,11 @@ class Status(Message, tag="status"):
 
 
 class ListRuns(Message, tag="list_runs"):
-    """The runs of one Master, or of all."""
+    """The runs of one Master, or of all, with numbers above ``after``."""
 
     id: Count
     master: str | None = None
+    after: Count = 0
 
 
 class Ping(Message, tag="ping"):
@@ -338,10 +339,14 @@ class StatusReport(Message, tag="status_report"):
 
 
 class RunList(Message, tag="run_list"):
-    """Answer to ListRuns."""
+    """Answer to ListRuns: runs by their numbers, as many as go into a message.
+
+    If there are ``more``, they are asked for with ``after`` the last of these.
+    """
 
     id: int
     runs: tuple[RunInfo, ...] = ()
+    more: bool = False
 
 
 DaemonMessage = Described | Opened | Ack | Refused | Done | Pong | Page | StatusReport | RunList

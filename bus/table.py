@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from taskmaster.bus import values
 from taskmaster.bus.errors import ProtocolError
-from taskmaster.bus.layout import BARE, NUMPY, OBJECTS, PYTHON, TUPLE, Layout, Part, plan_of
+from taskmaster.bus.layout import BARE, MAX_NDIM, NUMPY, OBJECTS, PYTHON, TUPLE, Layout, Part, plan_of
 
 __all__ = [
     "BARE",
@@ -296,7 +296,8 @@ def pack_column(name: str, column: Any) -> tuple[Part, list[Buffer]]:
     A list of Python numbers of one type becomes an array, and comes back as such: floats as floats, ints as ints.
     """
     if isinstance(column, np.ndarray):
-        if column.dtype.kind in "biufcSUmM" and column.dtype.itemsize:
+        values.require_unmasked(column)
+        if column.dtype.kind in "biufcSUmM" and column.dtype.itemsize and column.ndim - 1 <= MAX_NDIM:
             array = np.ascontiguousarray(column)
             form = PYTHON if array.ndim == 1 and array.dtype.str in ("<f8", "<i8", "|b1") else NUMPY
             return Part((name,), array.dtype.str, array.shape[1:], form), [_frame(array)]
@@ -329,6 +330,8 @@ def _pack_uniform(name: str, column: Sequence[Any], kind: type) -> tuple[Part, l
         return None  # as a column they would come back as numpy's scalars
     if kind is np.ndarray or issubclass(kind, np.generic):
         if len({(item.dtype, item.shape) for item in column}) != 1 or column[0].dtype.kind not in "biufc":
+            return None
+        if column[0].ndim > MAX_NDIM:
             return None
         array = np.stack(column)
         return Part((name,), array.dtype.str, array.shape[1:], NUMPY), [_frame(array)]

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from taskmaster.bus.errors import ProtocolError
 
-__all__ = ["check_dtype", "check_text", "decode", "decode_words", "encode", "keep"]
+__all__ = ["check_dtype", "check_text", "decode", "decode_words", "encode", "keep", "require_unmasked"]
 
 EXT_TUPLE = 1
 EXT_COMPLEX = 2
@@ -68,6 +68,7 @@ def keep(value: Any) -> Any:
     if kind is str and value.isascii():
         return value
     if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "biufc":
+        require_unmasked(value)
         return value.copy()
     return msgspec.Raw(encode(value))
 
@@ -78,6 +79,12 @@ def decode(data: Any) -> Any:
         return _decode(data)
     except (msgspec.DecodeError, RecursionError, ValueError, TypeError, OverflowError, struct.error) as error:
         raise ProtocolError(f"a value could not be decoded: {error}") from error
+
+
+def require_unmasked(array: object) -> None:
+    """Raise TypeError where an array hides some of its values: without its mask they would seem to count."""
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError("a masked array cannot travel; fill it (array.filled(value)), or send its data and its mask")
 
 
 def check_dtype(text: str) -> np.dtype[Any]:
@@ -125,6 +132,7 @@ def _prepare_datetime(value: _dt.datetime) -> Any:
 def _prepare_array(value: np.ndarray[Any, Any]) -> Any:
     if value.dtype.kind not in _PLAIN_KINDS:
         raise TypeError(f"a numpy array of dtype {value.dtype} cannot travel; convert it to a numeric dtype or a list")
+    require_unmasked(value)
     value = _with_room(value)
     return Ext(EXT_ARRAY, _headed((value.dtype.str, value.shape), value.tobytes()))
 

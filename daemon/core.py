@@ -47,6 +47,8 @@ __all__ = ["Core", "Identity"]
 QUICK_SECONDS = 0.001
 #: … and by a message of its own this long after they were submitted.
 ACKNOWLEDGE_SECONDS = 0.005
+#: Bytes of a list of runs in one message: thousands, and a few milliseconds' work.
+_LISTED_BYTES = 512 << 10
 
 
 @dataclass(frozen=True)
@@ -343,7 +345,8 @@ class Core:
     def _list_runs(self, sender: Sender, message: m.ListRuns, table: Table | None, out: Effects) -> None:
         if message.master is not None:
             self._master(message.master)
-        out.replies.append(Reply(sender.address, m.RunList(message.id, self.runs.infos(message.master))))
+        infos, more = self.runs.infos(message.master, message.after, _LISTED_BYTES)
+        out.replies.append(Reply(sender.address, m.RunList(message.id, infos, more)))
 
     def _ping(self, sender: Sender, message: m.Ping, table: Table | None, out: Effects) -> None:
         run = self.runs.get(message.run)

@@ -184,7 +184,12 @@ class Granting:
 
     def _forget_expired(self, run: Run, low: int, high: int) -> None:
         """These tasks have a new lease: the former ones are not the last any more."""
-        for lease in [lease for lease in self._expired.values() if lease.run is run]:
+        former = [
+            lease
+            for lease in self._expired.values()
+            if lease.run is run and low < lease.first + lease.n and lease.first < high
+        ]
+        for lease in former:
             lease.remaining.remove(low, high)
             if not lease.remaining:
                 del self._expired[lease.id]

@@ -14,6 +14,7 @@ from typing import Protocol
 
 import msgspec
 
+from taskmaster.bus import codec
 from taskmaster.bus.status import RunInfo
 from taskmaster.daemon.run import Run
 
@@ -159,10 +160,23 @@ class Runs:
             if run is not None:
                 yield run.waken() if isinstance(run, Resting) else run
 
-    def infos(self, master: str | None) -> tuple[RunInfo, ...]:
-        """All runs of a Master, or of all, for lists."""
-        numbers = self if master is None else self._numbers.get(master, {}).values()
-        return tuple(run_info(run) for run in map(self.look, numbers) if run is not None)
+    def infos(self, master: str | None, after: int, most_bytes: int) -> tuple[tuple[RunInfo, ...], bool]:
+        """The runs of a Master, or of all, with numbers above ``after``, and whether that are not all.
+
+        They take up to ``most_bytes`` in a message, but there is one at least if there is any.
+        """
+        numbers = self if master is None else sorted(self._numbers.get(master, {}).values())
+        infos: list[RunInfo] = []
+        left = most_bytes
+        for run in map(self.look, (number for number in numbers if number > after)):
+            if run is None:
+                continue
+            info = run_info(run)
+            left -= codec.size_of(info)
+            if left < 0 and infos:
+                return tuple(infos), True
+            infos.append(info)
+        return tuple(infos), False
 
     def latest_names(self, master: str) -> list[str]:
         """What the newest runs of a Master are called."""

@@ -177,7 +177,7 @@ class Evaluator:
     # -- in batches ---------------------------------------------------------------------------------------------------
 
     def _run_batch(self, assignment: Assignment) -> None:
-        self._cell[STARTED] = assignment.n
+        self._cell[STARTED] = max((high for _, high in assignment.revoked.gaps(0, assignment.n)), default=0)
         at = _skip(assignment.revoked, 0, assignment.n)
         while at < assignment.n:
             stop = _stop(assignment, at, assignment.n)

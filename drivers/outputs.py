@@ -15,6 +15,7 @@ from taskmaster.bus.errors import InvalidOutput
 from taskmaster.bus.fields import Schema
 from taskmaster.bus.messages import TaskError
 from taskmaster.bus.table import Buffer, Table
+from taskmaster.bus.values import require_unmasked
 
 __all__ = ["OutputPacker", "Portion", "portions", "task_error"]
 
@@ -55,6 +56,7 @@ class OutputPacker:
             columns = {str(name): _of_length(column, n, f"column {name!r}") for name, column in result.items()}
             return _checked(tables.pack_columns(columns, n))
         if not isinstance(result, Mapping):
+            require_unmasked(result)
             result = self._split_columns(np.asarray(result))
         for name, column in result.items():
             _of_length(column, n, f"column {name!r}")

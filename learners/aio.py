@@ -124,9 +124,14 @@ class Lab(LabView):
 
     async def runs(self, master: str | None = None) -> tuple[RunInfo, ...]:
         """The runs of one Master, or of all."""
-        reply = await self.ask(m.ListRuns(0, master))
-        assert isinstance(reply, m.RunList)
-        return reply.runs
+        runs: list[RunInfo] = []
+        more = True
+        while more:
+            reply = await self.ask(m.ListRuns(0, master, runs[-1].run if runs else 0))
+            assert isinstance(reply, m.RunList)
+            runs += reply.runs
+            more = reply.more
+        return tuple(runs)
 
     async def delete_run(self, run: int) -> None:
         """Forget a run that has no open tasks, with everything measured in it. ``run`` is its number.

@@ -25,6 +25,8 @@ class Progress:
     reported: set[int] = field(default_factory=set)
     #: positions below this have started, or were skipped
     next: int = 0
+    #: and so far it has noted: below is the last that has started
+    noted: int = 0
     final: bool = False
 
     @property
@@ -72,6 +74,7 @@ class Evaluator:
         while not each.through:
             each.next += 1
             if each.next - 1 not in each.skipped:
+                each.noted = each.next
                 return each.next - 1
         return None
 
@@ -92,14 +95,14 @@ class Evaluator:
         begun = [each for each in self.progress if each.next]
         if not begun:
             return Started()
-        return Started(max(each.at.lease for each in begun), {each.at.lease: each.next for each in begun})
+        return Started(max(each.at.lease for each in begun), {each.at.lease: each.noted for each in begun})
 
     @property
     def positions(self) -> list[Position]:
         """What it has noted of its progress: of each slot, the lease it was in last."""
         begun = [each for each in self.progress if each.next][-self.hand.slots :]
         return [
-            Position(at.lease, at.run, at.first, each.next, at.attempt, not each.final)
+            Position(at.lease, at.run, at.first, each.noted, at.attempt, not each.final)
             for each in begun
             for at in (each.at.message,)
         ]

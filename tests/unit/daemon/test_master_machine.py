@@ -272,7 +272,7 @@ class MasterMachine(RuleBasedStateMachine):
             (at.run, at.first + p)
             for progress in each.progress
             for at in (progress.at.message,)
-            for p in range(progress.next if known else at.n)
+            for p in range(progress.noted if known else at.n)
             if at.lease in leases and at.first + p in leases[at.lease].remaining
         }
         before = {key: self.heart.ledger.books[key[0]].attempts.get(key[1], 0) for key in begun}

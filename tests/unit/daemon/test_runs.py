@@ -10,6 +10,7 @@ import pytest
 from helpers.heart import Heart, spec
 from msgspec.structs import replace
 
+from taskmaster.bus import codec
 from taskmaster.bus import messages as m
 from taskmaster.bus.status import MasterStatus
 from taskmaster.daemon.core import Core, Identity
@@ -32,6 +33,31 @@ def statistics(heart: Heart) -> MasterStatus:
 
 def awake(heart: Heart) -> set[str]:
     return {run.name for run in heart.core.masters["svm"].runs.values()}
+
+
+def test_a_list_of_many_runs_comes_in_parts() -> None:
+    heart = Heart(spec(), spec("other"))
+    for k in range(3_000):
+        heart.open("svm" if k % 3 else "other", f"{k}", metadata={"what": "x" * 400})
+    for master in (None, "svm"):
+        names: list[str] = []
+        after, parts, more = 0, 0, True
+        while more:
+            reply = heart.ask(m.ListRuns(9, master, after), m.RunList)
+            assert len(codec.encode(reply)) < 600_000
+            names += [info.name for info in reply.runs]
+            after, parts, more = reply.runs[-1].run, parts + 1, reply.more
+        assert parts > 1
+        assert names == [f"{k}" for k in range(3_000) if master is None or k % 3]
+    assert heart.ask(m.ListRuns(9, None, after), m.RunList).runs == ()
+
+
+def test_a_run_of_which_there_is_much_to_say_is_listed_all_the_same() -> None:
+    heart = Heart(spec())
+    for name in "abc":
+        heart.open(name=name, metadata={"what": "x" * 600_000})
+    reply = heart.ask(m.ListRuns(9), m.RunList)
+    assert ([info.name for info in reply.runs], reply.more) == (["a"], True)
 
 
 def test_a_run_that_was_laid_aside_is_what_it_was() -> None:
