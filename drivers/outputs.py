@@ -17,7 +17,7 @@ from taskmaster.bus.messages import TaskError
 from taskmaster.bus.table import Buffer, Table
 from taskmaster.bus.values import require_unmasked
 
-__all__ = ["OutputPacker", "Portion", "portions", "task_error"]
+__all__ = ["OutputPacker", "Portion", "portions", "task_error", "time_of"]
 
 #: Characters of what is told of an exception.
 _KIND = 256
@@ -152,6 +152,20 @@ def portions(portion: Portion, max_message: int) -> Iterator[Portion]:
         kept = header // 16  # characters, of at most four bytes each
         errors = (TaskError(0, error.kind[:kept], error.message[:kept], error.traceback[-kept:]),)
     yield Portion(low, high, outputs, times, errors)
+
+
+def time_of(part: Portion, whole: Portion, seconds: float) -> tuple[float, float, Buffer | None]:
+    """What of the ``seconds`` of a whole went into a part: begin and end after the whole's, the part's finish times.
+
+    Without finish times each task has an equal share.
+    """
+    low, n = part.low - whole.low, whole.high - whole.low
+    high = low + part.high - part.low
+    if whole.times is None:
+        return seconds * low / n, seconds * high / n, None
+    finished = np.frombuffer(whole.times, "<f8")
+    begin = float(finished[low - 1]) if low else 0.0
+    return begin, float(finished[high - 1]), (finished[low:high] - begin).tobytes()
 
 
 def _text_bytes(error: TaskError) -> int:

@@ -34,7 +34,7 @@ from taskmaster.bus.table import Buffer, Table
 from taskmaster.drivers.base import Driver, DriverContext
 from taskmaster.drivers.evaluation import Evaluator
 from taskmaster.drivers.functions import add_to_path
-from taskmaster.drivers.outputs import Portion, portions
+from taskmaster.drivers.outputs import Portion, portions, time_of
 from taskmaster.drivers.progress import ProgressWriter, Terms
 from taskmaster.drivers.protocol import Assignment, WorkerProtocol
 from taskmaster.drivers.registry import driver_class
@@ -153,15 +153,16 @@ class Worker:
         if errors or (outputs is not None and outputs.nbytes > self._max_message // 2):
             whole = Portion(position, position + n, outputs, times, tuple(errors))
             for part in portions(whole, self._max_message):
+                begin, end, part_times = time_of(part, whole, finished - started)
                 self._protocol.report(
                     assignment,
                     part.low,
                     part.high - part.low,
                     part.outputs,
                     part.errors,
-                    started,
-                    finished,
-                    part.times,
+                    started + begin,
+                    started + end,
+                    part_times,
                     final=final and part.high == whole.high,
                     now=now,
                 )
