@@ -18,7 +18,7 @@ from helpers.waiting import PATIENCE
 
 from taskmaster.bus import messages as m
 from taskmaster.bus.errors import DaemonUnreachable, InvalidTask
-from taskmaster.learners import runcore
+from taskmaster.learners import following
 from taskmaster.learners.client import connect as connect_blocking
 
 LIMIT = 1 << 20
@@ -98,7 +98,7 @@ async def test_results_that_nobody_takes_are_left_with_the_daemon(lab: Any, daem
             for _ in range(400):
                 watched.results.get(PATIENCE)
 
-    held, runcore.HELD_BYTES = runcore.HELD_BYTES, 500_000
+    held, following.HELD_BYTES = following.HELD_BYTES, 500_000
     try:
         async with lab["echo"].open() as run:
             points = [b"%6d" % k + bytes(50_000) for k in range(400)]
@@ -112,7 +112,7 @@ async def test_results_that_nobody_takes_are_left_with_the_daemon(lab: Any, daem
                 indices.append(result.index)
             assert sorted(indices) == [*range(400)]
     finally:
-        runcore.HELD_BYTES = held
+        following.HELD_BYTES = held
 
 
 @pytest.mark.parametrize("twin", connect)

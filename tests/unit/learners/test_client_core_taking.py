@@ -12,7 +12,7 @@ from helpers.shore import Shore, done
 
 from taskmaster.bus import messages as m
 from taskmaster.bus.table import pack_values
-from taskmaster.learners import runcore
+from taskmaster.learners import following, runcore
 from taskmaster.learners.inputs import OwnInputs
 from taskmaster.learners.runcore import RunCore
 
@@ -64,7 +64,7 @@ def test_a_page_that_was_lost_is_asked_for_again_and_each_time_after_a_longer_pa
                 asked_at.append(shore.now)
                 asked = message
     pauses = [after - before for before, after in itertools.pairwise(asked_at)]
-    assert pauses[0] <= 2 * runcore.PAGE_SECONDS
+    assert pauses[0] <= 2 * following.PAGE_SECONDS
     assert pauses == sorted(pauses)
     assert pauses[-1] == pytest.approx(runcore.PAGE_LONGEST_SECONDS, abs=3)
     shore.say(*page(asked, 10))
@@ -90,7 +90,7 @@ def test_after_a_restart_a_page_is_asked_for_again_by_the_same_number() -> None:
 
 
 def test_pages_are_asked_for_as_long_as_little_waits_to_be_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runcore, "HELD_BYTES", 300_000)
+    monkeypatch.setattr(following, "HELD_BYTES", 300_000)
     shore = Shore()
     run = shore.open(write=False, next_index=1000, next_seq=1000)
     seqs: list[int] = []
@@ -107,7 +107,7 @@ def test_pages_are_asked_for_as_long_as_little_waits_to_be_taken(monkeypatch: py
 def test_what_is_published_beyond_the_mark_is_dropped_and_asked_for_when_there_is_room(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(runcore, "HELD_BYTES", 50_000)
+    monkeypatch.setattr(following, "HELD_BYTES", 50_000)
     shore = Shore()
     run = shore.open()
     run.put_many([0] * 100, shore.now)
@@ -130,7 +130,7 @@ def test_what_is_published_beyond_the_mark_is_dropped_and_asked_for_when_there_i
 
 
 def test_what_waits_behind_a_gap_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runcore, "AHEAD_BYTES", 20_000)
+    monkeypatch.setattr(following, "AHEAD_BYTES", 20_000)
     shore = Shore()
     run = shore.open()
     run.put_many([0] * 100, shore.now)
