@@ -13,6 +13,7 @@ loop in which it was made. Whatever is awaited may be cancelled: no result is lo
 
 from __future__ import annotations
 
+import logging
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
 from types import TracebackType
@@ -27,6 +28,8 @@ from taskmaster.learners.aiorun import Results, Run, Tasks
 from taskmaster.learners.arguments import duration
 from taskmaster.learners.results import Result
 from taskmaster.learners.views import ANSWER_SECONDS, LabView, MasterView, check_since, run_number
+
+log = logging.getLogger("taskmaster")
 
 __all__ = ["Lab", "Master", "Opening", "Results", "Run", "Tasks", "connect"]
 
@@ -96,7 +99,7 @@ class Lab(LabView):
     def __init__(self, address: str, patience: float | None = ANSWER_SECONDS) -> None:
         super().__init__(address, patience)
         self._channel = AsyncChannel(self._core)
-        self._finalizer = weakref.finalize(self, AsyncChannel.abandon, self._channel)
+        self._finalizer = weakref.finalize(self, AsyncChannel.retire, self._channel)
 
     async def _describe(self, timeout: float) -> None:
         request = self._core.describe(self._channel.loop.time())
@@ -150,15 +153,27 @@ class Lab(LabView):
             raise request.error
         return request.reply
 
-    async def close(self, timeout: float = ANSWER_SECONDS) -> None:
-        """Wait until what was put is acknowledged, then disconnect. Runs stay with the daemon, and go on there."""
-        if self._channel.closed:
-            return
+    async def close(self, timeout: float | None = None) -> None:
+        """Wait until what was put is acknowledged, then disconnect. Runs stay with the daemon, and go on there.
+
+        That is waited for ``timeout`` seconds, by default as long as the connection's ``patience`` says. Raises
+        DaemonUnreachable, being disconnected, if it was not acknowledged.
+        """
+        lost = await self._leave(self.patience if timeout is None else timeout)
+        if lost:
+            raise self._unsettled(lost)
+
+    async def _leave(self, timeout: float | None) -> str:
+        """Disconnect; says what had not been acknowledged within ``timeout`` seconds."""
+        channel, core = self._channel, self._core
+        if channel.closed:
+            return ""
         try:
-            await self._channel.wait(self._is_settled, timeout)
+            await channel.wait(lambda: core.is_settled, timeout)
+            return core.unsettled()
         finally:
             self._finalizer.detach()
-            self._channel.close()
+            channel.close()
 
     async def __aenter__(self) -> Lab:
         return self
@@ -166,7 +181,10 @@ class Lab(LabView):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.close(ANSWER_SECONDS if error is None else 1.0)
+        if error is None:
+            await self.close()
+        elif lost := await self._leave(1.0):  # what has gone wrong before is what is to be raised
+            log.warning("%s", self._unsettled(lost))
 
 
 class Master(MasterView):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable
 
 import zmq
@@ -19,11 +20,14 @@ import zmq
 from taskmaster.bus import sockets
 from taskmaster.bus.errors import CallerError, ConnectionClosed
 from taskmaster.learners import forks
+from taskmaster.learners.channel import RETIRE_SECONDS, forsaken
 from taskmaster.learners.core import ClientCore
 
 __all__ = ["AsyncChannel"]
 
 _TICK_SECONDS = 1.0
+#: How often it is looked whether what was put by somebody who does not wait for it is acknowledged, in milliseconds.
+_RETIRE_MS = 20
 #: Messages taken from one socket before other callbacks of the loop have a turn.
 _DRAIN = 256
 
@@ -162,12 +166,33 @@ class AsyncChannel:
         self._results.close(linger=0)
         self._context.term()
 
-    def abandon(self) -> None:
-        """Close it from wherever the garbage collector happens to run."""
+    def retire(self) -> None:
+        """Nobody has closed it, and nobody can any more: close it when what was put is acknowledged.
+
+        Called from wherever the garbage collector happens to run, or at the end of the program.
+        """
+        if self.closed:
+            return
         if not self.loop.is_closed():
             with contextlib.suppress(RuntimeError):  # closed just now
-                self.loop.call_soon_threadsafe(self.close)
+                self.loop.call_soon_threadsafe(self._retire, self.loop.time() + RETIRE_SECONDS)
                 return
+        deadline = time.monotonic() + RETIRE_SECONDS
+        while not self.core.is_settled and time.monotonic() < deadline:
+            self.core.on_tick(time.monotonic())
+            self._transmit()
+            self._control.poll(_RETIRE_MS)
+            self._drain()
+        self._end()
+
+    def _retire(self, deadline: float) -> None:
+        if self.core.is_settled or self.loop.time() > deadline:
+            self._end()
+        elif not self.closed:
+            self.loop.call_later(_RETIRE_MS / 1e3, self._retire, deadline)
+
+    def _end(self) -> None:
+        forsaken(self.core)
         self.close()
 
     def on_fork(self) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from collections.abc import AsyncIterator, Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from taskmaster.bus import messages as m
+from taskmaster.bus.errors import DaemonUnreachable
 from taskmaster.learners.results import Chunk, Result
 from taskmaster.learners.runcore import RunCore
 from taskmaster.learners.views import ANSWER_SECONDS, RunView
@@ -87,18 +89,17 @@ class Run(RunView):
     async def detach(self, timeout: float = ANSWER_SECONDS) -> None:
         """Stop following it from here, leaving the run as it is.
 
-        Waits, at most ``timeout`` seconds, until all that was put is on the daemon's disk.
+        Waits, at most ``timeout`` seconds, until all that was put is on the daemon's disk. Raises DaemonUnreachable
+        if it is not; it is still followed then, and sent on until the connection is closed.
         """
         core, channel = self._core, self._channel
         if channel.closed:
             return
-        try:
-            await channel.wait(lambda: core.is_settled or core.error is not None, timeout)
-        finally:
-            self.master.lab._core.forget(core)
-            if not channel.closed:
-                channel.send()
-                channel.notify()
+        if not await channel.wait(lambda: core.is_settled or core.error is not None, timeout):
+            raise self._unacknowledged(timeout)
+        self.master.lab._core.forget(core)
+        channel.send()
+        channel.notify()
 
     async def __aenter__(self) -> Run:
         return self
@@ -109,7 +110,8 @@ class Run(RunView):
         if error is None:
             await self.close()
         else:
-            await self.detach(1.0)
+            with contextlib.suppress(DaemonUnreachable):  # what has gone wrong before is what is to be raised
+                await self.detach(1.0)
 
 
 class Tasks:

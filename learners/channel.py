@@ -24,11 +24,15 @@ simpler, was measured to cost half as much again in round trips.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import logging
+import os
 import select
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Callable
 
 import zmq
@@ -38,13 +42,43 @@ from taskmaster.bus.errors import ConnectionClosed
 from taskmaster.learners import forks
 from taskmaster.learners.core import ClientCore
 
-__all__ = ["Channel"]
+__all__ = ["RETIRE_SECONDS", "Channel", "forsaken"]
+
+log = logging.getLogger("taskmaster")
 
 TICK_SECONDS = 1.0
 #: The keeper takes the lead when nobody else has had it for this long.
 KEEPER_SECONDS = 0.05
 #: Messages taken from one socket at a time, before anybody else has a turn.
 _DRAIN = 256
+#: What a connection that nobody has closed may take to get acknowledged what was put.
+RETIRE_SECONDS = 10.0
+
+
+#: Those of this program, and those that nobody has any more.
+_all: weakref.WeakSet[Channel] = weakref.WeakSet()
+_retiring: set[Channel] = set()
+
+
+@atexit.register
+def _retire_all() -> None:
+    """At the end of a program that has not closed them: what was put still has to get to the daemon."""
+    for channel in tuple(_all):
+        channel.retire()
+    for channel in tuple(_retiring):
+        channel.await_end()
+
+
+def forsaken(core: ClientCore) -> None:
+    """Say what was put on a connection that nobody closed, and was not acknowledged in time."""
+    lost = core.unsettled()
+    if lost:
+        log.warning(
+            "%s were put and not acknowledged by the daemon at %s, and are not sent any more; close() the connection, "
+            "or use 'with', to be told by an error",
+            lost,
+            core.address,
+        )
 
 
 class Channel:
@@ -71,11 +105,15 @@ class Channel:
         self._closed_because = "was closed"
         self._orphaned = False
         self._led_at = 0.0
+        self._process = os.getpid()
+        #: nobody has this connection any more, and it is to end by then
+        self._retire_by: float | None = None
         self._next_tick = 0.0
         self._keeper_needed = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="taskmaster-keeper", daemon=True)
         self._keeper.start()
         forks.tell(self)
+        _all.add(self)
 
     def subscribe_at(self, address: str) -> None:
         """Where the results socket is, known once the daemon has described itself."""
@@ -277,8 +315,18 @@ class Channel:
             self._keeper_needed.wait(KEEPER_SECONDS)
             with self.lock:
                 self._keep_for_a_while()
+                if self._is_through:
+                    forsaken(self.core)
+                    self.close()
         if self._orphaned:
             self._shut()
+        _retiring.discard(self)
+
+    @property
+    def _is_through(self) -> bool:
+        """Whether nobody has this connection any more, and nothing keeps it."""
+        by = self._retire_by
+        return by is not None and not self.closed and (self.core.is_settled or time.monotonic() > by)
 
     def _keep_for_a_while(self) -> None:
         needed = self._keeper_needed.is_set()
@@ -289,6 +337,8 @@ class Channel:
         me = self._leader = threading.get_ident()
         while self._leader == me and not self.closed:
             self.flush()
+            if self._is_through:
+                break
             self._lead(None)
         if self._leader == me:
             self._leader = None
@@ -311,6 +361,24 @@ class Channel:
         if not self._orphaned:
             self._keeper.join(timeout=5)
             self._shut()
+
+    def retire(self) -> None:
+        """Nobody has closed it, and nobody can any more: have the keeper close it when what was put is acknowledged.
+
+        Called from wherever the garbage collector happens to run, or at the end of the program, which waits for that.
+        """
+        with self.lock:
+            if self.closed or os.getpid() != self._process:
+                return
+            self._retire_by = time.monotonic() + RETIRE_SECONDS
+            _retiring.add(self)
+            self._keeper_needed.set()
+            self.wake()
+
+    def await_end(self) -> None:
+        """Wait, for a bounded time, until one that was retired has ended."""
+        if threading.current_thread() is not self._keeper:
+            self._keeper.join(RETIRE_SECONDS + TICK_SECONDS)
 
     def _shut(self) -> None:
         self._control.close(linger=200)

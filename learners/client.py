@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +18,8 @@ from taskmaster.learners.channel import Channel
 from taskmaster.learners.results import Result
 from taskmaster.learners.run import Results, Run, Tasks
 from taskmaster.learners.views import ANSWER_SECONDS, LabView, MasterView, check_since, run_number
+
+log = logging.getLogger("taskmaster")
 
 __all__ = ["Lab", "Master", "Results", "Run", "Tasks", "connect"]
 
@@ -43,7 +46,7 @@ class Lab(LabView):
     def __init__(self, address: str, timeout: float = ANSWER_SECONDS, patience: float | None = ANSWER_SECONDS) -> None:
         super().__init__(address, patience)
         self._channel = Channel(self._core)
-        self._finalizer = weakref.finalize(self, Channel.close, self._channel)
+        self._finalizer = weakref.finalize(self, Channel.retire, self._channel)
         try:
             self._describe(duration(timeout, "timeout"))
         except BaseException:
@@ -109,14 +112,27 @@ class Lab(LabView):
             raise request.error
         return request.reply
 
-    def close(self, timeout: float = ANSWER_SECONDS) -> None:
-        """Wait until what was put is acknowledged, then disconnect. Runs stay with the daemon, and go on there."""
-        if self._channel.closed:
-            return
+    def close(self, timeout: float | None = None) -> None:
+        """Wait until what was put is acknowledged, then disconnect. Runs stay with the daemon, and go on there.
+
+        That is waited for ``timeout`` seconds, by default as long as the connection's ``patience`` says. Raises
+        DaemonUnreachable, being disconnected, if it was not acknowledged.
+        """
+        lost = self._leave(self.patience if timeout is None else timeout)
+        if lost:
+            raise self._unsettled(lost)
+
+    def _leave(self, timeout: float | None) -> str:
+        """Disconnect; says what had not been acknowledged within ``timeout`` seconds."""
+        channel, core = self._channel, self._core
+        if channel.closed:
+            return ""
         try:
-            self._channel.wait(self._is_settled, timeout)
+            channel.wait(lambda: core.is_settled, timeout)
+            return core.unsettled()
         finally:
-            self._finalizer()
+            self._finalizer.detach()
+            channel.close()
 
     def __enter__(self) -> Lab:
         return self
@@ -124,7 +140,10 @@ class Lab(LabView):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close(ANSWER_SECONDS if error is None else 1.0)
+        if error is None:
+            self.close()
+        elif lost := self._leave(1.0):  # what has gone wrong before is what is to be raised
+            log.warning("%s", self._unsettled(lost))
 
 
 class Master(MasterView):

@@ -115,6 +115,18 @@ class ClientCore:
         """Every run that is open here, as often as it is."""
         return [run for same in self.runs.values() for run in same]
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether all that was put is acknowledged, or will never be."""
+        return all(run.is_settled or run.error is not None for run in self.all_runs())
+
+    def unsettled(self) -> str:
+        """What was put and not acknowledged, in words; empty if nothing is."""
+        open_ = [run for run in self.all_runs() if not run.is_settled and run.error is None]
+        return ", ".join(
+            f"{run.next_index - run.acknowledged} tasks of run {run.name!r} (Master {run.master!r})" for run in open_
+        )
+
     def _follow(self, run: RunCore) -> None:
         """Subscribe to what the run needs, which is another topic once it is not the only one that writes."""
         topic, former = run.topic, run.followed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -9,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from taskmaster.bus import messages as m
+from taskmaster.bus.errors import DaemonUnreachable
 from taskmaster.learners.results import Chunk, Result
 from taskmaster.learners.runcore import RunCore
 from taskmaster.learners.views import ANSWER_SECONDS, RunView
@@ -83,12 +85,14 @@ class Run(RunView):
     def detach(self, timeout: float = ANSWER_SECONDS) -> None:
         """Stop following it from here, leaving the run as it is.
 
-        Waits, at most ``timeout`` seconds, until all that was put is on the daemon's disk.
+        Waits, at most ``timeout`` seconds, until all that was put is on the daemon's disk. Raises DaemonUnreachable
+        if it is not; it is still followed then, and sent on until the connection is closed.
         """
         core, channel = self._core, self._channel
         if channel.closed:
             return
-        channel.wait(lambda: core.is_settled or core.error is not None, timeout)
+        if not channel.wait(lambda: core.is_settled or core.error is not None, timeout):
+            raise self._unacknowledged(timeout)
         with channel.lock:
             self.master.lab._core.forget(core)
             channel.flush()
@@ -103,7 +107,8 @@ class Run(RunView):
         if error is None:
             self.close()
         else:
-            self.detach(1.0)
+            with contextlib.suppress(DaemonUnreachable):  # what has gone wrong before is what is to be raised
+                self.detach(1.0)
 
 
 class Tasks:

@@ -69,8 +69,11 @@ class LabView:
     def __repr__(self) -> str:
         return f"<Lab {self.name!r} at {self.address}: {', '.join(iter(self))}>"
 
-    def _is_settled(self) -> bool:
-        return all(run.is_settled or run.error is not None for run in self._core.all_runs())
+    def _unsettled(self, lost: str) -> DaemonUnreachable:
+        return DaemonUnreachable(
+            f"{lost} were put and not acknowledged by the daemon at {self.address}, and are not sent any more: they "
+            "may or may not be in its journal. Open the run again by its name: its next_index says how many are"
+        )
 
     def _nobody(self) -> DaemonUnreachable:
         return DaemonUnreachable(

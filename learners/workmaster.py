@@ -26,6 +26,7 @@ from taskmaster.bus.fields import Field
 from taskmaster.bus.status import MasterStatus
 from taskmaster.bus.text import did_you_mean
 from taskmaster.learners.arguments import duration, whole
+from taskmaster.learners.channel import Channel
 from taskmaster.learners.client import Lab, Master, Results, Run, Tasks
 from taskmaster.learners.code import dumps
 from taskmaster.learners.results import Result
@@ -84,9 +85,13 @@ class WorkMaster:
         }
         folder = tempfile.mkdtemp(prefix="taskmaster-") if state is None else os.path.abspath(state)
         self._process, address = _start({**plan, "state": folder}, Path(folder), temporary=state is None)
-        self._finalizer = weakref.finalize(self, _end, self._process, folder if state is None else None, os.getpid())
+        channels: list[Channel] = []
+        self._finalizer = weakref.finalize(
+            self, _end, channels, self._process, folder if state is None else None, os.getpid()
+        )
         try:
             self.lab = Lab(address)
+            channels.append(self.lab._channel)
             self._master = self.lab[_NAME]
         except BaseException:
             self._finalizer()
@@ -168,9 +173,7 @@ class WorkMaster:
 
     def close(self) -> None:
         """End workers and daemon. What was not evaluated is dropped, unless a ``state`` folder was given."""
-        if self._finalizer.alive:
-            self.lab.close()
-            self._finalizer()
+        self.__exit__(None, None, None)
 
     def __enter__(self) -> WorkMaster:
         return self
@@ -178,7 +181,11 @@ class WorkMaster:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        if self._finalizer.alive:
+            try:
+                self.lab.__exit__(kind, error, trace)
+            finally:
+                self._finalizer()
 
     def __repr__(self) -> str:
         return f"<WorkMaster of {self._count} workers{'' if self._finalizer.alive else ', closed'}>"
@@ -232,7 +239,7 @@ def _start(plan: dict[str, Any], folder: Path, *, temporary: bool) -> tuple[subp
         answer = report.readline().strip()
     if answer.startswith("ready "):
         return process, answer.removeprefix("ready ")
-    _end(process, str(folder) if temporary else None, os.getpid())
+    _end([], process, str(folder) if temporary else None, os.getpid())
     if answer.startswith("failed "):
         _, code, message = answer.split(" ", 2)
         raise from_code(code, message)
@@ -249,10 +256,14 @@ def _send(stream: BinaryIO | Any, data: bytes) -> None:
         return  # it has ended; what it reported is read next
 
 
-def _end(process: subprocess.Popen[bytes], folder: str | None, owner: int) -> None:
+def _end(channels: list[Channel], process: subprocess.Popen[bytes], folder: str | None, owner: int) -> None:
     """End the daemon by closing its standard input; kill it if that does not help."""
     if os.getpid() != owner:
         return  # a forked child ends, whose parent goes on using it
+    if process.poll() is None:
+        for channel in channels:  # what was put is to be in its journal
+            channel.retire()
+            channel.await_end()
     if process.stdin is not None:
         try:
             process.stdin.close()
