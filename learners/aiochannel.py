@@ -105,6 +105,7 @@ class AsyncChannel:
 
     def _tick(self) -> None:
         self._ticking = self.loop.call_later(_TICK_SECONDS, self._tick)
+        self._look()  # else a daemon whose words wait here, because the program was busy, would be taken for silent
         self.core.on_tick(self.loop.time())
         self._look()
         self.notify()

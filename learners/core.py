@@ -283,7 +283,7 @@ class ClientCore:
             run.on_tick(now)
             if run.followed is not None:
                 self._follow(run)
-        waiting = self._requests or any(run.open_tasks or not run.is_settled for run in runs)
+        waiting = self._requests or self._followers  # whoever follows a run waits for what others may put
         if waiting and self.last_heard and now - self.last_heard > SILENT_SECONDS:
             if not self._said_away:
                 self._said_away = True

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import pytest
+from helpers.shore import Shore
 
 from taskmaster.bus import codec
 from taskmaster.bus import messages as m
@@ -50,3 +52,30 @@ def test_a_request_that_the_daemon_cannot_read_all_the_same_is_answered_under_it
     assert codec.request_id(b"\x82\xa1t\xa8tomorrow\xa2id\x07") == 7
     for other in (b"", b"\xc1", b"\x80", b"\x81\xa2id\xa17", b"\x91" * 100_000):
         assert codec.request_id(other) == 0
+
+
+@pytest.mark.parametrize("write", [True, False])
+def test_whoever_follows_a_run_hears_once_that_the_daemon_is_gone_and_once_that_it_is_back(
+    caplog: pytest.LogCaptureFixture, write: bool
+) -> None:
+    """Also who only reads it, and has nothing open: what others may put is waited for."""
+    shore = Shore()
+    shore.open(write=write)
+    shore.beacon(epoch=1, next_seq=0)
+    with caplog.at_level(logging.WARNING, "taskmaster"):
+        shore.wait(4)
+        assert not caplog.messages, "a beacon a second or two late is none that fails to come"
+        shore.wait(20)
+        gone = "the daemon at tcp://shore does not answer; waiting for it to come back (nothing is lost)"
+        assert caplog.messages == [gone]
+        assert shore.said(m.Describe), "it is asked whether it is there"
+        shore.beacon(epoch=1, next_seq=0)
+        assert caplog.messages == [gone, "the daemon at tcp://shore is back"]
+
+
+def test_whoever_waits_for_nothing_is_not_told_that_the_daemon_is_gone(caplog: pytest.LogCaptureFixture) -> None:
+    shore = Shore()
+    shore.core.forget(shore.open())
+    with caplog.at_level(logging.WARNING, "taskmaster"):
+        shore.wait(20)
+    assert not caplog.messages
