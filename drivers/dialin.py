@@ -2,7 +2,8 @@
 
 The host itself evaluates nothing. It starts the worker processes, which talk to the daemon on their own; it vouches for
 them on a connection of its own while they are busy; it ends one that takes longer than the Master's time-out; it says
-how far one had come when it died, and replaces it.
+how far one had come when it died, and replaces it. Where that connection breaks, so have theirs, which end at the same
+socket: then it says that the daemon is away.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import zmq
+from zmq.utils.monitor import parse_monitor_message
 
 from taskmaster.bus import codec, sockets
 from taskmaster.bus import messages as m
@@ -136,9 +138,11 @@ class DialIn:
         """
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = sockets.dealer(context)
+        self._line = _Line(self._socket)
         self._socket.connect(self.place.address)
         self._poller = zmq.Poller()
         self._poller.register(self._socket, zmq.POLLIN)
+        self._poller.register(self._line.news, zmq.POLLIN)
         with tempfile.TemporaryDirectory(prefix="taskmaster-worker-") as folder, self._signals():
             self._folder = Path(folder)
             try:
@@ -146,6 +150,7 @@ class DialIn:
                     self._turn(time.monotonic())
             finally:
                 self._kill("the host of its worker was ended")
+                self._line.close()
                 self._socket.close(linger=_LINGER_MS)
                 context.term()
         if self._despair is not None:
@@ -180,6 +185,7 @@ class DialIn:
                 if source == self._signalled.fileno():  # not read by the handler: poll would go on waiting
                     self._signalled.recv(64)
         self._hear()
+        self._look_for_the_daemon()
         self._interrupts.enforce(time.monotonic(), self._workers.get)
 
     def _hear(self) -> None:
@@ -188,6 +194,20 @@ class DialIn:
                 message = self._decoder.decode(frames[0] if frames else b"")
                 if isinstance(message, m.Interrupt):
                     self._interrupts.add(message, time.monotonic())
+
+    def _look_for_the_daemon(self) -> None:
+        """Say once that it is gone, and once that it is there again."""
+        if not self._line.has_changed():
+            return
+        if self._line.is_up:
+            log.warning("Master %r: connected to the daemon at %s", self.place.master, self.place.address)
+        else:
+            log.warning(
+                "Master %r: no connection to the daemon at %s; waiting for it to come back (what is being evaluated "
+                "goes on, and its outcome is kept till then)",
+                self.place.master,
+                self.place.address,
+            )
 
     def _send(self, message: m.WorkerMessage) -> None:
         sockets.send(self._socket, [codec.encode(message)])
@@ -329,3 +349,28 @@ class DialIn:
     def _kill(self, why: str) -> None:
         for worker in self._workers.values():
             worker.kill("WorkerLost", f"worker process {worker.pid} was killed: {why}")
+
+
+class _Line:
+    """Whether a socket is connected to anybody, as ZeroMQ tells of it. It is taken to be till it is known not to be."""
+
+    def __init__(self, socket: zmq.Socket[bytes]) -> None:
+        self.is_up = True
+        self._socket = socket
+        # A try that failed as well: of a daemon that went before it was ever reached nothing else tells. And not that
+        # somebody has accepted the connection: a tunnel does that for a daemon that there is not.
+        events = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECT_RETRIED
+        #: becomes readable when there may be a change
+        self.news = socket.get_monitor_socket(events)
+
+    def has_changed(self) -> bool:
+        """Take in what was told; whether :attr:`is_up` is another than before."""
+        before = self.is_up
+        while (frames := sockets.receive(self.news)) is not None:
+            self.is_up = parse_monitor_message(frames)["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED
+        return self.is_up != before
+
+    def close(self) -> None:
+        """Listen no longer."""
+        self._socket.disable_monitor()
+        self.news.close(linger=0)

@@ -35,8 +35,8 @@ def command(address: str, master: str, processes: int, path: tuple[Path, ...], l
     """Evaluate for a MASTER of the daemon whose control address is ADDRESS.
 
     What to evaluate comes from the daemon's configuration; the function itself must be installed here, or lie in DIR.
-    Stays through restarts of the daemon. Ctrl-C or SIGTERM finishes what is being evaluated and leaves; a second one
-    leaves at once, and what was being evaluated is tried elsewhere.
+    Stays through restarts of the daemon, and says when it is gone and when it is back. Ctrl-C or SIGTERM finishes what
+    is being evaluated and leaves; a second one leaves at once, and what was being evaluated is tried elsewhere.
 
     From another machine: the daemon listens on its own machine alone, say with listen = "tcp://127.0.0.1:5570". Bring
     its three ports here, under the same numbers, then work for tcp://127.0.0.1:5570:

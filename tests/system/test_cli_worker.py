@@ -114,6 +114,21 @@ def test_a_second_ctrl_c_leaves_at_once_and_the_task_is_tried_elsewhere(
             assert terminal.wait() == 0
 
 
+def test_it_says_once_that_the_daemon_is_gone_and_once_that_it_is_back(
+    lab: Lab, daemon: Daemon, visits: Visits
+) -> None:
+    with Terminal("worker", daemon.address, "visit", "-n", "2", environment=visits.env) as terminal:
+        eventually(lambda: lab["visit"].slots == 2, "both to be ready")
+        daemon.kill()
+        terminal.await_text(r"Master 'visit': no connection to the daemon at tcp://\S+; waiting for it to come back")
+        daemon.start()
+        terminal.await_text(r"Master 'visit': connected to the daemon at tcp://\S+")
+        eventually(lambda: lab["visit"].slots == 2, "both to be back, too")
+        terminal.press(CTRL_C)
+        assert terminal.wait() == 0
+        assert terminal.text.count("no connection to") == terminal.text.count("connected to") == 1
+
+
 def test_the_masters_memory_limit_holds_elsewhere_too(lab: Lab, daemon: Daemon) -> None:
     with Terminal("worker", daemon.address, "large", "-n", "1") as terminal, lab["large"].open() as run:
         run.tasks.put_many([1, 4096])
