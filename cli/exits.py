@@ -9,6 +9,7 @@ from taskmaster.bus.errors import (
     ConfigError,
     DaemonUnreachable,
     EvaluationError,
+    InvalidTask,
     JournalDamaged,
     StateLocked,
     StateUnwritable,
@@ -46,6 +47,7 @@ EXITS = (
     Exit(8, "there is no such Master or run", (UnknownMaster, UnknownRun)),
     Exit(9, "a task has no output: it failed or was cancelled, or no worker can evaluate", (EvaluationError,)),
     Exit(10, "the state directory cannot be written", (StateUnwritable,)),
+    Exit(11, "a point is not as its Master declares them", (InvalidTask,)),
     Exit(INTERRUPTED, "interrupted (Ctrl-C)"),
     Exit(BROKEN_PIPE, "whoever read the output did not want all of it"),
 )

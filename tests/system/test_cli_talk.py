@@ -170,7 +170,7 @@ def test_points_come_from_files_and_standard_input(
 def test_of_many_points_one_that_is_none_keeps_all_from_being_put(typed: Program, lab: Lab) -> None:
     before = lab.runs()
     said = typed("submit", "square", "1", "2", "-3")
-    assert said.status == 1
+    assert said.status == 11
     assert said.err == (
         "taskmaster: Master 'square': parameter 'x' must be a number in [0, 100] mm, got -3.0 (in '-3')\n"
     )
