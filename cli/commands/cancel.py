@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import click
 
 from taskmaster.bus import messages as m
+from taskmaster.bus.errors import UnknownTask
+from taskmaster.bus.status import RunInfo
 from taskmaster.cli.base import Command, address_option, json_option
 from taskmaster.cli.connecting import connected, find_run
 from taskmaster.cli.output import count, print_json, say
@@ -28,11 +32,21 @@ def command(run: str, indices: tuple[str, ...], all_tasks: bool, address: str | 
     intervals = None if all_tasks else tuple(map(_interval, indices))
     with connected(address) as lab:
         found = find_run(lab, run)
+        _require_tasks(found, intervals or ())
         cancelled = lab.ask(m.Cancel(0, found.run, intervals)).count
     if as_json:
         print_json({"run": found.run, "master": found.master, "name": found.name, "cancelled": cancelled})
     else:
         say(f"run {found.run} ({found.master}/{found.name}): {count(cancelled, 'task')} cancelled")
+
+
+def _require_tasks(run: RunInfo, intervals: Iterable[tuple[int, int]]) -> None:
+    """Raise UnknownTask for an interval that lies beyond the last task of the run."""
+    for first, end in intervals:
+        if first >= run.tasks:
+            wanted = f"task {first}" if end == first + 1 else f"tasks {first}-{end - 1}"
+            has = f"it has {count(run.tasks, 'task')}" + (f", the last is number {run.tasks - 1}" if run.tasks else "")
+            raise UnknownTask(f"run {run.run} ({run.master}/{run.name}) has no {wanted}: {has}")
 
 
 def _interval(text: str) -> tuple[int, int]:

@@ -286,6 +286,16 @@ def test_a_run_is_paused_cancelled_in_part_and_gone_on_with(typed: Program, lab:
     assert json.loads(typed("runs", "show", "letters", "--json").out)["state"] == "closed"
 
 
+def test_tasks_that_a_run_does_not_have_are_not_said_to_be_cancelled(typed: Program) -> None:
+    typed("submit", "square", "1", "2", "3", "--run", "three", "--wait")
+    for wanted, none in (("3", "task 3"), ("7-9", "tasks 7-9")):
+        said = typed("cancel", "square/three", "0", wanted)
+        assert (said.status, said.out) == (8, "")
+        assert said.err.endswith(f"(square/three) has no {none}: it has 3 tasks, the last is number 2\n")
+    for had in ("2", "1-9", "--all"):
+        assert typed("cancel", "square/three", had).out.endswith(": 0 tasks cancelled\n"), "they have their outcomes"
+
+
 def test_all_of_a_run_is_cancelled(typed: Program, visits: Visits) -> None:
     typed("submit", "visit", "1", "2", "--run", "stopped")
     visit = visits.next()

@@ -125,7 +125,8 @@ def test_each_class_of_errors_has_its_code() -> None:
         errors.UnknownMaster: 8,
         errors.UnknownRun: 8,
         errors.TaskFailed: 9,
-        errors.InvalidTask: 1,
+        errors.UnknownTask: 8,
+        errors.InvalidTask: 11,
         errors.DiskFull: 1,
     }
     assert {kind: exit_code(kind("text")) for kind in expected} == expected
