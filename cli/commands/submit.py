@@ -28,6 +28,8 @@ __all__ = ["command"]
 _NEGATIVE = re.compile(r"-(\d|\.\d|inf|nan)", re.IGNORECASE)
 #: Between two looks whether there is still somebody who may evaluate.
 _LOOK_SECONDS = 1.0
+#: What the daemon may take to hear that nobody waits any more.
+_GOODBYE_SECONDS = 1.0
 _SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 
 
@@ -113,10 +115,8 @@ def _wait(run: Run, indices: range, lines: ResultLines) -> None:
                 without += result.outcome != "done"
                 lines.print(result)
     except KeyboardInterrupt:
-        said = f"{count(left, 'task')} will be evaluated all the same; follow: taskmaster watch {run.master.name}"
         end_of_line()
-        click.echo(said, err=True)
-        run.close()
+        click.echo(_leave(run, left), err=True)
         raise click.exceptions.Exit(INTERRUPTED) from None
     except WorkerError as error:
         run.close()
@@ -124,6 +124,21 @@ def _wait(run: Run, indices: range, lines: ResultLines) -> None:
     run.close()
     if without:
         raise EvaluationError(f"{without} of {count(len(indices), 'task')} without an output")
+
+
+def _leave(run: Run, left: int) -> str:
+    """Close the run if the daemon hears of it at once; what becomes of the tasks that are left."""
+    run.master.lab.patience = _GOODBYE_SECONDS
+    follow = f"follow: taskmaster watch {run.master.name}"
+    try:
+        run.flush(_GOODBYE_SECONDS)
+    except DaemonUnreachable:  # which are lost, the connection says when it is left
+        return "the daemon does not answer, and has not acknowledged all tasks"
+    try:
+        run.close()
+    except DaemonUnreachable:
+        return f"the daemon does not answer; {count(left, 'task')} will be evaluated when it is back; {follow}"
+    return f"{count(left, 'task')} will be evaluated all the same; {follow}"
 
 
 def _next(run: Run) -> Result:

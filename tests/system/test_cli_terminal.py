@@ -149,6 +149,23 @@ def test_waiting_is_left_by_ctrl_c_and_the_tasks_stay(lab: Lab, visits: Visits) 
         assert "1  2  → 2" in terminal.text
 
 
+def test_waiting_is_left_by_ctrl_c_at_once_while_the_daemon_is_away(lab: Lab, daemon: Daemon, visits: Visits) -> None:
+    with Terminal("submit", "visit", "1", "2", "--wait", "--run", "left-alone", columns=120) as terminal:
+        visits.next().go()
+        terminal.await_text("0  1  → 1")
+        visits.next()
+        daemon.kill()
+        terminal.press(CTRL_C)
+        assert terminal.wait() == 130
+        assert terminal.lines[-1] == (
+            "the daemon does not answer; 1 task will be evaluated when it is back; follow: taskmaster watch visit"
+        )
+    daemon.start()
+    visits.next().go()
+    with lab["visit"].open("left-alone") as run:
+        assert [result.output for result in run.results] == [1, 2]
+
+
 def test_learning_ends_in_order_on_the_first_ctrl_c(lab: Lab, visits: Visits) -> None:
     line = ["learn", "learned", "--learner", "random", "--goal", "npoints=100", "--in-flight", "2"]
     with Terminal(*line, "--run", "first") as terminal:
