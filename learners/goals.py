@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 from taskmaster.bus.errors import CallerError
-from taskmaster.learners.protocol import Lossy
+from taskmaster.learners.protocol import Learner, Lossy
 
 if TYPE_CHECKING:
     from taskmaster.learners.loop import Loop
@@ -35,11 +35,13 @@ class Goal:
         fraction: Callable[[Loop], float] = lambda loop: 0.0,
         missing: Callable[[Loop], float] = lambda loop: math.inf,
         due: Callable[[Loop], float] = lambda loop: math.inf,
+        require: Callable[[Learner], object] = lambda learner: None,
     ) -> None:
         self._reached = reached
         self._fraction = fraction
         self._missing = missing
         self._due = due
+        self._require = require
         self._text = text
 
     def reached(self, loop: Loop) -> bool:
@@ -58,6 +60,10 @@ class Goal:
         """Seconds until it may be reached by the passing of time alone; infinite if it cannot be, or has been."""
         return self._due(loop)
 
+    def require(self, learner: Learner) -> None:
+        """Raise CallerError if a loop with this learner could never tell whether it is reached."""
+        self._require(learner)
+
     def __or__(self, other: GoalLike) -> Goal:
         second = as_goal(other)
         return Goal(
@@ -66,6 +72,7 @@ class Goal:
             lambda loop: max(self.fraction(loop), second.fraction(loop)),
             lambda loop: min(self.missing(loop), second.missing(loop)),
             lambda loop: min(self.due(loop), second.due(loop)),
+            lambda learner: (self._require(learner), second._require(learner)),
         )
 
     def __and__(self, other: GoalLike) -> Goal:
@@ -76,6 +83,7 @@ class Goal:
             lambda loop: min(self.fraction(loop), second.fraction(loop)),
             lambda loop: max(self.missing(loop), second.missing(loop)),
             lambda loop: min(self.due(loop), second.due(loop)),
+            lambda learner: (self._require(learner), second._require(learner)),
         )
 
     def __repr__(self) -> str:
@@ -97,17 +105,20 @@ def npoints(n: int) -> Goal:
 def loss(target: float) -> Goal:
     """The learner's loss is at most ``target``."""
 
-    def reached(loop: Loop) -> bool:
-        learner = loop.learner
+    def lossy(learner: Learner) -> Lossy:
         if not isinstance(learner, Lossy):
             raise CallerError(
                 f"a goal of loss ≤ {target:g} needs a learner with a loss(); {type(learner).__name__} has none"
             )
+        return learner
+
+    def reached(loop: Loop) -> bool:
+        learner = lossy(loop.learner)
         if not loop.told or loop.told % max(1, loop.told // _LOSS_SHARE):
             return False
         return learner.loss() <= target
 
-    return Goal(reached, f"loss ≤ {target:g}")
+    return Goal(reached, f"loss ≤ {target:g}", require=lossy)
 
 
 def seconds(duration: float) -> Goal:

@@ -133,6 +133,7 @@ class Loop:
             raise CallerError(f"a loop has to bear at least one failure, not {max_failures}; None: however many")
         self.learner = learner
         self.goal = as_goal(goal)
+        self.goal.require(learner)  # before there is a run: one that cannot be is to leave none
         self.told = 0
         self.failed = 0
         self.interrupted = False

@@ -253,6 +253,15 @@ def test_a_learner_whose_package_is_missing_leaves_no_run(
     assert f"by-{learner}" not in [run.name for run in lab.runs("square")]
 
 
+@pytest.mark.parametrize("goals", ["loss=0.1", "npoints=5 loss=0.1"])
+def test_a_goal_that_the_learner_knows_nothing_of_leaves_no_run(goals: str, typed: Program, lab: Lab) -> None:
+    wanted = [f"--goal={goal}" for goal in goals.split()]
+    said = typed("learn", "square", "--learner", "random", *wanted, "--run", "lossless")
+    assert said.status == 1
+    assert said.err == "taskmaster: a goal of loss ≤ 0.1 needs a learner with a loss(); Random has none\n"
+    assert "lossless" not in [run.name for run in lab.runs("square")]
+
+
 def test_nobody_waits_for_a_master_that_has_given_up(typed: Program, lab: Lab) -> None:
     eventually(lambda: lab["broken"].statistics().state == "crash loop", "its workers to be given up")
     said = typed("submit", "broken", "1", "2", "--wait")
