@@ -160,9 +160,12 @@ class WorkMaster:
     def release(self, n: int = 1) -> int:
         """Let ``n`` worker processes go when they have finished; returns how many are to be left.
 
-        :attr:`slots` follows. Where none is left, tasks wait until one is captured.
+        :attr:`slots` follows. All of them may go: then tasks wait until one is captured. Raises CallerError for more.
         """
-        return self._scale(max(0, self._count - whole(n, "the number of workers to release", 0, MOST_WORKERS)))
+        going = whole(n, "the number of workers to release", 0, MOST_WORKERS)
+        if going > self._count:
+            raise CallerError(f"{going} workers cannot be released: there are {self._count}")
+        return self._scale(self._count - going)
 
     def _scale(self, count: int) -> int:
         self._master.set_workers(count)

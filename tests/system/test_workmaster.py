@@ -178,7 +178,10 @@ def test_workers_are_captured_and_released_while_it_runs() -> None:
         assert master.release(2) == 1
         eventually(lambda: master.slots == 1, "the released workers to have gone")
         assert len(set(master.map(range(20)))) == 1
-        assert master.release(5) == 0
+        with pytest.raises(CallerError, match="5 workers cannot be released: there are 1"):
+            master.release(5)
+        assert master.slots == 1, "none has gone"
+        assert master.release() == 0
         eventually(lambda: master.slots == 0, "the last to have gone")
         master.tasks.put(0)
         with pytest.raises(TimeoutError):
