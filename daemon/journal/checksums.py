@@ -7,6 +7,7 @@ file. (Frames of the write-ahead log have checksums of their own, see `wal`.)
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import apsw
@@ -14,7 +15,7 @@ import apsw.sqlite_extra
 
 from taskmaster.bus.errors import JournalError
 
-__all__ = ["CHECKSUM_BYTES", "connect"]
+__all__ = ["CHECKSUM_BYTES", "connect", "create"]
 
 _VFS = "cksmvfs"
 #: at the end of each page
@@ -37,3 +38,14 @@ def connect(path: Path, *, write: bool) -> apsw.Connection:
     if write:
         connection.reserve_bytes(reserve=CHECKSUM_BYTES)
     return connection
+
+
+def create(path: Path) -> None:
+    """Make an empty file for a database, for this user alone, where there is none. Raises OSError.
+
+    SQLite itself would let everybody read it; what it makes beside it has the same mode.
+    """
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    except FileExistsError:  # nor may it be opened: to close it again would give up SQLite's locks
+        return

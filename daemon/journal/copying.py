@@ -9,7 +9,7 @@ import apsw
 
 from taskmaster.bus.errors import JournalError
 from taskmaster.daemon.journal import sql
-from taskmaster.daemon.journal.checksums import connect
+from taskmaster.daemon.journal.checksums import connect, create
 from taskmaster.daemon.journal.failures import journal_error, transaction
 from taskmaster.daemon.journal.inspection import add_checksums
 from taskmaster.daemon.journal.payloads import Payloads
@@ -33,6 +33,7 @@ def copy(folder: Path, into: Path) -> JournalReport:
         if not (folder / "journal.db").exists():
             raise JournalError(f"there is no journal in {folder}; name the state directory of a daemon")
         into.mkdir(mode=0o700, parents=True, exist_ok=True)
+        create(into / "journal.db")
         source = Payloads(folder / "payloads", sync=False)
         for attempt in range(_ATTEMPTS):
             names = _copy_database(folder / "journal.db", into / "journal.db")

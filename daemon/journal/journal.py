@@ -39,7 +39,7 @@ from taskmaster.daemon.effects import (
     WriterChanged,
 )
 from taskmaster.daemon.journal import sql
-from taskmaster.daemon.journal.checksums import connect
+from taskmaster.daemon.journal.checksums import connect, create
 from taskmaster.daemon.journal.failures import journal_error, transaction
 from taskmaster.daemon.journal.mark import MarkFile
 from taskmaster.daemon.journal.payloads import Payloads
@@ -80,6 +80,7 @@ class Journal:
         try:
             self.payloads = Payloads(folder / "payloads", sync=durability == "power")
             has_log = self.log_size > 0
+            create(self.path)
             self._db = connect(self.path, write=True)
             with contextlib.ExitStack() as undone:
                 undone.callback(self._db.close)

@@ -15,7 +15,7 @@ from helpers.places import short_folder
 from taskmaster.bus.errors import JournalDamaged, JournalError
 from taskmaster.daemon import effects as e
 from taskmaster.daemon.journal import Journal, journal, sql
-from taskmaster.daemon.journal.check import check_log
+from taskmaster.daemon.journal.check import check_log, copy, salvage
 
 TURN: Sequence[e.Record] = (created(1), block(1, 0, [0.5, 1.5]))
 
@@ -204,8 +204,12 @@ def test_a_folder_is_made_as_private_as_what_is_in_it(state: Path) -> None:
     try:
         opened = Journal(state)
         opened.commit([created(1), block(1, 0, [b"x" * (journal.INLINE_BYTES + 1)])])
+        written = set(state.iterdir())
+        loose = [path for path in state.rglob("*") if path.stat().st_mode & 0o077]
         opened.close()
+        made = [copy(state, state.with_name("copied")), salvage(state, state.with_name("salvaged"))]
     finally:
         os.umask(mask)
-    for path in (state / "mark", state / "payloads", *(state / "payloads").rglob("*")):
-        assert path.stat().st_mode & 0o077 == 0, path
+    assert {path.name for path in written} == {"journal.db", "journal.db-wal", "journal.db-shm", "mark", "payloads"}
+    loose += [path for each in made for path in each.folder.rglob("*") if path.stat().st_mode & 0o077]
+    assert loose == []
