@@ -12,6 +12,7 @@ __all__ = [
     "did_you_mean_or",
     "format_duration",
     "format_size",
+    "lacking",
     "nearest",
     "parse_duration",
     "parse_size",
@@ -44,6 +45,16 @@ def did_you_mean_or(word: str, known: Iterable[str], there_are: str = "there are
     """``; did you mean 'x'?`` if a known word is near, else ``; there are 'x', 'y'``: what to write instead."""
     names = list(known)
     return did_you_mean(word, names) or f"; {there_are} {', '.join(map(repr, names)) or 'none'}"
+
+
+def lacking(who: str, packages: str, extra: str, error: object = "") -> str:
+    """What to install where packages of an extra are missing; ``who`` needs them, and ``error`` is what Python said.
+
+    They are named themselves: that works however TaskMaster was installed, its extra only from where it came.
+    """
+    them = packages.split()
+    needs = f"{who} {' and '.join(them)}" + (f" ({error})" if error else "")
+    return f"{needs}: pip install {packages} ({'it is' if len(them) == 1 else 'they are'} in the extra {extra!r})"
 
 
 def parse_duration(text: str | float) -> float:

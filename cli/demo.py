@@ -27,7 +27,7 @@ from rich.console import Console
 
 from taskmaster.bus.errors import CallerError, DaemonError, EvaluationError
 from taskmaster.bus.fields import Field
-from taskmaster.bus.text import did_you_mean_or, format_duration
+from taskmaster.bus.text import did_you_mean_or, format_duration, lacking
 from taskmaster.cli.demo_daemon import DemoDaemon
 from taskmaster.cli.demo_map import draw_map
 from taskmaster.cli.demo_view import DemoView, point_text
@@ -46,6 +46,8 @@ AHEAD = 8
 #: The name of the demo's run; with a state folder of one's own it is gone on with.
 RUN = "demo"
 SEED = 1
+#: What it needs beyond TaskMaster, and by which name that is imported.
+_PACKAGES = {"adaptive": "adaptive", "scikit-learn": "sklearn", "matplotlib": "matplotlib"}
 
 
 @dataclass(frozen=True)
@@ -116,9 +118,9 @@ def run_demo(
 def _find(which: str) -> Demo:
     if which not in DEMOS:
         raise CallerError(f"there is no demo {which!r}{did_you_mean_or(which, DEMOS)}")
-    missing = [name for name in ("adaptive", "sklearn", "matplotlib") if importlib.util.find_spec(name) is None]
+    missing = [package for package, name in _PACKAGES.items() if importlib.util.find_spec(name) is None]
     if missing:
-        raise CallerError(f"the demo needs {', '.join(missing)}: pip install 'taskmaster-lab[demo]'")
+        raise CallerError(lacking("the demo needs", " ".join(missing), "demo"))
     return DEMOS[which]
 
 

@@ -4,7 +4,7 @@ The same as `taskmaster demo`, in plain Python with a daemon embedded in this pr
 cross-validated accuracy over (log10 C, log10 gamma), and a Learner2D of python-adaptive puts points where the surface
 is steep. At the end there is a map of it, ``svm_digits.png``.
 
-    pip install 'taskmaster-lab[demo]'
+    pip install adaptive scikit-learn matplotlib
     python examples/svm_digits.py [POINTS [PICTURE]]
 """
 

@@ -39,7 +39,7 @@ from numpy.typing import NDArray
 
 from taskmaster.bus.errors import CallerError, EvaluationError
 from taskmaster.bus.fields import Field
-from taskmaster.bus.text import did_you_mean
+from taskmaster.bus.text import did_you_mean, lacking
 from taskmaster.learners.axes import Interval, Parameters, axes_of
 from taskmaster.learners.protocol import Point
 from taskmaster.learners.record import Record, chosen_output, select
@@ -346,8 +346,6 @@ def _import_adaptive() -> ModuleType:
     try:
         import adaptive
     except ImportError as error:
-        raise CallerError(
-            f"adaptive learners need python-adaptive ({error}): pip install 'taskmaster-lab[adaptive]'"
-        ) from error
+        raise CallerError(lacking("adaptive learners need", "adaptive", "adaptive", error)) from error
     module: ModuleType = adaptive
     return module

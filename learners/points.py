@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from taskmaster.bus.errors import CallerError
+from taskmaster.bus.text import lacking
 from taskmaster.learners.axes import Axis, Interval, Parameters, axes_of
 from taskmaster.learners.protocol import Point
 from taskmaster.learners.record import Record
@@ -266,9 +267,7 @@ def _qmc() -> ModuleType:
     try:
         from scipy.stats import qmc
     except ImportError as error:
-        raise CallerError(
-            f"Sobol, Halton and LatinHypercube need SciPy ({error}): pip install 'taskmaster-lab[qmc]'"
-        ) from error
+        raise CallerError(lacking("Sobol, Halton and LatinHypercube need", "scipy", "qmc", error)) from error
     module: ModuleType = qmc
     return module
 

@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar
 
 from taskmaster.bus.errors import CallerError
 from taskmaster.bus.fields import Field
-from taskmaster.bus.text import did_you_mean_or
+from taskmaster.bus.text import did_you_mean_or, lacking
 from taskmaster.learners.adaptive import AdaptiveLearner
 from taskmaster.learners.points import Grid, Halton, LatinHypercube, Random, Sobol
 from taskmaster.learners.protocol import Learner
@@ -101,9 +101,7 @@ def require_packages(name: str) -> None:
     try:
         import_module(package)
     except ImportError as error:
-        raise CallerError(
-            f"learner {name!r} needs {package} ({error}): pip install 'taskmaster-lab[{extra}]'"
-        ) from None
+        raise CallerError(lacking(f"learner {name!r} needs", package.partition(".")[0], extra, error)) from None
 
 
 def create(

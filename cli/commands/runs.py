@@ -96,7 +96,7 @@ def export(run: str, form: str | None, output: str, address: str | None) -> None
 
     A row for each task that has an outcome, in the order in which they ended: index, seq, the inputs, the outputs,
     outcome, error, worker, attempt, started, finished. Parquet and NetCDF carry the units, too, and need packages:
-    taskmaster-lab[parquet], taskmaster-lab[netcdf].
+    pyarrow, or xarray and h5netcdf (the extras parquet and netcdf).
     """
     from taskmaster.learners.export import BINARY, FORMATS, export_run, export_to, format_of
 

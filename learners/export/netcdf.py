@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taskmaster.bus.errors import CallerError
+from taskmaster.bus.text import lacking
 from taskmaster.learners.export.columns import Columns, Kind, Values
 from taskmaster.learners.export.plain import dumps
 
@@ -46,7 +47,7 @@ def write_netcdf(
         import h5netcdf  # noqa: F401
         import xarray as xr
     except ImportError as error:
-        raise CallerError(f"NetCDF needs xarray and h5netcdf ({error}): pip install 'taskmaster-lab[netcdf]'") from None
+        raise CallerError(lacking("NetCDF needs", "xarray h5netcdf", "netcdf", error)) from None
 
     gathered: list[list[Any]] = [[] for _ in columns.names]
     for values in batches:

@@ -9,6 +9,7 @@ from typing import IO, Any
 import numpy as np
 
 from taskmaster.bus.errors import CallerError
+from taskmaster.bus.text import lacking
 from taskmaster.learners.export.columns import Columns, Kind, Values
 from taskmaster.learners.export.plain import dumps
 
@@ -34,7 +35,7 @@ def write_parquet(
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError as error:
-        raise CallerError(f"Parquet needs pyarrow ({error}): pip install 'taskmaster-lab[parquet]'") from None
+        raise CallerError(lacking("Parquet needs", "pyarrow", "parquet", error)) from None
 
     kinds = {column.name: column.kind for column in columns.named}
     types = {name: _FIXED[name](pa) if name in _FIXED else _type(pa, kinds[name]) for name in columns.names}

@@ -251,10 +251,10 @@ def test_a_file_is_replaced_when_it_is_complete_and_left_alone_otherwise(
     said = typed("runs", "export", "spectra", "-o", file)
     assert said.status == 1
     assert said.err.startswith("taskmaster: Parquet needs pyarrow (")
-    assert said.err.endswith("): pip install 'taskmaster-lab[parquet]'\n")
+    assert said.err.endswith("): pip install pyarrow (it is in the extra 'parquet')\n")
     monkeypatch.setitem(sys.modules, "xarray", None)
     said = typed("runs", "export", "spectra", "-o", tmp_path / "run.nc")
-    assert said.err.endswith("): pip install 'taskmaster-lab[netcdf]'\n")
+    assert said.err.endswith("): pip install xarray h5netcdf (they are in the extra 'netcdf')\n")
     assert file.read_text() == "what was there"
     assert [path.name for path in tmp_path.iterdir()] == ["run.parquet"], "nothing half done lies about"
     assert typed("runs", "export", "spectra", "--format", "csv", "-o", file).status == 0

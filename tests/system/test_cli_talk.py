@@ -249,7 +249,7 @@ def test_a_learner_whose_package_is_missing_leaves_no_run(
         monkeypatch.setitem(sys.modules, name, None)  # what Python takes for "not to be had"
     said = typed("learn", "square", "--learner", learner, "--run", f"by-{learner}")
     assert said.status == 1
-    assert said.err.endswith(f": pip install 'taskmaster-lab[{extra}]'\n")
+    assert said.err.endswith(f": pip install {package} (it is in the extra {extra!r})\n")
     assert f"by-{learner}" not in [run.name for run in lab.runs("square")]
 
 

@@ -44,6 +44,12 @@ def texts() -> Iterator[tuple[Path, str]]:
 # -- packaging --------------------------------------------------------------------------------------------------------
 
 
+def test_nobody_is_told_to_install_it_from_an_index_where_it_is_not() -> None:
+    """What an extra brings is asked for by name (`lacking`): that works for a clone, too."""
+    named = [str(path) for path, text in texts() if "taskmaster-lab" + "[" in text]
+    assert named == ["pyproject.toml"]
+
+
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_a_folder_is_in_every_list(folder: str) -> None:
     layers = TOOL["importlinter"]["contracts"][0]["layers"]

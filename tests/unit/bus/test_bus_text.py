@@ -13,6 +13,7 @@ from taskmaster.bus.text import (
     did_you_mean_or,
     format_duration,
     format_size,
+    lacking,
     parse_duration,
     parse_size,
 )
@@ -22,6 +23,15 @@ BYTES = {"": 1, "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 BYTES |= {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 #: What people write between a number and its unit, and around both.
 spaces = st.sampled_from(["", " ", "  "])
+
+
+def test_what_is_lacking_is_named_so_that_it_can_be_installed() -> None:
+    assert lacking("Parquet needs", "pyarrow", "parquet", "no pyarrow") == (
+        "Parquet needs pyarrow (no pyarrow): pip install pyarrow (it is in the extra 'parquet')"
+    )
+    assert lacking("the demo needs", "adaptive matplotlib", "demo") == (
+        "the demo needs adaptive and matplotlib: pip install adaptive matplotlib (they are in the extra 'demo')"
+    )
 
 
 @given(st.floats(0, 1e5), st.sampled_from(sorted(SECONDS)), spaces)

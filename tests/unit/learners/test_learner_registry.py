@@ -81,7 +81,7 @@ def test_mistakes_are_named_with_their_remedy(
 
 def test_without_adaptive_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "adaptive", None)  # how Python itself marks a module that cannot be imported
-    with pytest.raises(CallerError, match=r"pip install 'taskmaster-lab\[adaptive\]'"):
+    with pytest.raises(CallerError, match=r"pip install adaptive \(it is in the extra 'adaptive'\)"):
         registry.create("adaptive", [X])
 
 
