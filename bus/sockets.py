@@ -6,6 +6,7 @@ message costs three times the throughput.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import re
 import socket as unix
@@ -29,6 +30,7 @@ __all__ = [
     "dealer",
     "publisher",
     "receive",
+    "remover",
     "router",
     "send",
     "send_tracked",
@@ -165,6 +167,26 @@ def _require_free(path: Path, what: str) -> None:
         except OSError:
             return  # left behind by somebody who has ended
     raise AddressInUse(f"{what} cannot listen on ipc://{path}: another program does; stop it or choose another address")
+
+
+def remover(endpoint: str) -> Callable[[], None]:
+    """A function that removes the file of a Unix socket that was just bound, which ZeroMQ leaves behind.
+
+    It is to be called before the socket is closed: till then no other file can have its number, so that one at which
+    somebody else listens meanwhile is told from it, and left alone.
+    """
+    if not endpoint.startswith("ipc:///"):
+        return lambda: None
+    path = Path(endpoint.removeprefix("ipc://"))
+    bound = path.lstat()
+
+    def remove() -> None:
+        with contextlib.suppress(OSError):  # it is gone, or cannot be had: nothing worse than a file left behind
+            there = path.lstat()
+            if (there.st_dev, there.st_ino) == (bound.st_dev, bound.st_ino):
+                path.unlink()
+
+    return remove
 
 
 def send(socket: zmq.Socket[bytes], frames: Sequence[Buffer | zmq.Frame]) -> bool:

@@ -90,7 +90,7 @@ def serve(plan: DaemonPlan, on_ready: Callable[[Identity, str], None] = lambda i
         space = Space(plan.state, plan.keep_free)
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         stack.callback(context.destroy, 0)
-        endpoints, addresses = _bind(context, plan)
+        endpoints, addresses = _bind(context, plan, stack)
         identity = Identity(plan.name, journal.begin_epoch(time.time()), addresses[1], addresses[2], plan.max_message)
         broker = _assemble(plan, journal, space, endpoints, identity, addresses[3], umask)
         with _signals(broker, plan.grace):
@@ -151,20 +151,31 @@ def _restore(core: Core, journal: Journal, progress: Path) -> None:
         path.unlink()
 
 
-def _bind(context: zmq.Context[zmq.Socket[bytes]], plan: DaemonPlan) -> tuple[Endpoints, tuple[str, str, str, str]]:
-    """The sockets; the addresses of control, results and workers, and the one for this daemon's own workers."""
+def _bind(
+    context: zmq.Context[zmq.Socket[bytes]], plan: DaemonPlan, stack: contextlib.ExitStack
+) -> tuple[Endpoints, tuple[str, str, str, str]]:
+    """The sockets; the addresses of control, results and workers, and the one for this daemon's own workers.
+
+    Their files are removed with the ``stack``, of which the context is to be a part already.
+    """
+
+    def bind(socket: zmq.Socket[bytes], address: str, what: str) -> str:
+        endpoint = sockets.bind(socket, address, what)
+        stack.callback(sockets.remover(endpoint))
+        return endpoint
+
     control = sockets.router(context, plan.max_message)
     results = sockets.publisher(context)
     workers = sockets.router(context, plan.max_message)
     bound = (
-        sockets.bind(control, plan.control, "the control socket"),
-        sockets.bind(results, plan.results, "the results socket"),
-        sockets.bind(workers, plan.workers, "the workers socket"),
+        bind(control, plan.control, "the control socket"),
+        bind(results, plan.results, "the results socket"),
+        bind(workers, plan.workers, "the workers socket"),
     )
     # Whatever the network gets, workers on this machine come by a Unix socket: a third less latency.
     local = bound[2]
     if not local.startswith("ipc://"):
-        local = sockets.bind(workers, f"ipc://{plan.state}/local", "the workers socket")
+        local = bind(workers, f"ipc://{plan.state}/local", "the workers socket")
     return Endpoints(control, results, workers), (*bound, local)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import signal
+import socket
 from collections.abc import Iterator
 
 import pytest
-from helpers.daemon import Daemon, function
+from helpers.daemon import Daemon, function, tcp
 from helpers.load import Load, master
 from helpers.places import StartDaemon
 from helpers.visits import Visits
@@ -60,6 +61,31 @@ def test_what_is_being_evaluated_may_finish_and_the_rest_waits_for_the_next_star
         assert {first.point, *(result.output for result in results)} == {"a", "b", "c", "d", "e"}
         assert [result.seq for result in results] == [1, 2, 3, 4]
         assert {result.attempt for result in results} == {1}
+
+
+def sockets_of(daemon: Daemon) -> set[str]:
+    """The files of its Unix sockets."""
+    return {path.name for path in daemon.state.iterdir() if path.is_socket()}
+
+
+@pytest.mark.parametrize("listening", ["here", "on the network"])
+def test_its_sockets_leave_no_files_behind(start_daemon: StartDaemon, listening: str) -> None:
+    daemon = start_daemon({"echo": function("echo")}, **({} if listening == "here" else tcp()))
+    assert sockets_of(daemon) == ({"control", "results", "workers"} if listening == "here" else {"local"})
+    assert daemon.stop() == 0
+    assert sockets_of(daemon) == set()
+
+
+def test_a_socket_at_which_somebody_else_listens_by_now_is_left_to_them(start_daemon: StartDaemon) -> None:
+    daemon = start_daemon({"echo": function("echo")})
+    path = daemon.state / "control"
+    path.unlink()
+    with socket.socket(socket.AF_UNIX) as other, socket.socket(socket.AF_UNIX) as client:
+        other.bind(str(path))
+        other.listen()
+        assert daemon.stop() == 0
+        assert sockets_of(daemon) == {"control"}
+        client.connect(str(path))
 
 
 @pytest.mark.parametrize("hurry", ["the time is over", "a second signal"])
