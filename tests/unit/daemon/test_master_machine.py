@@ -23,18 +23,38 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from taskmaster.bus import messages as m
 from taskmaster.bus.table import Table
+from taskmaster.daemon.backlog import Backlog
 from taskmaster.daemon.effects import AttemptsCharged, BlockAppended, Dispatched, Effects, Sender
 from taskmaster.daemon.journal import Journal
+from taskmaster.daemon.master import Master
+from taskmaster.daemon.run import Run
 
 _MASTERS = ("fast", "once", "frail")
 _ATTEMPTS = 3
 #: run → its Master and priority
-_RUNS = {"a": ("fast", 0), "b": ("fast", 1), "c": ("once", 0), "d": ("frail", 0)}
+_RUNS = {"a": ("fast", 0), "b": ("fast", 1), "c": ("once", 0), "d": ("frail", 0), "e": ("fast", 0)}
+#: Tasks of each run that is to share a Master with others.
+_SHARED = 8
 
 picks = st.integers(0, 1000)
 #: whether each of some workers that go on tells of it
 works = st.lists(st.sampled_from((True, True, False)), max_size=12)
 _seldom = st.sampled_from((False, False, False, True))
+
+
+class WatchedBacklog(Backlog):
+    """Objects where it is another run's turn, by what the runs themselves say."""
+
+    def __init__(self, master: Master) -> None:
+        super().__init__()
+        self._master = master
+
+    def next(self) -> Run | None:
+        able = [run for run in self._master.runs.values() if run.queued and not run.paused]
+        expected = min(able, key=lambda run: (-run.priority, run.virtual_time, run.id), default=None)
+        found = super().next()
+        assert found is expected
+        return found
 
 
 class WatchedHeart(Heart):
@@ -45,6 +65,11 @@ class WatchedHeart(Heart):
             spec("fast", max_attempts=_ATTEMPTS), spec("once", "hold"), spec("frail", "fail"), journal=journal
         )
         self.machine = machine
+
+    def _start(self) -> None:
+        super()._start()
+        for master in self.core.masters.values():
+            master.backlog = WatchedBacklog(master)
 
     def deliver(self, dispatches: Sequence[Dispatched]) -> None:
         for each in dispatches:
@@ -71,6 +96,8 @@ class MasterMachine(RuleBasedStateMachine):
         self.asks: dict[tuple[int, int], Any] = {}
         self.evaluators: list[Evaluator] = []
         self.said: list[tuple[Hand, m.Outcome, Table | None]] = []
+        #: of each lease in turn its run, and how many tasks it has
+        self.grants: list[tuple[int, int]] = []
         self.heart = WatchedHeart(self, self._open_journal())
         #: what operators have said of held tasks
         self.words: list[tuple[Conversation, int, str, int]] = []
@@ -94,6 +121,7 @@ class MasterMachine(RuleBasedStateMachine):
     # -- what is checked as it happens --------------------------------------------------------------------------------
 
     def granted(self, message: m.Dispatch) -> None:
+        self.grants.append((message.run, message.n))
         run = self.heart.core.runs[message.run]
         master = self.heart.core.masters[run.master]
         assert not run.paused
@@ -122,7 +150,7 @@ class MasterMachine(RuleBasedStateMachine):
 
     # -- clients ------------------------------------------------------------------------------------------------------
 
-    @rule(name=st.sampled_from(sorted(_RUNS)), n=st.integers(1, 12), after=st.integers(0, 3), torn=_seldom)
+    @rule(name=st.sampled_from(sorted(_RUNS)), n=st.integers(1, 40), after=st.integers(0, 3), torn=_seldom)
     def put(self, name: str, n: int, after: int, torn: bool) -> None:
         """Submit a block; a torn one is submitted again after the restart, as its client does."""
         run = self.runs[name]
@@ -184,6 +212,10 @@ class MasterMachine(RuleBasedStateMachine):
         message = m.Pause if pause else m.Resume
         run = None if name is None else self.runs[name].run
         self.heart.ask(message(1, master if name is None else _RUNS[name][0], run), m.Done)
+
+    @rule(name=st.sampled_from(sorted(_RUNS)), priority=st.integers(0, 2))
+    def prioritise(self, name: str, priority: int) -> None:
+        self.heart.ask(m.Prioritise(1, self.runs[name].run, priority), m.Done)
 
     @precondition(lambda self: self._held())
     @rule(pick=picks, action=st.sampled_from(("retry", "retry", "fail")))
@@ -421,7 +453,30 @@ class MasterMachine(RuleBasedStateMachine):
             assert not run.state.input_bytes
             assert not run.state.attempts
         assert not self.heart.core.busy
+        self._share()
         self._check_asks()
+
+    def _share(self) -> None:
+        """Whatever was before, runs that begin to wait together share the Master: all their tasks take the same time.
+
+        The highest priority goes first; of equals nobody is served who has had more than another who waits.
+        """
+        self.heart.ask(m.Pause(1, "fast"), m.Done)
+        runs = [self.heart.open("fast", f"share {k}", priority=k // 2) for k in range(4)]
+        for conversation in runs:
+            conversation.put(*range(_SHARED))
+        self.grants.clear()
+        self.heart.ask(m.Resume(1, "fast"), m.Done)
+        while self._busy():
+            self.evaluate([True])
+        had = {each.run: 0 for each in runs}
+        priority = {each.run: each.state.priority for each in runs}
+        for run, n in self.grants:
+            for other in had:
+                if had[other] < _SHARED:
+                    assert (-priority[run], had[run]) <= (-priority[other], had[other])
+            had[run] += n
+        assert set(had.values()) == {_SHARED}
 
     def _check_asks(self) -> None:
         assert self.heart.journal is not None
