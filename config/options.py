@@ -63,7 +63,7 @@ class FunctionOptions(DriverOptions):
     )
     recycle_after: Annotated[int, PydanticField(ge=1)] | None = setting(
         "Evaluations after which a process is replaced by a fresh one, against leaks; it ends those it has been given "
-        "first, at most twice as many more. By default never.",
+        "first, at most twice as many more for each slot. By default never.",
         default=None,
     )
     env: Environment = setting(

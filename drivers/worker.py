@@ -148,8 +148,14 @@ class Worker:
         *,
         final: bool,
     ) -> None:
-        """Send an outcome, and leave when this worker has done its share."""
+        """Send an outcome, and leave when this worker has done its share.
+
+        That it leaves it says first: the daemon answers an outcome by a further lease.
+        """
         now = time.monotonic()
+        self._ended += n
+        if self._recycle_after and self._ended >= self._recycle_after and not self._protocol.leaving:
+            self._protocol.leave()
         if errors or (outputs is not None and outputs.nbytes > self._max_message // 2):
             whole = Portion(position, position + n, outputs, times, tuple(errors))
             for part in portions(whole, self._max_message):
@@ -170,9 +176,6 @@ class Worker:
             self._protocol.report(
                 assignment, position, n, outputs, errors, started, finished, times, final=final, now=now
             )
-        self._ended += n
-        if self._recycle_after and self._ended >= self._recycle_after and not self._protocol.leaving:
-            self._protocol.leave()
         self._flush()
 
     def between(self) -> None:

@@ -196,8 +196,9 @@ def test_threads_evaluate_at_the_same_time_in_one_process(lab: Lab) -> None:
 def test_processes_are_replaced_after_as_many_evaluations_as_configured(lab: Lab) -> None:
     results = evaluate(lab["recycled"], list(range(200)))
     by_process = Counter(result.output for result in results)
-    assert max(by_process.values()) <= 3 * RECYCLE_AFTER, "it may be given two leases more before it is known to leave"
-    assert len(by_process) >= 200 // (3 * RECYCLE_AFTER)
+    # It says that it leaves with the lease in hand that makes it enough, and perhaps the next: each as many at most.
+    assert max(by_process.values()) < 3 * RECYCLE_AFTER
+    assert min(list(by_process.values())[:-1]) >= RECYCLE_AFTER, "none but the last goes before"
     assert lab["recycled"].statistics().lost == 0, "leaving is no loss"
     assert {result.attempt for result in results} == {1}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 import pytest
-from helpers.driver_suite import BAD, INTERRUPT, NO_OUTPUT, SUBJECTS, WORSE, Stage
+from helpers.driver_suite import BAD, INTERRUPT, NO_OUTPUT, SUBJECTS, WORSE, Stage, Subject
 
 from taskmaster.bus import messages as m
 from taskmaster.bus.messages import TaskError
@@ -63,3 +63,18 @@ def test_a_worker_that_is_interrupted_in_an_evaluation_ends(stage: Set) -> None:
     assert it.exit_status() not in (EXIT_GOODBYE, EXIT_UNUSABLE)
     assert it.worker.worked
     assert it.marks == ["opened", "evaluated", "closed"]
+
+
+def test_a_worker_that_has_evaluated_enough_says_that_it_leaves_before_it_could_be_given_more(tmp_path: Path) -> None:
+    """Every outcome may be answered by a further lease, and how many that were would be a matter of chance."""
+    with Stage(tmp_path, Subject("process", {"recycle_after": 3})) as it:
+        it.hear(m.Ready)
+        it.evaluate([1.0, 2.0])
+        it.dispatch([3.0, 4.0])
+        first, _ = it.hear(m.Leave, m.Outcome)
+        assert isinstance(first, m.Leave)
+        outcome, _ = it.hear(m.Outcome)
+        assert outcome.final
+        it.say(m.Settled((outcome.lease,)))
+        it.say(m.Goodbye("as it asked"))
+        assert it.exit_status() == EXIT_GOODBYE
