@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import Callable
 
@@ -42,7 +43,7 @@ class AsyncChannel:
         self._closed_because = "was closed"
         self._context, self._control, self._results = sockets.client_sockets(core.address)
         self._waiting: dict[asyncio.Future[None], Callable[[], bool]] = {}
-        self._will_look = False
+        self._will_look = self._will_be_due = False
         for socket in (self._control, self._results):
             self.loop.add_reader(socket.fileno(), self._look)
         self._ticking = self.loop.call_later(_TICK_SECONDS, self._tick)
@@ -120,10 +121,19 @@ class AsyncChannel:
         if self.closed:
             return
         taken = self._drain()
+        if self.core.due < math.inf and not self._will_be_due:
+            self._will_be_due = True
+            self.loop.call_at(self.core.due, self._on_due)
         if self.core.outbox or self.core.subscriptions:
             self.send()
         if taken:
             self.notify()
+
+    def _on_due(self) -> None:
+        self._will_be_due = False
+        if not self.closed:
+            self.core.on_due(self.loop.time())
+            self._look()
 
     def _drain(self) -> bool:
         """Take in some of what has arrived; whether there was anything."""

@@ -249,7 +249,7 @@ class Channel:
             self._take_in()
             return
         now = time.monotonic()
-        pause = max(0.0, self._next_tick - now)
+        pause = max(0.0, min(self._next_tick, self.core.due) - now)
         if left is not None:
             pause = min(pause, left)
         poll = self._polls[self._leader == self._keeper.ident]
@@ -258,15 +258,15 @@ class Channel:
             ready = poll.poll(round(pause * 1e3 + 0.5))
         finally:
             self._come_back()
-        if self._leader != threading.get_ident():
-            return  # somebody has taken over, and polls for what is here: taken in, it would not wake him
+        if self.closed or self._leader != threading.get_ident():
+            return  # or somebody has taken over, and polls for what is here: taken in, it would not wake him
         if any(descriptor == self._wake for descriptor, _ in ready):
             with contextlib.suppress(BlockingIOError):
                 self._wake_reader.recv(4096)
-        if self.closed:
-            return
         self._drain()
         now = time.monotonic()
+        if now >= self.core.due:
+            self.core.on_due(now)
         if now >= self._next_tick:
             self._next_tick = now + TICK_SECONDS
             self.core.on_tick(now)

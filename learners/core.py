@@ -5,12 +5,13 @@ and the simulation run this same code.
 from __future__ import annotations
 
 import logging
+import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from taskmaster.bus import codec, topics
 from taskmaster.bus import messages as m
-from taskmaster.bus.errors import ProtocolError, UnknownMaster, from_code
+from taskmaster.bus.errors import ProtocolError, TaskMasterError, UnknownMaster, from_code
 from taskmaster.bus.fields import Schema
 from taskmaster.bus.table import Buffer
 from taskmaster.bus.text import did_you_mean_or
@@ -50,6 +51,13 @@ class ClientCore:
         #: topics of which something has been heard
         self._confirmed: set[bytes] = set()
         self._said_away = False
+        #: since when an answer, a result or an acknowledgement is waited for
+        self._waiting_since = 0.0
+        #: runs of which something is put off, because the daemon was full
+        self._put_off: set[RunCore] = set()
+        #: looked at now and then, says of a daemon that has ended for good that it has
+        self.obituary: Callable[[], TaskMasterError | None] = lambda: None
+        self._died: TaskMasterError | None = None
         self._control = codec.daemon_decoder()
         self._publication = codec.publication_decoder()
 
@@ -60,6 +68,8 @@ class ClientCore:
 
         Raises CallerError for one that the daemon could not read, or if it takes none that large.
         """
+        if self._died is not None:
+            raise self._died
         self._now = max(self._now, now)
         return self._requests.make(message, frames, now, self.max_message)
 
@@ -163,6 +173,7 @@ class ClientCore:
             if run.followed is not None:
                 self._unfollow(run, run.followed)
         self._requests.withdraw_of(run)
+        self._put_off.discard(run)
         run.on_left()
 
     def give_up(self, run: RunCore, now: float) -> None:
@@ -212,6 +223,18 @@ class ClientCore:
         if request is not None:
             request.reply = message
 
+    @property
+    def due(self) -> float:
+        """When :meth:`on_due` is to be called: something was put off until then. Infinite if nothing was."""
+        return min((run.put_off_until for run in self._put_off), default=math.inf)
+
+    def on_due(self, now: float) -> None:
+        """Send what was put off until now because the daemon was full."""
+        self._now = max(self._now, now)
+        for run in [run for run in self._put_off if run.put_off_until <= now]:
+            self._put_off.discard(run)
+            run.flush(now)
+
     def _on_refused(self, refused: m.Refused, now: float) -> None:
         if refused.id:
             request = self._requests.answered(refused.id)
@@ -223,6 +246,8 @@ class ClientCore:
             for run in self.runs.get(refused.run, ()):
                 if run.writer == refused.writer:
                     run.on_refused(refused, now)
+                    if run.put_off_until:
+                        self._put_off.add(run)
         else:
             self._drop(ProtocolError(refused.message))
 
@@ -258,6 +283,7 @@ class ClientCore:
         if not isinstance(message, m.Events):
             for run in tuple(self._followers[topic]):
                 if isinstance(message, m.Beacon):
+                    run.on_extent(message.next_index)
                     run.on_end(message.next_seq)
                 else:
                     run.on_gone()
@@ -277,6 +303,8 @@ class ClientCore:
     def on_tick(self, now: float) -> None:
         """Once in a while: repeat what was not answered, and say when nobody seems to be there."""
         self._now = max(self._now, now)
+        if self._died is None and (died := self.obituary()) is not None:
+            self._bury(died)
         self._requests.repeat(now)
         runs = self.all_runs()
         for run in runs:
@@ -284,7 +312,9 @@ class ClientCore:
             if run.followed is not None:
                 self._follow(run)
         waiting = self._requests or any(run.open_tasks or not run.is_settled for run in runs)
-        if waiting and self.last_heard and now - self.last_heard > SILENT_SECONDS:
+        if not waiting:
+            self._waiting_since = now
+        if waiting and self.last_heard and now - max(self.last_heard, self._waiting_since) > SILENT_SECONDS:
             if not self._said_away:
                 self._said_away = True
                 log.warning(
@@ -292,6 +322,13 @@ class ClientCore:
                 )
             if not self._requests:
                 self.describe(now)
+
+    def _bury(self, died: TaskMasterError) -> None:
+        """The daemon has ended and does not come back: nobody is to wait for it."""
+        self._died = died
+        self._requests.fail_all(died)
+        for run in self.all_runs():
+            run.on_failed(died)
 
     def _heard(self, now: float) -> None:
         self.last_heard = self._now = now
