@@ -6,6 +6,7 @@ The two differ in how they wait, and in nothing else; :mod:`~taskmaster.learners
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -39,7 +40,7 @@ class LabView:
         #: the control socket's
         self.address = address
         #: seconds that the daemon has for an answer; None: as long as it takes
-        self.patience = None if patience is None else duration(patience, "patience")
+        self.patience = None if patience in (None, math.inf) else duration(patience, "patience")
         self._core = ClientCore(address)
 
     @property
