@@ -281,10 +281,15 @@ def test_numbers_that_are_none_are_refused_at_once(lab: Lab, keys: dict[str, Any
 
 
 def test_a_workmaster_whose_daemon_was_killed_keeps_nobody_waiting() -> None:
-    killed = r"the daemon of this WorkMaster \(process \d+\) was killed by signal 9"
-    with pytest.raises(DaemonUnreachable, match=killed), WorkMaster(time.sleep) as master:
-        threading.Timer(0.3, os.kill, (master._process.pid, signal.SIGKILL)).start()
-        master.map([0.1] * 1000)
+    def map_much() -> None:
+        with WorkMaster(time.sleep) as master:
+            threading.Timer(0.3, os.kill, (master._process.pid, signal.SIGKILL)).start()
+            master.map([0.1] * 1000)
+
+    with pytest.raises(
+        DaemonUnreachable, match=r"the daemon of this WorkMaster \(process \d+\) was killed by signal 9"
+    ):
+        map_much()
 
 
 def test_workers_captured_by_several_threads_are_all_counted() -> None:
