@@ -47,12 +47,8 @@ class AsyncChannel:
         for socket in (self._control, self._results):
             self.loop.add_reader(socket.fileno(), self._look)
         self._ticking = self.loop.call_later(_TICK_SECONDS, self._tick)
+        self._subscribed_at = ""
         forks.tell(self)
-
-    def subscribe_at(self, address: str) -> None:
-        """Where the results socket is, known once the daemon has described itself."""
-        self._results.connect(address)
-        self._look_soon()
 
     def require_open(self) -> None:
         """Raise ConnectionClosed if it was closed, CallerError where another event loop runs, or none."""
@@ -152,11 +148,20 @@ class AsyncChannel:
 
     def _transmit(self) -> None:
         outbox, subscriptions = self.core.outbox, self.core.subscriptions
+        if self._subscribed_at != self.core.results_address:
+            self._subscribe_at(self.core.results_address)
         while subscriptions:
             on, topic = subscriptions.popleft()
             self._results.setsockopt(zmq.SUBSCRIBE if on else zmq.UNSUBSCRIBE, topic)
         while outbox and sockets.send(self._control, outbox[0]):
             outbox.popleft()
+
+    def _subscribe_at(self, address: str) -> None:
+        """Results come from here now: the daemon has said so for the first time, or has been restarted elsewhere."""
+        if self._subscribed_at:
+            self._results.disconnect(self._subscribed_at)
+        self._results.connect(address)
+        self._subscribed_at = address
 
     # -- its end ------------------------------------------------------------------------------------------------------
 

@@ -62,8 +62,6 @@ class Lab(LabView):
             raise self._nobody()
         if request.error is not None:
             raise request.error
-        with channel.lock:
-            channel.subscribe_at(self._results_address)
 
     def __getitem__(self, name: str) -> Master:
         """The Master of this name. Raises UnknownMaster."""

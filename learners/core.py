@@ -13,6 +13,7 @@ from taskmaster.bus import codec, topics
 from taskmaster.bus import messages as m
 from taskmaster.bus.errors import ProtocolError, TaskMasterError, UnknownMaster, from_code
 from taskmaster.bus.fields import Schema
+from taskmaster.bus.places import as_reached
 from taskmaster.bus.table import Buffer
 from taskmaster.bus.text import did_you_mean_or
 from taskmaster.learners.blocks import MAX_MESSAGE
@@ -81,6 +82,11 @@ class ClientCore:
     def max_message(self) -> int:
         """Bytes that the daemon takes in one message."""
         return (self.described.max_message if self.described is not None else 0) or MAX_MESSAGE
+
+    @property
+    def results_address(self) -> str:
+        """Where results are published; empty as long as the daemon has not said so."""
+        return "" if self.described is None else as_reached(self.described.results, self.address)
 
     def describe(self, now: float) -> Request:
         """Ask the daemon who it is."""
@@ -218,8 +224,10 @@ class ClientCore:
         if isinstance(message, m.Described):
             if self.described is None:
                 self.subscriptions.append((True, topics.ALARMS))
-            self.described = message
+            before, self.described = self.results_address, message
             self._on_epoch(message.epoch, now)
+            if before not in ("", self.results_address):
+                self._on_moved(now)
         if request is not None:
             request.reply = message
 
@@ -297,8 +305,16 @@ class ClientCore:
             return
         restarted, self.epoch = self.epoch != 0, epoch
         if restarted:
+            self.describe(now)  # it may have another configuration, and publish elsewhere
             for run in self.all_runs():
                 run.on_restart()
+
+    def _on_moved(self, now: float) -> None:
+        """Results are published elsewhere: what was on its way is lost."""
+        self._confirmed.clear()
+        self.request(m.Ping(0), now)
+        for run in self.all_runs():
+            run.on_restart()
 
     def on_tick(self, now: float) -> None:
         """Once in a while: repeat what was not answered, and say when nobody seems to be there."""

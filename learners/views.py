@@ -20,7 +20,7 @@ from taskmaster.learners.core import ClientCore, Request
 from taskmaster.learners.names import fresh_name
 from taskmaster.learners.runcore import RunCore
 
-__all__ = ["ANSWER_SECONDS", "MOST_WORKERS", "LabView", "MasterView", "RunView", "check_since", "resolve", "run_number"]
+__all__ = ["ANSWER_SECONDS", "MOST_WORKERS", "LabView", "MasterView", "RunView", "check_since", "run_number"]
 
 #: Seconds that a question to the daemon may take; it answers in milliseconds, but may be on its way up.
 ANSWER_SECONDS = 10.0
@@ -91,12 +91,8 @@ class LabView:
 
     def _deaf(self) -> DaemonUnreachable:
         return DaemonUnreachable(
-            f"the results socket of the daemon at {self.address} ({self._results_address}) cannot be reached"
+            f"the results socket of the daemon at {self.address} ({self._core.results_address}) cannot be reached"
         )
-
-    @property
-    def _results_address(self) -> str:
-        return resolve(self._described.results, self.address)
 
 
 class MasterView:
@@ -238,10 +234,3 @@ def check_since(since: str) -> None:
     """Raise CallerError unless it is one of the two words."""
     if since not in ("start", "now"):
         raise CallerError(f"since must be 'start' or 'now', not {since!r}")
-
-
-def resolve(address: str, control: str) -> str:
-    """A daemon's address as this client reaches it: one bound to all interfaces is where the control socket was."""
-    if address.startswith(("tcp://0.0.0.0:", "tcp://*:")) and control.startswith("tcp://"):
-        return control.rpartition(":")[0] + ":" + address.rpartition(":")[2]
-    return address

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from helpers.daemon import Daemon, function
+from helpers.daemon import Daemon, function, tcp
 from helpers.places import StartDaemon
 from helpers.twins import connect, told_to_both
 from helpers.waiting import PATIENCE, eventually
@@ -119,6 +119,23 @@ def test_all_runs_of_a_client_are_told_of_again_after_a_restart(start_daemon: St
         for run in runs:
             run.tasks.put(1)
         assert [run.results.get(PATIENCE).output for run in runs] == [1] * n
+
+
+@pytest.mark.parametrize("twin", connect)
+def test_results_may_be_published_elsewhere_after_a_restart(start_daemon: StartDaemon, twin: str) -> None:
+    daemon = start_daemon({"echo": function("echo")}, **{**tcp(), "results": "tcp://127.0.0.1:0"})
+
+    async def story() -> None:
+        async with connect[twin](daemon.address, PATIENCE) as lab, lab["echo"].open() as run:
+            before = lab._core.results_address
+            for k in range(3):
+                await run.tasks.put(k)
+                assert (await run.results.get(PATIENCE)).output == k
+                if k == 0:
+                    daemon.restart()
+            assert lab._core.results_address != before
+
+    asyncio.run(asyncio.wait_for(story(), 2 * PATIENCE))
 
 
 def test_a_master_used_by_several_threads_at_first_has_one_run_of_its_own(lab: Lab) -> None:
