@@ -96,6 +96,7 @@ class Channel:
         self._context, self._control, self._results = sockets.client_sockets(core.address)
         self._wake_reader, self._wake_writer = socket.socketpair()
         self._wake_reader.setblocking(False)
+        self._wake_writer.setblocking(False)  # it is written to with the lock held, by whoever has it
         self._wake = self._wake_reader.fileno()
         # The keeper may still be in its poll when a user's thread has taken the lead from it; two users never are.
         self._polls = (self._new_poll(), self._new_poll())

@@ -46,6 +46,8 @@ class Lab(LabView):
 
     def __init__(self, address: str, timeout: float = ANSWER_SECONDS, patience: float | None = ANSWER_SECONDS) -> None:
         super().__init__(address, patience)
+        #: what is to live as long as this
+        self._owner: object = None
         self._channel = Channel(self._core)
         self._finalizer = weakref.finalize(self, Channel.retire, self._channel)
         try:
@@ -195,8 +197,13 @@ class Master(MasterView):
         channel, core = self.lab._channel, self.lab._core
         with channel.lock:
             run = core.opened(opened, write=message.write, since=since)
-        if not channel.wait(lambda: core.is_following(run), self.lab.patience):
-            raise self.lab._deaf()
+        try:
+            if not channel.wait(lambda: core.is_following(run), self.lab.patience):
+                raise self.lab._deaf()
+        except BaseException:
+            with channel.lock:
+                core.forget(run)
+            raise
         return Run(self, run)
 
     # -- a Master's own tasks and results ----------------------------------------------------------------------------

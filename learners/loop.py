@@ -162,6 +162,8 @@ class Loop:
         self._ready: deque[_Asked] = deque()
         #: points that have been put and not ended, by the index of their task
         self._asked: dict[int, _Asked] = {}
+        #: a result that was taken, and of which the learner has not been told
+        self._in_hand: Result | None = None
         #: tasks that have failed since the last that was done, not counting what is recorded
         self._in_a_row = 0
         self._same_so_far = True
@@ -193,6 +195,8 @@ class Loop:
             if isinstance(self.learner, Seeded):
                 self.learner.seed(np.random.default_rng(self.run_.seed))
         with self._heeding_interrupts():
+            if self._in_hand is not None:
+                self._on_result(self._in_hand)
             self._advance()
             while True:
                 due = self.goal.due(self)  # before the look at the goal: were it due in between, nobody would notice
@@ -250,19 +254,22 @@ class Loop:
         return True
 
     def _on_result(self, result: Result) -> None:
-        self._times.append(time.monotonic())
-        self._taken += 1
+        self._in_hand = result  # until the learner has been told of it: if that raises, it is told again
         if result.index < self._recorded and self._same_so_far:
             self._compare(result)
-        asked = self._asked.pop(result.index, None) or _Asked(result.input, result.seq)
+        asked = self._asked.get(result.index) or _Asked(result.input, result.seq)
         error = result.error
         if error is None:
             self.learner.tell(asked.point, result.output)
             self.told += 1
         elif not self._retry(asked, error):
-            self.failed += 1
             if isinstance(self.learner, Failable):
                 self.learner.fail(asked.point, error)
+            self.failed += 1
+        self._asked.pop(result.index, None)
+        self._taken += 1
+        self._in_hand = None
+        self._times.append(time.monotonic())
         if self._hook is not None:
             self._hook(self, result)
         self._require_success(result)

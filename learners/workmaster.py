@@ -88,14 +88,10 @@ class WorkMaster:
         }
         folder = tempfile.mkdtemp(prefix="taskmaster-") if state is None else os.path.abspath(state)
         self._process, address = _start({**plan, "state": folder}, Path(folder), temporary=state is None)
-        channels: list[Channel] = []
-        self._finalizer = weakref.finalize(
-            self, _end, channels, self._process, folder if state is None else None, os.getpid()
-        )
+        daemon = _Embedded(self._process, folder if state is None else None)
+        self._finalizer = daemon.finalizer
         try:
-            self.lab = Lab(address)
-            channels.append(self.lab._channel)
-            self.lab._core.obituary = partial(_obituary, self._process)
+            self.lab = daemon.connect(address)
             self._master = self.lab[_NAME]
         except BaseException:
             self._finalizer()
@@ -195,6 +191,23 @@ class WorkMaster:
 
     def __repr__(self) -> str:
         return f"<WorkMaster of {self._count} workers{'' if self._finalizer.alive else ', closed'}>"
+
+
+class _Embedded:
+    """The daemon of a WorkMaster. It ends with the last who has something of it: a Master, a run, a channel."""
+
+    def __init__(self, process: subprocess.Popen[bytes], folder: str | None) -> None:
+        self._process = process
+        self._channels: list[Channel] = []
+        self.finalizer = weakref.finalize(self, _end, self._channels, process, folder, os.getpid())
+
+    def connect(self, address: str) -> Lab:
+        """A connection that has this, and gives nobody to wait for it once it has ended."""
+        lab = Lab(address)
+        lab._owner = self
+        lab._core.obituary = partial(_obituary, self._process)
+        self._channels.append(lab._channel)
+        return lab
 
 
 def as_fields(fields: Fields, *, nan: bool = False) -> tuple[Field, ...]:

@@ -138,7 +138,7 @@ def commits_a_turn_record_by_record(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(SimJournal, "_write_down", piecemeal)
 
 
-@_mutation
+@_rare_mutation
 def forgets_progress_before_the_commit(patch: pytest.MonkeyPatch) -> None:
     def rash(self: Supervisor, worker: HostedWorker) -> None:
         worker.bury()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -180,6 +181,13 @@ def test_closing_while_many_wait_tells_all_of_them(daemon: Daemon) -> None:
         assert len(told) == 20
 
 
+def test_waking_who_does_not_wait_never_waits(daemon: Daemon) -> None:
+    """It is done with the lock held; and what wakes a thread is a socket, which takes in only so much."""
+    with daemon.connect() as lab, lab._channel.lock:
+        for _ in range(20_000):
+            lab._channel.notify()
+
+
 def test_a_signal_handler_may_close(daemon: Daemon) -> None:
     lab = daemon.connect()
     run = lab["off"].open("awaited")
@@ -288,6 +296,21 @@ def test_points_that_were_asked_with_one_that_is_refused_are_put_later(lab: Lab)
     assert sorted(point["seconds"] for point in loop.learner.told) == [0.001, 0.002, 0.003, 0.004]  # type: ignore[attr-defined]
 
 
+def test_a_learner_that_could_not_take_a_result_gets_it_again(lab: Lab) -> None:
+    class Busy(Counting):
+        def tell(self, point: Any, output: Any) -> None:
+            if len(self.told) == 3 and self.asked < 1000:
+                self.asked = 1000
+                raise OSError("no room for it just now")
+            super().tell(point, output)
+
+    loop = Loop(lab["wait"], Busy(), goal=6, in_flight=2)
+    with pytest.raises(OSError, match="no room"):
+        loop.run()
+    loop.run().close()
+    assert len({point["seconds"] for point in loop.learner.told}) == loop.told == 6  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize("keys", [{"goal": 5.5}, {"goal": "5"}, {"in_flight": 2.5}, {"retries": -1}])
 def test_numbers_that_are_none_are_refused_at_once(lab: Lab, keys: dict[str, Any]) -> None:
     with pytest.raises(CallerError, match="must be a whole number"):
@@ -307,6 +330,18 @@ def test_a_workmaster_whose_daemon_was_killed_keeps_nobody_waiting() -> None:
         DaemonUnreachable, match=r"the daemon of this WorkMaster \(process \d+\) was killed by signal 9"
     ):
         map_much()
+
+
+def test_a_workmaster_lives_as_long_as_anything_of_it() -> None:
+    def channels() -> tuple[client.Tasks, client.Results]:
+        master = WorkMaster(abs)
+        return master.tasks, master.results
+
+    tasks, results = channels()
+    gc.collect()
+    tasks.put(-4)
+    assert results.get(PATIENCE).output == 4
+    assert sorted(result.output for result in WorkMaster(abs).imap_unordered([-1, -2])) == [1, 2]
 
 
 def test_workers_captured_by_several_threads_are_all_counted() -> None:

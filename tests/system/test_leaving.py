@@ -115,6 +115,7 @@ async def main():
 
 asyncio.run(main())
 """
+FORGETFUL = ASYNCIO.replace("    global lab\n", "")
 LEAVING = {"falls off its end": "", "exits": "import sys; sys.exit()", "raises": "1 / 0", "forgets it": "del lab, run"}
 
 
@@ -131,13 +132,14 @@ def test_a_program_that_does_not_close_has_put_all_the_same(shared: Daemon, how:
     assert tasks_of(shared, how) == MANY
 
 
-def test_nor_does_one_whose_event_loop_has_ended(shared: Daemon) -> None:
-    done = end(ASYNCIO, address=shared.address, name="loop", n=MANY)
+@pytest.mark.parametrize("kept", ["beyond", "within"])
+def test_nor_does_one_whose_event_loop_has_ended(shared: Daemon, kept: str) -> None:
+    done = end(ASYNCIO if kept == "beyond" else FORGETFUL, address=shared.address, name=kept, n=MANY)
     assert (done.returncode, done.stderr) == (0, "")
-    assert tasks_of(shared, "loop") == MANY
+    assert tasks_of(shared, kept) == MANY
 
 
-@pytest.mark.parametrize("program", [BLOCKING, ASYNCIO], ids=connect)
+@pytest.mark.parametrize("program", [BLOCKING, ASYNCIO, FORGETFUL], ids=["blocking", "asyncio", "forgetful"])
 def test_a_program_that_ends_without_its_daemon_says_what_is_lost(lost: Daemon, program: str) -> None:
     hasten = "import taskmaster.learners.{0} as c; c.RETIRE_SECONDS = 0.3\n"
     text = hasten.format("channel") + hasten.format("aiochannel") + program
