@@ -29,8 +29,10 @@ class PointReader:
         self._master = master
         self._fields = {field.name: field for field in fields}
         self._schema = Schema(fields, master, role)
-        self._what = "a point" if role == "parameter" else "an output"
-        self._mistake = InvalidTask if role == "parameter" else InvalidOutput
+        is_point = role == "parameter"
+        self._what = "a point" if is_point else "an output"
+        self._separators = "commas part values, spaces part points" if is_point else "commas part values"
+        self._mistake = InvalidTask if is_point else InvalidOutput
 
     def typed(self, text: str) -> Any:
         """A point from the command line.
@@ -60,8 +62,8 @@ class PointReader:
         if not any("=" in part for part in parts):
             if len(parts) != len(names):
                 raise self._error(
-                    f"{text!r} has {count(len(parts), 'value')}, {self._what} {len(names)}: {', '.join(names)}; commas "
-                    "part values, spaces part points"
+                    f"{text!r} has {count(len(parts), 'value')}, {self._what} {len(names)}: {', '.join(names)}; "
+                    + self._separators
                 )
             return {name: self._value(name, part, repr(text)) for name, part in zip(names, parts)}
         point: dict[str, Any] = {}

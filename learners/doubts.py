@@ -38,10 +38,8 @@ class Doubts:
                 if high - low == 1:
                     lines.append(f"task {low} of run {name!r} is in doubt ({reason}): {how_to_resolve(run, low)}")
                 else:
-                    lines.append(
-                        f"tasks {low} to {high - 1} of run {name!r} are in doubt ({reason}): 'taskmaster held {master}' "
-                        f"lists them; {how_to_resolve(run, low)}"
-                    )
+                    which = f"tasks {low} to {high - 1} of run {name!r} are in doubt ({reason})"
+                    lines.append(f"{which}: 'taskmaster held {master}' lists them, {how_to_resolve(run, low)}")
         self._heads.clear()
         self._tasks = IntervalSet()
         return lines

@@ -126,6 +126,7 @@ class Following(ABC):
         self._asking = False
         self._page_asked_at = None
         self._page_seconds = PAGE_SECONDS
+        self._replay_to = max(self._replay_to, page.next_seq)
         for head, own in zip(page.events, frames):
             self.on_event(head, own)
         self.on_end(page.next_seq)
