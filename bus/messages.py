@@ -332,13 +332,17 @@ class EventHead(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class Page(Message, tag="page"):
-    """Recorded events, contiguous from the number asked for; ``next_seq`` is where the run's events end now."""
+    """Recorded events, contiguous from the number asked for.
+
+    ``next_seq`` is where the run's events end now, ``next_index`` where its tasks do.
+    """
 
     id: int
     run: int
     next_seq: int
     events: tuple[EventHead, ...] = ()
     writer: int = 0
+    next_index: int = 0
 
 
 class StatusReport(Message, tag="status_report"):
@@ -388,11 +392,12 @@ class Events(Message, tag="events"):
 
 
 class Beacon(Message, tag="beacon"):
-    """Where the run's events end, repeated so that a lost tail shows."""
+    """Where the run's events and its tasks end, repeated so that a lost tail shows."""
 
     run: int
     epoch: int
     next_seq: int
+    next_index: int = 0
 
 
 class Gone(Message, tag="gone"):

@@ -108,7 +108,6 @@ class Lab(LabView):
             raise self._nobody()
         if request.error is not None:
             raise request.error
-        self._channel.subscribe_at(self._results_address)
 
     def __getitem__(self, name: str) -> Master:
         """The Master of this name. Raises UnknownMaster."""

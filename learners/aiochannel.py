@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import Callable
 
@@ -42,16 +43,12 @@ class AsyncChannel:
         self._closed_because = "was closed"
         self._context, self._control, self._results = sockets.client_sockets(core.address)
         self._waiting: dict[asyncio.Future[None], Callable[[], bool]] = {}
-        self._will_look = False
+        self._will_look = self._will_be_due = False
         for socket in (self._control, self._results):
             self.loop.add_reader(socket.fileno(), self._look)
         self._ticking = self.loop.call_later(_TICK_SECONDS, self._tick)
+        self._subscribed_at = ""
         forks.tell(self)
-
-    def subscribe_at(self, address: str) -> None:
-        """Where the results socket is, known once the daemon has described itself."""
-        self._results.connect(address)
-        self._look_soon()
 
     def require_open(self) -> None:
         """Raise ConnectionClosed if it was closed, CallerError where another event loop runs, or none."""
@@ -120,10 +117,19 @@ class AsyncChannel:
         if self.closed:
             return
         taken = self._drain()
+        if self.core.due < math.inf and not self._will_be_due:
+            self._will_be_due = True
+            self.loop.call_at(self.core.due, self._on_due)
         if self.core.outbox or self.core.subscriptions:
             self.send()
         if taken:
             self.notify()
+
+    def _on_due(self) -> None:
+        self._will_be_due = False
+        if not self.closed:
+            self.core.on_due(self.loop.time())
+            self._look()
 
     def _drain(self) -> bool:
         """Take in some of what has arrived; whether there was anything."""
@@ -142,11 +148,20 @@ class AsyncChannel:
 
     def _transmit(self) -> None:
         outbox, subscriptions = self.core.outbox, self.core.subscriptions
+        if self._subscribed_at != self.core.results_address:
+            self._subscribe_at(self.core.results_address)
         while subscriptions:
             on, topic = subscriptions.popleft()
             self._results.setsockopt(zmq.SUBSCRIBE if on else zmq.UNSUBSCRIBE, topic)
         while outbox and sockets.send(self._control, outbox[0]):
             outbox.popleft()
+
+    def _subscribe_at(self, address: str) -> None:
+        """Results come from here now: the daemon has said so for the first time, or has been restarted elsewhere."""
+        if self._subscribed_at:
+            self._results.disconnect(self._subscribed_at)
+        self._results.connect(address)
+        self._subscribed_at = address
 
     # -- its end ------------------------------------------------------------------------------------------------------
 

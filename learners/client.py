@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
@@ -62,8 +63,6 @@ class Lab(LabView):
             raise self._nobody()
         if request.error is not None:
             raise request.error
-        with channel.lock:
-            channel.subscribe_at(self._results_address)
 
     def __getitem__(self, name: str) -> Master:
         """The Master of this name. Raises UnknownMaster."""
@@ -185,6 +184,7 @@ class Master(MasterView):
     def __init__(self, lab: Lab, name: str) -> None:
         super().__init__(lab._core, name)
         self.lab = lab
+        self._opening = threading.Lock()
         self._default: Run | None = None
 
     @property
@@ -233,9 +233,10 @@ class Master(MasterView):
     @property
     def run(self) -> Run:
         """A run of this object's own, opened when it is first used."""
-        if self._default is None:
-            self._default = self.open()
-        return self._default
+        with self._opening:  # two threads that use it first have one run
+            if self._default is None:
+                self._default = self.open()
+            return self._default
 
     @property
     def tasks(self) -> Tasks:

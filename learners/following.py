@@ -46,6 +46,8 @@ class Following(ABC):
         self.followed: bytes | None = None
         #: why nothing more can be put, or come; raised at the next put, and when what has come is taken
         self.error: TaskMasterError | None = None
+        #: tasks were put that the daemon did not take and will not: for those no result comes, but ``error``
+        self.is_cut_short = False
         #: events must come with their inputs: unless every task of the run is this client's own
         self.wants_inputs = not write or opened.next_index > 0
         #: number of the next event expected from the daemon

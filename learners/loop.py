@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 
 from taskmaster.bus.errors import CallerError, TaskCancelled, TaskFailed, TaskMasterError
+from taskmaster.learners.arguments import whole
 from taskmaster.learners.client import Master, Run
 from taskmaster.learners.goals import GoalLike, as_goal
 from taskmaster.learners.protocol import Bindable, Endable, Failable, Learner, Lossy, Seeded, describe
@@ -127,10 +128,9 @@ class Loop:
         name: str | None = None,
         seed: int | None = None,
     ) -> None:
-        if in_flight is not None and in_flight < 1:
-            raise CallerError(f"a loop needs at least one task in flight, not {in_flight}")
-        if max_failures is not None and max_failures < 1:
-            raise CallerError(f"a loop has to bear at least one failure, not {max_failures}; None: however many")
+        in_flight = None if in_flight is None else whole(in_flight, "in_flight", 1, 1_000_000)
+        max_failures = None if max_failures is None else whole(max_failures, "max_failures", 1, 2**53)
+        retries = whole(retries, "retries", 0, 2**53)
         self.learner = learner
         self.goal = as_goal(goal)
         self.told = 0
@@ -175,9 +175,10 @@ class Loop:
     def run(self) -> Run:
         """Loop until the goal is reached or the learner is done; returns the run, which is left open.
 
-        The first Ctrl-C stops asking and waits for what is in flight, the second leaves at once. Nothing is lost either
-        way: called again it goes on, and so does a new loop over a run of that name. (It also goes on after a goal was
-        reached and another one set: ``loop.goal = npoints(500)``.) What the learner raises comes through.
+        The first Ctrl-C puts nothing further and waits for what is in flight: called again it goes on. The second
+        leaves at once, wherever that is; then a new loop over a run of that name goes on, and nothing is lost, either.
+        (It also goes on after a goal was reached and another one set: ``loop.goal = npoints(500)``.) What the learner
+        raises comes through.
 
         Raises LearnerStuck if the learner asks for nothing, though it was told everything and the goal is not reached;
         TooManyFailures if one task after the other fails.
@@ -290,11 +291,13 @@ class Loop:
 
     def _advance(self) -> None:
         """Ask for as many points as are to be in flight, and put those that the goal needs."""
-        if self.interrupted or self._at_goal():
+        if self._at_goal():
             return
         n = self.in_flight - self._open - len(self._ready)
         if n > 0 and not self._learner_is_done():
             self._ask(n)
+        if self.interrupted:
+            return  # asked where the order of events has it asked, and put when the loop goes on
         room = max(self.goal.missing(self) - self._open, self._recorded - self._next_index)
         while self._ready and room > 0:
             room -= self._put(room)
@@ -316,17 +319,23 @@ class Loop:
         fresh = [asked.point for asked in together[known:]]
         if fresh:
             self.run_.tasks.new_ask(after)
-        if len(fresh) == 1:
-            self.run_.tasks.put(fresh[0])
-        elif fresh:
-            self.run_.tasks.put_many(fresh)
-        for asked in together:
-            self._asked[self._next_index] = asked
-            self._next_index += 1
+        before = self.run_.next_index
+        try:
+            if len(fresh) == 1:
+                self.run_.tasks.put(fresh[0])
+            elif fresh:
+                self.run_.tasks.put_many(fresh)
+        finally:
+            if self.run_.next_index < before + len(fresh):  # the Master does not take one, or nobody waits any more
+                self._ready.extendleft(reversed(together[known:]))
+                del together[known:]
+            for asked in together:
+                self._asked[self._next_index] = asked
+                self._next_index += 1
         return len(together)
 
     def _retry(self, asked: _Asked, error: TaskFailed | TaskCancelled) -> bool:
-        if asked.tries >= self._retries or isinstance(error, TaskCancelled) or self.interrupted:
+        if asked.tries >= self._retries or isinstance(error, TaskCancelled):
             return False
         self._ready.append(_Asked(asked.point, self.run_._core.told, asked.tries + 1))
         return True

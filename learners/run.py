@@ -123,6 +123,7 @@ class Tasks:
     """
 
     def __init__(self, run: Run) -> None:
+        self._lab = run.master.lab  # whoever has this and nothing else still has the connection
         self._core = run._core
         self._channel = run._channel
 
@@ -194,6 +195,7 @@ class Results:
     """Where results arrive, in the order in which the tasks ended."""
 
     def __init__(self, run: Run) -> None:
+        self._lab = run.master.lab  # whoever has this and nothing else still has the connection
         self._core = run._core
         self._channel = run._channel
         self._view = RunView(run._core)
@@ -271,7 +273,7 @@ class Results:
             if not ready:
                 channel.wait(arrived)
             if chunk is None:
-                if core.error is not None and not ended(core):
+                if core.error is not None and (core.is_cut_short or not ended(core)):
                     raise core.error
                 return
             yield chunk

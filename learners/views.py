@@ -6,6 +6,7 @@ The two differ in how they wait, and in nothing else; :mod:`~taskmaster.learners
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -19,7 +20,7 @@ from taskmaster.learners.core import ClientCore, Request
 from taskmaster.learners.names import fresh_name
 from taskmaster.learners.runcore import RunCore
 
-__all__ = ["ANSWER_SECONDS", "MOST_WORKERS", "LabView", "MasterView", "RunView", "check_since", "resolve", "run_number"]
+__all__ = ["ANSWER_SECONDS", "MOST_WORKERS", "LabView", "MasterView", "RunView", "check_since", "run_number"]
 
 #: Seconds that a question to the daemon may take; it answers in milliseconds, but may be on its way up.
 ANSWER_SECONDS = 10.0
@@ -38,7 +39,7 @@ class LabView:
         #: the control socket's
         self.address = address
         #: seconds that the daemon has for an answer; None: as long as it takes
-        self.patience = None if patience is None else duration(patience, "patience")
+        self.patience = None if patience in (None, math.inf) else duration(patience, "patience")
         self._core = ClientCore(address)
 
     @property
@@ -89,12 +90,8 @@ class LabView:
 
     def _deaf(self) -> DaemonUnreachable:
         return DaemonUnreachable(
-            f"the results socket of the daemon at {self.address} ({self._results_address}) cannot be reached"
+            f"the results socket of the daemon at {self.address} ({self._core.results_address}) cannot be reached"
         )
-
-    @property
-    def _results_address(self) -> str:
-        return resolve(self._described.results, self.address)
 
 
 class MasterView:
@@ -236,10 +233,3 @@ def check_since(since: str) -> None:
     """Raise CallerError unless it is one of the two words."""
     if since not in ("start", "now"):
         raise CallerError(f"since must be 'start' or 'now', not {since!r}")
-
-
-def resolve(address: str, control: str) -> str:
-    """A daemon's address as this client reaches it: one bound to all interfaces is where the control socket was."""
-    if address.startswith(("tcp://0.0.0.0:", "tcp://*:")) and control.startswith("tcp://"):
-        return control.rpartition(":")[0] + ":" + address.rpartition(":")[2]
-    return address

@@ -13,15 +13,17 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
 import msgspec
 
-from taskmaster.bus.errors import CallerError, DaemonError, from_code
+from taskmaster.bus.errors import CallerError, DaemonError, DaemonUnreachable, from_code
 from taskmaster.bus.fields import Field
 from taskmaster.bus.status import MasterStatus
 from taskmaster.bus.text import did_you_mean
@@ -68,6 +70,7 @@ class WorkMaster:
     ) -> None:
         if f is None and batch:
             raise CallerError("batch = True needs a function; without one each task brings its own")
+        self._scaling = threading.Lock()
         self._count = 1 if threads is not None else whole(workers, "the number of workers", 1, MOST_WORKERS)
         options = _options(f, batch=batch)
         plan = {
@@ -92,6 +95,7 @@ class WorkMaster:
         try:
             self.lab = Lab(address)
             channels.append(self.lab._channel)
+            self.lab._core.obituary = partial(_obituary, self._process)
             self._master = self.lab[_NAME]
         except BaseException:
             self._finalizer()
@@ -155,19 +159,21 @@ class WorkMaster:
 
     def capture(self, n: int = 1) -> int:
         """Take ``n`` further worker processes into service; returns how many there are to be. :attr:`slots` follows."""
-        return self._scale(self._count + whole(n, "the number of workers to capture", 0, MOST_WORKERS))
+        return self._scale(whole(n, "the number of workers to capture", 0, MOST_WORKERS))
 
     def release(self, n: int = 1) -> int:
         """Let ``n`` worker processes go when they have finished; returns how many are to be left.
 
         :attr:`slots` follows. Where none is left, tasks wait until one is captured.
         """
-        return self._scale(max(0, self._count - whole(n, "the number of workers to release", 0, MOST_WORKERS)))
+        return self._scale(-whole(n, "the number of workers to release", 0, MOST_WORKERS))
 
-    def _scale(self, count: int) -> int:
-        self._master.set_workers(count)
-        self._count = count
-        return count
+    def _scale(self, more: int) -> int:
+        with self._scaling:
+            count = max(0, self._count + more)
+            self._master.set_workers(count)
+            self._count = count
+            return count
 
     # -- its end ------------------------------------------------------------------------------------------------------
 
@@ -254,6 +260,14 @@ def _send(stream: BinaryIO | Any, data: bytes) -> None:
         stream.flush()
     except BrokenPipeError:
         return  # it has ended; what it reported is read next
+
+
+def _obituary(process: subprocess.Popen[bytes]) -> DaemonUnreachable | None:
+    status = process.poll()
+    if status is None:
+        return None
+    how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+    return DaemonUnreachable(f"the daemon of this WorkMaster (process {process.pid}) {how}; what was not done is lost")
 
 
 def _end(channels: list[Channel], process: subprocess.Popen[bytes], folder: str | None, owner: int) -> None:
