@@ -48,10 +48,12 @@ def test_who_follows_a_run_is_told_of_tasks_in_doubt_as_they_come(caplog: pytest
     assert len(caplog.messages) == 2, "each is said once"
 
 
-@pytest.mark.parametrize("pages", [1, 2])
-def test_of_what_is_on_record_only_what_is_still_in_doubt_is_said(pages: int, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(("pages", "known"), [(1, 5), (2, 5), (2, 3)])
+def test_of_what_is_on_record_only_what_is_still_in_doubt_is_said(
+    pages: int, known: int, caplog: pytest.LogCaptureFixture
+) -> None:
     shore = Shore()
-    shore.open(write=False, next_index=4, next_seq=5)
+    shore.open(write=False, next_index=4, next_seq=known)
     head, frames = done(4, 5.0, own=False)
     record = [about(0, "held", 0, 3), about(3, "released", 0), (replace(head, first=2), frames)]
     for part in [record] if pages == 1 else [record[:1], record[1:]]:
