@@ -15,6 +15,7 @@ from taskmaster.bus.errors import (
     TaskMasterError,
     UnknownMaster,
     UnknownRun,
+    UnknownTask,
 )
 
 __all__ = ["BROKEN_PIPE", "ERROR", "EXITS", "INTERRUPTED", "OK", "USAGE", "Exit", "exit_code"]
@@ -43,7 +44,7 @@ EXITS = (
     Exit(5, "another daemon uses the state directory", (StateLocked,)),
     Exit(6, "another program listens on the address", (AddressInUse,)),
     Exit(7, "the journal is damaged", (JournalDamaged,)),
-    Exit(8, "there is no such Master or run", (UnknownMaster, UnknownRun)),
+    Exit(8, "there is no such Master or run, or no such task in doubt", (UnknownMaster, UnknownRun, UnknownTask)),
     Exit(9, "a task has no output: it failed or was cancelled, or no worker can evaluate", (EvaluationError,)),
     Exit(10, "the state directory cannot be written", (StateUnwritable,)),
     Exit(INTERRUPTED, "interrupted (Ctrl-C)"),

@@ -49,6 +49,10 @@ class Run(RunView):
             cancelled += int(self.master.lab.ask(self._cancel_message(wanted)).count)
         return cancelled + int(self.master.lab.ask(self._cancel_message(wanted)).count)
 
+    def resolve(self, index: int, action: str, output: Any = None, *, reason: str = "", attempt: int = 0) -> None:
+        """Say what becomes of a task of it that is in doubt; see :meth:`Lab.resolve`, and :meth:`Lab.held`."""
+        self.master.lab.resolve(self._core.id, index, action, output, reason=reason, attempt=attempt)
+
     def pause(self) -> None:
         """Evaluate nothing further of this run for now."""
         self.master.lab.ask(m.Pause(0, self.master.name, self._core.id))

@@ -15,7 +15,7 @@ from taskmaster.bus.errors import CallerError, DaemonUnreachable
 from taskmaster.bus.fields import Field
 from taskmaster.bus.intervals import IntervalSet
 from taskmaster.bus.status import DaemonStatus, MasterStatus
-from taskmaster.learners.arguments import Whole, duration, text, whole, wholes, words
+from taskmaster.learners.arguments import LARGEST, Whole, duration, text, whole, wholes, words
 from taskmaster.learners.core import ClientCore, Request
 from taskmaster.learners.names import fresh_name
 from taskmaster.learners.runcore import RunCore
@@ -28,7 +28,6 @@ ANSWER_SECONDS = 10.0
 #: What the daemon, its journal and every client of any language can hold.
 _LARGEST_SEED = 2**63 - 1
 _LARGEST_PRIORITY = 2**31 - 1
-_LARGEST = 2**53
 #: Worker processes that a daemon keeps for a Master at most.
 MOST_WORKERS = 4096
 
@@ -193,7 +192,7 @@ class RunView:
 
     def _wanted(self, indices: Iterable[Whole] | None) -> list[int] | None:
         """Indices to cancel, None for all."""
-        return None if indices is None else sorted(set(wholes(indices, "the index of a task", 0, _LARGEST - 1)))
+        return None if indices is None else sorted(set(wholes(indices, "the index of a task", 0, LARGEST - 1)))
 
     def _cancel_message(self, indices: list[int] | None) -> m.Cancel:
         core = self._core
@@ -223,7 +222,7 @@ class RunView:
 
 def run_number(run: Whole) -> int:
     """The number of a run. Raises CallerError for anything else, such as its name."""
-    return whole(run, "the number of a run", 0, _LARGEST)
+    return whole(run, "the number of a run", 0, LARGEST)
 
 
 def _priority(priority: Whole) -> int:
