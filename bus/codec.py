@@ -6,14 +6,16 @@ socket takes, or raises ProtocolError. Nothing a peer sends can raise anything e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import struct
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from taskmaster.bus import messages as m
+from taskmaster.bus import values
 from taskmaster.bus.errors import ProtocolError, TooLarge
-from taskmaster.bus.status import RunInfo
+from taskmaster.bus.status import HeldTask, RunInfo
 from taskmaster.bus.table import Buffer, Layout, Table, concatenate, pack_values
 
 __all__ = [
@@ -50,16 +52,16 @@ def encode(message: msgspec.Struct) -> bytes:
     return header
 
 
-def size_of(part: m.EventHead | m.TaskError | RunInfo) -> int:
-    """Bytes that an event, an error of one, or what is said of a run takes in the header of its message."""
+def size_of(part: m.EventHead | m.TaskError | RunInfo | HeldTask) -> int:
+    """Bytes that an event, an error of one, or what is said of a run or task takes in the header of its message."""
     return len(_encode(part))
 
 
 class Decoder(Generic[T]):
-    """Decodes the messages that one side of one socket takes."""
+    """Decodes the messages that one side of one socket takes; ``extension`` is for those in which values travel."""
 
-    def __init__(self, union: Any) -> None:
-        self._decode = msgspec.msgpack.Decoder(union).decode
+    def __init__(self, union: Any, extension: Callable[[int, memoryview], Any] | None = None) -> None:
+        self._decode = msgspec.msgpack.Decoder(union, ext_hook=extension).decode
 
     def decode(self, header: Buffer) -> T:
         """The message in a header frame. Raises ProtocolError."""
@@ -67,7 +69,7 @@ class Decoder(Generic[T]):
             raise ProtocolError(f"a header of {len(header)} bytes; at most {MAX_HEADER} are allowed")
         try:
             return self._decode(header)  # type: ignore[no-any-return]
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, OverflowError) as error:
+        except (msgspec.DecodeError, RecursionError, ValueError, TypeError, OverflowError, struct.error) as error:
             raise ProtocolError(f"not a message of this socket: {error}") from error
 
 
@@ -95,7 +97,7 @@ def client_decoder() -> Decoder[m.ClientMessage]:
 
 def daemon_decoder() -> Decoder[m.DaemonMessage]:
     """For a client's control socket."""
-    return Decoder(m.DaemonMessage)
+    return Decoder(m.DaemonMessage, values.extension)
 
 
 def publication_decoder() -> Decoder[m.Publication]:

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from taskmaster.bus.fields import Field
-from taskmaster.bus.status import DaemonStatus, RunInfo
+from taskmaster.bus.status import DaemonStatus, HeldTask, RunInfo
 from taskmaster.bus.table import Layout
 
 PROTOCOL_VERSION = 1
@@ -184,6 +184,15 @@ class ListRuns(Message, tag="list_runs"):
     after: Count = 0
 
 
+class ListHeld(Message, tag="list_held"):
+    """The tasks in doubt of one run, of one Master, or of all, behind task ``after[1]`` of run ``after[0]``."""
+
+    id: Count
+    master: str | None = None
+    run: Count | None = None
+    after: tuple[Count, Whole] = (0, -1)
+
+
 class Ping(Message, tag="ping"):
     """Are you there? Says what this client was acknowledged and told, so that a journal fallen behind shows."""
 
@@ -208,6 +217,7 @@ ClientMessage = (
     | SetWorkers
     | Status
     | ListRuns
+    | ListHeld
     | Ping
 )
 
@@ -322,13 +332,17 @@ class EventHead(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class Page(Message, tag="page"):
-    """Recorded events, contiguous from the number asked for; ``next_seq`` is where the run's events end now."""
+    """Recorded events, contiguous from the number asked for.
+
+    ``next_seq`` is where the run's events end now, ``next_index`` where its tasks do.
+    """
 
     id: int
     run: int
     next_seq: int
     events: tuple[EventHead, ...] = ()
     writer: int = 0
+    next_index: int = 0
 
 
 class StatusReport(Message, tag="status_report"):
@@ -349,7 +363,18 @@ class RunList(Message, tag="run_list"):
     more: bool = False
 
 
-DaemonMessage = Described | Opened | Ack | Refused | Done | Pong | Page | StatusReport | RunList
+class HeldList(Message, tag="held_list"):
+    """Answer to ListHeld: tasks by their runs and numbers, as many as go into a message.
+
+    If there are ``more``, they are asked for with ``after`` the last of these.
+    """
+
+    id: int
+    tasks: tuple[HeldTask, ...] = ()
+    more: bool = False
+
+
+DaemonMessage = Described | Opened | Ack | Refused | Done | Pong | Page | StatusReport | RunList | HeldList
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -367,11 +392,12 @@ class Events(Message, tag="events"):
 
 
 class Beacon(Message, tag="beacon"):
-    """Where the run's events end, repeated so that a lost tail shows."""
+    """Where the run's events and its tasks end, repeated so that a lost tail shows."""
 
     run: int
     epoch: int
     next_seq: int
+    next_index: int = 0
 
 
 class Gone(Message, tag="gone"):

@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-__all__ = ["ENVIRONMENT", "control_address", "default_address", "default_state"]
+__all__ = ["ENVIRONMENT", "as_reached", "control_address", "default_address", "default_state"]
 
 #: The environment variable that names the daemon's control address for clients.
 ENVIRONMENT = "TASKMASTER"
@@ -35,3 +35,10 @@ def control_address(state: Path) -> str:
 def default_address() -> str:
     """What a client connects to when told nothing: ``$TASKMASTER``, else the local daemon's default."""
     return os.environ.get(ENVIRONMENT) or control_address(default_state())
+
+
+def as_reached(address: str, control: str) -> str:
+    """One of a daemon's addresses as a peer reaches it: one bound to all interfaces is where the control socket is."""
+    if address.startswith(("tcp://0.0.0.0:", "tcp://*:")) and control.startswith("tcp://"):
+        return control.rpartition(":")[0] + ":" + address.rpartition(":")[2]
+    return address

@@ -107,7 +107,10 @@ def dealer(context: zmq.Context[zmq.Socket[bytes]], identity: bytes = b"") -> zm
 
 def subscriber(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
     """A client's SUB."""
-    return _common(context.socket(zmq.SUB), RESULTS_HWM, -1)
+    socket = _common(context.socket(zmq.SUB), RESULTS_HWM, -1)
+    # What it sends are subscriptions, all of them at once after a reconnection; those beyond a mark would be dropped.
+    socket.sndhwm = 0
+    return socket
 
 
 def client_sockets(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
-__all__ = ["DaemonStatus", "MasterStatus", "RunInfo", "WorkerStatus"]
+__all__ = ["DaemonStatus", "HeldTask", "MasterStatus", "RunInfo", "WorkerStatus"]
 
 
 class _Record(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -122,3 +124,26 @@ class RunInfo(_Record, frozen=True):
     priority: int = 0
     seed: int = 0
     metadata: dict[str, str] = {}
+
+
+class HeldTask(_Record, frozen=True):
+    """One task in doubt."""
+
+    run: int
+    master: str
+    #: the run's
+    name: str
+    #: number of the task in its run
+    index: int
+    #: which evaluation of it was lost, from 1
+    attempt: int
+    #: who had it
+    worker: str
+    #: seconds since 1970
+    since: float
+    #: how its worker was lost
+    reason: str
+    #: what was to be evaluated; None where that is left out
+    input: Any = None
+    #: True where the input has no room in a list: it is with the run's events
+    input_omitted: bool = False

@@ -8,10 +8,12 @@ import re
 from collections.abc import Iterable
 
 __all__ = [
+    "count",
     "did_you_mean",
     "did_you_mean_or",
     "format_duration",
     "format_size",
+    "how_to_resolve",
     "lacking",
     "nearest",
     "parse_duration",
@@ -27,6 +29,11 @@ _BYTES: dict[str, int] = {
 #: Seconds of the longest duration taken: 300 years.
 _LONGEST = 1e10
 _QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?(?:e[+-]?\d+)?)\s*([a-zµA-Z]*)\s*")
+
+
+def count(n: int, one: str, many: str = "") -> str:
+    """``1 task``, ``2 tasks``; ``many`` where that is not ``one`` with an s."""
+    return f"{n} {one if n == 1 else many or f'{one}s'}"
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
@@ -45,6 +52,11 @@ def did_you_mean_or(word: str, known: Iterable[str], there_are: str = "there are
     """``; did you mean 'x'?`` if a known word is near, else ``; there are 'x', 'y'``: what to write instead."""
     names = list(known)
     return did_you_mean(word, names) or f"; {there_are} {', '.join(map(repr, names)) or 'none'}"
+
+
+def how_to_resolve(run: int, index: int) -> str:
+    """The command by which an operator says what became of a task in doubt."""
+    return f"taskmaster resolve {run} {index} done|retry|fail"
 
 
 def lacking(who: str, packages: str, extra: str, error: object = "") -> str:

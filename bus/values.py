@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from taskmaster.bus.errors import ProtocolError
 
-__all__ = ["check_dtype", "check_text", "decode", "decode_words", "encode", "keep", "require_unmasked"]
+__all__ = ["check_dtype", "check_text", "decode", "decode_words", "encode", "extension", "keep", "require_unmasked"]
 
 EXT_TUPLE = 1
 EXT_COMPLEX = 2
@@ -184,7 +184,11 @@ def _prepare_key(key: Any) -> Any:
     raise TypeError(f"a dict with a key of type {type(key).__name__} cannot travel; use strings or numbers as keys")
 
 
-def _ext_hook(code: int, data: memoryview) -> Any:
+def extension(code: int, data: memoryview) -> Any:
+    """What an extension type stands for: msgspec's ``ext_hook`` for a message in which values travel.
+
+    Raises ProtocolError, ValueError, TypeError or struct.error for what is none.
+    """
     restore = _RESTORE.get(code)
     if restore is None:
         raise ProtocolError(f"extension type {code} is unknown")
@@ -271,4 +275,4 @@ def decode_words(offsets: NDArray[np.uint32], blob: bytes | bytearray | memoryvi
         return None
 
 
-_decode: Callable[[Any], Any] = msgspec.msgpack.Decoder(ext_hook=_ext_hook).decode
+_decode: Callable[[Any], Any] = msgspec.msgpack.Decoder(ext_hook=extension).decode

@@ -49,6 +49,8 @@ COMMANDS: Mapping[str, Mapping[str, Entry]] = {
         "watch": Entry("watch", "Follow the results of a run as they come."),
         "learn": Entry("learn", "Have a learner choose the points."),
         "cancel": Entry("cancel", "Cancel tasks that have no outcome yet."),
+        "held": Entry("held:held", "List the tasks in doubt."),
+        "resolve": Entry("held:resolve", "Say what becomes of a task in doubt."),
         "runs": Entry("runs", "List, show, export and delete runs."),
     },
 }

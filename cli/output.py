@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from taskmaster.bus.text import format_duration
+from taskmaster.bus.text import count, format_duration
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -208,11 +208,6 @@ def _wrapped(line: str, width: int) -> list[str]:
 
 
 # -- words and figures ------------------------------------------------------------------------------------------------
-
-
-def count(n: int, one: str, many: str = "") -> str:
-    """``1 task``, ``2 tasks``; ``many`` where that is not ``one`` with an s."""
-    return f"{n} {one if n == 1 else many or f'{one}s'}"
 
 
 def duration(seconds: float) -> str:

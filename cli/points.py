@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
-from taskmaster.bus.errors import InvalidTask
+from taskmaster.bus.errors import InvalidOutput, InvalidTask
 from taskmaster.bus.fields import Field, Schema
 from taskmaster.cli.output import count
 
@@ -21,13 +21,18 @@ _TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0
 class PointReader:
     """Reads points for a Master with these parameters. Each that is read has been checked against them.
 
-    Every method raises InvalidTask that says where what was wrong stands.
+    Every method raises InvalidTask that says where what was wrong stands. With the ``role`` "output" all this is about
+    outputs, and what is raised is InvalidOutput.
     """
 
-    def __init__(self, master: str, parameters: Sequence[Field]) -> None:
+    def __init__(self, master: str, fields: Sequence[Field], role: str = "parameter") -> None:
         self._master = master
-        self._fields = {field.name: field for field in parameters}
-        self._schema = Schema(parameters, master)
+        self._fields = {field.name: field for field in fields}
+        self._schema = Schema(fields, master, role)
+        is_point = role == "parameter"
+        self._what = "a point" if is_point else "an output"
+        self._separators = "commas part values, spaces part points" if is_point else "commas part values"
+        self._mistake = InvalidTask if is_point else InvalidOutput
 
     def typed(self, text: str) -> Any:
         """A point from the command line.
@@ -57,8 +62,8 @@ class PointReader:
         if not any("=" in part for part in parts):
             if len(parts) != len(names):
                 raise self._error(
-                    f"{text!r} has {count(len(parts), 'value')}, a point {len(names)}: {', '.join(names)}; commas part "
-                    "values, spaces part points"
+                    f"{text!r} has {count(len(parts), 'value')}, {self._what} {len(names)}: {', '.join(names)}; "
+                    + self._separators
                 )
             return {name: self._value(name, part, repr(text)) for name, part in zip(names, parts)}
         point: dict[str, Any] = {}
@@ -83,7 +88,9 @@ class PointReader:
                 return _TRUTHS[text.lower()]
             return int(text) if field.kind == "int" else float(text)
         except (ValueError, KeyError, RecursionError):
-            raise self._error(f"{place}: parameter {name!r} must be {field.describe()}, got {text!r}") from None
+            raise self._error(
+                f"{place}: {self._schema.role} {name!r} must be {field.describe()}, got {text!r}"
+            ) from None
 
     # -- files --------------------------------------------------------------------------------------------------------
 
@@ -135,12 +142,12 @@ class PointReader:
         if self._fields:
             try:
                 self._schema.row(point)
-            except InvalidTask as error:
-                raise InvalidTask(f"{error} (in {place})") from None
+            except self._mistake as error:
+                raise self._mistake(f"{error} (in {place})") from None
         return point
 
-    def _error(self, text: str) -> InvalidTask:
-        return InvalidTask(f"Master {self._master!r}: {text}")
+    def _error(self, text: str) -> InvalidTask | InvalidOutput:
+        return self._mistake(f"Master {self._master!r}: {text}")
 
 
 def _split(text: str) -> list[str]:

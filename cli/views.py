@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from taskmaster.bus.status import DaemonStatus, MasterStatus
-from taskmaster.bus.text import format_duration, format_size
+from taskmaster.bus.text import count, format_duration, format_size
 from taskmaster.cli.output import Cell, Table, duration
 
 __all__ = ["Rates", "facts", "masters_table", "rate_text", "troubles", "workers_table"]
@@ -144,5 +144,9 @@ def troubles(status: DaemonStatus) -> list[str]:
         for master in status.masters
         if master.reason
     ]
-    lines += [f"Master {master.name!r}: {master.held} tasks are in doubt" for master in status.masters if master.held]
+    lines += [
+        f"Master {master.name!r}: {count(master.held, 'task is', 'tasks are')} in doubt: taskmaster held {master.name}"
+        for master in status.masters
+        if master.held
+    ]
     return lines

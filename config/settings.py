@@ -171,7 +171,8 @@ class MasterKeys(Settings):
         default=None,
     )
     on_lost: Literal["retry", "fail", "hold"] = setting(
-        "What happens to a task whose worker was lost: `retry` it, `fail` it, or `hold` it, in doubt, for an operator.",
+        "What happens to a task whose worker was lost: `retry` it, `fail` it, or `hold` it, in doubt, "
+        "for an operator (`taskmaster held`, `taskmaster resolve`).",
         default="retry",
     )
     max_attempts: Positive = setting("How often a task is started at most, with `on_lost` = `retry`.", default=3)

@@ -29,7 +29,7 @@ from taskmaster.daemon.effects import Query
 
 __all__ = ["Answers", "framed"]
 
-Question: TypeAlias = m.Replay | m.Status
+Question: TypeAlias = m.Replay | m.Status | m.ListHeld
 Answer: TypeAlias = tuple[m.DaemonMessage, Sequence[Buffer]]
 
 #: Answers on their way to one peer at most.

@@ -344,6 +344,8 @@ class Broker:
         try:
             if isinstance(question, m.Replay):
                 return read_page(self.journal, self.core.run(question.run), question)
+            if isinstance(question, m.ListHeld):
+                return self.core.held_list(question), ()
             return m.StatusReport(question.id, self._status(self)), ()
         except TaskMasterError as error:
             log.error("%s", error)

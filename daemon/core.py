@@ -38,7 +38,7 @@ from taskmaster.daemon.effects import (
 )
 from taskmaster.daemon.master import Master
 from taskmaster.daemon.run import Run
-from taskmaster.daemon.runs import Runs
+from taskmaster.daemon.runs import Runs, still_open
 from taskmaster.daemon.workforce import Workforce, known_master
 
 __all__ = ["Core", "Identity"]
@@ -49,6 +49,8 @@ QUICK_SECONDS = 0.001
 ACKNOWLEDGE_SECONDS = 0.005
 #: Bytes of a list of runs in one message: thousands, and a few milliseconds' work.
 _LISTED_BYTES = 512 << 10
+#: The same of a list of tasks in doubt: hundreds, whose inputs have to be read.
+_HELD_BYTES = 64 << 10
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ class Core:
             m.Resolve: self._resolve,
             m.SetWorkers: self._set_workers,
             m.ListRuns: self._list_runs,
+            m.ListHeld: self._query,
             m.Ping: self._ping,
         }
 
@@ -324,7 +327,7 @@ class Core:
     def _delete(self, sender: Sender, message: m.Delete, table: Table | None, out: Effects) -> None:
         run = self.run(message.run)
         if run.open:
-            raise NotAllowed(f"run {run.name!r} has {len(run.open)} tasks without an outcome; cancel them first")
+            raise NotAllowed(still_open(run))
         out.records.append(RunDeleted(run.id))
         self._to_acknowledge.pop(run.id, None)
         self.runs.remove(run)
@@ -368,10 +371,24 @@ class Core:
                 )
         out.replies.append(Reply(sender.address, pong))
 
-    def _query(self, sender: Sender, message: m.Replay | m.Status, table: Table | None, out: Effects) -> None:
+    def _query(
+        self, sender: Sender, message: m.Replay | m.Status | m.ListHeld, table: Table | None, out: Effects
+    ) -> None:
         if isinstance(message, m.Replay):
             self.run(message.run)
+        elif isinstance(message, m.ListHeld):
+            self._check_held(message)
         out.queries.append(Query(sender.address, message))
+
+    def _check_held(self, request: m.ListHeld) -> None:
+        if request.master is not None:
+            self._master(request.master)
+        if request.run is not None and request.run not in self.runs:
+            raise UnknownRun(f"run {request.run} is not in this daemon's journal")
+
+    def held_list(self, request: m.ListHeld) -> m.HeldList:
+        """The answer to a query for tasks in doubt. Raises JournalError where an input cannot be read."""
+        return m.HeldList(request.id, *self.runs.held(request.master, request.run, request.after, _HELD_BYTES))
 
     def _done(self, sender: Sender, request: int, out: Effects, count: int = 0) -> None:
         out.replies.append(Reply(sender.address, m.Done(request, count)))

@@ -183,7 +183,7 @@ class Query(msgspec.Struct, frozen=True):
     """A request that needs no decision, only a look at what is recorded."""
 
     address: bytes
-    message: m.Replay | m.Status
+    message: m.Replay | m.Status | m.ListHeld
 
 
 @dataclass(slots=True)

@@ -152,7 +152,11 @@ class Publisher:
 
     def _beacon(self, topic: bytes, number: int) -> None:
         run = self._core.runs.look(number)
-        beacon = m.Beacon(number, self._epoch, run.next_seq) if run is not None else m.Gone(number, self._epoch)
+        beacon = (
+            m.Beacon(number, self._epoch, run.next_seq, run.next_index)
+            if run is not None
+            else m.Gone(number, self._epoch)
+        )
         sockets.send(self._socket, [topic, codec.encode(beacon)])
 
     def _who_wants(self, master: str, run: int) -> tuple[bool, bool]:

@@ -28,6 +28,7 @@ from taskmaster.daemon.effects import (
     RunChanged,
     RunCounted,
 )
+from taskmaster.daemon.held import Doubt, Held
 from taskmaster.daemon.scheduling import Estimate, retry_size
 
 __all__ = ["CLAIMS", "TASK_STATES", "Block", "Run"]
@@ -100,7 +101,8 @@ class Run:
         self.next_seq = 0
         self.blocks: list[Block] = []
         self.queued = IntervalSet()
-        self.held = IntervalSet()
+        #: tasks in doubt, until somebody resolves them
+        self.held = Held()
         #: every task without an outcome: queued, leased or held
         self.open = IntervalSet()
         #: evaluations used up by tasks that lost a worker and are still open
@@ -244,7 +246,7 @@ class Run:
 
     def hold(self, low: int, high: int, reason: str, worker: str, attempt: int, out: Effects) -> None:
         """Tasks in doubt: they stay open until somebody resolves them."""
-        self.held.add(low, high)
+        self.held.add(Doubt(low, high, attempt, worker, out.wall, reason))
         errors = tuple(TaskError(k, "in doubt", reason) for k in range(high - low))
         head = EventHead(
             0,
@@ -278,7 +280,7 @@ class Run:
         index = request.index
         if index not in self.held:
             raise UnknownTask(
-                f"run {self.name!r}: task {index} is not held; 'taskmaster runs show' lists those that are"
+                f"run {self.name!r}: task {index} is not in doubt; 'taskmaster held' lists those that are"
             )
         if request.attempt not in (0, self.attempts[index]):
             raise UnknownTask(f"run {self.name!r}: task {index} was resolved, and is in doubt again since")

@@ -14,15 +14,22 @@ from typing import Protocol
 
 import msgspec
 
-from taskmaster.bus import codec
-from taskmaster.bus.status import RunInfo
+from taskmaster.bus import codec, values
+from taskmaster.bus.errors import ProtocolError
+from taskmaster.bus.status import HeldTask, RunInfo
+from taskmaster.bus.text import count, how_to_resolve
+from taskmaster.daemon.held import Doubt
 from taskmaster.daemon.run import Run
 
-__all__ = ["Resting", "Runs", "Shift", "run_info"]
+__all__ = ["Resting", "Runs", "Shift", "run_info", "still_open"]
 
 #: So many of a Master's newest runs are looked through for one with a name like a mistyped one: to compare takes some
 #: 20 µs each.
 _CANDIDATES = 500
+#: Bytes of an input that is told with a task in doubt: what people look at, and not what makes a list slow.
+_SHOWN_BYTES = 64 << 10
+#: So many tasks in doubt are named where a run cannot be deleted for them.
+_NAMED = 5
 
 
 class Resting(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -178,6 +185,36 @@ class Runs:
             infos.append(info)
         return tuple(infos), False
 
+    def held(
+        self, master: str | None, number: int | None, after: tuple[int, int], most_bytes: int
+    ) -> tuple[tuple[HeldTask, ...], bool]:
+        """The tasks in doubt of a Master or of one run, or all, behind ``after`` (run, index), and whether not all.
+
+        They take up to ``most_bytes`` in a message, but there is one at least if there is any. Raises JournalError
+        where an input cannot be read.
+        """
+        tasks: list[HeldTask] = []
+        left = most_bytes
+        for run in self._doubtful(master, number, after[0]):
+            for index, doubt in run.held.after(after[1] if run.id == after[0] else -1):
+                task = _held_task(run, index, doubt)
+                left -= codec.size_of(task)
+                if left < 0 and tasks:
+                    return tuple(tasks), True
+                tasks.append(task)
+        return tuple(tasks), False
+
+    def _doubtful(self, master: str | None, number: int | None, first: int) -> list[Run]:
+        """The runs from the number ``first`` on that have tasks in doubt, which keep them awake."""
+        return sorted(
+            (
+                run
+                for run in self._awake.values()
+                if run.held and run.id >= first and master in (None, run.master) and number in (None, run.id)
+            ),
+            key=lambda run: run.id,
+        )
+
     def latest_names(self, master: str) -> list[str]:
         """What the newest runs of a Master are called."""
         return list(islice(reversed(self._numbers.get(master, {})), _CANDIDATES))
@@ -256,4 +293,47 @@ def run_info(run: Run | Resting) -> RunInfo:
         run.priority,
         run.seed,
         metadata,
+    )
+
+
+def _held_task(run: Run, index: int, doubt: Doubt) -> HeldTask:
+    """A task in doubt, for lists."""
+    value = _encoded_input(run, index)
+    return HeldTask(
+        run.id,
+        run.master,
+        run.name,
+        index,
+        doubt.attempt,
+        doubt.worker,
+        doubt.since,
+        doubt.reason,
+        value,
+        value is None,
+    )
+
+
+def _encoded_input(run: Run, index: int) -> msgspec.Raw | None:
+    """The input of an open task; None where it is too large to be shown, or is none that anybody could read."""
+    (table,) = run.inputs(index, index + 1)
+    if table.nbytes > _SHOWN_BYTES:
+        return None
+    try:
+        return msgspec.Raw(values.encode(table.rows()[0]))
+    except (ProtocolError, TypeError):
+        return None
+
+
+def still_open(run: Run) -> str:
+    """Why a run cannot be deleted, and what is to be done first."""
+    n, held = len(run.open), len(run.held)
+    text = f"run {run.name!r} has {count(n, 'task')} without an outcome"
+    if not held:
+        return f"{text}; cancel {'it' if n == 1 else 'them'} first"
+    numbers = [index for index, _ in islice(run.held.after(-1), _NAMED)]
+    which = ", ".join(map(str, numbers)) + (", …" if held > _NAMED else "")
+    others = "" if n == held else "cancel the others, and "
+    return (
+        f"{text}; {count(held, 'is', 'are')} in doubt ({which}): {others}resolve {'it' if held == 1 else 'those'} "
+        f"first: {how_to_resolve(run.id, numbers[0])}"
     )

@@ -24,6 +24,7 @@ from zmq.utils.monitor import parse_monitor_message
 from taskmaster.bus import codec, sockets
 from taskmaster.bus import messages as m
 from taskmaster.bus.errors import DaemonUnreachable, ProtocolError, UnknownMaster, WorkerError, from_code
+from taskmaster.bus.places import as_reached
 from taskmaster.bus.text import did_you_mean_or
 from taskmaster.drivers.host import CANCELLED, HostedWorker, Interrupts, spawn
 from taskmaster.drivers.restarts import RestartPolicy
@@ -80,7 +81,7 @@ def find(address: str, master: str, timeout: float = ANSWER_SECONDS) -> Place:
         raise UnknownMaster(
             f"the daemon at {address} has no Master {master!r}{did_you_mean_or(master, names, 'it has')}"
         )
-    return Place(described.name, _as_reached(described.workers, address), master)
+    return Place(described.name, as_reached(described.workers, address), master)
 
 
 def _describe(socket: zmq.Socket[bytes], address: str, timeout: float) -> m.Described:
@@ -94,13 +95,6 @@ def _describe(socket: zmq.Socket[bytes], address: str, timeout: float) -> m.Desc
     if not isinstance(reply, m.Described):
         raise ProtocolError(f"whoever listens at {address} does not answer as a TaskMaster daemon does")
     return reply
-
-
-def _as_reached(address: str, control: str) -> str:
-    """A socket bound to all interfaces is where the control socket was."""
-    if address.startswith(("tcp://0.0.0.0:", "tcp://*:")) and control.startswith("tcp://"):
-        return control.rpartition(":")[0] + ":" + address.rpartition(":")[2]
-    return address
 
 
 @dataclass

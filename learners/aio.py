@@ -21,11 +21,12 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from taskmaster.bus import messages as m
 from taskmaster.bus.places import default_address
-from taskmaster.bus.status import DaemonStatus, MasterStatus, RunInfo
+from taskmaster.bus.status import DaemonStatus, HeldTask, MasterStatus, RunInfo
 from taskmaster.bus.table import Buffer
 from taskmaster.learners.aiochannel import AsyncChannel
 from taskmaster.learners.aiorun import Results, Run, Tasks
 from taskmaster.learners.arguments import duration
+from taskmaster.learners.resolving import Resolution, held_message
 from taskmaster.learners.results import Result
 from taskmaster.learners.views import ANSWER_SECONDS, LabView, MasterView, check_since, run_number
 
@@ -107,7 +108,6 @@ class Lab(LabView):
             raise self._nobody()
         if request.error is not None:
             raise request.error
-        self._channel.subscribe_at(self._results_address)
 
     def __getitem__(self, name: str) -> Master:
         """The Master of this name. Raises UnknownMaster."""
@@ -129,6 +129,34 @@ class Lab(LabView):
             runs += reply.runs
             more = reply.more
         return tuple(runs)
+
+    async def held(self, master: str | None = None, *, run: int | None = None) -> tuple[HeldTask, ...]:
+        """The tasks in doubt of one Master, of the run of this number, or all; oldest run first.
+
+        Their workers were lost, and ``on_lost = "hold"``: they wait for :meth:`resolve`. Raises UnknownMaster or
+        UnknownRun.
+        """
+        tasks: list[HeldTask] = []
+        more = True
+        while more:
+            reply = await self.ask(held_message(master, run, tasks))
+            assert isinstance(reply, m.HeldList)
+            tasks += reply.tasks
+            more = reply.more
+        return tuple(tasks)
+
+    async def resolve(
+        self, run: int, index: int, action: str, output: Any = None, *, reason: str = "", attempt: int = 0
+    ) -> None:
+        """Say what becomes of a task in doubt: ``run`` is the number of its run.
+
+        ``"done"`` it was, with this ``output`` (that of the Master, or a dict of several); ``"retry"``: it is evaluated
+        again; ``"fail"``, for this ``reason``. With an ``attempt`` it is only about that one, see
+        :class:`~taskmaster.bus.status.HeldTask`. Raises UnknownRun, UnknownTask if it is not in doubt, CallerError for
+        another action, InvalidOutput for an output that the Master does not declare so.
+        """
+        resolution = Resolution(run, index, action, output, reason, attempt)
+        await self.ask(*resolution.request(await self.ask(resolution.question), self._core))
 
     async def delete_run(self, run: int) -> None:
         """Forget a run that has no open tasks, with everything measured in it. ``run`` is its number.

@@ -11,8 +11,13 @@ returning it: so a waiter that is cancelled, at whatever moment, has taken nothi
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
+import math
+import os
+import threading
 import time
+import weakref
 from collections.abc import Callable
 
 import zmq
@@ -32,6 +37,19 @@ _RETIRE_MS = 20
 _DRAIN = 256
 
 
+#: Those of this program, and those that nobody has any more.
+_all: weakref.WeakSet[AsyncChannel] = weakref.WeakSet()
+_retiring: set[AsyncChannel] = set()
+
+
+@atexit.register
+def _retire_all() -> None:
+    """At the end of a program that has not closed them: what was put still has to get to the daemon."""
+    for channel in {*_all, *_retiring}:
+        if not channel.closed:
+            channel.finish_at_exit()
+
+
 class AsyncChannel:
     """Runs a :class:`ClientCore` over sockets, in the event loop that is running when it is made."""
 
@@ -42,16 +60,18 @@ class AsyncChannel:
         self._closed_because = "was closed"
         self._context, self._control, self._results = sockets.client_sockets(core.address)
         self._waiting: dict[asyncio.Future[None], Callable[[], bool]] = {}
-        self._will_look = False
+        self._will_look = self._will_be_due = False
         for socket in (self._control, self._results):
             self.loop.add_reader(socket.fileno(), self._look)
         self._ticking = self.loop.call_later(_TICK_SECONDS, self._tick)
+        self._subscribed_at = ""
+        self._process = os.getpid()
+        #: nobody has this connection any more; who sees to its end, and when that looks after things
+        self._retired = False
+        self._finisher: threading.Thread | None = None
+        self._next_tick = 0.0
         forks.tell(self)
-
-    def subscribe_at(self, address: str) -> None:
-        """Where the results socket is, known once the daemon has described itself."""
-        self._results.connect(address)
-        self._look_soon()
+        _all.add(self)
 
     def require_open(self) -> None:
         """Raise ConnectionClosed if it was closed, CallerError where another event loop runs, or none."""
@@ -104,6 +124,8 @@ class AsyncChannel:
     # -- called by the loop -------------------------------------------------------------------------------------------
 
     def _tick(self) -> None:
+        if self._retired:
+            return
         self._ticking = self.loop.call_later(_TICK_SECONDS, self._tick)
         self._look()  # else a daemon whose words wait here, because the program was busy, would be taken for silent
         self.core.on_tick(self.loop.time())
@@ -111,20 +133,29 @@ class AsyncChannel:
         self.notify()
 
     def _look_soon(self) -> None:
-        if not self._will_look:
+        if not (self._will_look or self._retired):
             self._will_look = True
             self.loop.call_soon(self._look)
 
     def _look(self) -> None:
         """Take in what has arrived, send what follows from it, and wake those it was for."""
         self._will_look = False
-        if self.closed:
+        if self.closed or self._retired:
             return
         taken = self._drain()
+        if self.core.due < math.inf and not self._will_be_due:
+            self._will_be_due = True
+            self.loop.call_at(self.core.due, self._on_due)
         if self.core.outbox or self.core.subscriptions:
             self.send()
         if taken:
             self.notify()
+
+    def _on_due(self) -> None:
+        self._will_be_due = False
+        if not (self.closed or self._retired):
+            self.core.on_due(self.loop.time())
+            self._look()
 
     def _drain(self) -> bool:
         """Take in some of what has arrived; whether there was anything."""
@@ -143,11 +174,20 @@ class AsyncChannel:
 
     def _transmit(self) -> None:
         outbox, subscriptions = self.core.outbox, self.core.subscriptions
+        if self._subscribed_at != self.core.results_address:
+            self._subscribe_at(self.core.results_address)
         while subscriptions:
             on, topic = subscriptions.popleft()
             self._results.setsockopt(zmq.SUBSCRIBE if on else zmq.UNSUBSCRIBE, topic)
         while outbox and sockets.send(self._control, outbox[0]):
             outbox.popleft()
+
+    def _subscribe_at(self, address: str) -> None:
+        """Results come from here now: the daemon has said so for the first time, or has been restarted elsewhere."""
+        if self._subscribed_at:
+            self._results.disconnect(self._subscribed_at)
+        self._results.connect(address)
+        self._subscribed_at = address
 
     # -- its end ------------------------------------------------------------------------------------------------------
 
@@ -155,14 +195,20 @@ class AsyncChannel:
         """Stop listening; what was not sent is not sent any more. Those who wait get ConnectionClosed."""
         if self.closed:
             return
-        self.closed = True
-        self._ticking.cancel()
+        self._stop_listening()
+        self._shut()
         for changed in self._waiting:
             if not changed.done():
                 changed.set_result(None)
+
+    def _stop_listening(self) -> None:
+        self._ticking.cancel()
         if not self.loop.is_closed():
             for socket in (self._control, self._results):
                 self.loop.remove_reader(socket.fileno())
+
+    def _shut(self) -> None:
+        self.closed = True
         self._control.close(linger=0)
         self._results.close(linger=0)
         self._context.term()
@@ -170,31 +216,49 @@ class AsyncChannel:
     def retire(self) -> None:
         """Nobody has closed it, and nobody can any more: close it when what was put is acknowledged.
 
-        Called from wherever the garbage collector happens to run, or at the end of the program.
+        Called from wherever the garbage collector happens to run. The event loop is done with it then, and may end at
+        any moment: what is left to do is done in a thread.
         """
-        if self.closed:
+        if self.closed or os.getpid() != self._process:
             return
-        if not self.loop.is_closed():
-            with contextlib.suppress(RuntimeError):  # closed just now
-                self.loop.call_soon_threadsafe(self._retire, self.loop.time() + RETIRE_SECONDS)
-                return
+        _retiring.add(self)
+        if asyncio._get_running_loop() is self.loop or self.loop.is_closed():
+            self._hand_over()
+        else:
+            with contextlib.suppress(RuntimeError):  # closed just now; the end of the program sees to it
+                self.loop.call_soon_threadsafe(self._hand_over)
+
+    def _hand_over(self) -> None:
+        if self.closed or self._retired:
+            return
+        self._retired = True
+        self._stop_listening()
+        self._finisher = threading.Thread(target=self._finish, name="taskmaster-retire", daemon=True)
+        self._finisher.start()
+
+    def _finish(self) -> None:
         deadline = time.monotonic() + RETIRE_SECONDS
         while not self.core.is_settled and time.monotonic() < deadline:
-            self.core.on_tick(time.monotonic())
+            now = time.monotonic()
+            if now >= self._next_tick:
+                self._next_tick = now + _TICK_SECONDS
+                self.core.on_tick(now)
+            if now >= self.core.due:
+                self.core.on_due(now)
             self._transmit()
             self._control.poll(_RETIRE_MS)
             self._drain()
-        self._end()
-
-    def _retire(self, deadline: float) -> None:
-        if self.core.is_settled or self.loop.time() > deadline:
-            self._end()
-        elif not self.closed:
-            self.loop.call_later(_RETIRE_MS / 1e3, self._retire, deadline)
-
-    def _end(self) -> None:
         forsaken(self.core)
-        self.close()
+        self._shut()
+        _retiring.discard(self)
+
+    def finish_at_exit(self) -> None:
+        """The same, at the end of the program: wait for it."""
+        if not self._retired:
+            self._retired = True
+            self._finish()
+        elif self._finisher is not None:
+            self._finisher.join(RETIRE_SECONDS + _TICK_SECONDS)
 
     def on_fork(self) -> None:
         """In a child process, which shares the sockets' descriptors, and must leave them alone."""

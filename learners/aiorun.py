@@ -53,6 +53,10 @@ class Run(RunView):
             cancelled += int((await self.master.lab.ask(self._cancel_message(wanted))).count)
         return cancelled + int((await self.master.lab.ask(self._cancel_message(wanted))).count)
 
+    async def resolve(self, index: int, action: str, output: Any = None, *, reason: str = "", attempt: int = 0) -> None:
+        """Say what becomes of a task of it that is in doubt; see :meth:`Lab.resolve`, and :meth:`Lab.held`."""
+        await self.master.lab.resolve(self._core.id, index, action, output, reason=reason, attempt=attempt)
+
     async def pause(self) -> None:
         """Evaluate nothing further of this run for now."""
         await self.master.lab.ask(m.Pause(0, self.master.name, self._core.id))
@@ -122,6 +126,7 @@ class Tasks:
     """
 
     def __init__(self, run: Run) -> None:
+        self._lab = run.master.lab  # whoever has this and nothing else still has the connection
         self._core = run._core
         self._channel = run._channel
 
@@ -177,6 +182,7 @@ class Results:
     """Where results arrive, in the order in which the tasks ended. ``async for`` takes them until no task is open."""
 
     def __init__(self, run: Run) -> None:
+        self._lab = run.master.lab  # whoever has this and nothing else still has the connection
         self._core = run._core
         self._channel = run._channel
         self._view = RunView(run._core)
@@ -220,12 +226,13 @@ class Results:
         taken = 0
         async for chunk in self.chunks(ended):
             n, seq = chunk.head.n, chunk.head.seq
-            for k in chunk.positions:
-                if k >= n:
-                    break
+            while True:
                 taken += 1
                 if not taken % _TURN_RESULTS:
-                    await asyncio.sleep(0)
+                    await asyncio.sleep(0)  # which may be cancelled, and so is before anything is taken
+                k = next(chunk.positions)
+                if k >= n:
+                    break
                 core.told = seq + k
                 yield Result(chunk, k)
 
@@ -238,10 +245,10 @@ class Results:
             self._channel.send_on()
             if chunk is not None:
                 yield chunk
+            elif core.error is not None and (core.is_cut_short or not ended(core)):
+                raise core.error
             elif ended(core):
                 return
-            elif core.error is not None:
-                raise core.error
             else:
                 await self._channel.wait(lambda: core.has_news or ended(core))
 

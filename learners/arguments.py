@@ -13,10 +13,14 @@ from typing import Any, TypeAlias
 from taskmaster.bus.errors import CallerError
 from taskmaster.bus.fields import shown
 
-__all__ = ["Whole", "duration", "text", "whole", "wholes", "words"]
+__all__ = ["LARGEST", "Whole", "duration", "text", "whole", "wholes", "words"]
 
 #: What callers write for a whole number: Python's, numpy's, whatever says of itself that it is one.
 Whole: TypeAlias = int | Any
+
+
+#: What the daemon, its journal and every client of any language can hold.
+LARGEST = 2**53
 
 
 def text(value: str, what: str) -> str:

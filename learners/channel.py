@@ -96,6 +96,7 @@ class Channel:
         self._context, self._control, self._results = sockets.client_sockets(core.address)
         self._wake_reader, self._wake_writer = socket.socketpair()
         self._wake_reader.setblocking(False)
+        self._wake_writer.setblocking(False)  # it is written to with the lock held, by whoever has it
         self._wake = self._wake_reader.fileno()
         # The keeper may still be in its poll when a user's thread has taken the lead from it; two users never are.
         self._polls = (self._new_poll(), self._new_poll())
@@ -112,12 +113,9 @@ class Channel:
         self._keeper_needed = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="taskmaster-keeper", daemon=True)
         self._keeper.start()
+        self._subscribed_at = ""
         forks.tell(self)
         _all.add(self)
-
-    def subscribe_at(self, address: str) -> None:
-        """Where the results socket is, known once the daemon has described itself."""
-        self._results.connect(address)
 
     # -- used by the client, with the lock held ----------------------------------------------------------------------
 
@@ -150,6 +148,8 @@ class Channel:
     def _transmit(self) -> bool:
         """Send; False if not all of it can be sent now."""
         outbox, subscriptions = self.core.outbox, self.core.subscriptions
+        if self._subscribed_at != self.core.results_address:
+            self._subscribe_at(self.core.results_address)
         while subscriptions:
             on, topic = subscriptions.popleft()
             self._results.setsockopt(zmq.SUBSCRIBE if on else zmq.UNSUBSCRIBE, topic)
@@ -249,7 +249,7 @@ class Channel:
             self._take_in()
             return
         now = time.monotonic()
-        pause = max(0.0, self._next_tick - now)
+        pause = max(0.0, min(self._next_tick, self.core.due) - now)
         if left is not None:
             pause = min(pause, left)
         poll = self._polls[self._leader == self._keeper.ident]
@@ -258,15 +258,15 @@ class Channel:
             ready = poll.poll(round(pause * 1e3 + 0.5))
         finally:
             self._come_back()
-        if self._leader != threading.get_ident():
-            return  # somebody has taken over, and polls for what is here: taken in, it would not wake him
+        if self.closed or self._leader != threading.get_ident():
+            return  # or somebody has taken over, and polls for what is here: taken in, it would not wake him
         if any(descriptor == self._wake for descriptor, _ in ready):
             with contextlib.suppress(BlockingIOError):
                 self._wake_reader.recv(4096)
-        if self.closed:
-            return
         self._drain()
         now = time.monotonic()
+        if now >= self.core.due:
+            self.core.on_due(now)
         if now >= self._next_tick:
             self._next_tick = now + TICK_SECONDS
             self.core.on_tick(now)
@@ -342,6 +342,13 @@ class Channel:
             self._lead(None)
         if self._leader == me:
             self._leader = None
+
+    def _subscribe_at(self, address: str) -> None:
+        """Results come from here now: the daemon has said so for the first time, or has been restarted elsewhere."""
+        if self._subscribed_at:
+            self._results.disconnect(self._subscribed_at)
+        self._results.connect(address)
+        self._subscribed_at = address
 
     # -- its end ------------------------------------------------------------------------------------------------------
 

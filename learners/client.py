@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,10 +12,11 @@ from typing import Any
 
 from taskmaster.bus import messages as m
 from taskmaster.bus.places import default_address
-from taskmaster.bus.status import DaemonStatus, MasterStatus, RunInfo
+from taskmaster.bus.status import DaemonStatus, HeldTask, MasterStatus, RunInfo
 from taskmaster.bus.table import Buffer
 from taskmaster.learners.arguments import duration
 from taskmaster.learners.channel import Channel
+from taskmaster.learners.resolving import Resolution, held_message
 from taskmaster.learners.results import Result
 from taskmaster.learners.run import Results, Run, Tasks
 from taskmaster.learners.views import ANSWER_SECONDS, LabView, MasterView, check_since, run_number
@@ -45,6 +47,8 @@ class Lab(LabView):
 
     def __init__(self, address: str, timeout: float = ANSWER_SECONDS, patience: float | None = ANSWER_SECONDS) -> None:
         super().__init__(address, patience)
+        #: what is to live as long as this
+        self._owner: object = None
         self._channel = Channel(self._core)
         self._finalizer = weakref.finalize(self, Channel.retire, self._channel)
         try:
@@ -61,8 +65,6 @@ class Lab(LabView):
             raise self._nobody()
         if request.error is not None:
             raise request.error
-        with channel.lock:
-            channel.subscribe_at(self._results_address)
 
     def __getitem__(self, name: str) -> Master:
         """The Master of this name. Raises UnknownMaster."""
@@ -84,6 +86,34 @@ class Lab(LabView):
             runs += reply.runs
             more = reply.more
         return tuple(runs)
+
+    def held(self, master: str | None = None, *, run: int | None = None) -> tuple[HeldTask, ...]:
+        """The tasks in doubt of one Master, of the run of this number, or all; oldest run first.
+
+        Their workers were lost, and ``on_lost = "hold"``: they wait for :meth:`resolve`. Raises UnknownMaster or
+        UnknownRun.
+        """
+        tasks: list[HeldTask] = []
+        more = True
+        while more:
+            reply = self.ask(held_message(master, run, tasks))
+            assert isinstance(reply, m.HeldList)
+            tasks += reply.tasks
+            more = reply.more
+        return tuple(tasks)
+
+    def resolve(
+        self, run: int, index: int, action: str, output: Any = None, *, reason: str = "", attempt: int = 0
+    ) -> None:
+        """Say what becomes of a task in doubt: ``run`` is the number of its run.
+
+        ``"done"`` it was, with this ``output`` (that of the Master, or a dict of several); ``"retry"``: it is evaluated
+        again; ``"fail"``, for this ``reason``. With an ``attempt`` it is only about that one, see
+        :class:`~taskmaster.bus.status.HeldTask`. Raises UnknownRun, UnknownTask if it is not in doubt, CallerError for
+        another action, InvalidOutput for an output that the Master does not declare so.
+        """
+        resolution = Resolution(run, index, action, output, reason, attempt)
+        self.ask(*resolution.request(self.ask(resolution.question), self._core))
 
     def delete_run(self, run: int) -> None:
         """Forget a run that has no open tasks, with everything measured in it. ``run`` is its number.
@@ -156,6 +186,7 @@ class Master(MasterView):
     def __init__(self, lab: Lab, name: str) -> None:
         super().__init__(lab._core, name)
         self.lab = lab
+        self._opening = threading.Lock()
         self._default: Run | None = None
 
     @property
@@ -195,8 +226,13 @@ class Master(MasterView):
         channel, core = self.lab._channel, self.lab._core
         with channel.lock:
             run = core.opened(opened, write=message.write, since=since)
-        if not channel.wait(lambda: core.is_following(run), self.lab.patience):
-            raise self.lab._deaf()
+        try:
+            if not channel.wait(lambda: core.is_following(run), self.lab.patience):
+                raise self.lab._deaf()
+        except BaseException:
+            with channel.lock:
+                core.forget(run)
+            raise
         return Run(self, run)
 
     # -- a Master's own tasks and results ----------------------------------------------------------------------------
@@ -204,9 +240,10 @@ class Master(MasterView):
     @property
     def run(self) -> Run:
         """A run of this object's own, opened when it is first used."""
-        if self._default is None:
-            self._default = self.open()
-        return self._default
+        with self._opening:  # two threads that use it first have one run
+            if self._default is None:
+                self._default = self.open()
+            return self._default
 
     @property
     def tasks(self) -> Tasks:

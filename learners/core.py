@@ -5,13 +5,15 @@ and the simulation run this same code.
 from __future__ import annotations
 
 import logging
+import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from taskmaster.bus import codec, topics
 from taskmaster.bus import messages as m
-from taskmaster.bus.errors import ProtocolError, UnknownMaster, from_code
+from taskmaster.bus.errors import ProtocolError, TaskMasterError, UnknownMaster, from_code
 from taskmaster.bus.fields import Schema
+from taskmaster.bus.places import as_reached
 from taskmaster.bus.table import Buffer
 from taskmaster.bus.text import did_you_mean_or
 from taskmaster.learners.blocks import MAX_MESSAGE
@@ -50,6 +52,13 @@ class ClientCore:
         #: topics of which something has been heard
         self._confirmed: set[bytes] = set()
         self._said_away = False
+        #: since when an answer, a result or an acknowledgement is waited for
+        self._waiting_since = 0.0
+        #: runs of which something is put off, because the daemon was full
+        self._put_off: set[RunCore] = set()
+        #: looked at now and then, says of a daemon that has ended for good that it has
+        self.obituary: Callable[[], TaskMasterError | None] = lambda: None
+        self._died: TaskMasterError | None = None
         self._control = codec.daemon_decoder()
         self._publication = codec.publication_decoder()
 
@@ -60,6 +69,8 @@ class ClientCore:
 
         Raises CallerError for one that the daemon could not read, or if it takes none that large.
         """
+        if self._died is not None:
+            raise self._died
         self._now = max(self._now, now)
         return self._requests.make(message, frames, now, self.max_message)
 
@@ -71,6 +82,11 @@ class ClientCore:
     def max_message(self) -> int:
         """Bytes that the daemon takes in one message."""
         return (self.described.max_message if self.described is not None else 0) or MAX_MESSAGE
+
+    @property
+    def results_address(self) -> str:
+        """Where results are published; empty as long as the daemon has not said so."""
+        return "" if self.described is None else as_reached(self.described.results, self.address)
 
     def describe(self, now: float) -> Request:
         """Ask the daemon who it is."""
@@ -163,6 +179,7 @@ class ClientCore:
             if run.followed is not None:
                 self._unfollow(run, run.followed)
         self._requests.withdraw_of(run)
+        self._put_off.discard(run)
         run.on_left()
 
     def give_up(self, run: RunCore, now: float) -> None:
@@ -207,10 +224,24 @@ class ClientCore:
         if isinstance(message, m.Described):
             if self.described is None:
                 self.subscriptions.append((True, topics.ALARMS))
-            self.described = message
+            before, self.described = self.results_address, message
             self._on_epoch(message.epoch, now)
+            if before not in ("", self.results_address):
+                self._on_moved(now)
         if request is not None:
             request.reply = message
+
+    @property
+    def due(self) -> float:
+        """When :meth:`on_due` is to be called: something was put off until then. Infinite if nothing was."""
+        return min((run.put_off_until for run in self._put_off), default=math.inf)
+
+    def on_due(self, now: float) -> None:
+        """Send what was put off until now because the daemon was full."""
+        self._now = max(self._now, now)
+        for run in [run for run in self._put_off if run.put_off_until <= now]:
+            self._put_off.discard(run)
+            run.flush(now)
 
     def _on_refused(self, refused: m.Refused, now: float) -> None:
         if refused.id:
@@ -223,6 +254,8 @@ class ClientCore:
             for run in self.runs.get(refused.run, ()):
                 if run.writer == refused.writer:
                     run.on_refused(refused, now)
+                    if run.put_off_until:
+                        self._put_off.add(run)
         else:
             self._drop(ProtocolError(refused.message))
 
@@ -258,6 +291,7 @@ class ClientCore:
         if not isinstance(message, m.Events):
             for run in tuple(self._followers[topic]):
                 if isinstance(message, m.Beacon):
+                    run.on_extent(message.next_index)
                     run.on_end(message.next_seq)
                 else:
                     run.on_gone()
@@ -271,12 +305,22 @@ class ClientCore:
             return
         restarted, self.epoch = self.epoch != 0, epoch
         if restarted:
+            self.describe(now)  # it may have another configuration, and publish elsewhere
             for run in self.all_runs():
                 run.on_restart()
+
+    def _on_moved(self, now: float) -> None:
+        """Results are published elsewhere: what was on its way is lost."""
+        self._confirmed.clear()
+        self.request(m.Ping(0), now)
+        for run in self.all_runs():
+            run.on_restart()
 
     def on_tick(self, now: float) -> None:
         """Once in a while: repeat what was not answered, and say when nobody seems to be there."""
         self._now = max(self._now, now)
+        if self._died is None and (died := self.obituary()) is not None:
+            self._bury(died)
         self._requests.repeat(now)
         runs = self.all_runs()
         for run in runs:
@@ -284,7 +328,9 @@ class ClientCore:
             if run.followed is not None:
                 self._follow(run)
         waiting = self._requests or self._followers  # whoever follows a run waits for what others may put
-        if waiting and self.last_heard and now - self.last_heard > SILENT_SECONDS:
+        if not waiting:
+            self._waiting_since = now
+        if waiting and self.last_heard and now - max(self.last_heard, self._waiting_since) > SILENT_SECONDS:
             if not self._said_away:
                 self._said_away = True
                 log.warning(
@@ -292,6 +338,13 @@ class ClientCore:
                 )
             if not self._requests:
                 self.describe(now)
+
+    def _bury(self, died: TaskMasterError) -> None:
+        """The daemon has ended and does not come back: nobody is to wait for it."""
+        self._died = died
+        self._requests.fail_all(died)
+        for run in self.all_runs():
+            run.on_failed(died)
 
     def _heard(self, now: float) -> None:
         self.last_heard = self._now = now

@@ -7,6 +7,7 @@ of what came before has not been taken: it is dropped here, and asked for later.
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
@@ -16,10 +17,13 @@ from taskmaster.bus import codec, topics
 from taskmaster.bus import messages as m
 from taskmaster.bus.errors import RunClosed, TaskMasterError
 from taskmaster.bus.table import Buffer, Table
+from taskmaster.learners.doubts import Doubts
 from taskmaster.learners.inputs import OwnInputs
 from taskmaster.learners.results import Chunk, Result
 
 __all__ = ["Following"]
+
+log = logging.getLogger("taskmaster")
 
 #: Bytes of results that wait to be taken, and what one page has more; further ones are left with the daemon.
 HELD_BYTES = 64 << 20
@@ -42,6 +46,8 @@ class Following(ABC):
         self.followed: bytes | None = None
         #: why nothing more can be put, or come; raised at the next put, and when what has come is taken
         self.error: TaskMasterError | None = None
+        #: tasks were put that the daemon did not take and will not: for those no result comes, but ``error``
+        self.is_cut_short = False
         #: events must come with their inputs: unless every task of the run is this client's own
         self.wants_inputs = not write or opened.next_index > 0
         #: number of the next event expected from the daemon
@@ -56,6 +62,7 @@ class Following(ABC):
         self._ahead: dict[int, tuple[m.EventHead, Sequence[Buffer]]] = {}
         self._ahead_bytes = 0
         self._replay_to = opened.next_seq
+        self._doubts = Doubts()
         #: tasks are pickled functions and arguments, see `workmaster`; what they were, by their index
         self.takes_code = code
         self._code: dict[int, Any] = {}
@@ -87,6 +94,9 @@ class Following(ABC):
                 break
             self._ahead_bytes -= sum(map(len, following[1]))
             self._append(*following)
+        if self._doubts and self.next_seq >= self._replay_to:  # else what comes may say that they are resolved
+            for line in self._doubts.take(self.master, self.id, self.name):
+                log.warning("%s", line)
 
     def _keep_ahead(self, head: m.EventHead, frames: Sequence[Buffer]) -> None:
         nbytes = sum(map(len, frames))
@@ -118,6 +128,7 @@ class Following(ABC):
         self._asking = False
         self._page_asked_at = None
         self._page_seconds = PAGE_SECONDS
+        self._replay_to = max(self._replay_to, page.next_seq)
         for head, own in zip(page.events, frames):
             self.on_event(head, own)
         self.on_end(page.next_seq)
@@ -195,6 +206,8 @@ class Following(ABC):
         chunk = Chunk(head, outputs, times, (inputs,) if inputs is not None else self._own_inputs(head), known)
         self._held += chunk.nbytes
         self.next_seq = head.seq + head.n
+        if self._doubts or head.kind == "held":
+            self._doubts.note(head)
         if chunk.is_about_tasks:
             self.open_tasks -= head.n - known
         if self.takes_code and chunk.is_about_tasks:

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 from taskmaster.bus.errors import CallerError
+from taskmaster.learners.arguments import Whole, whole
+from taskmaster.learners.arguments import duration as in_seconds
 from taskmaster.learners.protocol import Learner, Lossy
 
 if TYPE_CHECKING:
@@ -93,10 +95,9 @@ class Goal:
 GoalLike: TypeAlias = "Goal | int | Callable[[Loop], bool]"
 
 
-def npoints(n: int) -> Goal:
+def npoints(n: Whole) -> Goal:
     """``n`` results have been told to the learner (failed ones do not count)."""
-    if n < 1:
-        raise CallerError(f"a goal of {n} points is reached before it begins; ask for at least 1")
+    n = whole(n, "a goal of points", 1, 2**53)
     return Goal(
         lambda loop: loop.told >= n, f"{n} points", lambda loop: loop.told / n, missing=lambda loop: n - loop.told
     )
@@ -123,8 +124,9 @@ def loss(target: float) -> Goal:
 
 def seconds(duration: float) -> Goal:
     """This long after the loop was started, whatever is being evaluated then."""
+    duration = in_seconds(duration, "a goal of time")
     if not duration > 0:
-        raise CallerError(f"a goal of {duration} seconds is reached before it begins")
+        raise CallerError(f"a goal of {duration:g} seconds is reached before it begins")
 
     def due(loop: Loop) -> float:
         left = duration - loop.elapsed
@@ -142,7 +144,7 @@ def as_goal(goal: GoalLike | None) -> Goal:
         return Goal(lambda loop: False, "the learner's own end")
     if isinstance(goal, Goal):
         return goal
-    if isinstance(goal, int):
+    if not callable(goal):
         return npoints(goal)
     condition = goal
     return Goal(

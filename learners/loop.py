@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 
 from taskmaster.bus.errors import CallerError, TaskCancelled, TaskFailed, TaskMasterError
+from taskmaster.learners.arguments import whole
 from taskmaster.learners.client import Master, Run
 from taskmaster.learners.goals import GoalLike, as_goal
 from taskmaster.learners.protocol import Bindable, Endable, Failable, Learner, Lossy, Seeded, describe
@@ -127,10 +128,9 @@ class Loop:
         name: str | None = None,
         seed: int | None = None,
     ) -> None:
-        if in_flight is not None and in_flight < 1:
-            raise CallerError(f"a loop needs at least one task in flight, not {in_flight}")
-        if max_failures is not None and max_failures < 1:
-            raise CallerError(f"a loop has to bear at least one failure, not {max_failures}; None: however many")
+        in_flight = None if in_flight is None else whole(in_flight, "in_flight", 1, 1_000_000)
+        max_failures = None if max_failures is None else whole(max_failures, "max_failures", 1, 2**53)
+        retries = whole(retries, "retries", 0, 2**53)
         self.learner = learner
         self.goal = as_goal(goal)
         self.goal.require(learner)  # before there is a run: one that cannot be is to leave none
@@ -163,6 +163,8 @@ class Loop:
         self._ready: deque[_Asked] = deque()
         #: points that have been put and not ended, by the index of their task
         self._asked: dict[int, _Asked] = {}
+        #: a result that was taken, and of which the learner has not been told
+        self._in_hand: Result | None = None
         #: tasks that have failed since the last that was done, not counting what is recorded
         self._in_a_row = 0
         self._same_so_far = True
@@ -176,9 +178,10 @@ class Loop:
     def run(self) -> Run:
         """Loop until the goal is reached or the learner is done; returns the run, which is left open.
 
-        The first Ctrl-C stops asking and waits for what is in flight, the second leaves at once. Nothing is lost either
-        way: called again it goes on, and so does a new loop over a run of that name. (It also goes on after a goal was
-        reached and another one set: ``loop.goal = npoints(500)``.) What the learner raises comes through.
+        The first Ctrl-C puts nothing further and waits for what is in flight: called again it goes on. The second
+        leaves at once, wherever that is; then a new loop over a run of that name goes on, and nothing is lost, either.
+        (It also goes on after a goal was reached and another one set: ``loop.goal = npoints(500)``.) What the learner
+        raises comes through.
 
         Raises LearnerStuck if the learner asks for nothing, though it was told everything and the goal is not reached;
         TooManyFailures if one task after the other fails.
@@ -193,6 +196,8 @@ class Loop:
             if isinstance(self.learner, Seeded):
                 self.learner.seed(np.random.default_rng(self.run_.seed))
         with self._heeding_interrupts():
+            if self._in_hand is not None:
+                self._on_result(self._in_hand)
             self._advance()
             while True:
                 due = self.goal.due(self)  # before the look at the goal: were it due in between, nobody would notice
@@ -250,19 +255,22 @@ class Loop:
         return True
 
     def _on_result(self, result: Result) -> None:
-        self._times.append(time.monotonic())
-        self._taken += 1
+        self._in_hand = result  # until the learner has been told of it: if that raises, it is told again
         if result.index < self._recorded and self._same_so_far:
             self._compare(result)
-        asked = self._asked.pop(result.index, None) or _Asked(result.input, result.seq)
+        asked = self._asked.get(result.index) or _Asked(result.input, result.seq)
         error = result.error
         if error is None:
             self.learner.tell(asked.point, result.output)
             self.told += 1
         elif not self._retry(asked, error):
-            self.failed += 1
             if isinstance(self.learner, Failable):
                 self.learner.fail(asked.point, error)
+            self.failed += 1
+        self._asked.pop(result.index, None)
+        self._taken += 1
+        self._in_hand = None
+        self._times.append(time.monotonic())
         if self._hook is not None:
             self._hook(self, result)
         self._require_success(result)
@@ -291,11 +299,13 @@ class Loop:
 
     def _advance(self) -> None:
         """Ask for as many points as are to be in flight, and put those that the goal needs."""
-        if self.interrupted or self._at_goal():
+        if self._at_goal():
             return
         n = self.in_flight - self._open - len(self._ready)
         if n > 0 and not self._learner_is_done():
             self._ask(n)
+        if self.interrupted:
+            return  # asked where the order of events has it asked, and put when the loop goes on
         room = max(self.goal.missing(self) - self._open, self._recorded - self._next_index)
         while self._ready and room > 0:
             room -= self._put(room)
@@ -317,17 +327,23 @@ class Loop:
         fresh = [asked.point for asked in together[known:]]
         if fresh:
             self.run_.tasks.new_ask(after)
-        if len(fresh) == 1:
-            self.run_.tasks.put(fresh[0])
-        elif fresh:
-            self.run_.tasks.put_many(fresh)
-        for asked in together:
-            self._asked[self._next_index] = asked
-            self._next_index += 1
+        before = self.run_.next_index
+        try:
+            if len(fresh) == 1:
+                self.run_.tasks.put(fresh[0])
+            elif fresh:
+                self.run_.tasks.put_many(fresh)
+        finally:
+            if self.run_.next_index < before + len(fresh):  # the Master does not take one, or nobody waits any more
+                self._ready.extendleft(reversed(together[known:]))
+                del together[known:]
+            for asked in together:
+                self._asked[self._next_index] = asked
+                self._next_index += 1
         return len(together)
 
     def _retry(self, asked: _Asked, error: TaskFailed | TaskCancelled) -> bool:
-        if asked.tries >= self._retries or isinstance(error, TaskCancelled) or self.interrupted:
+        if asked.tries >= self._retries or isinstance(error, TaskCancelled):
             return False
         self._ready.append(_Asked(asked.point, self.run_._core.told, asked.tries + 1))
         return True

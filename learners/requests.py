@@ -107,6 +107,12 @@ class Requests:
                     return True
         return False
 
+    def fail_all(self, error: TaskMasterError) -> None:
+        """Nobody is there any more who could answer."""
+        for request in self._out.values():
+            request.error = error
+        self._out.clear()
+
     def repeat(self, now: float) -> None:
         """Send again what has not been answered for a while."""
         for request in self._out.values():

@@ -49,6 +49,10 @@ class Run(RunView):
             cancelled += int(self.master.lab.ask(self._cancel_message(wanted)).count)
         return cancelled + int(self.master.lab.ask(self._cancel_message(wanted)).count)
 
+    def resolve(self, index: int, action: str, output: Any = None, *, reason: str = "", attempt: int = 0) -> None:
+        """Say what becomes of a task of it that is in doubt; see :meth:`Lab.resolve`, and :meth:`Lab.held`."""
+        self.master.lab.resolve(self._core.id, index, action, output, reason=reason, attempt=attempt)
+
     def pause(self) -> None:
         """Evaluate nothing further of this run for now."""
         self.master.lab.ask(m.Pause(0, self.master.name, self._core.id))
@@ -119,6 +123,7 @@ class Tasks:
     """
 
     def __init__(self, run: Run) -> None:
+        self._lab = run.master.lab  # whoever has this and nothing else still has the connection
         self._core = run._core
         self._channel = run._channel
 
@@ -190,6 +195,7 @@ class Results:
     """Where results arrive, in the order in which the tasks ended."""
 
     def __init__(self, run: Run) -> None:
+        self._lab = run.master.lab  # whoever has this and nothing else still has the connection
         self._core = run._core
         self._channel = run._channel
         self._view = RunView(run._core)
@@ -267,7 +273,7 @@ class Results:
             if not ready:
                 channel.wait(arrived)
             if chunk is None:
-                if core.error is not None and not ended(core):
+                if core.error is not None and (core.is_cut_short or not ended(core)):
                     raise core.error
                 return
             yield chunk

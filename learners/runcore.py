@@ -219,6 +219,11 @@ class RunCore(Following):
         return self._window.is_probing
 
     @property
+    def put_off_until(self) -> float:
+        """When the daemon, which was full, is asked again; 0 where it was not."""
+        return self._window.busy_until
+
+    @property
     def is_settled(self) -> bool:
         """Whether all that was put is acknowledged."""
         return not self._rows and not self._window.count
@@ -271,11 +276,16 @@ class RunCore(Following):
         """All tasks below ``next_index`` are on disk; of this client, if it is still the newest writer."""
         self.on_writer(writer)
         if not self.write:
-            self.open_tasks += max(0, next_index - self.next_index)
-            self.next_index = max(self.next_index, next_index)
-            self._window.acknowledge(self.next_index, now)
+            self.on_extent(next_index)
         elif writer == self.writer:
             self._acknowledge(next_index, now)
+
+    def on_extent(self, next_index: int) -> None:
+        """There are tasks below this index: news to those who only read the run."""
+        if not self.write and next_index > self.next_index:
+            self.open_tasks += next_index - self.next_index
+            self.next_index = next_index
+            self._window.acknowledge(next_index, 0.0)
 
     def _acknowledge(self, next_index: int, now: float) -> None:
         self._window.acknowledge(next_index, now)
@@ -299,6 +309,7 @@ class RunCore(Following):
         """The daemon will not take what is outstanding: those tasks do not exist."""
         taken = max(next_index, self.acknowledged)
         lost = self.next_index - taken
+        self.is_cut_short |= lost > 0
         self._inputs.drop_from(taken)
         self._window.clear(taken)
         self._rows.clear()
@@ -358,6 +369,7 @@ class RunCore(Following):
     def on_page(self, page: m.Page, frames: Sequence[Sequence[Buffer]]) -> None:
         """A page of recorded events."""
         self.on_writer(page.writer)
+        self.on_extent(page.next_index)
         super().on_page(page, frames)
 
     def on_gone(self) -> None:

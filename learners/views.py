@@ -6,6 +6,7 @@ The two differ in how they wait, and in nothing else; :mod:`~taskmaster.learners
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -14,12 +15,12 @@ from taskmaster.bus.errors import CallerError, DaemonUnreachable
 from taskmaster.bus.fields import Field
 from taskmaster.bus.intervals import IntervalSet
 from taskmaster.bus.status import DaemonStatus, MasterStatus
-from taskmaster.learners.arguments import Whole, duration, text, whole, wholes, words
+from taskmaster.learners.arguments import LARGEST, Whole, duration, text, whole, wholes, words
 from taskmaster.learners.core import ClientCore, Request
 from taskmaster.learners.names import fresh_name
 from taskmaster.learners.runcore import RunCore
 
-__all__ = ["ANSWER_SECONDS", "MOST_WORKERS", "LabView", "MasterView", "RunView", "check_since", "resolve", "run_number"]
+__all__ = ["ANSWER_SECONDS", "MOST_WORKERS", "LabView", "MasterView", "RunView", "check_since", "run_number"]
 
 #: Seconds that a question to the daemon may take; it answers in milliseconds, but may be on its way up.
 ANSWER_SECONDS = 10.0
@@ -27,7 +28,6 @@ ANSWER_SECONDS = 10.0
 #: What the daemon, its journal and every client of any language can hold.
 _LARGEST_SEED = 2**63 - 1
 _LARGEST_PRIORITY = 2**31 - 1
-_LARGEST = 2**53
 #: Worker processes that a daemon keeps for a Master at most.
 MOST_WORKERS = 4096
 
@@ -39,7 +39,7 @@ class LabView:
         #: the control socket's
         self.address = address
         #: seconds that the daemon has for an answer; None: as long as it takes
-        self.patience = None if patience is None else duration(patience, "patience")
+        self.patience = None if patience in (None, math.inf) else duration(patience, "patience")
         self._core = ClientCore(address)
 
     @property
@@ -90,12 +90,8 @@ class LabView:
 
     def _deaf(self) -> DaemonUnreachable:
         return DaemonUnreachable(
-            f"the results socket of the daemon at {self.address} ({self._results_address}) cannot be reached"
+            f"the results socket of the daemon at {self.address} ({self._core.results_address}) cannot be reached"
         )
-
-    @property
-    def _results_address(self) -> str:
-        return resolve(self._described.results, self.address)
 
 
 class MasterView:
@@ -196,7 +192,7 @@ class RunView:
 
     def _wanted(self, indices: Iterable[Whole] | None) -> list[int] | None:
         """Indices to cancel, None for all."""
-        return None if indices is None else sorted(set(wholes(indices, "the index of a task", 0, _LARGEST - 1)))
+        return None if indices is None else sorted(set(wholes(indices, "the index of a task", 0, LARGEST - 1)))
 
     def _cancel_message(self, indices: list[int] | None) -> m.Cancel:
         core = self._core
@@ -226,7 +222,7 @@ class RunView:
 
 def run_number(run: Whole) -> int:
     """The number of a run. Raises CallerError for anything else, such as its name."""
-    return whole(run, "the number of a run", 0, _LARGEST)
+    return whole(run, "the number of a run", 0, LARGEST)
 
 
 def _priority(priority: Whole) -> int:
@@ -237,10 +233,3 @@ def check_since(since: str) -> None:
     """Raise CallerError unless it is one of the two words."""
     if since not in ("start", "now"):
         raise CallerError(f"since must be 'start' or 'now', not {since!r}")
-
-
-def resolve(address: str, control: str) -> str:
-    """A daemon's address as this client reaches it: one bound to all interfaces is where the control socket was."""
-    if address.startswith(("tcp://0.0.0.0:", "tcp://*:")) and control.startswith("tcp://"):
-        return control.rpartition(":")[0] + ":" + address.rpartition(":")[2]
-    return address

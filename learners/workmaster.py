@@ -13,15 +13,17 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
 import msgspec
 
-from taskmaster.bus.errors import CallerError, DaemonError, from_code
+from taskmaster.bus.errors import CallerError, DaemonError, DaemonUnreachable, from_code
 from taskmaster.bus.fields import Field
 from taskmaster.bus.status import MasterStatus
 from taskmaster.bus.text import did_you_mean
@@ -68,6 +70,7 @@ class WorkMaster:
     ) -> None:
         if f is None and batch:
             raise CallerError("batch = True needs a function; without one each task brings its own")
+        self._scaling = threading.Lock()
         self._count = 1 if threads is not None else whole(workers, "the number of workers", 1, MOST_WORKERS)
         options = _options(f, batch=batch)
         plan = {
@@ -85,13 +88,10 @@ class WorkMaster:
         }
         folder = tempfile.mkdtemp(prefix="taskmaster-") if state is None else os.path.abspath(state)
         self._process, address = _start({**plan, "state": folder}, Path(folder), temporary=state is None)
-        channels: list[Channel] = []
-        self._finalizer = weakref.finalize(
-            self, _end, channels, self._process, folder if state is None else None, os.getpid()
-        )
+        daemon = _Embedded(self._process, folder if state is None else None)
+        self._finalizer = daemon.finalizer
         try:
-            self.lab = Lab(address)
-            channels.append(self.lab._channel)
+            self.lab = daemon.connect(address)
             self._master = self.lab[_NAME]
         except BaseException:
             self._finalizer()
@@ -155,22 +155,23 @@ class WorkMaster:
 
     def capture(self, n: int = 1) -> int:
         """Take ``n`` further worker processes into service; returns how many there are to be. :attr:`slots` follows."""
-        return self._scale(self._count + whole(n, "the number of workers to capture", 0, MOST_WORKERS))
+        return self._scale(whole(n, "the number of workers to capture", 0, MOST_WORKERS))
 
     def release(self, n: int = 1) -> int:
         """Let ``n`` worker processes go when they have finished; returns how many are to be left.
 
         :attr:`slots` follows. All of them may go: then tasks wait until one is captured. Raises CallerError for more.
         """
-        going = whole(n, "the number of workers to release", 0, MOST_WORKERS)
-        if going > self._count:
-            raise CallerError(f"{going} workers cannot be released: there are {self._count}")
-        return self._scale(self._count - going)
+        return self._scale(-whole(n, "the number of workers to release", 0, MOST_WORKERS))
 
-    def _scale(self, count: int) -> int:
-        self._master.set_workers(count)
-        self._count = count
-        return count
+    def _scale(self, more: int) -> int:
+        with self._scaling:
+            count = self._count + more
+            if count < 0:
+                raise CallerError(f"{-more} workers cannot be released: there are {self._count}")
+            self._master.set_workers(count)
+            self._count = count
+            return count
 
     # -- its end ------------------------------------------------------------------------------------------------------
 
@@ -192,6 +193,23 @@ class WorkMaster:
 
     def __repr__(self) -> str:
         return f"<WorkMaster of {self._count} workers{'' if self._finalizer.alive else ', closed'}>"
+
+
+class _Embedded:
+    """The daemon of a WorkMaster. It ends with the last who has something of it: a Master, a run, a channel."""
+
+    def __init__(self, process: subprocess.Popen[bytes], folder: str | None) -> None:
+        self._process = process
+        self._channels: list[Channel] = []
+        self.finalizer = weakref.finalize(self, _end, self._channels, process, folder, os.getpid())
+
+    def connect(self, address: str) -> Lab:
+        """A connection that has this, and gives nobody to wait for it once it has ended."""
+        lab = Lab(address)
+        lab._owner = self
+        lab._core.obituary = partial(_obituary, self._process)
+        self._channels.append(lab._channel)
+        return lab
 
 
 def as_fields(fields: Fields, *, nan: bool = False) -> tuple[Field, ...]:
@@ -257,6 +275,14 @@ def _send(stream: BinaryIO | Any, data: bytes) -> None:
         stream.flush()
     except BrokenPipeError:
         return  # it has ended; what it reported is read next
+
+
+def _obituary(process: subprocess.Popen[bytes]) -> DaemonUnreachable | None:
+    status = process.poll()
+    if status is None:
+        return None
+    how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+    return DaemonUnreachable(f"the daemon of this WorkMaster (process {process.pid}) {how}; what was not done is lost")
 
 
 def _end(channels: list[Channel], process: subprocess.Popen[bytes], folder: str | None, owner: int) -> None:

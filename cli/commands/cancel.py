@@ -9,6 +9,7 @@ import click
 from taskmaster.bus import messages as m
 from taskmaster.bus.errors import UnknownTask
 from taskmaster.bus.status import RunInfo
+from taskmaster.bus.text import how_to_resolve
 from taskmaster.cli.base import Command, address_option, json_option
 from taskmaster.cli.connecting import connected, find_run
 from taskmaster.cli.output import count, print_json, say
@@ -25,7 +26,8 @@ __all__ = ["command"]
 def command(run: str, indices: tuple[str, ...], all_tasks: bool, address: str | None, as_json: bool) -> None:
     """Cancel tasks of RUN that have no outcome yet.
 
-    Each becomes a result that says so. A task that is being evaluated is broken off where that does no harm.
+    Each becomes a result that says so. A task that is being evaluated is broken off where that does no harm. One
+    that is in doubt stays so: 'taskmaster resolve' ends it.
     """
     if bool(indices) == all_tasks:
         raise click.UsageError("name the numbers of tasks (3 7 10-19), or all of them with --all")
@@ -34,10 +36,19 @@ def command(run: str, indices: tuple[str, ...], all_tasks: bool, address: str | 
         found = find_run(lab, run)
         _require_tasks(found, intervals or ())
         cancelled = lab.ask(m.Cancel(0, found.run, intervals)).count
+        held = [task.index for task in lab.held(run=found.run) if _is_among(task.index, intervals)]
     if as_json:
-        print_json({"run": found.run, "master": found.master, "name": found.name, "cancelled": cancelled})
+        run_ = {"run": found.run, "master": found.master, "name": found.name}
+        print_json({**run_, "cancelled": cancelled, "held": len(held)})
     else:
         say(f"run {found.run} ({found.master}/{found.name}): {count(cancelled, 'task')} cancelled")
+    if held:
+        what = f"{count(len(held), 'task is', 'tasks are')} in doubt and not cancelled"
+        click.echo(f"taskmaster: {what}: {how_to_resolve(found.run, held[0])}", err=True)
+
+
+def _is_among(index: int, intervals: tuple[tuple[int, int], ...] | None) -> bool:
+    return intervals is None or any(low <= index < high for low, high in intervals)
 
 
 def _require_tasks(run: RunInfo, intervals: Iterable[tuple[int, int]]) -> None:

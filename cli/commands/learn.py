@@ -79,8 +79,8 @@ def command(
 ) -> int:
     """Have a learner choose the points that MASTER evaluates.
 
-    The first Ctrl-C stops asking and waits for what is in flight, the second leaves at once. The same command with the
-    same --run goes on where it was, after whatever happened.
+    The first Ctrl-C puts nothing further and waits for what is in flight, the second leaves at once. The same command
+    with the same --run goes on where it was, after whatever happened.
     """
     goal = _goal(wanted)
     given = dict(_pair(text, "--option") for text in options)

@@ -80,7 +80,7 @@ def _read_page(journal: Journal, run: Run, request: m.Replay) -> tuple[m.Page, l
         cut = piece.head.seq + piece.head.n < head.seq + head.n
         if cut or len(heads) >= PAGE_ROWS or events >= request.limit:
             break
-    return m.Page(request.id, run.id, run.next_seq, tuple(heads), run.writer), frames
+    return m.Page(request.id, run.id, run.next_seq, tuple(heads), run.writer, run.next_index), frames
 
 
 def _piece(

@@ -14,6 +14,7 @@ from taskmaster.bus.messages import LeaseId
 from taskmaster.bus.table import Layout, Table, concatenate
 from taskmaster.daemon.core import Core
 from taskmaster.daemon.effects import Effects, LeaseGranted
+from taskmaster.daemon.held import Doubt
 from taskmaster.daemon.journal import sql
 from taskmaster.daemon.journal.failures import journal_error
 from taskmaster.daemon.journal.journal import Journal
@@ -132,10 +133,10 @@ def _restore_tasks(journal: Journal, run: Run) -> None:
     for block in _blocks(journal, run):
         run.input_bytes += block.table.nbytes
         run.add_block(block)
-    for kind, first, n in journal.query(sql.SELECT_HELD, (run.id,)):
+    for kind, first, n, *what in journal.query(sql.SELECT_HELD, (run.id,)):
         if kind == "held":
             for low, high in run.open.within(first, first + n):
-                run.held.add(low, high)
+                run.held.add(Doubt(low, high, *what))
         else:
             run.held.remove(first, first + n)
     for low, high in run.held:

@@ -188,8 +188,11 @@ SET_LAST_RUN = "INSERT INTO sqlite_sequence (name, seq) VALUES ('runs', ?)"
 SELECT_MASTERS = "SELECT master, paused FROM masters"
 #: The tasks of a run that have an outcome.
 SELECT_ENDED = "SELECT first, n FROM events WHERE run = ? AND kind IN ('done', 'cancelled')"
-#: The tasks of a run that were ever held, and those released or ended since, in order.
-SELECT_HELD = "SELECT kind, first, n FROM events WHERE run = ? AND kind IN ('held', 'released') ORDER BY seq"
+#: The tasks of a run that were ever held and those released since, in order; why, the first of an event says for all.
+SELECT_HELD = """
+SELECT kind, first, n, attempt, worker, finished, coalesce(json_extract(errors, '$[0][2]'), '')
+FROM events WHERE run = ? AND kind IN ('held', 'released') ORDER BY seq
+"""
 SELECT_BLOCKS = "SELECT first, n, layout, data, file FROM blocks WHERE run = ? ORDER BY first"
 SELECT_BLOCK_DIGEST = "SELECT n, digest FROM blocks WHERE run = ? AND first = ?"
 #: The blocks that hold any of the tasks ?2 ≤ i < ?3.

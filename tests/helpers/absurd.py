@@ -57,6 +57,7 @@ TO_CONTROL: Mapping[str, Callable[[m.Opened], Said]] = {
     "cancelling backwards": lambda o: (m.Cancel(1, o.run, ((5, 2),)), ()),
     "cancelling beyond the end": lambda o: (m.Cancel(1, o.run, ((0, _BIG), (-5, 3))), ()),
     "resolving what is not held": lambda o: (m.Resolve(1, o.run, _BIG, "done"), ()),
+    "what is held behind the end of the world": lambda o: (m.ListHeld(1, None, _BIG, (_BIG, -(2**63))), ()),
     "deleting what is not there": lambda o: (m.Delete(1, _BIG), ()),
     "fewer workers than none": lambda o: (m.SetWorkers(1, o.master, -1), ()),
     "more workers than atoms": lambda o: (m.SetWorkers(1, o.master, _BIG), ()),

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from simulation.ledger import Book, Event, Ledger
 
+from taskmaster.bus import codec
 from taskmaster.bus import messages as m
 from taskmaster.bus.fields import Field, Schema
 from taskmaster.bus.table import Table, pack_values
@@ -155,6 +156,14 @@ class Heart:
         (reply,) = self.say(message, table).replies
         assert isinstance(reply.message, kind), reply.message
         return reply.message
+
+    def held(self, **question: Any) -> m.HeldList:
+        """The answer to a client's question for tasks in doubt, as the client reads it."""
+        (query,) = self.say(m.ListHeld(9, **question)).queries
+        assert isinstance(query.message, m.ListHeld)
+        answer = codec.daemon_decoder().decode(codec.encode(self.core.held_list(query.message)))
+        assert isinstance(answer, m.HeldList)
+        return answer
 
     def open(self, master: str = "svm", name: str = "a", **rest: Any) -> Conversation:
         """Open a run for writing."""

@@ -16,10 +16,10 @@ from msgspec.structs import replace
 
 from simulation.daemon import SimJournal
 from taskmaster.bus import messages as m
-from taskmaster.bus.intervals import IntervalSet
 from taskmaster.daemon.broker import Broker
 from taskmaster.daemon.core import Core
 from taskmaster.daemon.effects import Effects, MasterChanged, Record, RunChanged
+from taskmaster.daemon.held import Held
 from taskmaster.daemon.journal import recovery, sql
 from taskmaster.daemon.leases import Lease, Worker
 from taskmaster.daemon.master import Master
@@ -138,7 +138,7 @@ def commits_a_turn_record_by_record(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(SimJournal, "_write_down", piecemeal)
 
 
-@_mutation
+@_rare_mutation
 def forgets_progress_before_the_commit(patch: pytest.MonkeyPatch) -> None:
     def rash(self: Supervisor, worker: HostedWorker) -> None:
         worker.bury()
@@ -285,7 +285,7 @@ def forgets_at_a_start_what_is_held(patch: pytest.MonkeyPatch) -> None:
         run = restore_run(*arguments)
         for low, high in run.held:
             run.queued.add(low, high)
-        run.held = IntervalSet()
+        run.held = Held()
         return run
 
     patch.setattr(recovery, "_restore_run", forgetful)

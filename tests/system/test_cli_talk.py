@@ -351,7 +351,7 @@ def test_what_changes_something_says_so_to_programs_too(typed: Program) -> None:
     number = json.loads(typed("submit", "echo", "1", "2", "--run", "told", "--json").out)["run"]
     run = {"run": number, "master": "echo", "name": "told"}
     assert told("pause", "echo", "--run", "told") == {"master": "echo", "run": number, "paused": True}
-    assert told("cancel", "told", "--all") == {**run, "cancelled": 2}
+    assert told("cancel", "told", "--all") == {**run, "cancelled": 2, "held": 0}
     assert list(told("resume", "echo", "--run", "told")) == documented("Of `pause` and `resume`")
     assert told("resume", "echo") == {"master": "echo", "run": None, "paused": False}
     assert typed("runs", "delete", "told", "--json").status == 1, "nobody is asked"
@@ -378,7 +378,7 @@ def test_deleting_has_to_be_confirmed_and_spares_open_tasks(typed: Program, visi
     )
     said = typed("runs", "delete", "rubbish", "--yes")
     assert said.status == 1
-    assert said.err == "taskmaster: run 'rubbish' has 1 tasks without an outcome; cancel them first\n"
+    assert said.err == "taskmaster: run 'rubbish' has 1 task without an outcome; cancel it first\n"
     visit.go()
     typed("watch", "visit", "rubbish")
     assert typed("runs", "delete", "rubbish", "--yes").out.endswith("(visit/rubbish) is deleted\n")

@@ -347,7 +347,7 @@ async def test_a_run_with_open_tasks_is_not_deleted(lab: Any, daemon: Daemon) ->
     async with lab["off"].open() as run:
         await run.tasks.put(1)
         await run.flush()
-        with pytest.raises(NotAllowed, match="1 tasks without an outcome; cancel them first"):
+        with pytest.raises(NotAllowed, match="has 1 task without an outcome; cancel it first"):
             await lab.delete_run(run.number)
         await run.cancel()
 

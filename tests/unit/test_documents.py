@@ -30,6 +30,7 @@ CALLED: dict[Any, str] = {
     messages.MasterInfo: "master",
     messages.TaskError: "task error",
     status.DaemonStatus: "daemon status",
+    status.HeldTask: "held task",
     status.JournalStatus: "journal status",
     status.MasterStatus: "master status",
     status.RunInfo: "run info",

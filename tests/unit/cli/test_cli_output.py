@@ -111,7 +111,8 @@ def test_troubles_name_the_remedy() -> None:
     assert reason == "Master 'svm': no device; when that is mended: taskmaster resume svm"
     [going_on] = troubles(daemon(0, 0, reason="workers die"))
     assert going_on == "Master 'svm': workers die"
-    assert held == "Master 'svm': 2 tasks are in doubt"
+    assert held == "Master 'svm': 2 tasks are in doubt: taskmaster held svm"
+    assert troubles(daemon(0, 0, held=1)) == ["Master 'svm': 1 task is in doubt: taskmaster held svm"]
 
 
 # -- logs -------------------------------------------------------------------------------------------------------------

@@ -386,7 +386,7 @@ class MasterMachine(RuleBasedStateMachine):
         for master in self.heart.core.masters.values():
             places: Counter[tuple[int, int]] = Counter()
             for run in master.runs.values():
-                places.update((run.id, index) for index in [*run.queued.indices(), *run.held.indices()])
+                places.update((run.id, index) for index in [*run.queued.indices(), *(i for i, _ in run.held.after(-1))])
             for worker in master.workers.values():
                 for lease in worker.leases.values():
                     places.update((lease.run.id, index) for index in lease.remaining.indices())
@@ -402,7 +402,10 @@ class MasterMachine(RuleBasedStateMachine):
             assert (run.next_index, run.next_seq) == (len(book.tasks), len(book.events))
             assert (run.done, run.failed, run.cancelled) == (count("done"), count("failed"), count("cancelled"))
             assert set(run.open.indices()) == {i for i, state in enumerate(book.states) if state in ("open", "held")}
-            assert set(run.held.indices()) == {i for i, state in enumerate(book.states) if state == "held"}
+            last_held = {event.index: event for event in book.events if event.kind == "held"}
+            assert {i: (doubt.worker, doubt.attempt) for i, doubt in run.held.after(-1)} == {
+                i: (last_held[i].worker, last_held[i].attempt) for i, state in enumerate(book.states) if state == "held"
+            }
             assert dict(run.attempts.items()) == {
                 i: n for i, n in book.attempts.items() if book.states[i] in ("open", "held")
             }

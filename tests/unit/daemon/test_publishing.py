@@ -95,7 +95,7 @@ def test_a_subscription_is_answered_with_where_the_run_ends(radio: Radio) -> Non
     radio.run.put(1)
     radio.run.cancel()
     ((beacon, _),) = heard(radio.listen(radio.topic))
-    assert beacon == m.Beacon(radio.run.run, 1, 1)
+    assert beacon == m.Beacon(radio.run.run, 1, next_seq=1, next_index=1)
 
 
 def test_who_wants_inputs_gets_them_and_who_does_not_does_not(radio: Radio) -> None:

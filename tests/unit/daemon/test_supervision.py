@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from taskmaster.bus import messages as m
 from taskmaster.daemon.effects import Effects
 from taskmaster.daemon.leases import NOTHING, Started
 from taskmaster.daemon.supervision import WATCH_SECONDS, Pool, Supervisor, started
-from taskmaster.drivers.progress import Position
+from taskmaster.drivers.host import HostedWorker
+from taskmaster.drivers.progress import Position, ProgressReader, ProgressWriter
 
 
 def supervise(heart: Heart, folder: Path, **pool: object) -> Supervisor:
@@ -69,6 +71,20 @@ def test_what_a_worker_noted_says_how_far_it_had_come() -> None:
     assert started([]) == NOTHING
     slots = [Position((1, 4), 1, 0, 3, 1), Position((1, 7), 1, 20, 1, 1)]
     assert started(slots) == Started((1, 7), {(1, 4): 3, (1, 7): 1})
+
+
+def test_how_far_a_dead_worker_had_come_stays_noted_until_its_tasks_are_on_disk(tmp_path: Path) -> None:
+    """A daemon that is killed in between reads it at its next start; without, it would suspect every task."""
+    heart = Heart(spec())
+    supervisor = supervise(heart, tmp_path)
+    note = tmp_path / "progress" / "svm-1"
+    writer = ProgressWriter(note, 1)
+    writer.begin(0, (1, 1), 1, 0, 1)
+    process = subprocess.Popen(["true"])
+    supervisor._lay_to_rest(HostedWorker(process, "svm-1", ProgressReader(note), heart.now))
+    assert note.exists()
+    supervisor.committed()
+    assert not note.exists()
 
 
 def test_scaling_is_asked_for_within_reason() -> None:
