@@ -273,6 +273,7 @@ class Master(Granting):
             return
         lease.heard = now
         low, high = lease.first + outcome.position, lease.first + outcome.position + outcome.n
+        is_news = lease.remaining.intersects(low, high)  # else it is said again, and is not to be charged again
         if lease.remaining.covers(low, high) and lease.run.open.covers(low, high):
             if low < high:
                 self._accept(lease, worker, outcome, low, high, table, times, outcome.errors, out)
@@ -282,7 +283,9 @@ class Master(Granting):
                     cut = cut_outcome(table, times, outcome.errors, start - low, stop - low)
                     self._accept(lease, worker, outcome, start, stop, *cut, out)
         if lease.id in worker.leases:
-            self._account(worker, lease, outcome, out)
+            if is_news:
+                self._charge_time(lease, outcome)
+            self._conclude(worker, lease, outcome, out)
         elif not lease.is_wanted:
             self._expired.pop(lease.id, None)
             worker.settle(lease.id, out.turn)
@@ -322,16 +325,18 @@ class Master(Granting):
         worker.tasks += high - low
         self.ended += high - low
 
-    def _account(self, worker: Worker, lease: Lease, outcome: m.Outcome, out: Effects) -> None:
-        """Learn what the tasks cost, and give the slot back when the lease has ended."""
+    def _charge_time(self, lease: Lease, outcome: m.Outcome) -> None:
+        """Learn what the tasks cost, and count it for their run."""
         run = lease.run
-        if outcome.n:
-            seconds = max(0.0, outcome.finished - outcome.started)
-            expected = lease.seconds * outcome.n / max(outcome.n, len(lease.remaining) + outcome.n)
-            run.virtual_time += seconds - expected
-            lease.seconds -= expected
-            run.estimate.learn(outcome.n, seconds)
-            self._task_seconds = run.estimate.seconds
+        seconds = max(0.0, outcome.finished - outcome.started)
+        expected = lease.seconds * outcome.n / max(outcome.n, len(lease.remaining) + outcome.n)
+        run.virtual_time += seconds - expected
+        lease.seconds -= expected
+        run.estimate.learn(outcome.n, seconds)
+        self._task_seconds = run.estimate.seconds
+
+    def _conclude(self, worker: Worker, lease: Lease, outcome: m.Outcome, out: Effects) -> None:
+        """Give the slot back when the lease has ended."""
         # An earlier outcome of this lease may have been lost on the way; its worker sends it again.
         lease.final = lease.final or outcome.final
         if lease.final and not lease.remaining:

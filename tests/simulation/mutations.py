@@ -176,7 +176,8 @@ def takes_the_outcome_of_a_cancelled_task(patch: pytest.MonkeyPatch) -> None:
         if lease is not None and outcome.n:
             low = lease.first + outcome.position
             self._accept(lease, worker, outcome, low, low + outcome.n, table, times, outcome.errors, out)
-            self._account(worker, lease, outcome, out)
+            self._charge_time(lease, outcome)
+            self._conclude(worker, lease, outcome, out)
 
     patch.setattr(Master, "on_outcome", blind)
 

@@ -159,6 +159,20 @@ def test_runs_share_the_time_not_the_tasks(costs: tuple[float, float]) -> None:
     assert abs(spent[first.run] - spent[second.run]) < 8 * LONGEST_CHUNK_SECONDS
 
 
+def test_an_outcome_that_is_said_again_costs_nothing_more() -> None:
+    heart = Heart(spec())
+    run = heart.open()
+    hand = heart.hand()
+    run.put(1)
+    hand.report(hand.assignments.pop())
+    run.put(*range(20))
+    at = next(at for at in hand.assignments if at.message.n > 1)
+    hand.report(at, 0, 1, seconds=3.0)
+    before = run.state.virtual_time, run.state.estimate.seconds
+    hand.report(at, 0, 1, seconds=3.0)
+    assert (run.state.virtual_time, run.state.estimate.seconds) == before
+
+
 def test_who_was_idle_has_saved_up_nothing_and_does_not_starve() -> None:
     heart = Heart(spec())
     hand = heart.hand()
