@@ -142,7 +142,7 @@ class ControlChannel:
     # -- requests: what arrived ---------------------------------------------------------------------------------------
 
     def _do_actions(self, head: str, since: int = 0) -> Result:
-        """What a head received: `counts` by command, a page of `actions` from number `since` on, `total`, `forgotten`"""
+        """What a head received: `counts` by command, a page of `actions` from number `since`, `total`, `forgotten`"""
         log = self._one(head).instrument.log
         actions = log.since(since, _PAGE)
         return {"counts": log.counts, "actions": actions, "total": log.total, "forgotten": log.forgotten}

@@ -10,7 +10,8 @@
   saturation pressure of Tetens, 1930), relative to 0.8 kPa;
 - respiration: ``m = 0.015 / d · 2^((T - 25 °C) / 10 K)``, by day and night.
 
-The constants are plausible ones of a small herb, fitted to no data. Within a step of constant climate the solution is exact.
+The constants are plausible ones of a small herb, fitted to no data. Within a step of constant climate the solution is
+exact.
 """
 
 from __future__ import annotations

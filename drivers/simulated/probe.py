@@ -55,7 +55,7 @@ class ProbeOptions:
     noise: float = 0.01
     #: speed of the thermal drift of each head, in nm/s, in a direction of its own
     drift: float = 0.002
-    #: share of a neighbour's current that is seen, and squared of the next but one's
+    #: share of the current of the heads beside it that a head sees
     crosstalk: float = 1e-3
 
 
@@ -134,14 +134,14 @@ class ProbeHead(Instrument):
         return _CONDUCTANCE * self._bias * math.exp(_DECAY * self._surface.height(*self._place(now)))
 
     def _from_neighbours(self, now: float) -> float:
-        """What the other heads add, in A: a share of their current, and their bias through stray capacitance."""
+        """What the heads beside it add, in A: a share of their current, and their bias through stray capacitance."""
         total = 0.0
         if self._options.crosstalk:
-            for other in self._heads:
+            for beside in (self._index - 1, self._index + 1):
+                other = self._heads[beside] if 0 <= beside < len(self._heads) else self
                 if other is not self and other._bias:
-                    share = self._options.crosstalk ** abs(other._index - self._index)
-                    total += share * (other._own_current(now) + _BIAS_COUPLING * other._bias)
-        return total
+                    total += other._own_current(now) + _BIAS_COUPLING * other._bias
+        return self._options.crosstalk * total
 
     def _current(self, now: float) -> float:
         """What the amplifier shows, in A."""

@@ -18,8 +18,8 @@ class Relaxation:
         self.tau = tau
 
     def at(self, time: float) -> float:
-        """The value at a time not before the last change of target."""
-        elapsed = time - self._since
+        """The value at a time; the start's, before the last change of target."""
+        elapsed = max(0.0, time - self._since)
         # Beyond 40 time constants nothing is left of where it came from, to double precision.
         if elapsed >= 40 * self.tau:
             return self.target

@@ -36,7 +36,8 @@ class Surface:
         self._raster = self._stairs(axis, rng)
         for _ in range(round(_ADATOM_DENSITY * (size / 100) ** 2)):
             self._add_adatom(axis, *rng.uniform(0, size, 2))
-        self._view = memoryview(self._raster.data)
+        # Python's own way to single elements: many times as fast as the array's.
+        self._view: memoryview[float] = memoryview(self._raster.data).cast("B").cast("f")
 
     @staticmethod
     def _stairs(axis: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDArray[np.float32]:
@@ -63,17 +64,21 @@ class Surface:
 
     def height(self, x: float, y: float) -> float:
         """The height at a place in nm; beyond the edges it goes on as at the edge."""
-        column, right = self._cell(x)
-        row, down = self._cell(y)
-        view = self._view
-        upper = view[row, column] * (1 - right) + view[row, column + 1] * right
-        lower = view[row + 1, column] * (1 - right) + view[row + 1, column + 1] * right
-        return float(upper * (1 - down) + lower * down)
+        right = self._place(x)
+        down = self._place(y)
+        column = min(int(right), _POINTS - 2)
+        row = min(int(down), _POINTS - 2)
+        right -= column
+        down -= row
+        view, at = self._view, row * _POINTS + column
+        upper = view[at] * (1 - right) + view[at + 1] * right
+        lower = view[at + _POINTS] * (1 - right) + view[at + _POINTS + 1] * right
+        return upper * (1 - down) + lower * down
 
-    def _cell(self, coordinate: float) -> tuple[int, float]:
-        place = min(max(coordinate, 0.0), self.size) * self._scale
-        cell = min(int(place), _POINTS - 2)
-        return cell, place - cell
+    def _place(self, coordinate: float) -> float:
+        if coordinate <= 0:
+            return 0.0
+        return (coordinate if coordinate < self.size else self.size) * self._scale
 
     def heights(self, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
         """The heights (h, w) on the grid of ``x`` (w,) and ``y`` (h,), all in nm."""
