@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from typing import Protocol
@@ -48,7 +49,8 @@ class Station:
         self.lines = self.received = self.answers = 0
         self.plugged = False
         self.last_heard = 0.0
-        self._watching = False
+        #: when to look whether nothing was heard
+        self._look_at = math.inf
         self._plugging = 0
 
     def plug(self) -> None:
@@ -93,12 +95,15 @@ class Station:
 
     def watch_silence(self) -> None:
         """See to it that the instrument notices when nothing is heard."""
-        if not self._watching and self.instrument.watchdog:
-            self._watching = True
-            self.loop.at(self.last_heard + self.instrument.watchdog, self._on_silence)
+        silence = self.instrument.watchdog
+        if silence and (due := self.last_heard + silence) < self._look_at:
+            self._look_at = due
+            self.loop.at(due, lambda: self._on_silence(due))
 
-    def _on_silence(self) -> None:
-        self._watching = False
+    def _on_silence(self, due: float) -> None:
+        if due != self._look_at:
+            return  # the watchdog's time was shortened meanwhile, and it has been looked
+        self._look_at = math.inf
         silence = self.instrument.watchdog
         if silence and self.loop.clock.real() - self.last_heard >= silence:
             self.instrument.bark()
