@@ -30,7 +30,7 @@ _PROGRAM = "python -m taskmaster.drivers.simulated"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a simulator; returns the exit status."""
     options = parser().parse_args(arguments)
-    # A collection looks through all remembered actions, which keeps clients waiting for 50 ms, and finds hardly anything.
+    # A collection looks through all remembered actions, which has clients wait for 50 ms, and finds hardly anything.
     gc.disable()
     clock = Clock(options.factor)
     loop = Loop(clock)

@@ -38,6 +38,8 @@ _WAVEFORM_RATE, _PIXEL_RATE = 10_000.0, 100_000.0
 #: Temperature of a head as it should be, and of one whose cooling has failed, in °C; its time constant, in s.
 _COOL, _HOT, _HEATING_SECONDS = 25.0, 95.0, 0.5
 _LARGEST_IMAGE = 4096
+#: Pixels after which the white noise of an image repeats itself, which nobody sees: deviates are dear.
+_NOISE_LENGTH = 65_537
 _LARGEST_WAVEFORM = 100_000
 
 
@@ -165,7 +167,8 @@ class ProbeHead(Instrument):
         lines = 1 + self._noise.over(now + np.arange(height) * (width / _PIXEL_RATE))
         image = np.exp(np.float32(_DECAY) * heights) * (scale * lines).astype(np.float32)[:, np.newaxis]
         if self._options.noise:
-            image += _AMPLIFIER_NOISE * self._white_noise(now).standard_normal(image.shape, dtype=np.float32)
+            noise = self._white_noise(now).standard_normal(_NOISE_LENGTH, dtype=np.float32)
+            image += np.resize(noise * np.float32(_AMPLIFIER_NOISE), image.shape)
         image += np.float32(self._from_neighbours(now))
         return np.asarray(np.clip(image, -_FULL_SCALE, _FULL_SCALE, out=image), dtype=np.float32)
 

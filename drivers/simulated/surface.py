@@ -84,8 +84,13 @@ class Surface:
         """The heights (h, w) on the grid of ``x`` (w,) and ``y`` (h,), all in nm."""
         columns, right = self._cells(x)
         rows, down = self._cells(y)
-        bands = self._raster[rows] * (1 - down)[:, np.newaxis] + self._raster[rows + 1] * down[:, np.newaxis]
-        return np.asarray(bands[:, columns] * (1 - right) + bands[:, columns + 1] * right)
+        # Most images are of a small part of the surface: whatever lies beyond need not be looked at.
+        left = int(columns.min())
+        part = self._raster[:, left : int(columns.max()) + 2]
+        bands = part[rows] * (1 - down)[:, np.newaxis] + part[rows + 1] * down[:, np.newaxis]
+        heights = bands.take(columns - left, axis=1)
+        heights += (bands.take(columns - left + 1, axis=1) - heights) * right
+        return heights
 
     def _cells(self, coordinates: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]]:
         places = np.clip(coordinates, 0.0, self.size) * self._scale
