@@ -65,7 +65,7 @@ def test_the_current_follows_bias_and_height() -> None:
     head.execute(b"POS 100,200")
     first = float(told(head, "MEAS:CURR?"))
     head.execute(b"BIAS -2")
-    assert float(told(head, "MEAS:CURR?")) == pytest.approx(-2 * first, rel=1e-5)
+    assert float(told(head, "MEAS:CURR?")) == pytest.approx(-2 * first, rel=1e-5, abs=0)
 
     heights, currents = [], []
     head.execute(b"BIAS 1")
@@ -115,7 +115,7 @@ def test_heads_beside_each_other_disturb_each_other() -> None:
     approached(second)
     disturbance = float(told(first, "MEAS:CURR?"))
     own = float(told(second, "MEAS:CURR?"))
-    assert disturbance == pytest.approx(1e-3 * (own + 2e-10), rel=1e-4), "current, and bias through the wiring"
+    assert disturbance == pytest.approx(1e-3 * (own + 2e-10), rel=1e-4, abs=0), "current, and bias through the wiring"
     assert float(told(third, "MEAS:CURR?")) == disturbance
     second.execute(b"BIAS 0")
     assert float(told(first, "MEAS:CURR?")) == 0
@@ -136,14 +136,14 @@ def test_an_image_shows_what_single_readings_do() -> None:
     for row, y in enumerate((80, 100, 120)):
         for column, x in enumerate((80, 90, 100, 110, 120)):
             head.execute(b"POS %d,%d" % (x, y))
-            assert taken[row, column] == pytest.approx(float(told(head, "MEAS:CURR?")), rel=1e-4)
+            assert taken[row, column] == pytest.approx(float(told(head, "MEAS:CURR?")), rel=1e-4, abs=0)
 
 
 def test_a_waveform_begins_with_the_reading_of_its_moment() -> None:
     head = approached(probe(noise=0.01)[0])
     samples = [float(sample) for sample in told(head, "MEAS:WAV? 500").split(",")]
     assert len(samples) == 500
-    assert samples[0] == pytest.approx(float(told(head, "MEAS:CURR?")), rel=0.01)
+    assert samples[0] == pytest.approx(float(told(head, "MEAS:CURR?")), rel=0.01, abs=0)
     assert np.std(samples) > 0
 
 
