@@ -1,6 +1,6 @@
 """Messages to frames and back, with limits.
 
-:func:`encode` gives the frames of a message; a :class:`Decoder` turns a peer's frames into one of the messages that
+:func:`encode` gives the header of a message; a :class:`Decoder` turns a peer's frames into one of the messages that
 socket takes, or raises ProtocolError. Nothing a peer sends can raise anything else here.
 """
 
@@ -12,19 +12,45 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from taskmaster.bus import messages as m
-from taskmaster.bus.errors import ProtocolError
+from taskmaster.bus.errors import ProtocolError, TooLarge
 from taskmaster.bus.table import Buffer, Layout, Table, concatenate, pack_values
 
-__all__ = ["MAX_FRAMES", "MAX_HEADER", "Decoder", "concatenate", "encode", "event_tables", "merge", "table_of"]
+__all__ = [
+    "MAX_FRAMES",
+    "MAX_HEADER",
+    "Decoder",
+    "concatenate",
+    "encode",
+    "event_tables",
+    "merge",
+    "size_of",
+    "table_of",
+]
 
-#: Frames of one message at most; a page of events has the most, see `daemon/replay.py`.
+#: Frames of one message at most; a page of events has the most, see `daemon/journal/pages.py`.
 MAX_FRAMES = 8192
 #: Bytes of the msgpack frame at most.
 MAX_HEADER = 8 << 20
 
 T = TypeVar("T")
 
-encode = msgspec.msgpack.Encoder().encode
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def encode(message: msgspec.Struct) -> bytes:
+    """The header frame of a message. Raises TooLarge where its receiver would refuse it: every message passes here."""
+    header = _encode(message)
+    if len(header) > MAX_HEADER:
+        raise TooLarge(
+            f"a message {type(message).__name__} would have a header of {len(header)} bytes, at most {MAX_HEADER} are "
+            "allowed; ask for less, or say it in several"
+        )
+    return header
+
+
+def size_of(part: m.EventHead | m.TaskError) -> int:
+    """Bytes that an event, or an error of one, takes in the header of its message."""
+    return len(_encode(part))
 
 
 class Decoder(Generic[T]):
@@ -111,9 +137,12 @@ def _check_errors(head: m.EventHead) -> None:
 
 
 def merge(tables: Sequence[Table]) -> Table:
-    """One table of the rows of several, which need not share a layout."""
+    """One table of the rows of several, which need not share a layout. Raises ProtocolError for rows that cannot be."""
     if len(tables) == 1:
         return tables[0]
     if len({table.layout for table in tables}) == 1:
         return concatenate(tables)
-    return pack_values([row for table in tables for row in table.rows()])
+    try:
+        return pack_values([row for table in tables for row in table.rows()])
+    except TypeError as error:
+        raise ProtocolError(f"a value that came cannot travel on: {error}") from error

@@ -41,6 +41,7 @@ __all__ = [
     "TaskFailed",
     "TaskHeld",
     "TaskMasterError",
+    "TooLarge",
     "UnknownMaster",
     "UnknownRun",
     "UnknownTask",
@@ -138,10 +139,22 @@ class Full(CallerError, queue.Full):
     retryable = True
 
 
+class TooLarge(CallerError):
+    """More than a message can say; ask for less, or say it in several."""
+
+    code = "too_large"
+
+
 class EvaluationError(TaskMasterError):
     """A task ended without an output."""
 
     code = "evaluation"
+
+
+class InvalidOutput(EvaluationError, ValueError):
+    """An output that the Master does not declare so: the evaluation is wrong, not the task."""
+
+    code = "invalid_output"
 
 
 class TaskFailed(EvaluationError):

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taskmaster.bus import table as tables
-from taskmaster.bus.errors import InvalidTask
+from taskmaster.bus.errors import InvalidOutput, InvalidTask
 from taskmaster.bus.table import Layout, Part, Table
 from taskmaster.bus.text import did_you_mean_or
 from taskmaster.bus.values import keep
@@ -39,6 +39,10 @@ KINDS: dict[str, tuple[str, str]] = {
     "str": ("O", "a string"),
     "any": ("O", "any value"),
 }
+
+
+#: kind → the kinds of dtype its column may come in
+_DTYPES = {"float": "iuf", "int": "iu", "bool": "b"}
 
 
 class Field(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -87,7 +91,7 @@ class Schema:
     """The declared fields of a Master's inputs or outputs, in order.
 
     ``owner`` and ``role`` ("parameter", "output") only serve messages. Every method that refuses a value raises
-    InvalidTask naming owner, field, value and what was expected.
+    InvalidTask (of outputs InvalidOutput) naming owner, field, value and what was expected.
     """
 
     def __init__(self, fields: Sequence[Field], owner: str, role: str = "parameter") -> None:
@@ -155,16 +159,18 @@ class Schema:
         """One value of one field as its column stores it."""
         if field.kind == "any" and not field.shape:
             return value
+        if isinstance(value, np.ndarray) and not value.shape and not field.shape:
+            value = value[()]
         if field.shape or isinstance(value, np.ndarray):
             return self._array_value(field, value)
         if field.kind == "str" or (field.choices and isinstance(value, str)):
-            result: Any = str(value) if isinstance(value, str) else None
+            result: Any = str.__str__(value) if isinstance(value, str) else None
         elif isinstance(value, (bool, np.bool_)) or field.kind == "bool":
             result = bool(value) if isinstance(value, (bool, np.bool_)) and field.kind == "bool" else None
         elif field.kind == "int":
-            result = int(value) if isinstance(value, (int, np.integer)) or _is_whole(value) else None
+            result = int(value) if _is_number(value) and _is_whole(value) else None
         elif field.kind == "float":
-            result = float(value) if isinstance(value, (int, float, np.integer, np.floating)) else None
+            result = _as_float(value) if _is_number(value) else None
         else:
             result = value
         if result is None:
@@ -197,6 +203,8 @@ class Schema:
             raise self._bad(field, value, f"got shape {_shape_text(array.shape)} of {array.dtype}")
         if (field.kind == "int" and array.dtype.kind == "f") or (field.kind == "bool") != (array.dtype.kind == "b"):
             raise self._bad(field, value, f"got an array of {array.dtype}")
+        if field.kind == "int" and not _fits_int64(array).all():
+            raise self._bad(field, value, "it does not fit 64 bits")
         array = array.astype(KINDS[field.kind][0])
         self._check_column(field, array.reshape(1, *array.shape), 0)
         return array if field.shape else array[()].item()
@@ -225,8 +233,8 @@ class Schema:
     def _located_row(self, i: int, point: Any) -> tuple[Any, ...]:
         try:
             return self.row(point)
-        except InvalidTask as error:
-            raise InvalidTask(f"{error} (point {i} of the block; none of it was queued)") from None
+        except (InvalidTask, InvalidOutput) as error:
+            raise type(error)(f"{error} (point {i} of the block; none of it was queued)") from None
 
     def _pack_array(self, array: NDArray[Any]) -> Table:
         d = len(self.fields)
@@ -267,6 +275,8 @@ class Schema:
             fractional = np.flatnonzero((column != np.floor(column)).reshape(len(column), -1).any(axis=1))
             if len(fractional):
                 raise self._bad(field, column[fractional[0]])
+        if field.kind == "int" and not (fits := _fits_int64(column)).all():
+            raise self._bad(field, column[~fits][0], "it does not fit 64 bits")
         converted = column.astype(KINDS[field.kind][0])
         self._check_column(field, converted, 0)
         return converted
@@ -302,11 +312,13 @@ class Schema:
                 self._check_dtype(field, column)
                 self._check_column(field, column, first)
                 continue
+            if _all_fit(field, column):
+                continue
             for i, value in enumerate(column):
                 try:
                     self._value(field, value)
-                except InvalidTask as error:
-                    raise InvalidTask(f"{error} (task {first + i})") from None
+                except (InvalidTask, InvalidOutput) as error:
+                    raise type(error)(f"{error} (task {first + i})") from None
 
     def _few_fit(self, table: Table) -> bool:
         """Whether all of a few rows fit; numpy's overhead is a multiple of what there is to do for them."""
@@ -314,8 +326,7 @@ class Schema:
         return all(low <= value <= high for value, (low, high) in zip(values, cycle(self._quick)))
 
     def _check_dtype(self, field: Field, column: NDArray[Any]) -> None:
-        kinds = {"float": "iuf", "int": "iu", "bool": "b"}[field.kind]
-        if column.dtype.kind not in kinds or not _shape_fits(column.shape[1:], field.shape):
+        if column.dtype.kind not in _DTYPES[field.kind] or not _shape_fits(column.shape[1:], field.shape):
             got = f"shape {_shape_text(column.shape[1:])} of {column.dtype}"
             raise self._error(f"{self.role} {field.name!r} must be {field.describe()}, got {got}")
 
@@ -345,16 +356,57 @@ class Schema:
 
     # -- messages -----------------------------------------------------------------------------------------------------
 
-    def _bad(self, field: Field, value: Any, reason: str = "", where: str = "") -> InvalidTask:
+    def _bad(self, field: Field, value: Any, reason: str = "", where: str = "") -> InvalidTask | InvalidOutput:
         text = f"{self.role} {field.name!r} must be {field.describe()}, got {_show(value)}"
         return self._error(f"{text}{': ' + reason if reason else ''}{where}")
 
-    def _error(self, text: str) -> InvalidTask:
-        return InvalidTask(f"Master {self.owner!r}: {text}")
+    def _error(self, text: str) -> InvalidTask | InvalidOutput:
+        kind = InvalidOutput if self.role == "output" else InvalidTask
+        return kind(f"Master {self.owner!r}: {text}")
 
 
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, (float, np.floating)) and math.isfinite(value) and value == int(value)
+def _is_number(value: Any) -> bool:
+    # numpy derives its time differences from the integers
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, np.timedelta64)
+
+
+def _as_float(value: Any) -> float | None:
+    """The float next to a number; None for a whole number beyond all floats."""
+    try:
+        return float(value)
+    except OverflowError:
+        return None
+
+
+def _fits_int64(column: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which of whole numbers numpy can turn into int64 as they are; it would turn the others into something else."""
+    if column.dtype.kind == "u":
+        return np.asarray(column <= np.uint64(2**63 - 1))
+    if column.dtype.kind == "f":
+        return np.asarray((column >= -(2.0**63)) & (column < 2.0**63))
+    return np.ones(column.shape, bool)
+
+
+def _all_fit(field: Field, column: Any) -> bool:
+    """Whether all values of a column of strings, choices or anything are certain to fit; False: look at each."""
+    if field.kind == "any" and not field.shape:
+        return True
+    if field.shape:
+        return False
+    if isinstance(column, np.ndarray):
+        numbers = [choice for choice in field.choices if not isinstance(choice, str)]
+        return (
+            column.ndim == 1
+            and column.dtype.kind in _DTYPES.get(field.kind, "")
+            and bool(np.isin(column, numbers).all())
+        )
+    if not set(map(type, column)) <= {str} or (field.kind != "str" and not field.choices):
+        return False
+    return not field.choices or set(column) <= set(field.choices)
+
+
+def _is_whole(number: Any) -> bool:
+    return isinstance(number, (int, np.integer)) or (math.isfinite(number) and number == int(number))
 
 
 def _shape_fits(shape: tuple[int, ...], declared: tuple[int, ...]) -> bool:
@@ -368,5 +420,8 @@ def _shape_text(shape: tuple[int, ...]) -> str:
 
 
 def _show(value: Any) -> str:
-    text = repr(value.item() if isinstance(value, np.generic) else value)
+    try:
+        text = repr(value.item() if isinstance(value, np.generic) else value)
+    except Exception:  # noqa: BLE001 - a user's class may raise anything here; a number of 5000 digits raises, too
+        return f"a value of type {type(value).__name__} that cannot be shown"
     return text if len(text) <= 80 else text[:77] + "…"

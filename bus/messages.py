@@ -497,13 +497,13 @@ class Dispatch(Message, tag="dispatch"):
     """
 
     lease: LeaseId
-    run: int
-    first: int
-    n: int
+    run: Count
+    first: Count
+    n: Count
     layout: Layout
-    attempt: int = 1
+    attempt: Count = 1
     settled: tuple[LeaseId, ...] = ()
-    hold: float = 0.0
+    hold: Seconds = 0.0
 
 
 class Revoke(Message, tag="revoke"):

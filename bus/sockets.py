@@ -11,7 +11,7 @@ import socket as unix
 import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import zmq
 
@@ -22,12 +22,14 @@ from taskmaster.bus.table import Buffer
 __all__ = [
     "ANY_PORT",
     "MAX_MESSAGE",
+    "Sending",
     "bind",
     "dealer",
     "publisher",
     "receive",
     "router",
     "send",
+    "send_tracked",
     "subscriber",
 ]
 
@@ -141,7 +143,7 @@ def _require_free(path: Path, what: str) -> None:
     raise AddressInUse(f"{what} cannot listen on ipc://{path}: another program does; stop it or choose another address")
 
 
-def send(socket: zmq.Socket[bytes], frames: Sequence[Buffer]) -> bool:
+def send(socket: zmq.Socket[bytes], frames: Sequence[Buffer | zmq.Frame]) -> bool:
     """Send one message without blocking; large frames are not copied. False if it cannot be sent now.
 
     A frame that is sent must not change afterwards.
@@ -149,7 +151,8 @@ def send(socket: zmq.Socket[bytes], frames: Sequence[Buffer]) -> bool:
     try:
         for k in range(len(frames) - 1):
             _send(socket, frames[k], _SEND_MORE, len(frames[k]) < _COPIED, False)
-        _send(socket, frames[-1], _NOBLOCK, len(frames[-1]) < _COPIED, False)
+        last = frames[-1]
+        _send(socket, last, _NOBLOCK, len(last) < _COPIED and not isinstance(last, zmq.Frame), False)
     except zmq.Again:
         return False
     except zmq.ZMQError as error:
@@ -157,6 +160,21 @@ def send(socket: zmq.Socket[bytes], frames: Sequence[Buffer]) -> bool:
             return False
         raise
     return True
+
+
+class Sending(Protocol):
+    """A message on its way."""
+
+    @property
+    def done(self) -> bool:
+        """Whether ZeroMQ has let go of it: the network has taken it all, or its receiver is gone."""
+
+
+def send_tracked(socket: zmq.Socket[bytes], frames: Sequence[Buffer]) -> Sending | None:
+    """:func:`send` a message of two frames or more, and tell how it gets on. None if it cannot be sent now."""
+    # What comes behind the last frame is sent after it, what comes before it before. Of a copy ZeroMQ would not tell.
+    last = zmq.Frame(frames[-1], track=True, copy=False, copy_threshold=0)
+    return last.tracker if send(socket, [*frames[:-1], last]) else None
 
 
 def receive(socket: zmq.Socket[bytes], max_frames: int = MAX_FRAMES) -> list[bytes] | None:

@@ -10,11 +10,10 @@ Nothing here makes a Python object per row until somebody looks at the rows.
 from __future__ import annotations
 
 import hashlib
-import math
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate, pairwise
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import msgspec
 import numpy as np
@@ -22,123 +21,32 @@ from numpy.typing import NDArray
 
 from taskmaster.bus import values
 from taskmaster.bus.errors import ProtocolError
+from taskmaster.bus.layout import BARE, NUMPY, OBJECTS, PYTHON, TUPLE, Layout, Part, plan_of
 
-__all__ = ["BARE", "Layout", "Part", "Table", "pack_column", "pack_columns", "pack_matrix", "pack_values"]
-
-#: The name of the only column of a table whose rows are values, not dicts of named values.
-BARE = ""
+__all__ = [
+    "BARE",
+    "NUMPY",
+    "PYTHON",
+    "TUPLE",
+    "Layout",
+    "Part",
+    "Table",
+    "pack_column",
+    "pack_columns",
+    "pack_matrix",
+    "pack_values",
+]
 
 Array: TypeAlias = NDArray[Any]
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
-#: How an item of a part looks in Python: a plain Python number, a numpy scalar or array, a tuple of Python numbers.
-PYTHON, NUMPY, TUPLE = 0, 1, 2
-
-_OBJECTS = "O"
 _OFFSET = np.dtype("<u4")
-_MAX_NDIM = 16
-_MAX_PARTS = 4096
 #: Rows of a message's table.
 _MAX_ROWS = 1 << 24
 #: Items in the columns of no bytes (an axis of length 0): they are cheap to send, but not to make or to evaluate.
 _MAX_HOLLOW = 1 << 20
-#: Bytes of a row if no axis had length 0: with these, numpy can still count those of all rows.
-_MAX_ROW_BYTES = 1 << 38
-
-
-class Part(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Columns that share one buffer: ``(n, len(names), *shape)`` items of ``dtype``, row by row.
-
-    ``dtype`` ``"O"`` stands for msgpack values: two frames (offsets, bytes), one name, no shape.
-    """
-
-    names: tuple[str, ...]
-    dtype: str
-    shape: tuple[int, ...] = ()
-    form: int = PYTHON
-
-    @property
-    def is_objects(self) -> bool:
-        return self.dtype == _OBJECTS
-
-    @property
-    def row_shape(self) -> tuple[int, ...]:
-        """Shape of one row of this part's buffer; a part of one name has no axis for it."""
-        return self.shape if len(self.names) == 1 else (len(self.names), *self.shape)
-
-    @property
-    def items(self) -> int:
-        """Items of one row, with an axis of length 0 counted as 1; not for objects."""
-        return len(self.names) * math.prod(side or 1 for side in self.shape)
-
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of one row in this part's buffer; not for objects."""
-        return _row_bytes(self, np.dtype(self.dtype))
-
-
-class Layout(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What the frames of a table mean."""
-
-    parts: tuple[Part, ...]
-
-    @property
-    def bare(self) -> bool:
-        """Rows are values themselves, not dicts."""
-        return len(self.parts) == 1 and self.parts[0].names == (BARE,)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return tuple(name for part in self.parts for name in part.names)
-
-    @property
-    def frame_count(self) -> int:
-        parts = self.parts
-        if len(parts) == 1:
-            return 2 if parts[0].dtype == _OBJECTS else 1
-        return sum(2 if part.is_objects else 1 for part in parts)
-
-    def check(self) -> None:
-        """Raise ProtocolError unless this is a layout that :class:`Table` can hold."""
-        if not 1 <= len(self.parts) <= _MAX_PARTS:
-            raise ProtocolError(f"a table of {len(self.parts)} parts; 1 to {_MAX_PARTS} are allowed")
-        names = self.names
-        if len(set(names)) != len(names) or not names:
-            raise ProtocolError("a table names a column twice, or none")
-        for part in self.parts:
-            if not part.names or part.form not in (PYTHON, NUMPY, TUPLE):
-                raise ProtocolError("a part of a table is malformed")
-            if part.is_objects:
-                if len(part.names) != 1 or part.shape:
-                    raise ProtocolError("a part of objects has one name and no shape")
-                continue
-            itemsize = values.check_dtype(part.dtype).itemsize
-            if len(part.shape) > _MAX_NDIM or any(side < 0 for side in part.shape):
-                raise ProtocolError(f"shape {part.shape} is not allowed")
-            if part.items * itemsize > _MAX_ROW_BYTES:
-                raise ProtocolError(f"rows of shape {part.shape} are too large")
-            if part.form == TUPLE and len(part.shape) != 1:
-                raise ProtocolError(f"a tuple has one axis, not the shape {part.shape}")
-
-
-#: numpy dtype (None for objects) and bytes of a row, for each part of a layout
-_Plan: TypeAlias = tuple[tuple[np.dtype[Any] | None, int], ...]
-_checked: dict[Layout, _Plan] = {}
-
-
-def _plan(layout: Layout) -> _Plan:
-    """How the parts of a layout lie in memory; checks the layout once, then remembers it."""
-    known = _checked.get(layout)
-    if known is None:
-        layout.check()
-        known = tuple(
-            (None, 0) if part.is_objects else (np.dtype(part.dtype), _row_bytes(part, np.dtype(part.dtype)))
-            for part in layout.parts
-        )
-        if len(_checked) > 4096:  # a peer that sends ever new layouts must not fill the memory
-            _checked.clear()
-        _checked[layout] = known
-    return known
+#: From so many objects on it is worth a look whether all of them are words.
+_MANY = 64
 
 
 class Table:
@@ -148,6 +56,9 @@ class Table:
     """
 
     __slots__ = ("_columns", "_rows", "frames", "layout", "n", "nbytes")
+
+    #: Whether its buffers can be had without reading a file.
+    in_memory: ClassVar[bool] = True
 
     def __init__(self, layout: Layout, n: int, frames: Sequence[Buffer]) -> None:
         self.layout = layout
@@ -160,7 +71,7 @@ class Table:
     @classmethod
     def checked(cls, layout: Layout, n: int, frames: Sequence[Buffer]) -> Table:
         """A table from a peer's frames; ProtocolError unless they are just what ``layout`` and ``n`` call for."""
-        plan = _plan(layout)
+        plan = plan_of(layout)
         if len(frames) != layout.frame_count:
             raise ProtocolError(f"a table of {layout.frame_count} frames came with {len(frames)}")
         if not 0 <= n <= _MAX_ROWS:
@@ -196,7 +107,7 @@ class Table:
             return self
         frames: list[Buffer] = []
         at = 0
-        for dtype, size in _plan(self.layout):
+        for dtype, size in plan_of(self.layout):
             view = memoryview(self.frames[at])
             if dtype is None:
                 offsets = view[low * 4 : (high + 1) * 4]
@@ -214,7 +125,7 @@ class Table:
         frames: list[Buffer] = []
         at = 0
         index = np.asarray(positions, dtype=np.intp)
-        for part, (dtype, _) in zip(self.layout.parts, _plan(self.layout)):
+        for part, (dtype, _) in zip(self.layout.parts, plan_of(self.layout)):
             if dtype is None:
                 pieces = self._pieces(at)
                 frames += _join([bytes(pieces[i]) for i in index.tolist()])
@@ -238,9 +149,9 @@ class Table:
         if self._columns is None:
             columns: dict[str, Any] = {}
             at = 0
-            for part, (dtype, _) in zip(self.layout.parts, _plan(self.layout)):
+            for part, (dtype, _) in zip(self.layout.parts, plan_of(self.layout)):
                 if dtype is None:
-                    columns[part.names[0]] = [values.decode(piece) for piece in self._pieces(at)]
+                    columns[part.names[0]] = self._objects(at)
                     at += 2
                     continue
                 array = self._array(part, dtype, at)
@@ -267,8 +178,8 @@ class Table:
 
     def _make_rows(self) -> list[Any]:
         layout = self.layout
-        if len(layout.parts) == 1 and layout.parts[0].form == PYTHON and not layout.parts[0].is_objects:
-            part = layout.parts[0]
+        part = layout.parts[0]
+        if len(layout.parts) == 1 and _form(part) == PYTHON and not part.is_objects:
             if self.n == 1 and part.dtype == "<f8" and not part.shape:  # numpy's overhead would be most of it
                 values_ = struct.unpack(f"<{len(part.names)}d", self.frames[0])
                 return [values_[0]] if layout.bare else [dict(zip(part.names, values_))]
@@ -291,6 +202,14 @@ class Table:
         array.flags.writeable = False
         return array
 
+    def _objects(self, at: int) -> list[Any]:
+        """The values of the objects part whose frames start at ``at``."""
+        if self.n >= _MANY:
+            words = values.decode_words(np.frombuffer(self.frames[at], _OFFSET), self.frames[at + 1])
+            if words is not None:
+                return words
+        return [values.decode(piece) for piece in self._pieces(at)]
+
     def _pieces(self, at: int) -> list[memoryview]:
         """The encoded values of the objects part whose frames start at ``at``."""
         offsets = np.frombuffer(self.frames[at], _OFFSET).tolist()
@@ -307,10 +226,6 @@ def content_digest(frames: Iterable[Buffer]) -> bytes:
     return digest.digest()
 
 
-def _row_bytes(part: Part, dtype: np.dtype[Any]) -> int:
-    return dtype.itemsize * len(part.names) * math.prod(part.shape)
-
-
 def _check_offsets(offsets: Buffer, blob: Buffer, n: int) -> None:
     if len(offsets) != 4 * (n + 1):
         raise ProtocolError(f"{n} objects need {4 * (n + 1)} bytes of offsets, not {len(offsets)}")
@@ -320,7 +235,12 @@ def _check_offsets(offsets: Buffer, blob: Buffer, n: int) -> None:
 
 
 def _forms(layout: Layout) -> list[int]:
-    return [part.form for part in layout.parts for _ in part.names]
+    return [form for part in layout.parts for form in [_form(part)] * len(part.names)]
+
+
+def _form(part: Part) -> int:
+    """How items look: those of times have numpy's form only, as what Python makes of them cannot travel on."""
+    return NUMPY if part.dtype.lstrip("<>|")[0] in "mM" else part.form
 
 
 def _items(column: Any, form: int) -> list[Any]:
@@ -386,7 +306,7 @@ def pack_column(name: str, column: Any) -> tuple[Part, list[Buffer]]:
         packed = _pack_uniform(name, column, kinds.pop())
         if packed is not None:
             return packed
-    return Part((name,), _OBJECTS), list(_join([values.encode(value) for value in column]))
+    return Part((name,), OBJECTS), list(_join([values.encode(value) for value in column]))
 
 
 def _pack_uniform(name: str, column: Sequence[Any], kind: type) -> tuple[Part, list[Buffer]] | None:
@@ -405,6 +325,8 @@ def _pack_uniform(name: str, column: Sequence[Any], kind: type) -> tuple[Part, l
             return None
         array = np.array(column, "<f8")
         return Part((name,), "<f8", array.shape[1:], TUPLE), [_frame(array)]
+    if kind is np.ndarray and not column[0].shape:
+        return None  # as a column they would come back as numpy's scalars
     if kind is np.ndarray or issubclass(kind, np.generic):
         if len({(item.dtype, item.shape) for item in column}) != 1 or column[0].dtype.kind not in "biufc":
             return None

@@ -59,19 +59,20 @@ def parse_size(text: str | int) -> int:
     size = float(match[1]) * _BYTES[unit]
     if math.isinf(size):
         raise ValueError(f"the size {text!r} is too large")
-    return round(size)
+    return int(match[1]) * _BYTES[unit] if match[1].isdecimal() else round(size)
 
 
 def format_duration(seconds: float) -> str:
     """A duration for people: ``340 µs``, ``12 ms``, ``3.4 s``, ``2 min 5 s``, ``3 h 20 min``, ``4 d 2 h``."""
-    if seconds < 1e-3:
+    # The bounds are where a number is rounded up to the next unit.
+    if seconds < 999.5e-6:
         return f"{seconds * 1e6:.0f} µs"
-    if seconds < 1:
+    if seconds < 999.5e-3:
         return f"{seconds * 1e3:.3g} ms"
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.3g} s"
     for big, small, big_name, small_name in ((60, 1, "min", "s"), (3600, 60, "h", "min"), (86400, 3600, "d", "h")):
-        if seconds < big * (60 if big < 3600 else 24 if big < 86400 else float("inf")):
+        if seconds < big * (60 if big < 3600 else 24 if big < 86400 else float("inf")) - small / 2:
             whole, rest = divmod(round(seconds / small), big // small)
             return f"{whole} {big_name} {rest} {small_name}" if rest else f"{whole} {big_name}"
     raise ValueError(f"{seconds} is not a duration")
@@ -79,8 +80,8 @@ def format_duration(seconds: float) -> str:
 
 def format_size(size: float) -> str:
     """A size for people: ``512 B``, ``1.2 MB``."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if size < 999.5:
             return f"{size:.3g} {unit}"
         size /= 1000
-    return f"{size:.3g} TB"
+    return f"{size:.3g} PB"

@@ -16,10 +16,11 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from taskmaster.bus.errors import ProtocolError
 
-__all__ = ["check_dtype", "check_text", "decode", "encode", "keep"]
+__all__ = ["check_dtype", "check_text", "decode", "decode_words", "encode", "keep"]
 
 EXT_TUPLE = 1
 EXT_COMPLEX = 2
@@ -152,7 +153,7 @@ _PREPARE: dict[type, Callable[[Any], Any]] = {
     bool: lambda v: v,
     int: _prepare_int,
     float: float,
-    str: str,
+    str: str.__str__,
     bytes: bytes,
     bytearray: bytes,
     memoryview: bytes,
@@ -169,7 +170,9 @@ def _prepare_key(key: Any) -> Any:
         plain = _prepare(key)
         if type(plain) is not Ext:
             return plain
-        raise TypeError(f"a dict with the key {key!r} cannot travel; whole numbers as keys have 64 bits at most")
+        bits = 8 * memoryview(plain.data).nbytes
+        shown = repr(key) if bits < 1000 else f"of {bits} bits"  # Python does not write out the largest
+        raise TypeError(f"a dict with the key {shown} cannot travel; whole numbers as keys have 64 bits at most")
     raise TypeError(f"a dict with a key of type {type(key).__name__} cannot travel; use strings or numbers as keys")
 
 
@@ -231,5 +234,33 @@ _RESTORE: dict[int, Callable[[memoryview], Any]] = {
     EXT_INT: lambda data: int.from_bytes(data, "little", signed=True),
     EXT_NAIVE_DATETIME: lambda data: _dt.datetime.fromisoformat(bytes(data).decode()),
 }
+
+_decode_strings = msgspec.msgpack.Decoder(list[str]).decode
+#: The first bytes of strings of up to 31 and up to 255 bytes, and of an array of up to 2³² items.
+_FIXSTR, _STR8, _ARRAY32 = 0xA0, 0xD9, b"\xdd"
+
+
+def decode_words(offsets: NDArray[np.uint32], blob: bytes | bytearray | memoryview) -> list[str] | None:
+    """The ``n`` values between ``n + 1`` offsets if all are strings below 256 bytes, at a tenth of the usual cost.
+
+    None if they are not: :func:`decode` then says what they are, or what is wrong with them.
+    """
+    data = np.frombuffer(blob, np.uint8)
+    starts = offsets[:-1].astype(np.int64) - int(offsets[0])
+    if not len(starts) or int(starts[-1]) >= len(data):
+        return None
+    first = data[starts]
+    short = first & 0xE0 == _FIXSTR
+    if not (short | (first == _STR8)).all():
+        return None
+    # Each has to end where the next begins: one array of them all would decode wherever the offsets point.
+    sizes = np.where(short, 1 + (first & 0x1F), 2 + data[np.minimum(starts + 1, len(data) - 1)].astype(np.int64))
+    if not np.array_equal(sizes, np.diff(offsets.astype(np.int64))):
+        return None
+    try:
+        return _decode_strings(b"".join((_ARRAY32, len(starts).to_bytes(4, "big"), blob)))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
 
 _decode: Callable[[Any], Any] = msgspec.msgpack.Decoder(ext_hook=_ext_hook).decode

@@ -139,7 +139,8 @@ def rate_text(rate: float | None) -> str:
 def troubles(status: DaemonStatus) -> list[str]:
     """What somebody should see to."""
     lines = [
-        f"Master {master.name!r}: {master.reason}; when that is mended: taskmaster resume {master.name}"
+        f"Master {master.name!r}: {master.reason}"
+        + (f"; when that is mended: taskmaster resume {master.name}" if master.state == "crash loop" else "")
         for master in status.masters
         if master.reason
     ]

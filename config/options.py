@@ -72,7 +72,9 @@ class FunctionOptions(DriverOptions):
         default={},
     )
     restarts: Annotated[int, PydanticField(ge=0)] = setting(
-        "How often within `restart_window` a process that died is replaced; after that the Master stops as broken.",
+        "How often within `restart_window` a process that died before it had begun any task is replaced; after that "
+        "the Master stops as broken. (One that dies in a task uses up an attempt of that; where no task ends any more, "
+        "others are started ever later, up to 10 s.)",
         default=5,
     )
     restart_window: Annotated[float, duration("1 s")] = setting(

@@ -35,8 +35,9 @@ from taskmaster.bus import messages as m
 from taskmaster.bus.errors import DiskFull, ProtocolError, TaskMasterError
 from taskmaster.bus.status import DaemonStatus
 from taskmaster.bus.table import Buffer, Table
+from taskmaster.daemon.answering import Answer, Answers, Question, framed
 from taskmaster.daemon.core import Core
-from taskmaster.daemon.effects import BlockAppended, Dispatched, Effects, Query, Sender, Verify
+from taskmaster.daemon.effects import BlockAppended, Dispatched, Effects, Sender, Verify
 from taskmaster.daemon.journal import Journal
 from taskmaster.daemon.journal.pages import read_page, same_block
 from taskmaster.daemon.publishing import Publisher
@@ -53,8 +54,10 @@ HURRY_SECONDS = 0.25
 
 #: Messages taken from one socket in one turn. Bounds a turn's memory and how long the other sockets wait.
 DRAIN_MESSAGES = 512
-#: Payload bytes after which a turn takes no more.
+#: Payload bytes after which a turn takes no more …
 DRAIN_BYTES = 64 << 20
+#: … and tasks, for of those that hold a word each few bytes are many to look at.
+DRAIN_ROWS = 256 << 10
 #: Between looks at what nobody announces: silent workers, timeouts, free space.
 TICK_SECONDS = 1.0
 #: While the disk is full, seconds between attempts to commit the turn that did not fit.
@@ -97,6 +100,7 @@ class Broker:
         self._status = status
         self._endpoints = endpoints
         self._publisher = Publisher(endpoints.results, core)
+        self._answers = Answers(endpoints.control, self._answer)
         self._poller = zmq.Poller()
         for socket in (endpoints.control, endpoints.results, endpoints.workers):
             self._poller.register(socket, zmq.POLLIN)
@@ -104,7 +108,7 @@ class Broker:
         self._client_decoder = codec.client_decoder()
         self._worker_decoder = codec.worker_decoder()
         self._next_tick = 0.0
-        self._drained_bytes = 0
+        self._drained_bytes = self._drained_rows = 0
         self._hurried = False
 
     def watch(self, descriptor: int, read: Callable[[], object] | None = None) -> None:
@@ -157,7 +161,7 @@ class Broker:
     def _poll(self) -> dict[Any, int]:
         now = time.monotonic()
         core = self.core
-        until = min(self._next_tick, self.supervisor.due(now), core.acknowledge_at, core.look_again)
+        until = min(self._next_tick, self.supervisor.due(now), core.acknowledge_at, core.look_again, self._answers.due)
         until = min(until, self.stop_at or math.inf)
         timeout = max(0, round((until - now) * 1e3 + 0.5))
         return dict(self._poller.poll(timeout))
@@ -169,7 +173,7 @@ class Broker:
         self.turns += 1
         out = Effects(turn=self.turns, wall=time.time())
         now = time.monotonic()
-        self._drained_bytes = 0
+        self._drained_bytes = self._drained_rows = 0
         if self._endpoints.workers in ready:
             self._drain(self._endpoints.workers, self._on_worker, now, out)
         if self._endpoints.control in ready:
@@ -189,11 +193,13 @@ class Broker:
             self._commit(out)
         self.supervisor.committed()
         self._release(out)
+        self._answers.give(now)
         # Beacons say where the events on disk end, so they too come after the commit.
         if self._endpoints.results in ready:
             self._publisher.on_subscriptions()
         if ticks:
             self._publisher.beacons()
+            self._answers.tidy()
         self.heartbeat()
 
     def _drain(
@@ -207,7 +213,7 @@ class Broker:
                 handle(frames, now, out)
             except ProtocolError as error:
                 self._reject(socket, frames, error)
-            if self._drained_bytes > DRAIN_BYTES:
+            if self._drained_bytes > DRAIN_BYTES or self._drained_rows > DRAIN_ROWS:
                 return
 
     def _on_client(self, frames: list[bytes], now: float, out: Effects) -> None:
@@ -218,7 +224,7 @@ class Broker:
         if len(frames) > 2 or isinstance(message, m.Submit):
             layout = getattr(message, "layout", None)
             table = codec.table_of(layout, message.n if isinstance(message, m.Submit) else 1, frames[2:])
-            self._drained_bytes += table.nbytes if table is not None else 0
+            self._count(table)
         sender = Sender(frames[0])
         if isinstance(message, m.Submit) and not self.space.admits(table.nbytes if table is not None else 0):
             self.core.refuse(sender, message, self.space.error(), out)
@@ -236,10 +242,15 @@ class Broker:
                 0, message.n, "done", 0, len(frames) - 2, message.outputs, message.errors, timed=message.timed
             )
             table, times, _ = codec.event_tables(head, frames[2:])
-            self._drained_bytes += table.nbytes if table is not None else 0
+            self._count(table)
         elif len(frames) > 2:
             raise ProtocolError("frames that no layout speaks of")
         self.core.workforce.on_worker(Sender(frames[0]), message, table, times, now, out)
+
+    def _count(self, table: Table | None) -> None:
+        if table is not None:
+            self._drained_bytes += table.nbytes
+            self._drained_rows += table.n
 
     def _reject(self, socket: zmq.Socket[bytes], frames: Sequence[bytes], error: ProtocolError) -> None:
         """A message that does not fit the protocol: counted, and answered if there is somebody to answer."""
@@ -275,7 +286,7 @@ class Broker:
         self.journal.checkpoint(idle=False)
         for position, name in files.items():
             record = out.records[position]
-            if isinstance(record, BlockAppended):  # from here on the file holds it, not memory
+            if isinstance(record, BlockAppended):  # from here on the file holds it, neither memory nor a descriptor
                 record.block.table = self.journal.stored_table(record.table.layout, record.n, None, name)
 
     # -- releasing ----------------------------------------------------------------------------------------------------
@@ -288,11 +299,11 @@ class Broker:
             self._dispatch(dispatch)
         self._publisher.publish(out.publications)
         for reply in out.replies:
-            sockets.send(control, [reply.address, codec.encode(reply.message), *reply.frames])
+            sockets.send(control, [reply.address, *framed(reply.message, reply.frames)])
         for verification in out.verifications:
             self._verify(verification)
         for query in out.queries:
-            self._answer(query)
+            self._answers.ask(query)
         for interrupt in out.interrupts:
             self.supervisor.interrupt(interrupt)
         for scaling in out.scalings:
@@ -326,18 +337,13 @@ class Broker:
                 run.next_index,
                 submit.writer,
             )
-        sockets.send(self._endpoints.control, [verification.address, codec.encode(reply)])
+        sockets.send(self._endpoints.control, [verification.address, *framed(reply)])
 
-    def _answer(self, query: Query) -> None:
-        message = query.message
-        frames: Sequence[Buffer] = ()
-        reply: m.DaemonMessage
+    def _answer(self, question: Question) -> Answer:
         try:
-            if isinstance(message, m.Replay):
-                reply, frames = read_page(self.journal, self.core.run(message.run), message)
-            else:
-                reply = m.StatusReport(message.id, self._status(self))
+            if isinstance(question, m.Replay):
+                return read_page(self.journal, self.core.run(question.run), question)
+            return m.StatusReport(question.id, self._status(self)), ()
         except TaskMasterError as error:
             log.error("%s", error)
-            reply = m.Refused(error.code, str(error), message.id)
-        sockets.send(self._endpoints.control, [query.address, codec.encode(reply), *frames])
+            return m.Refused(error.code, str(error), question.id), ()

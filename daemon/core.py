@@ -23,7 +23,7 @@ from taskmaster.bus.errors import (
     UnknownRun,
     VersionMismatch,
 )
-from taskmaster.bus.status import MasterStatus, RunInfo
+from taskmaster.bus.status import MasterStatus
 from taskmaster.bus.table import Table
 from taskmaster.bus.text import did_you_mean
 from taskmaster.daemon.effects import (
@@ -38,6 +38,7 @@ from taskmaster.daemon.effects import (
 )
 from taskmaster.daemon.master import Master
 from taskmaster.daemon.run import Run
+from taskmaster.daemon.runs import Runs
 from taskmaster.daemon.workforce import Workforce, known_master
 
 __all__ = ["Core", "Identity"]
@@ -69,12 +70,11 @@ class Core:
         for master in self.masters.values():
             master.lease_numbers = numbers
         self.workforce = Workforce(self.masters)
-        self.runs: dict[int, Run] = {}
+        self.runs = Runs(self.masters)
         self.next_run = 1
         #: no further leases: the daemon is about to stop
         self.draining = False
         self._new_seed = new_seed
-        self._by_name: dict[tuple[str, str], Run] = {}
         #: runs that took submissions, where to acknowledge them, and by when (None: not decided yet)
         self._to_acknowledge: dict[int, tuple[bytes, float | None]] = {}
         #: when the next acknowledgement that was put off is due
@@ -148,11 +148,16 @@ class Core:
             master.on_tick(now, out)
             master.settle_idle(out)
             master.record_leases(now, out)
+        self.workforce.forget_former()
         self.record_counts(out)
+        self.runs.lay_aside(
+            {run.id for master in self.masters.values() for run in master.leased_runs} | out.touched.keys()
+        )
 
     def record_counts(self, out: Effects) -> None:
         """Record where the runs stand that have changed; a start then need not count their events."""
         out.records.extend(run.counted() for run in self._uncounted.values() if run.id in self.runs)
+        self.runs.touched({number: run for number, run in self._uncounted.items() if number in self.runs})
         self._uncounted.clear()
 
     def refuse(self, sender: Sender, message: m.ClientMessage, error: TaskMasterError, out: Effects) -> None:
@@ -177,11 +182,8 @@ class Core:
 
     def add_run(self, run: Run) -> None:
         """Take up a run that is new, or read from the journal."""
-        self.runs[run.id] = run
-        self._by_name[run.master, run.name] = run
+        self.runs.add(run)
         self.next_run = max(self.next_run, run.id + 1)
-        if run.master in self.masters:
-            self.masters[run.master].add_run(run)
 
     def _describe(self, sender: Sender, message: m.Describe, table: Table | None, out: Effects) -> None:
         if message.version != m.PROTOCOL_VERSION:
@@ -213,15 +215,13 @@ class Core:
         )
 
     def _open(self, sender: Sender, message: m.Open, table: Table | None, out: Effects) -> None:
-        self._master(message.master)
+        master = self._master(message.master)
         _check_priority(message.priority or 0)
-        run = self._by_name.get((message.master, message.name))
+        run = self.runs.named(message.master, message.name)
         if run is None:
             if not (message.create and message.write):
-                known = [run.name for run in self.runs.values() if run.master == message.master]
-                raise UnknownRun(
-                    f"Master {message.master!r} has no run {message.name!r}{did_you_mean(message.name, known)}"
-                )
+                hint = did_you_mean(message.name, self.runs.latest_names(message.master))
+                raise UnknownRun(f"Master {message.master!r} has no run {message.name!r}{hint}")
             run = self._create(sender, message, out)
         elif message.seed is not None and message.seed != run.seed:
             raise Conflict(
@@ -229,6 +229,7 @@ class Core:
                 "open it without a seed, or choose another name"
             )
         writer = self._new_writer(sender, message, run, out) if message.write else 0
+        master.backlog.note(run)  # its priority may be another one
         out.replies.append(
             Reply(
                 sender.address,
@@ -253,9 +254,7 @@ class Core:
         known = run.claims.get(message.claim)
         if known is not None:
             return known
-        run.writer += 1
-        if message.claim:
-            run.claims[message.claim] = run.writer
+        run.admit(message.claim)
         out.records.append(WriterChanged(run.id, run.writer, sender.user, out.wall, message.claim))
         run.reopen(out)
         if message.priority is not None and message.priority != run.priority:
@@ -311,8 +310,7 @@ class Core:
     def _prioritise(self, sender: Sender, message: m.Prioritise, table: Table | None, out: Effects) -> None:
         run = self.run(message.run)
         _check_priority(message.priority)
-        run.priority = message.priority
-        run.changed(out)
+        self._master(run.master).prioritise(run, message.priority, out)
         self._done(sender, message.id, out)
 
     def _close(self, sender: Sender, message: m.Close, table: Table | None, out: Effects) -> None:
@@ -327,9 +325,7 @@ class Core:
             raise NotAllowed(f"run {run.name!r} has {len(run.open)} tasks without an outcome; cancel them first")
         out.records.append(RunDeleted(run.id))
         self._to_acknowledge.pop(run.id, None)
-        del self.runs[run.id], self._by_name[run.master, run.name]
-        if run.master in self.masters:
-            self.masters[run.master].remove_run(run)
+        self.runs.remove(run)
         self._done(sender, message.id, out)
 
     def _resolve(self, sender: Sender, message: m.Resolve, table: Table | None, out: Effects) -> None:
@@ -347,8 +343,7 @@ class Core:
     def _list_runs(self, sender: Sender, message: m.ListRuns, table: Table | None, out: Effects) -> None:
         if message.master is not None:
             self._master(message.master)
-        runs = tuple(run_info(run) for run in self.runs.values() if message.master in (None, run.master))
-        out.replies.append(Reply(sender.address, m.RunList(message.id, runs)))
+        out.replies.append(Reply(sender.address, m.RunList(message.id, self.runs.infos(message.master))))
 
     def _ping(self, sender: Sender, message: m.Ping, table: Table | None, out: Effects) -> None:
         run = self.runs.get(message.run)
@@ -411,24 +406,3 @@ class Core:
 def _check_priority(priority: int) -> None:
     if not -(2**31) <= priority < 2**31:
         raise CallerError(f"a priority must be a whole number from -2**31 to 2**31 - 1, not {priority}")
-
-
-def run_info(run: Run) -> RunInfo:
-    """A run, for lists."""
-    return RunInfo(
-        run.id,
-        run.master,
-        run.name,
-        run.created,
-        run.next_index,
-        run.done,
-        run.failed,
-        run.cancelled,
-        len(run.held),
-        run.next_seq,
-        run.closed,
-        run.paused,
-        run.priority,
-        run.seed,
-        run.metadata,
-    )

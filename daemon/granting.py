@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from itertools import count
+from dataclasses import dataclass
+from itertools import chain, count
 
 from taskmaster.bus import messages as m
 from taskmaster.bus.intervals import IntervalSet
 from taskmaster.bus.messages import LeaseId
+from taskmaster.daemon.backlog import Backlog
 from taskmaster.daemon.effects import Dispatched, Effects, LeaseEnded, LeaseGranted, ToWorker
 from taskmaster.daemon.leases import Lease, Worker
 from taskmaster.daemon.roster import Roster
 from taskmaster.daemon.run import Run
-from taskmaster.daemon.scheduling import UNKNOWN_SECONDS, chunk_seconds, chunk_size, next_run
+from taskmaster.daemon.runs import Resting
+from taskmaster.daemon.scheduling import UNKNOWN_SECONDS, chunk_seconds, chunk_size
 from taskmaster.daemon.spec import MasterSpec
 from taskmaster.daemon.stealing import LOOK_SECONDS, loot
 
@@ -28,6 +31,16 @@ __all__ = ["Granting"]
 RECORD_SECONDS = 0.5
 
 
+@dataclass(slots=True)
+class Sums:
+    """Over the runs of a Master that are laid aside: how many are not closed, and what became of their tasks."""
+
+    runs: int = 0
+    done: int = 0
+    failed: int = 0
+    cancelled: int = 0
+
+
 class Granting:
     """One Master's runs, the room its workers have, and the leases that are out."""
 
@@ -35,7 +48,9 @@ class Granting:
         self.spec = spec
         self.epoch = epoch
         self.paused = False
+        #: but for those that are laid aside, of which only the sums are known here
         self.runs: dict[int, Run] = {}
+        self.resting = Sums()
         self.roster = Roster()
         self.workers = self.roster.workers
         self._leases: dict[LeaseId, Lease] = {}
@@ -44,9 +59,7 @@ class Granting:
         #: numbers of leases; those of one daemon share them, for a lease is known by its number alone
         self.lease_numbers: Iterator[int] = count(1)
         #: runs with tasks waiting
-        self._active: dict[int, Run] = {}
-        #: virtual time of the run served last, see `scheduling`
-        self._clock = 0.0
+        self.backlog = Backlog()
         #: when `dispatch` should be called again, though nothing may have happened
         self.look_again = math.inf
 
@@ -55,21 +68,32 @@ class Granting:
     def add_run(self, run: Run) -> None:
         """Take up a run: a new one, or one from the journal."""
         self.runs[run.id] = run
-        self._activate(run)
+        self.backlog.note(run)
 
     def remove_run(self, run: Run) -> None:
         """Forget a run without open tasks."""
         del self.runs[run.id]
-        self._active.pop(run.id, None)
+        self.backlog.forget(run)
 
-    def _activate(self, run: Run) -> None:
-        if run.queued and run.id not in self._active:
-            run.virtual_time = max(run.virtual_time, self._clock)
-            self._active[run.id] = run
+    def rest(self, run: Resting, change: int) -> None:
+        """A run is laid aside (``change`` 1), or it was (-1)."""
+        resting = self.resting
+        resting.runs += change * (not run.closed)
+        resting.done += change * run.done
+        resting.failed += change * run.failed
+        resting.cancelled += change * run.cancelled
 
-    def _deactivate(self, run: Run) -> None:
-        if not run.queued:
-            self._active.pop(run.id, None)
+    @property
+    def leased_runs(self) -> Iterator[Run]:
+        """The runs of all leases whose outcomes may still be heard of."""
+        return (lease.run for lease in chain(self._leases.values(), self._expired.values()))
+
+    def prioritise(self, run: Run, priority: int, out: Effects) -> None:
+        """Serve a run before those of lower priority."""
+        if run.priority != priority:
+            run.priority = priority
+            run.changed(out)
+            self.backlog.note(run)
 
     # -- dispatching --------------------------------------------------------------------------------------------------
 
@@ -77,7 +101,7 @@ class Granting:
         """Grant leases while there are tasks and room. Called once a turn, after everything else."""
         self.look_again = math.inf
         while not self.paused:
-            run = next_run(run for run in self._active.values() if not run.paused)
+            run = self.backlog.next()
             if run is None:
                 if self.roster.has_idle and self._leases and self.spec.repeatable and self._steal(now, out):
                     continue
@@ -101,7 +125,7 @@ class Granting:
         self._revoke(lease, [(low, high)], out)
         if lease.recorded:
             self._record(lease, out)
-        self._activate(lease.run)
+        self.backlog.note(lease.run)
         return True
 
     def _grant(self, run: Run, worker: Worker, now: float, out: Effects) -> None:
@@ -112,14 +136,14 @@ class Granting:
             row_bytes = run.input_bytes / max(1, len(run.open))
             size = chunk_size(estimate, len(run.queued), self.slots, row_bytes)
             size = min(size, self.spec.largest_chunk or size)
-        low, high = run.take(size)
-        self._deactivate(run)
+        low, high = run.take(size, self.spec.max_attempts)
         lease = Lease((self.epoch, next(self.lease_numbers)), run, worker.token, low, high - low, run.attempt(low))
         lease.granted = lease.heard = now
         lease.name = worker.name
         lease.seconds = (high - low) * (estimate.seconds or UNKNOWN_SECONDS)
-        self._clock = max(self._clock, run.virtual_time)
+        self.backlog.clock = max(self.backlog.clock, run.virtual_time)
         run.virtual_time += lease.seconds
+        self.backlog.note(run)
         self._leases[lease.id] = worker.leases[lease.id] = lease
         if self._expired:
             self._forget_expired(run, low, high)
@@ -171,13 +195,6 @@ class Granting:
             positions = tuple((low - lease.first, high - lease.first) for low, high in parts)
             out.to_workers.append(ToWorker(worker.address, m.Revoke(lease.id, positions)))
 
-    def _leases_of(self, run: Run, low: int, high: int) -> list[Lease]:
-        return [
-            lease
-            for lease in self._leases.values()
-            if lease.run is run and lease.first < high and low < lease.first + lease.n
-        ]
-
     def _end(self, lease: Lease, out: Effects) -> None:
         self._leases.pop(lease.id, None)
         worker = self.workers.get(lease.worker)
@@ -201,7 +218,7 @@ class Granting:
         lease.recorded = True
         for low, high in lease.remaining:
             run.queued.remove(low, high)
-        self._deactivate(run)
+        self.backlog.note(run)
         self._leases[lease.id] = lease
         worker.leases = {lease.id: lease, **worker.leases}  # oldest first, as they are evaluated
         return lease

@@ -78,7 +78,7 @@ class Lease:
     @property
     def is_wanted(self) -> bool:
         """Whether any task that it could give an outcome of has none."""
-        return any(self.run.open.within(low, high) for low, high in self.remaining)
+        return any(self.run.open.intersects(low, high) for low, high in self.remaining)
 
 
 class Worker:

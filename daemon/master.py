@@ -43,9 +43,15 @@ class Master(Granting):
         super().__init__(spec, epoch)
         #: set by supervision where workers cannot be had, shown to people; empty where all is well
         self.trouble = ""
+        #: tasks that workers have ended
+        self.ended = 0
+        #: something else to show to people as long as no further task has ended
+        self.remark = (-1, "")
         self.lost = 0
         #: outcomes of leases that were not the last word on their tasks
         self.ignored = 0
+        #: what the tasks of the run that was heard of last take, shown where none waits
+        self._task_seconds = 0.0
 
     # -- runs ---------------------------------------------------------------------------------------------------------
 
@@ -54,8 +60,7 @@ class Master(Granting):
         run.require_open()
         if self.spec.parameters:
             self.spec.parameters.check(table, submit.first)
-        queued = sum(len(other.queued) for other in self._active.values())
-        size = sum(other.input_bytes for other in self._active.values())
+        queued, size = self.backlog.tasks, self.backlog.bytes
         if queued and (
             queued + submit.n > self.spec.max_queued_tasks or size + table.nbytes > self.spec.max_queued_bytes
         ):
@@ -64,7 +69,7 @@ class Master(Granting):
                 f"{self.spec.max_queued_tasks} tasks and {self.spec.max_queued_bytes} bytes; submit again later"
             )
         run.append(submit, table, user, out)
-        self._activate(run)
+        self.backlog.note(run)
 
     def on_cancel(self, run: Run, intervals: Sequence[tuple[int, int]], out: Effects) -> int:
         """Cancel the open tasks among ``intervals``; returns how many.
@@ -72,26 +77,22 @@ class Master(Granting):
         Tasks in doubt are not cancelled, and of a Master whose tasks are not repeatable those that were granted are
         not either: they may have acted.
         """
-        count = 0
-        for low, high in intervals:
-            for part in run.open.within(low, high):
-                count += self._cancel(run, *part, out)
-        self._deactivate(run)
-        return count
-
-    def _cancel(self, run: Run, low: int, high: int, out: Effects) -> int:
-        cancelled = run.queued.within(low, high)
-        for lease in self._leases_of(run, low, high) if self.spec.repeatable else ():
-            parts = lease.remaining.within(low, high)
-            for start, stop in parts:
-                lease.remaining.remove(start, stop)
-                interrupt = m.Interrupt(lease.worker, lease.id, start - lease.first, stop - lease.first)
-                self._interrupt(interrupt, out)
-            self._revoke(lease, parts, out)
-            cancelled += parts
-        for part in sorted(cancelled):
-            run.cancel(*part, out)
+        wanted = IntervalSet(run.open.common(IntervalSet(sorted(intervals))))
+        cancelled = run.queued.common(wanted)
+        for lease in self._leases.values() if self.spec.repeatable else ():
+            if lease.run is run:
+                cancelled += self._call_back(lease, lease.remaining.common(wanted), out)
+        run.cancel(sorted(cancelled), out)
+        self.backlog.note(run)
         return sum(high - low for low, high in cancelled)
+
+    def _call_back(self, lease: Lease, parts: list[tuple[int, int]], out: Effects) -> list[tuple[int, int]]:
+        """Take from a lease what nobody wants any more: its worker is to skip that, or to end it. Returns ``parts``."""
+        lease.remaining.remove_all(IntervalSet(parts))
+        for low, high in parts:
+            self._interrupt(m.Interrupt(lease.worker, lease.id, low - lease.first, high - lease.first), out)
+        self._revoke(lease, parts, out)
+        return parts
 
     def _interrupt(self, interrupt: m.Interrupt, out: Effects) -> None:
         worker = self.workers.get(interrupt.token)
@@ -110,13 +111,14 @@ class Master(Granting):
         else:
             run.paused = paused
             run.changed(out)
+            self.backlog.note(run)
 
     def on_resolve(self, run: Run, request: m.Resolve, output: Table | None, user: str, out: Effects) -> None:
         """An operator's word on a held task."""
         if output is not None and self.spec.outputs and request.action == "done":
             self.spec.outputs.check(output, request.index)
         run.resolve(request, output, user, out)
-        self._activate(run)
+        self.backlog.note(run)
 
     # -- workers ------------------------------------------------------------------------------------------------------
 
@@ -210,7 +212,7 @@ class Master(Granting):
         lease.remaining = still_open
         if still_open:
             self._expired[lease.id] = lease
-        self._activate(run)
+        self.backlog.note(run)
 
     def _lose(self, lease: Lease, low: int, high: int, kind: str, reason: str, out: Effects) -> None:
         """Tasks that had, or may have, started on a worker that was lost."""
@@ -221,14 +223,13 @@ class Master(Granting):
             run.charge(low, high, out)
             run.hold(low, high, reason, lease.name, lease.attempt, out)
             return
-        for index in range(low, high):
-            attempt = run.attempt(index)
-            if spec.on_lost == "retry" and attempt < spec.max_attempts:
-                run.charge(index, index + 1, out)
-                run.queued.add(index, index + 1)
+        for first, end, used in run.attempts.pieces(low, high):
+            if spec.on_lost == "retry" and used + 1 < spec.max_attempts:
+                run.charge(first, end, out)
+                run.queued.add(first, end)
             else:
-                text = reason if attempt == 1 else f"{reason} (attempt {attempt} of {spec.max_attempts})"
-                run.fail(index, index + 1, kind, text, lease.name, attempt, out)
+                text = f"{reason} (attempt {used + 1} of {spec.max_attempts})" if used else reason
+                run.fail(first, end, kind, text, lease.name, used + 1, out)
 
     def _reconcile(self, worker: Worker, held: Sequence[LeaseId], out: Effects) -> None:
         """Bring what a (returning) worker holds and what it was granted together.
@@ -255,7 +256,7 @@ class Master(Granting):
         lease.remaining = IntervalSet(waiting)
         for low, high in waiting:
             run.queued.remove(low, high)
-        self._deactivate(run)
+        self.backlog.note(run)
         worker.leases[lease.id] = self._leases[lease.id] = lease
         self._record(lease, out)
 
@@ -285,6 +286,7 @@ class Master(Granting):
         elif not lease.is_wanted:
             self._expired.pop(lease.id, None)
             worker.settle(lease.id, out.turn)
+        self.backlog.note(lease.run)
 
     def _accept(
         self,
@@ -318,7 +320,7 @@ class Master(Granting):
         lease.remaining.remove(low, high)
         lease.run.finish(head, frames, out)
         worker.tasks += high - low
-        self._deactivate(lease.run)
+        self.ended += high - low
 
     def _account(self, worker: Worker, lease: Lease, outcome: m.Outcome, out: Effects) -> None:
         """Learn what the tasks cost, and give the slot back when the lease has ended."""
@@ -329,6 +331,7 @@ class Master(Granting):
             run.virtual_time += seconds - expected
             lease.seconds -= expected
             run.estimate.learn(outcome.n, seconds)
+            self._task_seconds = run.estimate.seconds
         # An earlier outcome of this lease may have been lost on the way; its worker sends it again.
         lease.final = lease.final or outcome.final
         if lease.final and not lease.remaining:
@@ -368,13 +371,13 @@ class Master(Granting):
             run.queued.remove(index, index + 1)
             lease = Lease((0, 0), run, "", index, 1, attempt)
             self._lose(lease, index, index + 1, "WorkerLost", reason, out)
-            self._deactivate(run)
+            self.backlog.note(run)
 
     # -- looking ------------------------------------------------------------------------------------------------------
 
     def statistics(self, now: float) -> MasterStatus:
         """This Master for ``status``, ``top`` and metrics."""
-        runs = self.runs.values()
+        runs, resting = self.runs.values(), self.resting
         slots = self.slots
         if self.trouble:
             state = "crash loop"
@@ -384,22 +387,22 @@ class Master(Granting):
             state = "ready"
         else:
             state = "starting" if any(w.state == "starting" for w in self.workers.values()) else "no workers"
-        times = [run.estimate.seconds for run in self._active.values() or runs if run.estimate.seconds]
+        times = [run.estimate.seconds for run in self.backlog.runs if run.estimate.seconds] or [self._task_seconds]
         return MasterStatus(
             name=self.spec.name,
             driver=self.spec.driver,
             state=state,
-            reason=self.trouble,
+            reason=self.trouble or (self.remark[1] if self.remark[0] == self.ended else ""),
             slots=slots,
-            queued=sum(len(run.queued) for run in runs),
+            queued=self.backlog.tasks,
             leased=sum(len(lease.remaining) for lease in self._leases.values()),
             held=sum(len(run.held) for run in runs),
-            done=sum(run.done for run in runs),
-            failed=sum(run.failed for run in runs),
-            cancelled=sum(run.cancelled for run in runs),
+            done=resting.done + sum(run.done for run in runs),
+            failed=resting.failed + sum(run.failed for run in runs),
+            cancelled=resting.cancelled + sum(run.cancelled for run in runs),
             lost=self.lost,
             queued_bytes=sum(run.input_bytes for run in runs),
-            task_seconds=sum(times) / len(times) if times else 0.0,
-            runs=sum(not run.closed for run in runs),
+            task_seconds=sum(times) / len(times),
+            runs=resting.runs + sum(not run.closed for run in runs),
             workers=tuple(worker.statistics(now) for worker in self.workers.values()),
         )

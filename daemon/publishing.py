@@ -8,6 +8,7 @@ the subscriber's own pace.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import zmq
@@ -21,11 +22,23 @@ from taskmaster.daemon.effects import Publication
 
 __all__ = ["PUBLISHED_BYTES", "Publisher"]
 
+log = logging.getLogger("taskmaster.daemon")
+
 #: Larger payloads are announced, not published. With the socket's mark of 256 messages this bounds what a stopped
 #: subscriber can hold to 32 MB.
 PUBLISHED_BYTES = 128 << 10
 #: Events of a message at most; more go into a further one.
 _EVENTS = 512
+#: Subscriptions and cancellations taken note of in one turn; the others wait in the socket.
+DRAIN_SUBSCRIPTIONS = 1024
+#: Topics that are remembered. Beyond them nobody is forgotten: what anybody might want is then published unasked.
+TOPICS = 100_000
+#: Characters of a topic at most; no run's is longer.
+TOPIC_BYTES = 512
+#: Beacons of one second; where more runs are followed, they take turns.
+BEACONS = 5_000
+#: The same for runs that there are not: whoever follows one is told again now and then.
+GONE = 500
 
 
 class Publisher:
@@ -35,8 +48,13 @@ class Publisher:
         self._socket = socket
         self._core = core
         self._epoch = core.identity.epoch
-        #: prefixes that somebody is subscribed to
-        self._prefixes: set[bytes] = set()
+        #: prefixes that somebody is subscribed to; those of a run's events with its number
+        self._prefixes: dict[bytes, int | None] = {}
+        #: somebody may be subscribed to what is not among them
+        self._overflowed = False
+        #: since then, the topics of what was published: their followers need beacons too
+        self._unasked: dict[bytes, int] = {}
+        self._beats = 0
         #: run → whether anybody wants its events without, and with, inputs
         self._wanted: dict[int, tuple[bool, bool]] = {}
 
@@ -45,17 +63,33 @@ class Publisher:
 
         To a run that is not there as well: whoever follows it need not wait.
         """
-        while (frames := sockets.receive(self._socket)) is not None:
-            if len(frames) != 1 or not frames[0] or frames[0][0] not in (0, 1):
+        for _ in range(DRAIN_SUBSCRIPTIONS):
+            frames = sockets.receive(self._socket)
+            if frames is None:
+                return
+            if len(frames) != 1 or not 1 <= len(frames[0]) <= 1 + TOPIC_BYTES or frames[0][0] not in (0, 1):
                 continue
-            prefix = frames[0][1:]
             self._wanted.clear()
-            if frames[0][0] == 0:
-                self._prefixes.discard(prefix)
-                continue
-            if len(prefix) <= 512 and len(self._prefixes) < 100_000:
-                self._prefixes.add(prefix)
-            self._beacon(prefix)
+            self._on_subscription(frames[0][1:], comes=frames[0][0] == 1)
+
+    def _on_subscription(self, prefix: bytes, *, comes: bool) -> None:
+        if not comes:
+            self._prefixes.pop(prefix, None)
+            return
+        run = self._run_of(prefix)
+        if len(self._prefixes) < TOPICS:
+            self._prefixes[prefix] = run
+        elif prefix not in self._prefixes and not self._overflowed:
+            self._overflowed = True
+            log.warning("more than %d topics are subscribed to; from now on all events are published", TOPICS)
+        if run is not None:
+            self._beacon(prefix, run)
+
+    def _run_of(self, topic: bytes) -> int | None:
+        """The run whose events are published under just this topic, if there is, or may be, one."""
+        number = topics.parse_topic(topic)
+        run = self._core.runs.look(number) if number is not None else None
+        return number if run is None or topic.startswith(run.master.encode() + b"/") else None
 
     def publish(self, publications: Sequence[Publication]) -> None:
         """Events that have become durable."""
@@ -71,8 +105,16 @@ class Publisher:
 
     def beacons(self) -> None:
         """Repeat where each run ends, or that it was deleted, to those who follow it."""
-        for prefix in self._prefixes:
-            self._beacon(prefix)
+        runs = self._core.runs
+        followed = [(topic, run) for topic, run in self._prefixes.items() if run is not None]
+        followed += self._unasked.items()
+        there = [pair for pair in followed if pair[1] in runs]
+        gone = [pair for pair in followed if pair[1] not in runs]
+        for pairs, most in ((there, BEACONS), (gone, GONE)):
+            start = self._beats * most % max(1, len(pairs))
+            for topic, run in (pairs[start:] + pairs[:start])[:most]:
+                self._beacon(topic, run)
+        self._beats += 1
 
     def alarm(self, alarm: m.Alarm) -> None:
         """Tell everybody who listens."""
@@ -83,32 +125,33 @@ class Publisher:
         frames: list[Buffer] = []
         size = 0
         for event in events:
-            head, own = event.head, list(event.frames)
-            if inputs and event.inputs:
-                table = codec.merge(event.inputs)
-                own += table.frames
-                head = replace(head, frames=len(own), inputs=table.layout)
-            size += sum(memoryview(frame).nbytes for frame in own)
+            head, tables = event.head, event.inputs if inputs else ()
+            size += codec.size_of(head) + sum(map(len, event.frames)) + sum(table.nbytes for table in tables)
             if size > PUBLISHED_BYTES or len(heads) == _EVENTS:
                 break
+            frames += event.frames
+            if tables:
+                table = codec.merge(tables)
+                frames += table.frames
+                head = replace(head, frames=len(event.frames) + len(table.frames), inputs=table.layout)
             heads.append(head)
-            frames += own
+        if self._overflowed and topic not in self._prefixes:
+            self._unasked[topic] = run
+            if len(self._unasked) > TOPICS:
+                del self._unasked[next(iter(self._unasked))]
         if heads:
             sockets.send(self._socket, [topic, self._encoded(run, heads), *frames])
         if len(heads) < len(events):
-            self._beacon(topic)
+            self._beacon(topic, run)
 
     def _encoded(self, run: int, heads: Sequence[m.EventHead]) -> bytes:
-        known = self._core.runs.get(run)
+        known = self._core.runs.look(run)
         if known is None:  # deleted in this very turn
             return codec.encode(m.Events(run, self._epoch, tuple(heads)))
         return codec.encode(m.Events(run, self._epoch, tuple(heads), known.next_index, known.writer))
 
-    def _beacon(self, topic: bytes) -> None:
-        number = topics.parse_topic(topic)
-        if number is None:
-            return
-        run = self._core.runs.get(number)
+    def _beacon(self, topic: bytes, number: int) -> None:
+        run = self._core.runs.look(number)
         beacon = m.Beacon(number, self._epoch, run.next_seq) if run is not None else m.Gone(number, self._epoch)
         sockets.send(self._socket, [topic, codec.encode(beacon)])
 
@@ -120,4 +163,4 @@ class Publisher:
         return wanted
 
     def _anybody(self, topic: bytes) -> bool:
-        return any(topic[:end] in self._prefixes for end in range(len(topic) + 1))
+        return self._overflowed or any(topic[:end] in self._prefixes for end in range(len(topic) + 1))

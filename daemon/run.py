@@ -6,9 +6,10 @@ Pure state: no clock, no sockets, no journal. The states of a task and what move
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from operator import attrgetter
 
 from msgspec.structs import replace
 
@@ -17,6 +18,7 @@ from taskmaster.bus.errors import RunClosed, UnknownTask
 from taskmaster.bus.intervals import IntervalSet
 from taskmaster.bus.messages import EventHead, TaskError
 from taskmaster.bus.table import Buffer, Table, concatenate
+from taskmaster.daemon.attempts import Attempts
 from taskmaster.daemon.effects import (
     AttemptsCharged,
     BlockAppended,
@@ -26,9 +28,9 @@ from taskmaster.daemon.effects import (
     RunChanged,
     RunCounted,
 )
-from taskmaster.daemon.scheduling import Estimate
+from taskmaster.daemon.scheduling import Estimate, retry_size
 
-__all__ = ["TASK_STATES", "Block", "Run"]
+__all__ = ["CLAIMS", "TASK_STATES", "Block", "Run"]
 
 #: state → what may happen → next state. `done`, `failed` and `cancelled` are outcomes: nothing leaves them.
 TASK_STATES: dict[str, dict[str, str]] = {
@@ -55,7 +57,7 @@ _JOIN_BYTES = 256 << 10
 
 
 class Block:
-    """Contiguous tasks and their inputs. The broker may replace ``table`` by one that is mapped from its file."""
+    """Contiguous tasks and their inputs. The broker may replace ``table`` by one that stays in its file."""
 
     __slots__ = ("first", "n", "table", "turn")
 
@@ -69,6 +71,12 @@ class Block:
     @property
     def end(self) -> int:
         return self.first + self.n
+
+
+#: Wishes to write that are remembered, so that one whose answer was lost is known when it is repeated.
+CLAIMS = 64
+
+_first = attrgetter("first")
 
 
 class Run:
@@ -86,7 +94,7 @@ class Run:
         self.paused = False
         self.closed = False
         self.writer = 0
-        #: which wish to write became which writer
+        #: which wish to write became which writer, of the latest ones
         self.claims: dict[str, int] = {}
         self.next_index = 0
         self.next_seq = 0
@@ -96,7 +104,7 @@ class Run:
         #: every task without an outcome: queued, leased or held
         self.open = IntervalSet()
         #: evaluations used up by tasks that lost a worker and are still open
-        self.attempts: dict[int, int] = {}
+        self.attempts = Attempts()
         #: bytes of inputs kept
         self.input_bytes = 0
         self.done = self.failed = self.cancelled = 0
@@ -123,6 +131,7 @@ class Run:
         while (
             blocks
             and blocks[-1].n <= block.n
+            and blocks[-1].table.in_memory
             and blocks[-1].end == block.first
             and blocks[-1].table.layout == block.table.layout
             and blocks[-1].table.nbytes + block.table.nbytes <= _JOIN_BYTES
@@ -149,7 +158,7 @@ class Run:
         return all(block.turn == turn for block in self._blocks_of(low, high))
 
     def _blocks_of(self, low: int, high: int) -> Iterator[Block]:
-        k = bisect_right(self.blocks, low, key=lambda block: block.first) - 1
+        k = bisect_right(self.blocks, low, key=_first) - 1
         while k < len(self.blocks) and self.blocks[k].first < high:
             yield self.blocks[k]
             k += 1
@@ -166,19 +175,20 @@ class Run:
 
     # -- leasing ------------------------------------------------------------------------------------------------------
 
-    def take(self, n: int) -> tuple[int, int]:
+    def take(self, n: int, max_attempts: int) -> tuple[int, int]:
         """Take up to ``n`` contiguous tasks off the queue, oldest first: the interval to lease.
 
-        A task that has lost a worker goes alone, so that one that kills its worker takes no others with it; and the
-        tasks of one lease share one layout.
+        The tasks of one lease share one layout, and have the same number of evaluations behind them. Those that have
+        lost a worker go in small parts, at last alone, so that one that kills its worker takes no others with it (see
+        :func:`~taskmaster.daemon.scheduling.retry_size`).
         """
-        low, high = self.queued.first
-        high = min(high, low + n)
+        low, end = self.queued.first
+        high = min(end, low + n)
         if self.attempts:
-            if low in self.attempts:
-                high = low + 1
-            else:
-                high = min([high, *(i for i in self.attempts if low < i < high)])
+            end, used = self.attempts.alike(low, end)
+            if used:
+                n = min(n, retry_size(end - low, max_attempts - used))
+            high = min(end, low + n)
         blocks = self._blocks_of(low, high)
         layout = next(blocks).table.layout
         for block in blocks:
@@ -190,14 +200,13 @@ class Run:
 
     def attempt(self, index: int) -> int:
         """The number of the next evaluation of a task, from 1."""
-        return self.attempts.get(index, 0) + 1
+        return self.attempts[index] + 1
 
     def charge(self, low: int, high: int, out: Effects) -> None:
         """These tasks have used up one evaluation without an outcome."""
-        for index in range(low, high):
-            used = self.attempts.get(index, 0) + 1
-            self.attempts[index] = used
-            out.records.append(AttemptsCharged(self.id, index, index + 1, used))
+        for first, end, used in self.attempts.pieces(low, high):
+            self.attempts.set(first, end, used + 1)
+            out.records.append(AttemptsCharged(self.id, first, end, used + 1))
 
     # -- outcomes -----------------------------------------------------------------------------------------------------
 
@@ -211,13 +220,9 @@ class Run:
         if self.held:
             self.held.remove(low, high)
         if self.attempts:
-            for index in [i for i in self.attempts if low <= i < high]:
-                del self.attempts[index]
-        if head.kind == "cancelled":
-            self.cancelled += head.n
-        else:
-            self.failed += len(head.errors)
-            self.done += head.n - len(head.errors)
+            self.attempts.forget(low, high)
+        self.failed += len(head.errors)
+        self.done += head.n - len(head.errors)
         self._emit(head, frames, inputs, out)
         self._drop_blocks(low, high)
 
@@ -254,10 +259,19 @@ class Run:
         )
         self._emit(head, (), self.inputs(low, high), out)
 
-    def cancel(self, low: int, high: int, out: Effects) -> None:
-        """Open tasks that nobody wants any more."""
-        for first, end in list(self._alike(low, high)):
-            self.finish(EventHead(0, end - first, "cancelled", first, started=out.wall, finished=out.wall), (), out)
+    def cancel(self, intervals: Sequence[tuple[int, int]], out: Effects) -> None:
+        """Open tasks that nobody wants any more, as disjoint intervals in order; any number of them at a time."""
+        gone = IntervalSet(intervals)
+        self.open.remove_all(gone)
+        self.queued.remove_all(gone)
+        self.attempts.forget_all(gone)
+        for low, high in intervals:
+            for first, end in self._alike(low, high):
+                head = EventHead(0, end - first, "cancelled", first, started=out.wall, finished=out.wall)
+                self._emit(head, (), self.inputs(first, end), out)
+        if gone:
+            self.cancelled += len(gone)
+            self._drop_blocks(gone.first[0], gone.end)
 
     def resolve(self, request: m.Resolve, output: Table | None, user: str, out: Effects) -> None:
         """Carry out an operator's word on a held task. Raises UnknownTask if it is not held, or the word is unknown."""
@@ -266,7 +280,7 @@ class Run:
             raise UnknownTask(
                 f"run {self.name!r}: task {index} is not held; 'taskmaster runs show' lists those that are"
             )
-        if request.attempt not in (0, self.attempts.get(index, 0)):
+        if request.attempt not in (0, self.attempts[index]):
             raise UnknownTask(f"run {self.name!r}: task {index} was resolved, and is in doubt again since")
         if request.action == "done":
             if output is None or output.n != 1:
@@ -279,7 +293,7 @@ class Run:
                 frames=len(output.frames),
                 outputs=output.layout,
                 worker=user,
-                attempt=self.attempts.get(index, 0),
+                attempt=self.attempts[index],
                 started=out.wall,
                 finished=out.wall,
             )
@@ -291,7 +305,7 @@ class Run:
                 "Resolved",
                 request.reason or "an operator declared it failed",
                 user,
-                self.attempts.get(index, 0),
+                self.attempts[index],
                 out,
             )
         elif request.action == "retry":
@@ -307,6 +321,15 @@ class Run:
             raise UnknownTask(f"a held task is resolved by 'done', 'retry' or 'fail', not {request.action!r}")
 
     # -- switches -----------------------------------------------------------------------------------------------------
+
+    def admit(self, claim: str) -> int:
+        """The number of a further writer, who makes the former ones former; ``claim`` names the wish, if not empty."""
+        self.writer += 1
+        if claim:
+            self.claims[claim] = self.writer
+            if len(self.claims) > CLAIMS:
+                del self.claims[next(iter(self.claims))]
+        return self.writer
 
     def close(self, out: Effects) -> None:
         """No further tasks until it is opened again."""
@@ -343,12 +366,16 @@ class Run:
         out.publications.append(Publication(self.master, self.id, head, frames, inputs))
 
     def _drop_blocks(self, low: int, high: int) -> None:
-        """Forget the inputs of blocks that have no open task left."""
+        """Forget the inputs of those blocks from that of ``low`` up to ``high`` that have no open task left."""
+        blocks = self.blocks
         if not self.open:
-            self.blocks.clear()
+            blocks.clear()
             self.input_bytes = 0
             return
-        for block in list(self._blocks_of(low, high)):
-            if not self.open.within(block.first, block.end):
-                self.blocks.remove(block)
-                self.input_bytes -= block.table.nbytes
+        start = bisect_right(blocks, low, key=_first) - 1
+        stop = bisect_left(blocks, high, start, key=_first)
+        kept = [block for block in blocks[start:stop] if self.open.intersects(block.first, block.end)]
+        if len(kept) < stop - start:
+            self.input_bytes -= sum(block.table.nbytes for block in blocks[start:stop])
+            self.input_bytes += sum(block.table.nbytes for block in kept)
+            blocks[start:stop] = kept

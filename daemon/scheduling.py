@@ -1,4 +1,4 @@
-"""How many tasks the next lease takes, and of which run: pure arithmetic.
+"""How many tasks the next lease takes: pure arithmetic. Of which run they are is in `backlog`.
 
 Chunks follow *guided self-scheduling* (Polychronopoulos and Kuck, IEEE Trans. Computers C-36 (1987) 1425): each lease
 takes a share ``1 / (2 P)`` of what remains for ``P`` slots, so that chunks shrink to one task at the end and all slots
@@ -7,20 +7,13 @@ finish together. Two bounds are added: a chunk is not worth more than some milli
 :data:`GROWTH` over what its run has proven, so that the first tasks of a run, which say nothing about the next, cannot
 bind a thousand others to one worker.
 
-Runs share a Master by *start-time fair queueing* (Goyal, Vin and Cheng, SIGCOMM 1996), in seconds of evaluation: the
-run with the least virtual time goes next; a run that was idle starts at the clock of those that were not, so it can
-neither save up time nor be starved. A higher priority goes first whatever the clocks say.
+What was in a chunk with a task that took its worker down is found innocent by *group testing in stages* (Li, J. Am.
+Stat. Assoc. 57 (1962) 455, after Dorfman), see :func:`retry_size`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from taskmaster.daemon.run import Run
-
-__all__ = ["CHUNK_BYTES", "CHUNK_SECONDS", "Estimate", "chunk_seconds", "chunk_size", "next_run"]
+__all__ = ["CHUNK_BYTES", "CHUNK_SECONDS", "Estimate", "chunk_seconds", "chunk_size", "retry_size"]
 
 #: Measured work in one lease, in seconds, at least …
 CHUNK_SECONDS = 0.010
@@ -81,10 +74,14 @@ def chunk_size(estimate: Estimate, queued: int, slots: int, row_bytes: float) ->
     return max(1, min(share, timely, proven, fitting))
 
 
-def next_run(runs: Iterable[Run]) -> Run | None:
-    """The run whose turn it is among those with tasks waiting: highest priority, then least virtual time, then age."""
-    best: Run | None = None
-    for run in runs:  # most often there is one
-        if best is None or (-run.priority, run.virtual_time, run.id) < (-best.priority, best.virtual_time, best.id):
-            best = run
-    return best
+def retry_size(n: int, left: int) -> int:
+    """How many of ``n`` tasks that lost a worker together share their next lease, where ``left`` evaluations are left.
+
+    By halves, the one that is to blame would be found soonest, but its neighbours have lost ``log₂ n`` workers by then,
+    which may be more than they are allowed. So where that is, parts are smaller, ``n^(1 - 1/left)``: then each task is
+    alone when it has its last attempt, and none fails for what another did. One task to blame costs ``left`` workers at
+    most, and some ``left · n^(1/left)`` leases, not ``n``.
+    """
+    if left < 2:
+        return 1
+    return max(1, min(n // 2, int(n ** (1 - 1 / left) + 1e-9)))

@@ -7,6 +7,7 @@ import fcntl
 import itertools
 import logging
 import os
+import resource
 import secrets
 import signal
 import socket
@@ -75,6 +76,7 @@ def serve(plan: DaemonPlan, on_ready: Callable[[Identity, str], None] = lambda i
     Raises StateLocked, StateUnwritable, AddressInUse, JournalDamaged, … before it is ready; JournalError if it cannot
     go on.
     """
+    _raise_file_limit()
     with contextlib.ExitStack() as stack:
         umask = os.umask(0o077)  # what people measured, and the sockets, are nobody else's business
         stack.callback(os.umask, umask)
@@ -99,6 +101,13 @@ def serve(plan: DaemonPlan, on_ready: Callable[[Identity, str], None] = lambda i
             broker.on_stop = lambda: _on_stop(broker, plan.grace)
             broker.run()
         log.info("daemon %r has stopped", plan.name)
+
+
+def _raise_file_limit() -> None:
+    """Have as many descriptors as the system grants: each connection takes one, and shells start programs with 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _on_stop(broker: Broker, grace: float) -> None:

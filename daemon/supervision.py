@@ -166,11 +166,15 @@ class Supervisor:
             self._pause(pool, reason, now, out, worked=worked)
 
     def _pause(self, pool: Pool, reason: str, now: float, out: Effects, *, worked: bool) -> None:
-        pause = pool.policy.after_death(now, worked=worked)
+        ended = pool.master.ended
+        pause = pool.policy.after_death(now, worked=worked, ended=ended)
         if pause is None:
             self._give_up(pool, reason, out)
-        else:
-            pool.next_start = max(pool.next_start, now + pause)
+            return
+        pool.next_start = max(pool.next_start, now + pause)
+        if worked and pause:
+            text = f"{pool.policy.barren} workers in a row died before a task ended: {reason}; started again ever later"
+            pool.master.remark = (ended, text)
 
     def _lay_to_rest(self, worker: HostedWorker) -> None:
         worker.bury()

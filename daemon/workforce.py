@@ -41,6 +41,16 @@ class Workforce:
         self._departed.append(token)
         self.lost(token, kind, reason, started, out)
 
+    def forget_former(self) -> None:
+        """Once in a while: let go of connections that workers have had before, and of those of workers that are gone.
+
+        What comes by them is answered as a stranger's is, whether they are remembered or not.
+        """
+        for address, (master, token) in list(self._worker_at.items()):
+            worker = master.workers.get(token)
+            if worker is None or worker.address != address:
+                del self._worker_at[address]
+
     def on_worker(
         self,
         sender: Sender,

@@ -41,6 +41,8 @@ MOURNING_SECONDS = 0.2
 #: A worker that went in good order is not replaced sooner than this after its start: whoever sends workers away at once
 #: is not to be offered new ones all the time.
 SETTLE_SECONDS = 1.0
+#: A worker that has lived so long is taken to have ended tasks before it died in one: its host does not hear of them.
+LIVED_SECONDS = 10.0
 #: What the daemon may take to say who it is.
 ANSWER_SECONDS = 10.0
 #: What may be left to say to the daemon at the end.
@@ -124,6 +126,7 @@ class DialIn:
         self._decoder = codec.to_host_decoder()
         self._requests = 0
         self._heeded = 0
+        self._long_lived = 0
         self._despair: WorkerError | None = None
 
     def run(self) -> bool:
@@ -263,6 +266,7 @@ class DialIn:
             log.warning("Master %r: %s", self.place.master, reason)
 
     def _replace(self, worker: HostedWorker, now: float, *, worked: bool) -> None:
+        self._long_lived += now - worker.started > LIVED_SECONDS
         if worker.left_as_agreed:
             self._next_start = max(self._next_start, worker.started + SETTLE_SECONDS)
             return
@@ -272,7 +276,7 @@ class DialIn:
         self._pause(now, worked=worked)
 
     def _pause(self, now: float, *, worked: bool) -> None:
-        pause = self.policy.after_death(now, worked=worked)
+        pause = self.policy.after_death(now, worked=worked, ended=self._long_lived)
         if pause is None:
             self._give_up(f"its workers cannot start here; gave up after {self.policy.limit} attempts")
         else:

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from taskmaster.bus import table as tables
 from taskmaster.bus.cut import cut_outcome
-from taskmaster.bus.errors import InvalidTask
+from taskmaster.bus.errors import InvalidOutput
 from taskmaster.bus.fields import Schema
 from taskmaster.bus.messages import TaskError
 from taskmaster.bus.table import Buffer, Table
 
 __all__ = ["OutputPacker", "Portion", "portions", "task_error"]
 
-_TRACEBACK_BYTES = 16_000
+#: Characters of what is told of an exception.
+_KIND = 256
+_MESSAGE = 4096
+_TRACEBACK = 16_000
 #: What the errors of one report may take: they travel in the header, which is bounded; the rest of it takes less.
 _HEADER_BYTES = 1 << 20
 
@@ -35,7 +39,7 @@ class OutputPacker:
             return None, []
         try:
             return self._pack(values), []
-        except (TypeError, ValueError, OverflowError):
+        except Exception:  # noqa: BLE001 - a user's class may raise anything when it is looked at
             return self._pack_one_by_one(positions, values)
 
     def pack_batch(self, result: Any, n: int) -> Table:
@@ -65,13 +69,16 @@ class OutputPacker:
         only = self._only
         if len(values) == 1 and type(values[0]) is float and only is not None:
             return self._schema.pack_rows((self._schema.row({only.name: values[0]}),))
-        if only is None and not self._schema:
-            return tables.pack_values(values)
         if only is not None and only.kind == "float" and not only.shape and set(map(type, values)) <= _NUMBERS:
             column = np.array(values, "<f8").reshape(-1, 1)
             table = tables.pack_matrix(column, self._schema.names)
             self._schema.check(table)
             return table
+        return self._pack_rows(values)
+
+    def _pack_rows(self, values: Sequence[Any]) -> Table:
+        if not self._schema:
+            return tables.pack_values(values)
         return self._schema.pack_rows([self._row(value) for value in values])
 
     def _row(self, value: Any) -> tuple[Any, ...]:
@@ -79,7 +86,7 @@ class OutputPacker:
             return self._schema.row(value)
         if self._only is not None:
             return self._schema.row({self._only.name: value})
-        raise InvalidTask(
+        raise InvalidOutput(
             f"Master {self._schema.owner!r}: a function of {len(self._schema.fields)} outputs "
             f"({', '.join(self._schema.names)}) returns a dict of them, not {type(value).__name__}"
         )
@@ -88,10 +95,10 @@ class OutputPacker:
         good, errors = [], []
         for position, value in zip(positions, values):
             try:
-                self._pack([value])
+                self._pack_rows([value])
                 good.append(value)
-            except (TypeError, ValueError, OverflowError) as error:
-                errors.append(TaskError(position, type(error).__qualname__, str(error)))
+            except Exception as error:  # noqa: BLE001 - see above
+                errors.append(TaskError(position, _short(type(error).__qualname__, _KIND), _message(error)))
         return (self._pack(good) if good else None), errors
 
 
@@ -158,17 +165,34 @@ def task_error(position: int, error: BaseException, skip: int = 1) -> TaskError:
     for _ in range(skip):
         if frames is not None and frames.tb_next is not None:
             frames = frames.tb_next
-    text = "".join(traceback.format_exception(type(error), error, frames))
     kind = type(error).__qualname__
     module = type(error).__module__
-    message = _message(error)
-    if len(text) > _TRACEBACK_BYTES:
-        text = f"{text[: _TRACEBACK_BYTES // 2]}\n  …\n{text[-_TRACEBACK_BYTES // 2 :]}"
-    return TaskError(position, kind if module in ("builtins", "__main__") else f"{module}.{kind}", message[:4096], text)
+    if module not in ("builtins", "__main__"):
+        kind = f"{module}.{kind}"
+    return TaskError(position, _short(kind, _KIND), _message(error), _traceback(error, frames))
 
 
 def _message(error: BaseException) -> str:
     try:
-        return str(error)
+        return _short(str(error), _MESSAGE)
     except Exception as another:  # noqa: BLE001 - a user's class may raise anything here, which must not end the worker
         return f"<its message cannot be shown: {type(another).__qualname__}>"
+
+
+def _traceback(error: BaseException, frames: TracebackType | None) -> str:
+    try:
+        text = "".join(traceback.format_exception(type(error), error, frames))
+    except Exception:  # noqa: BLE001 - so may one that only says that it is a SyntaxError, or what it was caused by
+        text = "".join(traceback.format_tb(frames))
+    if len(text) > _TRACEBACK:
+        text = f"{text[: _TRACEBACK // 2]}\n  …\n{text[-_TRACEBACK // 2 :]}"
+    return _unicode(text)
+
+
+def _short(text: str, length: int) -> str:
+    return _unicode(text[:length])
+
+
+def _unicode(text: str) -> str:
+    """``text`` as it can travel: names of files, for one, may hold bytes that are no Unicode."""
+    return text.encode(errors="backslashreplace").decode()

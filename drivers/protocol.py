@@ -28,6 +28,8 @@ __all__ = ["Assignment", "WorkerProtocol"]
 
 #: Seconds after which an outcome that was not settled is sent again, and an unanswered hello repeated.
 RESEND_SECONDS = 3.0
+#: That doubles each time, up to this: on a slow line it may just be on its way, and each repetition delays the rest.
+RESEND_LONGEST_SECONDS = 60.0
 
 
 @dataclass(slots=True)
@@ -53,6 +55,7 @@ class _Sent:
 
     messages: list[list[Buffer]] = field(default_factory=list)
     at: float = 0.0
+    patience: float = RESEND_SECONDS
 
 
 class WorkerProtocol:
@@ -171,8 +174,9 @@ class WorkerProtocol:
             return
         self._send(m.Heartbeat())
         for sent in self._unsettled.values():
-            if now - sent.at > RESEND_SECONDS:
+            if now - sent.at > sent.patience:
                 sent.at = now
+                sent.patience = min(2 * sent.patience, RESEND_LONGEST_SECONDS)
                 self.outbox += sent.messages
 
     @property
@@ -216,14 +220,14 @@ class WorkerProtocol:
         if self._ready:
             self._send(m.Ready())
         for sent in self._unsettled.values():
-            sent.at = now
+            sent.at, sent.patience = now, RESEND_SECONDS
             self.outbox += sent.messages
         if self.leaving:  # after the outcomes: they could not be settled with a worker that has been dismissed
             self._send(m.Leave(self.token))
 
     def _on_dispatch(self, message: m.Dispatch, frames: Sequence[bytes]) -> None:
         table = codec.table_of(message.layout, message.n, frames)
-        if table is None:
+        if not table:
             raise ProtocolError("a dispatch without tasks")
         self._on_settled(message.settled)
         if self._in_session:

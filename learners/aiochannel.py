@@ -45,6 +45,7 @@ class AsyncChannel:
         for socket in (self._control, self._results):
             self.loop.add_reader(socket.fileno(), self._look)
         self._ticking = self.loop.call_later(_TICK_SECONDS, self._tick)
+        core.on_outbox = self._look_soon
         forks.tell(self)
 
     def subscribe_at(self, address: str) -> None:

@@ -78,6 +78,7 @@ class Channel:
         self._keeper_needed = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="taskmaster-keeper", daemon=True)
         self._keeper.start()
+        core.on_outbox = self._on_outbox
         forks.tell(self)
 
     def subscribe_at(self, address: str) -> None:
@@ -128,6 +129,12 @@ class Channel:
         """Something waits for an acknowledgement, and perhaps nobody listens."""
         if self._leader is None:
             self._keeper_needed.set()
+
+    def _on_outbox(self) -> None:
+        if self._leader is None:
+            self._keeper_needed.set()
+        else:
+            self.wake()
 
     def notify(self) -> None:
         """Have everybody who waits look again. To be called with the lock held."""

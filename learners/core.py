@@ -1,14 +1,18 @@
 """The client without its sockets: requests and their answers, runs, reconnection. Both clients, blocking and asyncio,
 and the simulation run this same code.
+
+What is not answered was lost with its connection, or is on its way over a slow line, where repeating it would delay
+everything else ever more. Connections keep the order of messages. So a small ping is sent after it: when that is
+answered and the other is not, it was lost, and is sent again.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from taskmaster.bus import codec, topics
+from taskmaster.bus import codec, sockets, topics
 from taskmaster.bus import messages as m
 from taskmaster.bus.errors import ProtocolError, TaskMasterError, UnknownMaster, from_code
 from taskmaster.bus.fields import Schema
@@ -20,8 +24,10 @@ __all__ = ["ClientCore", "Request"]
 
 log = logging.getLogger("taskmaster")
 
-#: Seconds after which an unanswered request is sent again.
-RESEND_SECONDS = 2.0
+#: Seconds after which an unanswered request is asked after.
+OVERDUE_SECONDS = 2.0
+#: While nothing is heard at all, the time between two pings doubles up to this.
+PING_LONGEST_SECONDS = 30.0
 #: Seconds of silence after which the daemon is said to be away. It repeats a beacon for each followed run every second.
 SILENT_SECONDS = 5.0
 
@@ -29,12 +35,18 @@ SILENT_SECONDS = 5.0
 class Request:
     """A question to the daemon. ``reply`` or ``error`` is set when the answer has come."""
 
-    __slots__ = ("error", "frames", "message", "reply", "sent_at")
+    __slots__ = ("error", "frames", "is_probe", "message", "reply", "run_sent_to", "sent_at", "sent_before")
 
     def __init__(self, message: m.ClientMessage, frames: Sequence[Buffer]) -> None:
         self.message = message
         self.frames = frames
         self.sent_at = 0.0
+        #: requests with this number, or a higher one, were sent after it
+        self.sent_before = 0
+        #: a ping that asks after others: it is not repeated itself
+        self.is_probe = False
+        #: of a ping about a run: tasks below had been sent
+        self.run_sent_to = 0
         self.reply: m.DaemonMessage | None = None
         self.error: TaskMasterError | None = None
 
@@ -69,6 +81,13 @@ class ClientCore:
         #: topics of which something has been heard
         self._confirmed: set[bytes] = set()
         self._said_away = False
+        #: pings with lower numbers were sent before the run's tasks were sent again: what they say of those is old
+        self._sent_again_before: dict[RunCore, int] = {}
+        self._next_probe = 0.0
+        self._probed_at = 0.0
+        self._probe_pause = OVERDUE_SECONDS
+        #: called when there is something to send though nobody has sent for a while
+        self.on_outbox: Callable[[], None] = lambda: None
         self._control = codec.daemon_decoder()
         self._publication = codec.publication_decoder()
 
@@ -79,16 +98,21 @@ class ClientCore:
         message.id = self._next_id  # type: ignore[union-attr]
         self._next_id += 1
         request = Request(message, frames)
+        self._transmit(request, now)  # first: one that is too large for a message is not to be repeated
         self._requests[message.id] = request  # type: ignore[union-attr]
-        self._transmit(request, now)
         return request
 
     def describe(self, now: float) -> Request:
         """Ask the daemon who it is."""
         return self.request(m.Describe(0, m.PROTOCOL_VERSION), now)
 
+    def withdraw(self, request: Request) -> None:
+        """Nobody waits for the answer any more: it is not asked again."""
+        self._requests.pop(request.message.id, None)  # type: ignore[union-attr]
+
     def _transmit(self, request: Request, now: float) -> None:
         request.sent_at = now
+        request.sent_before = self._next_id
         self.outbox.append([codec.encode(request.message), *request.frames])
 
     # -- runs ---------------------------------------------------------------------------------------------------------
@@ -109,8 +133,16 @@ class ClientCore:
         info = self.master(opened.master)
         schema = Schema(info.parameters, opened.master)
         start = opened.next_seq if since == "now" else 0
+        limit = self.described.max_message if self.described is not None else 0
         run = RunCore(
-            opened, schema, write=write, since=start, code=info.code, send=self.outbox.append, ask=self._replay
+            opened,
+            schema,
+            write=write,
+            since=start,
+            code=info.code,
+            max_message=limit or sockets.MAX_MESSAGE,
+            send=self.outbox.append,
+            ask=self._replay,
         )
         others = self.runs.setdefault(run.id, [])
         for other in others:
@@ -154,6 +186,7 @@ class ClientCore:
         same = self.runs.get(run.id, [])
         if run in same:
             same.remove(run)
+            self._sent_again_before.pop(run, None)
             if not same:
                 del self.runs[run.id]
             if run.followed is not None:
@@ -168,9 +201,9 @@ class ClientCore:
         self.forget(run)
 
     def _replay(self, run: RunCore, message: m.Replay) -> None:
-        request = self.request(message, self.last_heard)
-        request.sent_at = self.last_heard
+        self.request(message, self.last_heard)
         self._of_runs[message.id] = run
+        self.on_outbox()
 
     # -- what the daemon says -----------------------------------------------------------------------------------------
 
@@ -270,24 +303,57 @@ class ClientCore:
             for run in self.all_runs():
                 self._ping(run, now)
 
-    def _ping(self, run: RunCore, now: float) -> None:
+    def _ping(self, run: RunCore, now: float) -> Request:
         request = self.request(m.Ping(0, run.id, run.acknowledged, run.next_seq), now)
+        request.run_sent_to = run.sent_to
         self._of_runs[request.message.id] = run  # type: ignore[union-attr]
+        return request
 
     def _on_pong(self, pong: m.Pong, request: Request | None, now: float) -> None:
         self._on_epoch(pong.epoch, now)
         run = self._of_runs.pop(pong.id, None)
-        if run is not None and request is not None and isinstance(request.message, m.Ping):
-            run.on_epoch(request.message, pong, now)
+        if request is None or not isinstance(request.message, m.Ping):
+            return
+        is_new = run is not None and pong.id >= self._sent_again_before.get(run, 0)
+        if run is not None and is_new and run.on_pong(request.message, pong, request.run_sent_to, now):
+            self._sent_again_before[run] = self._next_id
+        self._send_lost(pong.id, now, at_once=run is not None and not request.is_probe)
+
+    def _send_lost(self, ping: int, now: float, *, at_once: bool) -> None:
+        """What was sent before that ping, which has been answered, and has no answer itself, is lost.
+
+        A page of results may come a moment later than its turn; but none does from a daemon that has ended meanwhile.
+        """
+        for number, request in list(self._requests.items()):
+            if request.is_probe:
+                if number < ping:
+                    del self._requests[number]
+                    self._of_runs.pop(number, None)
+            elif request.sent_before <= ping and (at_once or now - request.sent_at > OVERDUE_SECONDS):
+                self._transmit(request, now)
+
+    def _probe(self, now: float) -> None:
+        """Ask after what has not been answered for too long."""
+        if now < self._next_probe:
+            return
+        overdue = [run for run in self.all_runs() if run.is_overdue(now)]
+        for run in overdue:
+            self._ping(run, now).is_probe = True
+        if not overdue:
+            waiting = (request for request in self._requests.values() if not request.is_probe)
+            if not any(now - request.sent_at > OVERDUE_SECONDS for request in waiting):
+                return
+            self.request(m.Ping(0), now).is_probe = True
+        heard = self.last_heard >= self._probed_at
+        self._probe_pause = OVERDUE_SECONDS if heard else min(2 * self._probe_pause, PING_LONGEST_SECONDS)
+        self._probed_at, self._next_probe = now, now + self._probe_pause
 
     def on_tick(self, now: float) -> None:
-        """Once in a while: repeat what was not answered, and say when nobody seems to be there."""
-        for request in list(self._requests.values()):
-            if now - request.sent_at > RESEND_SECONDS:
-                self._transmit(request, now)
+        """Once in a while: ask after what was not answered, and say when nobody seems to be there."""
+        self._probe(now)
         runs = self.all_runs()
         for run in runs:
-            run.resend(now)
+            run.on_tick(now)
             if run.followed is not None:
                 self._follow(run)
         waiting = self._requests or any(run.open_tasks or not run.is_settled for run in runs)
@@ -302,6 +368,9 @@ class ClientCore:
 
     def _heard(self, now: float) -> None:
         self.last_heard = now
+        if self._probe_pause > OVERDUE_SECONDS:  # it is back
+            self._probe_pause = OVERDUE_SECONDS
+            self._next_probe = now
         if self._said_away:
             self._said_away = False
             log.warning("the daemon at %s is back", self.address)

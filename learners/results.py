@@ -22,7 +22,17 @@ class Chunk:
     come between, so results can be taken from several threads without a lock for each.
     """
 
-    __slots__ = ("_errors", "_inputs", "_outputs", "_times", "head", "input_tables", "output_table", "positions")
+    __slots__ = (
+        "_errors",
+        "_inputs",
+        "_outputs",
+        "_times",
+        "head",
+        "input_tables",
+        "nbytes",
+        "output_table",
+        "positions",
+    )
 
     def __init__(
         self, head: EventHead, outputs: Table | None, times: Buffer | None, inputs: tuple[Table, ...], first: int = 0
@@ -31,6 +41,8 @@ class Chunk:
         self.output_table = outputs
         self.input_tables = inputs
         self.positions = count(first)
+        #: what it takes, about
+        self.nbytes = 0
         self._times = times
         self._inputs: list[Any] | None = None
         self._outputs: list[Any] | None = None

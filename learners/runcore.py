@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from taskmaster.bus import codec, topics
+from taskmaster.bus import codec, sockets, topics
 from taskmaster.bus import messages as m
 from taskmaster.bus.errors import (
     BUSY,
@@ -33,11 +33,12 @@ from taskmaster.bus.errors import (
     from_code,
 )
 from taskmaster.bus.fields import Schema
-from taskmaster.bus.intervals import IntervalSet
-from taskmaster.bus.table import BARE, Buffer, Layout, Table, pack_column, pack_values, split
+from taskmaster.bus.table import BARE, Buffer, Layout, Table, pack_column, pack_values
 from taskmaster.bus.values import keep
 from taskmaster.learners.code import dumps
+from taskmaster.learners.inputs import Inputs
 from taskmaster.learners.results import Chunk, Result
+from taskmaster.learners.sizes import SMALL, Limit, weight
 
 __all__ = ["RunCore"]
 
@@ -49,14 +50,18 @@ GATHER_ROWS = 16_384
 #: Blocks are sent ahead of their acknowledgement up to so many tasks and bytes.
 WINDOW_TASKS = 4 << 20
 WINDOW_BYTES = 256 << 20
-#: Seconds without an acknowledgement after which blocks are sent again.
-RESEND_SECONDS = 2.0
+#: Seconds without an acknowledgement after which the daemon is asked what it has.
+OVERDUE_SECONDS = 2.0
 #: Pauses before a daemon that was full is asked again.
 BUSY_FIRST_SECONDS = 0.05
 BUSY_LONGEST_SECONDS = 1.0
 _GAP_SECONDS = 0.2
 #: Events that arrived behind a gap and wait for it to be filled.
 _AHEAD = 256
+#: Bytes of results that wait here to be taken; further ones stay with the daemon until half of that is left.
+READ_AHEAD = 64 << 20
+#: What an event takes beside its frames and errors.
+_EVENT_BYTES = 512
 
 
 class _Block:
@@ -83,6 +88,7 @@ class RunCore:
         write: bool,
         since: int,
         code: bool = False,
+        max_message: int = sockets.MAX_MESSAGE,
         send: Callable[[list[Buffer]], None],
         ask: Callable[[RunCore, m.Replay], None],
     ) -> None:
@@ -94,6 +100,7 @@ class RunCore:
         self.writer = opened.writer
         self.write = write
         self.schema = schema
+        self._limit = Limit(opened.master, max_message)
         self.closed = opened.closed
         #: the topic it is followed by, see `ClientCore`
         self.followed: bytes | None = None
@@ -125,8 +132,9 @@ class RunCore:
         #: tasks that were put, or were open when the run was opened, and whose outcome has not arrived
         self.open_tasks = opened.open_tasks if since == opened.next_seq else opened.next_index
         self.last_heard = 0.0
-        self._blocks: deque[tuple[int, Table]] = deque()
-        self._delivered = IntervalSet()
+        self._inputs = Inputs()
+        #: bytes of events that have come and were not taken
+        self._waiting_bytes = 0
         self._ahead: dict[int, tuple[m.EventHead, Sequence[Buffer]]] = {}
         self._replay_to = opened.next_seq
         self._ask = ask
@@ -145,6 +153,8 @@ class RunCore:
             raise self.error
         # Gathered rows are packed later: from here on nothing may go wrong with this one, and nobody change it.
         row = self.schema.row(point) if self.schema.fields else self._keep(point)
+        if not (self.schema.is_matrix or type(row) in SMALL):
+            self._limit.require(weight(row), "a point")
         if self.told != self._asked_after:
             self._note_ask()
         self._rows.append(row)
@@ -164,10 +174,11 @@ class RunCore:
         table = self._pack(points)
         if not table.n:
             return range(self.next_index, self.next_index)
+        pieces = list(self._limit.pieces(table, BLOCK_BYTES, BLOCK_ROWS))
         self.flush(now)
         self._note_ask()
         first = self.next_index
-        for piece in split(table, BLOCK_BYTES, BLOCK_ROWS):
+        for piece in pieces:
             self._add_block(piece, now)
         self.next_index += table.n
         self.open_tasks += table.n
@@ -207,7 +218,7 @@ class RunCore:
         if self._rows:
             rows, self._rows = self._rows, []
             table = self.schema.pack_rows(rows) if self.schema.fields else pack_values(rows)
-            for piece in split(table, BLOCK_BYTES, BLOCK_ROWS) if len(rows) > 1 else (table,):
+            for piece in self._limit.pieces(table, BLOCK_BYTES, BLOCK_ROWS) if len(rows) > 1 else (table,):
                 self._add_block(piece, now)
         self._transmit(now)
 
@@ -278,7 +289,7 @@ class RunCore:
         message = m.Submit(self.id, self.writer, first, table.n, table.layout, asks)
         block = _Block(first, table.n, [codec.encode(message), *table.frames], table.nbytes)
         if not self.wants_inputs:
-            self._blocks.append((first, table))
+            self._inputs.append(first, table)
         self._unacknowledged.append(block)
         self._unsent += 1
         self._outstanding_bytes += block.nbytes
@@ -351,8 +362,7 @@ class RunCore:
         """The daemon will not take what is outstanding: those tasks do not exist."""
         taken = max(next_index, self.acknowledged)
         lost = self.next_index - taken
-        while self._blocks and self._blocks[-1][0] >= taken:
-            self._blocks.pop()
+        self._inputs.cut(taken)
         self._unacknowledged.clear()
         self._rows.clear()
         self._unsent = self._outstanding_bytes = 0
@@ -361,18 +371,31 @@ class RunCore:
         self._busy_until = 0.0
         self._probing = False
 
-    def resend(self, now: float, *, all_of_it: bool = False) -> None:
-        """Send again what has been waiting for its acknowledgement too long (or all, after the daemon was away)."""
+    def on_tick(self, now: float) -> None:
+        """Once in a while: send what was held back."""
         if self._busy_until:
             if now >= self._busy_until:
                 self._transmit(now)
-            return
-        blocks = self._unacknowledged
-        if blocks and (all_of_it or now - blocks[0].sent_at > RESEND_SECONDS):
-            self._unsent = len(blocks)
-            self._transmit(now)
-        elif not blocks and self._rows:
+        elif not self._unacknowledged and self._rows:
             self.flush(now)
+
+    def is_overdue(self, now: float) -> bool:
+        """Whether the daemon should have acknowledged by now what it was sent: if it was not full, it, or its
+        acknowledgement, is lost; or still on its way over a slow line."""
+        blocks = self._unacknowledged
+        return bool(blocks) and not self._busy_until and now - blocks[0].sent_at > OVERDUE_SECONDS
+
+    @property
+    def sent_to(self) -> int:
+        """Tasks below this index have been sent."""
+        k = len(self._unacknowledged) - self._unsent - 1
+        return self._unacknowledged[k].first + self._unacknowledged[k].n if k >= 0 else self.acknowledged
+
+    def resend(self, now: float) -> None:
+        """Send again all that is not acknowledged: some of it was lost."""
+        if not self._busy_until:
+            self._unsent = len(self._unacknowledged)
+            self._transmit(now)
 
     # -- taking -------------------------------------------------------------------------------------------------------
 
@@ -385,8 +408,8 @@ class RunCore:
             self.wants_inputs = True
             self.on_end(head.seq + head.n)
             return
-        if head.seq > self.next_seq:
-            if len(self._ahead) < _AHEAD:
+        if head.seq > self.next_seq or self._waiting_bytes > READ_AHEAD:
+            if len(self._ahead) < _AHEAD and self._waiting_bytes <= READ_AHEAD:
                 self._ahead[head.seq] = (head, frames)
             self.on_end(head.seq + head.n)
             return
@@ -407,7 +430,11 @@ class RunCore:
     def on_end(self, next_seq: int) -> None:
         """The daemon says where the run's events end: if that is further than here, ask for what is missing."""
         self._replay_to = max(self._replay_to, next_seq)
-        if self.next_seq < self._replay_to and not self._asking:
+        self._read_on()
+
+    def _read_on(self) -> None:
+        """Ask for what is missing, if its learner keeps up."""
+        if self.next_seq < self._replay_to and not self._asking and self._waiting_bytes <= READ_AHEAD // 2:
             self._request_page()
 
     def on_page(self, page: m.Page, frames: Sequence[Sequence[Buffer]]) -> None:
@@ -435,21 +462,25 @@ class RunCore:
         if self.error is None:
             self.error = error
 
-    def on_epoch(self, ping: m.Ping, pong: m.Pong, now: float) -> None:
-        """The daemon was restarted; this is where its journal says the run stands.
+    def on_pong(self, ping: m.Ping, pong: m.Pong, sent_to: int, now: float) -> bool:
+        """Where the run stands by the daemon's journal, when it had read all that was sent before it was asked.
 
-        It is held against what was known when it was asked: newer events may have overtaken the answer.
+        Tasks below ``sent_to`` had been: whether some were lost on the way, and all that is not acknowledged is sent
+        again. What the daemon knows is held against what was known when it was asked: it has lost its end, if that is
+        less; newer events may have overtaken the answer.
         """
         if pong.next_index < ping.next_index or pong.next_seq < ping.next_seq:
             self.error = JournalDamaged(
                 f"run {self.name!r}: {ping.next_index} tasks were acknowledged and {ping.next_seq} events told, but "
                 f"the restarted daemon knows of {pong.next_index} and {pong.next_seq}; see 'taskmaster check --journal'"
             )
-            return
+            return False
         self.on_ack(pong.next_index, pong.writer, now)
-        self.resend(now, all_of_it=True)
-        self._asking = False
+        lost = self.write and self.error is None and self.acknowledged < sent_to
+        if lost:
+            self.resend(now)
         self.on_end(pong.next_seq)
+        return lost
 
     @property
     def is_over(self) -> bool:
@@ -468,7 +499,7 @@ class RunCore:
             if k < chunk.head.n:
                 self.told = chunk.head.seq + k
                 return Result(chunk, k)
-            self.chunks.popleft()
+            self._drop_first()
         return None
 
     def current(self) -> Chunk | None:
@@ -484,14 +515,18 @@ class RunCore:
             self.told = head.seq + head.n - 1
             if head.kind in ("closed", "reopened"):
                 self.closed = head.kind == "closed"
-            self.chunks.popleft()
+            self._drop_first()
         return None
 
     def after(self, chunk: Chunk | None) -> Chunk | None:
         """The chunk that follows one of which all was taken; None if it has not arrived."""
         if chunk is not None and self.chunks and self.chunks[0] is chunk:
-            self.chunks.popleft()
+            self._drop_first()
         return self.current()
+
+    def _drop_first(self) -> None:
+        self._waiting_bytes -= self.chunks.popleft().nbytes
+        self._read_on()
 
     def require_more(self) -> None:
         """Raise why no further result can come, if that is so. To be called when all that came was taken."""
@@ -509,29 +544,21 @@ class RunCore:
             self.open_tasks -= head.n - known
         if self.takes_code and chunk.is_about_tasks:
             chunk.set_inputs([self._code.pop(head.first + k, None) or chunk.input(k) for k in range(head.n)])
+        chunk.nbytes = _EVENT_BYTES + sum(map(len, frames)) + sum(len(error.traceback) for error in head.errors)
+        self._waiting_bytes += chunk.nbytes
         self.chunks.append(chunk)
 
     def _has_inputs(self, head: m.EventHead) -> bool:
         """Whether the inputs of an event's tasks came with it, or are still here."""
         if head.inputs is not None or head.kind in ("closed", "reopened"):
             return True
-        blocks = self._blocks
-        return bool(blocks) and blocks[0][0] <= head.first and head.first + head.n <= blocks[-1][0] + blocks[-1][1].n
+        return self._inputs.cover(head.first, head.first + head.n)
 
     def _own_inputs(self, head: m.EventHead) -> tuple[Table, ...]:
         """The inputs of an event's tasks, from the blocks this client has put; those that are through are let go."""
-        low, high = head.first, head.first + head.n
-        tables = tuple(
-            table.slice(max(low, first) - first, min(high, first + table.n) - first)
-            for first, table in self._blocks
-            if first < high and low < first + table.n
-        )
+        tables = self._inputs.of(head.first, head.first + head.n)
         if head.kind in ("done", "cancelled"):
-            self._delivered.add(low, high)
-            while self._blocks and self._delivered.covers(
-                self._blocks[0][0], self._blocks[0][0] + self._blocks[0][1].n
-            ):
-                self._blocks.popleft()
+            self._inputs.done(head.first, head.first + head.n)
         return tables
 
     def _request_page(self) -> None:

@@ -69,8 +69,10 @@ class LabView:
         )
 
     def _late(self, what: Request, timeout: float) -> DaemonUnreachable:
+        self._core.withdraw(what)  # lest it be carried out after the next start of a daemon that is away
         return DaemonUnreachable(
-            f"the daemon at {self.address} did not answer ({type(what.message).__name__}) within {timeout:g} s"
+            f"the daemon at {self.address} did not answer ({type(what.message).__name__}) within {timeout:g} s; it may "
+            "carry that out yet"
         )
 
     def _deaf(self) -> DaemonUnreachable:

@@ -39,8 +39,12 @@ _STDERR = 2
     "--salvage", metavar="NEW", type=click.Path(path_type=Path),
     help="Write what can be kept of that journal to a new state folder.",
 )  # fmt: skip
+@click.option(
+    "--copy", metavar="NEW", type=click.Path(path_type=Path),
+    help="Copy that journal to a new state folder, also while its daemon is at work: a backup.",
+)  # fmt: skip
 @json_option
-def command(config: Path | None, journal: Path | None, salvage: Path | None, as_json: bool) -> None:
+def command(config: Path | None, journal: Path | None, salvage: Path | None, copy: Path | None, as_json: bool) -> None:
     """Check a configuration, or the journal.
 
     Reads CONFIG, then imports every function of every Master as its workers would. Nothing is evaluated, and no
@@ -48,9 +52,14 @@ def command(config: Path | None, journal: Path | None, salvage: Path | None, as_
     """
     if (config is None) == (journal is None):
         raise click.UsageError("name either a configuration, or a journal by --journal")
-    if config is not None and salvage is not None:
-        raise click.UsageError("--salvage NEW needs to be told from where, by --journal STATE")
-    if journal is not None and salvage is not None:
+    if config is not None and (salvage or copy) is not None:
+        option = "--salvage" if salvage is not None else "--copy"
+        raise click.UsageError(f"{option} NEW needs to be told from where, by --journal STATE")
+    if salvage is not None and copy is not None:
+        raise click.UsageError("--copy is for a journal that is whole, --salvage for one that is not: use one of them")
+    if journal is not None and copy is not None:
+        _copy(journal, copy, as_json=as_json)
+    elif journal is not None and salvage is not None:
         _salvage(journal, salvage, as_json=as_json)
     elif journal is not None:
         _check_journal(journal, as_json=as_json)
@@ -155,11 +164,29 @@ def _check_journal(place: Path, *, as_json: bool) -> None:
         raise JournalDamaged(f"the journal in {found.folder} is damaged, see above")
 
 
+def _copy(place: Path, into: Path, *, as_json: bool) -> None:
+    from taskmaster.daemon.journal.check import copy
+
+    state = _state(place)
+    made = copy(state, into)
+    _print_report(made, as_json=as_json)
+    if not made.ok:
+        raise JournalDamaged(f"the copy of the journal in {state} is not whole, see above")
+    if not as_json:
+        say(
+            f"\nThis is a copy of the journal in {state}. To go back to it, put this folder in its place.\n"
+            "Its Masters are paused: what was evaluated since would be evaluated again. If it may be:\n"
+            "taskmaster resume MASTER"
+        )
+
+
 def _salvage(place: Path, into: Path, *, as_json: bool) -> None:
-    from taskmaster.daemon.journal.check import salvage
+    from taskmaster.daemon.journal.check import report, salvage
 
     state = _state(place)
     kept = salvage(state, into)
+    if not kept.runs and not report(state).ok:
+        raise JournalDamaged(f"nothing could be kept of the journal in {state}: see taskmaster check --journal {state}")
     _print_report(kept, as_json=as_json)
     if not as_json:
         say(

@@ -105,9 +105,9 @@ def _wait(run: Run, indices: range, lines: ResultLines) -> None:
         for result in run.results:
             if result.index not in indices:
                 continue
+            left -= 1  # first: what is printed has been seen
             lines.print(result)
             without += result.outcome != "done"
-            left -= 1
             if not left:
                 break
         run.close()

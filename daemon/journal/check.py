@@ -1,7 +1,7 @@
 """Is the journal whole? The whole answer, in the order in which it is asked for.
 
 :func:`check_log` before the journal is opened, :func:`check_at_start` when it is open and before anybody is served, and
-:func:`report` and :func:`salvage` for ``taskmaster check --journal``.
+:func:`report`, :func:`copy` and :func:`salvage` for ``taskmaster check --journal``.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import apsw
 
 from taskmaster.daemon.journal import sql
+from taskmaster.daemon.journal.copying import copy
 from taskmaster.daemon.journal.failures import journal_error
 from taskmaster.daemon.journal.guards import LogCheck, check_log, damaged
 from taskmaster.daemon.journal.journal import Journal
@@ -16,7 +17,7 @@ from taskmaster.daemon.journal.mark import Last
 from taskmaster.daemon.journal.report import JournalReport, report
 from taskmaster.daemon.journal.salvage import salvage
 
-__all__ = ["JournalReport", "LogCheck", "check_at_start", "check_log", "report", "salvage"]
+__all__ = ["JournalReport", "LogCheck", "check_at_start", "check_log", "copy", "report", "salvage"]
 
 #: How many tasks and events each run has, and how many it must have to be without a gap.
 _COUNT_ALL = """

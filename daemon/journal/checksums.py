@@ -14,10 +14,11 @@ import apsw.sqlite_extra
 
 from taskmaster.bus.errors import JournalError
 
-__all__ = ["connect"]
+__all__ = ["CHECKSUM_BYTES", "connect"]
 
 _VFS = "cksmvfs"
-_RESERVED = 8
+#: at the end of each page
+CHECKSUM_BYTES = 8
 _BUSY_MS = 5_000
 
 
@@ -34,5 +35,5 @@ def connect(path: Path, *, write: bool) -> apsw.Connection:
     connection = apsw.Connection(str(path), flags, vfs=_VFS)
     connection.set_busy_timeout(_BUSY_MS)
     if write:
-        connection.reserve_bytes(reserve=_RESERVED)
+        connection.reserve_bytes(reserve=CHECKSUM_BYTES)
     return connection

@@ -21,7 +21,7 @@ from typing import BinaryIO
 import apsw
 
 from taskmaster.bus.errors import DiskFull, JournalDamaged, JournalError
-from taskmaster.daemon.journal.checksums import connect
+from taskmaster.daemon.journal.checksums import CHECKSUM_BYTES, connect
 from taskmaster.daemon.journal.failures import journal_error
 from taskmaster.daemon.journal.guards import BEGINNING, Verdict, judge, mend_checksum, sound_pages
 from taskmaster.daemon.journal.journal import PAGE_BYTES
@@ -31,7 +31,7 @@ from taskmaster.daemon.journal.scan import Source
 from taskmaster.daemon.journal.wal import read_log, taken_pages
 from taskmaster.drivers.progress import machine_start
 
-__all__ = ["Inspected", "inspected"]
+__all__ = ["Inspected", "add_checksums", "inspected"]
 
 #: Pages of the database looked at at a time.
 _PAGES_AT_ONCE = 4096
@@ -150,6 +150,28 @@ def _mend(path: Path, found: Inspected) -> None:
     if bad and found.verdict.expected is not None:  # and here is why: read them all the same
         found.findings.append("… as another program has moved its log into it; whether they are whole is not known")
         _mend_pages(path, bad)
+    elif bad and _never_summed(path, bad):
+        found.findings.append(
+            "… as another program has made this copy of it (SQLite's own backup, say); --salvage makes it one of ours"
+        )
+        _mend_pages(path, bad)
+
+
+def _never_summed(path: Path, numbers: Sequence[int]) -> bool:
+    """Whether none of these pages ever had a checksum, but for the first one, in which a copy counts as a change.
+
+    Pages get theirs on the way from the log to the database; a copy that was read through the log lacks them.
+    """
+    with open(path, "rb") as file:
+        return all(
+            number == 1 or not any(os.pread(file.fileno(), CHECKSUM_BYTES, number * PAGE_BYTES - CHECKSUM_BYTES))
+            for number in numbers
+        )
+
+
+def add_checksums(path: Path) -> None:
+    """Give the pages of a database the checksums that they lack."""
+    _mend_pages(path, _unsound_pages(path))
 
 
 def _mend_pages(path: Path, numbers: Sequence[int]) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import struct
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from typing import Any
 import apsw
 import msgspec
 
-from taskmaster.bus.errors import JournalDamaged, JournalError
+from taskmaster.bus.errors import JournalError
 from taskmaster.bus.status import JournalStatus
 from taskmaster.bus.table import Buffer, Layout, Table
 from taskmaster.daemon.effects import (
@@ -44,6 +43,7 @@ from taskmaster.daemon.journal.checksums import connect
 from taskmaster.daemon.journal.failures import journal_error, transaction
 from taskmaster.daemon.journal.mark import MarkFile
 from taskmaster.daemon.journal.payloads import Payloads
+from taskmaster.daemon.journal.stored import FiledTable, split_frames
 
 __all__ = ["INLINE_BYTES", "Journal"]
 
@@ -353,9 +353,10 @@ class Journal:
         return {number: layout for layout, number in self._layouts.items()}
 
     def stored_table(self, layout: Layout, n: int, data: bytes | None, file: str | None) -> Table:
-        """The table in a row."""
-        content = data if data is not None and file is None else self.payloads.read(str(file))
-        return Table(layout, n, split_frames(layout, n, content))
+        """The table in a row; one in a file stays there until its buffers are asked for."""
+        if file is not None:
+            return FiledTable(self.payloads, file, layout, n)
+        return Table(layout, n, split_frames(layout, n, data or b""))
 
     def statistics(self, *, full: bool = False) -> JournalStatus:
         """For ``status`` and metrics."""
@@ -391,31 +392,3 @@ class Journal:
                 if step == 1:
                     self._db.execute(sql.SET_META, ("created", time.time()))
                 self._db.execute(f"PRAGMA user_version = {step}")
-
-
-def split_frames(layout: Layout, n: int, data: Buffer) -> list[Buffer]:
-    """The frames of a table in what was stored one after the other; raises JournalDamaged if they do not fit."""
-    view = memoryview(data)
-    frames: list[Buffer] = []
-    at = 0
-    for size in _frame_sizes(layout, n, view):
-        frames.append(view[at : at + size])
-        at += size
-    if at > view.nbytes:
-        raise JournalDamaged(f"a table of {n} rows needs {at} bytes, the journal holds {view.nbytes}")
-    return frames
-
-
-def _frame_sizes(layout: Layout, n: int, view: memoryview) -> list[int]:
-    sizes: list[int] = []
-    for part in layout.parts:
-        if not part.is_objects:
-            sizes.append(n * part.row_bytes)
-            continue
-        at = sum(sizes)
-        offsets = view[at : at + 4 * (n + 1)]
-        if offsets.nbytes < 4 * (n + 1):
-            raise JournalDamaged(f"a table of {n} rows is cut short")
-        (first,), (last,) = struct.unpack_from("<I", offsets, 0), struct.unpack_from("<I", offsets, 4 * n)
-        sizes += (4 * (n + 1), last - first)
-    return sizes

@@ -2,35 +2,58 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import apsw
 import msgspec
+from msgspec.structs import replace
 
 from taskmaster.bus import codec
 from taskmaster.bus import messages as m
+from taskmaster.bus.cut import cut_outcome
 from taskmaster.bus.errors import JournalDamaged
 from taskmaster.bus.table import Buffer, Layout, Table
 from taskmaster.daemon.journal import sql
 from taskmaster.daemon.journal.failures import journal_error
-from taskmaster.daemon.journal.journal import Journal, split_frames
+from taskmaster.daemon.journal.journal import Journal
 from taskmaster.daemon.journal.payloads import Payloads
+from taskmaster.daemon.journal.stored import split_frames
 from taskmaster.daemon.run import Run
 
 __all__ = ["read_event", "read_inputs", "read_page", "same_block"]
 
-#: Bytes of a page: enough to make the request worth its while, little enough to keep a turn short.
-PAGE_BYTES = 8 << 20
+#: Bytes of a page, header and all, and of one piece of a row: enough that asking costs little (from 256 kB on a million
+#: results are read back equally fast), little enough to keep a turn short and not to fill a slow line.
+PAGE_BYTES = 512 << 10
 #: Rows of a page; with at most this many frames a message stays below its limit.
 PAGE_ROWS = 1024
 PAGE_FRAMES = 6000
+#: Characters of an error's text that are sent; the journal has the rest.
+ERROR_TEXT = 256 << 10
 
 _errors = msgspec.json.Decoder(tuple[m.TaskError, ...]).decode
 
 
+@dataclass(frozen=True)
+class _Piece:
+    """Some or all of the events of a row, as a page takes them."""
+
+    head: m.EventHead
+    frames: list[Buffer]
+    size: int
+
+
 def read_page(journal: Journal, run: Run, request: m.Replay) -> tuple[m.Page, list[Buffer]]:
-    """The page that answers a Replay, with its frames. Raises JournalError where it cannot be read whole."""
+    """The page that answers a Replay, with its frames. Raises JournalError where it cannot be read whole.
+
+    It starts with the event asked for. A row that does not fit with others begins the next page; one that is too large
+    for any is cut, however it is made up: outputs and inputs lie in the frames, errors in the header, which has a
+    limit of its own.
+    """
     try:
         return _read_page(journal, run, request)
     except apsw.Error as error:
@@ -44,29 +67,119 @@ def _read_page(journal: Journal, run: Run, request: m.Replay) -> tuple[m.Page, l
     layouts = journal.layouts()
     for row in journal.query(sql.SELECT_EVENTS, (run.id, max(0, request.since))):
         head, own = read_event(journal.payloads, layouts, row)
-        if request.inputs and head.kind in ("done", "cancelled", "held", "released"):
-            table = read_inputs(journal, layouts, run.id, head.first, head.first + head.n)
-            own = [*own, *table.frames]
-            head = msgspec.structs.replace(head, frames=len(own), inputs=table.layout)
-        heads.append(head)
-        frames += own
-        events += head.n
-        size += sum(memoryview(frame).nbytes for frame in own)
-        if size > PAGE_BYTES or len(heads) >= PAGE_ROWS or len(frames) > PAGE_FRAMES or events >= request.limit:
+        low = max(0, request.since - head.seq)
+        if low >= head.n:
+            break  # the last row, and the number asked for lies behind it
+        piece = _piece(journal, layouts, run.id, head, own, low, request.inputs)
+        if heads and (size + piece.size > PAGE_BYTES or len(frames) + len(piece.frames) > PAGE_FRAMES):
+            break
+        heads.append(piece.head)
+        frames += piece.frames
+        events += piece.head.n
+        size += piece.size
+        cut = piece.head.seq + piece.head.n < head.seq + head.n
+        if cut or len(heads) >= PAGE_ROWS or events >= request.limit:
             break
     return m.Page(request.id, run.id, run.next_seq, tuple(heads), run.writer), frames
 
 
+def _piece(
+    journal: Journal,
+    layouts: Mapping[int, Layout],
+    run: int,
+    head: m.EventHead,
+    frames: list[Buffer],
+    low: int,
+    inputs: bool,
+) -> _Piece:
+    """A row's events from the one at position ``low`` on: all of them, or as many as make a page. At least one."""
+    tables: list[Table] = []
+    high = head.n
+    if inputs and head.kind in ("done", "cancelled", "held", "released"):
+        tables = _inputs_within(journal, layouts, run, head.first + low, head.first + head.n, PAGE_BYTES)
+        high = low + sum(table.n for table in tables)
+    size = codec.size_of(head) + sum(map(len, frames))
+    if low or high < head.n or size > PAGE_BYTES:
+        head, frames = _cut(head, frames, low, high)
+        size = codec.size_of(head) + sum(map(len, frames))
+    if tables:
+        table = codec.merge(tables).slice(0, head.n)
+        frames = [*frames, *table.frames]
+        size += table.nbytes
+        head = replace(head, frames=len(frames), inputs=table.layout)
+    return _Piece(head, frames, size)
+
+
+def _cut(head: m.EventHead, frames: Sequence[Buffer], low: int, high: int) -> tuple[m.EventHead, list[Buffer]]:
+    """A row's events at positions ``low ≤ p < high``, or as many of the first of these as make a page."""
+    errors = head.errors
+    at = head.outputs.frame_count if head.outputs is not None else 0
+    outputs = Table(head.outputs, head.n - len(errors), frames[:at]) if head.outputs is not None else None
+    times = frames[at] if head.timed else None
+    positions = [error.position for error in errors]
+    sizes = list(accumulate(map(codec.size_of, errors), initial=0))
+
+    def size(end: int) -> int:
+        k, stop = bisect_left(positions, low), bisect_left(positions, end)
+        rows = outputs.slice(low - k, end - stop).nbytes if outputs is not None else 0
+        return rows + sizes[stop] - sizes[k] + (8 * (end - low) if head.timed else 0)
+
+    high = low + max(1, bisect_right(range(low + 1, high + 1), PAGE_BYTES, key=size))
+    outputs, times, errors = cut_outcome(outputs, times, errors, low, high)
+    own = [*(outputs.frames if outputs is not None else ()), *((times,) if times is not None else ())]
+    cut = replace(
+        head,
+        seq=head.seq + low,
+        n=high - low,
+        first=head.first + low,
+        frames=len(own),
+        outputs=outputs.layout if outputs is not None else None,
+        errors=tuple(map(_shortened, errors)),
+    )
+    return cut, own
+
+
+def _shortened(error: m.TaskError) -> m.TaskError:
+    """An error that alone fits a header, whatever an older worker has reported."""
+    kind, message, traceback = (
+        text if len(text) <= ERROR_TEXT else f"{text[:ERROR_TEXT]}… ({len(text)} characters)"
+        for text in (error.kind, error.message, error.traceback)
+    )
+    return m.TaskError(error.position, kind, message, traceback)
+
+
 def read_inputs(journal: Journal, layouts: Mapping[int, Layout], run: int, low: int, high: int) -> Table:
     """The inputs of tasks ``low ≤ i < high``. Raises JournalDamaged where they are not all there."""
-    tables = []
+    return codec.merge(_inputs_within(journal, layouts, run, low, high, None))
+
+
+def _inputs_within(
+    journal: Journal, layouts: Mapping[int, Layout], run: int, low: int, high: int, most: int | None
+) -> list[Table]:
+    """The inputs of tasks ``low ≤ i < high``, or of as many of these as have ``most`` bytes together, but of one."""
+    tables: list[Table] = []
+    size, end = 0, low
     for first, n, layout, data, file in journal.query(sql.SELECT_BLOCKS_OF, (run, low, high)):
-        start, stop = max(low, first) - first, min(high, first + n) - first
-        if start < stop:
-            tables.append(journal.stored_table(layouts[layout], n, data, file).slice(start, stop))
-    if sum(table.n for table in tables) != high - low:
+        start, stop = max(low, first), min(high, first + n)
+        if start != end or start >= stop:
+            break
+        table = journal.stored_table(layouts[layout], n, data, file).slice(start - first, stop - first)
+        if most is not None and size + table.nbytes > most:
+            fitting = _fitting(table, most - size)
+            if fitting or not tables:
+                tables.append(table.slice(0, max(1, fitting)))
+            return tables
+        tables.append(table)
+        size += table.nbytes
+        end = stop
+    if end != high:
         raise JournalDamaged(f"run {run}: not all inputs of its tasks {low} to {high - 1} are in the journal")
-    return codec.merge(tables)
+    return tables
+
+
+def _fitting(table: Table, most: int) -> int:
+    """How many of the first rows have at most so many bytes."""
+    return bisect_right(range(1, table.n + 1), most, key=lambda rows: table.slice(0, rows).nbytes)
 
 
 def same_block(journal: Journal, submit: m.Submit, table: Table) -> bool:

@@ -16,15 +16,16 @@ from pathlib import Path
 from taskmaster.bus.errors import JournalDamaged, JournalError
 from taskmaster.bus.table import Buffer, content_digest
 
-__all__ = ["Payloads"]
+__all__ = ["Payloads", "size_of"]
 
 _REMEDY = "put it back from a backup; 'taskmaster check --journal' says which runs need it"
 _NAME = re.compile(r"[0-9a-f]{64}-\d+")
 _PART = ".part"
 
-#: Maps kept open for reading.
-_KEPT = 256
-#: Names remembered of files that this process has written.
+#: Maps kept open for reading. Each costs a descriptor, for Python's mmap keeps the file's; what is mapped again is in
+#: the system's cache, so more would hardly be quicker.
+_KEPT = 64
+#: Names remembered of files whose content this process knows to be right.
 _REMEMBERED = 8192
 
 
@@ -35,9 +36,14 @@ class Payloads:
         self.folder = folder
         self._sync = sync
         self._maps: dict[str, memoryview] = {}
+        #: folders with names in them that a power cut may take
         self._unsynced: set[Path] = set()
-        #: files of this process's own making, which need no second look
+        #: folders whose own names it cannot take
+        self._durable: set[Path] = set()
+        #: files of this process's own making
         self._written: dict[str, None] = {}
+        #: files that it has looked through, which need no second look
+        self._sound: dict[str, None] = {}
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
@@ -61,14 +67,15 @@ class Payloads:
                 part.unlink(missing_ok=True)
             raise
         self._unsynced.add(path.parent)
-        self._remember(name)
+        _remember(self._written, name)
         return name
 
     def _make_folder(self, folder: Path) -> None:
-        for missing in (self.folder, folder):
-            if not missing.exists():
-                missing.mkdir(mode=0o700)
-                self._unsynced.add(missing.parent)
+        """Also of one that is there it is not known whether whoever made it came to sync its name."""
+        for needed in (self.folder, folder):
+            if needed not in self._durable:
+                needed.mkdir(mode=0o700, exist_ok=True)
+                self._unsynced.add(needed.parent)
 
     def _write_file(self, path: Path, frames: Sequence[Buffer]) -> None:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -82,11 +89,6 @@ class Payloads:
         finally:
             os.close(descriptor)
 
-    def _remember(self, name: str) -> None:
-        while len(self._written) >= _REMEMBERED:
-            del self._written[next(iter(self._written))]
-        self._written[name] = None
-
     def sync(self) -> None:
         """Make the names of all files written so far durable."""
         if self._sync:
@@ -96,6 +98,8 @@ class Payloads:
                     os.fsync(descriptor)
                 finally:
                     os.close(descriptor)
+        if self._unsynced:  # they are each other's parents, up to the state directory
+            self._durable |= {self.folder, *self._unsynced} - {self.folder.parent}
         self._unsynced.clear()
 
     # -- reading ------------------------------------------------------------------------------------------------------
@@ -119,8 +123,10 @@ class Payloads:
             raise JournalDamaged(f"payload file {path} is missing or empty; {_REMEDY}") from error
         except OSError as error:
             raise JournalError(f"payload file {path} cannot be read: {error.strerror}") from error
-        if name not in self._written and _name([view]) != name:
-            raise JournalDamaged(f"payload file {path} has changed since it was written; {_REMEDY}")
+        if name not in self._written and name not in self._sound:
+            if _name([view]) != name:
+                raise JournalDamaged(f"payload file {path} has changed since it was written; {_REMEDY}")
+            _remember(self._sound, name)
         return view
 
     def missing(self, names: Iterable[str]) -> list[str]:
@@ -129,7 +135,7 @@ class Payloads:
 
     def _is_whole(self, name: str) -> bool:
         try:
-            return self.path(name).stat().st_size == int(name.partition("-")[2])
+            return self.path(name).stat().st_size == size_of(name)
         except FileNotFoundError:
             return False
 
@@ -140,6 +146,7 @@ class Payloads:
         for name in names:
             self._maps.pop(name, None)
             self._written.pop(name, None)
+            self._sound.pop(name, None)
             with contextlib.suppress(OSError):
                 self.path(name).unlink()
 
@@ -164,6 +171,17 @@ class Payloads:
     def path(self, name: str) -> Path:
         """Where a file lies."""
         return self.folder / name[:2] / name
+
+
+def size_of(name: str) -> int:
+    """Bytes of a payload, by its name."""
+    return int(name.partition("-")[2])
+
+
+def _remember(names: dict[str, None], name: str) -> None:
+    while len(names) >= _REMEMBERED:
+        del names[next(iter(names))]
+    names[name] = None
 
 
 def _name(frames: Sequence[Buffer]) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
-from typing import Any
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, groupby
 
 import apsw
-import msgspec
 import numpy as np
 
 from taskmaster.bus.errors import JournalDamaged
@@ -18,7 +17,8 @@ from taskmaster.daemon.effects import Effects, LeaseGranted
 from taskmaster.daemon.journal import sql
 from taskmaster.daemon.journal.failures import journal_error
 from taskmaster.daemon.journal.journal import Journal
-from taskmaster.daemon.run import Block, Run
+from taskmaster.daemon.run import CLAIMS, Block, Run
+from taskmaster.daemon.runs import Resting
 from taskmaster.daemon.supervision import started
 from taskmaster.drivers.progress import Position
 
@@ -31,8 +31,6 @@ _GATHER_BYTES = 256 << 10
 _FEW_GAPS = 1000
 
 _RESTARTED = "the daemon was restarted"
-
-_metadata = msgspec.json.Decoder(dict[str, str]).decode
 
 
 def restore(core: Core, journal: Journal, progress: Mapping[str, Sequence[Position]], now: float, out: Effects) -> None:
@@ -55,8 +53,7 @@ def _restore(
     for name, paused in journal.query(sql.SELECT_MASTERS):
         if name in core.masters:
             core.masters[name].paused = bool(paused)
-    for row in list(journal.query(sql.SELECT_RUNS)):
-        core.add_run(_restore_run(journal, row))
+    _restore_runs(core, journal)
     core.next_run = (journal.query(sql.LAST_RUN).get or 0) + 1
     recorded = _restore_leases(core, journal, progress, now, out)
     for at in (at for slots in progress.values() for at in slots):
@@ -65,12 +62,38 @@ def _restore(
             core.masters[run.master].restore_unrecorded(run, at.first + at.started - 1, at.attempt, _RESTARTED, out)
 
 
-def _restore_run(journal: Journal, row: tuple[Any, ...]) -> Run:
-    run = Run(*row[:6])
-    run.metadata = _metadata(row[6])
-    run.priority, run.closed, run.paused, run.writer = row[7], bool(row[8]), bool(row[9]), row[10]
-    run.next_index, run.next_seq, run.done, run.failed, run.cancelled = row[11:]
-    run.claims = dict(journal.query(sql.SELECT_CLAIMS, (run.id,)))
+def _restore_runs(core: Core, journal: Journal) -> None:
+    """Those that are over, which is most, are taken over row by row; of the others everything is looked up."""
+    claims = _Claims(journal)
+    for row in journal.query(sql.SELECT_RUNS):
+        state = Resting(*(*row[:8], bool(row[8]), bool(row[9]), *row[10:16], claims.of(row[0])))
+        last_index, last_seq = row[16:]
+        ended = state.done + state.failed + state.cancelled
+        if (state.next_index, state.next_seq) == (last_index, last_seq) and ended == state.next_index:
+            core.runs.add_resting(state)
+        else:
+            core.add_run(_restore_run(journal, state))
+
+
+class _Claims:
+    """The claims of one run after the other, out of one query over all."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._rows: Iterator[tuple[int, str, int]] = iter(journal.query(sql.SELECT_CLAIMS))
+        self._next = next(self._rows, None)
+
+    def of(self, run: int) -> tuple[tuple[str, int], ...]:
+        """The latest of a run; to be called with increasing numbers."""
+        found: deque[tuple[str, int]] = deque(maxlen=CLAIMS)
+        while self._next is not None and self._next[0] <= run:
+            if self._next[0] == run:
+                found.append(self._next[1:])
+            self._next = next(self._rows, None)
+        return tuple(found)
+
+
+def _restore_run(journal: Journal, state: Resting) -> Run:
+    run = state.waken()
     _count_on(journal, run)
     if run.done + run.failed + run.cancelled < run.next_index:
         _restore_tasks(journal, run)
@@ -117,7 +140,16 @@ def _restore_tasks(journal: Journal, run: Run) -> None:
             run.held.remove(first, first + n)
     for low, high in run.held:
         run.queued.remove(low, high)
-    run.attempts = {task: used for task, used in journal.query(sql.SELECT_ATTEMPTS, (run.id,)) if task in run.open}
+    for first, end, used in _stretches(journal.query(sql.SELECT_ATTEMPTS, (run.id,))):
+        for low, high in run.open.within(first, end):
+            run.attempts.set(low, high, used)
+
+
+def _stretches(rows: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
+    """``(first, end, count)`` of neighbouring tasks that have the same count."""
+    for _, group in groupby(enumerate(rows), key=lambda row: (row[1][0] - row[0], row[1][1])):
+        tasks = [row for _, row in group]
+        yield tasks[0][0], tasks[-1][0] + 1, tasks[0][1]
 
 
 def _without_outcome(journal: Journal, run: Run) -> list[tuple[int, int]]:
@@ -148,6 +180,8 @@ def _blocks(journal: Journal, run: Run) -> Iterator[Block]:
             yield Block(first, _gather(journal, layouts[layout], gathered))
             gathered.clear()
         if not small:
+            if file is not None:
+                journal.payloads.read(file)  # looked through now, when the daemon can still refuse to start
             yield Block(at, journal.stored_table(layouts[number], n, data, file))
             continue
         if not gathered:

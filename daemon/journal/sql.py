@@ -133,7 +133,8 @@ INSERT_RUN = """
 INSERT INTO runs (run, master, name, seed, created, user, metadata, priority) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 """
 INSERT_WRITER = "INSERT INTO writers (run, writer, user, time, claim) VALUES (?, ?, ?, ?, ?)"
-SELECT_CLAIMS = "SELECT claim, writer FROM writers WHERE run = ? AND claim <> ''"
+#: What the openings of all runs were called by those who asked, oldest first.
+SELECT_CLAIMS = "SELECT run, claim, writer FROM writers WHERE claim <> '' ORDER BY run, writer"
 SET_WRITER = "UPDATE runs SET writer = ? WHERE run = ?"
 SET_RUN_SWITCHES = "UPDATE runs SET closed = ?, paused = ?, priority = ? WHERE run = ?"
 SET_RUN_COUNTS = "UPDATE runs SET next_index = ?, next_seq = ?, done = ?, failed = ?, cancelled = ? WHERE run = ?"
@@ -167,9 +168,12 @@ UNION SELECT file FROM events WHERE run = ?1 AND file IS NOT NULL
 #: Names of all payload files that any row needs.
 FILES = "SELECT file FROM blocks WHERE file IS NOT NULL UNION SELECT file FROM events WHERE file IS NOT NULL"
 
+#: All runs, and where the last block and the last event of each end; the counts in its row may lag behind.
 SELECT_RUNS = """
 SELECT run, master, name, seed, created, user, metadata, priority, closed, paused, writer, next_index, next_seq, done,
-       failed, cancelled
+       failed, cancelled,
+       coalesce((SELECT first + n FROM blocks WHERE blocks.run = runs.run ORDER BY first DESC LIMIT 1), 0),
+       coalesce((SELECT seq + n FROM events WHERE events.run = runs.run ORDER BY seq DESC LIMIT 1), 0)
 FROM runs ORDER BY run
 """
 #: Outcomes of a run from event ?2 on: tasks, and how many of them failed, by kind.
@@ -197,7 +201,7 @@ ORDER BY first
 SELECT_LEASES = """
 SELECT epoch, number, run, first, n, attempt, worker, local, time FROM leases ORDER BY epoch DESC, number DESC
 """
-SELECT_ATTEMPTS = "SELECT task, attempts FROM attempts WHERE run = ?"
+SELECT_ATTEMPTS = "SELECT task, attempts FROM attempts WHERE run = ? ORDER BY task"
 #: Rows of events from the one that holds number ?2 on.
 SELECT_EVENTS = """
 SELECT seq, n, kind, first, layout, errors, timed, worker, attempt, started, finished, data, file

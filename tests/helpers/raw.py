@@ -24,10 +24,11 @@ _reply = msgspec.msgpack.Decoder(m.DaemonMessage | m.Welcome | m.Dispatch | m.Re
 class RawPeer:
     """A DEALER at one of the daemon's sockets."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, *, rcvhwm: int = 1000) -> None:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
         self._socket.linger = 0
+        self._socket.rcvhwm = rcvhwm
         self._socket.connect(address)
 
     def send(self, *frames: Buffer) -> None:

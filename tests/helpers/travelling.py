@@ -52,7 +52,7 @@ one_type: tuple[st.SearchStrategy[Any], ...] = (
     st.floats(width=32).map(np.float32),
     st.integers(0, 255).map(np.uint8),
     st.booleans().map(np.bool_),
-    _TEXT.map(np.str_),
+    _TEXT.map(lambda text: np.str_(text.rstrip("\0"))),  # numpy itself takes NULs at the end for padding
 )
 scalars = st.one_of(one_type)
 

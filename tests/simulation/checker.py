@@ -133,13 +133,13 @@ class Checker:
             record.attempts,
             spec.max_attempts,
         )
-        if record.first < len(book.tasks):
-            history = self._history(book.tasks[record.first])
+        for index in range(record.first, min(record.last, len(book.tasks))):
+            history = self._history(book.tasks[index])
             require(
                 history.went_far or record.attempts <= history.started,
                 "run {}: task {} is charged {} attempts, it was begun {} times",
                 record.run,
-                record.first,
+                index,
                 record.attempts,
                 history.started,
             )

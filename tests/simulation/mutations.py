@@ -185,7 +185,7 @@ def lets_a_fenced_writer_in(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Core, "_require_writer", staticmethod(lambda run, writer: None))
 
 
-@_mutation
+@_rare_mutation
 def takes_a_repeated_opening_for_a_new_writer(patch: pytest.MonkeyPatch) -> None:
     new_writer = Core._new_writer
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import resource
 from collections import Counter
 from collections.abc import Iterator
@@ -208,7 +209,7 @@ def test_setup_runs_once_in_each_process_before_and_teardown_after_the_evaluatio
     (worker,) = master.statistics().workers
     master.set_workers(0)
     eventually(lambda: not master.statistics().workers, "the worker to leave")
-    assert f"teardown {worker.pid}" in marks.read_text()
+    eventually(lambda: f"teardown {worker.pid}" in marks.read_text(), "its teardown")
 
 
 # -- a function that cannot be had ------------------------------------------------------------------------------------
@@ -249,6 +250,22 @@ def test_workers_that_die_with_nothing_to_do_are_not_replaced_for_ever(start_dae
         assert lab["doomed"].statistics().state == "crash loop"
         assert "ended with status 7" in lab["doomed"].statistics().reason
     assert daemon.log.count("ended with status 7") == 3 + 1, "each death, and the alarm"
+
+
+def test_where_every_task_ends_its_worker_the_next_are_started_ever_later_and_it_says_so(
+    start_daemon: StartDaemon,
+) -> None:
+    daemon = start_daemon({"fatal": function("die", workers=1, max_attempts=30)})
+    with daemon.connect() as lab, lab["fatal"].open() as run:
+        run.tasks.put_many(["die"] * 100)
+        reason = eventually(lambda: lab["fatal"].statistics().reason, "a word on it")
+        assert re.match(r"\d+ workers in a row died before a task ended: .* ended with status 1; .* later", reason)
+        assert lab["fatal"].statistics().state != "crash loop", "it goes on"
+        run.cancel()
+        run.tasks.put("live")
+        assert run.results.get(PATIENCE).outcome == "cancelled"
+        eventually(lambda: lab["fatal"].statistics().done == 1, "the harmless one")
+        assert lab["fatal"].statistics().reason == ""
 
 
 def test_where_no_process_can_be_started_the_daemon_goes_on_and_says_so(start_daemon: StartDaemon) -> None:

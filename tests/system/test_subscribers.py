@@ -10,9 +10,11 @@ import pytest
 import zmq
 from helpers.daemon import Daemon, function, tcp
 from helpers.places import StartDaemon
+from helpers.raw import RawPeer
 from helpers.subscriber import Subscriber, summary
 from helpers.waiting import PATIENCE, eventually
 
+from taskmaster.bus import messages as m
 from taskmaster.learners.client import Lab, Run
 
 #: More than all queues of a daemon may take together.
@@ -24,7 +26,7 @@ LINE = "x" * 8000
 
 @pytest.fixture
 def daemon(start_daemon: StartDaemon) -> Daemon:
-    return start_daemon({"echo": function("echo", workers=2)}, **tcp())
+    return start_daemon({"echo": function("echo", workers=2), "wordy": function("complain")}, **tcp())
 
 
 @pytest.fixture
@@ -73,6 +75,35 @@ def test_deaf_subscribers_are_dropped_for_and_others_keep_pace(daemon: Daemon, l
         before = daemon.memory
         put_and_take(run, VOLUME)
         assert daemon.memory - before < 3 * QUEUE + REST
+
+
+def test_whoever_asks_for_pages_and_reads_none_costs_a_page_or_two(daemon: Daemon, lab: Lab, run: Run) -> None:
+    put_and_take(run, 12 << 20)
+    with RawPeer(daemon.address, rcvhwm=1) as deaf:
+        before = daemon.memory
+        for k in range(300):  # of half a megabyte each
+            deaf.say(m.Replay(k + 1, run._core.id, 0, inputs=True))
+        lab.ask(m.Ping(0), timeout=PATIENCE)
+        eventually(lambda: daemon.memory - before < 8 << 20, "the daemon to keep no pages")
+        put_and_take(run, 1 << 20)
+        assert daemon.memory - before < 8 << 20
+
+
+def test_results_of_tasks_that_fail_wordily_reach_everybody(daemon: Daemon) -> None:
+    """Their tracebacks are more than a message's header may hold."""
+    n = 8000
+    with daemon.connect() as lab:
+        run = lab["wordy"].open("complaints")
+        run.tasks.put_many(list(range(n)))
+        told = {result.index: str(result.error) for result in run.results}
+        assert len(told) == n
+        with lab["wordy"].watch("complaints") as late:
+            again: dict[int, str] = {}
+            while len(again) < n:
+                result = late.results.get(PATIENCE)
+                again[result.index] = str(result.error)
+        assert again == told
+        assert lab.status().dropped == 0
 
 
 def test_a_subscriber_that_was_stopped_while_the_daemon_was_killed_catches_up_with_the_next(

@@ -120,6 +120,11 @@ class Odd(Exception):
         raise RuntimeError("no words for it")
 
 
+def complain(point: Any) -> Any:
+    """Raise an error with more to say than most."""
+    raise ValueError(f"nothing to be done about {point}: " + "." * 1500)
+
+
 def behave(how: Any) -> Any:
     """Return, or raise, as ``how`` asks."""
     if isinstance(how, dict):
@@ -149,6 +154,13 @@ _WAYS: dict[str, Callable[[], Any]] = {
     "half a count": lambda: {"picture": np.ones((2, 3)), "count": 0.5},
     "one too many": lambda: {"picture": np.ones((2, 3)), "count": 3, "time": 1.0},
 }
+
+
+def die(point: Any) -> Any:
+    """End the process, if asked to."""
+    if point == "die":
+        os._exit(1)
+    return point
 
 
 def zeros(n: int) -> bytes:

@@ -41,7 +41,7 @@ def over_the_wire(table: Table) -> Table:
 # -- one value --------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(any_value)
 def test_a_value_arrives_as_it_was_sent(value: Any) -> None:
     assert identical(values.decode(values.encode(value)), value)
@@ -174,7 +174,7 @@ array_columns = st.integers(0, 5).flatmap(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(array_columns)
 def test_arrays_of_any_dtype_and_memory_come_back_by_column_and_by_row(drawn: tuple[int, list[Any]]) -> None:
     n, columns = drawn

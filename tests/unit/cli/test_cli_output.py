@@ -66,7 +66,11 @@ def test_figures_for_people() -> None:
 
 def daemon(done: int, tasks: int, **master: object) -> DaemonStatus:
     worker = WorkerStatus("svm-1", "idle", tasks=tasks)
-    shown = MasterStatus("svm", "process", "ready", done=done, workers=(worker,), **master)  # type: ignore[arg-type]
+    shown = MasterStatus(
+        "svm",
+        "process",
+        **{"state": "ready", "done": done, "workers": (worker,), **master},  # type: ignore[arg-type]
+    )
     return DaemonStatus("lab", "1", 1, 1, 1.0, 1, JournalStatus("j", "power"), (shown,))
 
 
@@ -83,8 +87,10 @@ def test_rates_follow_from_two_looks() -> None:
 
 
 def test_troubles_name_the_remedy() -> None:
-    [reason, held] = troubles(daemon(0, 0, reason="no device", held=2))
+    [reason, held] = troubles(daemon(0, 0, state="crash loop", reason="no device", held=2))
     assert reason == "Master 'svm': no device; when that is mended: taskmaster resume svm"
+    [going_on] = troubles(daemon(0, 0, reason="workers die"))
+    assert going_on == "Master 'svm': workers die"
     assert held == "Master 'svm': 2 tasks are in doubt"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from taskmaster.bus import messages as m
 from taskmaster.bus.fields import Field
 from taskmaster.bus.table import pack_values
 from taskmaster.daemon.effects import BlockAppended, Sender, Verify, WriterChanged
+from taskmaster.daemon.journal import Journal
+from taskmaster.daemon.run import CLAIMS
 
 _client = Sender(b"client", "ada")
 
@@ -29,6 +32,20 @@ def test_the_same_wish_to_write_gets_the_same_number() -> None:
     assert heart.ask(m.Open(3, "svm", "a", claim="y"), m.Opened).writer == first.writer + 1
     assert heart.ask(m.Open(4, "svm", "a", claim="x"), m.Opened).writer == first.writer  # which is fenced now
     assert heart.ledger.books[1].writer == first.writer + 1
+
+
+def test_of_many_claims_the_latest_are_remembered(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, "crash")
+    journal.begin_epoch(0.0)
+    heart = Heart(spec(), journal=journal)
+    for number in range(3 * CLAIMS):
+        heart.open(claim=str(number))
+    for _ in range(2):
+        for number in range(2 * CLAIMS, 3 * CLAIMS):
+            assert heart.open(claim=str(number)).writer == number + 1
+        assert len(heart.open(claim=str(3 * CLAIMS - 1)).state.claims) == CLAIMS
+        heart.restart({})
+    journal.close()
 
 
 def test_without_a_claim_each_opening_is_another_writer() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,39 @@ def test_to_cancel_nothing_is_no_event() -> None:
     assert run.cancel((1, 1)) == 0
     assert run.kinds == []
     assert run.cancel() == 3
+
+
+def test_to_cancel_scattered_tasks_costs_what_they_are_not_what_is_queued() -> None:
+    def seconds(n: int) -> float:
+        heart = Heart(spec())
+        run = heart.open()
+        values = np.arange(float(n))
+        for part in np.split(values, 100):
+            run.put(*part)
+        began = time.process_time()
+        with heart.turn() as out:
+            assert heart.core.masters["svm"].on_cancel(run.state, [(i, i + 1) for i in range(0, n, 2)], out) == n // 2
+            spent = time.process_time() - began
+        assert run.kinds == [("cancelled", i) for i in range(0, n, 2)]
+        assert len(run.state.open) == n // 2
+        return spent
+
+    few, many = (min(seconds(n) for _ in range(3)) for n in (2000, 16_000))
+    assert many < 32 * few, "eight times the tasks, sixty-four times the time if it were quadratic"
+
+
+def test_inputs_go_with_the_last_task_of_their_block() -> None:
+    heart = Heart(spec())
+    run = heart.open()
+    for _ in range(3):
+        message, table = run.submission(list(range(40_000)))  # too large to be joined
+        heart.say(message, table)
+        run.next_index += 40_000
+    run.cancel((0, 10), (20, 40_001), (80_000, 120_000))
+    assert [block.first for block in run.state.blocks] == [0, 40_000]
+    run.cancel((10, 20))
+    assert [block.first for block in run.state.blocks] == [40_000]
+    assert run.state.input_bytes == run.state.blocks[0].table.nbytes
 
 
 def test_an_interval_must_be_one() -> None:
@@ -113,7 +147,7 @@ def test_who_is_killed_for_a_cancelled_task_charges_nobody() -> None:
     run, hand, lease = chunk(heart)
     run.cancel((1, 2))
     hand.die(hand.begun(lease, 1), "TaskCancelled")
-    assert run.state.attempts == {}
+    assert not run.state.attempts
     assert len(run.state.queued) == 7
 
 

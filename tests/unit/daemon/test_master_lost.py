@@ -52,7 +52,7 @@ def test_where_nobody_knows_all_of_it_is_charged() -> None:
     hand = heart.hand()
     first, second = leased(heart, hand, 4)
     out = hand.die(None)
-    charged = [r.first for r in out.records if isinstance(r, AttemptsCharged)]
+    charged = [i for r in out.records if isinstance(r, AttemptsCharged) for i in range(r.first, r.last)]
     assert charged == first.indices + second.indices
 
 
@@ -66,6 +66,33 @@ def test_who_had_begun_nothing_is_replaced_without_a_charge() -> None:
     assert other.assignments[0].message.attempt == 1
     other.report(other.assignments[0])
     assert run.kinds == [("done", 0)]
+
+
+@pytest.mark.parametrize("max_attempts", [2, 3, 5, 20])
+def test_one_row_that_kills_its_batch_is_found_soon_and_takes_no_other_with_it(max_attempts: int) -> None:
+    rows, bad, left = 2000, 1234, max_attempts - 1
+    heart = Heart(spec(max_attempts=max_attempts))
+    hand, run = heart.hand(), heart.open()
+    heart.ask(m.Pause(9, "svm"), m.Done)
+    run.put(*range(rows))
+    run.state.estimate.learn(rows, rows * 1e-6)
+    heart.ask(m.Resume(9, "svm"), m.Done)
+    leases = deaths = 0
+    while hand.assignments:
+        at = hand.assignments.pop(0)
+        leases += 1
+        if bad not in at.indices:
+            hand.report(at, seconds=1e-6)
+            continue
+        assert at.message.attempt < max_attempts or at.indices == [bad]  # nobody's last attempt is shared with it
+        charged = hand.die(hand.begun(at, at.message.n)).records
+        assert len([r for r in charged if isinstance(r, AttemptsCharged)]) <= 1, "however many rows there were"
+        deaths += 1
+        hand = heart.hand()
+    assert deaths == max_attempts
+    assert leases < 40 + 2 * left * rows ** (1 / left)
+    assert [event.index for event in run.book.events if event.kind == "failed"] == [bad]
+    assert run.book.states.count("done") == rows - 1
 
 
 def test_leases_before_the_latest_have_been_through() -> None:
@@ -372,5 +399,5 @@ def test_a_host_says_what_it_knows_of_its_lost_worker(known: bool) -> None:
     first, second = leased(heart, hand, 4)
     heart.hands.clear()
     out = hand.say(m.WorkerLost(hand.token, "WorkerLost", "gone", known, first.lease, ((first.lease, 1),)))
-    charged = [r.first for r in out.records if isinstance(r, AttemptsCharged)]
+    charged = [i for r in out.records if isinstance(r, AttemptsCharged) for i in range(r.first, r.last)]
     assert charged == (first.indices[:1] if known else first.indices + second.indices)

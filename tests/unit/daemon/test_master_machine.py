@@ -113,8 +113,9 @@ class MasterMachine(RuleBasedStateMachine):
                 assert fails(book.tasks[event.index])
         for record in out.records:
             if isinstance(record, AttemptsCharged):
-                key = record.run, record.first
-                assert key in self.unknown or record.attempts <= self.begun[key]
+                for index in range(record.first, record.last):
+                    key = record.run, index
+                    assert key in self.unknown or record.attempts <= self.begun[key]
                 assert record.attempts < _ATTEMPTS or self.heart.ledger.books[record.run].master != "fast"
             elif isinstance(record, BlockAppended):
                 self.asks[record.run, record.first] = record.asks
@@ -368,7 +369,9 @@ class MasterMachine(RuleBasedStateMachine):
             assert (run.done, run.failed, run.cancelled) == (count("done"), count("failed"), count("cancelled"))
             assert set(run.open.indices()) == {i for i, state in enumerate(book.states) if state in ("open", "held")}
             assert set(run.held.indices()) == {i for i, state in enumerate(book.states) if state == "held"}
-            assert run.attempts == {i: n for i, n in book.attempts.items() if book.states[i] in ("open", "held")}
+            assert dict(run.attempts.items()) == {
+                i: n for i, n in book.attempts.items() if book.states[i] in ("open", "held")
+            }
 
     @invariant()
     def statistics_add_up(self) -> None:

@@ -118,4 +118,4 @@ def test_what_a_stolen_from_worker_loses_later_is_only_what_it_kept() -> None:
     slow, lease, _ = unequal(heart)
     heart.wait(0.05)
     slow.die(slow.begun(lease, 8))
-    assert heart.open().state.attempts == {1: 1}
+    assert dict(heart.open().state.attempts.items()) == {1: 1}

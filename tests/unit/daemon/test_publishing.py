@@ -11,16 +11,18 @@ import pytest
 import zmq
 from helpers.heart import Conversation, Heart, spec
 
-from taskmaster.bus import codec, topics
+from taskmaster.bus import codec, sockets, topics
 from taskmaster.bus import messages as m
 from taskmaster.bus.errors import JournalError
 from taskmaster.bus.table import pack_values
+from taskmaster.daemon import broker as broker_module
+from taskmaster.daemon import publishing
 from taskmaster.daemon.broker import Broker, Endpoints
 from taskmaster.daemon.core import Core, Identity
 from taskmaster.daemon.effects import BlockAppended, EventAppended, Publication, Record
 from taskmaster.daemon.journal import Journal
 from taskmaster.daemon.master import Master
-from taskmaster.daemon.publishing import PUBLISHED_BYTES, Publisher
+from taskmaster.daemon.publishing import DRAIN_SUBSCRIPTIONS, PUBLISHED_BYTES, Publisher
 from taskmaster.daemon.space import Space
 from taskmaster.daemon.supervision import Supervisor
 
@@ -138,6 +140,18 @@ def test_what_is_large_is_announced_and_left_to_a_replay(radio: Radio) -> None:
     assert isinstance(beacon, m.Beacon)
 
 
+def test_wordy_failures_are_large_too(radio: Radio) -> None:
+    """They lie in the header, which has a limit of its own, and a queue has one in bytes."""
+    follower = radio.listen(radio.topic)
+    heard(follower)
+    errors = tuple(m.TaskError(k, "ValueError", "x" * 2000) for k in range(PUBLISHED_BYTES // 2000))
+    failed = m.EventHead(1, len(errors), "done", 1, errors=errors)
+    radio.publisher.publish([radio.done([1.0], [1.0]), Publication("svm", radio.run.run, failed, (), ())])
+    (events, _), (beacon, _) = heard(follower)
+    assert [head.seq for head in events.events] == [0]
+    assert isinstance(beacon, m.Beacon)
+
+
 def test_a_burst_is_cut_off(radio: Radio) -> None:
     follower = radio.listen(radio.topic)
     heard(follower)
@@ -166,7 +180,59 @@ def test_who_has_gone_is_told_nothing_more(radio: Radio) -> None:
     heard(other)
     radio.publisher.beacons()
     assert len(heard(other)) == 1
-    assert radio.publisher._prefixes == {radio.topic_with_inputs}
+    assert set(radio.publisher._prefixes) == {radio.topic_with_inputs}
+
+
+def flood(radio: Radio, topic: bytes, count: int) -> None:
+    """Somebody who subscribes to far more than there is: ``count`` times ``topic % k``."""
+    socket = radio.context.socket(zmq.SUB)
+    radio.followers.append(socket)
+    socket.sndhwm = radio.xpub.rcvhwm = 0
+    socket.connect("inproc://results")
+    for k in range(count):
+        socket.subscribe(topic % k)
+    radio.xpub.poll(PATIENCE_MS)
+
+
+def test_of_a_flood_of_subscriptions_a_turn_takes_a_share(radio: Radio) -> None:
+    flood(radio, b"z%d", 3 * DRAIN_SUBSCRIPTIONS)
+    radio.publisher.on_subscriptions()
+    assert len(radio.publisher._prefixes) == DRAIN_SUBSCRIPTIONS
+    assert radio.xpub.poll(PATIENCE_MS), "the others wait in the socket"
+
+
+def test_who_comes_after_too_many_is_told_all_the_same(radio: Radio, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publishing, "TOPICS", 10)
+    flood(radio, b"z%d", 20)
+    radio.publisher.on_subscriptions()
+    follower = radio.listen(radio.topic_with_inputs)
+    assert len(radio.publisher._prefixes) == 10
+    assert [type(message) for message, _ in heard(follower)] == [m.Beacon]
+    radio.publisher.publish([radio.done([2.0], [1.0])])
+    radio.publisher.beacons()
+    assert [type(message) for message, _ in heard(follower)] == [m.Events, m.Beacon]
+
+
+def test_topics_of_runs_that_there_are_not_cost_little_and_keep_nobody_waiting(
+    radio: Radio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publishing, "GONE", 3)
+    follower = radio.listen(radio.topic)
+    heard(follower)
+    vain = radio.listen(b"svm/7/o")
+    flood(radio, b"svm/9%d/o", 9)
+    flood(radio, b"no-such-%%d/%d/o" % radio.run.run, 9)
+    radio.publisher.on_subscriptions()
+    sent: list[bytes] = []
+    monkeypatch.setattr(sockets, "send", lambda socket, frames: sent.append(frames[0]))
+    radio.publisher.beacons()
+    assert sent[0] == radio.topic
+    assert len(sent) == 1 + 3
+    for _ in range(3):
+        radio.publisher.beacons()
+    assert sent.count(radio.topic) == 4
+    assert b"svm/7/o" in sent, "they take turns"
+    assert vain.poll(PATIENCE_MS)
 
 
 def test_everybody_may_hear_alarms(radio: Radio) -> None:
@@ -270,6 +336,44 @@ def test_only_a_repeatable_task_may_be_begun_meanwhile(context: zmq.Context[Sock
     station.turn()
     assert station.before == [["Dispatch"]]
     assert sorted(station.hear()) == ["Ack", "Beacon", "Done", "Opened"]
+    station.journal.close()
+
+
+def test_a_turn_looks_at_so_many_tasks_however_small(
+    context: zmq.Context[Socket], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(broker_module, "DRAIN_ROWS", 10)
+    station = Station(context, tmp_path, "retry")
+    station.say(station.client, m.Open(1, "svm", "a"))
+    station.turn()
+    table = pack_values([1.0] * 8)
+    for first in (0, 8, 16):
+        station.say(station.client, m.Submit(1, 1, first, 8, table.layout), table.frames)
+    ends = []
+    for _ in range(2):
+        station.turn()
+        ends.append(station.broker.core.runs[1].next_index)
+    assert ends == [16, 24]
+    station.journal.close()
+
+
+def test_an_answer_too_large_for_a_message_is_a_refusal(
+    context: zmq.Context[Socket], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What its receiver would drop, and ask for again, is never sent."""
+    station = Station(context, tmp_path, "retry")
+    for k in range(50):
+        station.say(station.client, m.Open(k + 1, "svm", f"run {k}"))
+    station.turn()
+    assert station.hear() == ["Opened"] * 50
+    monkeypatch.setattr(codec, "MAX_HEADER", 1000)
+    station.say(station.client, m.ListRuns(77))
+    station.turn()
+    assert station.client.poll(PATIENCE_MS)
+    refused = _client.decode(station.client.recv_multipart()[0])
+    assert isinstance(refused, m.Refused)
+    assert (refused.code, refused.id) == ("too_large", 77)
+    assert "RunList" in refused.message
     station.journal.close()
 
 

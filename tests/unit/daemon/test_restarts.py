@@ -11,7 +11,15 @@ from taskmaster.daemon.restarts import RestartPolicy
 
 def test_a_worker_that_was_at_work_is_replaced_at_once_however_often() -> None:
     policy = RestartPolicy(limit=2)
-    assert [policy.after_death(t, worked=True) for t in range(50)] == [0.0] * 50
+    assert [policy.after_death(t, worked=True, ended=t) for t in range(50)] == [0.0] * 50
+
+
+def test_deaths_at_work_in_a_row_make_the_next_wait_until_a_task_ends_in_between() -> None:
+    policy = RestartPolicy(limit=5, window=60)
+    pauses = [policy.after_death(t, worked=True, ended=7) for t in range(12)]
+    assert pauses == [0, 0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10, 10, 10]
+    assert policy.after_death(20, worked=True, ended=8) == 0
+    assert policy.barren == 1
 
 
 def test_one_that_cannot_start_is_tried_again_after_a_growing_pause_and_given_up() -> None:

@@ -63,6 +63,23 @@ def test_a_worker_that_speaks_by_a_former_connection_is_not_heeded() -> None:
     assert run.kinds == [("done", 0)]
 
 
+def test_former_connections_are_forgotten_sooner_or_later() -> None:
+    heart = Heart(spec(lost_after=3.0))
+    near, restless, silent = heart.hand(), heart.hand(local=False), heart.hand(local=False)
+    for _ in range(50):
+        restless.hello()
+    assert len(heart.core.workforce._worker_at) > 50
+    heart.now += 2
+    restless.say(m.Heartbeat())
+    heart.tick(2)
+    assert set(heart.core.workforce._worker_at) == {near.address, restless.address}
+    restless.heard.clear()
+    restless.say(m.Ready())
+    assert not restless.heard
+    silent.say(m.Ready())
+    assert isinstance(silent.heard[-1], m.Refused)
+
+
 def test_a_worker_from_elsewhere_is_given_up_when_it_is_silent() -> None:
     heart = Heart(spec(lost_after=3.0))
     far, near = heart.hand(local=False), heart.hand()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import pytest
@@ -205,6 +206,22 @@ def test_an_outcome_is_sent_until_it_is_settled(line: Line) -> None:
     line.worker.tick(line.now + 100)
     assert line.said() == [m.Heartbeat()]
     assert line.worker.idle
+
+
+def test_it_is_sent_again_ever_more_rarely_as_it_may_be_on_its_way_over_a_slow_line(line: Line) -> None:
+    line.dispatch(A)
+    line.report(line.begin())
+    line.said()
+    times = []
+    for _ in range(1000):
+        line.now += 1.0
+        line.worker.tick(line.now)
+        times += [line.now] * len(line.outcomes())
+    pauses = [later - earlier for earlier, later in pairwise(times)]
+    assert pauses[:4] == [7.0, 13.0, 25.0, 49.0]
+    assert set(pauses[4:]) == {61.0}
+    said = line.welcome(line.greet().session)
+    assert [type(message) for message in said] == [m.Ready, m.Outcome], "in a new session at once"
 
 
 def test_every_part_of_an_outcome_is_sent_again_with_its_frames_and_in_order(line: Line) -> None:

@@ -145,3 +145,42 @@ def test_a_file_that_was_altered_is_noticed_when_it_is_read_and_named(state: Pat
     ):
         read_ledger(journal)
     journal.close()
+
+
+def test_a_queued_block_is_read_when_it_is_needed_and_holds_no_file_open(state: Path) -> None:
+    journal = Journal(state)
+    record = block(1, 0, [*LARGE, *OTHER, *LARGE])
+    files_of = journal.commit([created(1), record])
+    table = journal.stored_table(record.table.layout, 3, None, files_of[1])
+    before = len(os.listdir("/proc/self/fd"))
+    parts = [table.slice(k, k + 1) for k in range(3)]
+    assert table.nbytes == record.table.nbytes
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert [part.rows() for part in parts] == [LARGE, OTHER, LARGE]
+    assert sum(part.nbytes for part in parts) == sum(record.table.slice(k, k + 1).nbytes for k in range(3))
+    journal.close()
+
+
+def test_what_is_read_holds_a_bounded_number_of_files_open(state: Path) -> None:
+    payloads = Payloads(state / "payloads", sync=False)
+    names = [payloads.write([b"%d" % k]) for k in range(200)]
+    before = len(os.listdir("/proc/self/fd"))
+    assert [bytes(payloads.read(name)) for name in names] == [b"%d" % k for k in range(200)]
+    assert len(os.listdir("/proc/self/fd")) - before <= 64
+
+
+def test_a_folder_that_a_killed_process_has_made_is_synced_by_the_next(state: Path, tmp_path: Path) -> None:
+    """It may have died between making the folder and syncing its name."""
+    killed = Payloads(state / "payloads", sync=True)
+    killed.write(LARGE)
+    payloads = Payloads(state / "payloads", sync=True)
+
+    def write_and_sync() -> None:
+        payloads.write(LARGE)
+        payloads.sync()
+
+    moments = at_each_moment(state, tmp_path, write_and_sync)
+    calls = [moment.name.split()[2] for moment in moments if "c_call" in moment.name]
+    assert calls.count("fsync") == 3, "the names of the file, its folder and the folder of all"
+    payloads.write(OTHER)
+    assert len(payloads._unsynced) <= 2, "what is known to be durable is not synced again"

@@ -1,0 +1,245 @@
+"""All runs of a daemon, by number and by name; those in which nothing is going on take a few hundred bytes each.
+
+Runs are kept for good, and most are over: every ``map`` leaves one, and a lab has a hundred thousand of them after some
+years. A :class:`~taskmaster.daemon.run.Run` with its intervals and estimates takes some kilobytes; of one without open
+tasks, twenty numbers and texts are enough to make it again, just as it was, when somebody asks for it. Nobody can tell
+which runs are laid aside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Set
+from itertools import islice
+from typing import Protocol
+
+import msgspec
+
+from taskmaster.bus.status import RunInfo
+from taskmaster.daemon.run import Run
+
+__all__ = ["Resting", "Runs", "Shift", "run_info"]
+
+#: So many of a Master's newest runs are looked through for one with a name like a mistyped one: to compare takes some
+#: 20 µs each.
+_CANDIDATES = 500
+
+
+class Resting(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A run without open tasks."""
+
+    run: int
+    master: str
+    name: str
+    seed: int
+    created: float
+    user: str
+    #: JSON, as in the journal
+    metadata: str
+    priority: int
+    closed: bool
+    paused: bool
+    writer: int
+    next_index: int
+    next_seq: int
+    done: int
+    failed: int
+    cancelled: int
+    claims: tuple[tuple[str, int], ...] = ()
+    task_seconds: float = 0.0
+    largest: int = 0
+    virtual_time: float = 0.0
+
+    @classmethod
+    def of(cls, run: Run) -> Resting:
+        """What is to be known of a run that is laid aside."""
+        return cls(
+            run.id,
+            run.master,
+            run.name,
+            run.seed,
+            run.created,
+            run.user,
+            _json(run.metadata).decode(),
+            run.priority,
+            run.closed,
+            run.paused,
+            run.writer,
+            run.next_index,
+            run.next_seq,
+            run.done,
+            run.failed,
+            run.cancelled,
+            tuple(run.claims.items()),
+            run.estimate.seconds,
+            run.estimate.largest,
+            run.virtual_time,
+        )
+
+    def waken(self) -> Run:
+        """The run as it was."""
+        run = Run(self.run, self.master, self.name, self.seed, self.created, self.user)
+        run.metadata = _metadata(self.metadata)
+        run.priority, run.closed, run.paused, run.writer = self.priority, self.closed, self.paused, self.writer
+        run.next_index, run.next_seq = self.next_index, self.next_seq
+        run.done, run.failed, run.cancelled = self.done, self.failed, self.cancelled
+        run.claims = dict(self.claims)
+        run.estimate.seconds, run.estimate.largest = self.task_seconds, self.largest
+        run.virtual_time = self.virtual_time
+        return run
+
+
+_json = msgspec.json.Encoder().encode
+_metadata = msgspec.json.Decoder(dict[str, str]).decode
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(Resting).decode
+
+
+class Shift(Protocol):
+    """Who is told which of its runs are awake: a Master."""
+
+    def add_run(self, run: Run) -> None: ...
+
+    def remove_run(self, run: Run) -> None: ...
+
+    def rest(self, run: Resting, change: int) -> None: ...
+
+
+class Runs:
+    """The runs of a daemon. To ask for one by its number or name is enough to have it awake; to look at all is not."""
+
+    def __init__(self, masters: Mapping[str, Shift]) -> None:
+        self._masters = masters
+        self._awake: dict[int, Run] = {}
+        #: as msgpack: a tenth of what the objects would take
+        self._resting: dict[int, bytes] = {}
+        self._numbers: dict[str, dict[str, int]] = {}
+        #: runs that may be laid aside, as far as is known
+        self._quiet: dict[int, Run] = {}
+
+    def __len__(self) -> int:
+        return len(self._awake) + len(self._resting)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(sorted((*self._awake, *self._resting)))
+
+    def __contains__(self, number: object) -> bool:
+        return number in self._awake or number in self._resting
+
+    def __getitem__(self, number: int) -> Run:
+        run = self.get(number)
+        if run is None:
+            raise KeyError(number)
+        return run
+
+    def get(self, number: int) -> Run | None:
+        """The run of this number, awake."""
+        run = self._awake.get(number)
+        return run if run is not None or number not in self._resting else self._waken(number)
+
+    def look(self, number: int) -> Run | Resting | None:
+        """The same, or what is known of it where it is laid aside, which it stays: for who only wants to read."""
+        run = self._awake.get(number)
+        if run is not None:
+            return run
+        state = self._resting.get(number)
+        return None if state is None else _unpack(state)
+
+    def named(self, master: str, name: str) -> Run | None:
+        """The run of this name."""
+        number = self._numbers.get(master, {}).get(name)
+        return None if number is None else self[number]
+
+    def keys(self) -> Set[int]:
+        """All numbers."""
+        return self._awake.keys() | self._resting.keys()
+
+    def values(self) -> Iterator[Run]:
+        """All runs by their numbers, to be looked at: of those laid aside, it is a copy."""
+        for run in map(self.look, self):
+            if run is not None:
+                yield run.waken() if isinstance(run, Resting) else run
+
+    def infos(self, master: str | None) -> tuple[RunInfo, ...]:
+        """All runs of a Master, or of all, for lists."""
+        numbers = self if master is None else self._numbers.get(master, {}).values()
+        return tuple(run_info(run) for run in map(self.look, numbers) if run is not None)
+
+    def latest_names(self, master: str) -> list[str]:
+        """What the newest runs of a Master are called."""
+        return list(islice(reversed(self._numbers.get(master, {})), _CANDIDATES))
+
+    # -- changes ------------------------------------------------------------------------------------------------------
+
+    def add(self, run: Run) -> None:
+        """Take up a run that is new, or has something going on."""
+        self._numbers.setdefault(run.master, {})[run.name] = run.id
+        self._take_up(run)
+
+    def add_resting(self, state: Resting) -> None:
+        """Take up one that has not."""
+        self._numbers.setdefault(state.master, {})[state.name] = state.run
+        self._lay_aside(state)
+
+    def remove(self, run: Run) -> None:
+        """Forget a run without open tasks."""
+        del self._awake[run.id], self._numbers[run.master][run.name]
+        self._quiet.pop(run.id, None)
+        if run.master in self._masters:
+            self._masters[run.master].remove_run(run)
+
+    def touched(self, runs: Mapping[int, Run]) -> None:
+        """Tasks of these have come or gone."""
+        self._quiet.update(runs)
+
+    def lay_aside(self, in_use: Set[int]) -> None:
+        """Once in a while: keep little of runs without open tasks. Those ``in_use`` are referred to elsewhere."""
+        for number, run in list(self._quiet.items()):
+            if run.open:
+                del self._quiet[number]  # it is touched again when they end
+            elif number not in in_use:
+                del self._quiet[number], self._awake[number]
+                if run.master in self._masters:
+                    self._masters[run.master].remove_run(run)
+                self._lay_aside(Resting.of(run))
+
+    def _lay_aside(self, state: Resting) -> None:
+        self._resting[state.run] = _pack(state)
+        if state.master in self._masters:
+            self._masters[state.master].rest(state, 1)
+
+    def _waken(self, number: int) -> Run:
+        state = _unpack(self._resting.pop(number))
+        if state.master in self._masters:
+            self._masters[state.master].rest(state, -1)
+        run = state.waken()
+        self._take_up(run)
+        return run
+
+    def _take_up(self, run: Run) -> None:
+        self._awake[run.id] = self._quiet[run.id] = run
+        if run.master in self._masters:
+            self._masters[run.master].add_run(run)
+
+
+def run_info(run: Run | Resting) -> RunInfo:
+    """A run, for lists."""
+    number, held, metadata = (
+        (run.id, len(run.held), run.metadata) if isinstance(run, Run) else (run.run, 0, _metadata(run.metadata))
+    )
+    return RunInfo(
+        number,
+        run.master,
+        run.name,
+        run.created,
+        run.next_index,
+        run.done,
+        run.failed,
+        run.cancelled,
+        held,
+        run.next_seq,
+        run.closed,
+        run.paused,
+        run.priority,
+        run.seed,
+        metadata,
+    )

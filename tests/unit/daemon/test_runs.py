@@ -1,0 +1,174 @@
+"""Runs without open tasks are laid aside, and nobody can tell."""
+
+from __future__ import annotations
+
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.heart import Heart, spec
+from msgspec.structs import replace
+
+from taskmaster.bus import messages as m
+from taskmaster.bus.status import MasterStatus
+from taskmaster.daemon.core import Core, Identity
+from taskmaster.daemon.effects import Effects, RunChanged, RunCreated, WriterChanged
+from taskmaster.daemon.journal import Journal
+from taskmaster.daemon.journal.recovery import restore
+from taskmaster.daemon.master import Master
+from taskmaster.daemon.run import Run
+
+
+def contents(run: Run) -> dict[str, Any]:
+    estimate, attempts = run.estimate, dict(run.attempts.items())
+    return {**vars(run), "estimate": (estimate.seconds, estimate.largest), "attempts": attempts}
+
+
+def statistics(heart: Heart) -> MasterStatus:
+    status: MasterStatus = heart.statistics()
+    return replace(status, workers=())
+
+
+def awake(heart: Heart) -> set[str]:
+    return {run.name for run in heart.core.masters["svm"].runs.values()}
+
+
+def test_a_run_that_was_laid_aside_is_what_it_was() -> None:
+    heart = Heart(spec())
+    hand = heart.hand()
+    heart.open(name="other")
+    run = heart.open(claim="x", seed=2**62, priority=3, metadata={"sample": "Ω 7", "by": ""})
+    run.put(1, 2, 3)
+    hand.report(hand.assignments.pop(), errors=[0])
+    for at in hand.assignments:
+        hand.report(at)
+    run.put(4)
+    run.cancel()
+    hand.report(hand.assignments.pop(), 1, 1)
+    heart.ask(m.Pause(9, "svm", run.run), m.Done)
+    heart.ask(m.Close(9, run.run, run.writer), m.Done)
+    before, known, status = run.state, heart.ask(m.ListRuns(9), m.RunList), statistics(heart)
+    assert all(value or name == "held" for name, value in contents(before).items() if name not in EMPTY)
+    heart.tick()
+    heart.tick()
+    assert awake(heart) == set()
+    assert statistics(heart) == status
+    assert heart.ask(m.ListRuns(9), m.RunList) == known == heart.ask(m.ListRuns(9, "svm"), m.RunList)
+    assert heart.core.runs.look(run.run).next_seq == before.next_seq  # type: ignore[union-attr]
+    assert awake(heart) == set(), "to look at it does not wake it"
+    assert contents(run.state) == contents(before)
+    assert run.state is not before
+    assert statistics(heart) == status
+
+
+#: what a run without open tasks has none of
+EMPTY = {"queued", "held", "open", "blocks", "attempts", "input_bytes"}
+
+
+def test_it_goes_on_as_if_nothing_had_been() -> None:
+    heart = Heart(spec())
+    run, hand = heart.open(), heart.hand()
+    for value in range(3):
+        run.put(value)
+        hand.report(hand.assignments.pop())
+        heart.tick()
+        heart.tick()
+        assert awake(heart) == set()
+    assert run.kinds == [("done", index) for index in range(3)]
+    assert heart.open().writer == run.writer + 1
+    heart.tick()
+    heart.ask(m.Delete(9, run.run), m.Done)
+    assert heart.ask(m.Ping(9, run.run), m.Refused).code == "unknown_run"
+    assert heart.open(create=True).run == run.run + 1
+    assert heart.statistics().done == 0
+
+
+def test_what_has_anything_going_on_stays_awake() -> None:
+    heart = Heart(spec("svm", "hold"), spec("other"))
+    hand = heart.hand()
+    runs = {name: heart.open(name=name) for name in ("idle", "waits", "held")}
+    runs["held"].put(1)
+    hand.die(hand.begun(hand.assignments.pop(), 1))
+    runs["waits"].put(1)
+    heart.tick()
+    heart.tick()
+    assert awake(heart) == {"waits", "held"}
+    runs["held"].resolve(0, "fail")
+    heart.tick()
+    heart.tick()
+    assert awake(heart) == {"waits"}
+
+
+def test_a_run_whose_lease_has_not_ended_stays_awake() -> None:
+    heart = Heart(spec())
+    run, hand = heart.open(), heart.hand()
+    run.put(1)
+    (at,) = hand.assignments
+    run.cancel()
+    heart.tick()
+    heart.tick()
+    assert awake(heart) == {"a"}
+    hand.report(at)
+    heart.tick()
+    assert awake(heart) == set()
+
+
+def test_a_mistyped_name_is_compared_with_the_newest_runs_only() -> None:
+    heart = Heart(spec(), spec("other"))
+    heart.open(name="scan-of-old")
+    for number in range(600):
+        heart.open(name=f"measured {number}")
+        heart.open("other", name=f"measurement {number}")
+    ask = m.Open(1, "svm", "measured 59", create=False)
+    assert "did you mean 'measured 5" in heart.ask(m.Open(1, "svm", "measred 599", create=False), m.Refused).message
+    assert len(heart.core.runs.latest_names("svm")) == 500
+    assert heart.ask(ask, m.Opened).run
+    assert "mean" not in heart.ask(m.Open(1, "svm", "scan-of-oid", create=False), m.Refused).message
+
+
+class CountingJournal(Journal):
+    queries = 0
+
+    def query(self, statement: str, values: tuple[Any, ...] = ()) -> Any:
+        self.queries += 1
+        return super().query(statement, values)
+
+
+def test_runs_that_are_over_cost_a_start_no_queries_and_little_memory(tmp_path: Path) -> None:
+    count = 3000
+    journal = CountingJournal(tmp_path, "crash")
+    metadata = {"sample": "tile 7, left half", "operator": "somebody"}
+    for run in range(1, count + 1):
+        records = RunCreated(run, "svm", f"map-{run:032d}", run << 40, float(run), "ada", metadata, 0)
+        journal.commit([records, WriterChanged(run, 1, "ada", 0.0, f"{run:032x}"), RunChanged(run, True, False, 0)])
+    core = Core(Identity("here", 1), [Master(spec(), 1)], lambda: 1)
+    journal.queries = 0
+    tracemalloc.start()
+    restore(core, journal, {}, 0.0, Effects())
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert journal.queries < 10
+    assert size < 800 * count
+    assert len(core.runs) == count
+    last = core.runs[count]
+    assert (last.name, last.closed, last.metadata) == (f"map-{count:032d}", True, metadata)
+    assert last.claims == {f"{count:032x}": 1}
+    journal.close()
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_a_run_whose_counts_lag_behind_is_counted_on(tmp_path: Path, counted: bool) -> None:
+    journal = Journal(tmp_path, "crash")
+    journal.begin_epoch(0.0)
+    heart = Heart(spec(), journal=journal)
+    run, hand = heart.open(), heart.hand()
+    run.put(1)
+    hand.report(hand.assignments.pop())
+    if counted:
+        heart.tick()
+    before = heart.ask(m.ListRuns(9), m.RunList)
+    heart.restart({})
+    assert bool(awake(heart)) is not counted
+    assert heart.ask(m.ListRuns(9), m.RunList) == before
+    journal.close()
