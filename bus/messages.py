@@ -9,6 +9,27 @@ from __future__ import annotations
 import msgspec
 
 from taskmaster.bus.fields import Field
+from taskmaster.bus.instrument_messages import (
+    HeadList as HeadList,
+)
+from taskmaster.bus.instrument_messages import (
+    HeadOrder as HeadOrder,
+)
+from taskmaster.bus.instrument_messages import (
+    HeadReport as HeadReport,
+)
+from taskmaster.bus.instrument_messages import (
+    ListHeads as ListHeads,
+)
+from taskmaster.bus.instrument_messages import (
+    Reset as Reset,
+)
+from taskmaster.bus.instrument_messages import (
+    SetHead as SetHead,
+)
+from taskmaster.bus.instrument_messages import (
+    Stop as Stop,
+)
 from taskmaster.bus.status import DaemonStatus, HeldTask, RunInfo
 from taskmaster.bus.table import Layout
 from taskmaster.bus.wire import (
@@ -267,6 +288,10 @@ ClientMessage = (
     | Status
     | ListRuns
     | ListHeld
+    | ListHeads
+    | SetHead
+    | Stop
+    | Reset
     | Ping
 )
 
@@ -408,7 +433,7 @@ class HeldList(Message, tag="held_list"):
     more: bool = False
 
 
-DaemonMessage = Described | Opened | Ack | Refused | Done | Pong | Page | StatusReport | RunList | HeldList
+DaemonMessage = Described | Opened | Ack | Refused | Done | Pong | Page | StatusReport | RunList | HeldList | HeadList
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["DaemonStatus", "HeldTask", "MasterStatus", "RunInfo", "WorkerStatus"]
+__all__ = ["DaemonStatus", "HeadInfo", "HeldTask", "MasterStatus", "RunInfo", "WorkerStatus"]
 
 
 class _Record(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -32,6 +32,32 @@ class WorkerStatus(_Record, frozen=True):
     age: float = 0.0
     #: True where the daemon started it
     local: bool = False
+
+
+class HeadInfo(_Record, frozen=True):
+    """One head of an instrument."""
+
+    master: str
+    head: str
+    #: ``away`` (no worker has it), ``connecting``, ``faulty``, ``ready``, ``busy``, ``parked`` (a task of it is in
+    #: doubt), ``out`` (taken out by hand), ``quarantined``, ``stopped``
+    state: str
+    #: why, where the state is not a good one
+    reason: str = ""
+    #: what the instrument says it is
+    identity: str = ""
+    #: since when the state is what it is, seconds since 1970
+    since: float = 0.0
+    #: whether it has been brought to its safe state and stays there
+    safe: bool = False
+    #: tasks that it has ended since the daemon started, and the seconds they took
+    tasks: int = 0
+    busy: float = 0.0
+    #: tasks in doubt that it had: (number of the run, index)
+    doubts: tuple[tuple[int, int], ...] = ()
+    capabilities: tuple[str, ...] = ()
+    #: process id of its worker
+    pid: int = 0
 
 
 class MasterStatus(_Record, frozen=True):

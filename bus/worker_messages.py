@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from taskmaster.bus.fields import Field
+from taskmaster.bus.instrument_messages import HeadOrder, HeadReport
 from taskmaster.bus.table import Layout
 from taskmaster.bus.wire import Count, Interval, LeaseId, Message, Refused, Seconds, Slots, TaskError
 
@@ -36,7 +37,8 @@ class WorkerHello(Message, tag="hello"):
 
     ``token`` names this worker for good, across reconnections; ``session`` counts its hellos; ``leases`` are those it
     still works on or holds unsettled outcomes of. Until the welcome that answers this very session it must drop every
-    dispatch: the daemon takes a lease that is not in ``leases`` for one that never arrived.
+    dispatch: the daemon takes a lease that is not in ``leases`` for one that never arrived. ``head`` names the head of
+    an instrument that it is the worker of.
     """
 
     version: Count
@@ -47,6 +49,7 @@ class WorkerHello(Message, tag="hello"):
     pid: Count = 0
     host: str = ""
     leases: tuple[LeaseId, ...] = ()
+    head: str = ""
 
 
 class Ready(Message, tag="ready"):
@@ -57,6 +60,9 @@ class Outcome(Message, tag="outcome"):
     """Tasks ``position … position + n - 1`` of a lease have ended: a table of the outputs of those not in ``errors``.
 
     ``final`` says that nothing more comes of this lease, and gives the slot back; ``n`` may be 0 then.
+
+    Of a head, about its one task: ``doubt`` says that it may have acted, and that it is not known how that ended (why
+    is in ``errors``); with ``n`` = 0 a lease is given back that has not begun.
     """
 
     lease: LeaseId
@@ -68,6 +74,7 @@ class Outcome(Message, tag="outcome"):
     finished: Seconds = 0.0
     timed: bool = False
     final: bool = True
+    doubt: bool = False
 
 
 class Heartbeat(Message, tag="heartbeat"):
@@ -106,7 +113,7 @@ class WorkerFailed(Message, tag="failed"):
     traceback: str = ""
 
 
-WorkerMessage = WorkerHello | Ready | Outcome | Heartbeat | Leave | WorkerLost | WorkerFailed
+WorkerMessage = WorkerHello | Ready | Outcome | Heartbeat | Leave | WorkerLost | WorkerFailed | HeadReport
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -181,5 +188,5 @@ class Goodbye(Message, tag="goodbye"):
     drain: bool = True
 
 
-ToWorker = Welcome | Dispatch | Revoke | Settled | Goodbye | Refused
+ToWorker = Welcome | Dispatch | Revoke | Settled | Goodbye | HeadOrder | Refused
 ToHost = Interrupt | Refused

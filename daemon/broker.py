@@ -187,6 +187,8 @@ class Broker:
             self._next_tick = now + TICK_SECONDS
             self._tick(now, out)
         self.core.end_turn(now, out)
+        for note in out.urgent:
+            sockets.send(self._endpoints.workers, [note.address, codec.encode(note.message)])
         for dispatch in out.early:
             self._dispatch(dispatch)
         if out.records:

@@ -103,6 +103,10 @@ class Core:
             m.SetWorkers: self._set_workers,
             m.ListRuns: self._list_runs,
             m.ListHeld: self._query,
+            m.ListHeads: self._list_heads,
+            m.SetHead: self._set_head,
+            m.Stop: self._stop,
+            m.Reset: self._stop,
             m.Ping: self._ping,
         }
 
@@ -350,6 +354,25 @@ class Core:
             self._master(message.master)
         infos, more = self.runs.infos(message.master, message.after, _LISTED_BYTES)
         out.replies.append(Reply(sender.address, m.RunList(message.id, infos, more)))
+
+    def _list_heads(self, sender: Sender, message: m.ListHeads, table: Table | None, out: Effects) -> None:
+        masters = self.masters.values() if message.master is None else (self._master(message.master),)
+        infos = tuple(info for master in masters for info in master.heads.infos())
+        out.replies.append(Reply(sender.address, m.HeadList(message.id, infos)))
+
+    def _set_head(self, sender: Sender, message: m.SetHead, table: Table | None, out: Effects) -> None:
+        self._master(message.master).set_head(message.head, message.inside, sender.user, message.reason, out)
+        self._done(sender, message.id, out)
+
+    def _stop(self, sender: Sender, message: m.Stop | m.Reset, table: Table | None, out: Effects) -> None:
+        if message.master is not None:
+            masters = [self._master(message.master)]
+            masters[0].require_heads()
+        else:
+            masters = [master for master in self.masters.values() if master.heads]
+        for master in masters:
+            (master.stop if isinstance(message, m.Stop) else master.reset)(sender.user, message.reason, out)
+        self._done(sender, message.id, out, len(masters))
 
     def _ping(self, sender: Sender, message: m.Ping, table: Table | None, out: Effects) -> None:
         run = self.runs.get(message.run)

@@ -97,6 +97,7 @@ class LeaseGranted(_Record, frozen=True):
     worker: str
     local: bool
     time: float
+    name: str = ""
 
 
 class LeaseEnded(_Record, frozen=True):
@@ -123,6 +124,29 @@ class RunCounted(_Record, frozen=True):
     cancelled: int
 
 
+class MasterStopped(_Record, frozen=True):
+    """A Master's heads are stopped (``by`` whom and why), or are not any more (empty)."""
+
+    master: str
+    by: str
+    user: str
+    time: float
+    reason: str = ""
+
+
+class HeadChanged(_Record, frozen=True):
+    """``what`` became of a head: ``in``, ``out``, ``quarantined``; and why it is out of service since, if it is."""
+
+    master: str
+    head: str
+    what: str
+    out: str
+    quarantined: str
+    reason: str
+    user: str
+    time: float
+
+
 Record: TypeAlias = (
     RunCreated
     | WriterChanged
@@ -135,6 +159,8 @@ Record: TypeAlias = (
     | LeaseEnded
     | AttemptsCharged
     | RunCounted
+    | MasterStopped
+    | HeadChanged
 )
 
 
@@ -200,6 +226,8 @@ class Effects:
     replies: list[Reply] = field(default_factory=list)
     publications: list[Publication] = field(default_factory=list)
     to_workers: list[ToWorker] = field(default_factory=list)
+    #: Orders to be safe: they leave before the commit.
+    urgent: list[ToWorker] = field(default_factory=list)
     verifications: list[Verify] = field(default_factory=list)
     #: About the daemon's own workers; the hosts of others are sent theirs.
     interrupts: list[m.Interrupt] = field(default_factory=list)

@@ -179,7 +179,9 @@ class Granting:
         lease.recorded = True
         n = lease.remaining.end - lease.first  # what was taken back from its end is not its own any more
         out.records.append(
-            LeaseGranted(lease.id, lease.run.id, lease.first, n, lease.attempt, lease.worker, worker.local, out.wall)
+            LeaseGranted(
+                lease.id, lease.run.id, lease.first, n, lease.attempt, lease.worker, worker.local, out.wall, lease.name
+            )
         )
 
     def _forget_expired(self, run: Run, low: int, high: int) -> None:
@@ -217,10 +219,12 @@ class Granting:
         if worker is None:
             worker = Worker(record.worker, b"", 1, local=record.local, now=now)
             worker.state = "absent"
+            worker.name = record.name or record.worker
             self.workers[record.worker] = worker
         lease = Lease(record.lease, run, record.worker, record.first, record.n, record.attempt)
         lease.remaining = IntervalSet(run.queued.within(record.first, record.first + record.n))
         lease.recorded = True
+        lease.name = worker.name
         for low, high in lease.remaining:
             run.queued.remove(low, high)
         self.backlog.note(run)

@@ -113,6 +113,8 @@ class Worker:
         self.waits_in_turn = -1
         #: dispatches sent in the present session
         self.dispatched = 0
+        #: what else has to be so for it to be given leases: of a worker of a head, that this may work
+        self.is_available = True
 
     def settle(self, lease: LeaseId, turn: int) -> None:
         """Nothing more is wanted of a lease; that is to be told to the worker once this turn is on disk."""

@@ -22,13 +22,14 @@ from collections.abc import Sequence
 
 from taskmaster.bus import messages as m
 from taskmaster.bus.cut import cut_outcome
-from taskmaster.bus.errors import Full
+from taskmaster.bus.errors import Full, NotAllowed
 from taskmaster.bus.intervals import IntervalSet
 from taskmaster.bus.messages import EventHead, LeaseId
 from taskmaster.bus.status import MasterStatus
 from taskmaster.bus.table import Buffer, Table
 from taskmaster.daemon.effects import Effects, MasterChanged, ToWorker
 from taskmaster.daemon.granting import Granting
+from taskmaster.daemon.heads import HeadBook
 from taskmaster.daemon.leases import Lease, Started, Worker
 from taskmaster.daemon.run import Run
 from taskmaster.daemon.spec import MasterSpec
@@ -41,6 +42,8 @@ class Master(Granting):
 
     def __init__(self, spec: MasterSpec, epoch: int) -> None:
         super().__init__(spec, epoch)
+        #: of an instrument
+        self.heads = HeadBook(spec.name, epoch, spec.heads, spec.quarantine_after)
         #: set by supervision where workers cannot be had, shown to people; empty where all is well
         self.trouble = ""
         #: tasks that workers have ended
@@ -118,6 +121,9 @@ class Master(Granting):
         if output is not None and self.spec.outputs and request.action == "done":
             self.spec.outputs.check(output, request.index)
         run.resolve(request, output, user, out)
+        if self.heads:
+            self.heads.resolved(run.id, request.index, out)
+            self._note_heads()
         self.backlog.note(run)
 
     # -- workers ------------------------------------------------------------------------------------------------------
@@ -133,7 +139,7 @@ class Master(Granting):
         worker.waits_in_turn = out.turn
         worker.last_seen = now
         worker.pid = hello.pid
-        worker.name = f"{self.spec.name}-{hello.pid}" if local else f"{hello.host}:{hello.pid}"
+        worker.name = hello.head or (f"{self.spec.name}-{hello.pid}" if local else f"{hello.host}:{hello.pid}")
         if worker.state != "leaving":
             worker.state = "starting"
         self._reconcile(worker, hello.leases, out)
@@ -157,7 +163,50 @@ class Master(Granting):
                 ),
             )
         )
+        if self.heads:
+            self.heads.attach(worker, hello.head, out)
+            self._note_head(worker)
         return worker
+
+    def on_head(self, worker: Worker, report: m.HeadReport, out: Effects) -> None:
+        """How the head of a worker is."""
+        self.heads.on_report(worker, report, out)
+        self._note_head(worker)
+
+    def _note_head(self, worker: Worker) -> None:
+        """Anything may have happened to the head of this worker."""
+        head = self.heads.of(worker)
+        worker.is_available = head is None or head.is_available
+        self.roster.note(worker)
+
+    def _note_heads(self) -> None:
+        for worker in self.workers.values():
+            self._note_head(worker)
+
+    def stop(self, user: str, reason: str, out: Effects) -> None:
+        """Emergency stop: every head to its safe state, now. Raises NotAllowed for a Master that has no heads."""
+        self.require_heads()
+        self.heads.stop(user, reason, out)
+        self._note_heads()
+
+    def reset(self, user: str, reason: str, out: Effects) -> None:
+        """Undo :meth:`stop`."""
+        self.require_heads()
+        self.heads.reset(user, reason, out)
+        self._note_heads()
+
+    def set_head(self, name: str, inside: bool, user: str, reason: str, out: Effects) -> None:
+        """Take a head out of service, or put it back."""
+        self.require_heads()
+        self.heads.set_in(name, inside, user, reason, out)
+        self._note_heads()
+
+    def require_heads(self) -> None:
+        """Raise NotAllowed where there are none."""
+        if not self.heads:
+            raise NotAllowed(
+                f"Master {self.spec.name!r} is no instrument: it has no heads that could be stopped or moved"
+            )
 
     def on_ready(self, worker: Worker) -> None:
         """Its driver is set up."""
@@ -181,6 +230,8 @@ class Master(Granting):
         """
         self.workers.pop(worker.token, None)
         self.roster.note(worker)
+        if self.heads:
+            self.heads.detach(worker, out)
         if worker.state == "ready" or worker.leases:
             self.lost += 1
         for lease in list(worker.leases.values()):
@@ -222,6 +273,9 @@ class Master(Granting):
         if spec.on_lost == "hold":
             run.charge(low, high, out)
             run.hold(low, high, reason, lease.name, lease.attempt, out)
+            if self.heads:
+                self.heads.hold(lease.name, run.id, low, high, out)
+                self._note_heads()
             return
         for first, end, used in run.attempts.pieces(low, high):
             if spec.on_lost == "retry" and used + 1 < spec.max_attempts:
@@ -272,6 +326,9 @@ class Master(Granting):
             worker.settle(outcome.lease, out.turn)
             return
         lease.heard = now
+        if self.heads and (outcome.doubt or not outcome.n) and outcome.final and lease.id in worker.leases:
+            self._on_unfinished(worker, lease, outcome, out)
+            return
         low, high = lease.first + outcome.position, lease.first + outcome.position + outcome.n
         is_news = lease.remaining.intersects(low, high)  # else it is said again, and is not to be charged again
         if lease.remaining.covers(low, high) and lease.run.open.covers(low, high):
@@ -285,11 +342,25 @@ class Master(Granting):
         if lease.id in worker.leases:
             if is_news:
                 self._charge_time(lease, outcome)
+                self.heads.on_done(worker, outcome.finished - outcome.started)
             self._conclude(worker, lease, outcome, out)
         elif not lease.is_wanted:
             self._expired.pop(lease.id, None)
             worker.settle(lease.id, out.turn)
         self.backlog.note(lease.run)
+
+    def _on_unfinished(self, worker: Worker, lease: Lease, outcome: m.Outcome, out: Effects) -> None:
+        """A head has lost its connection with a task that may have acted, or gives back one that has not begun."""
+        begun = lease.first + (lease.n if outcome.doubt else 0)
+        kind, reason = "InDoubt", "its head does not know how it ended"
+        if outcome.errors:
+            kind, reason = outcome.errors[0].kind, outcome.errors[0].message
+        worker.settle(lease.id, out.turn)
+        self.expire(lease, begun, kind, reason, out)
+        self._expired.pop(lease.id, None)  # its worker has had the last word on it
+        if outcome.errors:
+            self.heads.on_failure(worker, reason, out)
+        self._note_heads()
 
     def _accept(
         self,
@@ -351,6 +422,8 @@ class Master(Granting):
         out.to_workers.append(ToWorker(worker.address, m.Goodbye("as it asked")))
         self.workers.pop(worker.token, None)
         self.roster.note(worker)
+        if self.heads:
+            self.heads.detach(worker, out)
 
     def settle_idle(self, out: Effects) -> None:
         """Tell workers which of their outcomes are on disk, and how many dispatches they must have got.
@@ -365,6 +438,11 @@ class Master(Granting):
         out.to_workers.append(ToWorker(worker.address, m.Settled(worker.take_settled(), worker.dispatched)))
 
     # -- restoring ----------------------------------------------------------------------------------------------------
+
+    def restore_doubts(self, run: Run, out: Effects) -> None:
+        """Tasks of a run that were in doubt before this start: the heads that had them stay safe."""
+        for index, doubt in run.held.after(-1):
+            self.heads.hold(doubt.worker, run.id, index, index + 1, out)
 
     def restore_unrecorded(self, run: Run, index: int, attempt: int, reason: str, out: Effects) -> None:
         """A queued task that was being evaluated when the daemon died, under a lease too young to be recorded.

@@ -27,7 +27,7 @@ class Roster:
     def slots(self) -> int:
         """Evaluations at a time over all workers that are ready."""
         if self._slots is None:
-            self._slots = sum(worker.slots for worker in self.workers.values() if worker.state == "ready")
+            self._slots = sum(w.slots for w in self.workers.values() if w.state == "ready" and w.is_available)
         return self._slots
 
     @property
@@ -38,7 +38,8 @@ class Roster:
     def note(self, worker: Worker) -> None:
         """Anything may have happened to this worker."""
         self._slots = None
-        room = worker.state == "ready" and worker.token in self.workers and len(worker.leases) < 2 * worker.slots
+        room = worker.state == "ready" and worker.is_available and worker.token in self.workers
+        room = room and len(worker.leases) < 2 * worker.slots
         if room and not worker.leases:
             self._idle[worker.token] = worker
             self._partly.pop(worker.token, None)

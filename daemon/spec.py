@@ -8,7 +8,15 @@ from typing import Any
 
 from taskmaster.bus.fields import Schema
 
-__all__ = ["MasterSpec"]
+__all__ = ["HeadSpec", "MasterSpec"]
+
+
+@dataclass(frozen=True)
+class HeadSpec:
+    """What the configuration says of one head of an instrument, as far as deciding needs it."""
+
+    name: str
+    capabilities: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,10 @@ class MasterSpec:
     description: str = ""
     code: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
+    #: of an instrument: what evaluates, one task at a time each
+    heads: tuple[HeadSpec, ...] = ()
+    #: lost connections in a row, without a task done in between, that take a head out of service
+    quarantine_after: int = 3
 
     @property
     def repeatable(self) -> bool:

@@ -82,6 +82,8 @@ class Workforce:
                     f"{hello.version}; install the same release on both sides"
                 )
             master = known_master(self._masters, hello.master)
+            if master.heads:
+                master.heads.require_free(hello.head, hello.token)
         except TaskMasterError as error:
             out.to_workers.append(ToWorker(sender.address, m.Refused(error.code, str(error))))
             return
@@ -113,7 +115,7 @@ class Workforce:
     def _at_work(
         self,
         sender: Sender,
-        message: m.Ready | m.Outcome,
+        message: m.Ready | m.Outcome | m.HeadReport,
         table: Table | None,
         times: Buffer | None,
         now: float,
@@ -128,6 +130,8 @@ class Workforce:
         worker.last_seen = now
         if isinstance(message, m.Ready):
             master.on_ready(worker)
+        elif isinstance(message, m.HeadReport):
+            master.on_head(worker, message, out)
         else:
             master.on_outcome(worker, message, table, times, now, out)
 

@@ -61,12 +61,18 @@ class _Sent:
 class WorkerProtocol:
     """State of one worker towards the daemon. ``outbox`` collects the messages to send, as frames."""
 
-    def __init__(self, master: str, token: str, *, slots: int = 1, pid: int = 0, host: str = "") -> None:
+    def __init__(
+        self, master: str, token: str, *, slots: int = 1, pid: int = 0, host: str = "", head: str = ""
+    ) -> None:
         self.master = master
         self.token = token
         self.slots = slots
         self._pid = pid
         self._host = host
+        #: of an instrument: which head this worker has, what that is to do, and what was said of it
+        self.head = head
+        self.order = m.HeadOrder((0, 0), "work")
+        self._head_report: m.HeadReport | None = None
         self.outbox: list[list[Buffer]] = []
         self.welcome: m.Welcome | None = None
         self.goodbye: m.Goodbye | None = None
@@ -101,6 +107,7 @@ class WorkerProtocol:
                 self._pid,
                 self._host,
                 tuple(sorted(leases)),
+                self.head,
             )
         )
 
@@ -108,6 +115,13 @@ class WorkerProtocol:
         """The driver is set up."""
         self._ready = True
         self._send(m.Ready())
+
+    def report_head(self, report: m.HeadReport) -> None:
+        """Say how the head is; said again after each welcome."""
+        if report != self._head_report:
+            self._head_report = report
+            if self._in_session:
+                self._send(report)
 
     def failed(self, kind: str, message: str, traceback: str) -> None:
         """The driver cannot be set up."""
@@ -139,8 +153,12 @@ class WorkerProtocol:
         *,
         final: bool,
         now: float,
+        doubt: bool = False,
     ) -> None:
-        """Tasks of an assignment have ended; remembered until the daemon says that it is on disk."""
+        """Tasks of an assignment have ended; remembered until the daemon says that it is on disk.
+
+        ``doubt``: its one task may have acted, and nobody knows how that ended.
+        """
         message = m.Outcome(
             assignment.lease,
             position,
@@ -151,6 +169,7 @@ class WorkerProtocol:
             finished,
             times is not None,
             final,
+            doubt,
         )
         frames: list[Buffer] = [codec.encode(message)]
         if outputs is not None:
@@ -205,6 +224,9 @@ class WorkerProtocol:
             self.goodbye = message
             if not message.drain:
                 self.queue.clear()
+        elif isinstance(message, m.HeadOrder):
+            if message.number > self.order.number:
+                self.order = message
         elif message.code == m.HELLO:
             if self._in_session:
                 self.hello(now)
@@ -219,6 +241,8 @@ class WorkerProtocol:
         self._dispatched = 0
         if self._ready:
             self._send(m.Ready())
+        if self._head_report is not None:
+            self._send(self._head_report)
         for sent in self._unsettled.values():
             sent.at, sent.patience = now, RESEND_SECONDS
             self.outbox += sent.messages

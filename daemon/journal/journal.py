@@ -28,9 +28,11 @@ from taskmaster.daemon.effects import (
     AttemptsCharged,
     BlockAppended,
     EventAppended,
+    HeadChanged,
     LeaseEnded,
     LeaseGranted,
     MasterChanged,
+    MasterStopped,
     Record,
     RunChanged,
     RunCounted,
@@ -105,10 +107,12 @@ class Journal:
             BlockAppended: self._block_appended,
             EventAppended: self._event_appended,
             LeaseGranted: lambda r: self._execute(
-                sql.INSERT_LEASE, (*r.lease, r.run, r.first, r.n, r.attempt, r.worker, r.local, r.time)
+                sql.INSERT_LEASE, (*r.lease, r.run, r.first, r.n, r.attempt, r.worker, r.local, r.time, r.name)
             ),
             LeaseEnded: lambda r: self._execute(sql.DELETE_LEASE, r.lease),
             AttemptsCharged: self._attempts_charged,
+            MasterStopped: self._master_stopped,
+            HeadChanged: self._head_changed,
             RunCounted: lambda r: self._execute(
                 sql.SET_RUN_COUNTS, (r.next_index, r.next_seq, r.done, r.failed, r.cancelled, r.run)
             ),
@@ -269,6 +273,15 @@ class Journal:
                 self._file,
             ),
         )
+
+    def _master_stopped(self, r: MasterStopped) -> None:
+        self._execute(sql.SET_STOPPED, (r.master, r.by))
+        what, reason = ("stopped", r.by) if r.by else ("reset", r.reason)
+        self._execute(sql.INSERT_HEAD_LOG, (r.time, r.master, "", what, reason, r.user))
+
+    def _head_changed(self, r: HeadChanged) -> None:
+        self._execute(sql.SET_HEAD, (r.master, r.head, r.out, r.quarantined))
+        self._execute(sql.INSERT_HEAD_LOG, (r.time, r.master, r.head, r.what, r.reason, r.user))
 
     def _attempts_charged(self, r: AttemptsCharged) -> None:
         for task in range(r.first, r.last):

@@ -54,7 +54,8 @@ def _restore(
     for name, paused in journal.query(sql.SELECT_MASTERS):
         if name in core.masters:
             core.masters[name].paused = bool(paused)
-    _restore_runs(core, journal)
+    _restore_heads(core, journal)
+    _restore_runs(core, journal, out)
     core.next_run = (journal.query(sql.LAST_RUN).get or 0) + 1
     recorded = _restore_leases(core, journal, progress, now, out)
     for at in (at for slots in progress.values() for at in slots):
@@ -63,7 +64,13 @@ def _restore(
             core.masters[run.master].restore_unrecorded(run, at.first + at.started - 1, at.attempt, _RESTARTED, out)
 
 
-def _restore_runs(core: Core, journal: Journal) -> None:
+def _restore_heads(core: Core, journal: Journal) -> None:
+    for name, stopped in journal.query(sql.SELECT_STOPPED):
+        if name in core.masters:
+            core.masters[name].heads.restore(stopped, list(journal.query(sql.SELECT_HEADS, (name,))))
+
+
+def _restore_runs(core: Core, journal: Journal, out: Effects) -> None:
     """Those that are over, which is most, are taken over row by row; of the others everything is looked up."""
     claims = _Claims(journal)
     for row in journal.query(sql.SELECT_RUNS):
@@ -73,7 +80,10 @@ def _restore_runs(core: Core, journal: Journal) -> None:
         if (state.next_index, state.next_seq) == (last_index, last_seq) and ended == state.next_index:
             core.runs.add_resting(state)
         else:
-            core.add_run(_restore_run(journal, state))
+            run = _restore_run(journal, state)
+            core.add_run(run)
+            if run.held and run.master in core.masters:
+                core.masters[run.master].restore_doubts(run, out)
 
 
 class _Claims:
@@ -222,12 +232,12 @@ def _restore_leases(
     """Returns which leases the journal knew of."""
     recorded = set()
     lost = set()
-    for epoch, number, run_id, first, n, attempt, worker, local, time in list(journal.query(sql.SELECT_LEASES)):
+    for epoch, number, run_id, first, n, attempt, worker, local, time, name in list(journal.query(sql.SELECT_LEASES)):
         run = core.runs.get(run_id)
         if run is None or run.master not in core.masters:
             continue
         recorded.add((epoch, number))
-        record = LeaseGranted((epoch, number), run_id, first, n, attempt, worker, bool(local), time)
+        record = LeaseGranted((epoch, number), run_id, first, n, attempt, worker, bool(local), time, name)
         core.masters[run.master].restore_lease(record, run, now)
         if local:
             lost.add(worker)

@@ -4,7 +4,7 @@ Rows are blocks and chunks, not tasks. ``data`` holds the raw frames of a table 
 (little-endian, row by row); where they are large they lie in ``payloads/`` under the SHA-256 in ``file`` instead.
 """
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 #: Run once on a new journal, in order, up to SCHEMA_VERSION; an older journal gets what it lacks.
 MIGRATIONS: dict[int, str] = {
@@ -114,6 +114,30 @@ CREATE TABLE attempts (
     PRIMARY KEY (run, task)
 ) STRICT, WITHOUT ROWID;
 """,
+    2: """
+ALTER TABLE masters ADD COLUMN stopped TEXT NOT NULL DEFAULT '';   -- by whom and why; empty: it is not
+ALTER TABLE leases ADD COLUMN name TEXT NOT NULL DEFAULT '';       -- the worker's for people; of a head, that head's
+
+-- Heads of instruments that are out of service, by whom and why; empty: they are in.
+CREATE TABLE heads (
+    master TEXT NOT NULL,
+    head TEXT NOT NULL,
+    out TEXT NOT NULL,
+    quarantined TEXT NOT NULL,
+    PRIMARY KEY (master, head)
+) STRICT, WITHOUT ROWID;
+
+-- What was done to instruments besides tasks: stopped, reset; in, out, quarantined (of a head).
+CREATE TABLE head_log (
+    entry INTEGER PRIMARY KEY,
+    time REAL NOT NULL,
+    master TEXT NOT NULL,
+    head TEXT NOT NULL,              -- empty: all of the Master
+    what TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    user TEXT NOT NULL
+) STRICT;
+""",
 }
 
 #: Set on the writer's connection. The page cache is small: rows are written once and rarely read.
@@ -139,6 +163,11 @@ SET_WRITER = "UPDATE runs SET writer = ? WHERE run = ?"
 SET_RUN_SWITCHES = "UPDATE runs SET closed = ?, paused = ?, priority = ? WHERE run = ?"
 SET_RUN_COUNTS = "UPDATE runs SET next_index = ?, next_seq = ?, done = ?, failed = ?, cancelled = ? WHERE run = ?"
 SET_MASTER = "INSERT INTO masters (master, paused) VALUES (?, ?) ON CONFLICT DO UPDATE SET paused = excluded.paused"
+SET_STOPPED = """
+INSERT INTO masters (master, stopped) VALUES (?, ?) ON CONFLICT DO UPDATE SET stopped = excluded.stopped
+"""
+SET_HEAD = "INSERT OR REPLACE INTO heads (master, head, out, quarantined) VALUES (?, ?, ?, ?)"
+INSERT_HEAD_LOG = "INSERT INTO head_log (time, master, head, what, reason, user) VALUES (?, ?, ?, ?, ?, ?)"
 INSERT_LAYOUT = "INSERT INTO layouts (layout, json) VALUES (?, ?)"
 SELECT_LAYOUTS = "SELECT layout, json FROM layouts"
 INSERT_BLOCK = """
@@ -149,8 +178,8 @@ INSERT INTO events (run, seq, n, kind, first, layout, errors, timed, worker, att
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 INSERT_LEASE = """
-INSERT OR REPLACE INTO leases (epoch, number, run, first, n, attempt, worker, local, time)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT OR REPLACE INTO leases (epoch, number, run, first, n, attempt, worker, local, time, name)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 DELETE_LEASE = "DELETE FROM leases WHERE epoch = ? AND number = ?"
 SET_ATTEMPTS = """
@@ -186,6 +215,8 @@ LAST_RUN = "SELECT seq FROM sqlite_sequence WHERE name = 'runs'"
 #: The same for a journal that has had no run yet.
 SET_LAST_RUN = "INSERT INTO sqlite_sequence (name, seq) VALUES ('runs', ?)"
 SELECT_MASTERS = "SELECT master, paused FROM masters"
+SELECT_STOPPED = "SELECT master, stopped FROM masters"
+SELECT_HEADS = "SELECT head, out, quarantined FROM heads WHERE master = ?"
 #: The tasks of a run that have an outcome.
 SELECT_ENDED = "SELECT first, n FROM events WHERE run = ? AND kind IN ('done', 'cancelled')"
 #: The tasks of a run that were ever held and those released since, in order; why, the first of an event says for all.
@@ -202,7 +233,7 @@ WHERE run = ?1 AND first < ?3 AND first >= coalesce((SELECT max(first) FROM bloc
 ORDER BY first
 """
 SELECT_LEASES = """
-SELECT epoch, number, run, first, n, attempt, worker, local, time FROM leases ORDER BY epoch DESC, number DESC
+SELECT epoch, number, run, first, n, attempt, worker, local, time, name FROM leases ORDER BY epoch DESC, number DESC
 """
 SELECT_ATTEMPTS = "SELECT task, attempts FROM attempts WHERE run = ? ORDER BY task"
 #: Rows of events from the one that holds number ?2 on.

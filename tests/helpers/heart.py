@@ -19,7 +19,7 @@ from taskmaster.bus import messages as m
 from taskmaster.bus.fields import Field, Schema
 from taskmaster.bus.table import Table, pack_values
 from taskmaster.daemon.core import Core, Identity
-from taskmaster.daemon.effects import Dispatched, Effects, Sender
+from taskmaster.daemon.effects import Dispatched, Effects, Sender, ToWorker
 from taskmaster.daemon.journal import Journal
 from taskmaster.daemon.journal.recovery import restore
 from taskmaster.daemon.leases import Started, Worker
@@ -113,15 +113,19 @@ class Heart:
         out = Effects(turn=self.turns, wall=self.now)
         yield out
         self.core.end_turn(self.now, out)
+        self._tell(out.urgent)
         self.deliver(out.early)
         self.is_dead = torn
         if torn:
             return
         self.commit(out)
-        for note in out.to_workers:
+        self._tell(out.to_workers)
+        self.deliver(out.dispatches)
+
+    def _tell(self, notes: Sequence[ToWorker]) -> None:
+        for note in notes:
             if note.address in self.hands:
                 self.hands[note.address].heard.append(note.message)
-        self.deliver(out.dispatches)
 
     def deliver(self, dispatches: Sequence[Dispatched]) -> None:
         """Hand leases to their workers."""

@@ -1,0 +1,275 @@
+"""The heads of one Master's instrument: which may be given tasks, and which are to be in their safe state. Sans-I/O.
+
+A head is one piece of hardware, evaluates one task at a time, and fails by itself. It has one worker process at a time;
+that may change, the head stays. What it is to do is decided here and said in numbered orders (``work``, ``park``,
+``stop``), which its worker confirms; a worker that has just dialled in is told the latest. So whatever is lost on the
+way, a head is given no task before it is known to have heard that it may work.
+
+Reasons to be safe, each of which holds by itself until it is lifted:
+
+- *stopped*: an emergency stop of the whole Master, until it is reset;
+- *out*: somebody has taken the head out of service, or *quarantined*: it lost its connection several times in a row;
+- *parked*: a task that it had is in doubt. Whoever resolves that has to find the instrument as it was left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal, TypeAlias
+
+from taskmaster.bus import messages as m
+from taskmaster.bus.errors import CallerError
+from taskmaster.bus.messages import LeaseId
+from taskmaster.bus.status import HeadInfo
+from taskmaster.bus.text import did_you_mean_or
+from taskmaster.daemon.effects import Effects, HeadChanged, MasterStopped, ToWorker
+from taskmaster.daemon.leases import Worker
+from taskmaster.daemon.spec import HeadSpec
+
+__all__ = ["Head", "HeadBook"]
+
+Wanted: TypeAlias = Literal["stop", "park", "work"]
+
+
+class Head:
+    """One head as the Master sees it."""
+
+    def __init__(self, spec: HeadSpec, wall: float = 0.0) -> None:
+        self.spec = spec
+        #: who has it, if anybody
+        self.worker: Worker | None = None
+        #: what that worker has said of it
+        self.reported = "away"
+        self.identity = ""
+        self.error = ""
+        #: number of the latest order, what that was, and the latest that was carried out
+        self.order: LeaseId = (0, 0)
+        self.wanted: Wanted = "work"
+        self.obeyed: LeaseId = (0, 0)
+        #: who took it out of service and why; empty if it is in
+        self.out = ""
+        self.quarantined = ""
+        #: connections lost since a task was done
+        self.failures = 0
+        #: tasks in doubt that it had
+        self.doubts: set[tuple[int, int]] = set()
+        self.since = wall
+        self.tasks = 0
+        self.busy_seconds = 0.0
+
+    @property
+    def is_available(self) -> bool:
+        """Whether it may be given a task."""
+        return self.reported == "ready" and self.wanted == "work" and self.obeyed == self.order
+
+    def info(self, master: str, stopped: str) -> HeadInfo:
+        """This head for lists. ``stopped``: why the Master is, empty if it is not."""
+        state, reason = self._state(stopped)
+        return HeadInfo(
+            master,
+            self.spec.name,
+            state,
+            reason,
+            self.identity,
+            self.since,
+            self.reported == "safe" and self.obeyed == self.order,
+            self.tasks,
+            self.busy_seconds,
+            tuple(sorted(self.doubts)),
+            self.spec.capabilities,
+            self.worker.pid if self.worker is not None else 0,
+        )
+
+    def _state(self, stopped: str) -> tuple[str, str]:
+        """What people are told: of several reasons not to work the weightiest."""
+        for state, reason in (("stopped", stopped), ("out", self.out), ("quarantined", self.quarantined)):
+            if reason:
+                return state, reason
+        if self.doubts:
+            run, index = min(self.doubts)
+            return "parked", f"task {index} of run {run} is in doubt: taskmaster resolve {run} {index} done|retry|fail"
+        if self.reported == "ready":
+            return ("busy" if self.worker is not None and self.worker.leases else "ready"), ""
+        return self.reported if self.reported != "safe" else "connecting", self.error
+
+
+class HeadBook:
+    """All heads of a Master, by name."""
+
+    def __init__(self, master: str, epoch: int, specs: Iterable[HeadSpec], quarantine_after: int) -> None:
+        self._master = master
+        self._quarantine_after = quarantine_after
+        self.heads = {spec.name: Head(spec) for spec in specs}
+        for head in self:
+            head.order = (epoch, 1)
+        self._of_worker: dict[str, Head] = {}
+        #: who stopped the Master and why; empty if it is not stopped
+        self.stopped = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.heads)
+
+    def __iter__(self) -> Iterator[Head]:
+        return iter(self.heads.values())
+
+    def of(self, worker: Worker) -> Head | None:
+        """The head that a worker has."""
+        return self._of_worker.get(worker.token)
+
+    def named(self, name: str) -> Head:
+        """The head of this name. Raises CallerError, which says what there is."""
+        head = self.heads.get(name)
+        if head is None:
+            raise CallerError(
+                f"Master {self._master!r} has no head {name!r}{did_you_mean_or(name, self.heads, 'it has')}"
+            )
+        return head
+
+    # -- workers ------------------------------------------------------------------------------------------------------
+
+    def require_free(self, name: str, token: str) -> None:
+        """Raise CallerError if there is no such head, or another worker than this has it."""
+        worker = self.named(name).worker
+        if worker is not None and worker.token != token:
+            raise CallerError(
+                f"head {name!r} of Master {self._master!r} has a worker already (process {worker.pid}); two would give "
+                "it orders at the same time"
+            )
+
+    def attach(self, worker: Worker, name: str, out: Effects) -> None:
+        """A worker says hello for a head that is free, or its own again; it is told what the head is to do."""
+        head = self.named(name)
+        self._of_worker[worker.token] = head
+        head.worker = worker
+        self._note(head, "connecting", out)
+        self._say(head, out)
+
+    def detach(self, worker: Worker, out: Effects) -> None:
+        """A worker is gone."""
+        head = self._of_worker.pop(worker.token, None)
+        if head is not None and head.worker is worker:
+            head.worker = None
+            self._note(head, "away", out)
+
+    def on_report(self, worker: Worker, report: m.HeadReport, out: Effects) -> None:
+        """What a worker says of its head."""
+        head = self._of_worker.get(worker.token)
+        if head is None or head.worker is not worker:
+            return
+        head.obeyed = max(head.obeyed, min(report.order, head.order))
+        head.identity = report.identity or head.identity
+        head.error = report.error
+        self._note(head, report.state, out)
+
+    def _note(self, head: Head, reported: str, out: Effects) -> None:
+        if head.reported != reported:
+            head.reported = reported
+            head.since = out.wall
+
+    # -- what makes them safe, and what lets them go on ---------------------------------------------------------------
+
+    def on_done(self, worker: Worker, seconds: float) -> None:
+        """A head has ended a task as it should, whatever came out."""
+        head = self._of_worker.get(worker.token)
+        if head is not None:
+            head.failures = 0
+            head.tasks += 1
+            head.busy_seconds += seconds
+
+    def on_failure(self, worker: Worker, reason: str, out: Effects) -> None:
+        """A head has lost its connection in the midst of its work, once more."""
+        head = self._of_worker.get(worker.token)
+        if head is None:
+            return
+        head.failures += 1
+        if head.failures >= self._quarantine_after and not head.quarantined:
+            head.quarantined = f"{head.failures} times in a row: {reason}"
+            self._record(head, "quarantined", head.quarantined, "", out)
+            self._tell(head, out)
+
+    def hold(self, name: str, run: int, first: int, end: int, out: Effects) -> None:
+        """Tasks that a head had are in doubt: it is to be left as it is, but safe."""
+        head = self.heads.get(name)
+        if head is not None:
+            head.doubts.update((run, index) for index in range(first, end))
+            self._tell(head, out)
+
+    def resolved(self, run: int, index: int, out: Effects) -> None:
+        """A task is not in doubt any more."""
+        for head in self:
+            if (run, index) in head.doubts:
+                head.doubts.discard((run, index))
+                self._tell(head, out)
+
+    def set_in(self, name: str, inside: bool, user: str, reason: str, out: Effects) -> None:
+        """Take a head out of service, or put it back, out of quarantine, too."""
+        head = self.named(name)
+        head.out = "" if inside else _by(user, reason)
+        if inside:
+            head.quarantined = ""
+            head.failures = 0
+        self._record(head, "in" if inside else "out", reason, user, out)
+        self._tell(head, out)
+
+    def stop(self, user: str, reason: str, out: Effects) -> None:
+        """Bring every head to its safe state now, whatever it is doing. Said again it is done again."""
+        self.stopped = _by(user, reason)
+        out.records.append(MasterStopped(self._master, self.stopped, user, out.wall))
+        for head in self:
+            self._order(head, "stop", out)
+
+    def reset(self, user: str, reason: str, out: Effects) -> None:
+        """Undo :meth:`stop`."""
+        if self.stopped:
+            self.stopped = ""
+            out.records.append(MasterStopped(self._master, "", user, out.wall, reason))
+            for head in self:
+                self._tell(head, out)
+
+    def restore(self, stopped: str, heads: Sequence[tuple[str, str, str]]) -> None:
+        """From the journal: why the Master is stopped, and (name, why out, why quarantined) of heads."""
+        self.stopped = stopped
+        for name, out, quarantined in heads:
+            if name in self.heads:
+                self.heads[name].out, self.heads[name].quarantined = out, quarantined
+        for head in self:
+            head.wanted = self._wanted(head)
+
+    # -- orders -------------------------------------------------------------------------------------------------------
+
+    def _wanted(self, head: Head) -> Wanted:
+        if self.stopped:
+            return "stop"
+        return "park" if head.out or head.quarantined or head.doubts else "work"
+
+    def _tell(self, head: Head, out: Effects) -> None:
+        """Give the head another order, if another is in place."""
+        wanted = self._wanted(head)
+        if wanted != head.wanted:
+            self._order(head, wanted, out)
+
+    def _order(self, head: Head, wanted: Wanted, out: Effects) -> None:
+        head.order = (head.order[0], head.order[1] + 1)
+        head.wanted = wanted
+        head.since = out.wall
+        self._say(head, out)
+
+    def _say(self, head: Head, out: Effects) -> None:
+        if head.worker is not None:
+            reason = self.stopped or head.out or head.quarantined
+            note = ToWorker(head.worker.address, m.HeadOrder(head.order, head.wanted, reason))
+            # To be safe comes before the record of it, and does no harm without; to work comes after.
+            (out.to_workers if head.wanted == "work" else out.urgent).append(note)
+
+    def _record(self, head: Head, what: str, reason: str, user: str, out: Effects) -> None:
+        out.records.append(
+            HeadChanged(self._master, head.spec.name, what, head.out, head.quarantined, reason, user, out.wall)
+        )
+
+    def infos(self) -> tuple[HeadInfo, ...]:
+        """All heads, for lists."""
+        return tuple(head.info(self._master, self.stopped) for head in self)
+
+
+def _by(user: str, reason: str) -> str:
+    return f"by {user or 'somebody'}" + (f": {reason}" if reason else "")

@@ -1,0 +1,235 @@
+"""Heads of an instrument: who may be given a task, who has to be safe, and that no order is ever taken for another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.heart import Hand, Heart, spec
+
+from taskmaster.bus import messages as m
+from taskmaster.bus.status import HeadInfo
+from taskmaster.daemon.effects import Sender
+from taskmaster.daemon.journal import Journal
+from taskmaster.daemon.spec import HeadSpec
+
+TIPS = (HeadSpec("tip-1"), HeadSpec("tip-2", ("cold",)))
+
+
+class Tip(Hand):
+    """A worker that has a head, and carries out its orders when it is told to."""
+
+    def __init__(self, heart: Heart, head: str) -> None:
+        super().__init__(heart, "stm", local=False)
+        self.head = head
+        self.orders: list[m.HeadOrder] = []
+        self.hello()
+        self.say(m.Ready())
+
+    def hello(self, *leases: m.LeaseId) -> None:
+        self.session += 1
+        self.heart.hands.pop(self.address, None)
+        self.address = f"{self.token}-{self.session}".encode()
+        self.heart.hands[self.address] = self
+        version = m.PROTOCOL_VERSION
+        self.say(m.WorkerHello(version, "stm", self.token, self.session, 1, self.number, "far", leases, head=self.head))
+
+    @property
+    def order(self) -> m.HeadOrder:
+        """The latest order."""
+        self.orders += [note for note in self.heard if isinstance(note, m.HeadOrder)]
+        self.heard.clear()
+        return max(self.orders, key=lambda order: order.number)
+
+    def obey(self) -> None:
+        """Carry out the latest order."""
+        order = self.order
+        state: Any = "ready" if order.what == "work" else "safe"
+        self.say(m.HeadReport(state, f"ACME,{self.head}", "", order.number))
+
+    def give_back(self, *errors: m.TaskError, doubt: bool = False) -> None:
+        """The last word on a task that has not ended as it should."""
+        at = self.assignments.pop(0)
+        self.say(m.Outcome(at.lease, 0, int(doubt), None, errors, final=True, doubt=doubt))
+
+
+@pytest.fixture
+def heart() -> Heart:
+    return Heart(spec("stm", "hold", heads=TIPS, quarantine_after=2), spec("svm"))
+
+
+def heads(heart: Heart) -> dict[str, HeadInfo]:
+    return {info.head: info for info in heart.ask(m.ListHeads(9), m.HeadList).heads}
+
+
+def states(heart: Heart) -> list[str]:
+    return [info.state for info in heads(heart).values()]
+
+
+def told(tip: Tip) -> str:
+    """What a head is to do."""
+    return tip.order.what
+
+
+def tips(heart: Heart) -> tuple[Tip, Tip]:
+    """Both heads, at work."""
+    pair = Tip(heart, "tip-1"), Tip(heart, "tip-2")
+    for tip in pair:
+        tip.obey()
+    return pair
+
+
+def test_a_head_gets_tasks_once_it_says_that_it_is_ready(heart: Heart) -> None:
+    run = heart.open("stm")
+    run.put(1)
+    assert states(heart) == ["away", "away"]
+    tip = Tip(heart, "tip-1")
+    assert not tip.assignments
+    tip.say(m.HeadReport("faulty", "", "no route to host", tip.order.number))
+    assert not tip.assignments
+    assert heads(heart)["tip-1"].reason == "no route to host"
+    tip.obey()
+    assert [at.indices for at in tip.assignments] == [[0]]
+    assert heads(heart)["tip-1"].state == "busy"
+    tip.report(tip.assignments.pop(), seconds=2.0)
+    info = heads(heart)["tip-1"]
+    assert (info.state, info.identity, info.tasks) == ("ready", "ACME,tip-1", 1)
+    assert info.busy == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize(("head", "words"), [("tip-3", "has no head 'tip-3'; did you mean"), ("tip-1", "has a worker")])
+def test_a_worker_without_a_head_of_its_own_is_refused(heart: Heart, head: str, words: str) -> None:
+    tips(heart)
+    stranger = Tip(heart, head)
+    (refused, *_) = [note for note in stranger.heard if isinstance(note, m.Refused)]
+    assert words in refused.message
+    assert all(info.pid != stranger.number for info in heads(heart).values())
+
+
+def test_stop_tells_every_head_before_anything_is_written_and_lasts_until_reset(heart: Heart) -> None:
+    one, two = tips(heart)
+    run = heart.open("stm")
+    run.put(*range(5))
+    with heart.turn(torn=True) as out:
+        heart.core.on_client(Sender(b"client", "ada"), m.Stop(7, None, "smoke"), None, out)
+    assert {note.address for note in out.urgent} == {one.address, two.address}
+    heart.is_dead = False  # it is not: the turn is only looked at in the middle
+    heart.ask(m.Stop(7, "stm", "smoke"), m.Done)
+    assert (told(one), told(two)) == ("stop", "stop")
+    assert states(heart) == ["stopped", "stopped"]
+    assert heads(heart)["tip-1"].reason == "by ada: smoke"
+    one.obey()
+    assert [info.safe for info in heads(heart).values()] == [True, False]
+    one.give_back(doubt=True)
+    assert not one.assignments, "what was broken off is in doubt, and nothing follows"
+    heart.ask(m.Reset(8), m.Done)
+    assert (told(one), told(two)) == ("park", "work"), "the one has a task in doubt"
+    assert not two.assignments[1:]
+    two.obey()
+    assert heads(heart)["tip-1"].state == "parked"
+
+
+def test_an_order_that_was_not_confirmed_is_not_taken_for_carried_out(heart: Heart) -> None:
+    one, _ = tips(heart)
+    before = one.order
+    heart.ask(m.SetHead(1, "stm", "tip-1", False, "cleaning"), m.Done)
+    heart.ask(m.SetHead(2, "stm", "tip-1", True), m.Done)
+    heart.open("stm").put(1, 2, 3)
+    assert not one.assignments, "it was told to park and to work since, and has said nothing to either"
+    one.say(m.HeadReport("ready", "ACME", "", before.number))
+    assert not one.assignments
+    one.obey()
+    assert one.assignments
+
+
+def test_a_task_in_doubt_parks_its_head_until_it_is_resolved(heart: Heart) -> None:
+    one, two = tips(heart)
+    run = heart.open("stm")
+    run.put(*range(9))
+    index = one.assignments[0].message.first
+    one.give_back(m.TaskError(0, "Unreachable", "it was unplugged"), doubt=True)
+    assert run.book.states[index] == "held"
+    assert told(one) == "park"
+    info = heads(heart)["tip-1"]
+    assert (info.state, info.doubts) == ("parked", ((run.run, index),))
+    assert f"taskmaster resolve {run.run} {index}" in info.reason
+    one.obey()
+    assert not one.assignments
+    two.report(two.assignments.pop(0))
+    assert two.assignments, "the other goes on"
+    run.resolve(index, "fail")
+    assert told(one) == "work"
+    one.obey()
+    assert one.assignments
+
+
+def test_a_task_that_has_not_begun_goes_to_another_head_and_has_used_up_nothing(heart: Heart) -> None:
+    one, two = tips(heart)
+    run = heart.open("stm")
+    run.put(1)
+    (tip, other) = (one, two) if one.assignments else (two, one)
+    tip.say(m.HeadReport("faulty", "", "no answer", tip.order.number))
+    tip.give_back(m.TaskError(0, "TimedOut", "no answer"))
+    assert [at.indices for at in other.assignments] == [[0]]
+    assert other.assignments[0].message.attempt == 1
+    assert run.book.states == ["open"]
+
+
+def test_a_head_that_keeps_losing_its_connection_is_quarantined_until_somebody_puts_it_back(heart: Heart) -> None:
+    one, two = tips(heart)
+    heart.ask(m.SetHead(1, "stm", "tip-2", False), m.Done)
+    two.obey()
+    run = heart.open("stm")
+    run.put(*range(9))
+    one.give_back(m.TaskError(0, "TimedOut", "no answer"))
+    one.report(one.assignments.pop(0))
+    for _ in range(2):  # one between them that was done, and so there are three before it
+        assert heads(heart)["tip-1"].state in ("ready", "busy")
+        one.give_back(m.TaskError(0, "TimedOut", "no answer"))
+    assert states(heart) == ["quarantined", "out"]
+    assert heads(heart)["tip-1"].reason == "2 times in a row: no answer"
+    one.obey()
+    heart.ask(m.SetHead(2, "stm", "tip-1", True), m.Done)
+    one.obey()
+    assert one.assignments
+
+
+def test_what_holds_of_heads_holds_after_a_restart(tmp_path: Path) -> None:
+    def journal() -> Journal:
+        made = Journal(tmp_path, "crash")
+        made.begin_epoch(0.0)
+        return made
+
+    heart = Heart(spec("stm", "hold", heads=TIPS), journal=journal())
+    one, two = tips(heart)
+    run = heart.open("stm")
+    run.put(1)
+    tip = one if one.assignments else two
+    tip.give_back(doubt=True)
+    heart.ask(m.SetHead(1, "stm", "tip-2", False, "cleaning"), m.Done)
+    heart.ask(m.Stop(2, "stm", "smoke"), m.Done)
+    before = {name: info.state for name, info in heads(heart).items()}
+    latest = one.order.number
+    assert heart.journal is not None
+    heart.journal.close(in_order=False)
+    heart.journal = journal()
+    heart.restart({})
+    assert (
+        {name: info.state for name, info in heads(heart).items()} == before == {"tip-1": "stopped", "tip-2": "stopped"}
+    )
+    one.hello()
+    assert one.order.number > latest, "an order of this daemon's is newer than any of the last one's"
+    assert told(one) == "stop"
+    heart.ask(m.Reset(3), m.Done)
+    assert heads(heart)["tip-2"].state == "out"
+    assert heads(heart)[tip.head].doubts == ((run.run, 0),)
+    log = heart.journal.query("SELECT what, head, user FROM head_log ORDER BY entry")
+    assert list(log) == [("out", "tip-2", "ada"), ("stopped", "", "ada"), ("reset", "", "ada")]
+    heart.journal.close()
+
+
+def test_a_master_without_heads_says_so(heart: Heart) -> None:
+    for message in (m.Stop(1, "svm"), m.Reset(1, "svm"), m.SetHead(1, "svm", "tip-1", True)):
+        assert "has no heads" in heart.ask(message, m.Refused).message
+    assert heart.ask(m.Stop(1), m.Done).count == 1, "of all Masters those that have"
