@@ -27,7 +27,7 @@ SELECT run, master, name, seed, created, user, metadata, priority, closed, pause
 _WRITERS = "SELECT run, writer, user, time, claim FROM writers WHERE run = ?"
 _ATTEMPTS = "SELECT run, task, attempts FROM attempts WHERE run = ? AND task < ?"
 _LEASES = """
-SELECT epoch, number, run, first, n, attempt, worker, local, time FROM leases WHERE run = ? AND first + n <= ?
+SELECT epoch, number, run, first, n, attempt, worker, local, time, name FROM leases WHERE run = ? AND first + n <= ?
 """
 
 

@@ -54,6 +54,8 @@ def _values(info: inspect.Type) -> st.SearchStrategy[Any]:
             return st.dictionaries(_values(info.key_type), _values(info.value_type), max_size=3)
         case inspect.IntType():
             return st.integers(-(2**63) if info.ge is None else info.ge, 2**64 - 1 if info.le is None else info.le)
+        case inspect.LiteralType():
+            return st.sampled_from(info.values)
         case inspect.FloatType():
             return st.floats(info.ge, info.le, allow_nan=False)
     plain = {inspect.StrType: st.text(max_size=8), inspect.BoolType: st.booleans(), inspect.NoneType: st.none()}

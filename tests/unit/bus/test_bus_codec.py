@@ -140,8 +140,9 @@ def _least(info: inspect.Type) -> Any:
         inspect.StrType: "",
         inspect.TupleType: (1, 1),
         inspect.StructType: [[]],
+        inspect.BoolType: False,
     }
-    return plain[type(info)]
+    return info.values[0] if isinstance(info, inspect.LiteralType) else plain[type(info)]
 
 
 # -- and what nobody would say is refused -----------------------------------------------------------------------------

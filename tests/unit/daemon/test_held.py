@@ -200,5 +200,5 @@ def test_what_a_restart_has_left_in_doubt_says_so(tmp_path: Path) -> None:
     heart.now += 10
     heart.restart({})
     (task,) = heart.held().tasks
-    assert (task.reason, task.since, task.worker) == ("the daemon was restarted", heart.now, hand.token)
+    assert (task.reason, task.since, task.worker) == ("the daemon was restarted", heart.now, f"svm-{hand.number}")
     journal.close()

@@ -60,7 +60,8 @@ def test_a_newer_journal_is_refused_and_left_alone(state: Path, in_order: bool) 
     check_log(state, "power")
     with pytest.raises(
         JournalError,
-        match=rf"the journal {state}/journal.db was written by a newer release \(schema 2, this one knows 1\); "
+        match=rf"the journal {state}/journal.db was written by a newer release \(schema {sql.SCHEMA_VERSION + 1}, this one knows "
+        rf"{sql.SCHEMA_VERSION}\); "
         "install that release, or use another state directory$",
     ):
         Journal(state)
@@ -91,7 +92,7 @@ def test_a_migration_that_cannot_be_finished_changes_nothing(state: Path, monkey
             Journal(state)
     old = open_journal(state)
     assert read_ledger(old) == ledger
-    assert list(old.query("PRAGMA user_version")) == [(1,)]
+    assert list(old.query("PRAGMA user_version")) == [(sql.SCHEMA_VERSION,)]
     assert list(old.query("SELECT name FROM sqlite_schema WHERE name = 'notes'")) == []
     old.close()
 
