@@ -146,7 +146,7 @@ class ClassHead(Head):
         return self._outputs(bound, {})
 
     def safe(self) -> None:
-        """The declared safe state; connects for it where there is no connection, and then asks for the identity alone."""
+        """The declared safe state; a connection is made for it where there is none, and the identity asked, no more."""
         if self._bound is None and not (self._adapter_class.safe if self._plan.safe is None else self._plan.safe):
             return
         with self._undisturbed():
@@ -222,11 +222,11 @@ class ClassHead(Head):
         if wanted is None:
             return
         found = self.identify()
+        said = repr(found) if found else "an instrument that does not say what it is"
         if wanted.fullmatch(found) is None:
             raise WrongIdentity(
-                f"{self.context.label}: {self.options.get('resource') or class_name(self._kind)} is "
-                f"{repr(found) if found else 'an instrument that does not say what it is'}, not {wanted.pattern!r}; plug in the right "
-                "one, or correct `identity`"
+                f"{self.context.label}: {self.options.get('resource') or class_name(self._kind)} is {said}, not "
+                f"{wanted.pattern!r}; nothing is sent to it. Connect the right instrument, or correct `identity`"
             )
 
     # -- steps --------------------------------------------------------------------------------------------------------

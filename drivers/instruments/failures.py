@@ -13,7 +13,7 @@ of ours (:class:`~taskmaster.bus.errors.TaskMasterError`)      what it says
 ``TimeoutError``, a name that ends in ``TimeoutException``,    :class:`TimedOut`
 ``SerialTimeoutException`` or ``USBTimeoutError``
 ``EOFError``, ``ConnectionError``                              :class:`Unreachable`
-``PermissionError`` about something in ``/dev``                :class:`PermissionDenied`
+an ``OSError`` that says not permitted, not about a file        :class:`PermissionDenied`
 ``OSError`` (``SerialException`` and ``USBError`` are ones)    :class:`Unreachable`, unless it is about a file (below)
 ``UnicodeDecodeError``                                         :class:`Garbled`: what came is no text
 raised from or while handling one of these                     what that means; ``raise … from None`` breaks the chain
@@ -28,6 +28,7 @@ connection, without being derived from or raised from any of these, is told by t
 from __future__ import annotations
 
 import errno
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from types import TracebackType
@@ -42,6 +43,7 @@ from taskmaster.drivers.instruments.errors import (
     TimedOut,
     Unreachable,
 )
+from taskmaster.drivers.instruments.permissions import denied
 
 __all__ = ["VISA_MEANING", "Translated", "meaning"]
 
@@ -61,7 +63,7 @@ VISA_MEANING: dict[str, type[InstrumentError]] = {
     "error_resource_not_found": Unreachable,
     "error_resource_busy": Unreachable,
     "error_resource_locked": Unreachable,
-    "error_no_permission": Unreachable,
+    "error_no_permission": PermissionDenied,
     "error_input_protocol_violation": Garbled,
     "error_output_protocol_violation": Garbled,
     "error_raw_read_protocol_violation": Garbled,
@@ -73,6 +75,8 @@ VISA_MEANING: dict[str, type[InstrumentError]] = {
 }
 
 _TIMEOUTS = ("TimeoutException", "USBTimeoutError")
+_OF_USERS = frozenset({errno.EACCES, errno.EPERM})
+_DEVICE = re.compile(r"/dev/[\w/.-]*\w")
 _OF_DISKS = frozenset({errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG})
 
 
@@ -109,6 +113,8 @@ class Translated:
         if not isinstance(error, Exception) or isinstance(error, TaskMasterError):
             return
         found = meaning(error, self._lost)
+        if found is PermissionDenied and (device := _DEVICE.search(str(error))):
+            raise denied(self._what, device[0]) from error
         if found is not None:
             raise found(f"{self._what}: {type(error).__name__}: {error}") from error
 
@@ -137,7 +143,7 @@ def _meaning(error: BaseException) -> type[InstrumentError] | None:
     if isinstance(error, OSError):
         if _of_a_file(error):
             return None
-        return PermissionDenied if isinstance(error, PermissionError) else Unreachable
+        return PermissionDenied if error.errno in _OF_USERS else Unreachable
     if isinstance(error, UnicodeDecodeError):
         return Garbled
     return None

@@ -262,7 +262,8 @@ def test_yields_are_progress_and_the_return_value_is_the_output() -> None:
 
 
 def test_a_stop_between_two_yields_closes_the_generator() -> None:
-    growing, stopping, seen = Growing(), Event(), []  # type: ignore[var-annotated]
+    growing, stopping = Growing(), Event()
+    seen: list[Any] = []
 
     def note(value: Any) -> None:
         seen.append(value)
@@ -277,8 +278,12 @@ def test_a_stop_between_two_yields_closes_the_generator() -> None:
 
 def test_a_generator_is_closed_where_its_progress_cannot_be_told() -> None:
     growing = Growing()
+
+    def nobody_listens(value: Any) -> None:
+        raise ZeroDivisionError
+
     with pytest.raises(ZeroDivisionError):
-        drive(growing.evaluate({"water": 1.0}), lambda value: 1 / 0, Event())
+        drive(growing.evaluate({"water": 1.0}), nobody_listens, Event())
     assert growing.tended == ["watered off"]
 
 
@@ -406,6 +411,16 @@ def test_what_visa_and_serial_say() -> None:
     assert meaning(pyvisa.errors.InvalidSession()) is Unreachable
     assert meaning(serial.SerialException("device reports readiness but returned no data")) is Unreachable
     assert meaning(serial.SerialTimeoutException("write timeout")) is TimedOut
+
+
+def test_a_port_that_this_user_may_not_open() -> None:
+    serial = pytest.importorskip("serial")
+    error = serial.SerialException(errno.EACCES, "could not open port /dev/null: Permission denied")
+    moody = head("", "level", kind="Moody", args=["make", error], read={"level": "level"})
+    with pytest.raises(
+        PermissionDenied, match=r"stm/tip-1: making .*Moody: user .* may not open /dev/null .*udev rule"
+    ):
+        moody.open()
 
 
 def test_every_message_names_the_head() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +153,7 @@ def test_nothing_at_the_address(pymeasure: None) -> None:
         resource = f"TCPIP0::127.0.0.1::{nobody.getsockname()[1]}::SOCKET"
         wave = head("frequency amplitude", "amplitude", generator(resource=resource, visa_library="@py"))
         for _ in range(2):  # and the claim on the resource is given up each time
-            with pytest.raises(Unreachable, match=rf"stm/tip-1: connecting to {resource}: VisaIOError"):
+            with pytest.raises(Unreachable, match=r"stm/tip-1: .*Connection refused"):
                 wave.open()
 
 
@@ -210,14 +211,10 @@ def test_an_adapter_of_pymeasure_from_the_file(pymeasure: None) -> None:
 
 
 def test_what_is_missing_is_said_with_how_to_get_it() -> None:
-    with pytest.raises(ConfigError, match="install") if not _has("qcodes") else pytest.raises(ConfigError):
-        make_head(HeadContext(options={"class": "qcodes.instrument_drivers.nowhere:Nothing"}))
-
-
-def _has(module: str) -> bool:
-    from importlib.util import find_spec
-
-    return find_spec(module) is not None
+    if find_spec("qcodes") is not None:
+        pytest.skip("QCoDeS is installed")
+    with pytest.raises(ConfigError, match="needs qcodes; install it: pip install qcodes"):
+        make_head(HeadContext(options=DUMMY))
 
 
 # -- QCoDeS -----------------------------------------------------------------------------------------------------------
