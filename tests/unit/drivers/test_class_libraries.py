@@ -146,6 +146,24 @@ def test_another_instrument_at_the_address(sim: None) -> None:
     wave.close()
 
 
+def test_one_that_was_not_meant_is_not_even_shut_down(pymeasure: None) -> None:
+    fakes = pytest.importorskip("pymeasure.instruments.fakes")
+    heard: list[str] = []
+    kind = type("Loud", (fakes.SwissArmyFake,), {"id": "LOUD", "shutdown": lambda self: heard.append("shutdown")})
+    wanted = {"identity": "QUIET", "kwargs": {"wait": 0}, "read": {"voltage": "voltage"}}
+    outputs = Schema([Field("voltage")], "stm", "output")
+    for options, error in ((wanted, WrongIdentity), ({**wanted, "read": {"voltage": "voltag"}}, ConfigError)):
+        loud = ClassHead(HeadContext("tip-1", "stm", options, None, outputs), kind)
+        with pytest.raises(error):
+            loud.open()
+        loud.close()
+    assert not heard
+    loud = ClassHead(HeadContext("tip-1", "stm", {**wanted, "identity": "LOUD"}, None, outputs), kind)
+    loud.open()
+    loud.close()
+    assert heard == ["shutdown"]
+
+
 def test_nothing_at_the_address(pymeasure: None) -> None:
     pytest.importorskip("pyvisa_py", reason="pyvisa-py is not installed")
     with socket.socket() as nobody:
