@@ -19,6 +19,7 @@ from pydantic_core import CoreSchema, core_schema
 from taskmaster.bus.text import parse_duration, parse_size
 
 __all__ = [
+    "FIELD_NAME",
     "MAX_INTEGER",
     "Environment",
     "ExistingFolder",
@@ -144,7 +145,8 @@ ExistingFolder = Annotated[Folder, AfterValidator(_check_folder)]
 _IDENTIFIER = r"[^\W\d]\w*"
 _DOTTED = rf"{_IDENTIFIER}(\.{_IDENTIFIER})*"
 _FUNCTION = re.compile(rf"{_DOTTED}:{_DOTTED}")
-_FIELD_NAME = r"[^\W\d][\w.-]*"
+#: What a parameter or output may be called, as a regular expression.
+FIELD_NAME = r"[^\W\d][\w.-]*"
 
 
 def _read_function(value: object) -> str:
@@ -162,7 +164,7 @@ def _meant_function(value: object) -> str:
 
 
 def _check_field_name(name: str) -> str:
-    if not re.fullmatch(_FIELD_NAME, name) or len(name) > 64:
+    if not re.fullmatch(FIELD_NAME, name) or len(name) > 64:
         raise ValueError(
             f"{name!r} cannot be a name: use a letter, then letters, digits, '_', '-' or '.', at most 64 in all"
         )

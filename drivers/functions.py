@@ -11,7 +11,7 @@ from typing import Any
 from taskmaster.bus.errors import ConfigError
 from taskmaster.bus.text import did_you_mean
 
-__all__ = ["add_to_path", "find_function", "load_code"]
+__all__ = ["add_to_path", "find_function", "find_object", "load_code"]
 
 
 def add_to_path(path: Sequence[str]) -> None:
@@ -26,6 +26,14 @@ def find_function(name: str, path: Sequence[str] = ()) -> Callable[..., Any]:
 
     Raises ConfigError naming what is missing; what the module itself raises while being imported comes through.
     """
+    function = find_object(name, path, "function")
+    if not callable(function):
+        raise ConfigError(f"function {name!r} is a {type(function).__name__}, not something to call")
+    return function  # type: ignore[no-any-return]
+
+
+def find_object(name: str, path: Sequence[str] = (), what: str = "object") -> Any:
+    """Whatever is at ``module:qualified.name``, which messages call ``what``; as :func:`find_function` else."""
     module_name, _, qualified = name.partition(":")
     add_to_path(path)
     try:
@@ -34,17 +42,14 @@ def find_function(name: str, path: Sequence[str] = ()) -> Callable[..., Any]:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise  # the module is there; something that it imports is not
         where = ", ".join(path) or "the Python path"
-        raise ConfigError(f"function {name!r}: no module {module_name!r} in {where}") from error
+        raise ConfigError(f"{what} {name!r}: no module {module_name!r} in {where}") from error
     try:
-        function = reduce(getattr, qualified.split("."), module)
+        return reduce(getattr, qualified.split("."), module)
     except AttributeError:
         hint = did_you_mean(qualified, [n for n in dir(module) if not n.startswith("_")])
         raise ConfigError(
-            f"function {name!r}: module {module_name!r} ({module.__file__}) has no {qualified!r}{hint}"
+            f"{what} {name!r}: module {module_name!r} ({module.__file__}) has no {qualified!r}{hint}"
         ) from None
-    if not callable(function):
-        raise ConfigError(f"function {name!r} is a {type(function).__name__}, not something to call")
-    return function
 
 
 def load_code(options: Mapping[str, Any]) -> Any:

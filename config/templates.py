@@ -1,0 +1,201 @@
+"""Commands to instruments with the places where values go: ``"POS {x:.3f},{y:.3f}"``.
+
+The configuration checks them when it is read and the drivers fill them in, with the same class. A value goes through
+its declared format and nothing else, and text that could end a command or begin another is refused: whoever chooses
+the values of parameters cannot choose commands.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from string import Formatter
+from typing import Any
+
+from taskmaster.bus.text import did_you_mean_or
+from taskmaster.config.values import FIELD_NAME, show
+
+__all__ = ["ARRAY", "SEPARATORS", "Template", "unsendable"]
+
+#: The kind of a parameter that is an array, for :meth:`Template.check`.
+ARRAY = "array"
+#: What ends a command, or text within one, whatever the terminator is: no value may have it.
+SEPARATORS = ";\"'"
+
+#: Of Python's format specifications what makes sense in a command: neither grouping, which would put commas there, nor
+#: formats by locale, nor widths that only fill memory.
+_SPECIFICATION = re.compile(
+    r"(?:(?P<fill>[^{}])?(?P<align>[<>=^]))?(?P<sign>[-+ ])?#?0?(?P<width>\d{1,3})?(?:\.\d{1,2})?(?P<type>[a-zA-Z%])?"
+)
+_REAL = "eEfFgG%"
+_WHOLE = "dxXob"
+#: Kind → the types of format that fit it; an empty one is none at all, as in ``{x}`` or ``{x:.3}``.
+_TYPES: Mapping[str, tuple[str, ...]] = {
+    "float": ("", *_REAL),
+    "int": ("", *_WHOLE, *_REAL),
+    "bool": ("d",),
+    "str": ("", "s"),
+}
+_SAMPLES: Mapping[str, float | str] = {"float": 1.5, "int": 1, "bool": True, "str": "a"}
+_EXAMPLES: Mapping[str, str] = {"float": ":.4f", "int": ":d", "bool": ":d", "str": ""}
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where the value of the parameter ``name`` goes; ``literal`` stands before it."""
+
+    literal: str
+    name: str
+    specification: str
+
+    @property
+    def type(self) -> str:
+        return self.specification[-1:] if self.specification[-1:].isalpha() or self.specification[-1:] == "%" else ""
+
+
+@dataclass(frozen=True)
+class Template:
+    """One command. ``{name:format}`` is the value of a parameter in a format of Python's; ``{{`` and ``}}`` are braces.
+
+    ``terminator`` is what ends a message to this instrument. Raises ValueError, in words for the user, where the text
+    cannot be such a command.
+    """
+
+    text: str
+    terminator: str = "\n"
+    _places: tuple[_Place, ...] = field(init=False, repr=False, compare=False)
+    _rest: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        places, rest = _parse(self.text)
+        # The names of parameters may have any letters: they are not sent.
+        literal = "".join([*(place.literal for place in places), rest])
+        problem = unsendable(literal, self.terminator) if literal or not places else ""
+        if problem:
+            raise ValueError(f"{show(self.text)} cannot be a command: it {problem}")
+        object.__setattr__(self, "_places", places)
+        object.__setattr__(self, "_rest", rest)
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The names of the parameters in it, each once, in the order of the text."""
+        return tuple(dict.fromkeys(place.name for place in self._places))
+
+    def check(self, kinds: Mapping[str, str]) -> list[str]:
+        """What is wrong with it beside parameters of these ``kinds``, by name; nothing, where it fits.
+
+        A kind is ``float``, ``int``, ``bool``, ``str`` or ``any``, or :data:`ARRAY` for what has a shape.
+        """
+        return [problem for place in self._places if (problem := _misfit(place, kinds))]
+
+    def format(self, values: Mapping[str, Any]) -> str:
+        """The command with ``values``, by parameter, in it: characters from ``' '`` to ``'~'``, without terminator.
+
+        Raises ValueError, naming parameter and value, where a value is missing, does not fit its format, is not finite,
+        or is text that could end the command.
+        """
+        parts = [place.literal + self._filled(place, values) for place in self._places]
+        command = "".join([*parts, self._rest])
+        problem = unsendable(command, self.terminator)
+        if problem:
+            given = ", ".join(f"{name} = {show(values[name])}" for name in self.fields)
+            raise ValueError(f"{self.text!r} with {given} cannot be sent: it {problem}")
+        return command
+
+    def _filled(self, place: _Place, values: Mapping[str, Any]) -> str:
+        if place.name not in values:
+            raise ValueError(f"parameter {place.name!r} has no value, and {self.text!r} needs one")
+        given = values[place.name]
+        complaint = f"parameter {place.name!r}: {show(given)} cannot be sent in {self.text!r}: it "
+        try:
+            value = _plain(given, place.type)
+            text = format(value, place.specification)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ValueError(f"{complaint}does not fit the format ({error})") from None
+        problem = unsendable(value, self.terminator, separators=SEPARATORS) if isinstance(value, str) else ""
+        if problem:
+            raise ValueError(complaint + problem)
+        return text
+
+
+def unsendable(text: str, terminator: str, *, separators: str = "") -> str:
+    """Why ``text`` cannot be part of a message (to follow "it"); empty if it can. ``separators`` are refused, too."""
+    if not text:
+        return "is empty"
+    strange = next((character for character in text if not " " <= character <= "~"), None)
+    if strange is not None:
+        return f"has {strange!r}; use the characters from ' ' to '~'"
+    if terminator and terminator in text:
+        return f"has the terminator {terminator!r}, which is added by itself"
+    found = next((character for character in separators if character in text), None)
+    return "" if found is None else f"has {found!r}, which could end the command"
+
+
+def _parse(text: str) -> tuple[tuple[_Place, ...], str]:
+    """The places in ``text`` and what stands after the last one."""
+    try:
+        pieces = list(Formatter().parse(text))
+    except ValueError:
+        raise ValueError(f"{show(text)}: a brace is missing; a {{ or }} that is meant as such is doubled") from None
+    places: list[_Place] = []
+    literal = ""
+    for before, name, specification, conversion in pieces:
+        literal += before
+        if name is not None:
+            places.append(_place(literal, name, specification or "", conversion))
+            literal = ""
+    return tuple(places), literal
+
+
+def _place(literal: str, name: str, specification: str, conversion: str | None) -> _Place:
+    shown = f"{{{name}{'!' + conversion if conversion else ''}{':' + specification if specification else ''}}}"
+    if conversion:
+        raise ValueError(f"{shown} has a conversion, '!{conversion}'; write {{{name}}} and a format after ':'")
+    if not re.fullmatch(FIELD_NAME, name):
+        raise ValueError(f"{shown} does not name a parameter; write {{name}} or {{name:format}}, nothing else")
+    if not _SPECIFICATION.fullmatch(specification):
+        raise ValueError(f"{shown}: {specification!r} is not a format for a command; for example {{{name}:.4f}}")
+    return _Place(literal, name, specification)
+
+
+def _misfit(place: _Place, kinds: Mapping[str, str]) -> str:
+    shown = f"{{{place.name}{':' + place.specification if place.specification else ''}}}"
+    kind = kinds.get(place.name)
+    if kind is None:
+        return f"{shown}: there is no parameter {place.name!r}{_hint(place.name, kinds)}"
+    if kind not in _TYPES:
+        what = "an array" if kind == ARRAY else "of any kind"
+        return f"{shown}: parameter {place.name!r} is {what} and cannot stand in a command"
+    if place.type in _TYPES[kind]:
+        try:
+            format(_SAMPLES[kind], place.specification)
+        except ValueError:
+            pass  # types fit one by one, but not with a precision or an alignment of the other kind
+        else:
+            return ""
+    example = f"{{{place.name}{_EXAMPLES[kind]}}}"
+    return f"{shown}: the format does not fit parameter {place.name!r}, whose kind is {kind!r}; for example {example}"
+
+
+def _hint(name: str, known: Iterable[str]) -> str:
+    """The declared name that is meant; where the name looks like an attribute of one, that there are none."""
+    names = list(known)
+    owner = name.partition(".")[0]
+    if owner != name and owner in names:
+        return f"; {owner!r} is one, but a place takes a whole value: write {{{owner}}}"
+    return did_you_mean_or(name, names)
+
+
+def _plain(value: Any, type_of_format: str) -> Any:
+    """The value as one of Python's own, whole where the format is for whole numbers."""
+    plain = value.item() if hasattr(value, "item") else value
+    if isinstance(plain, float):
+        if not math.isfinite(plain):
+            raise ValueError("not a finite number")
+        if type_of_format and type_of_format in _WHOLE and plain.is_integer():
+            return int(plain)
+    if not isinstance(plain, (bool, int, float, str)):
+        raise TypeError("neither a number nor text")
+    return plain

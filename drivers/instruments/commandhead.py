@@ -1,0 +1,362 @@
+"""A head that is described by commands: set by templates, waited for by a query, read by others.
+
+An answer belongs to the question before it only as long as both sides are in step. So the input is drained before
+each query, and anything in it, anything missing and anything that cannot be read ends the connection: the next one
+begins with the instrument's identity. Nothing is asked or sent twice.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from taskmaster.bus.errors import InvalidTask
+from taskmaster.drivers.instruments.claims import Claim
+from taskmaster.drivers.instruments.commands import Commands, Line, Query, Ramp, Wait
+from taskmaster.drivers.instruments.errors import (
+    DeviceError,
+    Garbled,
+    LinkError,
+    Stopped,
+    TimedOut,
+    Unreachable,
+    WrongIdentity,
+)
+from taskmaster.drivers.instruments.head import Head, HeadContext, wait
+from taskmaster.drivers.instruments.ramps import steps
+from taskmaster.drivers.instruments.serialport import SerialTransport
+from taskmaster.drivers.instruments.transport import Transport, shortened
+from taskmaster.drivers.instruments.visa import VisaTransport
+
+__all__ = ["CommandHead"]
+
+#: Errors taken from an instrument's queue before it counts as endless.
+_MOST_ERRORS = 64
+
+
+class CommandHead(Head):
+    """Evaluates by the commands of its options, see :class:`Commands`.
+
+    Raises LinkError of some kind where the conversation broke off, which has closed the connection: `open` makes a new
+    one, and so does `evaluate` by itself before it acts. DeviceError says that the instrument refused something.
+    """
+
+    def __init__(self, context: HeadContext, commands: Commands | None = None) -> None:
+        super().__init__(context)
+        self.commands = commands or Commands.from_options(context.options, context.outputs)
+        self._transport = self._make_transport()
+        self._claim: Claim | None = None
+        #: what waits look at: `stopping`, but while the instrument is made safe
+        self._heeded = self.stopping
+        #: the `open` commands were sent and hold still
+        self._ready = False
+        #: an answer may still come, or may not have been read to its end
+        self._out_of_step = False
+        #: the last values of ramped parameters that were set, as far as they hold still
+        self._set_to: dict[str, float] = {}
+
+    def _make_transport(self) -> Transport:
+        commands = self.commands
+        connection = {"write_timeout": commands.timeout, **commands.connection, "on_acting": self.begin_acting}
+        if commands.driver == "serial":
+            for other in ("backend", "connect_timeout"):
+                connection.pop(other, None)
+            return SerialTransport(commands.resource, **connection)
+        return VisaTransport(commands.resource, **connection)
+
+    # -- a head's life ------------------------------------------------------------------------------------------------
+
+    def connect(self) -> None:
+        """Connect and identify, sending nothing that sets anything. Raises as :meth:`open` does, but no DeviceError."""
+        with self._linked():
+            self._connect()
+
+    def open(self) -> None:
+        """Connect, identify, send the `open` commands, arm the watchdog.
+
+        Raises Claimed, PermissionDenied, WorkerError (a package is missing), WrongIdentity, DeviceError, LinkErrors.
+        """
+        with self._linked():
+            self._connect()
+            self._initialise()
+
+    def identify(self) -> str:
+        """The answer to the identity query, "" if there is none."""
+        question = self.commands.identify
+        with self._linked():
+            return str(self._ask(question)) if question is not None else ""
+
+    def evaluate(self, x: Mapping[str, Any]) -> dict[str, Any]:
+        """Set, wait, read: the outputs by name."""
+        values = self._values(x)
+        with self._linked():
+            self._get_ready()
+            # All of it is formatted before any of it is sent: what cannot be sent stops the task before it acts.
+            messages = [(line, self._formatted(line, values)) for line in self.commands.set]
+            for line, message in messages:
+                self._set(line, message, values)
+            if messages:
+                self._check_errors("set", x)
+            for until in self.commands.wait:
+                self._await(until, values)
+            return self._read(values, x)
+
+    def read(self) -> dict[str, Any]:
+        """The outputs as they are."""
+        with self._linked():
+            self._get_in_step()
+            return self._read(self.commands.values, {})
+
+    def ask(self, query: Query, values: Mapping[str, Any] | None = None) -> Any:
+        """The answer to any query, for what is watched or polled; it may not act."""
+        with self._linked():
+            self._get_in_step()
+            return self._ask(query, {**self.commands.values, **(values or {})})
+
+    def feed_watchdog(self) -> None:
+        """Keep the instrument's own watchdog quiet."""
+        watchdog = self.commands.watchdog
+        if watchdog is not None and watchdog.keep is not None:
+            with self._linked():
+                self._get_in_step()
+                self._tell(watchdog.keep, watchdog.keep.format(self.commands.values), acts=False)
+
+    def safe(self) -> None:
+        """Send the `safe` commands at once over the connection that there is, and see that they have arrived.
+
+        Where that cannot be seen (the instrument may be busy with a query that was given up, or gone), they are sent
+        again over a new connection, once the instrument has been identified. Does not heed `stopping`. Raises
+        LinkErrors and WrongIdentity if it is not known to be safe; call it again.
+        """
+        self._ready = False
+        self._set_to.clear()
+        with self._unstoppable():
+            if self._told_safe():
+                return
+            with self._linked():
+                self._connect()
+                self._tell_safe()
+                self._confirm()
+
+    def close(self) -> None:
+        """Disconnect, and let others have the resource."""
+        self._lose()
+        if self._claim is not None:
+            self._claim.close()
+            self._claim = None
+
+    # -- being connected ----------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _linked(self) -> Iterator[None]:
+        """What breaks off within ends the connection; a stop leaves it, to make safe over it at once."""
+        try:
+            yield
+        except LinkError as error:
+            self._lose()
+            self._out_of_step = not isinstance(error, Unreachable)
+            raise type(error)(f"{self.context.label}: {error}") from error
+        except Stopped:
+            self._ready = False
+            self._out_of_step = True
+            raise
+
+    def _lose(self) -> None:
+        self._ready = False
+        self._set_to.clear()
+        self._transport.close()
+
+    def _get_ready(self) -> None:
+        """Before anything acts: in step with an instrument that is initialised, over a new connection if need be."""
+        self._get_in_step()
+        if not self._ready:
+            self._initialise()
+
+    def _get_in_step(self) -> None:
+        if self._transport.is_open and not self._out_of_step:
+            try:
+                if not self._transport.drain():
+                    return
+                self._out_of_step = True
+            except LinkError:
+                self._lose()
+        self._connect()
+
+    def _connect(self) -> None:
+        if self._claim is None:
+            self._claim = Claim(self.commands.resource, self.context.label)
+        self._ready = False
+        # On a line that carries over what was still to be said, a late answer is later than its time-out by as much.
+        self._transport.open(self._heeded, quiet=self.commands.timeout if self._out_of_step else 0.0)
+        self._out_of_step = False
+        self._check_identity()
+
+    def _check_identity(self) -> None:
+        commands = self.commands
+        if commands.identity is None or commands.identify is None:
+            return
+        found = str(self._ask(commands.identify))
+        if commands.identity.fullmatch(found) is None:
+            self._lose()
+            raise WrongIdentity(
+                f"{self.context.label}: {commands.resource} is {found!r}, but `identity` is "
+                f"{commands.identity.pattern!r}; nothing is sent to it. Connect the right instrument, or correct one"
+            )
+
+    def _initialise(self) -> None:
+        self._set_to = {name: ramp.initial for name, ramp in self.commands.ramps.items() if ramp.initial is not None}
+        for line in self.commands.open:
+            self._tell(line, line.format(self.commands.values), acts=False)
+        if self.commands.open:
+            self._check_errors("open", {})
+        if self.commands.watchdog is not None:
+            for line in self.commands.watchdog.arm:
+                self._tell(line, line.format(self.commands.values), acts=False)
+        self._ready = True
+
+    def _told_safe(self) -> bool:
+        """Whether the `safe` commands were sent over the present connection, and have arrived."""
+        if not self._transport.is_open:
+            return False
+        in_step = not self._out_of_step
+        try:
+            # Also finds out that the instrument has hung up: the first bytes after that would seem to be sent.
+            self._transport.drain()
+            self._tell_safe()
+            if in_step:
+                self._confirm()
+        except LinkError:
+            self._lose()
+            return False
+        return in_step
+
+    def _tell_safe(self) -> None:
+        for line in self.commands.safe:
+            self._tell(line, line.format(self.commands.values), acts=False)
+
+    def _confirm(self) -> None:
+        """What was sent has arrived, as an answer after it shows."""
+        if self.commands.identify is not None:
+            self._ask(self.commands.identify)
+
+    @contextmanager
+    def _unstoppable(self) -> Iterator[None]:
+        """Within, nothing looks at `stopping`: it may well be why the instrument is made safe."""
+        self._heeded = self._transport.stopping = threading.Event()
+        try:
+            yield
+        finally:
+            self._heeded = self._transport.stopping = self.stopping
+
+    # -- setting ------------------------------------------------------------------------------------------------------
+
+    def _values(self, x: Mapping[str, Any]) -> dict[str, Any]:
+        if not isinstance(x, Mapping):
+            raise InvalidTask(f"{self.context.label}: a task is a dict of parameters, not {x!r}")
+        return {**self.commands.values, **x}
+
+    def _formatted(self, line: Line, values: Mapping[str, Any]) -> bytes:
+        try:
+            return line.format(values)
+        except ValueError as error:
+            raise InvalidTask(f"{self.context.label}: {error}") from error
+
+    def _set(self, line: Line, message: bytes, values: Mapping[str, Any]) -> None:
+        ramps = [self.commands.ramps[name] for name in line.fields if name in self.commands.ramps]
+        if not ramps:
+            self._tell(line, message, acts=True)
+            return
+        start = {ramp.parameter: self._present(ramp) for ramp in ramps}
+        end = {ramp.parameter: float(values[ramp.parameter]) for ramp in ramps}
+        every = max(ramp.every for ramp in ramps)
+        due = time.monotonic()
+        for values_now in steps(start, end, {ramp.parameter: ramp.step for ramp in ramps}):
+            self._sleep(due - time.monotonic())
+            self._tell(line, self._formatted(line, {**values, **values_now}), acts=True)
+            self._set_to.update(values_now)
+            due = time.monotonic() + every
+
+    def _present(self, ramp: Ramp) -> float:
+        """From where a ramp begins."""
+        known = self._set_to.get(ramp.parameter)
+        if known is not None:
+            return known
+        if ramp.query is None:
+            raise DeviceError(
+                f"{self.context.label}: the ramp of {ramp.parameter!r} has nowhere to begin: its present value is not "
+                "known; give the ramp `read`, a query for it, or `initial`, its value after `open`"
+            )
+        return float(self._ask(ramp.query, self.commands.values))
+
+    def _await(self, until: Wait, values: Mapping[str, Any]) -> None:
+        deadline = time.monotonic() + until.timeout
+        while True:
+            answer = str(self._ask(until.query, values, deadline))
+            if until.until.fullmatch(answer):
+                return
+            if time.monotonic() + until.every > deadline:
+                raise DeviceError(
+                    f"{self.context.label}: after {until.timeout:g} s {until.query.line.template.text!r} is still "
+                    f"answered with {answer!r}, not with {until.until.pattern!r}"
+                )
+            self._sleep(until.every)
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    def _read(self, values: Mapping[str, Any], x: Mapping[str, Any]) -> dict[str, Any]:
+        outputs: dict[str, Any] = {}
+        for name, query in self.commands.read.items():
+            outputs[name] = self._ask(query, values, name=name)
+        self._check_errors("read", x)
+        return outputs
+
+    def _check_errors(self, after: str, x: Mapping[str, Any]) -> None:
+        """Ask until there is no error any more. Raises DeviceError with all of them."""
+        queue = self.commands.errors
+        if queue is None:
+            return
+        errors = []
+        while not queue.ok.fullmatch(said := str(self._ask(queue.query))):
+            errors.append(said)
+            if len(errors) == _MOST_ERRORS:
+                break
+        if errors:
+            of = f" of {dict(x)!r}" if x else ""
+            raise DeviceError(f"{self.context.label}: after {after}{of} the instrument says {'; '.join(errors)}")
+
+    # -- one exchange -------------------------------------------------------------------------------------------------
+
+    def _ask(
+        self, query: Query, values: Mapping[str, Any] | None = None, deadline: float | None = None, name: str = ""
+    ) -> Any:
+        """The answer to this question and no other, as a value."""
+        transport = self._transport
+        message = self._formatted(query.line, self.commands.values if values is None else values)
+        late = transport.drain()
+        if late:
+            raise Garbled(f"{self.commands.resource}: before {message!r} was asked, {shortened(late)} was in the input")
+        self._out_of_step = True
+        transport.write(message, acts=query.acts)
+        if deadline is None:
+            deadline = time.monotonic() + (self.commands.timeout if query.timeout is None else query.timeout)
+        try:
+            data = transport.read_block(deadline) if query.reply.is_block else transport.read(deadline)
+            if transport.pending:
+                raise Garbled(f"received {shortened(data)} and {shortened(transport.pending)} more")
+            value = query.reply.parse(data)
+        except (TimedOut, Garbled) as error:
+            of = f" for {name!r}" if name else ""
+            raise type(error)(f"{message.decode()!r}{of}: {error}") from error
+        self._out_of_step = False
+        return value
+
+    def _tell(self, line: Line, message: bytes, *, acts: bool) -> None:
+        self._transport.write(message, acts=acts)
+        if line.delay:
+            self._sleep(line.delay)
+
+    def _sleep(self, seconds: float) -> None:
+        wait(self._heeded, seconds, self.context.label)

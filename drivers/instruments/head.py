@@ -1,0 +1,170 @@
+"""A head: what evaluates one task at a time on one piece of hardware.
+
+Users subclass :class:`Head`; the ready drivers are subclasses. Whoever hosts a head calls its methods from one thread,
+gives it a :class:`HeadContext`, and sets ``stopping`` from wherever a stop comes.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from taskmaster.bus.fields import Schema
+from taskmaster.drivers.instruments.errors import Stopped
+
+__all__ = ["Head", "HeadContext", "Reconciled", "State", "wait"]
+
+
+class State(Enum):
+    """What has become of a task in doubt."""
+
+    DONE = "done"
+    NOT_BEGUN = "not_begun"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Reconciled:
+    """What a head found out about a task in doubt: one of `done(output)`, `not_begun()` and `unknown()`."""
+
+    state: State
+    output: Any = None
+
+    @classmethod
+    def done(cls, output: Any) -> Reconciled:
+        """It was done, and this came out."""
+        return cls(State.DONE, output)
+
+    @classmethod
+    def not_begun(cls) -> Reconciled:
+        """The instrument has not acted on it."""
+        return cls(State.NOT_BEGUN)
+
+    @classmethod
+    def unknown(cls) -> Reconciled:
+        """It cannot be told: a person has to resolve it."""
+        return cls(State.UNKNOWN)
+
+
+def _no_action() -> None:
+    """Nobody wants to know of the first action."""
+
+
+def _no_checkpoint(token: bytes) -> None:
+    """Nobody keeps tokens."""
+
+
+@dataclass(frozen=True)
+class HeadContext:
+    """What a head gets from whoever hosts it. The defaults do for trying a head by itself."""
+
+    #: as declared; "" where a Master has a single unnamed head
+    name: str = ""
+    master: str = ""
+    #: this head's own table merged over the Master's, validated
+    options: Mapping[str, Any] = field(default_factory=dict)
+    #: None: not declared
+    parameters: Schema | None = None
+    outputs: Schema | None = None
+    #: set by stop, deadman and cancel; cleared by the host alone
+    stopping: threading.Event = field(default_factory=threading.Event)
+    #: called before the first byte of a task that may act
+    on_acting: Callable[[], None] = _no_action
+    #: puts a token on disk before it returns
+    on_checkpoint: Callable[[bytes], None] = _no_checkpoint
+
+    @property
+    def label(self) -> str:
+        """Master and head, for messages: ``stm/tip-1``."""
+        return "/".join(part for part in (self.master, self.name) if part) or "the head"
+
+
+class Head:
+    """Evaluates one task at a time on one piece of hardware.
+
+    The host calls :meth:`open` before anything else and again after a :class:`LinkError`, :meth:`begin_task` and
+    :meth:`evaluate` (or :meth:`resume`) for each task, :meth:`safe` after whatever goes wrong, and :meth:`close` at the
+    end, all from one thread.
+    """
+
+    def __init__(self, context: HeadContext | None = None) -> None:
+        self.context = context or HeadContext()
+        self.name = self.context.name
+        self.options = self.context.options
+        self.stopping = self.context.stopping
+        #: whether the present task may have acted
+        self.acting = False
+
+    # -- what a subclass provides -------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Connect, identify, initialise; also after a reconnection.
+
+        Raises Unreachable, WrongIdentity, Claimed, PermissionDenied, …
+        """
+
+    def identify(self) -> str:
+        """What the instrument says it is; "" if it cannot say."""
+        return ""
+
+    def evaluate(self, x: Any) -> Any:
+        """One task: set, wait, read. The output, or a generator: yields are progress, its return value is the output.
+
+        ``x`` is the input as the learner sent it, or a dict of the declared parameters.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no evaluate(self, x)")
+
+    def resume(self, x: Any, token: bytes) -> Any:
+        """Go on with a task after a restart, from its last checkpoint; returns what `evaluate` does."""
+        raise NotImplementedError(f"{type(self).__name__} has no resume(self, x, token)")
+
+    def reconcile(self, x: Any, token: bytes) -> Reconciled:
+        """What has become of a task in doubt; ``token`` is its last checkpoint, b"" if it has none."""
+        return Reconciled.unknown()
+
+    def read(self) -> Any:
+        """The outputs as they are, setting nothing."""
+        raise NotImplementedError(f"{type(self).__name__} cannot read without setting: it has no read(self)")
+
+    def safe(self) -> None:
+        """Bring to the declared safe state. May be called at any time after `open` was tried, and again."""
+
+    def close(self) -> None:
+        """Let go of the instrument as it is."""
+
+    # -- what the base class offers -----------------------------------------------------------------------------------
+
+    def begin_task(self) -> None:
+        """The next task: nothing of it has acted. Called by the host before `evaluate`."""
+        self.acting = False
+
+    def begin_acting(self) -> None:
+        """Mark the first byte of a task that may act; further calls for the same task do nothing.
+
+        A task that breaks off before this call goes back to the queue, after it it is in doubt.
+        """
+        if not self.acting:
+            self.context.on_acting()
+            self.acting = True
+
+    def checkpoint(self, token: bytes | str) -> None:
+        """Keep what `resume` needs; on disk before this returns."""
+        self.context.on_checkpoint(token.encode() if isinstance(token, str) else token)
+
+    def sleep(self, seconds: float) -> None:
+        """Wait; ends at once when the head is stopped. Raises Stopped."""
+        wait(self.stopping, seconds, self.context.label)
+
+    def sleep_until(self, moment: float) -> None:
+        """Wait until a moment of :func:`time.monotonic`. Raises Stopped."""
+        self.sleep(moment - time.monotonic())
+
+
+def wait(stopping: threading.Event, seconds: float, who: str) -> None:
+    """Wait unless or until ``stopping`` is set. Raises Stopped, naming ``who``."""
+    if stopping.is_set() or (seconds > 0 and stopping.wait(seconds)):
+        raise Stopped(f"{who} was stopped")
