@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from taskmaster.config.base import declared
 from taskmaster.config.schema import json_schema
 from taskmaster.config.settings import BUILTIN_DRIVERS, MasterKeys
 from taskmaster.config.shipped import example
@@ -55,14 +56,14 @@ def render() -> str:
     parts = [_INTRODUCTION, _section("`[daemon]`", schema["properties"]["daemon"])]
     masters = {name: definitions[f"{name}-master"] for name in BUILTIN_DRIVERS}
     common = {**next(iter(masters.values())), "description": MasterKeys.__doc__}
-    parts.append(_section("`[masters.NAME]`", _only(common, set(MasterKeys.model_fields))))
+    parts.append(_section("`[masters.NAME]`", _only(common, set(declared(MasterKeys)))))
     parts.append(
         "`NAME` is a letter, then letters, digits, `_` or `-`, at most 64 in all. "
         "The driver's own keys, below, stand in the same table.\n"
     )
     for name, master in masters.items():
         title = f'`[masters.NAME]` with `driver = "{name}"`'
-        parts.append(_section(title, _only(master, set(BUILTIN_DRIVERS[name].model_fields))))
+        parts.append(_section(title, _only(master, set(declared(BUILTIN_DRIVERS[name])))))
     parts.append(_section("`[masters.NAME.parameters]`", definitions["ParameterSettings"]))
     parts.append(_section("`[masters.NAME.outputs]`", definitions["OutputSettings"]))
     parts.append(f"{_EXAMPLE}{example('full').read_text(encoding='utf-8')}```\n")
