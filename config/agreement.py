@@ -134,35 +134,43 @@ def _commands(table: Mapping[str, Any]) -> Iterator[_Command]:
 
 def of_commands(table: Mapping[str, Any]) -> Found:
     """Commands, parameters and outputs: every place has its parameter, every parameter and output its command."""
-    names = list(_dict(table.get("parameters")))
     parameters = _valid(ParameterSettings, table.get("parameters"))
+    yield from _places(table, parameters)
+    yield from _ramps(table, parameters)
+    yield from _readings(table, parameters)
+
+
+def _places(table: Mapping[str, Any], parameters: Mapping[str, ParameterSettings]) -> Found:
+    """Each command by itself; parameters that are in none, or cannot be."""
+    names = set(_dict(table.get("parameters")))
     kinds = {name: ARRAY if settings.shape else settings.kind for name, settings in parameters.items()}
     constants = _constants(table)
+    yield from (
+        (("values", name), "is the name of a parameter, too; rename one") for name in constants if name in names
+    )
+    unsure = (names - parameters.keys()) | {name for name, kind in constants.items() if not kind}
     terminator = table.get("write_terminator", "\n")
     terminator = terminator if isinstance(terminator, str) else ""
-    for name in constants.keys() & set(names):
-        yield ("values", name), "is the name of a parameter, too; rename one of them"
     used: set[str] = set()
     sent: set[str] = set()
     for command in _commands(table):
         try:
             template = Template(command.text, terminator)
         except ValueError as error:
+            sent |= names  # it may be this one that would send them
             if not _is_wrong_anyway(command.text):
                 yield command.path, str(error)
             continue
         used.update(template.fields)
-        sent.update(template.fields if command.of_task else ())
-        if not set(template.fields) & (set(names) - parameters.keys()):
-            for problem in _misfits(template, kinds, constants, of_task=command.of_task):
-                yield command.path, problem
-    for name in names:
+        if command.of_task:
+            sent.update(template.fields if names.union(constants).issuperset(template.fields) else names)
+        if unsure.isdisjoint(template.fields):
+            yield from ((command.path, problem) for problem in _misfits(template, kinds, constants, command.of_task))
+    for name in _dict(table.get("parameters")):
         if name not in sent:
             yield ("parameters", name), f"no command sends it; put {{{name}}} into one of commands.set, or remove it"
-    for name in parameters.keys() & used:
-        yield from _unsendable(name, parameters[name], terminator)
-    yield from _ramps(table, parameters)
-    yield from _readings(table, parameters)
+        if name in parameters and name in used:
+            yield from _unsendable(name, parameters[name], terminator)
 
 
 def _is_wrong_anyway(text: str) -> bool:
@@ -175,7 +183,7 @@ def _is_wrong_anyway(text: str) -> bool:
 
 
 def _misfits(
-    template: Template, kinds: Mapping[str, str], constants: Mapping[str, str], *, of_task: bool
+    template: Template, kinds: Mapping[str, str], constants: Mapping[str, str], of_task: bool
 ) -> Iterator[str]:
     if of_task:
         yield from template.check({**constants, **kinds})
@@ -188,14 +196,15 @@ def _misfits(
 
 
 def _constants(table: Mapping[str, Any]) -> dict[str, str]:
-    """The kinds of the constants that every head has."""
+    """The kinds of the constants that every head has; empty for one that is none of a constant's."""
     common = _dict(table.get("values"))
-    heads = [_dict(_dict(head).get("values")) for head in _list(table.get("heads"))] or [{}]
-    shared = set.intersection(*({*common, *own} for own in heads))
+    heads = [{**common, **_dict(_dict(head).get("values"))} for head in _list(table.get("heads"))] or [common]
     kinds = {}
-    for name in [name for values in (common, *heads) for name in values if name in shared]:
-        given = {_KINDS.get(type({**common, **own}[name]), "any") for own in heads}
-        kinds[name] = given.pop() if len(given) == 1 else "float" if given == {"int", "float"} else "any"
+    for name in heads[0]:
+        if all(name in values for values in heads):
+            given = {_KINDS.get(type(values[name]), "") for values in heads}
+            mixed = "" if "" in given else "float" if given == {"int", "float"} else "any"
+            kinds[name] = given.pop() if len(given) == 1 else mixed
     return kinds
 
 

@@ -93,7 +93,7 @@ class InstrumentOptions(DriverOptions):
         default={},
     )
     reconnect: ReconnectSettings = setting(
-        "Pauses between attempts to reach an instrument that has gone.", default=ReconnectSettings(), shown="see below"
+        "Pauses between attempts to reach an instrument that has gone.", default_factory=ReconnectSettings
     )
     quarantine_after: Annotated[int, PydanticField(ge=1)] = setting(
         "Failures of the connection in a row after which a head gets no more tasks until it is put back "
@@ -158,7 +158,7 @@ class CommandOptions(InstrumentOptions):
 
     needs_resource: ClassVar[bool] = True
 
-    commands: CommandSettings = setting("What is sent and what is asked.", default=CommandSettings(), shown="none")
+    commands: CommandSettings = setting("What is sent and what is asked.", default_factory=CommandSettings)
     read_terminator: Terminator = setting("What ends an answer.", default="\n")
     write_terminator: Terminator = setting("What is added to each command.", default="\n")
     identify: str = setting("The query for the identity; empty where there is none.", default="*IDN?")

@@ -267,7 +267,7 @@ class _Reader:
     def _unknown(self, key: str, driver: type[DriverOptions], name: str) -> str:
         others = [other for other, options in self.drivers.items() if key in declared(options)]
         if others:
-            return f"driver {name!r} has no such key; {quoted(others)} has"
+            return f"driver {name!r} has no such key; {quoted(others)} {'has' if len(others) == 1 else 'have'}"
         return unknown_key(key, [*declared(MasterKeys), *declared(driver)])
 
     def _table(self, value: object, path: KeyPath) -> dict[str, Any] | None:

@@ -23,6 +23,7 @@ __all__ = [
 ]
 
 _QUERY = "What is asked."
+_PATTERN = "Finds the value in the answer: its group, or all that matches. By default the whole answer."
 _METHOD = "The property, parameter or method whose value is looked at."
 
 
@@ -31,10 +32,6 @@ class InterlockSettings(Settings):
 
     every: Annotated[float, duration("10 ms")] = setting("How often it is polled.", default=1.0, shown="1 s")
     head: Name | None = setting("The head where it is polled. By default each, for itself.", default=None)
-    pattern: Regex | None = setting(
-        "Finds the value in the answer: its first group, or all that matches. By default the whole answer.",
-        default=None,
-    )
     min: float | None = setting("Smallest value that does not trip.", default=None)
     max: float | None = setting("Largest value that does not trip.", default=None)
     equals: Constant | None = setting("The only value that does not trip, instead of limits.", default=None)
@@ -84,6 +81,7 @@ class QueryInterlock(InterlockSettings):
     """A value that is polled, during a task between its commands. Out of bounds, or not to be had, it trips."""
 
     query: Command = setting(_QUERY, example="TEMP?")
+    pattern: Regex | None = setting(_PATTERN, default=None)
 
 
 class MethodInterlock(InterlockSettings):
@@ -100,16 +98,13 @@ class MonitorSettings(Settings):
         "How long the journal keeps it.", default=7 * 86400.0, shown="7 d"
     )
     unit: str = setting("Its unit, for people and exports.", default="")
-    pattern: Regex | None = setting(
-        "Finds the number in the answer: its first group, or all that matches. By default the whole answer.",
-        default=None,
-    )
 
 
 class QueryMonitor(MonitorSettings):
     """A value that is recorded, whatever else the head does; a task waits for one query at most."""
 
     query: Command = setting(_QUERY, example="TEMP?")
+    pattern: Regex | None = setting(_PATTERN, default=None)
 
 
 class MethodMonitor(MonitorSettings):
