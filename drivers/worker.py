@@ -93,6 +93,10 @@ class Worker:
         self._max_message = welcome.max_message or sockets.MAX_MESSAGE
         # What this worker's host says comes before what the daemon says, whose folders may be another machine's.
         add_to_path((*self._path, *welcome.options.get("path", ())))
+        return self._serve(welcome)
+
+    def _serve(self, welcome: m.Welcome) -> int:
+        """Set up what evaluates, and evaluate; returns the exit status."""
         driver = _make_driver(welcome)
         try:
             driver.open()
@@ -348,7 +352,7 @@ def die_with_parent(parent: int) -> None:
         os._exit(1)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, kind: type[Worker] = Worker) -> int:
     """Entry point of a worker process."""
     parser = argparse.ArgumentParser(prog="python -m taskmaster.drivers.worker", description=__doc__)
     parser.add_argument("--address", required=True)
@@ -357,11 +361,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--progress", required=True, type=Path)
     parser.add_argument("--parent", required=True, type=int)
     parser.add_argument("--path", action="append", default=[])
+    parser.add_argument("--head", default="")
     options = parser.parse_args(arguments)
     die_with_parent(options.parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers in order
-    protocol = WorkerProtocol(options.master, options.token, pid=os.getpid(), host=sockets_.gethostname())
-    return Worker(options.address, protocol, options.progress, options.path).run()
+    protocol = WorkerProtocol(
+        options.master, options.token, pid=os.getpid(), host=sockets_.gethostname(), head=options.head
+    )
+    return kind(options.address, protocol, options.progress, options.path).run()
 
 
 if __name__ == "__main__":
