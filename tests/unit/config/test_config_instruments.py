@@ -611,7 +611,7 @@ def test_the_simulated_laboratory_understands_the_examples(name: str, simulator:
         assert re.fullmatch(commands.wait.until, talk.ask(commands.wait.query))
         for query in [reading.query for reading in commands.read.values()]:
             assert math.isfinite(float(talk.ask(Template(query).format(point))))
-        assert all([talk.ask(query) for query in queries])
+        assert all(talk.ask(query) for query in queries)
         if commands.watchdog is not None:
             assert commands.watchdog.keep is not None
             talk.tell(*commands.watchdog.arm, *commands.watchdog.disarm)
