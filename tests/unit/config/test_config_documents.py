@@ -59,7 +59,8 @@ def test_the_full_examples_have_every_key() -> None:
     full, instruments = read("full"), read("instruments")
     assert full["daemon"].keys() == DaemonSettings.model_fields.keys()
     used = {key for document in (full, instruments) for master in document["masters"].values() for key in master}
-    assert used == {key for options in (MasterKeys, *BUILTIN_DRIVERS.values()) for key in declared(options)}
+    models: list[type[Settings]] = [MasterKeys, *BUILTIN_DRIVERS.values()]
+    assert used == {key for model in models for key in declared(model)}
     masters = full["masters"].values()
     tables = [table for master in masters for role in ("parameters", "outputs") for table in master[role].values()]
     assert {key for table in tables for key in table} == ParameterSettings.model_fields.keys()

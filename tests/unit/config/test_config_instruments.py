@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import re
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,8 @@ from taskmaster.config.heads import heads_of, normal_resource
 from taskmaster.config.instruments import CommandOptions, HumanOptions, InstrumentClassOptions, VisaOptions
 from taskmaster.config.load import load, loads
 from taskmaster.config.shipped import example
+from taskmaster.config.templates import Template
+from taskmaster.drivers.simulated import Laboratory
 
 STM = """\
 [masters.stm]
@@ -390,7 +395,8 @@ query_timeout = "1 s"
 parameters.v = {}
 outputs.i = {}
 commands = { set = ["C {channel:d};V {v:.2f}"], read = { i = "I? {channel:d},{gain:d}" }, safe = ["V 0,{channel:d}"] }
-heads = [{ name = "a", values = { channel = 1 } }, { name = "b", values = { channel = 2, gain = 3 }, query_timeout = 5 }]
+heads = [{ name = "a", values = { channel = 1 } },
+  { name = "b", values = { channel = 2, gain = 3 }, query_timeout = 5 }]
 """
     assert complaints(text) == []
     a, b = heads_of(options(text).model_dump())
@@ -580,5 +586,58 @@ def test_the_examples_are_for_the_simulated_laboratory(name: str, heads: int) ->
     declared = heads_of(found.model_dump())
     assert len(declared) == heads
     assert len({head["resource"] for head in declared}) == heads
-    assert all(head["identity"].startswith("ACME,") for head in declared)
     assert found.commands.safe
+
+
+@pytest.mark.parametrize(("name", "simulator", "heads"), [("stm", "probe", "heads"), ("chambers", "chambers", "count")])
+def test_the_simulated_laboratory_understands_the_examples(name: str, simulator: str, heads: str) -> None:
+    """All that they send, each once, with the largest value of each parameter; the answers are what they expect."""
+    master = load(example(name)).masters[name]
+    assert isinstance(master.options, CommandOptions)
+    commands = master.options.commands
+    assert commands.wait is not None
+    assert commands.errors is not None
+    point = {field.name: field.max for field in master.parameter_fields}
+    (head,) = [head for head in heads_of(master.options.model_dump()) if head["name"].endswith("-1")]
+    queries = [interlock.query for interlock in master.options.interlocks.values()]
+    queries += [value.query for value in master.options.monitor.values()]
+    queries += [ramp.query for ramp in commands.ramps.values() if ramp.query is not None]
+    with (
+        Laboratory(simulator, None, **{heads: 1}) as laboratory,
+        Talk(laboratory.heads[0].address) as talk,
+    ):
+        assert re.fullmatch(head["identity"], talk.ask(master.options.identify))
+        talk.tell(*commands.open, *(Template(text).format(point) for text in commands.set))
+        assert re.fullmatch(commands.wait.until, talk.ask(commands.wait.query))
+        for query in [reading.query for reading in commands.read.values()]:
+            assert math.isfinite(float(talk.ask(Template(query).format(point))))
+        assert all(talk.ask(query) for query in queries)
+        if commands.watchdog is not None:
+            assert commands.watchdog.keep is not None
+            talk.tell(*commands.watchdog.arm, *commands.watchdog.disarm)
+            assert talk.ask(commands.watchdog.keep)
+        talk.tell(*commands.safe)
+        assert re.fullmatch(commands.errors.ok, talk.ask(commands.errors.query))
+
+
+class Talk:
+    """A line protocol with one head."""
+
+    def __init__(self, address: str) -> None:
+        host, port = address.split(":")
+        self._socket = socket.create_connection((host, int(port)), timeout=30)
+        self._lines = self._socket.makefile("rb")
+
+    def tell(self, *commands: str) -> None:
+        self._socket.sendall("".join(f"{command}\n" for command in commands).encode())
+
+    def ask(self, query: str) -> str:
+        self.tell(query)
+        return self._lines.readline().decode().rstrip("\n")
+
+    def __enter__(self) -> Talk:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._lines.close()
+        self._socket.close()
