@@ -7,6 +7,8 @@ begins with the instrument's identity. Nothing is asked or sent twice.
 
 from __future__ import annotations
 
+import contextlib
+import math
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -35,6 +37,8 @@ __all__ = ["CommandHead"]
 
 #: Errors taken from an instrument's queue before it counts as endless.
 _MOST_ERRORS = 64
+#: Seconds that a line must have been quiet before it is confirmed that an instrument is safe.
+_LONGEST_QUIET = 1.0
 
 
 class CommandHead(Head):
@@ -60,7 +64,7 @@ class CommandHead(Head):
 
     def _make_transport(self) -> Transport:
         commands = self.commands
-        connection = {"write_timeout": commands.timeout, **commands.connection, "on_acting": self.begin_acting}
+        connection = {**commands.connection, "on_acting": self.begin_acting}
         if commands.driver == "serial":
             for other in ("backend", "connect_timeout"):
                 connection.pop(other, None)
@@ -92,16 +96,16 @@ class CommandHead(Head):
     def evaluate(self, x: Mapping[str, Any]) -> dict[str, Any]:
         """Set, wait, read: the outputs by name."""
         values = self._values(x)
+        # All of it is formatted before any of it is sent: what cannot be sent stops the task before it acts.
+        messages = [(line, self._formatted(line, values)) for line in self.commands.set]
         with self._linked():
             self._get_ready()
-            # All of it is formatted before any of it is sent: what cannot be sent stops the task before it acts.
-            messages = [(line, self._formatted(line, values)) for line in self.commands.set]
             for line, message in messages:
                 self._set(line, message, values)
             if messages:
                 self._check_errors("set", x)
-            for until in self.commands.wait:
-                self._await(until, values)
+            if self.commands.wait is not None:
+                self._await(self.commands.wait, values)
             return self._read(values, x)
 
     def read(self) -> dict[str, Any]:
@@ -118,11 +122,13 @@ class CommandHead(Head):
 
     def feed_watchdog(self) -> None:
         """Keep the instrument's own watchdog quiet."""
-        watchdog = self.commands.watchdog
-        if watchdog is not None and watchdog.keep is not None:
-            with self._linked():
+        with self._linked():
+            for keep in self.commands.watchdog.keep if self.commands.watchdog is not None else ():
                 self._get_in_step()
-                self._tell(watchdog.keep, watchdog.keep.format(self.commands.values), acts=False)
+                if isinstance(keep, Line):
+                    self._tell_line(keep)
+                else:
+                    self._ask(keep)
 
     def safe(self) -> None:
         """Send the `safe` commands at once over the connection that there is, and see that they have arrived.
@@ -142,7 +148,11 @@ class CommandHead(Head):
                 self._confirm()
 
     def close(self) -> None:
-        """Disconnect, and let others have the resource."""
+        """Switch the instrument's own watchdog off, if there is one; disconnect, and let others have the resource."""
+        if self.commands.watchdog is not None and self._transport.is_open:
+            with self._unstoppable(), contextlib.suppress(LinkError):
+                for line in self.commands.watchdog.disarm:
+                    self._tell_line(line)
         self._lose()
         if self._claim is not None:
             self._claim.close()
@@ -157,11 +167,10 @@ class CommandHead(Head):
             yield
         except LinkError as error:
             self._lose()
-            self._out_of_step = not isinstance(error, Unreachable)
+            self._out_of_step |= not isinstance(error, Unreachable)
             raise type(error)(f"{self.context.label}: {error}") from error
         except Stopped:
             self._ready = False
-            self._out_of_step = True
             raise
 
     def _lose(self) -> None:
@@ -189,8 +198,11 @@ class CommandHead(Head):
         if self._claim is None:
             self._claim = Claim(self.commands.resource, self.context.label)
         self._ready = False
-        # On a line that carries over what was still to be said, a late answer is later than its time-out by as much.
-        self._transport.open(self._heeded, quiet=self.commands.timeout if self._out_of_step else 0.0)
+        quiet = 0.0
+        if self._out_of_step:
+            # On a line that carries over what was still to be said, an answer may be late by as much as it may take.
+            quiet = min(self.commands.timeout, _LONGEST_QUIET if self._heeded is not self.stopping else math.inf)
+        self._transport.open(self._heeded, quiet=quiet)
         self._out_of_step = False
         self._check_identity()
 
@@ -207,14 +219,14 @@ class CommandHead(Head):
             )
 
     def _initialise(self) -> None:
-        self._set_to = {name: ramp.initial for name, ramp in self.commands.ramps.items() if ramp.initial is not None}
+        self._set_to = {name: ramp.start for name, ramp in self.commands.ramps.items() if ramp.start is not None}
         for line in self.commands.open:
-            self._tell(line, line.format(self.commands.values), acts=False)
+            self._tell_line(line)
         if self.commands.open:
             self._check_errors("open", {})
         if self.commands.watchdog is not None:
             for line in self.commands.watchdog.arm:
-                self._tell(line, line.format(self.commands.values), acts=False)
+                self._tell_line(line)
         self._ready = True
 
     def _told_safe(self) -> bool:
@@ -235,7 +247,7 @@ class CommandHead(Head):
 
     def _tell_safe(self) -> None:
         for line in self.commands.safe:
-            self._tell(line, line.format(self.commands.values), acts=False)
+            self._tell_line(line)
 
     def _confirm(self) -> None:
         """What was sent has arrived, as an answer after it shows."""
@@ -287,7 +299,7 @@ class CommandHead(Head):
         if ramp.query is None:
             raise DeviceError(
                 f"{self.context.label}: the ramp of {ramp.parameter!r} has nowhere to begin: its present value is not "
-                "known; give the ramp `read`, a query for it, or `initial`, its value after `open`"
+                "known; give the ramp `query`, which asks for it, or `start`, its value after `open`"
             )
         return float(self._ask(ramp.query, self.commands.values))
 
@@ -334,24 +346,29 @@ class CommandHead(Head):
     ) -> Any:
         """The answer to this question and no other, as a value."""
         transport = self._transport
-        message = self._formatted(query.line, self.commands.values if values is None else values)
+        values = self.commands.values if values is None else values
+        message = self._formatted(query.line, values)
         late = transport.drain()
         if late:
             raise Garbled(f"{self.commands.resource}: before {message!r} was asked, {shortened(late)} was in the input")
         self._out_of_step = True
-        transport.write(message, acts=query.acts)
+        transport.write(message, acts=False)
         if deadline is None:
-            deadline = time.monotonic() + (self.commands.timeout if query.timeout is None else query.timeout)
+            deadline = time.monotonic() + self.commands.timeout
         try:
             data = transport.read_block(deadline) if query.reply.is_block else transport.read(deadline)
             if transport.pending:
                 raise Garbled(f"received {shortened(data)} and {shortened(transport.pending)} more")
-            value = query.reply.parse(data)
+            value = query.reply.parse(data, values)
         except (TimedOut, Garbled) as error:
             of = f" for {name!r}" if name else ""
             raise type(error)(f"{message.decode()!r}{of}: {error}") from error
         self._out_of_step = False
         return value
+
+    def _tell_line(self, line: Line) -> None:
+        """A line that is the same for every task, and not part of one."""
+        self._tell(line, line.format(self.commands.values), acts=False)
 
     def _tell(self, line: Line, message: bytes, *, acts: bool) -> None:
         self._transport.write(message, acts=acts)

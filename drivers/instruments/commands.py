@@ -9,11 +9,9 @@ from typing import Any
 
 from taskmaster.bus.fields import Schema
 from taskmaster.config.templates import Template
-from taskmaster.drivers.instruments.replies import Reply, Text, reply_for
+from taskmaster.drivers.instruments.replies import Number, Reply, Text, reply_for
 
 __all__ = ["Commands", "ErrorQueue", "Line", "Query", "Ramp", "Wait", "Watchdog"]
-
-_NO_VALUES: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True)
@@ -39,10 +37,6 @@ class Query:
 
     line: Line
     reply: Reply
-    #: seconds for the answer; None: the head's own
-    timeout: float | None = None
-    #: asking changes something: it must not be asked twice for a task
-    acts: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,16 +67,17 @@ class Ramp:
     #: asks for the present value, where the last one that was set is not known
     query: Query | None = None
     #: the value after `open`, where it cannot be asked for
-    initial: float | None = None
+    start: float | None = None
 
 
 @dataclass(frozen=True)
 class Watchdog:
-    """The instrument's own: what switches it on, and what is sent at least every so many seconds to keep it quiet."""
+    """The instrument's own: what switches it on, what keeps it quiet for some seconds, what switches it off."""
 
     arm: tuple[Line, ...]
     every: float
-    keep: Line | None = None
+    keep: tuple[Line | Query, ...]
+    disarm: tuple[Line, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -91,13 +86,13 @@ class Commands:
 
     resource: str
     driver: str = "visa"
-    #: matches what the instrument says it is, None: anything does
+    #: matches what the instrument says it is; None: anything does
     identity: re.Pattern[str] | None = None
     #: None where the instrument cannot say
     identify: Query | None = None
     open: tuple[Line, ...] = ()
     set: tuple[Line, ...] = ()
-    wait: tuple[Wait, ...] = ()
+    wait: Wait | None = None
     read: Mapping[str, Query] = field(default_factory=dict)
     safe: tuple[Line, ...] = ()
     errors: ErrorQueue | None = None
@@ -105,21 +100,26 @@ class Commands:
     ramps: Mapping[str, Ramp] = field(default_factory=dict)
     #: what stands in templates beside parameters, such as the channel of this head
     values: Mapping[str, Any] = field(default_factory=dict)
-    timeout: float = 5.0
+    #: seconds for an answer
+    timeout: float = 2.0
     #: of the transport, by its own names
     connection: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any], outputs: Schema | None = None) -> Commands:
-        """From a head's table laid over its Master's, validated.
+        """From a head's table laid over its Master's, validated: the keys of the drivers `visa` and `serial`.
 
-        Its keys: `resource`, `driver`, `identity`, `timeout`, `connect_timeout`, `backend`, `read_terminator`,
-        `write_terminator`, those of a serial line, `values`, `commands` and `ramps`; durations are in seconds.
+        Durations are in seconds. ``driver = "serial"``, or a `resource` that is a path, is a serial line.
         """
         return _Reader(options, outputs).commands()
 
+    def query(self, table: Mapping[str, Any]) -> Query:
+        """Of an interlock or a monitored value: `query`, with `parse`, `pattern` and `unit` as of a reading."""
+        terminator = self.connection.get("write_terminator", b"\n").decode()
+        return Query(Line(Template(table["query"], terminator)), reply_for(table, None))
 
-#: Options that the transports take as they are; the last ones are a serial line's.
+
+#: Options that the transports take as they are, and those of a serial line.
 _CONNECTION = ("backend", "connect_timeout", "write_timeout")
 _LINE = ("baud_rate", "data_bits", "parity", "stop_bits", "xonxoff", "rtscts", "dsrdtr")
 
@@ -132,90 +132,75 @@ class _Reader:
         self._commands: Mapping[str, Any] = options.get("commands") or {}
         self._outputs = {declared.name: declared for declared in outputs.fields} if outputs else {}
         self._write_terminator: str = options.get("write_terminator", "\n")
-        self._delay: float = self._commands.get("delay") or options.get("delay") or 0.0
+        self._delay: float = self._commands.get("delay") or 0.0
 
     def commands(self) -> Commands:
         options, commands = self._options, self._commands
-        identity = options.get("identity")
-        question = options.get("identify", "*IDN?")
+        identity, question = options.get("identity"), options.get("identify", "*IDN?")
         return Commands(
             resource=options["resource"],
-            driver=options.get("driver", "visa"),
+            driver="serial" if options["resource"].startswith("/") else options.get("driver", "visa"),
             identity=re.compile(identity) if identity else None,
             identify=self._query(question, Text()) if question else None,
             open=self._lines(commands.get("open")),
             set=self._lines(commands.get("set")),
-            wait=tuple(map(self._wait, _several(commands.get("wait")))),
+            wait=self._wait(commands.get("wait")),
             read={name: self._reading(name, spec) for name, spec in (commands.get("read") or {}).items()},
             safe=self._lines(commands.get("safe")),
             errors=self._errors(commands.get("errors")),
-            watchdog=self._watchdog(options.get("watchdog") or commands.get("watchdog")),
-            ramps={name: self._ramp(name, spec) for name, spec in self._ramps()},
+            watchdog=self._watchdog(commands.get("watchdog")),
+            ramps={name: self._ramp(name, spec) for name, spec in (commands.get("ramps") or {}).items()},
             values=dict(options.get("values") or {}),
-            timeout=options.get("timeout", 5.0),
+            timeout=options.get("query_timeout", 2.0),
             connection=self._connection(),
         )
 
     def _connection(self) -> dict[str, Any]:
         options = self._options
         connection = {name: options[name] for name in _CONNECTION if options.get(name) is not None}
+        if options.get("largest_answer") is not None:
+            connection["largest"] = options["largest_answer"]
         connection["line"] = {name: options[name] for name in _LINE if options.get(name) is not None}
         connection["read_terminator"] = options.get("read_terminator", "\n").encode()
         connection["write_terminator"] = self._write_terminator.encode()
         return connection
 
-    def _line(self, spec: Any) -> Line:
-        if isinstance(spec, str):
-            return Line(self._template(spec), self._delay)
-        return Line(self._template(spec["send"]), spec.get("delay", self._delay))
+    def _line(self, text: str) -> Line:
+        return Line(Template(text, self._write_terminator), self._delay)
 
-    def _template(self, text: str) -> Template:
-        return Template(text, self._write_terminator)
+    def _lines(self, texts: Sequence[str] | None) -> tuple[Line, ...]:
+        return tuple(map(self._line, texts or ()))
 
-    def _lines(self, specs: Any) -> tuple[Line, ...]:
-        return tuple(map(self._line, _several(specs)))
+    def _query(self, text: str, reply: Reply) -> Query:
+        return Query(Line(Template(text, self._write_terminator)), reply)
 
-    def _query(self, spec: Any, reply: Reply | None = None) -> Query:
+    def _reading(self, name: str, spec: str | Mapping[str, Any]) -> Query:
         table: Mapping[str, Any] = {"query": spec} if isinstance(spec, str) else spec
-        return Query(
-            Line(self._template(table["query"])),
-            reply or reply_for(table, None),
-            table.get("timeout"),
-            bool(table.get("acts", False)),
-        )
+        return self._query(table["query"], reply_for(table, self._outputs.get(name)))
 
-    def _reading(self, name: str, spec: Any) -> Query:
-        table: Mapping[str, Any] = {"query": spec} if isinstance(spec, str) else spec
-        return self._query(spec, reply_for(table, self._outputs.get(name)))
-
-    def _wait(self, spec: Mapping[str, Any]) -> Wait:
-        query = Query(Line(self._template(spec["query"])), Text())
-        return Wait(query, re.compile(spec["until"]), spec.get("timeout", 10.0), spec.get("every", 0.05))
+    def _wait(self, spec: Mapping[str, Any] | None) -> Wait | None:
+        if spec is None:
+            return None
+        until = re.compile(spec.get("until", "1"))
+        return Wait(self._query(spec["query"], Text()), until, spec.get("timeout", 10.0), spec.get("every", 0.05))
 
     def _errors(self, spec: Mapping[str, Any] | None) -> ErrorQueue | None:
-        return ErrorQueue(self._query(spec["query"], Text()), re.compile(spec["ok"])) if spec else None
-
-    def _watchdog(self, spec: Any) -> Watchdog | None:
-        if not spec:
+        if spec is None:
             return None
-        if not isinstance(spec, Mapping):
-            return Watchdog(self._lines(spec), 1.0)
-        keep = spec.get("keep")
-        return Watchdog(self._lines(spec["arm"]), spec.get("every", 1.0), self._line(keep) if keep else None)
+        return ErrorQueue(self._query(spec["query"], Text()), re.compile(spec.get("ok", "[+-]?0(,.*)?")))
 
-    def _ramps(self) -> Sequence[tuple[str, Mapping[str, Any]]]:
-        ramps = self._options.get("ramps") or {}
-        if isinstance(ramps, Mapping):
-            return list(ramps.items())
-        return [(spec["parameter"], spec) for spec in ramps]
+    def _watchdog(self, spec: Mapping[str, Any] | None) -> Watchdog | None:
+        if spec is None:
+            return None
+        keep = [spec["keep"]] if spec.get("keep") else spec["arm"]
+        return Watchdog(
+            self._lines(spec["arm"]),
+            spec.get("every", 1.0),
+            tuple(self._query(text, Text()) if "?" in text else self._line(text) for text in keep),
+            self._lines(spec.get("disarm")),
+        )
 
     def _ramp(self, parameter: str, spec: Mapping[str, Any]) -> Ramp:
-        query = spec.get("read")
-        return Ramp(parameter, spec["step"], spec["every"], self._query(query) if query else None, spec.get("initial"))
-
-
-def _several(specs: Any) -> Sequence[Any]:
-    """None, one or several, as a sequence."""
-    if specs is None:
-        return ()
-    return [specs] if isinstance(specs, (str, Mapping)) else list(specs)
+        question = spec.get("query")
+        present = self._query(question, Number()) if question else None
+        return Ramp(parameter, spec["step"], spec.get("every", 0.1), present, spec.get("start"))

@@ -10,7 +10,7 @@ from taskmaster.bus.text import lacking
 from taskmaster.drivers.instruments.errors import Claimed, Unreachable
 from taskmaster.drivers.instruments.permissions import not_opened
 from taskmaster.drivers.instruments.streams import DescriptorStream
-from taskmaster.drivers.instruments.transport import Transport
+from taskmaster.drivers.instruments.transport import LARGEST, Transport
 
 __all__ = ["LINE", "SerialTransport"]
 
@@ -40,6 +40,7 @@ class SerialTransport(Transport):
         read_terminator: bytes = b"\n",
         write_terminator: bytes = b"\n",
         write_timeout: float = 5.0,
+        largest: int = LARGEST,
         on_acting: Callable[[], None] = lambda: None,
     ) -> None:
         """``resource`` is a path, as ``/dev/serial/by-id/…``, or ``ASRL/dev/ttyUSB0::INSTR``."""
@@ -48,6 +49,7 @@ class SerialTransport(Transport):
             read_terminator=read_terminator,
             write_terminator=write_terminator,
             write_timeout=write_timeout,
+            largest=largest,
             on_acting=on_acting,
         )
         self.path = resource[4:].partition("::")[0] if resource.upper().startswith("ASRL/") else resource

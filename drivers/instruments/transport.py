@@ -24,6 +24,8 @@ __all__ = ["LARGEST", "SLICE", "Transport", "shortened"]
 SLICE = 0.02
 #: Bytes of an answer that are taken before it counts as nonsense: a little more than a 16-megapixel image of floats.
 LARGEST = 1 << 27
+#: Bytes that a block may have around its content.
+_FRAME = 16
 #: Of an answer that is shown in a message.
 _SHOWN = 60
 #: Seconds of silence after which a block without length has ended, where the carrier does not tell.
@@ -55,15 +57,17 @@ class Transport(ABC):
         read_terminator: bytes = b"\n",
         write_terminator: bytes = b"\n",
         write_timeout: float = 5.0,
+        largest: int = LARGEST,
         on_acting: Callable[[], None] = lambda: None,
     ) -> None:
-        """``on_acting`` is called before each write that may act."""
+        """``on_acting`` is called before each write that may act; more than ``largest`` bytes are no answer."""
         self.resource = resource
         self.stopping = threading.Event()
         self._on_acting = on_acting
         self._read_terminator = read_terminator
         self._write_terminator = write_terminator
         self._write_timeout = write_timeout
+        self._largest = largest
         self._input = bytearray()
         #: the carrier has said that what is in `_input` ends a message
         self._ended = False
@@ -145,8 +149,9 @@ class Transport(ABC):
             searched = len(self._input)
             self._await_more(deadline)
 
-    def read_block(self, deadline: float, *, max_bytes: int = LARGEST) -> bytes:
+    def read_block(self, deadline: float, *, max_bytes: int | None = None) -> bytes:
         """The content of an IEEE 488.2 block, of definite (``#3100…``) or indefinite (``#0…``) length."""
+        max_bytes = self._largest if max_bytes is None else max_bytes
         self._await(2, deadline)
         if not (self._input[:1] == b"#" and self._input[1:2].isdigit()):
             raise self._garbled("which is no block: a block begins with # and a digit")
@@ -172,7 +177,7 @@ class Transport(ABC):
         if self._sliced:
             while data := self._receive(0.0)[0]:
                 self._input += data
-                if len(self._input) > LARGEST:
+                if len(self._input) > self._largest:
                     break
         data = bytes(self._input)
         self._input.clear()
@@ -214,8 +219,8 @@ class Transport(ABC):
             data, self._ended = self._receive(max(0.0, min(SLICE, left) if self._sliced else left))
             if data:
                 self._input += data
-                if len(self._input) > LARGEST:
-                    raise self._garbled(f"more than {LARGEST} bytes without an end")
+                if len(self._input) > self._largest + _FRAME:
+                    raise self._garbled(f"more than {self._largest} bytes without an end")
             if data or self._ended:
                 return
             if left <= 0:
@@ -251,7 +256,7 @@ class Transport(ABC):
                     break
             else:
                 self._await_more(deadline)
-            if len(self._input) > max_bytes + 8:
+            if len(self._input) > max_bytes + _FRAME:
                 raise self._garbled(f"a block without end, where at most {max_bytes} bytes are expected")
         data = bytes(self._input[2:])
         self._input.clear()

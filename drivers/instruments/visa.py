@@ -21,7 +21,7 @@ from taskmaster.bus.text import lacking
 from taskmaster.drivers.instruments.errors import Stopped, TimedOut, Unreachable
 from taskmaster.drivers.instruments.permissions import denied, denied_usb
 from taskmaster.drivers.instruments.streams import DescriptorStream, SocketStream, Stream, lost
-from taskmaster.drivers.instruments.transport import SLICE, Transport
+from taskmaster.drivers.instruments.transport import LARGEST, SLICE, Transport
 
 __all__ = ["VisaTransport", "resource_manager"]
 
@@ -68,6 +68,7 @@ class VisaTransport(Transport):
         read_terminator: bytes = b"\n",
         write_terminator: bytes = b"\n",
         write_timeout: float = 5.0,
+        largest: int = LARGEST,
         on_acting: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(
@@ -75,6 +76,7 @@ class VisaTransport(Transport):
             read_terminator=read_terminator,
             write_terminator=write_terminator,
             write_timeout=write_timeout,
+            largest=largest,
             on_acting=on_acting,
         )
         self._backend = backend
