@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from taskmaster.bus.fields import Schema
+from taskmaster.config.heads import heads_of
+from taskmaster.config.instruments import InstrumentOptions
 from taskmaster.config.load import Config
 from taskmaster.config.settings import DaemonSettings, MasterSettings
 from taskmaster.daemon.service import DaemonPlan, MasterPlan, options_for_wire
-from taskmaster.daemon.spec import MasterSpec
+from taskmaster.daemon.spec import HeadSpec, MasterSpec
 
 __all__ = ["plan"]
 
@@ -33,7 +35,8 @@ def plan(config: Config) -> DaemonPlan:
 
 
 def _master(settings: MasterSettings, daemon: DaemonSettings) -> MasterPlan:
-    options = settings.options.model_dump()
+    options = settings.options.model_dump(by_alias=True)
+    heads = heads_of(options) if isinstance(settings.options, InstrumentOptions) else ()
     spec = MasterSpec(
         name=settings.name,
         driver=settings.driver,
@@ -50,10 +53,12 @@ def _master(settings: MasterSettings, daemon: DaemonSettings) -> MasterPlan:
         largest_chunk=options.get("recycle_after"),  # or a process would evaluate many more than that
         description=settings.description,
         options=options_for_wire({key: value for key, value in options.items() if key not in _SUPERVISION}),
+        heads=tuple(HeadSpec(str(head["name"]), tuple(head["capabilities"])) for head in heads),
+        quarantine_after=int(options.get("quarantine_after", 3)),
     )
     return MasterPlan(
         spec=spec,
-        workers=int(options.get("workers", 1)),
+        workers=len(heads) or int(options.get("workers", 1)),
         environment=options.get("env", {}),
         restarts=int(options.get("restarts", 5)),
         restart_window=float(options.get("restart_window", 60.0)),

@@ -133,6 +133,7 @@ def _assemble(
                 settings.environment,
                 RestartPolicy(settings.restarts, settings.restart_window),
                 settings.working_directory,
+                heads=tuple(head.name for head in master.spec.heads),
             )
         )
     started = time.monotonic()

@@ -47,6 +47,8 @@ class Pool:
     #: not before this time is another started
     next_start: float = 0.0
     gave_up: bool = False
+    #: of an instrument: its heads, each of which has a process
+    heads: tuple[str, ...] = ()
 
 
 class Supervisor:
@@ -205,6 +207,9 @@ class Supervisor:
     def _fill(self, pool: Pool, now: float, out: Effects) -> None:
         # One that is dead and not buried yet still has its place: only then is it known when to replace it.
         mourned = sum(dead_of is pool for _, dead_of, _ in self._dead)
+        served = {worker.head for worker in pool.workers.values()}
+        served |= {worker.head for _, dead_of, worker in self._dead if dead_of is pool}
+        heads = [head for head in pool.heads if head not in served]
         begun = 0
         while len(pool.workers) + mourned < pool.count and not pool.gave_up:
             if now < pool.next_start:
@@ -222,6 +227,7 @@ class Supervisor:
                     pool.environment.items(),
                     pool.working_directory,
                     umask=self._umask,
+                    head=heads.pop() if pool.heads else None,
                 )
             except OSError as error:
                 reason = f"no worker process can be started: {error}"

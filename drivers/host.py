@@ -44,8 +44,17 @@ class HostedWorker:
     #: it was asked to finish and go
     was_told_to_go = False
 
-    def __init__(self, process: subprocess.Popen[bytes], token: str, progress: ProgressReader, now: float) -> None:
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        token: str,
+        progress: ProgressReader,
+        now: float,
+        head: str | None = None,
+    ) -> None:
         self.process = process
+        #: of an instrument: which it is the worker of
+        self.head = head
         self.token = token
         self.progress = progress
         self.started = now
@@ -157,18 +166,22 @@ def spawn(
     working_directory: Path | None = None,
     path: Iterable[Path] = (),
     umask: int = -1,
+    head: str | None = None,
 ) -> HostedWorker:
     """Start a worker process for a Master; its progress file lies in ``folder``.
 
     It imports from the folders in ``path`` before those that the daemon names, and makes files by ``umask`` (-1: this
-    process's). Raises OSError where there can be no further process.
+    process's). ``head`` makes it the worker of an instrument's head of that name. Raises OSError where there can be no
+    further process.
     """
     token = f"{master}-{uuid.uuid4().hex}"
     progress = folder / token
+    module = "taskmaster.drivers.worker" if head is None else "taskmaster.drivers.instruments.worker"
     command = [
-        sys.executable, "-m", "taskmaster.drivers.worker",
+        sys.executable, "-m", module,
         "--address", address, "--master", master, "--token", token, "--progress", str(progress),
         "--parent", str(os.getpid()), *(f"--path={entry}" for entry in path),
+        *(() if head is None else (f"--head={head}",)),
     ]  # fmt: skip
     process = subprocess.Popen(
         command,
@@ -179,7 +192,7 @@ def spawn(
         umask=umask,
     )
     try:
-        return HostedWorker(process, token, ProgressReader(progress), now)
+        return HostedWorker(process, token, ProgressReader(progress), now, head)
     except OSError:  # no descriptor left to watch it by
         process.kill()
         process.wait()

@@ -10,15 +10,17 @@ from taskmaster.bus.errors import ConfigError
 from taskmaster.bus.text import did_you_mean_or
 from taskmaster.drivers.base import Driver
 
-__all__ = ["BUILTIN", "ENTRY_POINTS", "driver_class", "driver_names"]
+__all__ = ["BUILTIN", "ENTRY_POINTS", "INSTRUMENTS", "driver_class", "driver_names"]
 
 ENTRY_POINTS = "taskmaster.drivers"
 BUILTIN = ("process", "thread")
+#: Those of heads, see `instruments.worker`.
+INSTRUMENTS = ("visa", "serial", "instrument")
 
 
 def driver_names() -> list[str]:
     """Every driver that can be named in a configuration here."""
-    return [*BUILTIN, *sorted(point.name for point in entry_points(group=ENTRY_POINTS))]
+    return [*BUILTIN, *INSTRUMENTS, *sorted(point.name for point in entry_points(group=ENTRY_POINTS))]
 
 
 def driver_class(name: str, options: Mapping[str, Any]) -> type[Driver]:

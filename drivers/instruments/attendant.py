@@ -37,7 +37,7 @@ HeadState: TypeAlias = Literal["connecting", "ready", "faulty", "safe"]
 
 @dataclass(frozen=True)
 class Ended:
-    """The last word on an assignment: done (with an output or an error), in doubt, or given back as it has not begun."""
+    """The last word on an assignment: done (with an output or an error), in doubt, or given back, not begun."""
 
     assignment: Assignment
     outputs: Table | None = None

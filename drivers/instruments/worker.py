@@ -1,7 +1,8 @@
 """A worker process of one head: ``python -m taskmaster.drivers.instruments.worker``.
 
 The socket's thread never waits for the hardware: it hears of an emergency stop whatever the head is doing. The head has
-a thread of its own, see `attendant`; between the two go assignments and orders one way, and what became of them the other.
+a thread of its own, see `attendant`; between the two go assignments and orders one way, and what became of them the
+other.
 """
 
 from __future__ import annotations

@@ -37,6 +37,8 @@ def toml(daemon: Mapping[str, Any], masters: Mapping[str, Mapping[str, Any]]) ->
 def _value(value: Any) -> str:
     if isinstance(value, Mapping):
         return "{ " + ", ".join(f"{key} = {_value(item)}" for key, item in value.items()) + " }"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_value, value)) + "]"
     return json.dumps(value)
 
 

@@ -60,8 +60,8 @@ def test_a_newer_journal_is_refused_and_left_alone(state: Path, in_order: bool) 
     check_log(state, "power")
     with pytest.raises(
         JournalError,
-        match=rf"the journal {state}/journal.db was written by a newer release \(schema {sql.SCHEMA_VERSION + 1}, this one knows "
-        rf"{sql.SCHEMA_VERSION}\); "
+        match=rf"the journal {state}/journal.db was written by a newer release \(schema {sql.SCHEMA_VERSION + 1}, "
+        rf"this one knows {sql.SCHEMA_VERSION}\); "
         "install that release, or use another state directory$",
     ):
         Journal(state)
