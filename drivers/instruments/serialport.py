@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 from taskmaster.bus.errors import WorkerError
 from taskmaster.bus.text import lacking
@@ -30,8 +30,6 @@ _PARITIES = {"none": "N", "even": "E", "odd": "O", "mark": "M", "space": "S"}
 class SerialTransport(Transport):
     """A tty. ``line`` has the settings of :data:`LINE`, where they are not pyserial's own (9600 8N1, no handshake)."""
 
-    survives_reopening: ClassVar[bool] = True
-
     def __init__(
         self,
         resource: str,
@@ -56,6 +54,7 @@ class SerialTransport(Transport):
         self._settings = {LINE[name]: value for name, value in (line or {}).items()}
         if "parity" in self._settings:
             self._settings["parity"] = _PARITIES[self._settings["parity"]]
+        self._survives_reopening = True
         self._port: Any = None
         self._stream: DescriptorStream | None = None
 

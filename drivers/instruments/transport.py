@@ -14,7 +14,6 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar
 
 from taskmaster.drivers.instruments.errors import Garbled, Stopped, TimedOut, Unreachable
 
@@ -47,9 +46,6 @@ class Transport(ABC):
     to be opened again, and Stopped.
     """
 
-    #: Whether what an instrument still says arrives after the connection was opened anew, as on a serial line.
-    survives_reopening: ClassVar[bool] = False
-
     def __init__(
         self,
         resource: str,
@@ -73,6 +69,8 @@ class Transport(ABC):
         self._ended = False
         #: part of a line is in the instrument's input
         self._mid_line = False
+        #: Whether what an instrument still says arrives after the connection was opened anew, as on a serial line.
+        self._survives_reopening = False
         #: False where a wait cannot be cut into slices without losing data
         self._sliced = True
 
@@ -104,14 +102,14 @@ class Transport(ABC):
     def open(self, stopping: threading.Event, *, quiet: float = 0.0) -> None:
         """Connect; waits look at ``stopping`` from now on.
 
-        Where a line carries over what the last connection left (:attr:`survives_reopening`), all input is thrown away
+        Where a line carries over what the last connection left (a serial one), all input is thrown away
         until nothing has come for ``quiet`` seconds.
         """
         self.close()
         self.stopping = stopping
         self._heed()
         self._connect()
-        if self.survives_reopening:
+        if self._survives_reopening:
             if self._mid_line:
                 self.write(b"", acts=False)
             self._await_silence(quiet)

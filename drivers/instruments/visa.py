@@ -14,7 +14,7 @@ import re
 import socket
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 from taskmaster.bus.errors import WorkerError
 from taskmaster.bus.text import lacking
@@ -56,8 +56,6 @@ def resource_manager(backend: str) -> Any:
 class VisaTransport(Transport):
     """A VISA resource. ``line`` has the settings of a serial one, named as by the serial driver."""
 
-    survives_reopening: ClassVar[bool] = False
-
     def __init__(
         self,
         resource: str,
@@ -82,7 +80,7 @@ class VisaTransport(Transport):
         self._backend = backend
         self._connect_timeout = connect_timeout
         self._line = line or {}
-        self._is_serial = resource.upper().startswith("ASRL")
+        self._is_serial = self._survives_reopening = resource.upper().startswith("ASRL")
         self._is_stream = _STREAMS.match(resource) is not None
         self._sliced = self._is_stream
         self._resource: Any = None
@@ -107,10 +105,13 @@ class VisaTransport(Transport):
 
     def _opened(self, manager: Any) -> Any:
         try:
-            return manager.open_resource(self.resource, open_timeout=round(self._connect_timeout * 1e3))
+            resource = manager.open_resource(self.resource, open_timeout=round(self._connect_timeout * 1e3))
         except Exception as error:
             # PyVISA-py raises bare Exceptions, other backends whatever they like.
             raise self._not_opened(error) from error
+        if not resource.session:  # VI_NULL, by which PyVISA-sim says so
+            raise self._not_opened(LookupError("there is no such resource"))
+        return resource
 
     def _not_opened(self, error: Exception) -> Exception:
         text = str(error)

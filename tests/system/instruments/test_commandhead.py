@@ -222,7 +222,7 @@ def test_a_serial_line_is_unplugged_a_hundred_times(probe: Laboratory) -> None:
     """Between tasks and in the middle of them; each time it is there again, and nothing is done twice."""
     counted = Counted(probe)
     doubtful = 0
-    with probe_head(probe[TIP], "tty", query_timeout=0.15) as head:
+    with probe_head(probe[TIP], "tty", query_timeout=0.08) as head:
         head.open()
         for cycle in range(100):
             if cycle % 2:
@@ -269,9 +269,10 @@ def test_another_instrument_after_a_replug_is_refused(probe: Laboratory, way: st
         assert truth(probe, head, 100)
 
 
-def test_what_a_line_still_says_after_it_was_opened_anew(probe: Laboratory) -> None:
+@pytest.mark.parametrize("way", ["visa-tty", "tty"])
+def test_what_a_line_still_says_after_it_was_opened_anew(probe: Laboratory, way: str) -> None:
     """A tty keeps a late answer over a new connection: it belongs to nobody, though it comes while another is due."""
-    with probe_head(probe[TIP], "tty", identity=None, query_timeout=0.2) as head:
+    with probe_head(probe[TIP], way, identity=None, query_timeout=0.2) as head:
         head.open()
         for delay in (0.25, 0.3, 0.39):
             probe.control.fault("late", TIP, match="MEAS:CURR?", count=1, seconds=delay)
