@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from helpers.documents import code_blocks, document, section, tables
 
-from taskmaster.bus import codec, errors, fields, messages, sockets, status
+from taskmaster.bus import codec, errors, fields, instrument_messages, messages, sockets, status, wire, worker_messages
 from taskmaster.bus.table import Layout
 from taskmaster.bus.topics import ALARMS
 from taskmaster.daemon.run import TASK_STATES
@@ -31,6 +31,7 @@ CALLED: dict[Any, str] = {
     messages.TaskError: "task error",
     status.DaemonStatus: "daemon status",
     status.HeldTask: "held task",
+    status.HeadInfo: "head info",
     status.JournalStatus: "journal status",
     status.MasterStatus: "master status",
     status.RunInfo: "run info",
@@ -43,7 +44,7 @@ CALLED: dict[Any, str] = {
 
 def records() -> Iterator[type[msgspec.Struct]]:
     """Every type that travels as a map or an array of its own."""
-    for module in (messages, status, fields):
+    for module in (messages, wire, worker_messages, instrument_messages, status, fields):
         for kind in vars(module).values():
             is_record = inspect.isclass(kind) and issubclass(kind, msgspec.Struct)
             if is_record and kind.__module__ == module.__name__ and kind.__name__ not in ("Message", "_Record"):
@@ -55,6 +56,8 @@ def in_words(kind: Any) -> str:
     if kind in CALLED:
         return CALLED[kind]
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Literal:
+        return in_words(type(arguments[0]))
     if origin in (types.UnionType, typing.Union):
         return " or ".join(map(in_words, arguments))
     if origin is dict:
