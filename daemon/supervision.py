@@ -207,9 +207,7 @@ class Supervisor:
     def _fill(self, pool: Pool, now: float, out: Effects) -> None:
         # One that is dead and not buried yet still has its place: only then is it known when to replace it.
         mourned = sum(dead_of is pool for _, dead_of, _ in self._dead)
-        served = {worker.head for worker in pool.workers.values()}
-        served |= {worker.head for _, dead_of, worker in self._dead if dead_of is pool}
-        heads = [head for head in pool.heads if head not in served]
+        heads = self._unserved(pool)
         begun = 0
         while len(pool.workers) + mourned < pool.count and not pool.gave_up:
             if now < pool.next_start:
@@ -239,6 +237,14 @@ class Supervisor:
             self._core.workforce.hired(worker.token)
             self._descriptors.add(worker.pidfd)
             self.watch(worker.pidfd)
+
+    def _unserved(self, pool: Pool) -> list[str]:
+        """The heads of an instrument that have no process, not even a dead one that is still mourned."""
+        if not pool.heads:
+            return []
+        served = {worker.head for worker in pool.workers.values()}
+        served |= {worker.head for _, dead_of, worker in self._dead if dead_of is pool}
+        return [head for head in reversed(pool.heads) if head not in served]
 
     def _thin(self, pool: Pool, out: Effects) -> None:
         """Have those go that are too many, idle ones before busy ones."""

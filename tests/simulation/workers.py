@@ -434,6 +434,7 @@ def spawner(world: World) -> Any:
         environment: Iterable[tuple[str, str]] = (),
         working_directory: Path | None = None,
         umask: int = -1,
+        head: str | None = None,
     ) -> SimProcess:
         return world.spawn(master, now)
 
