@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -70,6 +71,8 @@ class CommandHead(Head):
         values = self._values(x)
         # All of it is formatted before any of it is sent: what cannot be sent stops the task before it acts.
         messages = [(line, self._formatted(line, values)) for line in self.commands.set]
+        for query in self.commands.questions:
+            self._formatted(query.line, values)
         with self._turn():
             self._get_ready()
             for line, message in messages:
@@ -200,10 +203,7 @@ class CommandHead(Head):
         try:
             return line.format(values)
         except ValueError as error:
-            raise self._invalid(error) from error
-
-    def _invalid(self, error: ValueError) -> InvalidTask:
-        return InvalidTask(f"{self.context.label}: {error}")
+            raise InvalidTask(f"{self.context.label}: {error}") from error
 
     def _set(self, line: Line, message: bytes, values: Mapping[str, Any]) -> None:
         ramps = [self.commands.ramps[name] for name in line.fields if name in self.commands.ramps]
@@ -230,7 +230,13 @@ class CommandHead(Head):
                 f"{self.context.label}: the ramp of {ramp.parameter!r} has nowhere to begin: its present value is not "
                 "known; give the ramp `query`, which asks for it, or `start`, its value after `open`"
             )
-        return float(self._ask(ramp.query, self.commands.values))
+        present = float(self._ask(ramp.query))
+        if not math.isfinite(present):
+            raise DeviceError(
+                f"{self.context.label}: the ramp of {ramp.parameter!r} cannot begin at {present}, which is what "
+                f"{ramp.query.line.template.text!r} is answered with"
+            )
+        return present
 
     def _await(self, until: Wait, values: Mapping[str, Any]) -> None:
         deadline = time.monotonic() + until.timeout
@@ -274,10 +280,8 @@ class CommandHead(Head):
         self, query: Query, values: Mapping[str, Any] | None = None, deadline: float | None = None, output: str = ""
     ) -> Any:
         values = self.commands.values if values is None else values
-        try:
-            return self.link.ask(query, values, deadline=deadline, output=output)
-        except ValueError as error:
-            raise self._invalid(error) from error
+        message = self._formatted(query.line, values)
+        return self.link.ask(message, query.reply, values, deadline=deadline, output=output)
 
     def _tell_line(self, line: Line) -> None:
         """A line that is the same for every task, and not part of one."""

@@ -16,8 +16,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from taskmaster.drivers.instruments.claims import Claim
-from taskmaster.drivers.instruments.commands import Commands, Query
+from taskmaster.drivers.instruments.commands import Commands
 from taskmaster.drivers.instruments.errors import Garbled, LinkError, Stopped, TimedOut, Unreachable, WrongIdentity
+from taskmaster.drivers.instruments.replies import NO_VALUES, Reply
 from taskmaster.drivers.instruments.serialport import SerialTransport
 from taskmaster.drivers.instruments.transport import SLICE, Transport, shortened
 from taskmaster.drivers.instruments.visa import VisaTransport
@@ -107,7 +108,7 @@ class Link:
         identity, question = self._commands.identity, self._commands.identify
         if identity is None or question is None:
             return
-        found = str(self.ask(question, self._commands.values))
+        found = str(self.ask(question.line.format(self._commands.values), question.reply))
         if identity.fullmatch(found) is None:
             self._transport.close()
             raise WrongIdentity(
@@ -123,9 +124,19 @@ class Link:
         """Send one message that has no answer. Raises LinkErrors, Stopped."""
         self._transport.write(message, acts=acts)
 
-    def ask(self, query: Query, values: Mapping[str, Any], *, deadline: float | None = None, output: str = "") -> Any:
-        """The answer to this question and no other, as a value. Raises LinkErrors, Stopped; ValueError before asking."""
-        message = query.line.format(values)
+    def ask(
+        self,
+        message: bytes,
+        reply: Reply,
+        values: Mapping[str, Any] = NO_VALUES,
+        *,
+        deadline: float | None = None,
+        output: str = "",
+    ) -> Any:
+        """The answer to this question and no other, as a value. Raises LinkErrors, Stopped.
+
+        ``values`` are those in the question, on which a shape may depend; ``output`` names the answer in messages.
+        """
         late = self._transport.drain()
         if late:
             raise Garbled(
@@ -136,19 +147,19 @@ class Link:
         if deadline is None:
             deadline = time.monotonic() + self._commands.timeout
         try:
-            value = self._answer(query, values, deadline)
+            value = self._answer(reply, values, deadline)
         except (TimedOut, Garbled) as error:
             of = f" for {output!r}" if output else ""
             raise type(error)(f"{message.decode()!r}{of}: {error}") from error
         self._pending = False
         return value
 
-    def _answer(self, query: Query, values: Mapping[str, Any], deadline: float) -> Any:
+    def _answer(self, reply: Reply, values: Mapping[str, Any], deadline: float) -> Any:
         transport = self._transport
-        data = transport.read_block(deadline) if query.reply.is_block else transport.read(deadline)
+        data = transport.read_block(deadline) if reply.is_block else transport.read(deadline)
         if transport.pending:
             raise Garbled(f"received {shortened(data)}, and {shortened(transport.pending)} more")
-        return query.reply.parse(data, values)
+        return reply.parse(data, values)
 
     def lose(self) -> None:
         """Disconnect."""
