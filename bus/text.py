@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable
 
 __all__ = [
+    "FIELD_NAME",
     "count",
     "did_you_mean",
     "did_you_mean_or",
@@ -19,6 +20,9 @@ __all__ = [
     "parse_duration",
     "parse_size",
 ]
+
+#: What a parameter or output may be called, as a regular expression.
+FIELD_NAME = r"[^\W\d][\w.-]*"
 
 _SECONDS = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES: dict[str, int] = {

@@ -30,7 +30,7 @@ class Question(msgspec.Struct, frozen=True):
 
     driver: str
     path: tuple[str, ...] = ()
-    #: role (``function``, ``setup``, ``teardown``) → ``module:name``
+    #: role (``function``, ``setup``, ``teardown``, ``class``) → ``module:name``
     functions: dict[str, str] = {}
     #: names of the keyword arguments that the function gets; None where it gets the point as one argument
     keywords: tuple[str, ...] | None = None
@@ -67,12 +67,19 @@ def _function(question: Question, role: str, name: str) -> Finding:
 
     def find() -> None:
         function = find_function(name, question.path)
-        if role == "function":
+        if role == "class":
+            _check_class(function, name)
+        elif role == "function":
             _check_call(function, name, question.keywords)
         else:
             _check_call(function, name, ())
 
     return _attempt(role, name, find)
+
+
+def _check_class(found: object, name: str) -> None:
+    if not isinstance(found, type):
+        raise ConfigError(f"{name!r} is not a class; name the class of the instrument, as 'module:Class'")
 
 
 def _check_call(function: Callable[..., Any], name: str, keywords: tuple[str, ...] | None) -> None:

@@ -6,14 +6,20 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 from pydantic import Field as PydanticField
+from pydantic.fields import FieldInfo
 
-__all__ = ["Conflict", "Settings", "setting"]
+__all__ = ["Conflict", "Settings", "declared", "setting"]
 
 
 class Settings(BaseModel):
     """One table of the file: immutable, refuses unknown keys, converts nothing silently."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def declared(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The keys that a table may have, as the file has them."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 class Conflict(ValueError):

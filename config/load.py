@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from taskmaster.bus.errors import ConfigError
 from taskmaster.bus.text import did_you_mean_or, nearest
+from taskmaster.config.base import declared
 from taskmaster.config.lines import KeyPath, Lines, locate
 from taskmaster.config.mistakes import Mistake, Placed, in_words, placed, quoted, unknown_key
 from taskmaster.config.settings import (
@@ -193,7 +194,7 @@ class _Reader:
 
     def __post_init__(self) -> None:
         for name, options in self.drivers.items():
-            taken = MasterKeys.model_fields.keys() & options.model_fields.keys()
+            taken = declared(MasterKeys).keys() & declared(options).keys()
             if taken:
                 raise TypeError(f"driver {name!r} declares {quoted(sorted(taken))}, which every Master has")
 
@@ -209,6 +210,11 @@ class _Reader:
         if settings is None:
             return None, {}
         complete = {name: parts for name, parts in read.items() if parts is not None}
+        for name, (_, options) in complete.items():
+            for key_path, text in options.misfits(settings):
+                self._blame(("masters", name, *key_path), text)
+        if self.mistakes:
+            return None, {}
         return settings, {name: MasterSettings.assemble(name, *parts, settings) for name, parts in complete.items()}
 
     def _master(self, name: str, table: object) -> tuple[MasterKeys, DriverOptions] | None:
@@ -218,11 +224,12 @@ class _Reader:
         keys = self._table(table, path)
         if keys is None:
             return None
-        common = {key: value for key, value in keys.items() if key in MasterKeys.model_fields}
+        common = {key: value for key, value in keys.items() if key in declared(MasterKeys)}
         own = {key: value for key, value in keys.items() if key not in common}
-        settings = self._validate(MasterKeys, common, path)
         given = keys.get("driver")
         driver = self._driver(given, path)
+        defaults = self.drivers[driver].common_defaults if driver else {}
+        settings = self._validate(MasterKeys, {**defaults, **common}, path)
         if driver is None:
             self._function_keys(own, path)
             return None
@@ -246,7 +253,7 @@ class _Reader:
 
     def _options(self, name: str, table: dict[str, Any], path: KeyPath) -> DriverOptions | None:
         driver = self.drivers[name]
-        known = {key: value for key, value in table.items() if key in driver.model_fields}
+        known = {key: value for key, value in table.items() if key in declared(driver)}
         for key in table:
             if key not in known:
                 self._blame((*path, key), self._unknown(key, driver, name))
@@ -254,14 +261,14 @@ class _Reader:
 
     def _function_keys(self, table: dict[str, Any], path: KeyPath) -> None:
         """Of a Master whose driver nobody knows: the keys that most have are right, or not, all the same."""
-        given = {key: value for key, value in table.items() if key in FunctionOptions.model_fields}
+        given = {key: value for key, value in table.items() if key in declared(FunctionOptions)}
         self._validate(FunctionOptions, given, path, missing=False)
 
     def _unknown(self, key: str, driver: type[DriverOptions], name: str) -> str:
-        others = [other for other, options in self.drivers.items() if key in options.model_fields]
+        others = [other for other, options in self.drivers.items() if key in declared(options)]
         if others:
-            return f"driver {name!r} has no such key; {quoted(others)} has"
-        return unknown_key(key, [*MasterKeys.model_fields, *driver.model_fields])
+            return f"driver {name!r} has no such key; {quoted(others)} {'has' if len(others) == 1 else 'have'}"
+        return unknown_key(key, [*declared(MasterKeys), *declared(driver)])
 
     def _table(self, value: object, path: KeyPath) -> dict[str, Any] | None:
         if isinstance(value, dict):

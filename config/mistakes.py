@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from taskmaster.bus.text import did_you_mean
-from taskmaster.config.base import Conflict
+from taskmaster.config.base import Conflict, declared
 from taskmaster.config.lines import KeyPath, Lines
 from taskmaster.config.values import show
 
@@ -109,10 +109,10 @@ def _mistake(details: ErrorDetails, model: type[BaseModel], table: Mapping[str, 
     context = details.get("ctx", {})
     if kind == "extra_forbidden":
         owner = _model_at(model, location[:-1])
-        return Mistake(location, unknown_key(str(location[-1]), owner.model_fields if owner else ()))
+        return Mistake(location, unknown_key(str(location[-1]), declared(owner) if owner else ()))
     if kind == "missing":
         owner = _model_at(model, location[:-1])
-        examples = owner.model_fields[str(location[-1])].examples if owner else None
+        examples = declared(owner)[str(location[-1])].examples if owner else None
         hint = f"; for example {location[-1]} = {examples[0]!r}" if examples else ""
         return Mistake(location, f"is missing{hint}")
     path = _within(location, table)
@@ -158,7 +158,7 @@ def _model_at(annotation: Any, path: KeyPath) -> type[BaseModel] | None:
 
 def _child(annotation: Any, part: str | int) -> Any:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        field = annotation.model_fields.get(str(part))
+        field = declared(annotation).get(str(part))
         return field.annotation if field else None
     arguments = get_args(annotation)
     if not arguments:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keyword
 import os
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field as PydanticField
 from pydantic import ValidationInfo, field_validator
@@ -13,7 +13,11 @@ from pydantic import ValidationInfo, field_validator
 from taskmaster.config.base import Settings, setting
 from taskmaster.config.values import Environment, ExistingFolder, FunctionName, duration, size
 
-__all__ = ["BUILTIN_DRIVERS", "DriverOptions", "FunctionOptions", "ProcessOptions", "ThreadOptions"]
+if TYPE_CHECKING:
+    from taskmaster.config.lines import KeyPath
+    from taskmaster.config.settings import DaemonSettings, MasterKeys
+
+__all__ = ["DriverOptions", "FunctionOptions", "ProcessOptions", "ThreadOptions"]
 
 
 def _cpus() -> int:
@@ -28,13 +32,28 @@ class DriverOptions(Settings):
     types that TOML has (a list, not a tuple).
     """
 
+    #: Defaults of common keys that are others with this driver.
+    common_defaults: ClassVar[Mapping[str, Any]] = {}
+
     @classmethod
-    def conflicts(cls, table: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
+    def conflicts(cls, table: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
         """What this driver cannot do with the common keys of a Master's ``table``, which is as the file has it.
 
         Yields (path of the key to blame within the table, message).
         """
         yield from ()
+
+    def misfits(self, daemon: DaemonSettings) -> Iterator[tuple[KeyPath, str]]:
+        """What does not go together with the daemon's keys, as :meth:`conflicts`."""
+        yield from ()
+
+    def completed(self, keys: MasterKeys) -> DriverOptions:
+        """With what is left out here and follows from the Master's common keys."""
+        return self
+
+    def importables(self) -> dict[str, str]:
+        """What a worker imports, by the key that names it: `taskmaster check` looks for it."""
+        return {}
 
 
 class FunctionOptions(DriverOptions):
@@ -88,8 +107,12 @@ class FunctionOptions(DriverOptions):
             raise ValueError("expected 'point', as batch = true passes a table of columns; remove one of the two")
         return call
 
+    def importables(self) -> dict[str, str]:
+        named = {"function": self.function, "setup": self.setup, "teardown": self.teardown}
+        return {key: name for key, name in named.items() if name is not None}
+
     @classmethod
-    def conflicts(cls, table: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
+    def conflicts(cls, table: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
         if table.get("call") != "keywords":
             return
         parameters = table.get("parameters")
@@ -122,11 +145,7 @@ class ThreadOptions(FunctionOptions):
     )
 
     @classmethod
-    def conflicts(cls, table: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
+    def conflicts(cls, table: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
         yield from super().conflicts(table)
         if "timeout" in table:
             yield ("timeout",), "a thread cannot be stopped, so driver 'thread' has no timeout; driver 'process' has"
-
-
-#: The drivers that come with TaskMaster, by name.
-BUILTIN_DRIVERS: Mapping[str, type[DriverOptions]] = {"process": ProcessOptions, "thread": ThreadOptions}

@@ -47,7 +47,8 @@ def json_schema(drivers: Mapping[str, type[DriverOptions]] = BUILTIN_DRIVERS) ->
         _polish(definition)
     tables = {model: definitions.pop(_name(references[model, "validation"])) for model in models}
     masters = {
-        f"{name}-master": _master(name, tables[MasterKeys], tables[options]) for name, options in drivers.items()
+        f"{name}-master": _master(name, tables[MasterKeys], tables[options], options.common_defaults)
+        for name, options in drivers.items()
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -69,13 +70,17 @@ def json_schema(drivers: Mapping[str, type[DriverOptions]] = BUILTIN_DRIVERS) ->
     }
 
 
-def _master(driver: str, common: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """The table of a Master with this driver: the common keys and the driver's own."""
+def _master(driver: str, common: dict[str, Any], own: dict[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """The table of a Master with this driver: the common keys, with its ``defaults``, and the driver's own."""
     choice = {**common["properties"]["driver"], "const": driver}
+    shared = {
+        key: {**schema, "default": defaults[key]} if key in defaults else schema
+        for key, schema in common["properties"].items()
+    }
     return {
         "description": own.get("description", f"A Master with the driver `{driver}`."),
         "type": "object",
-        "properties": {**common["properties"], "driver": choice, **own["properties"]},
+        "properties": {**shared, "driver": choice, **own["properties"]},
         "required": [*common["required"], *own.get("required", ())],
         "additionalProperties": False,
     }

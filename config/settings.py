@@ -16,9 +16,10 @@ from taskmaster.bus.text import format_duration
 from taskmaster.config import addresses
 from taskmaster.config.addresses import Addresses
 from taskmaster.config.base import Conflict, Settings, setting
-from taskmaster.config.options import BUILTIN_DRIVERS, DriverOptions, FunctionOptions, ProcessOptions, ThreadOptions
+from taskmaster.config.builtin import BUILTIN_DRIVERS
+from taskmaster.config.options import DriverOptions, FunctionOptions, ProcessOptions, ThreadOptions
 from taskmaster.config.parameters import FieldSettings, OutputSettings, ParameterSettings
-from taskmaster.config.values import FieldName, Folder, Label, base_folder, duration, show, size
+from taskmaster.config.values import NAME, FieldName, Folder, Label, base_folder, duration, show, size
 
 if TYPE_CHECKING:
     from taskmaster.bus.fields import Field
@@ -41,7 +42,7 @@ __all__ = [
 ]
 
 #: What a Master may be called: its name stands in topics, file names and command lines.
-MASTER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+MASTER_NAME = re.compile(NAME)
 
 #: Heartbeats that may go missing before silence counts: one lost and one late must not cost a worker its lease.
 HEARTBEATS_TO_LOSE = 3
@@ -214,4 +215,4 @@ class MasterSettings(MasterKeys):
         values: dict[str, Any] = dict(keys)
         for limit in ("max_queued_tasks", "max_queued_bytes"):
             values[limit] = getattr(daemon, limit) if values[limit] is None else values[limit]
-        return cls.model_construct(keys.model_fields_set, name=name, options=options, **values)
+        return cls.model_construct(keys.model_fields_set, name=name, options=options.completed(keys), **values)

@@ -14,8 +14,7 @@ from dataclasses import dataclass, field
 from string import Formatter
 from typing import Any
 
-from taskmaster.bus.text import did_you_mean_or
-from taskmaster.config.values import FIELD_NAME, show
+from taskmaster.bus.text import FIELD_NAME, did_you_mean_or
 
 __all__ = ["ARRAY", "SEPARATORS", "Template", "unsendable"]
 
@@ -74,7 +73,7 @@ class Template:
         literal = "".join([*(place.literal for place in places), rest])
         problem = unsendable(literal, self.terminator) if literal or not places else ""
         if problem:
-            raise ValueError(f"{show(self.text)} cannot be a command: it {problem}")
+            raise ValueError(f"{self.text!r} cannot be a command: it {problem}")
         object.__setattr__(self, "_places", places)
         object.__setattr__(self, "_rest", rest)
 
@@ -100,7 +99,7 @@ class Template:
         command = "".join([*parts, self._rest])
         problem = unsendable(command, self.terminator)
         if problem:
-            given = ", ".join(f"{name} = {show(values[name])}" for name in self.fields)
+            given = ", ".join(f"{name} = {_shown(values[name])}" for name in self.fields)
             raise ValueError(f"{self.text!r} with {given} cannot be sent: it {problem}")
         return command
 
@@ -108,7 +107,7 @@ class Template:
         if place.name not in values:
             raise ValueError(f"parameter {place.name!r} has no value, and {self.text!r} needs one")
         given = values[place.name]
-        complaint = f"parameter {place.name!r}: {show(given)} cannot be sent in {self.text!r}: it "
+        complaint = f"parameter {place.name!r}: {_shown(given)} cannot be sent in {self.text!r}: it "
         try:
             value = _plain(given, place.type)
             text = format(value, place.specification)
@@ -138,7 +137,7 @@ def _parse(text: str) -> tuple[tuple[_Place, ...], str]:
     try:
         pieces = list(Formatter().parse(text))
     except ValueError:
-        raise ValueError(f"{show(text)}: a brace is missing; a {{ or }} that is meant as such is doubled") from None
+        raise ValueError(f"{text!r}: a brace is missing; a {{ or }} that is meant as such is doubled") from None
     places: list[_Place] = []
     literal = ""
     for before, name, specification, conversion in pieces:
@@ -177,6 +176,11 @@ def _misfit(place: _Place, kinds: Mapping[str, str]) -> str:
             return ""
     example = f"{{{place.name}{_EXAMPLES[kind]}}}"
     return f"{shown}: the format does not fit parameter {place.name!r}, whose kind is {kind!r}; for example {example}"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:59] + "…"
 
 
 def _hint(name: str, known: Iterable[str]) -> str:

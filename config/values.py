@@ -13,21 +13,35 @@ from datetime import date, datetime, time
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, GetCoreSchemaHandler, ValidationInfo, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    GetCoreSchemaHandler,
+    PlainValidator,
+    ValidationInfo,
+    WithJsonSchema,
+)
 from pydantic_core import CoreSchema, core_schema
 
-from taskmaster.bus.text import parse_duration, parse_size
+from taskmaster.bus.text import FIELD_NAME, parse_duration, parse_size
+from taskmaster.config.templates import Template
 
 __all__ = [
-    "FIELD_NAME",
     "MAX_INTEGER",
+    "NAME",
+    "Command",
+    "Constant",
     "Environment",
     "ExistingFolder",
     "FieldName",
     "Folder",
     "FunctionName",
     "Label",
+    "Member",
+    "Name",
+    "Regex",
     "base_folder",
+    "check_member",
     "duration",
     "show",
     "size",
@@ -144,9 +158,9 @@ ExistingFolder = Annotated[Folder, AfterValidator(_check_folder)]
 
 _IDENTIFIER = r"[^\W\d]\w*"
 _DOTTED = rf"{_IDENTIFIER}(\.{_IDENTIFIER})*"
+#: What a Master or a head may be called: its name stands in topics, file names and command lines.
+NAME = r"[A-Za-z][A-Za-z0-9_-]{0,63}"
 _FUNCTION = re.compile(rf"{_DOTTED}:{_DOTTED}")
-#: What a parameter or output may be called, as a regular expression.
-FIELD_NAME = r"[^\W\d][\w.-]*"
 
 
 def _read_function(value: object) -> str:
@@ -184,6 +198,42 @@ def _check_environment(table: dict[str, str]) -> dict[str, str]:
     return table
 
 
+def _check_name(name: str) -> str:
+    if not re.fullmatch(NAME, name):
+        raise ValueError(
+            f"{show(name)} cannot be a name: use a letter, then letters, digits, '_' or '-', at most 64 in all"
+        )
+    return name
+
+
+def _check_regex(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"{show(pattern)} is not a regular expression: {error}") from None
+    return pattern
+
+
+def _check_command(text: str) -> str:
+    Template(text)
+    return text
+
+
+def check_member(name: str) -> str:
+    """The name of an attribute, dotted or not; ValueError in plain words where it cannot be one."""
+    if not re.fullmatch(_DOTTED, name):
+        raise ValueError(
+            f"expected the name of a property, parameter or method, such as 'ch1.voltage', got {show(name)}"
+        )
+    return name
+
+
+def _read_constant(value: object) -> object:
+    if not isinstance(value, (bool, int, float, str)):
+        raise ValueError(f"expected a number, text or true/false, got {show(value)}")  # noqa: TRY004
+    return value
+
+
 FunctionName = Annotated[
     str,
     BeforeValidator(_read_function),
@@ -192,3 +242,15 @@ FunctionName = Annotated[
 FieldName = Annotated[str, AfterValidator(_check_field_name)]
 Label = Annotated[str, AfterValidator(_check_label)]
 Environment = Annotated[dict[str, str], AfterValidator(_check_environment)]
+Name = Annotated[str, AfterValidator(_check_name)]
+Regex = Annotated[str, AfterValidator(_check_regex), WithJsonSchema({"type": "string", "title": "regular expression"})]
+#: What is sent to an instrument; which parameters it may name is for its Master's table to say.
+Command = Annotated[str, AfterValidator(_check_command), WithJsonSchema({"type": "string", "title": "command"})]
+#: An attribute of an object, dotted where it is one of a part of it.
+Member = Annotated[str, AfterValidator(check_member)]
+#: A single value that TOML has, whatever its type.
+Constant = Annotated[
+    Any,
+    PlainValidator(_read_constant),
+    WithJsonSchema({"type": ["number", "string", "boolean"], "title": "value"}),
+]

@@ -155,12 +155,11 @@ def _probe(evaluator: Evaluator) -> list[Finding]:
 
 def _question(evaluator: Evaluator) -> Question:
     options = evaluator.options.model_dump()
-    names = {role: options.get(role) for role in ("function", "setup", "teardown")}
     keywords = options.get("call") == "keywords"
     return Question(
         evaluator.driver,
         tuple(map(str, options.get("path", ()))),
-        {role: name for role, name in names.items() if name},
+        evaluator.options.importables(),
         evaluator.parameters if keywords else None,
     )
 

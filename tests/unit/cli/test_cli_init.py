@@ -108,6 +108,17 @@ def test_check_imports_every_function_as_its_workers_would(lab: Path) -> None:
     assert "import nowhere\nModuleNotFoundError" in rest, "with the traceback, which says where"
 
 
+def test_check_looks_for_the_class_of_an_instrument(tmp_path: Path, typed: Program) -> None:
+    (tmp_path / "lab.py").write_text("class Probe: pass\nprobe = Probe\ndef make(): return Probe()\n")
+    for name, problem in (("Probe", ""), ("Prob", "did you mean 'Probe'"), ("make", "'lab:make' is not a class")):
+        path = tmp_path / f"{name}.toml"
+        path.write_text(f'[masters.stm]\ndriver = "instrument"\nclass = "lab:{name}"\n')
+        found = json.loads(typed("check", path, "--json").out)["masters"]["stm"]
+        assert [(one["role"], one["name"]) for one in found] == [("class", f"lab:{name}")]
+        assert problem in found[0]["problem"]
+        assert bool(problem) == bool(found[0]["problem"])
+
+
 def test_check_names_every_mistake_with_its_line(lab: Path, typed: Program) -> None:
     lab.write_text("[daemon]\nlisten = 5\n[masters.good]\ndriver = 'process'\nfuncton = 'work:good'\n")
     said = typed("check", lab)

@@ -15,9 +15,12 @@ from jsonschema import Draft202012Validator
 
 from taskmaster.bus.errors import ConfigError
 from taskmaster.config import reference
-from taskmaster.config.base import Settings
+from taskmaster.config.base import Settings, declared
+from taskmaster.config.commands import CommandSettings, ErrorsSettings, RampSettings, ReadSettings, WaitSettings
+from taskmaster.config.instruments import InstrumentClassOptions
 from taskmaster.config.load import load, loads
 from taskmaster.config.options import DriverOptions, FunctionOptions
+from taskmaster.config.safety import QueryInterlock, QueryWatchdog
 from taskmaster.config.schema import json_schema
 from taskmaster.config.settings import BUILTIN_DRIVERS, DaemonSettings, MasterKeys, OutputSettings, ParameterSettings
 from taskmaster.config.shipped import example, examples
@@ -33,7 +36,7 @@ def read(name: str) -> dict[str, Any]:
 
 
 def test_the_shipped_examples() -> None:
-    assert examples() == ("full", "minimal", "svm")
+    assert examples() == ("chambers", "full", "instruments", "minimal", "stm", "svm")
     with pytest.raises(ConfigError, match="there is no example 'smv'; did you mean 'svm'"):
         example("smv")
 
@@ -44,28 +47,37 @@ def test_an_example_is_right_wherever_it_is_copied(name: str, tmp_path: Path) ->
     assert text.startswith("# ")
     shutil.copytree(example(name).parent, tmp_path / "lab")
     config = load(tmp_path / "lab" / f"{name}.toml")
-    functions = digits(tmp_path / "lab" / "digits.py")
     for master in config.masters.values():
-        assert isinstance(master.options, FunctionOptions)
-        assert master.options.path == (tmp_path / "lab",)
-        for function in (master.options.function, master.options.setup, master.options.teardown):
-            assert function is None or callable(getattr(functions, function.removeprefix("digits:")))
+        for named in master.options.importables().values():
+            module, _, function = named.partition(":")
+            assert callable(getattr(beside(tmp_path / "lab" / f"{module}.py"), function))
+            assert isinstance(master.options, FunctionOptions | InstrumentClassOptions)
+            assert master.options.path == (tmp_path / "lab",)
 
 
-def test_the_full_example_has_every_key() -> None:
-    document = read("full")
-    masters = document["masters"].values()
-    assert document["daemon"].keys() == DaemonSettings.model_fields.keys()
-    used = {key for master in masters for key in master}
-    assert used == MasterKeys.model_fields.keys() | {
-        key for options in BUILTIN_DRIVERS.values() for key in options.model_fields
-    }
-    declared = [table for master in masters for role in ("parameters", "outputs") for table in master[role].values()]
-    assert {key for table in declared for key in table} == ParameterSettings.model_fields.keys()
+def test_the_full_examples_have_every_key() -> None:
+    full, instruments = read("full"), read("instruments")
+    assert full["daemon"].keys() == DaemonSettings.model_fields.keys()
+    used = {key for document in (full, instruments) for master in document["masters"].values() for key in master}
+    models: list[type[Settings]] = [MasterKeys, *BUILTIN_DRIVERS.values()]
+    assert used == {key for model in models for key in declared(model)}
+    masters = full["masters"].values()
+    tables = [table for master in masters for role in ("parameters", "outputs") for table in master[role].values()]
+    assert {key for table in tables for key in table} == ParameterSettings.model_fields.keys()
+    assert {name for name, _ in properties(json_schema())} <= {*names(full), *names(instruments)}
 
 
-def digits(file: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("digits", file)
+def names(document: Any) -> Iterator[str]:
+    """All keys in a document, at any depth."""
+    for value in document.values() if isinstance(document, dict) else document:
+        if isinstance(value, dict | list):
+            yield from names(value)
+    if isinstance(document, dict):
+        yield from document
+
+
+def beside(file: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(file.stem, file)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -74,7 +86,7 @@ def digits(file: Path) -> ModuleType:
 
 
 def test_the_examples_function_learns_digits() -> None:
-    module = digits(example("svm").parent / "digits.py")
+    module = beside(example("svm").parent / "digits.py")
     good, bad = {"log_C": 1.0, "log_gamma": -1.5}, {"log_C": -2.0, "log_gamma": -6.0}
     assert module.accuracy(good) > 0.95
     assert module.accuracy(bad) < 0.3
@@ -150,7 +162,10 @@ def test_the_schema_refuses_what_the_settings_refuse(text: str) -> None:
     [
         (MASTER + "wokers = 2", "'wokers' was unexpected"),
         (MASTER + "workers = -1", "-1 is less than the minimum of 0"),
-        (MASTER.replace("process", "proces"), "'proces' is not one of ['process', 'thread']"),
+        (
+            MASTER.replace("process", "proces"),
+            "'proces' is not one of ['process', 'thread', 'visa', 'serial', 'instrument', 'human']",
+        ),
         ("[masters.svm]\nfunction = 'a:b'", "'driver' is a required property"),
     ],
 )
@@ -163,9 +178,9 @@ def test_the_schema_has_third_parties_drivers() -> None:
     class Probe(DriverOptions):
         resource: str
 
-    schema = json_schema({**BUILTIN_DRIVERS, "visa": Probe})
+    schema = json_schema({**BUILTIN_DRIVERS, "probe": Probe})
     Draft202012Validator.check_schema(schema)
-    text = "[masters.probe]\ndriver = 'visa'\nresource = 'ASRL1::INSTR'"
+    text = "[masters.probe]\ndriver = 'probe'\nresource = 'ASRL1::INSTR'"
     assert accepts(schema, text + "\ntimeout = '1 s'")
     assert accepts(schema, MASTER)
     assert not accepts(schema, text + "\nworkers = 1")
@@ -195,4 +210,5 @@ def test_the_reference_names_every_key() -> None:
     text = reference.render()
     models: list[type[Settings]] = [DaemonSettings, MasterKeys, ParameterSettings, OutputSettings]
     models += BUILTIN_DRIVERS.values()
-    assert [key for model in models for key in model.model_fields if f"\n| `{key}` |" not in text] == []
+    models += [CommandSettings, ReadSettings, WaitSettings, ErrorsSettings, RampSettings, QueryInterlock, QueryWatchdog]
+    assert [key for model in models for key in declared(model) if f"\n| `{key}` |" not in text] == []

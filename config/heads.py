@@ -1,0 +1,46 @@
+"""Which heads an instrument's Master has: pure functions of its table, for the configuration and for the workers.
+
+They take the table as a mapping, so that a worker needs no more than the options that the daemon gave it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["heads_of", "normal_resource"]
+
+#: Keys of a Master's table that are no head's.
+_OF_THE_MASTER = ("heads", "shared")
+
+_BOARD = re.compile(r"(TCPIP|GPIB|USB|VXI|PXI)(?=::)")
+
+
+def heads_of(options: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
+    """The options of each head in the order of the file: its own table laid over the Master's.
+
+    ``values`` are laid over one by one. A Master without ``heads`` has a single one, whose name is empty.
+    """
+    common = {key: value for key, value in options.items() if key not in _OF_THE_MASTER}
+    declared = options.get("heads") or ({"name": ""},)
+    return tuple(_merged(common, head) for head in declared)
+
+
+def _merged(common: Mapping[str, Any], head: Mapping[str, Any]) -> dict[str, Any]:
+    own = {key: value for key, value in head.items() if value is not None}
+    values = {**(common.get("values") or {}), **(own.get("values") or {})}
+    return {"capabilities": (), **common, **own, "values": values}
+
+
+def normal_resource(resource: str) -> str:
+    """One spelling for all that mean the same resource: ``tcpip::H::inst0`` and ``TCPIP0::h::inst0::INSTR``.
+
+    A path keeps its case; whether two paths are links to one device is known only where the device is.
+    """
+    if "::" not in resource:
+        return resource
+    if resource.upper().startswith("ASRL/"):
+        return resource[4:].partition("::")[0]
+    upper = _BOARD.sub(r"\g<1>0", resource.upper().strip(), count=1)
+    return upper if re.search(r"::(INSTR|SOCKET|RAW|INTFC|BACKPLANE|MEMACC|SERVANT)$", upper) else f"{upper}::INSTR"
