@@ -1,9 +1,4 @@
-"""A head that is described by commands: set by templates, waited for by a query, read by others.
-
-An answer belongs to the question before it only as long as both sides are in step. So the input is drained before
-each query, and anything in it, anything missing and anything that cannot be read ends the connection: the next one
-begins with the instrument's identity. Nothing is asked or sent twice.
-"""
+"""A head that is described by commands: set by templates, waited for by a query, read by others."""
 
 from __future__ import annotations
 
@@ -16,22 +11,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from taskmaster.bus.errors import InvalidTask
-from taskmaster.drivers.instruments.claims import Claim
 from taskmaster.drivers.instruments.commands import Commands, Line, Query, Ramp, Wait
-from taskmaster.drivers.instruments.errors import (
-    DeviceError,
-    Garbled,
-    LinkError,
-    Stopped,
-    TimedOut,
-    Unreachable,
-    WrongIdentity,
-)
+from taskmaster.drivers.instruments.errors import DeviceError, LinkError
 from taskmaster.drivers.instruments.head import Head, HeadContext, wait
+from taskmaster.drivers.instruments.link import Link
 from taskmaster.drivers.instruments.ramps import steps
-from taskmaster.drivers.instruments.serialport import SerialTransport
-from taskmaster.drivers.instruments.transport import Transport, shortened
-from taskmaster.drivers.instruments.visa import VisaTransport
 
 __all__ = ["CommandHead"]
 
@@ -44,38 +28,28 @@ _LONGEST_QUIET = 1.0
 class CommandHead(Head):
     """Evaluates by the commands of its options, see :class:`Commands`.
 
-    Raises LinkError of some kind where the conversation broke off, which has closed the connection: `open` makes a new
-    one, and so does `evaluate` by itself before it acts. DeviceError says that the instrument refused something.
+    Raises LinkErrors where the conversation broke off, which has closed the connection: `open` makes a new one, and so
+    does `evaluate` by itself before it acts. DeviceError says that the instrument refused something.
     """
 
-    def __init__(self, context: HeadContext, commands: Commands | None = None) -> None:
+    def __init__(self, context: HeadContext, commands: Commands | None = None, link: Link | None = None) -> None:
+        """``link`` is that of another head, if both are parts of one instrument: they take turns then."""
         super().__init__(context)
         self.commands = commands or Commands.from_options(context.options, context.outputs)
-        self._transport = self._make_transport()
-        self._claim: Claim | None = None
+        self.link = link or Link(self.commands, context.label)
+        self._owns_link = link is None
         #: what waits look at: `stopping`, but while the instrument is made safe
         self._heeded = self.stopping
-        #: the `open` commands were sent and hold still
-        self._ready = False
-        #: an answer may still come, or may not have been read to its end
-        self._out_of_step = False
-        #: the last values of ramped parameters that were set, as far as they hold still
+        #: the connection over which the `open` commands were sent, if they hold still
+        self._ready_since: int | None = None
+        #: the last values of ramped parameters that were set over that connection
         self._set_to: dict[str, float] = {}
-
-    def _make_transport(self) -> Transport:
-        commands = self.commands
-        connection = {**commands.connection, "on_acting": self.begin_acting}
-        if commands.driver == "serial":
-            for other in ("backend", "connect_timeout"):
-                connection.pop(other, None)
-            return SerialTransport(commands.resource, **connection)
-        return VisaTransport(commands.resource, **connection)
 
     # -- a head's life ------------------------------------------------------------------------------------------------
 
     def connect(self) -> None:
         """Connect and identify, sending nothing that sets anything. Raises as :meth:`open` does, but no DeviceError."""
-        with self._linked():
+        with self._turn():
             self._connect()
 
     def open(self) -> None:
@@ -83,22 +57,23 @@ class CommandHead(Head):
 
         Raises Claimed, PermissionDenied, WorkerError (a package is missing), WrongIdentity, DeviceError, LinkErrors.
         """
-        with self._linked():
+        with self._turn():
             self._connect()
             self._initialise()
 
     def identify(self) -> str:
         """The answer to the identity query, "" if there is none."""
         question = self.commands.identify
-        with self._linked():
-            return str(self._ask(question)) if question is not None else ""
+        return str(self.ask(question)) if question is not None else ""
 
     def evaluate(self, x: Mapping[str, Any]) -> dict[str, Any]:
-        """Set, wait, read: the outputs by name."""
+        """Set, wait, read: the outputs by name. Raises InvalidTask, DeviceError, LinkErrors, Stopped."""
         values = self._values(x)
         # All of it is formatted before any of it is sent: what cannot be sent stops the task before it acts.
         messages = [(line, self._formatted(line, values)) for line in self.commands.set]
-        with self._linked():
+        for query in self.commands.questions:
+            self._formatted(query.line, values)
+        with self._turn():
             self._get_ready()
             for line, message in messages:
                 self._set(line, message, values)
@@ -110,19 +85,19 @@ class CommandHead(Head):
 
     def read(self) -> dict[str, Any]:
         """The outputs as they are."""
-        with self._linked():
+        with self._turn():
             self._get_in_step()
             return self._read(self.commands.values, {})
 
     def ask(self, query: Query, values: Mapping[str, Any] | None = None) -> Any:
         """The answer to any query, for what is watched or polled; it may not act."""
-        with self._linked():
+        with self._turn():
             self._get_in_step()
             return self._ask(query, {**self.commands.values, **(values or {})})
 
     def feed_watchdog(self) -> None:
         """Keep the instrument's own watchdog quiet."""
-        with self._linked():
+        with self._turn():
             for keep in self.commands.watchdog.keep if self.commands.watchdog is not None else ():
                 self._get_in_step()
                 if isinstance(keep, Line):
@@ -137,88 +112,42 @@ class CommandHead(Head):
         again over a new connection, once the instrument has been identified. Does not heed `stopping`. Raises
         LinkErrors and WrongIdentity if it is not known to be safe; call it again.
         """
-        self._ready = False
-        self._set_to.clear()
-        with self._unstoppable():
-            if self._told_safe():
-                return
-            with self._linked():
-                self._connect()
+        with self._unstoppable(), self._turn():
+            self._ready_since = None
+            if not self._told_safe():
+                self.link.connect(min(self.commands.timeout, _LONGEST_QUIET))
                 self._tell_safe()
                 self._confirm()
 
     def close(self) -> None:
         """Switch the instrument's own watchdog off, if there is one; disconnect, and let others have the resource."""
-        if self.commands.watchdog is not None and self._transport.is_open:
-            with self._unstoppable(), contextlib.suppress(LinkError):
+        if self.commands.watchdog is not None and self.link.is_open:
+            with contextlib.suppress(LinkError), self._unstoppable(), self._turn():
                 for line in self.commands.watchdog.disarm:
                     self._tell_line(line)
-        self._lose()
-        if self._claim is not None:
-            self._claim.close()
-            self._claim = None
+        if self._owns_link:
+            self.link.close()
 
     # -- being connected ----------------------------------------------------------------------------------------------
 
-    @contextmanager
-    def _linked(self) -> Iterator[None]:
-        """What breaks off within ends the connection; a stop leaves it, to make safe over it at once."""
-        try:
-            yield
-        except LinkError as error:
-            self._lose()
-            self._out_of_step |= not isinstance(error, Unreachable)
-            raise type(error)(f"{self.context.label}: {error}") from error
-        except Stopped:
-            self._ready = False
-            raise
+    def _turn(self) -> contextlib.AbstractContextManager[None]:
+        return self.link.turn(self._heeded, self.begin_acting, self.context.label)
 
-    def _lose(self) -> None:
-        self._ready = False
-        self._set_to.clear()
-        self._transport.close()
+    def _connect(self) -> None:
+        # On a line that carries over what was still to be said, an answer may be late by as much as it may take.
+        self.link.connect(self.commands.timeout)
+
+    def _get_in_step(self) -> None:
+        self.link.get_in_step(self.commands.timeout)
 
     def _get_ready(self) -> None:
         """Before anything acts: in step with an instrument that is initialised, over a new connection if need be."""
         self._get_in_step()
-        if not self._ready:
+        if self._ready_since != self.link.generation:
             self._initialise()
 
-    def _get_in_step(self) -> None:
-        if self._transport.is_open and not self._out_of_step:
-            try:
-                if not self._transport.drain():
-                    return
-                self._out_of_step = True
-            except LinkError:
-                self._lose()
-        self._connect()
-
-    def _connect(self) -> None:
-        if self._claim is None:
-            self._claim = Claim(self.commands.resource, self.context.label)
-        self._ready = False
-        quiet = 0.0
-        if self._out_of_step:
-            # On a line that carries over what was still to be said, an answer may be late by as much as it may take.
-            quiet = min(self.commands.timeout, _LONGEST_QUIET if self._heeded is not self.stopping else math.inf)
-        self._transport.open(self._heeded, quiet=quiet)
-        self._out_of_step = False
-        self._check_identity()
-
-    def _check_identity(self) -> None:
-        commands = self.commands
-        if commands.identity is None or commands.identify is None:
-            return
-        found = str(self._ask(commands.identify))
-        if commands.identity.fullmatch(found) is None:
-            self._lose()
-            raise WrongIdentity(
-                f"{self.context.label}: {commands.resource} is {found!r}, but `identity` is "
-                f"{commands.identity.pattern!r}; nothing is sent to it. Connect the right instrument, or correct one"
-            )
-
     def _initialise(self) -> None:
+        self._ready_since = None
         self._set_to = {name: ramp.start for name, ramp in self.commands.ramps.items() if ramp.start is not None}
         for line in self.commands.open:
             self._tell_line(line)
@@ -227,21 +156,21 @@ class CommandHead(Head):
         if self.commands.watchdog is not None:
             for line in self.commands.watchdog.arm:
                 self._tell_line(line)
-        self._ready = True
+        self._ready_since = self.link.generation
 
     def _told_safe(self) -> bool:
         """Whether the `safe` commands were sent over the present connection, and have arrived."""
-        if not self._transport.is_open:
+        if not self.link.is_open:
             return False
-        in_step = not self._out_of_step
+        in_step = self.link.in_step
         try:
             # Also finds out that the instrument has hung up: the first bytes after that would seem to be sent.
-            self._transport.drain()
+            self.link.drain()
             self._tell_safe()
             if in_step:
                 self._confirm()
         except LinkError:
-            self._lose()
+            self.link.lose()
             return False
         return in_step
 
@@ -257,11 +186,11 @@ class CommandHead(Head):
     @contextmanager
     def _unstoppable(self) -> Iterator[None]:
         """Within, nothing looks at `stopping`: it may well be why the instrument is made safe."""
-        self._heeded = self._transport.stopping = threading.Event()
+        self._heeded = threading.Event()
         try:
             yield
         finally:
-            self._heeded = self._transport.stopping = self.stopping
+            self._heeded = self.stopping
 
     # -- setting ------------------------------------------------------------------------------------------------------
 
@@ -301,7 +230,13 @@ class CommandHead(Head):
                 f"{self.context.label}: the ramp of {ramp.parameter!r} has nowhere to begin: its present value is not "
                 "known; give the ramp `query`, which asks for it, or `start`, its value after `open`"
             )
-        return float(self._ask(ramp.query, self.commands.values))
+        present = float(self._ask(ramp.query))
+        if not math.isfinite(present):
+            raise DeviceError(
+                f"{self.context.label}: the ramp of {ramp.parameter!r} cannot begin at {present}, which is what "
+                f"{ramp.query.line.template.text!r} is answered with"
+            )
+        return present
 
     def _await(self, until: Wait, values: Mapping[str, Any]) -> None:
         deadline = time.monotonic() + until.timeout
@@ -321,7 +256,7 @@ class CommandHead(Head):
     def _read(self, values: Mapping[str, Any], x: Mapping[str, Any]) -> dict[str, Any]:
         outputs: dict[str, Any] = {}
         for name, query in self.commands.read.items():
-            outputs[name] = self._ask(query, values, name=name)
+            outputs[name] = self._ask(query, values, output=name)
         self._check_errors("read", x)
         return outputs
 
@@ -342,36 +277,18 @@ class CommandHead(Head):
     # -- one exchange -------------------------------------------------------------------------------------------------
 
     def _ask(
-        self, query: Query, values: Mapping[str, Any] | None = None, deadline: float | None = None, name: str = ""
+        self, query: Query, values: Mapping[str, Any] | None = None, deadline: float | None = None, output: str = ""
     ) -> Any:
-        """The answer to this question and no other, as a value."""
-        transport = self._transport
         values = self.commands.values if values is None else values
         message = self._formatted(query.line, values)
-        late = transport.drain()
-        if late:
-            raise Garbled(f"{self.commands.resource}: before {message!r} was asked, {shortened(late)} was in the input")
-        self._out_of_step = True
-        transport.write(message, acts=False)
-        if deadline is None:
-            deadline = time.monotonic() + self.commands.timeout
-        try:
-            data = transport.read_block(deadline) if query.reply.is_block else transport.read(deadline)
-            if transport.pending:
-                raise Garbled(f"received {shortened(data)} and {shortened(transport.pending)} more")
-            value = query.reply.parse(data, values)
-        except (TimedOut, Garbled) as error:
-            of = f" for {name!r}" if name else ""
-            raise type(error)(f"{message.decode()!r}{of}: {error}") from error
-        self._out_of_step = False
-        return value
+        return self.link.ask(message, query.reply, values, deadline=deadline, output=output)
 
     def _tell_line(self, line: Line) -> None:
         """A line that is the same for every task, and not part of one."""
         self._tell(line, line.format(self.commands.values), acts=False)
 
     def _tell(self, line: Line, message: bytes, *, acts: bool) -> None:
-        self._transport.write(message, acts=acts)
+        self.link.tell(message, acts=acts)
         if line.delay:
             self._sleep(line.delay)
 

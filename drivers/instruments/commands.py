@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from taskmaster.bus.fields import Schema
@@ -112,6 +113,12 @@ class Commands:
         Durations are in seconds. ``driver = "serial"``, or a `resource` that is a path, is a serial line.
         """
         return _Reader(options, outputs).commands()
+
+    @cached_property
+    def questions(self) -> tuple[Query, ...]:
+        """What is asked for a task and has parameters in it."""
+        waiting = () if self.wait is None else (self.wait.query,)
+        return tuple(query for query in (*waiting, *self.read.values()) if query.line.fields)
 
     def query(self, table: Mapping[str, Any]) -> Query:
         """Of an interlock or a monitored value: `query`, with `parse`, `pattern` and `unit` as of a reading."""

@@ -20,7 +20,7 @@ from taskmaster.bus.fields import Field
 from taskmaster.drivers.instruments.errors import Garbled
 from taskmaster.drivers.instruments.transport import shortened
 
-__all__ = ["Block", "Choice", "Listed", "Number", "Reply", "Text", "reply_for"]
+__all__ = ["NO_VALUES", "Block", "Choice", "Listed", "Number", "Reply", "Text", "reply_for"]
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:inf(?:inity)?|nan)"
 _NUMERIC = re.compile(rf"\s*({_NUMBER})\s*(\S*)\s*", re.IGNORECASE)
@@ -33,7 +33,7 @@ _INFINITY, _NOT_A_NUMBER = 9.9e37, 9.91e37
 
 #: Lengths along the axes of an array: -1 is any, a name is the parameter that has it.
 Shape = tuple[int | str, ...]
-_NO_VALUES: Mapping[str, Any] = MappingProxyType({})
+NO_VALUES: Mapping[str, Any] = MappingProxyType({})
 
 
 class Reply(ABC):
@@ -43,7 +43,7 @@ class Reply(ABC):
     is_block: bool = False
 
     @abstractmethod
-    def parse(self, data: bytes, values: Mapping[str, Any] = _NO_VALUES) -> Any:
+    def parse(self, data: bytes, values: Mapping[str, Any] = NO_VALUES) -> Any:
         """The value of an answer without its terminator, to a query that was asked with ``values``. Raises Garbled."""
 
 
@@ -63,7 +63,7 @@ class Text(Reply):
 
     pattern: re.Pattern[str] | None = None
 
-    def parse(self, data: bytes, values: Mapping[str, Any] = _NO_VALUES) -> str:
+    def parse(self, data: bytes, values: Mapping[str, Any] = NO_VALUES) -> str:
         text = _text(data)
         if self.pattern is None:
             return text
@@ -100,7 +100,7 @@ class Number(Reply):
     unit: str = ""
     whole: bool = False
 
-    def parse(self, data: bytes, values: Mapping[str, Any] = _NO_VALUES) -> float | int:
+    def parse(self, data: bytes, values: Mapping[str, Any] = NO_VALUES) -> float | int:
         value = _number(Text(self.pattern).parse(data), self.unit, data)
         if not self.whole:
             return value
@@ -115,7 +115,7 @@ class Choice(Reply):
 
     pattern: re.Pattern[str] | None = None
 
-    def parse(self, data: bytes, values: Mapping[str, Any] = _NO_VALUES) -> bool:
+    def parse(self, data: bytes, values: Mapping[str, Any] = NO_VALUES) -> bool:
         text = Text(self.pattern).parse(data).lower()
         if text in _TRUE or text in _FALSE:
             return text in _TRUE
@@ -132,7 +132,7 @@ class Listed(Reply):
     unit: str = ""
     whole: bool = False
 
-    def parse(self, data: bytes, values: Mapping[str, Any] = _NO_VALUES) -> NDArray[Any]:
+    def parse(self, data: bytes, values: Mapping[str, Any] = NO_VALUES) -> NDArray[Any]:
         text = Text(self.pattern).parse(data)
         parts = text.split(self.separator) if self.separator.strip() else text.split()
         numbers = np.array(self._numbers(parts if text else [], data), "<f8")
@@ -160,7 +160,7 @@ class Block(Reply):
     shape: Shape = (-1,)
     is_block: bool = True
 
-    def parse(self, data: bytes, values: Mapping[str, Any] = _NO_VALUES) -> NDArray[Any]:
+    def parse(self, data: bytes, values: Mapping[str, Any] = NO_VALUES) -> NDArray[Any]:
         if len(data) % self.dtype.itemsize:
             raise Garbled(f"received a block of {len(data)} bytes, which is no whole number of {self.dtype.str}")
         numbers = np.frombuffer(data, self.dtype)

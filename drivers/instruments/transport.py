@@ -59,7 +59,7 @@ class Transport(ABC):
         """``on_acting`` is called before each write that may act; more than ``largest`` bytes are no answer."""
         self.resource = resource
         self.stopping = threading.Event()
-        self._on_acting = on_acting
+        self.on_acting = on_acting
         self._read_terminator = read_terminator
         self._write_terminator = write_terminator
         self._write_timeout = write_timeout
@@ -126,7 +126,7 @@ class Transport(ABC):
         self._require_open()
         self._heed()
         if acts:
-            self._on_acting()
+            self.on_acting()
         message = data + self._write_terminator
         sent = self._send(message, SLICE)
         if sent < len(message):

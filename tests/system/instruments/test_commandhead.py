@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -183,6 +185,12 @@ def test_a_query_fails_before_anything_acts(probe: Laboratory) -> None:
         assert not head.acting
         with pytest.raises(InvalidTask, match="parameter 'x'"):
             head.evaluate({"x": "1;TIP:WITHDRAW", "y": 1.0, "bias": 1.0})
+    read = {"current": {"query": "MEAS:WAV? {n:d}", "parse": "list"}}
+    with (
+        probe_head(probe[TIP], commands={"read": read}, on_acting=lambda: pytest.fail("it acted")) as head,
+        pytest.raises(InvalidTask, match="parameter 'n' has no value"),
+    ):
+        head.evaluate(at(100))
 
 
 def test_acting_is_marked_before_the_first_byte_and_once_a_task(probe: Laboratory) -> None:
@@ -446,6 +454,32 @@ def test_a_head_has_its_resource_until_it_is_closed(probe: Laboratory) -> None:
         probe.control.replug(TIP)
         one.close()
         other.open()
+
+
+def test_heads_of_one_instrument_take_turns(probe: Laboratory) -> None:
+    """What one has set is what it reads, though the other sets the same thing in between."""
+    outputs = Schema([Field(name="place", shape=(2,))], "stm", "output")
+    commands = {"read": {"place": "POS?"}}
+    counted = Counted(probe)
+    with probe_head(probe[TIP], commands=commands, outputs=outputs) as one:
+        other = CommandHead(dataclasses.replace(one.context, name="tip-b", stopping=threading.Event()), link=one.link)
+        one.open()
+
+        def work(head: CommandHead, y: float) -> list[list[float]]:
+            return [head.evaluate(at(x, y))["place"].tolist() for x in range(200)]
+
+        with ThreadPoolExecutor() as pool:
+            works = [pool.submit(work, head, y) for head, y in ((one, 1.0), (other, 2.0))]
+            assert [done.result() for done in works] == [[[x, y] for x in range(200)] for y in (1.0, 2.0)]
+        assert (counted.connections, counted["TIP:APPR"]) == (1, 2), "one connection, and each has opened its part"
+
+        probe.control.fault("silence", TIP, match="POS?", count=1)
+        with pytest.raises(TimedOut, match=r"^stm/tip-1: "):
+            one.evaluate(at(10))
+        assert other.evaluate(at(20))["place"].tolist() == [20, 50]
+        other.close()
+        assert one.evaluate(at(30))["place"].tolist() == [30, 50]
+    assert (counted.connections, counted["TIP:APPR"]) == (2, 4)
 
 
 def test_an_instruments_own_watchdog_is_armed_fed_and_switched_off(probe: Laboratory) -> None:

@@ -152,7 +152,7 @@ def test_what_acts_is_marked_before_it_is_sent(pair: Pair) -> None:
             pair.far.recv(1)
         marks.append(True)
 
-    pair._on_acting = mark
+    pair.on_acting = mark
     pair.write(b"A?", acts=False)
     pair.far.setblocking(True)
     assert (pair.far.recv(10), marks) == (b"A?\n", [])
