@@ -43,6 +43,9 @@ COMMANDS: Mapping[str, Mapping[str, Entry]] = {
         "top": Entry("top", "Watch Masters and workers at work."),
         "pause": Entry("switches:pause", "Evaluate nothing further of a Master or run."),
         "resume": Entry("switches:resume", "Go on with a Master or run that was paused."),
+        "heads": Entry("heads:heads", "Show the heads of instruments; take one out, put it back."),
+        "stop": Entry("heads:stop", "Emergency stop of instruments."),
+        "reset": Entry("heads:reset", "Let instruments go on after a stop."),
     },
     "Tasks and runs": {
         "submit": Entry("submit", "Put points to be evaluated."),

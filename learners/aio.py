@@ -21,11 +21,11 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from taskmaster.bus import messages as m
 from taskmaster.bus.places import default_address
-from taskmaster.bus.status import DaemonStatus, HeldTask, MasterStatus, RunInfo
+from taskmaster.bus.status import DaemonStatus, HeadInfo, HeldTask, MasterStatus, RunInfo
 from taskmaster.bus.table import Buffer
 from taskmaster.learners.aiochannel import AsyncChannel
 from taskmaster.learners.aiorun import Results, Run, Tasks
-from taskmaster.learners.arguments import duration
+from taskmaster.learners.arguments import duration, text
 from taskmaster.learners.resolving import Resolution, held_message
 from taskmaster.learners.results import Result
 from taskmaster.learners.views import ANSWER_SECONDS, LabView, MasterView, check_since, run_number
@@ -129,6 +129,31 @@ class Lab(LabView):
             runs += reply.runs
             more = reply.more
         return tuple(runs)
+
+    async def heads(self, master: str | None = None) -> tuple[HeadInfo, ...]:
+        """The heads of one Master's instrument, or of all, in the order of the configuration. Raises UnknownMaster."""
+        reply = await self.ask(m.ListHeads(0, master))
+        assert isinstance(reply, m.HeadList)
+        return reply.heads
+
+    async def set_head(self, master: str, head: str, *, inside: bool, reason: str = "") -> None:
+        """Take a head out of service, safe, when its task has ended; or put it back, out of quarantine, too.
+
+        Raises UnknownMaster, NotAllowed where there are no heads, CallerError if there is none of this name.
+        """
+        master, head = text(master, "a Master's name"), text(head, "a head's name")
+        await self.ask(m.SetHead(0, master, head, inside, text(reason, "reason")))
+
+    async def stop(self, master: str | None = None, reason: str = "") -> None:
+        """Emergency stop: each head of this Master, or of all, breaks off what it does and goes to its safe state.
+
+        It stays there, whatever is restarted, until :meth:`reset`. It is no substitute for hard-wired interlocks.
+        """
+        await self.ask(m.Stop(0, master, text(reason, "reason")))
+
+    async def reset(self, master: str | None = None, reason: str = "") -> None:
+        """Undo :meth:`stop`."""
+        await self.ask(m.Reset(0, master, text(reason, "reason")))
 
     async def held(self, master: str | None = None, *, run: int | None = None) -> tuple[HeldTask, ...]:
         """The tasks in doubt of one Master, of the run of this number, or all; oldest run first.

@@ -1,0 +1,101 @@
+"""``taskmaster heads``, ``taskmaster stop`` and ``taskmaster reset``: the heads of instruments."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+
+import click
+
+from taskmaster.bus.status import HeadInfo
+from taskmaster.cli.base import Command, address_option, json_option
+from taskmaster.cli.connecting import connected
+from taskmaster.cli.output import Table, print_json, print_table, record, say
+
+__all__ = ["heads", "reset", "stop"]
+
+_reason = click.option("--reason", metavar="TEXT", default="", help="Why; it is put on record.")
+
+
+@click.command("heads", cls=Command)
+@click.argument("master", required=False)
+@click.option("--out", "taken", metavar="HEAD", help="Take this head of MASTER out of service, in its safe state.")
+@click.option("--in", "put", metavar="HEAD", help="Put it back into service, out of quarantine, too.")
+@_reason
+@address_option
+@json_option
+def heads(
+    master: str | None, taken: str | None, put: str | None, reason: str, address: str | None, as_json: bool
+) -> None:
+    """List the heads of instruments, of MASTER or of all; or take one out of service, or put it back.
+
+    A head whose connection was lost several times in a row is in quarantine, and one with a task in doubt is parked:
+    both are in their safe state, and the others go on.
+    """
+    if taken is not None and put is not None:
+        raise click.UsageError("a head is taken out or put in: name one of --out and --in")
+    head = taken if taken is not None else put
+    if head is not None and master is None:
+        raise click.UsageError("name the Master of the head, too: taskmaster heads MASTER --out HEAD")
+    with connected(address) as lab:
+        if head is not None and master is not None:
+            lab.set_head(master, head, inside=put is not None, reason=reason)
+        infos = lab.heads(master)
+    if as_json:
+        print_json([record(info) for info in infos])
+    elif not infos:
+        say("there are no instruments here" if master is None else f"Master {master!r} has no heads")
+    else:
+        print_table(_table(infos))
+
+
+@click.command("stop", cls=Command)
+@click.argument("master", required=False)
+@_reason
+@address_option
+@json_option
+def stop(master: str | None, reason: str, address: str | None, as_json: bool) -> None:
+    """Emergency stop: bring the heads of MASTER, or of all instruments, to their safe state at once.
+
+    What they do is broken off, and nothing is evaluated until 'taskmaster reset', whatever is restarted meanwhile. This
+    is no substitute for interlocks that are wired.
+    """
+    with connected(address) as lab:
+        lab.stop(master, reason)
+    if as_json:
+        print_json({"master": master, "stopped": True})
+    else:
+        again = "taskmaster reset" + ("" if master is None else f" {master}")
+        say(f"{_whose(master)} stopped; see 'taskmaster heads'; go on with: {again}")
+
+
+@click.command("reset", cls=Command)
+@click.argument("master", required=False)
+@_reason
+@address_option
+@json_option
+def reset(master: str | None, reason: str, address: str | None, as_json: bool) -> None:
+    """Let MASTER, or all instruments, go on after a stop.
+
+    Heads that are out of service, in quarantine, or have a task in doubt stay as they are.
+    """
+    with connected(address) as lab:
+        lab.reset(master, reason)
+    if as_json:
+        print_json({"master": master, "stopped": False})
+    else:
+        say(f"{_whose(master)} released")
+
+
+def _whose(master: str | None) -> str:
+    return "all instruments are" if master is None else f"Master {master!r} is"
+
+
+def _table(infos: Sequence[HeadInfo]) -> Table:
+    headings = ["master", "head", "state", "safe", "since", ">tasks", "identity", "reason"]
+    table = Table(headings, [], ("reason", "identity", "head", "master"), ("since", "identity"))
+    for info in infos:
+        since = datetime.datetime.fromtimestamp(info.since).isoformat(" ", "seconds") if info.since else ""
+        figures = [info.master, info.head, info.state, "yes" if info.safe else "", since, str(info.tasks)]
+        table.rows.append([*figures, info.identity, " ".join(info.reason.split())])
+    return table
