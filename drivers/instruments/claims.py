@@ -10,35 +10,24 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from taskmaster.config.heads import normal_resource
 from taskmaster.drivers.instruments.errors import Claimed, PermissionDenied
 
 __all__ = ["Claim", "folders", "normalised"]
 
 #: Longest note of a holder that is read.
 _NOTE = 4096
-_BOARD = re.compile(r"(TCPIP|GPIB|USB|VXI|PXI|ASRL)(\d*)(::.*|/.*|)", re.IGNORECASE)
 
 
 def normalised(resource: str) -> str:
     """The same text for the same resource, however it is written: as path of a tty, as VISA resource, by a link."""
-    text = resource.strip()
-    if text.upper().startswith("ASRL/"):
-        text = re.sub(r"::INSTR$", "", text[4:], flags=re.IGNORECASE)
-    if text.startswith("/"):
-        return os.path.realpath(text)
-    match = _BOARD.fullmatch(text)
-    if match is None:
-        return text.upper()
-    rest = match[3].upper()
-    if not rest.endswith(("::INSTR", "::SOCKET", "::RAW")):
-        rest += "::INSTR"
-    return f"{match[1].upper()}{match[2] or '0'}{rest}"
+    text = normal_resource(resource)
+    return os.path.realpath(text) if text.startswith("/") else text
 
 
 def folders() -> list[Path]:

@@ -107,12 +107,12 @@ class Commands:
     connection: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def from_options(cls, options: Mapping[str, Any], outputs: Schema | None = None) -> Commands:
-        """From a head's table laid over its Master's, validated: the keys of the drivers `visa` and `serial`.
+    def from_options(cls, options: Mapping[str, Any], outputs: Schema | None = None, driver: str = "visa") -> Commands:
+        """From a head's table laid over its Master's, validated: the keys of the ``driver`` `visa` or `serial`.
 
-        Durations are in seconds. ``driver = "serial"``, or a `resource` that is a path, is a serial line.
+        Durations are in seconds. A `resource` that is a path is a serial line with either.
         """
-        return _Reader(options, outputs).commands()
+        return _Reader(options, outputs, driver).commands()
 
     @cached_property
     def questions(self) -> tuple[Query, ...]:
@@ -121,9 +121,10 @@ class Commands:
         return tuple(query for query in (*waiting, *self.read.values()) if query.line.fields)
 
     def query(self, table: Mapping[str, Any]) -> Query:
-        """Of an interlock or a monitored value: `query`, with `parse`, `pattern` and `unit` as of a reading."""
+        """Of an interlock or a monitored value: `query`, with `parse` (`number` or `text`) and `pattern`."""
         terminator = self.connection.get("write_terminator", b"\n").decode()
-        return Query(Line(Template(table["query"], terminator)), reply_for(table, None))
+        reading = {key: table[key] for key in ("parse", "pattern") if key in table}
+        return Query(Line(Template(table["query"], terminator)), reply_for(reading, None))
 
 
 #: Options that the transports take as they are, and those of a serial line.
@@ -134,8 +135,9 @@ _LINE = ("baud_rate", "data_bits", "parity", "stop_bits", "xonxoff", "rtscts", "
 class _Reader:
     """Reads one head's options."""
 
-    def __init__(self, options: Mapping[str, Any], outputs: Schema | None) -> None:
+    def __init__(self, options: Mapping[str, Any], outputs: Schema | None, driver: str) -> None:
         self._options = options
+        self._driver = driver
         self._commands: Mapping[str, Any] = options.get("commands") or {}
         self._outputs = {declared.name: declared for declared in outputs.fields} if outputs else {}
         self._write_terminator: str = options.get("write_terminator", "\n")
@@ -146,7 +148,7 @@ class _Reader:
         identity, question = options.get("identity"), options.get("identify", "*IDN?")
         return Commands(
             resource=options["resource"],
-            driver="serial" if options["resource"].startswith("/") else options.get("driver", "visa"),
+            driver="serial" if options["resource"].startswith("/") else self._driver,
             identity=re.compile(identity) if identity else None,
             identify=self._query(question, Text()) if question else None,
             open=self._lines(commands.get("open")),

@@ -430,6 +430,16 @@ def test_safe_when_the_instrument_has_hung_up_meanwhile(probe: Laboratory) -> No
             head.safe()
 
 
+def test_what_was_made_safe_is_initialised_again_before_it_acts(probe: Laboratory) -> None:
+    counted = Counted(probe)
+    with probe_head(probe[TIP]) as head:
+        head.open()
+        head.safe()
+        assert truth(probe, head, 100)
+        assert probe.control.truth(TIP)["approached"] == 1
+    assert counted.connections == 1
+
+
 def made_safe(head: CommandHead) -> bool:
     try:
         head.safe()

@@ -30,7 +30,6 @@ sys.stdin.read()
         ("TCPIP::h::5025::SOCKET", "tcpip0::H::5025::socket"),
         ("GPIB::8", "GPIB0::8::INSTR"),
         ("USB0::0x0957::0x1796::MY1::INSTR", "usb::0x0957::0X1796::my1"),
-        ("ASRL1::INSTR", "ASRL1"),
         ("/dev/null", "ASRL/dev/null::INSTR"),
     ],
 )
