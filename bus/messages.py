@@ -6,43 +6,92 @@ Unknown keys are ignored, so a newer peer may say more; unknown types are refuse
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeAlias
-
 import msgspec
-from msgspec import Meta
 
 from taskmaster.bus.fields import Field
 from taskmaster.bus.status import DaemonStatus, HeldTask, RunInfo
 from taskmaster.bus.table import Layout
-
-PROTOCOL_VERSION = 1
-#: Code of the Refused that asks a worker to introduce itself (again).
-HELLO = "hello"
-
-#: What peers may say: whole numbers that SQLite, JSON and every client can hold, and times that are numbers.
-Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**53)]
-Whole: TypeAlias = Annotated[int, Meta(ge=-(2**53), le=2**53)]
-Slots: TypeAlias = Annotated[int, Meta(ge=1, le=65_536)]
-Seconds: TypeAlias = Annotated[float, Meta(ge=-1e15, le=1e15)]
-
-#: ``(epoch, number)``: the daemon start that granted a lease, and a number unique in it.
-LeaseId: TypeAlias = tuple[Count, Count]
-#: ``(low, high)``: the indices ``low ≤ i < high``.
-Interval: TypeAlias = tuple[Count, Count]
-
-
-class Message(msgspec.Struct, tag_field="t", omit_defaults=True, gc=False):
-    """Base of all messages."""
-
-
-class TaskError(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """Why the task at ``position`` (counted from the first of its event or outcome) has no output."""
-
-    position: Count
-    kind: str
-    message: str
-    traceback: str = ""
-
+from taskmaster.bus.wire import (
+    HELLO as HELLO,
+)
+from taskmaster.bus.wire import (
+    PROTOCOL_VERSION as PROTOCOL_VERSION,
+)
+from taskmaster.bus.wire import (
+    Count as Count,
+)
+from taskmaster.bus.wire import (
+    Interval as Interval,
+)
+from taskmaster.bus.wire import (
+    LeaseId as LeaseId,
+)
+from taskmaster.bus.wire import (
+    Message as Message,
+)
+from taskmaster.bus.wire import (
+    Refused as Refused,
+)
+from taskmaster.bus.wire import (
+    Seconds as Seconds,
+)
+from taskmaster.bus.wire import (
+    Slots as Slots,
+)
+from taskmaster.bus.wire import (
+    TaskError as TaskError,
+)
+from taskmaster.bus.wire import (
+    Whole as Whole,
+)
+from taskmaster.bus.worker_messages import (
+    Dispatch as Dispatch,
+)
+from taskmaster.bus.worker_messages import (
+    Goodbye as Goodbye,
+)
+from taskmaster.bus.worker_messages import (
+    Heartbeat as Heartbeat,
+)
+from taskmaster.bus.worker_messages import (
+    Interrupt as Interrupt,
+)
+from taskmaster.bus.worker_messages import (
+    Leave as Leave,
+)
+from taskmaster.bus.worker_messages import (
+    Outcome as Outcome,
+)
+from taskmaster.bus.worker_messages import (
+    Ready as Ready,
+)
+from taskmaster.bus.worker_messages import (
+    Revoke as Revoke,
+)
+from taskmaster.bus.worker_messages import (
+    Settled as Settled,
+)
+from taskmaster.bus.worker_messages import (
+    ToHost as ToHost,
+)
+from taskmaster.bus.worker_messages import (
+    ToWorker as ToWorker,
+)
+from taskmaster.bus.worker_messages import (
+    Welcome as Welcome,
+)
+from taskmaster.bus.worker_messages import (
+    WorkerFailed as WorkerFailed,
+)
+from taskmaster.bus.worker_messages import (
+    WorkerHello as WorkerHello,
+)
+from taskmaster.bus.worker_messages import (
+    WorkerLost as WorkerLost,
+)
+from taskmaster.bus.worker_messages import (
+    WorkerMessage as WorkerMessage,
+)
 
 # ---------------------------------------------------------------------------------------------------------------------
 # control socket, client → daemon. `id` ≠ 0 marks a request; its reply carries the same `id`.
@@ -69,7 +118,7 @@ class Open(Message, tag="open"):
     create: bool = True
     seed: int | None = None
     priority: int | None = None
-    metadata: dict[str, str] = {}
+    metadata: dict[str, str] = msgspec.field(default_factory=dict)
     claim: str = ""
 
 
@@ -264,7 +313,7 @@ class Opened(Message, tag="opened"):
     seed: int
     closed: bool = False
     open_tasks: int = 0
-    metadata: dict[str, str] = {}
+    metadata: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class Ack(Message, tag="ack"):
@@ -272,21 +321,6 @@ class Ack(Message, tag="ack"):
 
     run: int
     next_index: int
-    writer: int = 0
-
-
-class Refused(Message, tag="refused"):
-    """A request (``id``) or a submission was not taken; see `taskmaster.bus.errors` for codes.
-
-    A submission is named by its ``run``, ``writer`` and ``first``; its run ends at ``next_index``.
-    """
-
-    code: str
-    message: str
-    id: int = 0
-    run: int = 0
-    first: int = 0
-    next_index: int = 0
     writer: int = 0
 
 
@@ -417,161 +451,3 @@ class Alarm(Message, tag="alarm"):
 
 
 Publication = Events | Beacon | Gone | Alarm
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# workers socket, worker → daemon
-
-
-class WorkerHello(Message, tag="hello"):
-    """A worker offers ``slots`` evaluations at a time to a Master.
-
-    ``token`` names this worker for good, across reconnections; ``session`` counts its hellos; ``leases`` are those it
-    still works on or holds unsettled outcomes of. Until the welcome that answers this very session it must drop every
-    dispatch: the daemon takes a lease that is not in ``leases`` for one that never arrived.
-    """
-
-    version: Count
-    master: str
-    token: str
-    session: Count = 1
-    slots: Slots = 1
-    pid: Count = 0
-    host: str = ""
-    leases: tuple[LeaseId, ...] = ()
-
-
-class Ready(Message, tag="ready"):
-    """The driver is set up; tasks may come."""
-
-
-class Outcome(Message, tag="outcome"):
-    """Tasks ``position … position + n - 1`` of a lease have ended: a table of the outputs of those not in ``errors``.
-
-    ``final`` says that nothing more comes of this lease, and gives the slot back; ``n`` may be 0 then.
-    """
-
-    lease: LeaseId
-    position: Count
-    n: Count
-    outputs: Layout | None = None
-    errors: tuple[TaskError, ...] = ()
-    started: Seconds = 0.0
-    finished: Seconds = 0.0
-    timed: bool = False
-    final: bool = True
-
-
-class Heartbeat(Message, tag="heartbeat"):
-    """These workers (tokens) are alive, says their host. A worker itself names none: it speaks for its connection."""
-
-    tokens: tuple[str, ...] = ()
-
-
-class Leave(Message, tag="leave"):
-    """No further leases, please; the worker goes when its last one is settled."""
-
-    token: str
-
-
-class WorkerLost(Message, tag="lost"):
-    """A host reports that its worker died, and how far it had come.
-
-    A worker begins its leases in the order of their numbers: ``latest`` is the last one it began (None: it began none),
-    ``positions`` says of each lease it was in how many tasks had started. ``known`` False: nobody can tell.
-    """
-
-    token: str
-    kind: str
-    reason: str
-    known: bool = True
-    latest: LeaseId | None = None
-    positions: tuple[tuple[LeaseId, Count], ...] = ()
-
-
-class WorkerFailed(Message, tag="failed"):
-    """The driver cannot be set up (its function cannot be imported, say)."""
-
-    token: str
-    kind: str
-    message: str
-    traceback: str = ""
-
-
-WorkerMessage = WorkerHello | Ready | Outcome | Heartbeat | Leave | WorkerLost | WorkerFailed
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# workers socket, daemon → worker
-
-
-class Welcome(Message, tag="welcome"):
-    """You are in. What to evaluate with: the driver's name and options, and what outputs must look like."""
-
-    epoch: int
-    session: int
-    master: str
-    driver: str
-    options: dict[str, Any]
-    parameters: tuple[Field, ...] = ()
-    outputs: tuple[Field, ...] = ()
-    heartbeat: float = 1.0
-    lost_after: float = 10.0
-    timeout: float | None = None
-    max_message: int = 0
-
-
-class Dispatch(Message, tag="dispatch"):
-    """A lease: evaluate the ``n`` tasks in the frames, in order.
-
-    An ended task may wait up to ``hold`` seconds for others to be reported with.
-    """
-
-    lease: LeaseId
-    run: Count
-    first: Count
-    n: Count
-    layout: Layout
-    attempt: Count = 1
-    settled: tuple[LeaseId, ...] = ()
-    hold: Seconds = 0.0
-
-
-class Revoke(Message, tag="revoke"):
-    """Skip the tasks at these positions of a lease as far as they have not started."""
-
-    lease: LeaseId
-    intervals: tuple[Interval, ...]
-
-
-class Interrupt(Message, tag="interrupt"):
-    """To a host: nobody wants the tasks at positions ``low ≤ p < high`` of this lease of its worker any more.
-
-    A worker that is still in one of them after a moment's grace is to be killed.
-    """
-
-    token: str
-    lease: LeaseId
-    low: int
-    high: int
-
-
-class Settled(Message, tag="settled"):
-    """The outcomes of these leases are on disk (or not wanted any more): forget them.
-
-    ``dispatched`` counts the dispatches of this session; a worker that got fewer says hello again.
-    """
-
-    leases: tuple[LeaseId, ...]
-    dispatched: int = 0
-
-
-class Goodbye(Message, tag="goodbye"):
-    """Go, when your present task is done; or at once if not ``drain``."""
-
-    reason: str = ""
-    drain: bool = True
-
-
-ToWorker = Welcome | Dispatch | Revoke | Settled | Goodbye | Refused
-ToHost = Interrupt | Refused

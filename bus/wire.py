@@ -1,0 +1,51 @@
+"""What all messages are made of: their base, and the numbers that may stand in them."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias
+
+import msgspec
+from msgspec import Meta
+
+PROTOCOL_VERSION = 1
+#: Code of the Refused that asks a worker to introduce itself (again).
+HELLO = "hello"
+
+#: What peers may say: whole numbers that SQLite, JSON and every client can hold, and times that are numbers.
+Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**53)]
+Whole: TypeAlias = Annotated[int, Meta(ge=-(2**53), le=2**53)]
+Slots: TypeAlias = Annotated[int, Meta(ge=1, le=65_536)]
+Seconds: TypeAlias = Annotated[float, Meta(ge=-1e15, le=1e15)]
+
+#: ``(epoch, number)``: the daemon start that granted a lease, and a number unique in it.
+LeaseId: TypeAlias = tuple[Count, Count]
+#: ``(low, high)``: the indices ``low ≤ i < high``.
+Interval: TypeAlias = tuple[Count, Count]
+
+
+class Message(msgspec.Struct, tag_field="t", omit_defaults=True, gc=False):
+    """Base of all messages."""
+
+
+class TaskError(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Why the task at ``position`` (counted from the first of its event or outcome) has no output."""
+
+    position: Count
+    kind: str
+    message: str
+    traceback: str = ""
+
+
+class Refused(Message, tag="refused"):
+    """A request (``id``) or a submission was not taken; see `taskmaster.bus.errors` for codes.
+
+    A submission is named by its ``run``, ``writer`` and ``first``; its run ends at ``next_index``.
+    """
+
+    code: str
+    message: str
+    id: int = 0
+    run: int = 0
+    first: int = 0
+    next_index: int = 0
+    writer: int = 0

@@ -1,0 +1,185 @@
+"""The messages of the workers socket, see `messages`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from taskmaster.bus.fields import Field
+from taskmaster.bus.table import Layout
+from taskmaster.bus.wire import Count, Interval, LeaseId, Message, Refused, Seconds, Slots, TaskError
+
+__all__ = [
+    "Dispatch",
+    "Goodbye",
+    "Heartbeat",
+    "Interrupt",
+    "Leave",
+    "Outcome",
+    "Ready",
+    "Revoke",
+    "Settled",
+    "ToHost",
+    "ToWorker",
+    "Welcome",
+    "WorkerFailed",
+    "WorkerHello",
+    "WorkerLost",
+    "WorkerMessage",
+]
+
+# ---------------------------------------------------------------------------------------------------------------------
+# workers socket, worker → daemon
+
+
+class WorkerHello(Message, tag="hello"):
+    """A worker offers ``slots`` evaluations at a time to a Master.
+
+    ``token`` names this worker for good, across reconnections; ``session`` counts its hellos; ``leases`` are those it
+    still works on or holds unsettled outcomes of. Until the welcome that answers this very session it must drop every
+    dispatch: the daemon takes a lease that is not in ``leases`` for one that never arrived.
+    """
+
+    version: Count
+    master: str
+    token: str
+    session: Count = 1
+    slots: Slots = 1
+    pid: Count = 0
+    host: str = ""
+    leases: tuple[LeaseId, ...] = ()
+
+
+class Ready(Message, tag="ready"):
+    """The driver is set up; tasks may come."""
+
+
+class Outcome(Message, tag="outcome"):
+    """Tasks ``position … position + n - 1`` of a lease have ended: a table of the outputs of those not in ``errors``.
+
+    ``final`` says that nothing more comes of this lease, and gives the slot back; ``n`` may be 0 then.
+    """
+
+    lease: LeaseId
+    position: Count
+    n: Count
+    outputs: Layout | None = None
+    errors: tuple[TaskError, ...] = ()
+    started: Seconds = 0.0
+    finished: Seconds = 0.0
+    timed: bool = False
+    final: bool = True
+
+
+class Heartbeat(Message, tag="heartbeat"):
+    """These workers (tokens) are alive, says their host. A worker itself names none: it speaks for its connection."""
+
+    tokens: tuple[str, ...] = ()
+
+
+class Leave(Message, tag="leave"):
+    """No further leases, please; the worker goes when its last one is settled."""
+
+    token: str
+
+
+class WorkerLost(Message, tag="lost"):
+    """A host reports that its worker died, and how far it had come.
+
+    A worker begins its leases in the order of their numbers: ``latest`` is the last one it began (None: it began none),
+    ``positions`` says of each lease it was in how many tasks had started. ``known`` False: nobody can tell.
+    """
+
+    token: str
+    kind: str
+    reason: str
+    known: bool = True
+    latest: LeaseId | None = None
+    positions: tuple[tuple[LeaseId, Count], ...] = ()
+
+
+class WorkerFailed(Message, tag="failed"):
+    """The driver cannot be set up (its function cannot be imported, say)."""
+
+    token: str
+    kind: str
+    message: str
+    traceback: str = ""
+
+
+WorkerMessage = WorkerHello | Ready | Outcome | Heartbeat | Leave | WorkerLost | WorkerFailed
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# workers socket, daemon → worker
+
+
+class Welcome(Message, tag="welcome"):
+    """You are in. What to evaluate with: the driver's name and options, and what outputs must look like."""
+
+    epoch: int
+    session: int
+    master: str
+    driver: str
+    options: dict[str, Any]
+    parameters: tuple[Field, ...] = ()
+    outputs: tuple[Field, ...] = ()
+    heartbeat: float = 1.0
+    lost_after: float = 10.0
+    timeout: float | None = None
+    max_message: int = 0
+
+
+class Dispatch(Message, tag="dispatch"):
+    """A lease: evaluate the ``n`` tasks in the frames, in order.
+
+    An ended task may wait up to ``hold`` seconds for others to be reported with.
+    """
+
+    lease: LeaseId
+    run: Count
+    first: Count
+    n: Count
+    layout: Layout
+    attempt: Count = 1
+    settled: tuple[LeaseId, ...] = ()
+    hold: Seconds = 0.0
+
+
+class Revoke(Message, tag="revoke"):
+    """Skip the tasks at these positions of a lease as far as they have not started."""
+
+    lease: LeaseId
+    intervals: tuple[Interval, ...]
+
+
+class Interrupt(Message, tag="interrupt"):
+    """To a host: nobody wants the tasks at positions ``low ≤ p < high`` of this lease of its worker any more.
+
+    A worker that is still in one of them after a moment's grace is to be killed.
+    """
+
+    token: str
+    lease: LeaseId
+    low: int
+    high: int
+
+
+class Settled(Message, tag="settled"):
+    """The outcomes of these leases are on disk (or not wanted any more): forget them.
+
+    ``dispatched`` counts the dispatches of this session; a worker that got fewer says hello again.
+    """
+
+    leases: tuple[LeaseId, ...]
+    dispatched: int = 0
+
+
+class Goodbye(Message, tag="goodbye"):
+    """Go, when your present task is done; or at once if not ``drain``."""
+
+    reason: str = ""
+    drain: bool = True
+
+
+ToWorker = Welcome | Dispatch | Revoke | Settled | Goodbye | Refused
+ToHost = Interrupt | Refused
