@@ -17,7 +17,7 @@ from multiprocessing.pool import Pool
 from typing import Any
 
 from benchmarks.rig import WORKERS
-from benchmarks.work.functions import square
+from benchmarks.evaluated.functions import square
 
 __all__ = ["OneByOne", "dask_clusters", "executor", "joblib_pool", "pool", "ray_cluster"]
 

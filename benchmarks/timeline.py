@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from benchmarks.rig import MasterTable, Rig
-from benchmarks.work import tracing
+from benchmarks.evaluated import tracing
 
 __all__ = ["timeline"]
 

@@ -16,7 +16,7 @@ from benchmarks.bench import Bench
 from benchmarks.contest import Round, Row, at_most, compare, interleave
 from benchmarks.rig import MasterTable
 from benchmarks.rivals import executor, pool
-from benchmarks.work.functions import square
+from benchmarks.evaluated.functions import square
 from taskmaster.learners.client import Run
 
 __all__ = ["round_trip"]

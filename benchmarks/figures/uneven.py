@@ -19,7 +19,7 @@ from benchmarks.bench import Bench
 from benchmarks.contest import Round, Row, at_most, compare, interleave
 from benchmarks.rig import WORKERS, MasterTable
 from benchmarks.rivals import pool
-from benchmarks.work.functions import spin, spin_all
+from benchmarks.evaluated.functions import spin, spin_all
 from taskmaster.learners.client import Master
 
 __all__ = ["uneven"]
