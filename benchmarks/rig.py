@@ -16,8 +16,8 @@ from types import TracebackType
 
 import psutil
 
-from benchmarks.work.functions import PROFILE_FOLDER
-from benchmarks.work.tracing import TRACE_FOLDER
+from benchmarks.evaluated.functions import PROFILE_FOLDER
+from benchmarks.evaluated.tracing import TRACE_FOLDER
 from taskmaster.learners.client import Lab, Master, connect
 
 __all__ = ["WORKERS", "MasterTable", "Rig"]
@@ -26,7 +26,7 @@ __all__ = ["WORKERS", "MasterTable", "Rig"]
 WORKERS = 2
 #: Longest that a daemon, or its workers, may take to come up or go down.
 _PATIENCE = 60.0
-_FUNCTIONS = Path(__file__).resolve().parent / "work"
+_FUNCTIONS = Path(__file__).resolve().parent / "evaluated"
 
 
 @dataclass(frozen=True)

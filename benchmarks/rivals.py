@@ -16,8 +16,8 @@ from importlib.util import find_spec
 from multiprocessing.pool import Pool
 from typing import Any
 
+from benchmarks.evaluated.functions import square
 from benchmarks.rig import WORKERS
-from benchmarks.work.functions import square
 
 __all__ = ["OneByOne", "dask_clusters", "executor", "joblib_pool", "pool", "ray_cluster"]
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
+from benchmarks.evaluated import tracing
 from benchmarks.rig import MasterTable, Rig
-from benchmarks.work import tracing
 
 __all__ = ["timeline"]
 

@@ -45,9 +45,10 @@ _retiring: set[AsyncChannel] = set()
 @atexit.register
 def _retire_all() -> None:
     """At the end of a program that has not closed them: what was put still has to get to the daemon."""
+    deadline = time.monotonic() + RETIRE_SECONDS  # of all together: a daemon that is away is not waited for by each
     for channel in {*_all, *_retiring}:
         if not channel.closed:
-            channel.finish_at_exit()
+            channel.finish_at_exit(deadline)
 
 
 class AsyncChannel:
@@ -233,11 +234,11 @@ class AsyncChannel:
             return
         self._retired = True
         self._stop_listening()
-        self._finisher = threading.Thread(target=self._finish, name="taskmaster-retire", daemon=True)
+        deadline = time.monotonic() + RETIRE_SECONDS
+        self._finisher = threading.Thread(target=self._finish, args=(deadline,), name="taskmaster-retire", daemon=True)
         self._finisher.start()
 
-    def _finish(self) -> None:
-        deadline = time.monotonic() + RETIRE_SECONDS
+    def _finish(self, deadline: float) -> None:
         while not self.core.is_settled and time.monotonic() < deadline:
             now = time.monotonic()
             if now >= self._next_tick:
@@ -252,11 +253,11 @@ class AsyncChannel:
         self._shut()
         _retiring.discard(self)
 
-    def finish_at_exit(self) -> None:
+    def finish_at_exit(self, deadline: float) -> None:
         """The same, at the end of the program: wait for it."""
         if not self._retired:
             self._retired = True
-            self._finish()
+            self._finish(deadline)
         elif self._finisher is not None:
             self._finisher.join(RETIRE_SECONDS + _TICK_SECONDS)
 

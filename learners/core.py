@@ -15,7 +15,7 @@ from taskmaster.bus.errors import ProtocolError, TaskMasterError, UnknownMaster,
 from taskmaster.bus.fields import Schema
 from taskmaster.bus.places import as_reached
 from taskmaster.bus.table import Buffer
-from taskmaster.bus.text import did_you_mean_or
+from taskmaster.bus.text import count, did_you_mean_or
 from taskmaster.learners.blocks import MAX_MESSAGE
 from taskmaster.learners.requests import Request, Requests
 from taskmaster.learners.runcore import RunCore
@@ -140,7 +140,8 @@ class ClientCore:
         """What was put and not acknowledged, in words; empty if nothing is."""
         open_ = [run for run in self.all_runs() if not run.is_settled and run.error is None]
         return ", ".join(
-            f"{run.next_index - run.acknowledged} tasks of run {run.name!r} (Master {run.master!r})" for run in open_
+            f"{count(run.next_index - run.acknowledged, 'task')} of run {run.name!r} (Master {run.master!r})"
+            for run in open_
         )
 
     def _follow(self, run: RunCore) -> None:

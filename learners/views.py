@@ -15,6 +15,7 @@ from taskmaster.bus.errors import CallerError, DaemonUnreachable
 from taskmaster.bus.fields import Field
 from taskmaster.bus.intervals import IntervalSet
 from taskmaster.bus.status import DaemonStatus, MasterStatus
+from taskmaster.bus.text import count
 from taskmaster.learners.arguments import LARGEST, Whole, duration, text, whole, wholes, words
 from taskmaster.learners.core import ClientCore, Request
 from taskmaster.learners.names import fresh_name
@@ -187,8 +188,8 @@ class RunView:
         return self._core.next_index
 
     def __repr__(self) -> str:
-        count = f"{self.next_index} tasks, {max(0, self.open_tasks)} open"
-        return f"<Run {self.name!r} of Master {self._core.master!r}: {count}>"
+        tasks = f"{count(self.next_index, 'task')}, {max(0, self.open_tasks)} open"
+        return f"<Run {self.name!r} of Master {self._core.master!r}: {tasks}>"
 
     def _wanted(self, indices: Iterable[Whole] | None) -> list[int] | None:
         """Indices to cancel, None for all."""
@@ -212,12 +213,12 @@ class RunView:
     def _unacknowledged(self, timeout: float | None) -> DaemonUnreachable:
         n = self._core.next_index - self._core.acknowledged
         return DaemonUnreachable(
-            f"run {self.name!r}: {n} tasks were not acknowledged within {timeout:g} s; they are sent on, and again "
-            "where they were lost"
+            f"run {self.name!r}: no acknowledgement of {count(n, 'task')} within {timeout:g} s; what was put is "
+            "sent on, and again where it was lost"
         )
 
     def _too_late(self, timeout: float | None) -> TimeoutError:
-        return TimeoutError(f"run {self.name!r}: no result within {timeout:g} s; {self.open_tasks} tasks are open")
+        return TimeoutError(f"run {self.name!r}: no result within {timeout:g} s; {count(self.open_tasks, 'task')} open")
 
 
 def run_number(run: Whole) -> int:

@@ -12,9 +12,9 @@ import numpy as np
 
 from benchmarks.bench import Bench, timed
 from benchmarks.contest import Round, Row, at_least, compare, interleave, single
+from benchmarks.evaluated.functions import square, square_array
 from benchmarks.rig import MasterTable
 from benchmarks.rivals import executor, pool
-from benchmarks.work.functions import square, square_array
 from taskmaster.learners.client import Master
 
 __all__ = ["rows", "scalars"]

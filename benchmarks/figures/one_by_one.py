@@ -13,9 +13,9 @@ from multiprocessing.pool import Pool
 
 from benchmarks.bench import Bench, timed
 from benchmarks.contest import Limits, Row, at_least, compare, interleave
+from benchmarks.evaluated.functions import square
 from benchmarks.rig import MasterTable
 from benchmarks.rivals import OneByOne, dask_clusters, executor, joblib_pool, pool, ray_cluster
-from benchmarks.work.functions import square
 from taskmaster.learners.client import Master
 
 __all__ = ["dask", "put", "ray"]

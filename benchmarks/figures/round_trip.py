@@ -14,9 +14,9 @@ import apsw
 
 from benchmarks.bench import Bench
 from benchmarks.contest import Round, Row, at_most, compare, interleave
+from benchmarks.evaluated.functions import square
 from benchmarks.rig import MasterTable
 from benchmarks.rivals import executor, pool
-from benchmarks.work.functions import square
 from taskmaster.learners.client import Run
 
 __all__ = ["round_trip"]

@@ -17,9 +17,9 @@ from multiprocessing.pool import Pool
 
 from benchmarks.bench import Bench
 from benchmarks.contest import Round, Row, at_most, compare, interleave
+from benchmarks.evaluated.functions import spin, spin_all
 from benchmarks.rig import WORKERS, MasterTable
 from benchmarks.rivals import pool
-from benchmarks.work.functions import spin, spin_all
 from taskmaster.learners.client import Master
 
 __all__ = ["uneven"]

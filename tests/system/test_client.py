@@ -124,7 +124,7 @@ async def test_get_waits_as_long_as_it_is_told_to(lab: Any, daemon: Daemon) -> N
         assert run.results.get_nowait() is None
         await run.tasks.put(1)
         began = time.monotonic()
-        with pytest.raises(TimeoutError, match=r"no result within 0.05 s; 1 tasks are open"):
+        with pytest.raises(TimeoutError, match=r"no result within 0.05 s; 1 task open"):
             await run.results.get(timeout=0.05)
         assert 0.05 <= time.monotonic() - began < 5
         assert await run.cancel() == 1

@@ -76,7 +76,7 @@ def test_who_leaves_by_an_error_gets_that_error(lost: Daemon, twin: str, caplog:
 
     with caplog.at_level(logging.WARNING, "taskmaster"), pytest.raises(ZeroDivisionError, match="something else"):
         tell(twin, lost, story)
-    assert "1 tasks of run 'short' (Master 'echo') were put and not acknowledged" in caplog.text
+    assert "1 task of run 'short' (Master 'echo') were put and not acknowledged" in caplog.text
 
 
 @pytest.mark.parametrize("twin", connect)
@@ -85,7 +85,7 @@ def test_a_run_that_is_left_too_early_is_still_sent(lost: Daemon, twin: str) -> 
         run = await lab["echo"].open("late")
         lost.kill()
         await run.tasks.put(1)
-        with pytest.raises(DaemonUnreachable, match=r"run 'late': 1 tasks were not acknowledged within 0.1 s"):
+        with pytest.raises(DaemonUnreachable, match=r"run 'late': no acknowledgement of 1 task within 0.1 s"):
             await run.detach(0.1)
         lost.start()
 

@@ -62,7 +62,7 @@ def check_row(row: dict[str, Any]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("process", "function"),
-    [("daemon", "apsw.Cursor"), ("client", "taskmaster/learners/"), ("worker", "work/functions.py")],
+    [("daemon", "apsw.Cursor"), ("client", "taskmaster/learners/"), ("worker", "evaluated/functions.py")],
 )
 def test_a_profile_shows_the_process_that_was_asked_for(tmp_path: Path, process: str, function: str) -> None:
     run = benchmarks("--quick", "--only", "scalars", "--profile", process, "--folder", str(tmp_path))
