@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from taskmaster.bus.status import HeadInfo
 from taskmaster.bus.wire import Count, LeaseId, Message
 
-__all__ = ["HeadList", "HeadOrder", "HeadReport", "ListHeads", "Reset", "SetHead", "Stop"]
+__all__ = [
+    "HeadList",
+    "HeadOrder",
+    "HeadReport",
+    "ListHeads",
+    "Polled",
+    "Progress",
+    "Reset",
+    "Samples",
+    "Scalar",
+    "SetHead",
+    "Stop",
+    "Tripped",
+]
+
+#: What a series in time is made of.
+Scalar: TypeAlias = bool | int | float | str | None
 
 # ---------------------------------------------------------------------------------------------------------------------
 # control socket, client → daemon
@@ -76,6 +92,43 @@ class HeadReport(Message, tag="head"):
     identity: str = ""
     error: str = ""
     order: LeaseId = (0, 0)
+
+
+class Progress(Message, tag="progress"):
+    """What the evaluation of the task at ``position`` of a lease has yielded, at a ``time`` in seconds since 1970.
+
+    ``number`` counts them within this evaluation, from 1. They are not said again: one that is lost on the way is a gap.
+    """
+
+    lease: LeaseId
+    position: Count
+    number: Count
+    time: float
+    values: dict[str, Scalar]
+
+
+class Samples(Message, tag="samples"):
+    """Monitored values of this worker's head, read at a ``time`` in seconds since 1970; None: it could not be had."""
+
+    time: float
+    values: dict[str, Scalar]
+
+
+class Polled(Message, tag="polled"):
+    """The value of an interlock that bounds one head's value by another's; None: it could not be had."""
+
+    time: float
+    interlock: str
+    value: Scalar
+    error: str = ""
+
+
+class Tripped(Message, tag="tripped"):
+    """An interlock has tripped at this worker's head, for a ``reason``; or holds again (empty)."""
+
+    time: float
+    interlock: str
+    reason: str
 
 
 # ---------------------------------------------------------------------------------------------------------------------

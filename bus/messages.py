@@ -22,13 +22,28 @@ from taskmaster.bus.instrument_messages import (
     ListHeads as ListHeads,
 )
 from taskmaster.bus.instrument_messages import (
+    Polled as Polled,
+)
+from taskmaster.bus.instrument_messages import (
+    Progress as Progress,
+)
+from taskmaster.bus.instrument_messages import (
     Reset as Reset,
+)
+from taskmaster.bus.instrument_messages import (
+    Samples as Samples,
+)
+from taskmaster.bus.instrument_messages import (
+    Scalar as Scalar,
 )
 from taskmaster.bus.instrument_messages import (
     SetHead as SetHead,
 )
 from taskmaster.bus.instrument_messages import (
     Stop as Stop,
+)
+from taskmaster.bus.instrument_messages import (
+    Tripped as Tripped,
 )
 from taskmaster.bus.status import DaemonStatus, HeldTask, RunInfo
 from taskmaster.bus.table import Layout

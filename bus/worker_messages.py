@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from taskmaster.bus.fields import Field
-from taskmaster.bus.instrument_messages import HeadOrder, HeadReport
+from taskmaster.bus.instrument_messages import HeadOrder, HeadReport, Polled, Progress, Samples, Tripped
 from taskmaster.bus.table import Layout
 from taskmaster.bus.wire import Count, Interval, LeaseId, Message, Refused, Seconds, Slots, TaskError
 
@@ -113,7 +113,9 @@ class WorkerFailed(Message, tag="failed"):
     traceback: str = ""
 
 
-WorkerMessage = WorkerHello | Ready | Outcome | Heartbeat | Leave | WorkerLost | WorkerFailed | HeadReport
+#: What a head has to say besides outcomes.
+OfHead = HeadReport | Progress | Samples | Polled | Tripped
+WorkerMessage = WorkerHello | Ready | Outcome | Heartbeat | Leave | WorkerLost | WorkerFailed | OfHead
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -115,7 +115,7 @@ class Workforce:
     def _at_work(
         self,
         sender: Sender,
-        message: m.Ready | m.Outcome | m.HeadReport,
+        message: m.Ready | m.Outcome | m.HeadReport | m.Progress | m.Samples | m.Polled | m.Tripped,
         table: Table | None,
         times: Buffer | None,
         now: float,
@@ -132,7 +132,7 @@ class Workforce:
             master.on_ready(worker)
         elif isinstance(message, m.HeadReport):
             master.on_head(worker, message, out)
-        else:
+        elif isinstance(message, m.Outcome):
             master.on_outcome(worker, message, table, times, now, out)
 
     def _farewell(
