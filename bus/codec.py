@@ -12,8 +12,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from taskmaster.bus import messages as m
-from taskmaster.bus import values
+from taskmaster.bus import messages as m, values
 from taskmaster.bus.errors import ProtocolError, TooLarge
 from taskmaster.bus.status import HeldTask, RunInfo
 from taskmaster.bus.table import Buffer, Layout, Table, concatenate, pack_values

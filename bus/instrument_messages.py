@@ -97,7 +97,7 @@ class HeadReport(Message, tag="head"):
 class Progress(Message, tag="progress"):
     """What the evaluation of the task at ``position`` of a lease has yielded, at a ``time`` in seconds since 1970.
 
-    ``number`` counts them within this evaluation, from 1. They are not said again: one that is lost on the way is a gap.
+    ``number`` counts them within this evaluation, from 1. They are not repeated: one lost on the way is a gap.
     """
 
     lease: LeaseId

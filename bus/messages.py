@@ -11,121 +11,49 @@ import msgspec
 from taskmaster.bus.fields import Field
 from taskmaster.bus.instrument_messages import (
     HeadList as HeadList,
-)
-from taskmaster.bus.instrument_messages import (
     HeadOrder as HeadOrder,
-)
-from taskmaster.bus.instrument_messages import (
     HeadReport as HeadReport,
-)
-from taskmaster.bus.instrument_messages import (
     ListHeads as ListHeads,
-)
-from taskmaster.bus.instrument_messages import (
     Polled as Polled,
-)
-from taskmaster.bus.instrument_messages import (
     Progress as Progress,
-)
-from taskmaster.bus.instrument_messages import (
     Reset as Reset,
-)
-from taskmaster.bus.instrument_messages import (
     Samples as Samples,
-)
-from taskmaster.bus.instrument_messages import (
     Scalar as Scalar,
-)
-from taskmaster.bus.instrument_messages import (
     SetHead as SetHead,
-)
-from taskmaster.bus.instrument_messages import (
     Stop as Stop,
-)
-from taskmaster.bus.instrument_messages import (
     Tripped as Tripped,
 )
 from taskmaster.bus.status import DaemonStatus, HeldTask, RunInfo
 from taskmaster.bus.table import Layout
 from taskmaster.bus.wire import (
     HELLO as HELLO,
-)
-from taskmaster.bus.wire import (
     PROTOCOL_VERSION as PROTOCOL_VERSION,
-)
-from taskmaster.bus.wire import (
     Count as Count,
-)
-from taskmaster.bus.wire import (
     Interval as Interval,
-)
-from taskmaster.bus.wire import (
     LeaseId as LeaseId,
-)
-from taskmaster.bus.wire import (
     Message as Message,
-)
-from taskmaster.bus.wire import (
     Refused as Refused,
-)
-from taskmaster.bus.wire import (
     Seconds as Seconds,
-)
-from taskmaster.bus.wire import (
     Slots as Slots,
-)
-from taskmaster.bus.wire import (
     TaskError as TaskError,
-)
-from taskmaster.bus.wire import (
     Whole as Whole,
 )
 from taskmaster.bus.worker_messages import (
     Dispatch as Dispatch,
-)
-from taskmaster.bus.worker_messages import (
     Goodbye as Goodbye,
-)
-from taskmaster.bus.worker_messages import (
     Heartbeat as Heartbeat,
-)
-from taskmaster.bus.worker_messages import (
     Interrupt as Interrupt,
-)
-from taskmaster.bus.worker_messages import (
     Leave as Leave,
-)
-from taskmaster.bus.worker_messages import (
     Outcome as Outcome,
-)
-from taskmaster.bus.worker_messages import (
     Ready as Ready,
-)
-from taskmaster.bus.worker_messages import (
     Revoke as Revoke,
-)
-from taskmaster.bus.worker_messages import (
     Settled as Settled,
-)
-from taskmaster.bus.worker_messages import (
     ToHost as ToHost,
-)
-from taskmaster.bus.worker_messages import (
     ToWorker as ToWorker,
-)
-from taskmaster.bus.worker_messages import (
     Welcome as Welcome,
-)
-from taskmaster.bus.worker_messages import (
     WorkerFailed as WorkerFailed,
-)
-from taskmaster.bus.worker_messages import (
     WorkerHello as WorkerHello,
-)
-from taskmaster.bus.worker_messages import (
     WorkerLost as WorkerLost,
-)
-from taskmaster.bus.worker_messages import (
     WorkerMessage as WorkerMessage,
 )
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, JsonValue
-from pydantic import Field as PydanticField
+from pydantic import BaseModel, ConfigDict, Field as PydanticField, JsonValue
 from pydantic.fields import FieldInfo
 
 __all__ = ["Conflict", "Settings", "declared", "setting"]

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, GetJsonSchemaHandler, ValidationInfo, field_validator
-from pydantic import Field as PydanticField
+from pydantic import BeforeValidator, Field as PydanticField, GetJsonSchemaHandler, ValidationInfo, field_validator
 from pydantic_core import CoreSchema
 
 from taskmaster.config.base import Settings, setting

@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, SerializerFunctionWrapHandler, WithJsonSchema, model_serializer
-from pydantic import Field as PydanticField
+from pydantic import (
+    BeforeValidator,
+    Field as PydanticField,
+    SerializerFunctionWrapHandler,
+    WithJsonSchema,
+    model_serializer,
+)
 
 from taskmaster.bus.text import format_duration
 from taskmaster.config import agreement

@@ -7,8 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field as PydanticField
-from pydantic import ValidationInfo, field_validator
+from pydantic import Field as PydanticField, ValidationInfo, field_validator
 
 from taskmaster.config.base import Settings, setting
 from taskmaster.config.values import Environment, ExistingFolder, FunctionName, duration, size

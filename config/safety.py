@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field as PydanticField
-from pydantic import ValidationInfo, field_validator
+from pydantic import Field as PydanticField, ValidationInfo, field_validator
 
 from taskmaster.config.base import Conflict, Settings, setting
 from taskmaster.config.values import Command, Constant, Member, Name, Regex, duration

@@ -8,8 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ValidationInfo, WithJsonSchema, field_validator
-from pydantic import Field as PydanticField
+from pydantic import BeforeValidator, Field as PydanticField, ValidationInfo, WithJsonSchema, field_validator
 
 from taskmaster.bus.places import default_state
 from taskmaster.bus.text import format_duration

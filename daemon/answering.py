@@ -20,8 +20,7 @@ from typing import TypeAlias
 import zmq
 from msgspec.structs import astuple
 
-from taskmaster.bus import codec, sockets
-from taskmaster.bus import messages as m
+from taskmaster.bus import codec, messages as m, sockets
 from taskmaster.bus.errors import TooLarge
 from taskmaster.bus.sockets import Sending
 from taskmaster.bus.table import Buffer

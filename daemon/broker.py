@@ -30,8 +30,7 @@ from typing import Any
 
 import zmq
 
-from taskmaster.bus import codec, sockets
-from taskmaster.bus import messages as m
+from taskmaster.bus import codec, messages as m, sockets
 from taskmaster.bus.errors import DiskFull, ProtocolError, TaskMasterError
 from taskmaster.bus.status import DaemonStatus
 from taskmaster.bus.table import Buffer, Table

@@ -14,8 +14,7 @@ from collections.abc import Sequence
 import zmq
 from msgspec.structs import replace
 
-from taskmaster.bus import codec, sockets, topics
-from taskmaster.bus import messages as m
+from taskmaster.bus import codec, messages as m, sockets, topics
 from taskmaster.bus.table import Buffer
 from taskmaster.daemon.core import Core
 from taskmaster.daemon.effects import Publication

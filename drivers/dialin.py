@@ -21,8 +21,7 @@ from pathlib import Path
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
-from taskmaster.bus import codec, sockets
-from taskmaster.bus import messages as m
+from taskmaster.bus import codec, messages as m, sockets
 from taskmaster.bus.errors import DaemonUnreachable, ProtocolError, UnknownMaster, WorkerError, from_code
 from taskmaster.bus.places import as_reached
 from taskmaster.bus.text import did_you_mean_or

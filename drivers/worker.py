@@ -25,8 +25,7 @@ from pathlib import Path
 
 import zmq
 
-from taskmaster.bus import messages as m
-from taskmaster.bus import sockets
+from taskmaster.bus import messages as m, sockets
 from taskmaster.bus.errors import ProtocolError
 from taskmaster.bus.fields import Schema
 from taskmaster.bus.messages import TaskError

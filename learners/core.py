@@ -9,8 +9,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from taskmaster.bus import codec, topics
-from taskmaster.bus import messages as m
+from taskmaster.bus import codec, messages as m, topics
 from taskmaster.bus.errors import ProtocolError, TaskMasterError, UnknownMaster, from_code
 from taskmaster.bus.fields import Schema
 from taskmaster.bus.places import as_reached

@@ -13,8 +13,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from taskmaster.bus import codec, topics
-from taskmaster.bus import messages as m
+from taskmaster.bus import codec, messages as m, topics
 from taskmaster.bus.errors import RunClosed, TaskMasterError
 from taskmaster.bus.table import Buffer, Table
 from taskmaster.learners.doubts import Doubts

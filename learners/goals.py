@@ -13,8 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 from taskmaster.bus.errors import CallerError
-from taskmaster.learners.arguments import Whole, whole
-from taskmaster.learners.arguments import duration as in_seconds
+from taskmaster.learners.arguments import Whole, duration as in_seconds, whole
 from taskmaster.learners.protocol import Learner, Lossy
 
 if TYPE_CHECKING:

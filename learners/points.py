@@ -9,8 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
-from collections.abc import Sequence as SequenceABC
+from collections.abc import Iterable, Iterator, Mapping, Sequence as SequenceABC
 from types import ModuleType
 from typing import Any
 

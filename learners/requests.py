@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from taskmaster.bus import codec
-from taskmaster.bus import messages as m
+from taskmaster.bus import codec, messages as m
 from taskmaster.bus.errors import CallerError, ProtocolError, TaskMasterError, TooLarge
 from taskmaster.bus.table import Buffer
 from taskmaster.learners.runcore import RunCore

@@ -18,8 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from taskmaster.bus import codec
-from taskmaster.bus import messages as m
+from taskmaster.bus import codec, messages as m
 from taskmaster.bus.errors import (
     BUSY,
     Fenced,

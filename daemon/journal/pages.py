@@ -12,8 +12,7 @@ import apsw
 import msgspec
 from msgspec.structs import replace
 
-from taskmaster.bus import codec
-from taskmaster.bus import messages as m
+from taskmaster.bus import codec, messages as m
 from taskmaster.bus.cut import cut_outcome
 from taskmaster.bus.errors import JournalDamaged
 from taskmaster.bus.table import Buffer, Layout, Table

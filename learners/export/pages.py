@@ -10,8 +10,7 @@ from types import TracebackType
 
 import zmq
 
-from taskmaster.bus import codec, sockets
-from taskmaster.bus import messages as m
+from taskmaster.bus import codec, messages as m, sockets
 from taskmaster.bus.errors import DaemonUnreachable, ProtocolError, from_code
 from taskmaster.bus.table import Buffer, Table
 

@@ -18,8 +18,7 @@ import msgspec
 import zmq
 
 from helpers.waiting import PATIENCE, all_ended
-from taskmaster.bus import codec, sockets
-from taskmaster.bus import messages as m
+from taskmaster.bus import codec, messages as m, sockets
 from taskmaster.bus.fields import Field
 from taskmaster.bus.table import Buffer, pack_columns
 from taskmaster.drivers.host import HostedWorker, spawn

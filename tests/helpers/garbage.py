@@ -8,8 +8,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from helpers.absurd import TO_CONTROL, TO_WORKERS
-from taskmaster.bus import codec
-from taskmaster.bus import messages as m
+from taskmaster.bus import codec, messages as m
 from taskmaster.bus.fields import Field
 from taskmaster.bus.table import BARE, Buffer, Layout, Part, pack_columns, pack_values
 

@@ -14,8 +14,7 @@ from typing import Any, TypeVar
 
 from simulation.ledger import Book, Event, Ledger
 
-from taskmaster.bus import codec
-from taskmaster.bus import messages as m
+from taskmaster.bus import codec, messages as m
 from taskmaster.bus.fields import Field, Schema
 from taskmaster.bus.table import Table, pack_values
 from taskmaster.daemon.core import Core, Identity

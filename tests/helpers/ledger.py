@@ -12,8 +12,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from taskmaster.bus import codec
-from taskmaster.bus import messages as m
+from taskmaster.bus import codec, messages as m
 from taskmaster.bus.table import Table, pack_values
 from taskmaster.daemon import effects as e
 from taskmaster.daemon.core import Core, Identity

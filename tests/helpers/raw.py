@@ -10,8 +10,7 @@ import msgspec
 import zmq
 
 from helpers.waiting import PATIENCE
-from taskmaster.bus import codec
-from taskmaster.bus import messages as m
+from taskmaster.bus import codec, messages as m
 from taskmaster.bus.table import Buffer, pack_values
 
 __all__ = ["RawPeer"]

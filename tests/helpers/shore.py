@@ -7,8 +7,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from taskmaster.bus import codec
-from taskmaster.bus import messages as m
+from taskmaster.bus import codec, messages as m
 from taskmaster.bus.fields import Field
 from taskmaster.bus.table import Buffer, Table, pack_values
 from taskmaster.learners.core import ClientCore

@@ -22,8 +22,7 @@ from dataclasses import dataclass, field
 
 from simulation import tasks
 from simulation.ledger import Book, Event, Ledger, Violation, expand, require
-from taskmaster.bus import codec
-from taskmaster.bus import messages as m
+from taskmaster.bus import codec, messages as m
 from taskmaster.bus.messages import LeaseId
 from taskmaster.bus.table import Buffer
 from taskmaster.daemon import effects as e

@@ -16,13 +16,11 @@ from simulation.workers import SimProcess, spawner
 from taskmaster.bus.errors import DiskFull, JournalError
 from taskmaster.bus.status import DaemonStatus
 from taskmaster.bus.table import Buffer
-from taskmaster.daemon import answering, publishing, supervision
-from taskmaster.daemon import broker as broker_module
+from taskmaster.daemon import answering, broker as broker_module, publishing, supervision
 from taskmaster.daemon.broker import Broker, Endpoints
 from taskmaster.daemon.core import Core, Identity
 from taskmaster.daemon.effects import Effects, EventAppended, Record
-from taskmaster.daemon.journal import Journal
-from taskmaster.daemon.journal import journal as journal_module
+from taskmaster.daemon.journal import Journal, journal as journal_module
 from taskmaster.daemon.journal.recovery import restore
 from taskmaster.daemon.master import Master
 from taskmaster.daemon.restarts import RestartPolicy

@@ -13,8 +13,7 @@ import numpy as np
 
 from simulation import tasks
 from simulation.network import Dealer
-from taskmaster.bus import codec
-from taskmaster.bus import messages as m
+from taskmaster.bus import codec, messages as m
 from taskmaster.bus.messages import LeaseId, TaskError
 from taskmaster.bus.table import Table, pack_values
 from taskmaster.drivers.host import HostedWorker, Interrupts

@@ -7,8 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from helpers.daemon import Daemon, function
-from helpers.load import Load
-from helpers.load import master as load_master
+from helpers.load import Load, master as load_master
 from helpers.places import StartDaemon, short_folder
 from helpers.visits import Visits
 from helpers.waiting import PATIENCE, eventually

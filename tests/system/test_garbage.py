@@ -16,8 +16,7 @@ from helpers.places import StartDaemon
 from helpers.raw import RawPeer
 from helpers.waiting import PATIENCE, eventually
 
-from taskmaster.bus import codec
-from taskmaster.bus import messages as m
+from taskmaster.bus import codec, messages as m
 from taskmaster.bus.errors import ProtocolError, TaskFailed, VersionMismatch
 from taskmaster.learners.client import Lab, Run
 

@@ -13,8 +13,7 @@ import pytest
 import zmq
 from helpers.waiting import PATIENCE
 
-from taskmaster.bus import codec, sockets
-from taskmaster.bus import messages as m
+from taskmaster.bus import codec, messages as m, sockets
 from taskmaster.bus.table import pack_values
 from taskmaster.drivers.worker import EXIT_DISMISSED, EXIT_REFUSED
 

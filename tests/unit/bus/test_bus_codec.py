@@ -14,13 +14,11 @@ import numpy as np
 import pytest
 from helpers.spoken import damaged, damaged_frames, instances, members, messages
 from helpers.travelling import any_value, arrays
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from msgspec import inspect
 from msgspec.structs import replace
 
-from taskmaster.bus import codec, values
-from taskmaster.bus import messages as m
+from taskmaster.bus import codec, messages as m, values
 from taskmaster.bus.errors import ProtocolError
 from taskmaster.bus.table import BARE, NUMPY, PYTHON, TUPLE, Buffer, Layout, Part, Table, pack_columns, pack_values
 

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.travelling import any_value, arrays, identical
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from taskmaster.bus.errors import InvalidTask, ProtocolError
 from taskmaster.bus.fields import Field, Schema

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from helpers.garbage import SAID, mutated
 
-from taskmaster.bus import codec
-from taskmaster.bus import messages as m
+from taskmaster.bus import codec, messages as m
 from taskmaster.bus.codec import merge
 from taskmaster.bus.errors import InvalidTask, ProtocolError
 from taskmaster.bus.fields import Field, Schema

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 import zmq
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from taskmaster.bus import errors, places, sockets
 from taskmaster.bus.fields import Field, Schema

@@ -11,8 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 from helpers.travelling import DTYPES, any_value, arrays, identical, one_type, scalars
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from taskmaster.bus import codec, values
 from taskmaster.bus.errors import ProtocolError

@@ -12,8 +12,7 @@ import pytest
 import zmq
 from helpers.waiting import eventually
 
-from taskmaster.bus import codec, sockets
-from taskmaster.bus import messages as m
+from taskmaster.bus import codec, messages as m, sockets
 from taskmaster.daemon.answering import LAST_LOOK, ON_THE_WAY, TURN_BYTES, WAITING, Answer, Answers, Question
 from taskmaster.daemon.effects import Query
 

@@ -8,11 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.heart import Conversation, Heart, spec
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from taskmaster.bus import codec
-from taskmaster.bus import messages as m
+from taskmaster.bus import codec, messages as m
 from taskmaster.bus.fields import Field
 from taskmaster.bus.status import HeldTask
 from taskmaster.bus.table import Table, pack_columns, pack_values

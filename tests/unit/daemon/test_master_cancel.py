@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 from helpers.heart import Assignment, Conversation, Hand, Heart, spec
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from taskmaster.bus import messages as m
 from taskmaster.bus.cut import cut_outcome

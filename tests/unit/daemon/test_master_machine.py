@@ -17,8 +17,7 @@ from typing import Any
 
 from helpers.evaluator import Evaluator, Progress, fails
 from helpers.heart import Conversation, Hand, Heart, output, spec
-from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from taskmaster.bus import messages as m

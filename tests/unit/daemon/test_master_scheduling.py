@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 from helpers.heart import Conversation, Hand, Heart, spec
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from taskmaster.bus import messages as m
 from taskmaster.daemon.scheduling import (

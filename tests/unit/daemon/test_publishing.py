@@ -11,12 +11,10 @@ import pytest
 import zmq
 from helpers.heart import Conversation, Heart, spec
 
-from taskmaster.bus import codec, sockets, topics
-from taskmaster.bus import messages as m
+from taskmaster.bus import codec, messages as m, sockets, topics
 from taskmaster.bus.errors import JournalError
 from taskmaster.bus.table import pack_values
-from taskmaster.daemon import broker as broker_module
-from taskmaster.daemon import publishing
+from taskmaster.daemon import broker as broker_module, publishing
 from taskmaster.daemon.broker import Broker, Endpoints
 from taskmaster.daemon.core import Core, Identity
 from taskmaster.daemon.effects import BlockAppended, EventAppended, Publication, Record

@@ -10,8 +10,7 @@ import pytest
 from helpers.heart import Heart, spec
 from msgspec.structs import replace
 
-from taskmaster.bus import codec
-from taskmaster.bus import messages as m
+from taskmaster.bus import codec, messages as m
 from taskmaster.bus.status import MasterStatus
 from taskmaster.daemon.core import Core, Identity
 from taskmaster.daemon.effects import Effects, RunChanged, RunCreated, WriterChanged

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from helpers.bench import NOTHING, Bench
 from helpers.travelling import any_value, identical
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from taskmaster.bus.fields import Field, Schema
 from taskmaster.bus.messages import TaskError

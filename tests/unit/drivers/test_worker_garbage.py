@@ -8,8 +8,7 @@ from collections.abc import Sequence
 import pytest
 from helpers.garbage import SAID, mutated
 
-from taskmaster.bus import codec
-from taskmaster.bus import messages as m
+from taskmaster.bus import codec, messages as m
 from taskmaster.bus.errors import ProtocolError
 from taskmaster.bus.table import Buffer, pack_values
 from taskmaster.drivers.protocol import WorkerProtocol

@@ -6,12 +6,10 @@ from itertools import pairwise
 from typing import Any, TypeVar
 
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
+from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from taskmaster.bus import codec
-from taskmaster.bus import messages as m
+from taskmaster.bus import codec, messages as m
 from taskmaster.bus.errors import ProtocolError, UnknownMaster, VersionMismatch
 from taskmaster.bus.messages import LeaseId
 from taskmaster.bus.table import Buffer, Layout, Part, pack_values

@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.ledger import block, created, done, event
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as st_numpy
 
 from taskmaster.daemon import effects as e

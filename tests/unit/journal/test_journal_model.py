@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 from helpers.ledger import Ledger, block, created, done, event, open_journal, read_ledger
-from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
 from taskmaster.bus.errors import JournalError

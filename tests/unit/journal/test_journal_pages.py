@@ -11,8 +11,7 @@ import pytest
 from helpers.ledger import block, created, done, event, open_journal
 from msgspec.structs import replace
 
-from taskmaster.bus import codec
-from taskmaster.bus import messages as m
+from taskmaster.bus import codec, messages as m
 from taskmaster.bus.fields import Schema
 from taskmaster.daemon import effects as e
 from taskmaster.daemon.core import Core, Identity

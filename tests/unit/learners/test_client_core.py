@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from helpers.shore import Shore
 
-from taskmaster.bus import codec
-from taskmaster.bus import messages as m
+from taskmaster.bus import codec, messages as m
 from taskmaster.bus.errors import CallerError, ProtocolError, TooLarge
 from taskmaster.learners.core import ClientCore
 

@@ -19,8 +19,7 @@ import adaptive
 import numpy as np
 import pytest
 import scipy.spatial
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from taskmaster.bus import values
 from taskmaster.bus.fields import Field
