@@ -258,6 +258,17 @@ ClientMessage = (
 # control socket, daemon → client
 
 
+class HeadName(msgspec.Struct, frozen=True, gc=False):
+    """A head of an instrument, as a task may ask for it."""
+
+    name: str
+    capabilities: tuple[str, ...] = ()
+
+    def fits(self, where: Where) -> bool:
+        """Whether a task that asks for this may be evaluated here."""
+        return where.head in ("", self.name) and (not where.capability or where.capability in self.capabilities)
+
+
 class MasterInfo(msgspec.Struct, frozen=True, gc=False):
     """A Master as clients see it."""
 
@@ -268,6 +279,7 @@ class MasterInfo(msgspec.Struct, frozen=True, gc=False):
     slots: int = 0
     description: str = ""
     code: bool = False
+    heads: tuple[HeadName, ...] = ()
 
 
 class Described(Message, tag="described"):

@@ -19,12 +19,12 @@ from typing import Literal, TypeAlias
 
 from taskmaster.bus import messages as m
 from taskmaster.bus.errors import CallerError
-from taskmaster.bus.messages import LeaseId, Where
+from taskmaster.bus.messages import HeadName, LeaseId, Where
 from taskmaster.bus.status import HeadInfo
 from taskmaster.bus.text import did_you_mean_or
+from taskmaster.bus.wanted import require_head
 from taskmaster.daemon.effects import Effects, HeadChanged, MasterStopped, ToWorker
 from taskmaster.daemon.leases import Worker
-from taskmaster.daemon.spec import HeadSpec
 
 __all__ = ["Head", "HeadBook"]
 
@@ -34,7 +34,7 @@ Wanted: TypeAlias = Literal["stop", "park", "work"]
 class Head:
     """One head as the Master sees it."""
 
-    def __init__(self, spec: HeadSpec, wall: float = 0.0) -> None:
+    def __init__(self, spec: HeadName, wall: float = 0.0) -> None:
         self.spec = spec
         #: who has it, if anybody
         self.worker: Worker | None = None
@@ -65,8 +65,7 @@ class Head:
 
     def fits(self, where: Where) -> bool:
         """Whether a task that asks for this may be evaluated here."""
-        named = not where.head or where.head == self.spec.name
-        return named and (not where.capability or where.capability in self.spec.capabilities)
+        return self.spec.fits(where)
 
     def info(self, master: str, stopped: str) -> HeadInfo:
         """This head for lists. ``stopped``: why the Master is, empty if it is not."""
@@ -102,7 +101,7 @@ class Head:
 class HeadBook:
     """All heads of a Master, by name."""
 
-    def __init__(self, master: str, epoch: int, specs: Iterable[HeadSpec], quarantine_after: int) -> None:
+    def __init__(self, master: str, epoch: int, specs: Iterable[HeadName], quarantine_after: int) -> None:
         self._master = master
         self._quarantine_after = quarantine_after
         self.heads = {spec.name: Head(spec) for spec in specs}
@@ -133,14 +132,7 @@ class HeadBook:
 
     def require(self, where: Where) -> None:
         """Raise CallerError if a task that asks for this could never be evaluated."""
-        if where.head:
-            self.named(where.head)
-        if not any(head.fits(where) for head in self):
-            capable = sorted({name for head in self for name in head.spec.capabilities})
-            hint = did_you_mean_or(where.capability, capable, "there are") if capable else "; none has any"
-            of = f"head {where.head!r}" if where.head else "no head"
-            lacks = "lacks" if where.head else "has"
-            raise CallerError(f"{of} of Master {self._master!r} {lacks} the capability {where.capability!r}{hint}")
+        require_head(self._master, [head.spec for head in self], where)
 
     # -- workers ------------------------------------------------------------------------------------------------------
 

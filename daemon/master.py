@@ -61,7 +61,6 @@ class Master(Instrument):
         if self.spec.parameters:
             self.spec.parameters.check(table, submit.first)
         if submit.where is not None:
-            self.require_heads()
             self.heads.require(submit.where)
         queued, size = self.backlog.tasks, self.backlog.bytes
         if queued and (

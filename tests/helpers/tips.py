@@ -8,11 +8,10 @@ from helpers.heart import Hand, Heart
 from taskmaster.bus import messages as m
 from taskmaster.bus.status import HeadInfo
 from taskmaster.bus.table import pack_values
-from taskmaster.daemon.spec import HeadSpec
 
 __all__ = ["TIPS", "Tip", "heads", "states", "tips", "told"]
 
-TIPS = (HeadSpec("tip-1"), HeadSpec("tip-2", ("cold",)))
+TIPS = (m.HeadName("tip-1"), m.HeadName("tip-2", ("cold",)))
 
 
 class Tip(Hand):

@@ -113,7 +113,7 @@ def test_a_master_without_heads_has_no_where() -> None:
     message, table = run.submission([1.0])
     message.where = m.Where(head="tip-1")
     (reply,) = heart.say(message, table).replies
-    assert "has no heads that could be" in reply.message.message  # type: ignore[union-attr]
+    assert "has no heads that a task could ask for" in reply.message.message  # type: ignore[union-attr]
 
 
 # -- checkpoints -------------------------------------------------------------------------------------------------------
