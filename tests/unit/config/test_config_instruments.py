@@ -603,7 +603,7 @@ def test_the_simulated_laboratory_understands_the_examples(name: str, simulator:
     queries += [value.query for value in master.options.monitor.values()]
     queries += [ramp.query for ramp in commands.ramps.values() if ramp.query is not None]
     with (
-        Laboratory(simulator, None, **{heads: 1}) as laboratory,
+        Laboratory(simulator, None, stdin=None, **{heads: 1}) as laboratory,
         Talk(laboratory.heads[0].address) as talk,
     ):
         assert re.fullmatch(head["identity"], talk.ask(master.options.identify))
