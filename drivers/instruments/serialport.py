@@ -12,7 +12,7 @@ from taskmaster.drivers.instruments.permissions import not_opened
 from taskmaster.drivers.instruments.streams import DescriptorStream
 from taskmaster.drivers.instruments.transport import LARGEST, Transport
 
-__all__ = ["LINE", "SerialTransport"]
+__all__ = ["LINE", "SerialTransport", "pyserial"]
 
 #: Settings of a line and their defaults: the option → the keyword of pyserial.
 LINE: Mapping[str, str] = {
@@ -25,6 +25,15 @@ LINE: Mapping[str, str] = {
     "dsrdtr": "dsrdtr",
 }
 _PARITIES = {"none": "N", "even": "E", "odd": "O", "mark": "M", "space": "S"}
+
+
+def pyserial() -> Any:
+    """The module `serial`. Raises WorkerError where it is missing, naming the package."""
+    try:
+        import serial
+    except ImportError as error:
+        raise WorkerError(lacking("the driver 'serial' needs", "pyserial", "instruments", error)) from error
+    return serial
 
 
 class SerialTransport(Transport):
@@ -63,10 +72,7 @@ class SerialTransport(Transport):
         return self._stream is not None
 
     def _connect(self) -> None:
-        try:
-            import serial
-        except ImportError as error:
-            raise WorkerError(lacking("the driver 'serial' needs", "pyserial", "instruments", error)) from error
+        serial = pyserial()
         try:
             # Exclusive: no other program gets it meanwhile, whether it knows of our claims or not.
             self._port = serial.Serial(self.path, timeout=0, exclusive=True, **self._settings)

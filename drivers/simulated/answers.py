@@ -105,7 +105,7 @@ class Reading(Want):
             return self.field.choices
         if self.field.kind == "bool" or isinstance(self.reply, Choice):
             return (False, True)
-        return ("simulated", "") if isinstance(self.reply, Text) else ()
+        return ("simulated",) if isinstance(self.reply, Text) else ()
 
     def limits(self) -> tuple[float, float] | None:
         return self.field.limits if isinstance(self.reply, (Number, Listed, Block)) else None
