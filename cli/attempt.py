@@ -134,8 +134,13 @@ class _Trial:
         self._doing("")
 
     def _fail(self, error: Exception, text: str) -> None:
-        self._report.problem = text[:_LONGEST]
+        self._report.problem = self._without_name(text)
         self._report.error = type(error).__name__
+
+    def _without_name(self, text: str) -> str:
+        """Which head it is, whoever reads this knows."""
+        head = self._head
+        return text.removeprefix(f"{head.master}/{head.name}: " if head.name else f"{head.master}: ")[:_LONGEST]
 
     def _doing(self, what: str) -> None:
         self._report.doing = what
@@ -184,7 +189,7 @@ class _Trial:
                 found = head.ask(query)
             except (InstrumentError, TaskMasterError) as error:
                 failed = True
-                self._report.values.append(Value(role, name, problem=str(error)[:_LONGEST]))
+                self._report.values.append(Value(role, name, problem=self._without_name(str(error))))
             else:
                 bounds = head.options.get("interlocks", {}).get(name, {}) if role == "interlock" else {}
                 self._report.values.append(_value(role, name, unit, found, _tripped(found, bounds)))
@@ -235,7 +240,7 @@ class _Trial:
             try:
                 head.read()
             except (NotImplementedError, ConfigError, TaskMasterError) as error:
-                self._report.notes.append(f"it cannot be read without a task: {error}")
+                self._report.notes.append(f"it cannot be read without a task: {self._without_name(str(error))}")
             during("safe")
             self._doing("making it safe")
             head.safe()

@@ -115,7 +115,9 @@ def _table(tried: Sequence[Tried]) -> Table:
     table = Table(headings, [], ("values", "identity", "resource", "head", "master"), ("time",))
     for one in tried:
         well = Cell("no", "bold red") if one.problems else Cell("yes", "green")
-        values = "  ".join(map(_shown, (value for value in one.report.values if not value.problem)))
+        # An interlock mostly looks at what is monitored, too.
+        shown = {value.name: _shown(value) for value in reversed(one.report.values) if not value.problem}
+        values = "  ".join(reversed(shown.values()))
         head, report = one.head, one.report
         table.rows.append(
             [head.master, head.name, one.resource, report.identity, well, f"{report.seconds:.2f} s", values]
