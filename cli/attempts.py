@@ -48,12 +48,18 @@ def attempt_all(
 ) -> Iterator[tuple[DescribedHead, Report]]:
     """Try them all; each with what became of it, in the order given.
 
-    A head has ``seconds``, then its process is ended. Those at one resource take turns, in one process.
+    A head has ``seconds``, then its process is ended. Those at one resource take turns, in one process; so do those of
+    one Master where neither instrument nor library is anybody else's.
     """
     together: dict[object, list[tuple[Kind, DescribedHead]]] = {}
     for i, (kind, head) in enumerate(heads):
         resource = head.options.get("resource")
-        together.setdefault((kind, normal_resource(resource) if resource else i), []).append((kind, head))
+        place = (
+            head.master
+            if kind == "simulate" and head.driver != "instrument"
+            else resource and normal_resource(resource)
+        )
+        together.setdefault((kind, place or i), []).append((kind, head))
     attempts = [Attempt(group[0][0], tuple(head for _, head in group), seed) for group in together.values()]
     with ThreadPoolExecutor(_AT_A_TIME) as pool:
         found = {

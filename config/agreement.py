@@ -22,7 +22,7 @@ from taskmaster.config.parameters import OutputSettings, ParameterSettings
 from taskmaster.config.templates import ARRAY, SEPARATORS, Template, unsendable
 from taskmaster.config.values import show
 
-__all__ = ["completed_reading", "of_commands", "of_heads", "of_lines", "of_members"]
+__all__ = ["completed_reading", "of_commands", "of_heads", "of_lines", "of_members", "of_resources"]
 
 Found = Iterator[tuple[KeyPath, str]]
 
@@ -93,6 +93,37 @@ def _without_resource(table: Mapping[str, Any], heads: list[dict[str, Any]]) -> 
         yield ("resource",), f"{missing}, or declare heads"
     if "resource" not in table:
         yield from ((("heads", i, "resource"), missing) for i, head in enumerate(heads) if "resource" not in head)
+
+
+_HOST_PORT = re.compile(r"(?P<host>[\w.-]+):(?P<port>\d+)")
+_HALF_A_SOCKET = re.compile(r"TCPIP\d*::(?P<host>[^:]+)::(?P<port>\d+)", re.IGNORECASE)
+
+
+def of_resources(table: Mapping[str, Any]) -> Found:
+    """Resources that cannot be what is meant, by the driver that is to open them."""
+    for path, keys in [((), table), *((("heads", i), _dict(head)) for i, head in enumerate(_list(table.get("heads"))))]:
+        resource, backend = keys.get("resource"), keys.get("backend", table.get("backend", "@py"))
+        serial = table.get("driver") == "serial"
+        if isinstance(resource, str) and (text := _misplaced(resource, backend, serial=serial)):
+            yield (*path, "resource"), text
+
+
+def _misplaced(resource: str, backend: object, *, serial: bool) -> str:
+    if serial:
+        if "::" not in resource or resource.upper().startswith("ASRL/"):
+            return ""
+        return f"{show(resource)} is no serial line, as '/dev/ttyUSB0' is; for this one, driver = 'visa'"
+    if match := _HOST_PORT.fullmatch(resource) or _HALF_A_SOCKET.fullmatch(resource):
+        return f"{show(resource)} is no VISA resource; did you mean 'TCPIP0::{match['host']}::{match['port']}::SOCKET'?"
+    # Other libraries have names that were given to resources elsewhere.
+    if (
+        backend == "@py"
+        and "::" not in resource
+        and not resource.startswith("/")
+        and not resource.upper().startswith("ASRL")
+    ):
+        return f"{show(resource)} is no VISA resource, as 'GPIB0::5::INSTR' is; `taskmaster scan` lists what is there"
+    return ""
 
 
 #: Keys of the driver `visa` that only a serial line has a use for.

@@ -182,6 +182,7 @@ class CommandOptions(InstrumentOptions):
     @classmethod
     def conflicts(cls, table: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
         yield from super().conflicts(table)
+        yield from agreement.of_resources(table)
         yield from agreement.of_lines(table)
         yield from agreement.of_commands(table)
 
