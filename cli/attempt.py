@@ -30,10 +30,10 @@ from taskmaster.drivers.instruments.errors import InstrumentError
 from taskmaster.drivers.instruments.generators import drive
 from taskmaster.drivers.instruments.head import Head, HeadContext
 from taskmaster.drivers.instruments.link import Link
+from taskmaster.drivers.instruments.making import HeadMaker
 from taskmaster.drivers.instruments.members import doubts
 from taskmaster.drivers.instruments.plan import read_plan
 from taskmaster.drivers.instruments.replies import NO_VALUES, Reply
-from taskmaster.drivers.instruments.worker import head_of
 from taskmaster.drivers.outputs import OutputPacker
 from taskmaster.drivers.simulated.answers import resting
 from taskmaster.drivers.simulated.described import DescribedHead
@@ -162,7 +162,7 @@ class _Trial:
     def _look(self) -> None:
         """Connect, identify and read, setting nothing."""
         self._doing("making its object")
-        with closing(head_of(self._head.driver, self._context())) as head:
+        with closing(_made(self._context(), self._head.driver)) as head:
             self._doing("connecting")
             try:
                 head.connect()
@@ -261,7 +261,7 @@ class _Trial:
         """The class, its arguments and tables; what they name is looked for in the class."""
         self._doing("importing")
         context = self._context()
-        head = head_of(self._head.driver, context)
+        head = _made(context, self._head.driver)
         options = context.options
         kind = find_object(options["class"], tuple(map(str, options.get("path", ()))), "class")
         if isinstance(head, kind):  # one of ours, which needs no tables
@@ -270,6 +270,11 @@ class _Trial:
             if doubt.is_slip:
                 raise ConfigError(doubt)
             self._report.notes.append(doubt)
+
+
+def _made(context: HeadContext, driver: str) -> Head:
+    """As its worker makes it. Raises ConfigError."""
+    return HeadMaker(context.master, driver, {}).make(context)
 
 
 # -- the parts of it ---------------------------------------------------------------------------------------------------
@@ -352,7 +357,7 @@ def _recorded(
 ) -> Iterator[tuple[Head, Callable[[str], None]]]:
     """The head, closed with the context, and what says in which part of its life it is."""
     if driver == "instrument":
-        with closing(head_of(driver, context)) as head:
+        with closing(_made(context, driver)) as head:
             yield head, lambda _: None
         return
     commands = Commands.from_options(context.options, context.outputs, driver)
