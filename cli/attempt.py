@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import random
 import signal
 import sys
 import threading
@@ -21,7 +20,7 @@ from typing import Any, Literal
 import msgspec
 
 from taskmaster.bus.errors import ConfigError, InvalidOutput, TaskMasterError
-from taskmaster.bus.fields import Field, Schema
+from taskmaster.bus.fields import Schema
 from taskmaster.cli.output import value_text
 from taskmaster.drivers.functions import find_object
 from taskmaster.drivers.instruments.commandhead import CommandHead
@@ -35,10 +34,10 @@ from taskmaster.drivers.instruments.members import doubts
 from taskmaster.drivers.instruments.plan import read_plan
 from taskmaster.drivers.instruments.replies import NO_VALUES, Reply
 from taskmaster.drivers.outputs import OutputPacker
-from taskmaster.drivers.simulated.answers import resting
 from taskmaster.drivers.simulated.described import DescribedHead
+from taskmaster.drivers.simulated.points import random_point
 
-__all__ = ["Attempt", "Exchange", "Report", "Value", "main", "random_point"]
+__all__ = ["Attempt", "Exchange", "Report", "Value", "main"]
 
 #: Characters of a message or a traceback.
 _LONGEST = 4000
@@ -46,8 +45,6 @@ _LONGEST = 4000
 _MOST_LINES = 200
 #: Numbers of an array that are reported.
 _MOST_NUMBERS = 10_000
-#: A ramp goes at most so many steps away, and nowhere where a step takes longer than a second.
-_STEPS, _STEP_SECONDS = 2, 1.0
 
 Kind = Literal["connect", "simulate", "import"]
 
@@ -268,8 +265,8 @@ class _Trial:
             return
         for doubt in doubts(kind, read_plan(options, context.parameters, context.outputs)):
             if doubt.is_slip:
-                raise ConfigError(doubt)
-            self._report.notes.append(doubt)
+                raise ConfigError(doubt.text)
+            self._report.notes.append(doubt.text)
 
 
 def _made(context: HeadContext, driver: str) -> Head:
@@ -369,33 +366,6 @@ def _recorded(
     with closing(link), closing(CommandHead(context, commands, link)) as command_head:
         yield command_head, during
         during("close")
-
-
-def random_point(head: DescribedHead, seed: int) -> dict[str, Any]:
-    """A point within the limits; near to where ramps begin, so that none takes long."""
-    chance = random.Random(seed)
-    ramps = (head.options.get("commands") or {}).get("ramps") or {}
-    return {field.name: _chosen(field, ramps.get(field.name), chance) for field in head.parameters}
-
-
-def _chosen(field: Field, ramp: Mapping[str, Any] | None, chance: random.Random) -> Any:
-    if field.choices:
-        return chance.choice(field.choices)
-    if field.kind == "bool":
-        return chance.random() < 0.5
-    if field.kind == "str":
-        return "a"
-    low, high = field.limits
-    if ramp is not None:
-        start = resting(field, ramp.get("start"))
-        reach = ramp["step"] * _STEPS if ramp.get("every", 0.0) <= _STEP_SECONDS else 0.0
-        low, high = max(low, start - reach), min(high, start + reach)
-    elif not (math.isfinite(low) and math.isfinite(high)):
-        low = low if math.isfinite(low) else min(0.0, high - 1.0)
-        high = high if math.isfinite(high) else max(1.0, low + 1.0)
-    if field.kind == "int":
-        return chance.randint(math.ceil(low), math.floor(high)) if math.ceil(low) <= high else round(low)
-    return chance.uniform(low, high)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from taskmaster.bus.errors import TaskMasterError
+from taskmaster.bus.errors import TaskMasterError, WorkerError
 from taskmaster.bus.text import parse_duration
 from taskmaster.cli.base import Command, json_option
 from taskmaster.cli.output import Cell, Table, print_json, print_table, say
@@ -109,7 +109,10 @@ def _listed(backend: str, *, local: bool) -> tuple[list[_Found], list[str]]:
     """The VISA resources, but for serial ports, which have their own list."""
     from taskmaster.drivers.instruments.visa import resource_manager
 
-    resource_manager(backend)  # says what is missing, before a process is started for it
+    try:
+        resource_manager(backend)
+    except WorkerError as error:  # said here, before a process is started for it
+        raise TaskMasterError(str(error)) from error
     arguments = [sys.executable, "-m", "taskmaster.drivers.instruments.scan", backend, *(["local"] if local else [])]
     try:
         done = subprocess.run(arguments, stdout=subprocess.PIPE, timeout=_LISTING, check=False)
@@ -123,7 +126,6 @@ def _listed(backend: str, *, local: bool) -> tuple[list[_Found], list[str]]:
 
 
 def _serial(paths: Sequence[str]) -> tuple[list[_Found], list[str]]:
-    from taskmaster.bus.errors import WorkerError
     from taskmaster.drivers.instruments.scan import serial_port, serial_ports
 
     try:

@@ -7,6 +7,7 @@ that can be known from the class's code counts, so that only names are doubted t
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -17,16 +18,13 @@ from taskmaster.drivers.instruments.plan import Assign, Call, Plan
 __all__ = ["Doubt", "doubts"]
 
 
-class Doubt(str):
-    """What is said of a name that is not found."""
+@dataclass(frozen=True)
+class Doubt:
+    """A name that is not found."""
 
+    text: str
     #: whether it is a slip: another name is near
     is_slip: bool
-
-    def __new__(cls, text: str, *, is_slip: bool) -> Doubt:
-        made = super().__new__(cls, text)
-        made.is_slip = is_slip
-        return made
 
 
 def doubts(kind: type, plan: Plan) -> Iterator[Doubt]:
@@ -40,7 +38,7 @@ def doubts(kind: type, plan: Plan) -> Iterator[Doubt]:
             continue
         meant = nearest(first, (known for known in mentioned if known.isidentifier() and not known.startswith("_")))
         hint = f"did you mean {meant!r}?" if meant else "it may be made when the object is"
-        yield Doubt(f"{table}: nothing in {class_name(kind)} mentions {first!r}; {hint}", is_slip=meant is not None)
+        yield Doubt(f"{table}: nothing in {class_name(kind)} mentions {first!r}; {hint}", meant is not None)
 
 
 def _names(plan: Plan) -> Iterator[tuple[str, str]]:

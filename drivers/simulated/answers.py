@@ -121,9 +121,12 @@ class Reading(Want):
                 parts = (form(number) + reply.unit for number in numbers.ravel().tolist())
                 yield from _within((reply.separator if reply.separator.strip() else " ").join(parts), reply.pattern)
         else:
-            unit = f" {reply.unit}" if isinstance(reply, Number) and reply.unit else ""
+            if isinstance(reply, Text) and not isinstance(value, str):
+                value = self.choices()[0]  # the number is what another reader is to find
+            unit = reply.unit if isinstance(reply, Number) else ""
             for text in _spelled(value):
-                yield from _within(text + unit, getattr(reply, "pattern", None))
+                for shown in (f"{text} {unit}", f"{text}{unit}") if unit else (text,):
+                    yield from _within(shown, getattr(reply, "pattern", None))
 
     def _numbers(self, shape: tuple[int, ...], level: float, dtype: np.dtype[Any]) -> NDArray[Any]:
         """An array with a wave around the level."""

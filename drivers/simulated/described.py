@@ -95,8 +95,12 @@ class DescribedInstrument(Instrument):
         self._set = [dict(rest) for rest in self._rest]
 
     def settings(self) -> dict[str, float]:
-        together = {name: value for values in self._set for name, value in values.items()}
-        return {name: float(value) for name, value in together.items() if isinstance(value, (int, float))}
+        return {name: value for head in range(len(self._heads)) for name, value in self._numbers(head).items()}
+
+    def _numbers(self, head: int) -> dict[str, float]:
+        """How a head is set, as far as that is numbers."""
+        values = self._set[head].items()
+        return {name: float(value) for name, value in values if isinstance(value, (int, float))}
 
     # -- being told ---------------------------------------------------------------------------------------------------
 
@@ -116,7 +120,7 @@ class DescribedInstrument(Instrument):
             now = self.clock.now()
             self.log.add(
                 self.clock.real(), now, first.kind, first.text, arguments,
-                self.settings() if first.kind == "measure" else None, safe=first.safe,
+                self._numbers(first.head) if first.kind == "measure" else None, safe=first.safe,
             )  # fmt: skip
         asked = [(entry, values) for entry, values in found if entry.want is not None]
         return self._answer(text, asked) if asked else None
