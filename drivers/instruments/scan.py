@@ -19,7 +19,7 @@ from taskmaster.drivers.instruments.permissions import denied
 from taskmaster.drivers.instruments.serialport import pyserial
 from taskmaster.drivers.instruments.visa import resource_manager
 
-__all__ = ["SerialPort", "identity_pattern", "main", "serial_ports", "visa_resources"]
+__all__ = ["SerialPort", "identity_pattern", "main", "serial_port", "serial_ports", "visa_resources"]
 
 _BY_ID = Path("/dev/serial/by-id")
 #: What means something else in a regular expression than itself.
@@ -53,7 +53,11 @@ def serial_ports() -> list[SerialPort]:
 
 def serial_port(path: str, by_id: str = "", description: str = "") -> SerialPort:
     """One of them, with what keeps this user from it."""
-    problem = str(denied(path, path)) if os.path.exists(path) and not os.access(path, os.R_OK | os.W_OK) else ""
+    if not os.path.exists(path):
+        problem = f"there is no {path}; is it plugged in?"
+    else:
+        allowed = os.access(path, os.R_OK | os.W_OK, effective_ids=True)
+        problem = "" if allowed else str(denied(path, path))
     return SerialPort(path, by_id, description, problem)
 
 

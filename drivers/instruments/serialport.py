@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import termios
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,7 +10,7 @@ from taskmaster.bus.errors import WorkerError
 from taskmaster.bus.text import lacking
 from taskmaster.drivers.instruments.errors import Claimed, Unreachable
 from taskmaster.drivers.instruments.permissions import not_opened
-from taskmaster.drivers.instruments.streams import DescriptorStream
+from taskmaster.drivers.instruments.streams import DescriptorStream, unsuited
 from taskmaster.drivers.instruments.transport import LARGEST, Transport
 
 __all__ = ["LINE", "SerialTransport", "pyserial"]
@@ -60,6 +61,7 @@ class SerialTransport(Transport):
             on_acting=on_acting,
         )
         self.path = resource[4:].partition("::")[0] if resource.upper().startswith("ASRL/") else resource
+        self._line = line or {}
         self._settings = {LINE[name]: value for name, value in (line or {}).items()}
         if "parity" in self._settings:
             self._settings["parity"] = _PARITIES[self._settings["parity"]]
@@ -78,6 +80,8 @@ class SerialTransport(Transport):
             self._port = serial.Serial(self.path, timeout=0, exclusive=True, **self._settings)
         except serial.SerialException as error:
             raise self._not_opened(error) from error
+        except termios.error as error:  # no OSError, and pyserial lets it through
+            raise unsuited(self.resource, self._line, error.args[-1]) from error
         self._stream = DescriptorStream(self.resource, self._port)
 
     def _not_opened(self, error: OSError) -> Exception:

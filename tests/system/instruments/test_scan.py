@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from helpers.cli import Program
 from helpers.documents import document, section, tables
 
 from taskmaster.drivers.instruments.claims import Claim
-from taskmaster.drivers.instruments.scan import identity_pattern
+from taskmaster.drivers.instruments.scan import identity_pattern, serial_port
 from taskmaster.drivers.simulated import Laboratory
 
 
@@ -69,6 +70,22 @@ def test_a_serial_port_is_asked_when_that_is_wanted(probe: Laboratory, typed: Pr
     assert probe.control.actions("tip-1").counts.get("*IDN?", 0) == before
     said = typed("scan", "--local", "--port", path, "--ask", "19200")
     assert f'driver = "serial"\nresource = "{path}"\nbaud_rate = 19200\nidentity = "ACME,STM-HEAD,0001,.*"' in said.out
+
+
+def test_a_port_that_this_user_may_not_open(tmp_path: Path) -> None:
+    """The remedy is told: the group, or the udev rule."""
+    with tempfile.NamedTemporaryFile(prefix="ttyUSB", dir="/tmp") as device:
+        os.chmod(device.name, 0)
+        user = os.geteuid()
+        if user == 0:  # whom nothing is denied
+            os.seteuid(65534)
+        try:
+            problem = serial_port(device.name).problem
+        finally:
+            os.seteuid(user)
+    assert "may not open" in problem
+    assert "udev rule" in problem or "usermod -aG" in problem
+    assert serial_port(str(tmp_path / "none")).problem == f"there is no {tmp_path / 'none'}; is it plugged in?"
 
 
 MUTE = "USB0::0x1111::0x2222::S1::0::INSTR"

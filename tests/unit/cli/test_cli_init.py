@@ -186,7 +186,7 @@ def test_check_prints_the_documented_keys(lab: Path, tmp_path: Path, typed: Prog
     assert list(found) == [row[0] for row in keys]
     assert found["mistakes"] == []
     assert found["masters"]["good"] == [{"role": "function", "name": "work:good", "problem": "", "traceback": ""}]
-    described = dict(map(tuple, keys))["masters"]
+    described = next(row[1] for row in keys if row[0] == "masters")
     assert all(f"`{key}`" in described for key in found["masters"]["good"][0])
 
 
