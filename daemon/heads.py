@@ -19,7 +19,7 @@ from typing import Literal, TypeAlias
 
 from taskmaster.bus import messages as m
 from taskmaster.bus.errors import CallerError
-from taskmaster.bus.messages import LeaseId
+from taskmaster.bus.messages import LeaseId, Where
 from taskmaster.bus.status import HeadInfo
 from taskmaster.bus.text import did_you_mean_or
 from taskmaster.daemon.effects import Effects, HeadChanged, MasterStopped, ToWorker
@@ -51,8 +51,9 @@ class Head:
         self.quarantined = ""
         #: connections lost since a task was done
         self.failures = 0
-        #: tasks in doubt that it had
+        #: tasks in doubt that it had, and those it has been asked about since it was last at work
         self.doubts: set[tuple[int, int]] = set()
+        self.asked: set[tuple[int, int]] = set()
         self.since = wall
         self.tasks = 0
         self.busy_seconds = 0.0
@@ -61,6 +62,11 @@ class Head:
     def is_available(self) -> bool:
         """Whether it may be given a task."""
         return self.reported == "ready" and self.wanted == "work" and self.obeyed == self.order
+
+    def fits(self, where: Where) -> bool:
+        """Whether a task that asks for this may be evaluated here."""
+        named = not where.head or where.head == self.spec.name
+        return named and (not where.capability or where.capability in self.spec.capabilities)
 
     def info(self, master: str, stopped: str) -> HeadInfo:
         """This head for lists. ``stopped``: why the Master is, empty if it is not."""
@@ -125,6 +131,17 @@ class HeadBook:
             )
         return head
 
+    def require(self, where: Where) -> None:
+        """Raise CallerError if a task that asks for this could never be evaluated."""
+        if where.head:
+            self.named(where.head)
+        if not any(head.fits(where) for head in self):
+            capable = sorted({name for head in self for name in head.spec.capabilities})
+            hint = did_you_mean_or(where.capability, capable, "there are") if capable else "; none has any"
+            of = f"head {where.head!r}" if where.head else "no head"
+            lacks = "lacks" if where.head else "has"
+            raise CallerError(f"{of} of Master {self._master!r} {lacks} the capability {where.capability!r}{hint}")
+
     # -- workers ------------------------------------------------------------------------------------------------------
 
     def require_free(self, name: str, token: str) -> None:
@@ -141,6 +158,7 @@ class HeadBook:
         head = self.named(name)
         self._of_worker[worker.token] = head
         head.worker = worker
+        head.asked.clear()
         self._note(head, "connecting", out)
         self._say(head, out)
 
@@ -302,6 +320,17 @@ class HeadBook:
         out.records.append(
             HeadChanged(self._master, head.spec.name, what, head.out, head.quarantined, reason, user, out.wall)
         )
+
+    def to_ask(self, worker: Worker) -> list[tuple[int, int]]:
+        """Tasks in doubt that a worker's head can now be asked about: it is parked for them, and safe."""
+        head = self._of_worker.get(worker.token)
+        if head is None or head.wanted != "park" or head.reported != "safe" or head.obeyed != head.order:
+            return []
+        if head.out or head.quarantined:
+            return []
+        asked = sorted(head.doubts - head.asked)
+        head.asked.update(asked)
+        return asked
 
     def infos(self) -> tuple[HeadInfo, ...]:
         """All heads, for lists."""

@@ -68,6 +68,16 @@ class MasterSpec:
         )
 
     @property
+    def resume_within(self) -> float:
+        """Seconds of an interruption after which an evaluation goes on from its checkpoint."""
+        return float(self.options.get("resume_within", 900.0))
+
+    @property
+    def resume_policy(self) -> str:
+        """What becomes of it after a longer one: resume, restart, fail or ask."""
+        return str(self.options.get("resume_policy", "ask"))
+
+    @property
     def outlives(self) -> bool:
         """Whether what its heads have in hand goes on while the daemon is stopped."""
         return bool(self.heads) and self.options.get("on_shutdown") == "continue"
