@@ -160,13 +160,14 @@ def not_simulated(config: Config) -> dict[str, str]:
 
 
 def has_own_simulation(options: InstrumentClassOptions) -> bool:
-    """Whether the class talks to PyVISA-sim, as its arguments say."""
-    tables = [options.kwargs, *(head.kwargs or {} for head in options.heads)]
-    return all(
-        "pyvisa_sim_file" in table
-        or any(str(table.get(key, "")).endswith("@sim") for key in ("visa_library", "visalib"))
-        for table in tables[1:] or tables
-    )
+    """Whether the class talks to PyVISA-sim at every head, as its table says."""
+    return all(_names_pyvisa_sim(head) for head in heads_of(options.model_dump(by_alias=True)))
+
+
+def _names_pyvisa_sim(head: Mapping[str, Any]) -> bool:
+    kwargs = head.get("kwargs") or {}
+    libraries = (head.get("backend"), *(kwargs.get(key) for key in ("visa_library", "visalib")))
+    return "pyvisa_sim_file" in kwargs or any(str(library).endswith("@sim") for library in libraries)
 
 
 @contextmanager

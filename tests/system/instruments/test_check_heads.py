@@ -188,7 +188,7 @@ def test_a_task_is_shown_as_it_would_be_sent(typed: Program) -> None:
     assert f"CHAN 1;LEV {float(level[1]):.3f}\n" in dialogue
     for line in (
         r"open +\*IDN\? +→ ACME,ANALYSER,simulated", r"\*OPC\? +→ 1", r"TRAC\? +→ <float64 array of shape \(16,\)>",
-        r"IMAG\? \d+ +→ <float32 array of shape \(480, \d+\)>", r"safe +CHAN 1;OUTP 0", r"close +WDOG 0",
+        r"IMAG\? \d+ +→ <float32 array of shape \(480, \d+\)>", r"safe +CHAN 1;OUTP 0", r" WDOG 0\n",
     ):  # fmt: skip
         assert re.search(line, dialogue), line
 
@@ -226,3 +226,31 @@ def test_names_that_a_class_does_not_have(typed: Program, tmp_path: Path) -> Non
     assert said.status == 0
     assert "safe: nothing in benches.Heater mentions 'xyzzy'; it may be made when the object is" in said.out
     assert not (tmp_path / "log").exists()
+
+
+GENERATOR = f"""\
+[masters.generator]
+driver = "instrument"
+class = "pymeasure.instruments.agilent:Agilent33220A"
+resource = "GPIB0::10::INSTR"
+identity = "Agilent Technologies,33220A,.*"
+kwargs = {{ visa_library = "{EVALUATIONS.parent}/visa/bench.yaml@sim" }}
+set = {{ f = "frequency" }}
+read = {{ back = "frequency" }}
+safe = []
+parameters.f = {{ min = 10, max = 1000 }}
+outputs.back = {{ unit = "Hz" }}
+"""
+
+
+def test_a_class_that_brings_its_own_simulation_evaluates_a_task(typed: Program, tmp_path: Path) -> None:
+    """PyMeasure's, at PyVISA-sim, which cannot tell the value of what was not set: that is shown, and where from."""
+    pytest.importorskip("pymeasure")
+    path = tmp_path / "lab.toml"
+    path.write_text(GENERATOR, encoding="utf-8")
+    head = tried(typed("check", path, "--simulate", "--json").out)["generator"]
+    assert head["ok"], head
+    assert head["point"] == f"f={head['values'][0]['value']:.6g}"
+    head = tried(typed("check", path, "--connect", "--json").out)["generator"]
+    assert (head["ok"], head["identity"][:28]) == (False, "Agilent Technologies,33220A,")
+    assert "pyvisa_sim" in head["traceback"]
