@@ -29,6 +29,7 @@ from taskmaster.config.templates import Template
 __all__ = [
     "MAX_INTEGER",
     "NAME",
+    "Backend",
     "Command",
     "Constant",
     "Environment",
@@ -152,6 +153,27 @@ def _check_folder(path: Path) -> Path:
 
 Folder = Annotated[Path, BeforeValidator(_read_folder), WithJsonSchema({"type": "string", "title": "folder"})]
 ExistingFolder = Annotated[Folder, AfterValidator(_check_folder)]
+
+
+# -- VISA's libraries --------------------------------------------------------------------------------------------------
+
+
+def _read_backend(value: object, info: ValidationInfo) -> str:
+    """A path in it is one relative to the file; PyVISA-sim's is that of a description, which has to be there."""
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"expected the name of a VISA library, such as '@py', got {show(value)}")
+    library, at, wrapper = value.rpartition("@") if "@" in value else (value, "", "")
+    path = os.path.normpath(base_folder(info) / Path(library)) if library else ""
+    if library and os.path.isfile(path):
+        return f"{path}{at}{wrapper}"
+    if library and wrapper == "sim":
+        raise ValueError(f"there is no file {path}, by which PyVISA-sim would simulate")
+    return value
+
+
+Backend = Annotated[
+    str, BeforeValidator(_read_backend), WithJsonSchema({"type": "string", "title": "VISA library", "minLength": 1})
+]
 
 
 # -- names -------------------------------------------------------------------------------------------------------------

@@ -14,10 +14,12 @@ The options, a head's own over the Master's::
 
 A method with arguments is a table, ``{ method = "ramp", args = [3], kwargs = { pause = 0.1 } }``; in ``set`` the value
 comes before ``args``; in ``call`` and ``read``, ``{ parameter = "x" }`` among them is the task's value of x. Among the
-class's own ``args`` and ``kwargs``, ``{ class = "pkg:Class", args, kwargs }`` makes an object and
-``{ object = "pkg:NAME" }`` is one (an enumeration's member, a constant). Without ``set``, ``call`` and ``read``, the
-class evaluates by its own method ``evaluate(x)``. A subclass of :class:`Head` is used as it is, made with its
-:class:`HeadContext`. Exceptions of a library that mean a lost connection, and do not show it, are named in ``lost``.
+class's own ``args`` and ``kwargs``, ``"{resource}"`` and ``"{name}"`` are the head's,
+``{ class = "pkg:Class", args, kwargs }`` makes an object and ``{ object = "pkg:NAME" }`` is one (an enumeration's
+member, a constant). Where there are ``args``, the class is called with just these, else as its library has it. Without
+``set``, ``call`` and ``read``, the class evaluates by its own method ``evaluate(x)``. A subclass of :class:`Head` is
+used as it is, made with its :class:`HeadContext`. Exceptions of a library that mean a lost connection, and do not show
+it, are named in ``lost``.
 
 A library hides which of its calls reach the instrument, and a property may act when it is read. So a task counts as
 begun before its first step, whatever that is. A call into a library cannot be interrupted: a stop takes effect between
@@ -35,6 +37,7 @@ from typing import Any
 import numpy as np
 
 from taskmaster.bus.errors import ConfigError, InvalidOutput, InvalidTask
+from taskmaster.bus.text import lacking
 from taskmaster.bus.values import encode
 from taskmaster.drivers.functions import find_object
 from taskmaster.drivers.instruments.adapters import Adapter, Recipe, adapter_class
@@ -48,8 +51,12 @@ from taskmaster.drivers.instruments.plan import Assign, Call, Parameter, Plan, r
 
 __all__ = ["ClassHead", "make_head"]
 
-#: libraries whose modules are named like what ``pip`` installs, or not
-_PACKAGES = {"pymeasure": "pymeasure", "qcodes": "qcodes", "ophyd_async": "ophyd-async"}
+#: libraries, the packages that have them, and our extras with these
+_PACKAGES = {
+    "pymeasure": ("pymeasure", "pymeasure"),
+    "qcodes": ("qcodes", "qcodes"),
+    "ophyd_async": ("ophyd-async", "ophyd"),
+}
 _PLAIN = frozenset({float, int, bool, str, type(None)})
 
 
@@ -61,8 +68,8 @@ def make_head(context: HeadContext) -> Head:
     options = context.options
     kind = _find_class(options["class"], options.get("path", ()))
     if issubclass(kind, Head):
-        args, kwargs = _built(list(options.get("args", ()))), _built(dict(options.get("kwargs", {})))
-        return own_head(kind, context, tuple(args), kwargs)
+        args, kwargs = _arguments(options, context.name)
+        return own_head(kind, context, args or (), kwargs)
     return ClassHead(context, kind)
 
 
@@ -87,7 +94,7 @@ class ClassHead(Head):
         options = context.options
         self._kind = kind
         self._plan: Plan = read_plan(options, context.parameters, context.outputs)
-        self._lost_by = tuple(_find_class(name, (), BaseException) for name in options.get("lost", ()))
+        self._lost_by = tuple(_find_class(name, (), BaseException) for name in options.get("lost") or ())
         adapter = adapter_class(kind)
         if self._plan.is_empty:
             if not callable(getattr(kind, "evaluate", None)):
@@ -186,7 +193,7 @@ class ClassHead(Head):
         self._silent = True  # whatever there was is just let go of
         self.close()
         options = self.options
-        resource = str(options.get("resource", ""))
+        resource = str(options.get("resource") or "")
         if resource and not _is_simulated(options):
             self._claim = Claim(resource, self.context.label)
         try:
@@ -207,15 +214,9 @@ class ClassHead(Head):
         return self._bound
 
     def _recipe(self, resource: str) -> Recipe:
-        options = self.options
-        return Recipe(
-            kind=self._kind,
-            name=self.name or self.context.master or self._kind.__name__,
-            resource=resource,
-            args=tuple(_built(list(options.get("args", ())))),
-            kwargs=_built(dict(options.get("kwargs", {}))),
-            visa_library=str(options.get("visa_library", "")),
-        )
+        name = self._adapter_class.named(self.name or self.context.master or self._kind.__name__)
+        args, kwargs = _arguments(self.options, name)
+        return Recipe(self._kind, name, resource, args, kwargs, self.options.get("backend") or "")
 
     def _check_identity(self) -> None:
         wanted = self._plan.identity
@@ -281,9 +282,7 @@ def _find_class(name: str, path: Any = (), base: type = object) -> type:
     except ConfigError as error:
         missing = error.__cause__
         if isinstance(missing, ModuleNotFoundError) and missing.name == library and library in _PACKAGES:
-            raise ConfigError(
-                f"class {name!r} needs {library}; install it: pip install {_PACKAGES[library]}"
-            ) from error
+            raise ConfigError(lacking(f"class {name!r} needs", *_PACKAGES[library])) from error
         raise
     if not (isinstance(kind, type) and issubclass(kind, base)):
         raise ConfigError(
@@ -292,23 +291,38 @@ def _find_class(name: str, path: Any = (), base: type = object) -> type:
     return kind
 
 
-def _built(value: Any) -> Any:
-    """A value for a class's arguments: tables that name a class or an object become that."""
+def _arguments(options: Mapping[str, Any], name: str) -> tuple[tuple[Any, ...] | None, dict[str, Any]]:
+    """What the file says that the class is called with: ``args``, None where it leaves them to the library; kwargs."""
+    words = {"{resource}": str(options.get("resource") or ""), "{name}": name}
+    args = options.get("args")
+    return None if args is None else tuple(_built(list(args), words)), _built(dict(options.get("kwargs") or {}), words)
+
+
+def _built(value: Any, words: Mapping[str, str]) -> Any:
+    """A value for a class's arguments: tables that name a class or an object become that, and ``words`` are filled in.
+
+    Raises ConfigError, and whatever the class raises.
+    """
+    if isinstance(value, str):
+        for word, meant in words.items():
+            value = value.replace(word, meant)
+        return value
     if isinstance(value, list | tuple):
-        return [_built(item) for item in value]
+        return [_built(item, words) for item in value]
     if not isinstance(value, Mapping):
         return value
     if set(value) == {"object"}:
         return find_object(value["object"])
     if "class" in value and set(value) <= {"class", "args", "kwargs"}:
-        return _find_class(value["class"])(*_built(value.get("args", ())), **_built(value.get("kwargs", {})))
-    return {name: _built(item) for name, item in value.items()}
+        kind = _find_class(value["class"])
+        return kind(*_built(value.get("args", ()), words), **_built(value.get("kwargs", {}), words))
+    return {name: _built(item, words) for name, item in value.items()}
 
 
 def _is_simulated(options: Mapping[str, Any]) -> bool:
-    """Whether the resource is one of pyvisa-sim's: every process has its own then."""
-    kwargs = options.get("kwargs", {})
-    libraries = (options.get("visa_library"), kwargs.get("visa_library"), kwargs.get("visalib"))
+    """Whether the resource is one of PyVISA-sim's: every process has its own then."""
+    kwargs = options.get("kwargs") or {}
+    libraries = (options.get("backend"), kwargs.get("visa_library"), kwargs.get("visalib"))
     return "pyvisa_sim_file" in kwargs or any(str(library).endswith("@sim") for library in libraries)
 
 
@@ -328,7 +342,7 @@ def _bind(plan: Plan, adapter: Adapter, instrument: Any) -> _Bound:
             (name, f"setting {kind}.{_named(entry)}", _putting(adapter, instrument, entry))
             for name, entry in plan.set.items()
         ),
-        call=tuple((f"calling {kind}.{call.name}", _calling(adapter, instrument, call)) for call in plan.call),
+        call=tuple(_of_task(adapter, instrument, step) for step in plan.call),
         read=tuple(
             (name, f"reading {kind}.{_named(entry)}", _getting(adapter, instrument, entry))
             for name, entry in plan.read.items()
@@ -344,10 +358,17 @@ def _named(entry: str | Call) -> str:
 def _step(adapter: Adapter, instrument: Any, step: Call | Assign) -> tuple[str, Callable[[], Any]]:
     kind = type(instrument).__name__
     if isinstance(step, Assign):
-        put, value = adapter.setter(instrument, step.name), _built(step.value)
+        put, value = adapter.setter(instrument, step.name), _built(step.value, {})
         return f"setting {kind}.{step.name}", lambda: put(value)
     call = _calling(adapter, instrument, step)
     return f"calling {kind}.{step.name}", lambda: call({})
+
+
+def _of_task(adapter: Adapter, instrument: Any, step: Call | Assign) -> tuple[str, Callable[[Mapping[str, Any]], Any]]:
+    if isinstance(step, Call):
+        return f"calling {type(instrument).__name__}.{step.name}", _calling(adapter, instrument, step)
+    what, put = _step(adapter, instrument, step)
+    return what, lambda x: put()
 
 
 def _putting(adapter: Adapter, instrument: Any, entry: str | Call) -> Callable[[Any], Any]:
