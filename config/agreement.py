@@ -124,7 +124,8 @@ def _commands(table: Mapping[str, Any]) -> Iterator[_Command]:
     places.append((("watchdog", "keep"), watchdog.get("keep"), False))
     for key in ("arm", "disarm"):
         places += [(("watchdog", key, i), text, False) for i, text in enumerate(_list(watchdog.get(key)))]
-    for path, text, of_task in places:
+    for path, entry, of_task in places:
+        path, text = ((*path, "command"), entry.get("command")) if isinstance(entry, dict) else (path, entry)
         if isinstance(text, str):
             yield _Command(("commands", *path), text, of_task)
     for section in ("interlocks", "monitor"):

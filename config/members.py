@@ -28,9 +28,9 @@ def _check_call(table: Mapping[str, Any]) -> None:
         raise ValueError(f"expected the name of a method, got {show(table['method'])}")  # noqa: TRY004
     check_member(table["method"])
     if not isinstance(table.get("args", []), (list, tuple)):
-        raise ValueError(f"args: expected a list, got {show(table['args'])}")
+        raise ValueError(f"args: expected a list, got {show(table['args'])}")  # noqa: TRY004
     if not isinstance(table.get("kwargs", {}), dict):
-        raise ValueError(f"kwargs: expected a table, got {show(table['kwargs'])}")
+        raise ValueError(f"kwargs: expected a table, got {show(table['kwargs'])}")  # noqa: TRY004
 
 
 def _is_call(value: object) -> bool:

@@ -42,7 +42,9 @@ __all__ = [
     "Name",
     "Regex",
     "base_folder",
+    "check_command",
     "check_member",
+    "check_regex",
     "duration",
     "show",
     "size",
@@ -228,7 +230,8 @@ def _check_name(name: str) -> str:
     return name
 
 
-def _check_regex(pattern: str) -> str:
+def check_regex(pattern: str) -> str:
+    """The pattern itself; ValueError in plain words where it is none."""
     try:
         re.compile(pattern)
     except re.error as error:
@@ -236,7 +239,8 @@ def _check_regex(pattern: str) -> str:
     return pattern
 
 
-def _check_command(text: str) -> str:
+def check_command(text: str) -> str:
+    """The command itself; ValueError in plain words where it cannot be one."""
     Template(text)
     return text
 
@@ -265,9 +269,9 @@ FieldName = Annotated[str, AfterValidator(_check_field_name)]
 Label = Annotated[str, AfterValidator(_check_label)]
 Environment = Annotated[dict[str, str], AfterValidator(_check_environment)]
 Name = Annotated[str, AfterValidator(_check_name)]
-Regex = Annotated[str, AfterValidator(_check_regex), WithJsonSchema({"type": "string", "title": "regular expression"})]
+Regex = Annotated[str, AfterValidator(check_regex), WithJsonSchema({"type": "string", "title": "regular expression"})]
 #: What is sent to an instrument; which parameters it may name is for its Master's table to say.
-Command = Annotated[str, AfterValidator(_check_command), WithJsonSchema({"type": "string", "title": "command"})]
+Command = Annotated[str, AfterValidator(check_command), WithJsonSchema({"type": "string", "title": "command"})]
 #: An attribute of an object, dotted where it is one of a part of it.
 Member = Annotated[str, AfterValidator(check_member)]
 #: A single value that TOML has, whatever its type.

@@ -134,6 +134,7 @@ class ClassHead(Head):
             with self._asking("evaluate"):
                 output = bound.instrument.evaluate(x)
             return self._stepped(output) if isinstance(output, Generator) else output
+        x = {} if x is None else x  # all that there is to say where there are no parameters
         if not isinstance(x, Mapping):
             raise InvalidTask(f"{self.context.label}: a task is a table of the declared parameters, not {x!r}")
         self.begin_acting()
