@@ -108,10 +108,10 @@ def test_a_hundred_times_unplugged_nothing_is_done_twice_or_lost_or_mistaken(pro
     for cycle in range(CYCLES):
         work.keep_going()
         if cycle % 10 == 9:
-            probe.control.power_cycle("tip-1", seconds=0.02)
+            probe.control.power_cycle("tip-1", seconds=0.01)
         else:
             time.sleep(chance.uniform(0, 0.01))  # any moment of a task: in mid-write, in mid-read, between two
-            probe.control.unplug("tip-1", seconds=chance.choice((0.0, 0.0, 0.02)))
+            probe.control.unplug("tip-1", seconds=chance.choice((0.001, 0.003, 0.02)))
         undisturbed = work.ended - work.doubts
         eventually(lambda seen=undisturbed: work.goes_on(seen), f"it to be back after cycle {cycle}")  # type: ignore[misc]
     eventually(lambda: work.resolve() or work.ended == len(work.put), "every task to have ended")
