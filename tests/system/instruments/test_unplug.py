@@ -1,4 +1,4 @@
-"""A serial instrument whose plug is pulled over a hundred times while it works, by a real daemon over a pseudo-terminal.
+"""A serial instrument whose plug is pulled a hundred times while it works: a real daemon, over a pseudo-terminal.
 
 The simulator counts what it is told, and each answer has the place in it to which it belongs. So it shows if anything
 was done twice, or if an answer was taken for another task's.
@@ -30,7 +30,7 @@ PLACES = [{"x": float(x), "y": float(y)} for x in range(0, 500, 10) for y in ran
 STM: dict[str, Any] = {
     "driver": "serial",
     "identity": "ACME,STM-HEAD,0001,.*",
-    "query_timeout": "0.2 s",
+    "query_timeout": "0.1 s",
     "reconnect": {"first": "10 ms", "longest": "50 ms"},
     "quarantine_after": 1000,
     "parameters": {"x": {"min": 0, "max": 500}, "y": {"min": 0, "max": 500}},
@@ -62,6 +62,7 @@ def lab(probe: Laboratory, start_daemon: StartDaemon) -> Iterator[Lab]:
 
 
 def head(lab: Lab) -> HeadInfo:
+    info: HeadInfo
     (info,) = lab.ask(m.ListHeads(0)).heads
     return info
 
@@ -97,6 +98,10 @@ class Work:
         self.resolve()
         return self.ended - self.doubts > ended
 
+    def is_through(self) -> bool:
+        self.resolve()
+        return self.ended == len(self.put)
+
 
 def visits(probe: Laboratory) -> Counter[tuple[float, ...]]:
     actions = probe.control.actions("tip-1").actions
@@ -114,7 +119,7 @@ def test_a_hundred_times_unplugged_nothing_is_done_twice_or_lost_or_mistaken(pro
             probe.control.unplug("tip-1", seconds=chance.choice((0.001, 0.003, 0.02)))
         undisturbed = work.ended - work.doubts
         eventually(lambda seen=undisturbed: work.goes_on(seen), f"it to be back after cycle {cycle}")  # type: ignore[misc]
-    eventually(lambda: work.resolve() or work.ended == len(work.put), "every task to have ended")
+    eventually(lambda: work.is_through(), "every task to have ended")
 
     results = list(work.run.results)
     assert sorted(result.index for result in results) == list(range(len(work.put)))
