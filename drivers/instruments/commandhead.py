@@ -115,8 +115,10 @@ class CommandHead(Head):
         again over a new connection, once the instrument has been identified. Does not heed `stopping`. Raises
         LinkErrors and WrongIdentity if it is not known to be safe; call it again.
         """
+        self._ready_since = None
+        if not self.commands.safe:
+            return  # there is no state to bring it to
         with self._unstoppable(), self._turn():
-            self._ready_since = None
             if not self._told_safe():
                 self.link.connect(min(self.commands.timeout, _LONGEST_QUIET))
                 self._tell_safe()
