@@ -215,7 +215,8 @@ class CommandHead(Head):
             raise InvalidTask(f"{self.context.label}: {error}") from error
 
     def _set(self, line: Line, message: bytes, values: Mapping[str, Any]) -> None:
-        ramps = [self.commands.ramps[name] for name in line.fields if name in self.commands.ramps]
+        known = self.commands.ramps
+        ramps = [known[name] for name in line.fields if name in known] if known else ()
         if not ramps:
             self._tell(line, message, acts=True)
             return
