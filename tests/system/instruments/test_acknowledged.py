@@ -83,7 +83,12 @@ def test_told_and_answered() -> None:
 def test_it_is_halted_over_another_connection_where_an_answer_is_still_to_come() -> None:
     """The first `OK` is that of the way on which it was stopped: it says nothing of the halt."""
     with stage(2) as (device, head):
-        stopper = threading.Thread(target=lambda: (device.busy.wait(10), head.stopping.set()))
+
+        def stop() -> None:
+            device.busy.wait(10)
+            head.stopping.set()
+
+        stopper = threading.Thread(target=stop)
         stopper.start()
         with pytest.raises(Stopped):
             head.evaluate({"x": 9})
