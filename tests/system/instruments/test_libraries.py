@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -65,7 +67,18 @@ def pymeasure() -> Iterator[Lab]:
 
 @pytest.fixture(scope="module")
 def qcodes() -> Iterator[Lab]:
-    with daemon_of("qcodes") as lab:
+    attenuator = {
+        "driver": "instrument",
+        "class": "qcodes.instrument_drivers.weinschel:Weinschel8320",
+        "resource": "GPIB::1::INSTR",
+        "kwargs": {"pyvisa_sim_file": "Weinschel_8320.yaml"},
+        "set": {"attenuation": "attenuation"},
+        "read": {"attenuation": "attenuation"},
+        "safe": {"attenuation": 60},
+        "parameters": {"attenuation": {"unit": "dB", "kind": "int", "choices": [0, 2, 4, 8, 16, 30, 60]}},
+        "outputs": {"attenuation": {"unit": "dB"}},
+    }
+    with daemon_of("qcodes", attenuator=attenuator) as lab:
         yield lab
 
 
@@ -128,6 +141,16 @@ def test_a_call_into_a_library_that_is_killed_leaves_its_task_in_doubt(pymeasure
     (result,) = run.results
     assert result.error is not None
     assert "nobody knows" in str(result.error)
+
+
+@pytest.mark.parametrize("name", ["pymeasure", "qcodes"])
+@pytest.mark.parametrize("how", ["--connect", "--simulate"])
+def test_an_example_is_right_by_its_own_check(name: str, how: str) -> None:
+    checked = subprocess.run(
+        [sys.executable, "-m", "taskmaster", "check", str(example(name)), how],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
 # -- QCoDeS ------------------------------------------------------------------------------------------------------------
