@@ -143,8 +143,7 @@ def test_a_call_into_a_library_that_is_killed_leaves_its_task_in_doubt(pymeasure
     assert "nobody knows" in str(result.error)
 
 
-@pytest.mark.parametrize("name", ["pymeasure", "qcodes"])
-@pytest.mark.parametrize("how", ["--connect", "--simulate"])
+@pytest.mark.parametrize(("name", "how"), [("pymeasure", "--connect"), ("qcodes", "--simulate")])
 def test_an_example_is_right_by_its_own_check(name: str, how: str) -> None:
     checked = subprocess.run(
         [sys.executable, "-m", "taskmaster", "check", str(example(name)), how],
