@@ -1,4 +1,4 @@
-"""Instruments of PyMeasure and QCoDeS from the shipped examples, with no line of Python, through a real daemon."""
+"""Instruments of PyMeasure, QCoDeS and ophyd-async, with no line of Python, through a real daemon: shipped examples."""
 
 from __future__ import annotations
 
@@ -78,7 +78,17 @@ def qcodes() -> Iterator[Lab]:
         "parameters": {"attenuation": {"unit": "dB", "kind": "int", "choices": [0, 2, 4, 8, 16, 30, 60]}},
         "outputs": {"attenuation": {"unit": "dB"}},
     }
-    with daemon_of("qcodes", attenuator=attenuator) as lab:
+    motor = {
+        "driver": "instrument",
+        "class": "ophyd_async.sim:SimMotor",
+        "init": {"velocity": 1000.0, "acceleration_time": 0.01},
+        "set": {"position": {"method": "set"}},
+        "read": {"position": "user_readback"},
+        "safe": ["stop"],
+        "parameters": {"position": {"unit": "mm"}},
+        "outputs": {"position": {"unit": "mm"}},
+    }
+    with daemon_of("qcodes", attenuator=attenuator, motor=motor) as lab:
         yield lab
 
 
@@ -168,6 +178,11 @@ def test_simulated_instruments_of_qcodes(qcodes: Lab) -> None:
     ]
     assert outputs(qcodes, "attenuator", [{"attenuation": 8}, {"attenuation": 30}]) == [8.0, 30.0]
     assert outputs(qcodes, "cryostat", [None]) == [{"stage": 100.0, "shield": 100.0}]
+
+
+def test_a_motor_of_ophyd_async_is_waited_for(qcodes: Lab) -> None:
+    wanted = [1.0, -2.0, 0.5]
+    assert outputs(qcodes, "motor", [{"position": value} for value in wanted]) == pytest.approx(wanted)
 
 
 def test_a_stop_makes_instruments_of_qcodes_safe_and_a_reset_lets_them_go_on(qcodes: Lab) -> None:

@@ -12,6 +12,7 @@ from helpers.commandheads import OUTPUTS, PROBE
 from taskmaster.bus.fields import Field, Schema
 from taskmaster.config.shipped import example
 from taskmaster.drivers.instruments import CommandHead, Head
+from taskmaster.drivers.instruments.classes import make_head
 from taskmaster.drivers.instruments.errors import Unreachable
 from taskmaster.drivers.simulated import HeadAddress, Laboratory
 from taskmaster.drivers.testing import CHECKS, Bench, check_head
@@ -82,6 +83,19 @@ SUBJECTS: dict[str, Callable[[Laboratory], Bench]] = {
         example("pymeasure"), "generator", [{"frequency": 1e3, "amplitude": 1.0}], "right"
     ),
     "instrument, QCoDeS": lambda probe: Bench.of_config(example("qcodes"), "dot", [{"plunger": 1.0}, {"plunger": 2.0}]),
+    "instrument, ophyd-async": lambda probe: Bench(
+        make_head,
+        [{"position": 1.0}, {"position": 2.0}],
+        {
+            "class": "ophyd_async.sim:SimMotor",
+            "init": [{"velocity": 100.0, "acceleration_time": 0.01}],
+            "set": {"position": {"method": "set"}},
+            "read": {"position": "user_readback"},
+            "safe": ["stop"],
+        },
+        parameters=Schema([Field("position")], "bench"),
+        slow={"position": 1000.0},
+    ),
     "instrument, QCoDeS on a bus": lambda probe: Bench.of_config(
         example("qcodes"), "microwaves", [{"frequency": 1e9, "power": 0.0}]
     ),
