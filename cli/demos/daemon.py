@@ -1,15 +1,16 @@
-"""The demo's own daemon: a process beside it that is started again when it is killed, and gone when the demo is."""
+"""A demo's own daemon: a process beside it that is started again when it is killed, and gone when the demo is."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 import os
 import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -35,18 +36,28 @@ class DemoDaemon:
     """A daemon with the Masters of ``config``, its state in ``state``, its log in the file ``log``.
 
     A ``temporary`` state is removed by whoever opened this, and by the daemon itself where that has been killed.
+    ``resources`` are those of heads that are elsewhere than the configuration says: ``{master: {head: resource}}``.
 
     ``on_restart`` is called from another thread each time it was killed and is ready again, ``on_failure`` when it has
     ended by itself, or was killed too often: :attr:`error` then says why.
     """
 
-    def __init__(self, config: Path, state: Path, log: Path, *, temporary: bool = False) -> None:
+    def __init__(
+        self,
+        config: Path,
+        state: Path,
+        log: Path,
+        *,
+        temporary: bool = False,
+        resources: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> None:
         self.on_restart: Callable[[], None] = lambda: None
         self.on_failure: Callable[[], None] = lambda: None
         self.address = control_address(state)
         self.restarts = 0
         self.error: DaemonError | None = None
-        self._command = [sys.executable, "-m", __name__, str(config), str(state), str(os.getpid())]
+        moved = json.dumps({} if resources is None else resources)
+        self._command = [sys.executable, "-m", __name__, str(config), str(state), str(os.getpid()), moved]
         if temporary:
             self._command.append(_TEMPORARY)
         self._log = log
@@ -60,6 +71,11 @@ class DemoDaemon:
     def pid(self) -> int:
         """The process id of the daemon that runs now, or ran last."""
         return self._process.pid if self._process is not None else 0
+
+    @property
+    def restarted_text(self) -> str:
+        """What is said when it was killed."""
+        return f"The daemon was killed; started again on the same journal as process {self.pid}."
 
     def __enter__(self) -> DemoDaemon:
         self._keeper.start()
@@ -135,9 +151,12 @@ class DemoDaemon:
             self.on_failure()
 
 
-def main(config: Path, state: Path, parent: int, *, temporary: bool) -> None:
+def main(
+    config: Path, state: Path, parent: int, resources: Mapping[str, Mapping[str, str]], *, temporary: bool
+) -> None:
     """The daemon's process."""
     from taskmaster.config.load import load
+    from taskmaster.config.relocated import relocated
     from taskmaster.daemon.embedded import SMALL_KEEP_FREE, end_with
     from taskmaster.daemon.plan import plan
     from taskmaster.daemon.service import serve
@@ -150,7 +169,7 @@ def main(config: Path, state: Path, parent: int, *, temporary: bool) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         own = dataclasses.replace(
-            plan(load(config)),
+            plan(relocated(load(config), resources)),
             state=state,
             control=control_address(state),
             results=f"ipc://{state}/results",
@@ -172,4 +191,10 @@ def _say_ready() -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), temporary=_TEMPORARY in sys.argv[4:])
+    main(
+        Path(sys.argv[1]),
+        Path(sys.argv[2]),
+        int(sys.argv[3]),
+        json.loads(sys.argv[4]),
+        temporary=_TEMPORARY in sys.argv[5:],
+    )
