@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from time import time
+from time import monotonic, time
 from typing import Any
 
 import adaptive
@@ -50,14 +50,16 @@ MASTER = "stm"
 HEADS = ("tip-1", "tip-2", "tip-3", "tip-4")
 #: Which one is unplugged, and at which parts of the run it is, and is plugged in again.
 UNPLUGGED, UNPLUGGED_AT, REPLUGGED_AT = "tip-3", 0.3, 0.5
-#: The bias between tip and surface, in V; the side of the surface, in nm.
-BIAS, SIZE = 0.5, 500.0
+#: The bias between tip and surface, in V; the side of what is imaged of the surface, in nm.
+BIAS, SIZE = 0.5, 250.0
 #: Two for each head: one that it is at, and one that waits.
 IN_FLIGHT = 8
 #: Seconds until a tip stands still: those of a real one, and slow enough to be watched.
 SETTLING = 0.1
 #: What the amplifier cannot tell from nothing, in A: logarithms end here.
 FLOOR = 1e-12
+#: Between two looks at the learner's loss.
+LOSS_SECONDS = 0.5
 #: Seconds that an unplugged head may take to be back, once everything else is done.
 PATIENCE = 60.0
 
@@ -143,13 +145,17 @@ class ProbeDemo(Demonstration):
 
     def _image(self, run: Run, view: SurfaceView, daemon: DemoDaemon, attendant: _Attendant) -> None:
         learner = Imaging()
+        looked, loss = 0.0, math.inf
 
         def on_result(loop: Loop, result: Result) -> None:
+            nonlocal looked, loss
             self.results.append(result)
             if result.error is None:
                 self._told = loop.told
+                if monotonic() - looked > LOSS_SECONDS:  # it costs the learner as much as many points
+                    looked, loss = monotonic(), learner.loss()
                 place = result.input["x"], result.input["y"]
-                view.measured(loop.told, learner.loss(), result.worker, result.index, place, level(result.output))
+                view.measured(loop.told, loss, result.worker, result.index, place, level(result.output))
 
         loop = Loop(run, learner, goal=self.total, in_flight=IN_FLIGHT, hook=on_result)
         attention = Attention(run.master.lab, MASTER, attendant.turn, daemon.on_failure)
@@ -229,7 +235,6 @@ class _Attendant:
         self._control = control
         self._view = view
         self._plugged: bool | None = None
-        self._known: set[tuple[int, int]] = set()
 
     def turn(self, heads: Sequence[HeadInfo]) -> None:
         """A look at the heads."""
@@ -253,16 +258,12 @@ class _Attendant:
             self._view.say(f"{UNPLUGGED} is plugged in again.")
 
     def _attend_to(self, held: HeldTask, head: HeadInfo | None) -> None:
-        attempt = (held.index, held.attempt)
-        if attempt not in self._known:
-            self._known.add(attempt)
-            self._view.say(f"Task {held.index}, which {held.worker} was at, is in doubt: it is held, not repeated.")
         if head is None or not head.safe:
             return  # it is to be looked at when it is at rest
         done = measured_by(self._control)[key(held.input)]
         action, reason = ("fail", "measured, but the answer was lost") if done else ("retry", "")
         self._view.say(
-            f"By the instrument's record it was {'measured' if done else 'not measured'}: "
+            f"By the instrument's record, task {held.index} was {'measured' if done else 'not measured'}: "
             f"taskmaster resolve {held.run} {held.index} {action}"
         )
         try:

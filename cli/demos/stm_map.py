@@ -19,8 +19,8 @@ _COLOURS = np.array(
     ],
     dtype=float,
 )  # fmt: skip
-#: … which are darker where nothing was measured and the nearest neighbour is shown …
-_GUESSED = 0.55
+#: … which darken by so much for each pixel that the nearest point is away, down to the darkest …
+_DARKER, _DARKEST = 0.15, 0.4
 #: … and characters for those without.
 _SHADES = " .:-=+*#%@"
 #: Outliers do not stretch the scale: it leaves out this share at each end.
@@ -30,7 +30,7 @@ _OUTLIERS = 0.02
 class TerminalMap:
     """A square of ``side`` × ``side`` pixels over the unit square; two pixels, one above the other, make a character.
 
-    Each pixel shows the nearest point measured (a Voronoi diagram), brightly where that lies in it.
+    Each pixel shows the nearest point measured (a Voronoi diagram), the darker, the farther that is away.
     """
 
     def __init__(self, side: int) -> None:
@@ -61,12 +61,11 @@ class TerminalMap:
         """``side / 2`` lines of ``side`` characters."""
         low, high = self.scale
         levels = np.clip((self._nearest - low) / (high - low), 0, 1)
-        measured = self._distance <= math.sqrt(0.5) / self.side
         if not colours:
-            return _in_characters(levels, measured)
+            return _in_characters(levels, self._distance <= math.sqrt(0.5) / self.side)
         shown = np.nan_to_num(levels) * (len(_COLOURS) - 1)
         rgb = np.stack([np.interp(shown, np.arange(len(_COLOURS)), channel) for channel in _COLOURS.T], axis=-1)
-        rgb *= np.where(measured, 1.0, _GUESSED)[..., np.newaxis]
+        rgb *= np.clip(1 + _DARKER * (1 - self._distance * self.side), _DARKEST, 1)[..., np.newaxis]
         rgb[np.isnan(levels)] = 0
         return _in_colours(rgb.astype(int))
 

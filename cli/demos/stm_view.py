@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -66,7 +67,7 @@ class SurfaceView(View):
         legend = self._map.legend(max(4, min(width, _BESIDE) - sum(map(len, ends)) - 2), colours=colours)
         return Group(
             Text(f"{self._pace.points_text}  {self._pace.time_left}", "bold"),
-            ProgressBar(self._pace.total, self._pace.told, width=min(width, _BESIDE)),
+            Padding(ProgressBar(self._pace.total, self._pace.told, width=min(width, _BESIDE)), 0),  # which ends its line
             Text(self._rate_and_loss()),
             Text(),
             self._heads.draw(width),

@@ -30,10 +30,12 @@ class View(ABC):
     ) -> None:
         self._console = console
         self._pace = Pace(total, clock)
-        self._live = Live(console=console, get_renderable=self.draw, refresh_per_second=_REFRESH) if live else None
+        self._is_live = live
+        self._live: Live | None = None
 
     def __enter__(self) -> Self:
-        if self._live is not None:
+        if self._is_live:
+            self._live = Live(console=self._console, get_renderable=self.draw, refresh_per_second=_REFRESH)
             self._live.start()
         return self
 
@@ -45,12 +47,12 @@ class View(ABC):
 
     def say(self, text: str) -> None:
         """A line of its own, above what is drawn in place."""
-        self._console.print(text, highlight=False, soft_wrap=self._live is None)
+        self._console.print(text, highlight=False, soft_wrap=not self._is_live)
 
     def on_progress(self, told: int) -> None:
         """So many points are told by now; prints a line if one is due."""
         self._pace.note(told)
-        if self._live is None and self._pace.is_due():
+        if not self._is_live and self._pace.is_due():
             self._console.print("  ".join(filter(None, self.plain())), highlight=False, soft_wrap=True)
 
     @abstractmethod
