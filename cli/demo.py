@@ -21,12 +21,13 @@ from rich.console import Console
 from taskmaster.bus.errors import CallerError
 from taskmaster.bus.text import did_you_mean_or, lacking
 from taskmaster.cli.demos.base import Demonstration, DemoReport, Stage
+from taskmaster.cli.demos.chambers import ChambersDemo
 from taskmaster.cli.demos.stm import ProbeDemo
 from taskmaster.cli.demos.svm import ClassifierDemo
 
 __all__ = ["DEMOS", "DemoReport", "run_demo"]
 
-DEMOS: Mapping[str, type[Demonstration]] = {demo.config: demo for demo in (ProbeDemo, ClassifierDemo)}
+DEMOS: Mapping[str, type[Demonstration]] = {demo.config: demo for demo in (ProbeDemo, ChambersDemo, ClassifierDemo)}
 
 
 def run_demo(
@@ -67,7 +68,7 @@ def _find(which: str) -> type[Demonstration]:
     if which not in DEMOS:
         raise CallerError(f"there is no demo {which!r}{did_you_mean_or(which, DEMOS)}")
     demo = DEMOS[which]
-    missing = [package for package, name in demo.packages.items() if importlib.util.find_spec(name) is None]
+    missing = [package for package, name in demo.packages if importlib.util.find_spec(name) is None]
     if missing:
         raise CallerError(lacking("the demo needs", " ".join(missing), "demo"))
     return demo
@@ -103,7 +104,7 @@ def _state_folder(given: str | Path | None) -> Iterator[Path]:
 
 def _say_interrupted(console: Console, demo: Demonstration, kept: Path | None) -> None:
     console.print(
-        f"\nInterrupted after {len(demo.results)} of {demo.total} points. "
+        f"\nInterrupted after {demo.reached} of {demo.total} points. "
         "The daemon and its workers have been ended; nothing runs on."
     )
     if kept is not None:

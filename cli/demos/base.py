@@ -17,7 +17,7 @@ from taskmaster.bus.errors import DaemonError
 from taskmaster.bus.text import count
 from taskmaster.learners.results import Result
 
-__all__ = ["SEED", "DemoReport", "Demonstration", "Stage", "check_complete", "over_restarts", "write_table"]
+__all__ = ["RUN", "SEED", "DemoReport", "Demonstration", "Stage", "check_complete", "over_restarts", "write_table"]
 
 #: The name of the demonstration's run; with a state folder of one's own it is gone on with.
 RUN = "demo"
@@ -62,13 +62,13 @@ class DemoReport:
 class Demonstration(ABC):
     """One demonstration, to be run once."""
 
-    #: name of the shipped configuration, and of the Master in it
+    #: name of the shipped configuration, and of what is written
     config: ClassVar[str]
     question: ClassVar[str]
     #: as many as fit into a minute
     usual_points: ClassVar[int]
-    #: what it needs beyond TaskMaster, and by which name that is imported
-    packages: ClassVar[dict[str, str]] = {"matplotlib": "matplotlib"}
+    #: what it needs beyond TaskMaster, each with the name by which it is imported
+    packages: ClassVar[tuple[tuple[str, str], ...]]
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
@@ -87,6 +87,11 @@ class Demonstration(ABC):
 
         Raises EvaluationError if nothing could be evaluated, DaemonError if a result is missing or came twice.
         """
+
+    @property
+    def reached(self) -> int:
+        """How many points it has."""
+        return len(self.results)
 
     @property
     def _picture(self) -> Path:

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from taskmaster.bus.status import HeadInfo
 
-__all__ = ["HeadLines"]
+__all__ = ["HeadLines", "state_style"]
 
 #: How busy a head is counts over so many seconds.
 _BUSY_SECONDS = 4.0
@@ -56,12 +56,12 @@ class HeadLines:
         """A table, with the reasons of bad states below their heads."""
         table = Table.grid(padding=(0, 1))
         for justify in ("left", "left", "right", "right", "right"):
-            table.add_column(justify=justify, no_wrap=True)  # type: ignore[arg-type]
+            table.add_column(justify=justify, no_wrap=True)
         table.add_row(*(Text(heading, "dim") for heading in ("head", "state", "task", "done", "busy")))
         parts: list[RenderableType] = []
         for info in self._heads:
             task = f"#{self._latest[info.head]}" if info.head in self._latest else ""
-            state = Text(f"{info.state:<11}", _COLOURS.get(info.state, "bold red"))
+            state = Text(f"{info.state:<11}", state_style(info.state))
             table.add_row(info.head, state, task, str(info.tasks), self._busy_text(info.head))
             parts += _reason(info, width)
         return Group(table, *parts)
@@ -73,6 +73,11 @@ class HeadLines:
     def _busy_text(self, head: str) -> str:
         share = self.busy_share(head)
         return "" if share is None else f"{share:.0%}"
+
+
+def state_style(state: str) -> str:
+    """How a head's state is shown: at work, about to be, or in need of somebody."""
+    return _COLOURS.get(state, "bold red")
 
 
 def _reason(info: HeadInfo, width: int) -> list[Text]:

@@ -17,8 +17,6 @@ from threading import Event
 from time import monotonic, time
 from typing import Any
 
-import adaptive
-
 from taskmaster.bus.errors import DaemonError, EvaluationError, UnknownTask
 from taskmaster.bus.status import HeadInfo, HeldTask
 from taskmaster.bus.text import count, format_duration
@@ -82,8 +80,7 @@ class Imaging:
     """
 
     def __init__(self) -> None:
-        learner = adaptive.Learner2D(None, bounds=[(0.0, SIZE), (0.0, SIZE)])
-        self._learner = AdaptiveLearner(learner, ["x", "y"])
+        self._learner = AdaptiveLearner.over({"x": (0.0, SIZE), "y": (0.0, SIZE)})
 
     def ask(self, n: int) -> list[Point]:
         """Places, and the bias."""
@@ -108,7 +105,12 @@ class ProbeDemo(Demonstration):
     config = "stm"
     question = "What does the surface look like?"
     usual_points = 900
-    packages = {"adaptive": "adaptive", "matplotlib": "matplotlib", "pyvisa": "pyvisa", "pyvisa-py": "pyvisa_py"}
+    packages = (
+        ("adaptive", "adaptive"),
+        ("matplotlib", "matplotlib"),
+        ("pyvisa", "pyvisa"),
+        ("pyvisa-py", "pyvisa_py"),
+    )
 
     def __init__(self, stage: Stage) -> None:
         super().__init__(stage)
@@ -201,8 +203,15 @@ class ProbeDemo(Demonstration):
     def _write_table(self, file: Path, done: Sequence[Result]) -> None:
         headings = ["index", "bias", "x", "y", "current", "head", "attempt", "started", "finished"]
         rows = (
-            [result.index, *(result.input[name] for name in ("bias", "x", "y")), result.output]
-            + [result.worker, result.attempt, f"{result.started:.6f}", f"{result.finished:.6f}"]
+            (
+                result.index,
+                *(result.input[name] for name in headings[1:4]),
+                result.output,
+                result.worker,
+                result.attempt,
+                f"{result.started:.6f}",
+                f"{result.finished:.6f}",
+            )
             for result in done
         )
         write_table(file, headings, rows)

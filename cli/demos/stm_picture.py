@@ -70,9 +70,7 @@ def _dots(colour: str) -> dict[str, Any]:
 def _draw_timeline(axes: Axes, done: Sequence[Result], heads: Sequence[str]) -> None:
     began = min(result.started for result in done)
     for row, (head, colour) in enumerate(zip(heads, _COLOURS, strict=True)):
-        spans = [
-            (result.started - began, result.finished - result.started) for result in done if result.worker == head
-        ]
+        spans = [(result.started - began, result.finished - result.started) for result in done if result.worker == head]
         axes.broken_barh(spans, (row - 0.35, 0.7), facecolors=colour, edgecolors="black", linewidth=0.2)
     axes.set(xlabel="time (s)", yticks=range(len(heads)), yticklabels=heads, ylim=(len(heads) - 0.5, -0.5))
     axes.set_title("tasks of each head; one was unplugged for a while", fontsize="medium")

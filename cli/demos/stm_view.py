@@ -67,7 +67,9 @@ class SurfaceView(View):
         legend = self._map.legend(max(4, min(width, _BESIDE) - sum(map(len, ends)) - 2), colours=colours)
         return Group(
             Text(f"{self._pace.points_text}  {self._pace.time_left}", "bold"),
-            Padding(ProgressBar(self._pace.total, self._pace.told, width=min(width, _BESIDE)), 0),  # which ends its line
+            Padding(
+                ProgressBar(self._pace.total, self._pace.told, width=min(width, _BESIDE)), 0
+            ),  # which ends its line
             Text(self._rate_and_loss()),
             Text(),
             self._heads.draw(width),

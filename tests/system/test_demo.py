@@ -20,7 +20,9 @@ from rich.console import Console
 
 from taskmaster.bus.errors import CallerError, DaemonError
 from taskmaster.bus.places import control_address
-from taskmaster.cli.demo import DEMOS, DemoReport, check_complete, run_demo
+from taskmaster.cli.demo import DEMOS, run_demo
+from taskmaster.cli.demos.base import check_complete
+from taskmaster.cli.demos.svm import ClassifierReport
 from taskmaster.learners.client import Run, connect
 
 #: Seconds for each test, several times what it takes.
@@ -105,7 +107,7 @@ def points_of(table: list[dict[str, str]]) -> list[tuple[str, str, str]]:
 class Undisturbed:
     """A demo that nobody disturbs, what it printed and what it measured."""
 
-    report: DemoReport
+    report: ClassifierReport
     printed: str
     table: list[dict[str, str]]
 
@@ -115,6 +117,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     console = Console(file=io.StringIO(), width=80)
     report = run_demo("svm", tmp_path_factory.mktemp("undisturbed"), points=POINTS, headless=True, console=console)
     assert isinstance(console.file, io.StringIO)
+    assert isinstance(report, ClassifierReport)
     return Undisturbed(report, console.file.getvalue(), read_table(report.table))
 
 
@@ -149,13 +152,13 @@ def test_what_it_found_is_printed_with_the_files_that_hold_it(undisturbed: Undis
     assert f"{POINTS}/{POINTS} points" in printed
     assert ", none lost, none twice." in printed
     assert f"Best: accuracy {report.accuracy:.4f} at log_C = {report.best['log_C']:.2f}" in printed
-    assert report.map.is_absolute()
-    assert f"Map:   {report.map}\n" in printed
+    assert report.picture.is_absolute()
+    assert f"Map:   {report.picture}\n" in printed
     assert f"Table: {report.table}\n" in printed
 
 
 def test_the_map_is_a_picture_in_colours(undisturbed: Undisturbed) -> None:
-    with Image.open(undisturbed.report.map) as picture:
+    with Image.open(undisturbed.report.picture) as picture:
         assert picture.format == "PNG"
         assert picture.size == (1200, 900)
         assert len(picture.convert("RGB").getcolors(1 << 21) or ()) > 500
