@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 from time import monotonic, time
-from typing import Any
+from typing import Any, TypeAlias
 
 from taskmaster.bus.errors import DaemonError, EvaluationError, UnknownTask
 from taskmaster.bus.status import HeadInfo, HeldTask
@@ -42,7 +42,10 @@ from taskmaster.learners.loop import Loop
 from taskmaster.learners.protocol import Point
 from taskmaster.learners.results import Result
 
-__all__ = ["ProbeDemo", "ProbeReport"]
+__all__ = ["Imaging", "ProbeDemo", "ProbeReport", "compare"]
+
+#: How often something was done at which x and y.
+Places: TypeAlias = Counter[tuple[float, float]]
 
 MASTER = "stm"
 HEADS = ("tip-1", "tip-2", "tip-3", "tip-4")
@@ -68,9 +71,8 @@ class ProbeReport(DemoReport):
 
     #: tasks done, by head
     by_head: dict[str, int]
-    #: measurements by the instrument's own record, of which this many at places that were measured before
+    #: measurements by the instrument's own record
     measured: int
-    twice: int
 
 
 class Imaging:
@@ -116,7 +118,8 @@ class ProbeDemo(Demonstration):
         super().__init__(stage)
         self._began = time()
         self._told = 0
-        self._measured: Counter[tuple[float, float]] = Counter()
+        self._loop: Loop | None = None
+        self._measured: Places = Counter()
 
     def run(self, state: Path, *, temporary: bool) -> None:
         with Laboratory("probe", heads=len(HEADS), settling=SETTLING, seed=SEED) as probe:
@@ -136,6 +139,11 @@ class ProbeDemo(Demonstration):
     def share(self) -> float:
         """How much of the points is measured, from 0 to 1."""
         return self._told / self.total
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether nothing further is asked: what is in flight is waited for, what is in doubt, too."""
+        return self._loop is not None and self._loop.interrupted
 
     def _introduce(self, daemon: DemoDaemon, probe: Laboratory) -> None:
         self.stage.say(f"[bold]{self.question}[/]")
@@ -159,7 +167,7 @@ class ProbeDemo(Demonstration):
                 place = result.input["x"], result.input["y"]
                 view.measured(loop.told, loss, result.worker, result.index, place, level(result.output))
 
-        loop = Loop(run, learner, goal=self.total, in_flight=IN_FLIGHT, hook=on_result)
+        loop = self._loop = Loop(run, learner, goal=self.total, in_flight=IN_FLIGHT, hook=on_result)
         attention = Attention(run.master.lab, MASTER, attendant.turn, daemon.on_failure)
         try:
             with attention:
@@ -183,7 +191,9 @@ class ProbeDemo(Demonstration):
         if not done:
             raise EvaluationError(f"none of {len(self.results)} points could be measured: {failed[0].error}")
         check_complete([(result.seq, result.index) for result in self.results], len(self.results))
-        twice = compare_with_record(self.results, self._measured, self._began)
+        # What is older was measured by another instrument, of an earlier demo.
+        here = (result for result in done if result.finished >= self._began)
+        compare(places(here), places(failed), self._measured)
         report = ProbeReport(
             points=len(done),
             failed=len(failed),
@@ -193,7 +203,6 @@ class ProbeDemo(Demonstration):
             table=self._table,
             by_head=dict(Counter(result.worker for result in done)),
             measured=self._measured.total(),
-            twice=twice,
         )
         draw_surface(report.picture, SIZE, done, HEADS)
         self._write_table(report.table, done)
@@ -222,10 +231,7 @@ class ProbeDemo(Demonstration):
         restarts = over_restarts(report.restarts)
         shares = ", ".join(f"{head} {report.by_head.get(head, 0)}" for head in HEADS)
         say(f"{report.points} points in {format_duration(report.seconds)}{failed}, none lost{restarts}: {shares}.")
-        say(
-            f"The instrument's own record: {count(report.measured, 'measurement')}, "
-            f"{'none' if not report.twice else report.twice} twice."
-        )
+        say(f"The instrument's own record: {count(report.measured, 'measurement')}, each of a task, none twice.")
         say(f"Picture: {report.picture}\nTable:   {report.table}")
 
 
@@ -244,6 +250,8 @@ class _Attendant:
         self._control = control
         self._view = view
         self._plugged: bool | None = None
+        #: the head was seen to be gone
+        self._missed = False
 
     def turn(self, heads: Sequence[HeadInfo]) -> None:
         """A look at the heads."""
@@ -252,8 +260,11 @@ class _Attendant:
         self._pull_the_plug()
         for held in self._lab.held(MASTER, run=self._run.number):
             self._attend_to(held, by_name.get(held.worker))
-        if self._plugged and not self.settled.is_set() and by_name[UNPLUGGED].state in ("ready", "busy"):
-            self._view.say(f"{UNPLUGGED} is back: connected, identified, initialised, and at work.")
+        is_well = by_name[UNPLUGGED].state in ("ready", "busy")
+        self._missed |= self._plugged is not None and not is_well
+        if self._plugged and is_well and not self.settled.is_set():
+            if self._missed:
+                self._view.say(f"{UNPLUGGED} is back: connected, identified, initialised.")
             self.settled.set()
 
     def _pull_the_plug(self) -> None:
@@ -261,7 +272,7 @@ class _Attendant:
             self._plugged = False
             self._control.unplug(UNPLUGGED)
             self._view.say(f"{UNPLUGGED} is unplugged. The others go on.")
-        elif self._plugged is False and self._demo.share >= REPLUGGED_AT:
+        elif self._plugged is False and (self._demo.share >= REPLUGGED_AT or self._demo.is_ending):
             self._plugged = True
             self._control.replug(UNPLUGGED)
             self._view.say(f"{UNPLUGGED} is plugged in again.")
@@ -291,29 +302,30 @@ def key(point: Mapping[str, Any]) -> tuple[float, float]:
     return float(f"{point['x']:.3f}"), float(f"{point['y']:.3f}")
 
 
-def measured_by(control: SimulatorControl) -> Counter[tuple[float, float]]:
+def places(results: Iterable[Result]) -> Places:
+    """Where these tasks were to measure."""
+    return Counter(key(result.input) for result in results)
+
+
+def measured_by(control: SimulatorControl) -> Places:
     """How often was measured at each place, by the instrument's own record."""
-    total: Counter[tuple[float, float]] = Counter()
+    total: Places = Counter()
     for head in HEADS:
         total.update({(x, y): n for (x, y), n in control.actions(head).measured("x", "y").items()})
     return total
 
 
-def compare_with_record(results: Sequence[Result], measured: Counter[tuple[float, float]], since: float) -> int:
-    """How many places were measured more often than there are results that came of it since then: none, or a mistake.
+def compare(done: Places, failed: Places, measured: Places) -> None:
+    """See that what was ``measured``, by the instrument's record, is what has results: each place as often as asked.
 
-    ``since`` is in seconds since 1970: what is older was measured by another instrument. A task that failed may have
-    been measured, or not. Raises DaemonError.
+    A task that failed may have been measured, or not. Raises DaemonError.
     """
-    done = Counter(key(result.input) for result in results if result.error is None and result.finished >= since)
-    failed = Counter(key(result.input) for result in results if result.error is not None)
     missing, more = done - measured, measured - done - failed
     if missing or more:
         raise DaemonError(
             f"the results and the instrument's record do not agree, which is a mistake in TaskMaster: not measured "
             f"{sorted(missing)}, measured without a result {sorted(more)}; please report it"
         )
-    return sum(1 for n in (measured - done).values() if n > 1)
 
 
 def _place(point: Mapping[str, Any]) -> dict[str, float]:
