@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from taskmaster.bus.errors import DaemonError, TaskMasterError
 from taskmaster.bus.places import control_address
+from taskmaster.daemon.guardians import end_guardians
 
 if TYPE_CHECKING:
     from taskmaster.daemon.core import Identity
@@ -25,15 +26,24 @@ __all__ = ["DemoDaemon"]
 
 #: What a daemon that was asked to stop may take before it is killed: its grace for evaluations under way, and a little.
 STOP_SECONDS = 15.0
+#: What evaluations under way may take then.
+GRACE_SECONDS = 3.0
+#: What the guardians of its instruments may take to bring them to their safe state, and what they may where the
+#: demonstration was killed, and the simulated instruments with it.
+SAFE_SECONDS, LOST_SECONDS = 10.0, 1.0
 #: So many restarts, and something else than a curious person is killing it.
 MAX_RESTARTS = 20
 
 _READY = b"ready\n"
 _TEMPORARY = "--temporary"
+#: The folder of the state in which guardians have theirs.
+_GUARDIANS = "guardians"
 
 
 class DemoDaemon:
     """A daemon with the Masters of ``config``, its state in ``state``, its log in the file ``log``.
+
+    Its instruments are the demonstration's: their guardians, which outlive a daemon that is killed, end with this.
 
     A ``temporary`` state is removed by whoever opened this, and by the daemon itself where that has been killed.
     ``resources`` are those of heads that are elsewhere than the configuration says: ``{master: {head: resource}}``.
@@ -61,6 +71,7 @@ class DemoDaemon:
         if temporary:
             self._command.append(_TEMPORARY)
         self._log = log
+        self._guardians = state / _GUARDIANS
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = threading.Event()
         self._settled = threading.Event()
@@ -106,6 +117,7 @@ class DemoDaemon:
             if self._process is not None:
                 self._process.kill()
             self._keeper.join()
+            end_guardians(self._guardians, SAFE_SECONDS)
 
     # -- its thread ---------------------------------------------------------------------------------------------------
 
@@ -175,13 +187,16 @@ def main(
             results=f"ipc://{state}/results",
             workers=f"ipc://{state}/workers",
             keep_free=SMALL_KEEP_FREE,
+            grace=GRACE_SECONDS,
         )
         serve(own, on_ready)
     except TaskMasterError as error:
         sys.exit(f"taskmaster: {error}")
     finally:
-        if temporary and os.getppid() != parent:
-            shutil.rmtree(state, ignore_errors=True)
+        if os.getppid() != parent:
+            end_guardians(state / _GUARDIANS, LOST_SECONDS)
+            if temporary:
+                shutil.rmtree(state, ignore_errors=True)
 
 
 def _say_ready() -> None:

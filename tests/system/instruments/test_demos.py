@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import signal
 from collections import Counter
 from pathlib import Path
 
@@ -53,21 +54,24 @@ def test_four_heads_image_a_surface_and_one_is_unplugged_meanwhile(tmp_path: Pat
         assert text in lines
 
 
-def test_it_is_left_in_order_while_a_head_is_unplugged(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=lambda number: number.name)
+def test_nothing_is_left_behind_by_a_demo_that_is_ended_while_a_head_is_unplugged(
+    number: signal.Signals, tmp_path: Path
+) -> None:
     demo = DemoProcess(tmp_path, "stm", 100)
     try:
         demo.read_until("is unplugged")
         family = demo.family()
-        demo.interrupt()
+        demo.interrupt(number)
         text = demo.finish()
-        _, alive = psutil.wait_procs(family, timeout=10)
+        _, alive = psutil.wait_procs(family, timeout=20)
     finally:
         demo.close()
 
-    assert "Interrupted after" in text
+    assert ("Interrupted after" in text) == (number is signal.SIGINT)
     assert demo.process.returncode != 0
+    assert len(family) >= 4 + len(HEADS), "the demo, the probe, the daemon, the guardian and a worker for each head"
     assert alive == []
-    assert len(family) >= 2 + 1 + len(HEADS), "the demo, the probe, the daemon and a worker for each head"
     assert list(demo.temporary.iterdir()) == [], "its state was temporary"
 
 
