@@ -27,7 +27,7 @@ def draw_surface(file: Path, size: float, done: Sequence[Result], heads: Sequenc
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8.0, 8.0), dpi=150, layout="constrained")
+    figure = Figure(figsize=(7.5, 7.5), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     surface, timeline = figure.subplots(2, 1, height_ratios=(6, 1))
     _draw_map(surface, size, done, heads)

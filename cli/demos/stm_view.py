@@ -54,7 +54,7 @@ class SurfaceView(View):
         self.on_progress(told)
 
     def draw(self) -> RenderableType:
-        colours = self._console.color_system not in (None, "standard")
+        colours = not self._console.no_color and self._console.color_system not in (None, "standard")
         table = Table.grid(padding=(0, 2))
         surface = Group(*self._map.lines(colours=colours))
         table.add_row(surface, self._beside(self._console.width - self._map.side - 2, colours=colours))
