@@ -6,12 +6,13 @@ and, where instruments take part, their simulators. All of them end with this on
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import shutil
 import signal
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from threading import current_thread, main_thread
 from time import monotonic
@@ -28,6 +29,9 @@ from taskmaster.cli.demos.svm import ClassifierDemo
 __all__ = ["DEMOS", "DemoReport", "run_demo"]
 
 DEMOS: Mapping[str, type[Demonstration]] = {demo.config: demo for demo in (ProbeDemo, ChambersDemo, ClassifierDemo)}
+
+#: What every demo needs beyond TaskMaster, each with the name by which it is imported.
+_PACKAGES = (("matplotlib", "matplotlib"), ("scipy", "scipy"), ("threadpoolctl", "threadpoolctl"))
 
 
 def run_demo(
@@ -55,7 +59,7 @@ def run_demo(
     folder = Path(output_folder).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     demo = kind(Stage(console, folder, console.is_terminal and not headless, points))
-    with _ended_as_by_ctrl_c(), _state_folder(state) as place:
+    with _ended_as_by_ctrl_c(), _state_folder(state) as place, _calm_algebra():
         try:
             demo.run(place, temporary=state is None)
         except KeyboardInterrupt:
@@ -68,10 +72,25 @@ def _find(which: str) -> type[Demonstration]:
     if which not in DEMOS:
         raise CallerError(f"there is no demo {which!r}{did_you_mean_or(which, DEMOS)}")
     demo = DEMOS[which]
-    missing = [package for package, name in demo.packages if importlib.util.find_spec(name) is None]
+    missing = [package for package, name in (*_PACKAGES, *demo.packages) if importlib.util.find_spec(name) is None]
     if missing:
         raise CallerError(lacking("the demo needs", " ".join(missing), "demo"))
     return demo
+
+
+def _calm_algebra() -> AbstractContextManager[object]:
+    """Keep linear algebra to one thread.
+
+    OpenBLAS has a thread for each processor also for the small matrices of a learner, and they wait for each other by
+    spinning. Where processors are few and busy, as they are with heads and a daemon on them, that made adaptive's
+    Learner2D ten times as slow.
+    """
+    from threadpoolctl import threadpool_limits
+
+    importlib.import_module("scipy.linalg")  # brings an OpenBLAS of its own, and only what is loaded can be limited
+
+    limits: AbstractContextManager[object] = threadpool_limits(1)
+    return limits
 
 
 @contextmanager

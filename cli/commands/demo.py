@@ -29,11 +29,11 @@ __all__ = ["command"]
 def command(which: str, output: Path, points: int | None, state: Path | None, headless: bool) -> None:
     """See a learner drive an evaluation through a daemon.
 
-    stm: what does a surface look like? Four heads of a simulated probe image it where an adaptive learner chooses. One of
-    them is unplugged meanwhile.
+    stm: what does a surface look like? Four heads of a simulated probe image it where an adaptive learner chooses. One
+    of them is unplugged meanwhile.
 
-    chambers: in which climate does a plant grow most? Twelve simulated growth chambers look for it, a day in a second. The
-    heater of one sticks.
+    chambers: in which climate does a plant grow most? Twelve simulated growth chambers look for it, a day in a second.
+    The heater of one sticks.
 
     svm: how well does a support-vector classifier recognise handwritten digits? An adaptive learner finds out for which
     settings, with two worker processes.

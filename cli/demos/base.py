@@ -67,7 +67,7 @@ class Demonstration(ABC):
     question: ClassVar[str]
     #: as many as fit into a minute
     usual_points: ClassVar[int]
-    #: what it needs beyond TaskMaster, each with the name by which it is imported
+    #: what it needs beyond TaskMaster and what all need, each with the name by which it is imported
     packages: ClassVar[tuple[tuple[str, str], ...]]
 
     def __init__(self, stage: Stage) -> None:

@@ -87,7 +87,7 @@ class ChambersDemo(Demonstration):
     config = "chambers"
     question = "In which climate does a plant grow most?"
     usual_points = 84
-    packages = (("scipy", "scipy"), ("matplotlib", "matplotlib"), ("pyvisa", "pyvisa"), ("pyvisa-py", "pyvisa_py"))
+    packages = (("pyvisa", "pyvisa"), ("pyvisa-py", "pyvisa_py"))
 
     def __init__(self, stage: Stage) -> None:
         super().__init__(stage)

@@ -107,12 +107,7 @@ class ProbeDemo(Demonstration):
     config = "stm"
     question = "What does the surface look like?"
     usual_points = 900
-    packages = (
-        ("adaptive", "adaptive"),
-        ("matplotlib", "matplotlib"),
-        ("pyvisa", "pyvisa"),
-        ("pyvisa-py", "pyvisa_py"),
-    )
+    packages = (("adaptive", "adaptive"), ("pyvisa", "pyvisa"), ("pyvisa-py", "pyvisa_py"))
 
     def __init__(self, stage: Stage) -> None:
         super().__init__(stage)

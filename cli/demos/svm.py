@@ -57,7 +57,7 @@ class ClassifierDemo(Demonstration):
     config = "svm"
     question = "How well does a support-vector classifier recognise handwritten digits?"
     usual_points = 300
-    packages = (("adaptive", "adaptive"), ("scikit-learn", "sklearn"), ("matplotlib", "matplotlib"))
+    packages = (("adaptive", "adaptive"), ("scikit-learn", "sklearn"))
 
     def __init__(self, stage: Stage) -> None:
         super().__init__(stage)
