@@ -88,7 +88,6 @@ def _calm_algebra() -> AbstractContextManager[object]:
     from threadpoolctl import threadpool_limits
 
     importlib.import_module("scipy.linalg")  # brings an OpenBLAS of its own, and only what is loaded can be limited
-
     limits: AbstractContextManager[object] = threadpool_limits(1)
     return limits
 
