@@ -18,7 +18,7 @@ from time import monotonic
 
 from rich.table import Table
 
-from taskmaster.bus.errors import DaemonError, EvaluationError, UnknownTask
+from taskmaster.bus.errors import DaemonError, EvaluationError, NotAllowed, UnknownTask
 from taskmaster.bus.status import HeadInfo
 from taskmaster.bus.text import count, format_duration
 from taskmaster.cli.demos.attending import Attention
@@ -50,8 +50,8 @@ CHAMBERS = 12
 DAY = 86400.0
 #: Days that a climate is tried: long enough to weigh the difference, short enough for a seedling not to be crowded.
 TRIAL_DAYS = 5.0
-#: The chamber whose heater sticks, in which round, and in which it is repaired at the end.
-STUCK, STICKS_IN, REPAIRED_IN = "chamber-5", 2, 3
+#: The chamber whose heater sticks, and the round in which it does, at the end of which it is repaired.
+STUCK, STUCK_IN = "chamber-5", 2
 #: What plants are weighed in: no light, nothing special.
 REST = {"temperature": 22.0, "humidity": 60.0, "light": 0.0, "co2": 430.0}
 #: Seconds that the heads may take to be connected, and how often that is looked at.
@@ -192,7 +192,7 @@ class _Room:
         self._began = 0.0
         #: what grows where, and its mass at the beginning
         self._growing: dict[str, tuple[Point, float]] = {}
-        self._is_stuck = False
+        self._is_repaired = False
 
     # -- its rounds ---------------------------------------------------------------------------------------------------
 
@@ -206,7 +206,7 @@ class _Room:
                 by_hand(head.address, "DOOR:OPEN;PLANT:SOW;DOOR:CLOSE")
             self._try(number, min(left, len(self._ready())))
             left -= CHAMBERS
-            if number == REPAIRED_IN:
+            if number == STUCK_IN:
                 self._repair()
 
     def _try(self, number: int, n: int) -> None:
@@ -218,7 +218,7 @@ class _Room:
             if result.error is None:
                 self._growing[result.worker] = (result.input, result.output["mass"])
         self._view.do(f"round {number}: growing")
-        if number == STICKS_IN:
+        if number == STUCK_IN:
             self._pass_until(since + 0.4 * TRIAL_DAYS)
             self._stick()
         self._pass_until(since + TRIAL_DAYS)
@@ -283,20 +283,28 @@ class _Room:
                     self.lab.resolve(held.run, held.index, "retry", attempt=held.attempt)
                 except UnknownTask:
                     pass  # the head itself has found out meanwhile
+        self._put_back(next(info for info in heads if info.head == STUCK))
         self._heads = heads
         self._looked.set()
 
+    def _put_back(self, stuck: HeadInfo) -> None:
+        """Once it is repaired: what an interlock has tripped at stays safe until somebody says so."""
+        if self._is_repaired and stuck.state == "tripped":
+            try:
+                self.lab.set_head(MASTER, STUCK, inside=True)
+            except NotAllowed:
+                return  # it is to be seen to hold twice in a row, which takes a while
+            self._view.say(f"taskmaster heads {MASTER} --in {STUCK}")
+
     def _stick(self) -> None:
-        self._is_stuck = True
         self._control.overheat(STUCK)
         self._view.say(f"The heater of {STUCK} sticks. Its own limiter cuts it off at 45 °C.")
 
     def _repair(self) -> None:
-        if self._is_stuck:
-            self._is_stuck = False
-            self._control.overheat(STUCK, hot=False)
-            by_hand(self._room[STUCK].address, "ALAR:RES")
-            self._view.say(f"{STUCK} is repaired, its limiter reset.")
+        self._control.overheat(STUCK, hot=False)
+        by_hand(self._room[STUCK].address, "ALAR:RES")
+        self._view.say(f"{STUCK} is repaired, its limiter reset.")
+        self._is_repaired = True
 
 
 def by_hand(address: str, line: str) -> None:
