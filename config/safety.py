@@ -142,12 +142,16 @@ class QueryWatchdog(_WatchdogSettings):
         "Sent after `open`, to switch it on.", example="WDOG 5"
     )
     keep: Command | None = setting(
-        "Sent as often as `every` says, unless something else was. By default what stands in `arm`; a query (with a "
-        "`?`) is answered.",
+        "Sent as often as `every` says, for as long as the head may work. By default what stands in `arm`; a query "
+        "(with a `?`) is answered.",
         default=None,
     )
+    any_command: bool = setting(
+        "Whether anything that is sent keeps it from acting, so that `keep` is needed only after so long a silence.",
+        default=False,
+    )
     disarm: Annotated[tuple[Command, ...], PydanticField(strict=False)] = setting(
-        "Sent before the connection is closed, the head being safe.", default=()
+        "Sent once the head is known to be safe, and not before.", default=()
     )
 
 

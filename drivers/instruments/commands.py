@@ -82,6 +82,8 @@ class Watchdog:
     every: float
     keep: tuple[Line | Query, ...]
     disarm: tuple[Line, ...] = ()
+    #: anything that is said to it keeps it quiet
+    any_command: bool = False
 
 
 @dataclass(frozen=True)
@@ -210,6 +212,7 @@ class _Reader:
             spec.get("every", 1.0),
             tuple(self._query(text, Text()) if "?" in text else self._line(text) for text in keep),
             self._lines(spec.get("disarm")),
+            bool(spec.get("any_command")),
         )
 
     def _ramp(self, parameter: str, spec: Mapping[str, Any]) -> Ramp:

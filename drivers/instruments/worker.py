@@ -18,10 +18,11 @@ from taskmaster.bus import messages as m
 from taskmaster.bus.errors import ConfigError
 from taskmaster.bus.fields import Schema
 from taskmaster.config.heads import heads_of
-from taskmaster.drivers.instruments.attendant import Attendant, Ended, Said
+from taskmaster.drivers.instruments.attendant import Attendant, Ended, News, Said
 from taskmaster.drivers.instruments.classes import make_head
 from taskmaster.drivers.instruments.commandhead import CommandHead
 from taskmaster.drivers.instruments.head import Head, HeadContext
+from taskmaster.drivers.instruments.watching import watched
 from taskmaster.drivers.progress import STARTED, ProgressWriter
 from taskmaster.drivers.protocol import Assignment
 from taskmaster.drivers.worker import EXIT_GOODBYE, Worker, main
@@ -33,7 +34,7 @@ class HeadWorker(Worker):
     """One head's worker process, from hello to goodbye."""
 
     def _serve(self, welcome: m.Welcome) -> int:
-        self._heard: queue.SimpleQueue[Ended | Said] = queue.SimpleQueue()
+        self._heard: queue.SimpleQueue[News] = queue.SimpleQueue()
         self._wake_read, self._wake_write = sockets_.socketpair()
         self._wake_read.setblocking(False)
         self._wake_write.setblocking(False)
@@ -61,6 +62,7 @@ class HeadWorker(Worker):
                 outputs,
                 attendant.stopping,
                 attendant.on_acting,
+                on_between=attendant.on_between,
             )
             return head_of(welcome.driver, context)
 
@@ -70,7 +72,7 @@ class HeadWorker(Worker):
         def acts() -> None:
             progress.cells[0][STARTED] = 1
 
-        def tell(news: Ended | Said) -> None:
+        def tell(news: News) -> None:
             if isinstance(news, Ended):
                 progress.end(0)
             self._heard.put(news)
@@ -81,12 +83,15 @@ class HeadWorker(Worker):
 
         reconnect = options.get("reconnect") or {}
         pauses = float(reconnect.get("first", 0.5)), float(reconnect.get("longest", 30.0))
-        return Attendant(make, outputs, tell=tell, begin=begin, acts=acts, pauses=pauses)
+        who = f"{welcome.master}/{self._protocol.head}"
+        polled = watched(options, self._protocol.head)
+        return Attendant(make, outputs, who=who, tell=tell, begin=begin, acts=acts, pauses=pauses, watched=polled)
 
     def _attend(self, attendant: Attendant) -> None:
         """Carry between the daemon and the head, until neither has anything more to say."""
         while attendant.thread.is_alive():
             self._turn(wait=self._heard.empty())
+            attendant.yields.flush()
             self._hear()
             attendant.order(self._protocol.order)
             while (assignment := self._protocol.begin()) is not None:
@@ -107,8 +112,12 @@ class HeadWorker(Worker):
             news = self._heard.get()
             if isinstance(news, Said):
                 self._protocol.report_head(m.HeadReport(news.state, news.identity, news.error, news.order))
-            else:
+            elif isinstance(news, Ended):
                 self._say(news)
+            elif isinstance(news, m.Tripped):
+                self._protocol.report_trip(news)
+            else:
+                self._protocol.mention(news)
 
     def _say(self, ended: Ended) -> None:
         if ended.given_back or ended.doubt:
