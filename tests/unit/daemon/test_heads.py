@@ -229,6 +229,16 @@ def test_what_holds_of_heads_holds_after_a_restart(tmp_path: Path) -> None:
     heart.journal.close()
 
 
+def test_a_head_that_is_out_is_out_after_a_restart_though_the_master_never_was_stopped(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, "crash")
+    journal.begin_epoch(0.0)
+    heart = Heart(spec("stm", "hold", heads=TIPS), journal=journal)
+    heart.ask(m.SetHead(1, "stm", "tip-2", False, "cleaning"), m.Done)
+    heart.restart({})
+    assert states(heart) == ["away", "out"]
+    journal.close()
+
+
 def test_a_master_without_heads_says_so(heart: Heart) -> None:
     for message in (m.Stop(1, "svm"), m.Reset(1, "svm"), m.SetHead(1, "svm", "tip-1", True)):
         assert "has no heads" in heart.ask(message, m.Refused).message
