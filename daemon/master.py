@@ -30,6 +30,7 @@ from taskmaster.bus.table import Buffer, Table
 from taskmaster.daemon.effects import Effects, MasterChanged, ToWorker
 from taskmaster.daemon.granting import Granting
 from taskmaster.daemon.heads import HeadBook
+from taskmaster.daemon.interlocks import Interlocks
 from taskmaster.daemon.leases import Lease, Started, Worker
 from taskmaster.daemon.run import Run
 from taskmaster.daemon.spec import MasterSpec
@@ -44,6 +45,7 @@ class Master(Granting):
         super().__init__(spec, epoch)
         #: of an instrument
         self.heads = HeadBook(spec.name, epoch, spec.heads, spec.quarantine_after)
+        self.interlocks = Interlocks(spec.name, spec.interlocks, self.heads, self._pause_all)
         #: set by supervision where workers cannot be had, shown to people; empty where all is well
         self.trouble = ""
         #: tasks that workers have ended
@@ -107,14 +109,23 @@ class Master(Granting):
             worker.interrupts.append(interrupt)
 
     def pause(self, run: Run | None, paused: bool, out: Effects) -> None:
-        """Stop or resume granting leases to one run, or to all."""
+        """Stop or resume granting leases to one run, or to all. Raises NotAllowed while an interlock pauses them."""
         if run is None:
+            if not paused:
+                self.interlocks.require("pause", "resumed")
             self.paused = paused
             out.records.append(MasterChanged(self.spec.name, paused))
         else:
             run.paused = paused
             run.changed(out)
             self.backlog.note(run)
+
+    def _pause_all(self, out: Effects) -> bool:
+        """Whether it was not paused before."""
+        was_paused = self.paused
+        if not was_paused:
+            self.pause(None, paused=True, out=out)
+        return not was_paused
 
     def on_resolve(self, run: Run, request: m.Resolve, output: Table | None, user: str, out: Effects) -> None:
         """An operator's word on a held task."""
@@ -173,6 +184,14 @@ class Master(Granting):
         self.heads.on_report(worker, report, out)
         self._note_head(worker)
 
+    def on_watched(self, worker: Worker, message: m.Tripped | m.Polled, now: float, out: Effects) -> None:
+        """What a worker has seen of an interlock."""
+        if isinstance(message, m.Tripped):
+            self.interlocks.on_tripped(worker, message, out)
+        else:
+            self.interlocks.on_polled(worker, message, now, out)
+        self._note_heads()
+
     def _note_head(self, worker: Worker) -> None:
         """Anything may have happened to the head of this worker."""
         head = self.heads.of(worker)
@@ -190,7 +209,7 @@ class Master(Granting):
         self._note_heads()
 
     def reset(self, user: str, reason: str, out: Effects) -> None:
-        """Undo :meth:`stop`."""
+        """Undo :meth:`stop`; whether its interlocks hold is asked before."""
         self.require_heads()
         self.heads.reset(user, reason, out)
         self._note_heads()
@@ -198,6 +217,8 @@ class Master(Granting):
     def set_head(self, name: str, inside: bool, user: str, reason: str, out: Effects) -> None:
         """Take a head out of service, or put it back."""
         self.require_heads()
+        if inside:
+            self.interlocks.require("safe", f"put back: head {name!r}", iter([self.heads.named(name)]))
         self.heads.set_in(name, inside, user, reason, out)
         self._note_heads()
 
@@ -248,6 +269,10 @@ class Master(Granting):
                 self.on_lost(
                     worker, "WorkerLost", f"worker {worker.name} was not heard of for {silence:.1f} s", None, out
                 )
+        if self.heads:
+            self.interlocks.on_tick(now, out)
+            self.heads.on_tick(now, out)
+            self._note_heads()
 
     def expire(self, lease: Lease, begun: int, kind: str, reason: str, out: Effects) -> None:
         """A lease has lost its worker; tasks below ``begun`` may have been evaluated."""
@@ -359,7 +384,7 @@ class Master(Granting):
         self.expire(lease, begun, kind, reason, out)
         self._expired.pop(lease.id, None)  # its worker has had the last word on it
         if outcome.errors:
-            self.heads.on_failure(worker, reason, out)
+            self.heads.on_failure(worker, kind, reason, out)
         self._note_heads()
 
     def _accept(

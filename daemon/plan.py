@@ -8,7 +8,7 @@ from taskmaster.config.instruments import InstrumentOptions
 from taskmaster.config.load import Config
 from taskmaster.config.settings import DaemonSettings, MasterSettings
 from taskmaster.daemon.service import DaemonPlan, MasterPlan, options_for_wire
-from taskmaster.daemon.spec import HeadSpec, MasterSpec
+from taskmaster.daemon.spec import HeadSpec, InterlockSpec, MasterSpec
 
 __all__ = ["plan"]
 
@@ -55,6 +55,10 @@ def _master(settings: MasterSettings, daemon: DaemonSettings) -> MasterPlan:
         options=options_for_wire({key: value for key, value in options.items() if key not in _SUPERVISION}),
         heads=tuple(HeadSpec(str(head["name"]), tuple(head["capabilities"])) for head in heads),
         quarantine_after=int(options.get("quarantine_after", 3)),
+        interlocks=tuple(
+            InterlockSpec(name, table["action"], table["every"], table["head"], table["below"], table["above"])
+            for name, table in (options.get("interlocks") or {}).items()
+        ),
     )
     return MasterPlan(
         spec=spec,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from taskmaster.bus.fields import Schema
 
-__all__ = ["HeadSpec", "MasterSpec"]
+__all__ = ["HeadSpec", "InterlockSpec", "MasterSpec"]
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,26 @@ class HeadSpec:
 
     name: str
     capabilities: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class InterlockSpec:
+    """What the configuration says of one interlock, as far as deciding needs it."""
+
+    name: str
+    #: what follows when it trips
+    action: Literal["pause", "safe", "stop"] = "safe"
+    every: float = 1.0
+    #: where it is polled; None: at each head, for itself
+    head: str | None = None
+    #: heads whose values bound this one's
+    below: str | None = None
+    above: str | None = None
+
+    @property
+    def bounding(self) -> tuple[str, ...]:
+        """The heads whose values bound others'."""
+        return tuple(name for name in (self.below, self.above) if name is not None)
 
 
 @dataclass(frozen=True)
@@ -46,6 +66,7 @@ class MasterSpec:
     heads: tuple[HeadSpec, ...] = ()
     #: lost connections in a row, without a task done in between, that take a head out of service
     quarantine_after: int = 3
+    interlocks: tuple[InterlockSpec, ...] = ()
 
     @property
     def repeatable(self) -> bool:
