@@ -123,7 +123,7 @@ class Head:
         }
         for state, reason in reasons.items():
             if reason:
-                return state, f"{reason} (it is not safe: {self.unsafe})" if self.unsafe else reason
+                return state, f"{reason} (not known to be safe: {self.unsafe})" if self.unsafe else reason
         if self.doubts:
             run, index = min(self.doubts)
             return "parked", f"task {index} of run {run} is in doubt: taskmaster resolve {run} {index} done|retry|fail"
@@ -189,7 +189,6 @@ class HeadBook:
         if head is not None and head.worker is worker:
             head.worker = None
             head.trips.clear()  # whoever has it next will see for himself
-            head.unsafe = ""
             self._note(head, "away", out)
             self._tell(head, out)
 
@@ -201,8 +200,36 @@ class HeadBook:
         head.obeyed = max(head.obeyed, min(report.order, head.order))
         head.identity = report.identity or head.identity
         head.error = report.error
-        self._on_unsafe(head, report.error if report.state == "unsafe" else "", out)
+        if report.state == "unsafe":
+            self._on_unsafe(head, report.error, out)
+        elif report.state in ("safe", "ready"):
+            head.unsafe = ""
         self._note(head, report.state, out)
+
+    def on_unusable(self, worker: Worker, why: str) -> None:
+        """A head cannot be had, whoever tries."""
+        head = self._of_worker.get(worker.token)
+        if head is not None:
+            head.error = why
+
+    def on_vouched(self, worker: Worker, out: Effects) -> None:
+        """A guardian vouches for a worker from now on; it has to know whether that is to stop."""
+        head = self._of_worker.get(worker.token)
+        if head is not None:
+            out.urgent.append(ToWorker(worker.host, m.Guard(worker.token, stop=head.wanted == "stop")))
+
+    def on_guarded(self, report: m.Guarded, out: Effects) -> None:
+        """A guardian has made a head safe whose worker could not, or has failed to."""
+        head = self.heads.get(report.head)
+        if head is None:
+            return
+        if report.error:
+            head.error = f"not safe: {report.error}"
+            self._on_unsafe(head, f"{report.reason}: {report.error}", out)
+        else:
+            head.error = head.unsafe = ""
+            self.record(head, "secured", report.reason, "guardian", out)
+            self._alarm("warning", head, f"it was brought to its safe state: {report.reason}", out)
 
     def _note(self, head: Head, reported: str, out: Effects) -> None:
         if head.reported != reported:
@@ -274,6 +301,12 @@ class HeadBook:
                 self.record(head, "in", reason, user, out)
             self._tell(head, out)
 
+    def rest(self, out: Effects) -> None:
+        """The daemon stops: have what is being evaluated broken off. Nothing is recorded: it ends with the daemon."""
+        for head in self:
+            if head.worker is not None and head.worker.leases:
+                self._order(head, "stop", out)
+
     # -- interlocks ---------------------------------------------------------------------------------------------------
 
     def note_trip(self, head: Head, interlock: str, trip: Trip, out: Effects) -> bool:
@@ -296,10 +329,10 @@ class HeadBook:
 
     def _on_unsafe(self, head: Head, error: str, out: Effects) -> None:
         """Say once that a head cannot be brought to its safe state, whatever reasons that has by and by."""
-        if error and not head.unsafe:
+        if not head.unsafe:
             head.unsafe_since = head.unsafe_again = math.inf
             self.record(head, "unsafe", error, "", out)
-            self._alarm("error", head, f"it is not safe: {error}; that is tried again all the time", out)
+            self._alarm("error", head, f"it is NOT KNOWN TO BE SAFE: {error}; that is tried again all the time", out)
         head.unsafe = error
 
     def on_tick(self, now: float, out: Effects) -> None:
@@ -346,10 +379,12 @@ class HeadBook:
 
     def _order(self, head: Head, wanted: Wanted, out: Effects) -> None:
         head.order = (head.order[0], head.order[1] + 1)
-        head.wanted = wanted
+        was, head.wanted = head.wanted, wanted
         head.watch = not head.out
         head.since = out.wall
         self._say(head, out)
+        if head.worker is not None and head.worker.host and "stop" in (was, wanted):
+            out.urgent.append(ToWorker(head.worker.host, m.Guard(head.worker.token, stop=wanted == "stop")))
 
     def _say(self, head: Head, out: Effects) -> None:
         if head.worker is not None:

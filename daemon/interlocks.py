@@ -28,6 +28,8 @@ __all__ = ["Interlocks"]
 
 #: A value that is older than so many polls cannot be had.
 _FRESH = 3
+#: The first value of a head that bounds another's is waited for: all are started at the same time, but not as fast.
+_FIRST_SECONDS = 10.0
 
 
 @dataclass
@@ -121,7 +123,8 @@ class Interlocks:
                 continue
             bound, problem = self._fresh(spec, other, now)
             if problem:
-                waits = (spec.name, other) not in self._values and now - since <= _FRESH * spec.every
+                first = max(_FIRST_SECONDS, _FRESH * spec.every)
+                waits = (spec.name, other) not in self._values and now - since <= first
                 if not waits:
                     return problem, True
             elif not is_right(own, bound):

@@ -192,6 +192,13 @@ class Master(Granting):
             self.interlocks.on_polled(worker, message, now, out)
         self._note_heads()
 
+    def on_unusable(self, worker: Worker, why: str, out: Effects) -> None:
+        """A worker cannot be set up (its function cannot be imported, say)."""
+        if why != self.trouble:
+            self.trouble = why
+            out.alarms.append(m.Alarm("error", self.spec.name, f"Master {self.spec.name!r}: {why}", out.wall))
+        self.heads.on_unusable(worker, why)
+
     def _note_head(self, worker: Worker) -> None:
         """Anything may have happened to the head of this worker."""
         head = self.heads.of(worker)

@@ -129,7 +129,7 @@ CREATE TABLE heads (
 ) STRICT, WITHOUT ROWID;
 
 -- What was done to instruments besides tasks: stopped, reset; of a head: in, out, quarantined, tripped (an interlock),
--- unsafe (it could not be brought to its safe state).
+-- unsafe (it could not be brought to its safe state), secured (by the guardian).
 CREATE TABLE head_log (
     entry INTEGER PRIMARY KEY,
     time REAL NOT NULL,

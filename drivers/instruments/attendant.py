@@ -1,8 +1,11 @@
 """Who attends to one head: the thread that owns it, opens it again when it was lost, and does what it is told to.
 
-A head is driven from this one thread alone. Whoever talks to the daemon hands over assignments and orders, is told what
+A head is driven from this one thread alone. Whoever talks to the daemon hands over assignments and wishes, is told what
 has become of them through a queue, and need not wait for the hardware. Only a stop reaches past the queue: it sets the
 event at which transports and sleeps look every few milliseconds, so that what is being done is broken off.
+
+What the head is to do is the daemon's order, unless something weightier is so: that the daemon is not heard of any more
+(`hold`), that an interlock has tripped, or that it is time to leave.
 
 Between tasks, and between the steps of one, the thread polls what is watched at the head (`polling`), also while the
 head is safe. An interlock that trips breaks off what is being done as a stop does, and the head stays safe until the
@@ -25,22 +28,23 @@ from typing import Literal, TypeAlias
 from taskmaster.bus import messages as m
 from taskmaster.bus.fields import Schema
 from taskmaster.bus.table import Table
-from taskmaster.drivers.instruments.errors import CONNECTING, LinkError, Stopped
+from taskmaster.drivers.instruments.errors import CONNECTING, NOT_REACHED, LinkError, Stopped
 from taskmaster.drivers.instruments.generators import drive
 from taskmaster.drivers.instruments.head import Head
+from taskmaster.drivers.instruments.notes import HeadState
 from taskmaster.drivers.instruments.polling import Polling, Seen
 from taskmaster.drivers.instruments.watching import Watched
 from taskmaster.drivers.instruments.yields import Yields
 from taskmaster.drivers.outputs import OutputPacker, task_error
 from taskmaster.drivers.protocol import Assignment
 
-__all__ = ["Attendant", "Ended", "HeadState", "Said"]
+__all__ = ["Attendant", "Ended", "Left", "News", "Reported", "Said", "Unusable"]
 
 #: Attempts to bring a head to its safe state follow each other by so many seconds, for as long as they fail.
 SAFE_AGAIN_SECONDS = 1.0
 _LONGEST_WAIT = 86400.0
 
-HeadState: TypeAlias = Literal["connecting", "ready", "faulty", "safe", "unsafe"]
+Reported: TypeAlias = Literal["connecting", "ready", "faulty", "safe", "unsafe"]
 
 
 @dataclass(frozen=True)
@@ -60,13 +64,37 @@ class Ended:
 class Said:
     """How the head is, and which order that is in answer to."""
 
-    state: HeadState
+    state: Reported
     order: m.LeaseId
     identity: str = ""
     error: str = ""
 
 
-News: TypeAlias = Ended | Said | Seen | m.Progress
+@dataclass(frozen=True)
+class Unusable:
+    """There can be no head: its class cannot be imported, say."""
+
+    error: BaseException
+
+
+@dataclass(frozen=True)
+class Left:
+    """The thread has ended."""
+
+
+News: TypeAlias = Ended | Said | Unusable | Left | Seen | m.Progress
+
+
+@dataclass(frozen=True, eq=False)
+class _Wish:
+    """What the head is to do now, and the daemon's order that this is in answer to."""
+
+    what: Literal["stop", "park", "work"] = "park"
+    number: m.LeaseId = (0, 0)
+    #: why, where it is not the daemon's order
+    reason: str = ""
+    #: whether to poll what is watched while the head is safe
+    watch: bool = True
 
 
 class Attendant:
@@ -74,7 +102,8 @@ class Attendant:
 
     ``make`` makes the head, with a context whose ``on_acting`` is :meth:`on_acting`, whose ``on_between`` is
     :meth:`on_between` and whose ``stopping`` is :attr:`stopping`. ``begin`` is called with each assignment before it is
-    begun, ``acts`` when it begins to act. ``watched`` is polled.
+    begun, ``acts`` when it begins to act, ``note`` with how safe the head is, before that changes for the worse.
+    ``watched`` is polled.
     """
 
     def __init__(
@@ -86,6 +115,7 @@ class Attendant:
         tell: Callable[[News], None],
         begin: Callable[[Assignment], None],
         acts: Callable[[], None],
+        note: Callable[[HeadState], None] = lambda state: None,
         pauses: tuple[float, float] = (0.5, 30.0),
         watched: Iterable[Watched] = (),
     ) -> None:
@@ -95,34 +125,73 @@ class Attendant:
         self._tell = tell
         self._begin = begin
         self._acts = acts
+        self._note = note
         self._first_pause, self._longest_pause = pauses
         self._changed = threading.Condition()
         self._order = m.HeadOrder((0, 0), "park")
+        self._held = ""
+        self._wish = _Wish()
         self._assignments: deque[Assignment] = deque()
+        #: what is being evaluated, and why it was broken off, if it was
+        self._assignment: Assignment | None = None
+        self._broken_off: m.TaskError | None = None
         self._leaving = False
         self._identity = ""
         #: how the head was lost
         self._trouble = "it was never open"
         self._is_open = False
-        self._watched = tuple(watched)
-        #: an interlock has made the head safe, and the daemon's orders are from before it knew
+        #: something may have been sent to the instrument
+        self._touched = False
+        #: it is to be safe before anything else
+        self._must_secure = False
+        #: an interlock has, and the daemon's order is from before it knew
         self._has_tripped = False
+        self._watched = tuple(watched)
         self.yields = Yields(who, tell)
         self.thread = threading.Thread(target=self._run, name="taskmaster-head", daemon=True)
 
     # -- called by whoever talks to the daemon ------------------------------------------------------------------------
 
     def order(self, order: m.HeadOrder) -> None:
-        """What the head is to do from now on; a stop breaks off what it is doing."""
+        """What the daemon wants the head to do from now on; a stop breaks off what it is doing."""
         with self._changed:
-            if order.number <= self._order.number:
-                return
-            self._order = order
-            if order.what != "work":
-                self._has_tripped = False
-            if order.what == "stop":
-                self.stopping.set()
-            self._changed.notify()
+            if order.number > self._order.number:
+                self._order = order
+                self._has_tripped &= order.what == "work"
+                self._decide()
+
+    def hold(self, reason: str) -> None:
+        """Stop the head, whatever the daemon's last order was: nobody is there to give another one."""
+        with self._changed:
+            if not self._held:
+                self._held = reason
+                self._decide()
+
+    def release(self) -> None:
+        """Undo :meth:`hold`."""
+        with self._changed:
+            if self._held:
+                self._held = ""
+                self._decide()
+
+    def _decide(self) -> None:
+        order = self._order
+        self._wish = _Wish("stop" if self._held else order.what, order.number, self._held, order.watch)
+        if self._wish.what == "stop":
+            self._break()
+        self._changed.notify()
+
+    def break_off(self, assignment: Assignment, kind: str, reason: str) -> None:
+        """End what is being evaluated, if it is this; the head is brought to its safe state."""
+        with self._changed:
+            if self._assignment is assignment and self._broken_off is None:
+                self._broken_off = m.TaskError(0, kind, reason)
+                self._break()
+
+    def _break(self) -> None:
+        # Also where something else is wished for before the head's thread has heard of it: a stop is never skipped.
+        self._must_secure = True
+        self.stopping.set()
 
     def give(self, assignment: Assignment) -> None:
         """A task to evaluate."""
@@ -146,49 +215,65 @@ class Attendant:
         """Poll what is due, see `Head.between`."""
         return self._polling.between()
 
-    def _on_trip(self) -> None:
+    def _on_trip(self, why: str) -> None:
         """An interlock that makes the head safe has tripped."""
         with self._changed:
             self._has_tripped = self._order.what == "work"
-            self.stopping.set()
+            if self._assignment is not None and self._broken_off is None:
+                self._broken_off = m.TaskError(0, "InterlockTripped", why)
+            self._break()
 
     # -- the thread ---------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        self._head = self._make(self)
+        try:
+            self._head = self._make(self)
+        except BaseException as error:  # noqa: BLE001 - whatever the user's modules raise is told, and ends this worker
+            self._tell(Unusable(error))
+        else:
+            self._attend()
+        finally:
+            self._tell(Left())
+
+    def _attend(self) -> None:
         self._polling = Polling(self._head, self._watched, self._tell, self._on_trip)
         pause = self._first_pause
         try:
             while not self._leaving:
-                order = self._order
-                if not self._may_work(order):
+                wish = self._wish
+                if self._must_secure or not self._may_work(wish):
                     self._give_back()
-                    self._be_safe(order)
-                elif self._is_open or self._open(order):
+                    if self._secure(wish) and not self._may_work(wish):
+                        self._stay(wish)
+                    self._close()  # it is opened anew, identified and initialised, before it works again
+                elif self._is_open or self._open(wish):
                     pause = self._first_pause
-                    self._work(order)
+                    self._work(wish)
                 else:
-                    self._pause(pause, order)
+                    self._pause(pause, wish)
                     pause = min(2 * pause, self._longest_pause)
             self._give_back()
-            self._be_safe(self._order)
+            if self._touched:
+                self._secure(self._wish)
         finally:
             self._head.close()
 
-    def _may_work(self, order: m.HeadOrder) -> bool:
-        return order.what == "work" and not self._has_tripped and not self._polling.tripped
+    def _may_work(self, wish: _Wish) -> bool:
+        return wish.what == "work" and not self._has_tripped and not self._polling.tripped
 
-    def _pause(self, seconds: float, order: m.HeadOrder) -> None:
+    def _pause(self, seconds: float, wish: _Wish) -> None:
         """Wait before the head is opened again. What is due meanwhile cannot be had; that may trip an interlock."""
         until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0 and self._may_work(order):
-            if self._wait(min(left, self._polling.due - time.monotonic()), order):
+        while (left := until - time.monotonic()) > 0 and self._may_work(wish):
+            if self._wait(min(left, self._polling.due - time.monotonic()), wish):
                 return
             self._polling.missed(self._trouble)
 
-    def _open(self, order: m.HeadOrder) -> bool:
+    def _open(self, wish: _Wish) -> bool:
         """Connect, identify, initialise; says what came of it."""
-        self._tell(Said("connecting", order.number))
+        self._tell(Said("connecting", wish.number))
+        touched, self._touched = self._touched, True
+        self._note(HeadState.WORKING)
         try:
             self._head.open()
             self._identity = self._head.identify()
@@ -197,41 +282,50 @@ class Attendant:
         except Stopped:
             return False
         except Exception as error:  # noqa: BLE001 - whatever a head's opening raises is told, and tried again
-            self._lose(error, order)
+            if isinstance(error, NOT_REACHED) and not touched:
+                self._touched = False
+                self._note(HeadState.UNTOUCHED)
+            self._lose(error, wish)
             return False
         self._is_open = True
-        self._tell(Said("ready", order.number, self._identity))
         return True
 
-    def _lose(self, error: Exception, order: m.HeadOrder) -> None:
+    def _lose(self, error: Exception, wish: _Wish) -> None:
         """The head cannot be opened, or is lost while nothing was evaluated."""
         self._trouble = f"{type(error).__name__}: {error}"
         self._close()
         self._give_back(error)
-        self._tell(Said("faulty", order.number, "", self._trouble))
+        self._tell(Said("faulty", wish.number, "", self._trouble))
 
     def _close(self) -> None:
         self._is_open = False
         self._head.close()
 
-    def _work(self, order: m.HeadOrder) -> None:
-        """Evaluate what comes until there is another order, the head is lost, or an interlock trips."""
-        while self._is_open and not self._has_tripped:
+    def _work(self, wish: _Wish) -> None:
+        """Evaluate what comes until something else is wished for, or the head is lost."""
+        self._tell(Said("ready", wish.number, self._identity))
+        while self._is_open:
             try:
                 self._polling.between()
             except Stopped:
                 return
             except LinkError as error:
-                self._lose(error, order)
+                self._lose(error, wish)
                 return
             with self._changed:
-                if not self._assignments and self._order is order and not self._leaving:
+                if not self._assignments and not self._is_over(wish):
                     self._changed.wait(_timeout(self._polling.due - time.monotonic()))
-                if self._order is not order or self._leaving:
+                if self._is_over(wish):
                     return
-                assignment = self._assignments.popleft() if self._assignments else None
-            if assignment is not None:
-                self._evaluate(assignment)
+                if not self._assignments:
+                    continue
+                assignment = self._assignment = self._assignments.popleft()
+            self._evaluate(assignment)
+            with self._changed:
+                self._assignment = self._broken_off = None
+
+    def _is_over(self, wish: _Wish) -> bool:
+        return self._wish is not wish or self._must_secure or self._leaving
 
     def _evaluate(self, assignment: Assignment) -> None:
         head = self._head
@@ -247,7 +341,7 @@ class Attendant:
             value = drive(head.evaluate(assignment.table.rows()[0]), self.yields.take, self.stopping, head.between)
         except (*CONNECTING, Stopped) as error:
             lost = True
-            errors = (task_error(0, error),)
+            errors = (self._why(error),)
             if not isinstance(error, Stopped):
                 self._trouble = f"{type(error).__name__}: {error}"
                 self._close()
@@ -270,6 +364,15 @@ class Attendant:
             )
         )
 
+    def _why(self, error: BaseException) -> m.TaskError:
+        """What to say of a task that was lost by ``error``: if it was stopped, by what."""
+        if isinstance(error, Stopped):
+            if self._broken_off is not None:
+                return self._broken_off
+            if self._wish.reason:
+                return m.TaskError(0, type(error).__name__, f"{error}: {self._wish.reason}")
+        return task_error(0, error)
+
     def _give_back(self, error: BaseException | None = None) -> None:
         """What has not been begun goes to another head."""
         with self._changed:
@@ -279,37 +382,45 @@ class Attendant:
         for assignment in waiting:
             self._tell(Ended(assignment, errors=errors, given_back=True))
 
-    def _be_safe(self, order: m.HeadOrder) -> None:
-        """Bring the head to its safe state, and again until that has succeeded; then wait for another order."""
-        self.stopping.clear()
+    def _secure(self, wish: _Wish) -> bool:
+        """Bring the head to its safe state, and again until that has succeeded. False: time to leave came before."""
+        self._touched = True
+        self._note(HeadState.SECURING)
         self._polling.rest()
         while True:
+            with self._changed:
+                self._must_secure = False
+                self.stopping.clear()
             try:
                 self._head.safe()
                 self._head.disarm_watchdog()
                 break
             except Exception as error:  # noqa: BLE001 - whatever it is, it is told, and safety is tried for again
                 self._trouble = f"{type(error).__name__}: {error}"
-                self._tell(Said("unsafe", order.number, self._identity, self._trouble))
+                self._tell(Said("unsafe", wish.number, self._identity, self._trouble))
                 self._close()
-                if self._wait(SAFE_AGAIN_SECONDS, order) and self._leaving:
-                    return
+                if self._wait(SAFE_AGAIN_SECONDS, wish) and self._leaving:
+                    return False
+                wish = self._wish
                 self._polling.missed(self._trouble)
-        self._is_open = False  # it is opened anew, identified and initialised, before it works again
-        self._tell(Said("safe", order.number, self._identity))
-        if order.watch and self._polling:
-            self._watch(order)
-        else:
-            self._polling.leave()
-            self._head.close()
-            self._wait(None, order)
-        self._close()
+        self._is_open = False
+        self._note(HeadState.SAFE)
+        return True
 
-    def _watch(self, order: m.HeadOrder) -> None:
-        """Poll what is watched at a head that is safe, until it may work or there is another order; set nothing."""
+    def _stay(self, wish: _Wish) -> None:
+        """It is safe: wait until something else is wished for, or an interlock does not keep it any longer.
+
+        Meanwhile what is watched is polled, over the connection that there is or a new one, and nothing is set.
+        """
+        self._tell(Said("safe", wish.number, self._identity, wish.reason))
+        if not (wish.watch and self._polling):
+            self._polling.leave()
+            self._close()
+            self._wait(None, wish)
+            return
         pause, connect_at, is_connected = self._first_pause, math.inf, True
         self._polling.watch()
-        while not self._wait(min(self._polling.due, connect_at) - time.monotonic(), order):
+        while not self._wait(min(self._polling.due, connect_at) - time.monotonic(), wish):
             try:
                 if not is_connected and time.monotonic() >= connect_at:
                     self._head.connect()
@@ -319,23 +430,21 @@ class Attendant:
                 else:
                     self._polling.missed(self._trouble)
             except Stopped:
-                continue  # there is another order
+                continue  # something else is wished for
             except Exception as error:  # noqa: BLE001 - whatever a head's connecting raises, it is tried again
                 self._trouble = f"{type(error).__name__}: {error}"
-                self._head.close()
+                self._close()
                 is_connected = False
                 connect_at, pause = time.monotonic() + pause, min(2 * pause, self._longest_pause)
-            if order.what == "work" and self._may_work(order):
+            if self._may_work(wish):
                 return
 
-    def _wait(self, seconds: float | None, order: m.HeadOrder) -> bool:
-        """Wait for another order than this, or until it is time to leave; False if ``seconds`` have passed before."""
+    def _wait(self, seconds: float | None, wish: _Wish) -> bool:
+        """Wait until something else is wished for, or it is time to leave; False if ``seconds`` have passed before."""
         with self._changed:
-            return self._changed.wait_for(
-                lambda: self._order is not order or self._leaving, None if seconds is None else _timeout(seconds)
-            )
+            return self._changed.wait_for(lambda: self._is_over(wish), _timeout(seconds))
 
 
-def _timeout(seconds: float) -> float | None:
+def _timeout(seconds: float | None) -> float | None:
     """For a wait that may be for ever. Longer ones than this overflow in some places, and are as long for all."""
-    return None if seconds == math.inf else min(max(0.0, seconds), _LONGEST_WAIT)
+    return None if seconds is None or seconds == math.inf else min(max(0.0, seconds), _LONGEST_WAIT)

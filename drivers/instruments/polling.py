@@ -25,15 +25,18 @@ _CANNOT_BE_HAD = "its value cannot be had"
 
 
 class Polling:
-    """Polls at one head, of the thread that makes it. ``say`` is told what was seen; ``brake`` is called at a trip that
-    makes the head safe, so that nothing of what it does goes on, whoever catches the exception."""
+    """Polls at one head, from the thread that makes it.
+
+    ``say`` is told what was seen; ``brake``, at a trip that makes the head safe, why: nothing of what the head does is
+    to go on then, whoever catches the exception that is raised, too.
+    """
 
     def __init__(
         self,
         head: Head,
         items: Iterable[Watched],
         say: Callable[[Seen], None],
-        brake: Callable[[], None],
+        brake: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._head = head
@@ -165,4 +168,4 @@ class Polling:
             return
         self._say(m.Tripped(now, item.name, condition.reason, condition.lost))
         if condition.reason and item.action != "pause" and self._at_work:
-            self._brake()
+            self._brake(f"interlock {item.name!r} has tripped: {condition.reason}")

@@ -158,13 +158,15 @@ def test_a_query_that_fails_trips_and_the_head_comes_back_by_itself(probe: Labor
     probe.control.unplug("tip-1")
     info = eventually(lambda: (i := head(lab, "tip-1")).state == "tripped" and i, "it to be missed")
     assert "cannot be had" in info.reason
-    eventually(lambda: any("it is not safe" in text for text in alarms(lab)), "an alarm, for it cannot be made safe")
-    assert "(it is not safe: " in head(lab, "tip-1").reason
+    eventually(
+        lambda: any("NOT KNOWN TO BE SAFE" in text for text in alarms(lab)), "an alarm, for it cannot be made safe"
+    )
+    assert "(not known to be safe: " in head(lab, "tip-1").reason
     mark = probe.control.mark()
     probe.control.replug("tip-1")
     eventually(lambda: head(lab, "tip-1").state == "ready", "it to be back")
     assert probe.control.first_safe("tip-1", mark), "before anything else"
-    assert sum("it is not safe" in text for text in alarms(lab)) == 1
+    assert sum("NOT KNOWN TO BE SAFE" in text for text in alarms(lab)) == 1
     probe.control.fault("garbage", "tip-1", match="TEMP?", count=1)
     eventually(lambda: sum("has tripped" in text for text in alarms(lab)) == 2, "it to trip by garbage")
     eventually(lambda: head(lab, "tip-1").state == "ready", "it to be back")
