@@ -266,6 +266,11 @@ class Master(Granting):
             begun = lease.first + (lease.n if started is None else started.of(lease))
             self.expire(lease, begun, kind, reason, out)
 
+    def on_stall(self, seconds: float) -> None:
+        """The daemon itself has not moved for so long: what workers said meanwhile is perhaps yet to be read."""
+        for worker in self.workers.values():
+            worker.last_seen += seconds
+
     def on_tick(self, now: float, out: Effects) -> None:
         """Notice workers that have fallen silent. Local processes are watched by their process id instead."""
         for lease in [lease for lease in self._expired.values() if not lease.is_wanted]:
@@ -358,8 +363,11 @@ class Master(Granting):
             worker.settle(outcome.lease, out.turn)
             return
         lease.heard = now
-        if self.heads and (outcome.doubt or not outcome.n) and outcome.final and lease.id in worker.leases:
-            self._on_unfinished(worker, lease, outcome, out)
+        if self.heads and outcome.final and (outcome.doubt or not outcome.n):
+            if lease.id in worker.leases:
+                self._on_unfinished(worker, lease, outcome, out)
+            else:  # it had been given up before, and is in doubt since
+                worker.settle(lease.id, out.turn)
             return
         low, high = lease.first + outcome.position, lease.first + outcome.position + outcome.n
         is_news = lease.remaining.intersects(low, high)  # else it is said again, and is not to be charged again
