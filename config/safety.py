@@ -37,9 +37,9 @@ class InterlockSettings(Settings):
     below: Name | None = setting("A head: the value must be less than the same value there.", default=None)
     above: Name | None = setting("A head: the value must be more than the same value there.", default=None)
     action: Literal["pause", "safe", "stop"] = setting(
-        "What happens when it trips: the Master starts no more tasks (`pause`), the head is brought to its safe state, "
-        "too (`safe`), or all heads of the Master are stopped as by `taskmaster stop` until `taskmaster reset` "
-        "(`stop`).",
+        "What happens when it trips: the Master starts no more tasks until `taskmaster resume` (`pause`), the head "
+        "breaks off what it does and stays in its safe state until `taskmaster heads --in` (`safe`), or all heads of "
+        "the Master do, as by `taskmaster stop`, until `taskmaster reset` (`stop`).",
         default="safe",
         validate_default=True,
     )
