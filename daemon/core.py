@@ -223,6 +223,7 @@ class Core:
                 master.slots,
                 spec.description,
                 spec.code,
+                spec.heads,
             )
             for master in self.masters.values()
             for spec in (master.spec,)

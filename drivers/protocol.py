@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from taskmaster.bus import codec, messages as m
 from taskmaster.bus.errors import ProtocolError, TaskMasterError, from_code
@@ -23,7 +24,7 @@ from taskmaster.bus.intervals import IntervalSet
 from taskmaster.bus.messages import LeaseId, TaskError
 from taskmaster.bus.table import Buffer, Table
 
-__all__ = ["Assignment", "WorkerProtocol"]
+__all__ = ["Assignment", "Question", "WorkerProtocol"]
 
 #: Seconds after which an outcome that was not settled is sent again, and an unanswered hello repeated.
 RESEND_SECONDS = 3.0
@@ -46,8 +47,21 @@ class Assignment:
     attempt: int = 1
     #: seconds that an ended task may wait for others to be reported with
     hold: float = 0.0
+    #: the checkpoint from which a head goes on with its task
+    token: bytes | None = None
     #: positions that are not wanted any more
     revoked: IntervalSet = field(default_factory=IntervalSet)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a head is asked about a task in doubt."""
+
+    run: int
+    index: int
+    attempt: int
+    table: Table
+    token: bytes
 
 
 @dataclass(slots=True)
@@ -76,6 +90,9 @@ class WorkerProtocol:
         self._head_report: m.HeadReport | None = None
         #: the latest about each interlock that has ever tripped
         self._trips: dict[str, m.Tripped] = {}
+        self._checkpoint: m.Checkpoint | None = None
+        #: what this head is asked about tasks in doubt
+        self.questions: deque[Question] = deque()
         self.outbox: list[list[Buffer]] = []
         self.welcome: m.Welcome | None = None
         self.goodbye: m.Goodbye | None = None
@@ -136,6 +153,24 @@ class WorkerProtocol:
         """Say what is of interest only now: left out where nobody listens, or more is waiting already."""
         if self._in_session and len(self.outbox) < _MOST_WAITING:
             self._send(message)
+
+    def keep(self, checkpoint: m.Checkpoint) -> None:
+        """From here a head's task can go on; said again after each welcome."""
+        self._checkpoint = checkpoint
+        if self._in_session:
+            self._send(checkpoint)
+
+    def answer(
+        self,
+        question: Question,
+        state: Literal["done", "not_begun", "unknown"],
+        outputs: Table | None = None,
+        reason: str = "",
+    ) -> None:
+        """What a head has found out about a task in doubt."""
+        layout = outputs.layout if outputs is not None else None
+        message = m.Reconciled(question.run, question.index, question.attempt, state, layout, reason)
+        self.outbox.append([codec.encode(message), *(outputs.frames if outputs is not None else ())])
 
     def failed(self, kind: str, message: str, traceback: str) -> None:
         """The driver cannot be set up."""
@@ -239,6 +274,10 @@ class WorkerProtocol:
             self.goodbye = message
             if not message.drain:
                 self.queue.clear()
+        elif isinstance(message, m.Reconcile):
+            table = codec.table_of(message.layout, 1, frames[1:])
+            if table:
+                self.questions.append(Question(message.run, message.index, message.attempt, table, message.token))
         elif isinstance(message, m.HeadOrder):
             if message.number > self.order.number:
                 self.order = message
@@ -262,6 +301,8 @@ class WorkerProtocol:
             self._send(self._head_report)
         for tripped in self._trips.values():
             self._send(tripped)
+        if self._checkpoint is not None and self._checkpoint.lease in (*self._begun, *self._unsettled):
+            self._send(self._checkpoint)  # before an outcome that says that its task is interrupted
         for sent in self._unsettled.values():
             sent.at, sent.patience = now, RESEND_SECONDS
             self.outbox += sent.messages
@@ -276,7 +317,16 @@ class WorkerProtocol:
         if self._in_session:
             self._dispatched += 1
             self.queue.append(
-                Assignment(message.lease, message.run, message.first, message.n, table, message.attempt, message.hold)
+                Assignment(
+                    message.lease,
+                    message.run,
+                    message.first,
+                    message.n,
+                    table,
+                    message.attempt,
+                    message.hold,
+                    message.token,
+                )
             )
 
     def _on_settled(self, leases: Sequence[LeaseId]) -> None:

@@ -23,66 +23,27 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal
 
 from taskmaster.bus import messages as m
 from taskmaster.bus.fields import Schema
 from taskmaster.bus.table import Table
 from taskmaster.drivers.instruments.errors import CONNECTING, NOT_REACHED, LinkError, Stopped
 from taskmaster.drivers.instruments.generators import drive
-from taskmaster.drivers.instruments.head import Head
+from taskmaster.drivers.instruments.head import Head, State
+from taskmaster.drivers.instruments.news import Ended, Found, Kept, Left, News, Said, Unusable
 from taskmaster.drivers.instruments.notes import HeadState
-from taskmaster.drivers.instruments.polling import Polling, Seen
+from taskmaster.drivers.instruments.polling import Polling
 from taskmaster.drivers.instruments.watching import Watched
 from taskmaster.drivers.instruments.yields import Yields
 from taskmaster.drivers.outputs import OutputPacker, task_error
-from taskmaster.drivers.protocol import Assignment
+from taskmaster.drivers.protocol import Assignment, Question
 
-__all__ = ["Attendant", "Ended", "Left", "News", "Reported", "Said", "Unusable"]
+__all__ = ["Attendant"]
 
 #: Attempts to bring a head to its safe state follow each other by so many seconds, for as long as they fail.
 SAFE_AGAIN_SECONDS = 1.0
 _LONGEST_WAIT = 86400.0
-
-Reported: TypeAlias = Literal["connecting", "ready", "faulty", "safe", "unsafe"]
-
-
-@dataclass(frozen=True)
-class Ended:
-    """The last word on an assignment: done (with an output or an error), in doubt, or given back, not begun."""
-
-    assignment: Assignment
-    outputs: Table | None = None
-    errors: tuple[m.TaskError, ...] = ()
-    started: float = 0.0
-    finished: float = 0.0
-    doubt: bool = False
-    given_back: bool = False
-
-
-@dataclass(frozen=True)
-class Said:
-    """How the head is, and which order that is in answer to."""
-
-    state: Reported
-    order: m.LeaseId
-    identity: str = ""
-    error: str = ""
-
-
-@dataclass(frozen=True)
-class Unusable:
-    """There can be no head: its class cannot be imported, say."""
-
-    error: BaseException
-
-
-@dataclass(frozen=True)
-class Left:
-    """The thread has ended."""
-
-
-News: TypeAlias = Ended | Said | Unusable | Left | Seen | m.Progress
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,9 +62,9 @@ class Attendant:
     """Runs a head in a thread of its own. ``tell`` is called from there, with everything that is to be known elsewhere.
 
     ``make`` makes the head, with a context whose ``on_acting`` is :meth:`on_acting`, whose ``on_between`` is
-    :meth:`on_between` and whose ``stopping`` is :attr:`stopping`. ``begin`` is called with each assignment before it is
-    begun, ``acts`` when it begins to act, ``note`` with how safe the head is, before that changes for the worse.
-    ``watched`` is polled.
+    :meth:`on_between` and so on, and whose ``stopping`` is :attr:`stopping`. ``begin`` is called with each assignment
+    before it is begun, ``acts`` when it begins to act, ``note`` with how safe the head is, before that changes for the
+    worse, ``keep`` with each checkpoint, before the evaluation goes on. ``watched`` is polled.
     """
 
     def __init__(
@@ -116,6 +77,7 @@ class Attendant:
         begin: Callable[[Assignment], None],
         acts: Callable[[], None],
         note: Callable[[HeadState], None] = lambda state: None,
+        keep: Callable[[Kept], None] = lambda kept: None,
         pauses: tuple[float, float] = (0.5, 30.0),
         watched: Iterable[Watched] = (),
     ) -> None:
@@ -126,12 +88,15 @@ class Attendant:
         self._begin = begin
         self._acts = acts
         self._note = note
+        self._keep = keep
+        self._checkpoints = 0
         self._first_pause, self._longest_pause = pauses
         self._changed = threading.Condition()
         self._order = m.HeadOrder((0, 0), "park")
         self._held = ""
         self._wish = _Wish()
         self._assignments: deque[Assignment] = deque()
+        self._questions: deque[Question] = deque()
         #: what is being evaluated, and why it was broken off, if it was
         self._assignment: Assignment | None = None
         self._broken_off: m.TaskError | None = None
@@ -144,6 +109,8 @@ class Attendant:
         self._touched = False
         #: it is to be safe before anything else
         self._must_secure = False
+        #: of a head that is safe: when a lost connection is made anew (never: there is one), and the pause after that
+        self._connect_at, self._connect_pause = math.inf, self._first_pause
         #: an interlock has, and the daemon's order is from before it knew
         self._has_tripped = False
         self._watched = tuple(watched)
@@ -199,6 +166,12 @@ class Attendant:
             self._assignments.append(assignment)
             self._changed.notify()
 
+    def ask(self, question: Question) -> None:
+        """Have the head find out about a task in doubt."""
+        with self._changed:
+            self._questions.append(question)
+            self._changed.notify()
+
     def leave(self, *, at_once: bool = False) -> None:
         """End the thread, with the head in its safe state, when its task has ended, or ``at_once``."""
         with self._changed:
@@ -222,6 +195,13 @@ class Attendant:
             if self._assignment is not None and self._broken_off is None:
                 self._broken_off = m.TaskError(0, "InterlockTripped", why)
             self._break()
+
+    def on_checkpoint(self, token: bytes) -> None:
+        """The present task can go on from here."""
+        assignment = self._assignment
+        if assignment is not None:
+            self._checkpoints += 1
+            self._keep(Kept(assignment, self._checkpoints, token))
 
     # -- the thread ---------------------------------------------------------------------------------------------------
 
@@ -334,11 +314,14 @@ class Attendant:
         head.begin_task()
         started = time.time()
         began = time.perf_counter()
+        self._checkpoints = 0
         outputs: Table | None = None
         errors: tuple[m.TaskError, ...] = ()
         lost = False
         try:
-            value = drive(head.evaluate(assignment.table.rows()[0]), self.yields.take, self.stopping, head.between)
+            x, token = assignment.table.rows()[0], assignment.token
+            evaluation = head.evaluate(x) if token is None else head.resume(x, token)
+            value = drive(evaluation, self.yields.take, self.stopping, head.between)
         except (*CONNECTING, Stopped) as error:
             lost = True
             errors = (self._why(error),)
@@ -410,34 +393,67 @@ class Attendant:
     def _stay(self, wish: _Wish) -> None:
         """It is safe: wait until something else is wished for, or an interlock does not keep it any longer.
 
-        Meanwhile what is watched is polled, over the connection that there is or a new one, and nothing is set.
+        Meanwhile it finds out what it is asked; and what is watched is polled, over the connection that there is or a
+        new one, and nothing is set.
         """
         self._tell(Said("safe", wish.number, self._identity, wish.reason))
-        if not (wish.watch and self._polling):
+        self._connect_at, self._connect_pause = math.inf, self._first_pause
+        if wish.watch and self._polling:
+            self._polling.watch()
+        else:
             self._polling.leave()
             self._close()
-            self._wait(None, wish)
-            return
-        pause, connect_at, is_connected = self._first_pause, math.inf, True
-        self._polling.watch()
-        while not self._wait(min(self._polling.due, connect_at) - time.monotonic(), wish):
-            try:
-                if not is_connected and time.monotonic() >= connect_at:
-                    self._head.connect()
-                    is_connected, pause = True, self._first_pause
-                if is_connected:
-                    self._polling.between()
-                else:
-                    self._polling.missed(self._trouble)
-            except Stopped:
-                continue  # something else is wished for
-            except Exception as error:  # noqa: BLE001 - whatever a head's connecting raises, it is tried again
-                self._trouble = f"{type(error).__name__}: {error}"
-                self._close()
-                is_connected = False
-                connect_at, pause = time.monotonic() + pause, min(2 * pause, self._longest_pause)
-            if self._may_work(wish):
-                return
+        while not self._may_work(wish):
+            with self._changed:
+                due = min(self._polling.due, self._connect_at) - time.monotonic()
+                self._changed.wait_for(lambda: self._is_over(wish) or self._questions, _timeout(due))
+                if self._is_over(wish):
+                    self._questions.clear()  # who has asked asks again, if that is still the question
+                    return
+                question = self._questions.popleft() if self._questions else None
+            if question is None:
+                self._look()
+            else:
+                self._tell(self._find_out(question))
+
+    def _look(self) -> None:
+        """Poll one thing that is due, at a head that is safe."""
+        try:
+            if time.monotonic() >= self._connect_at:
+                self._head.connect()
+                self._connect_at, self._connect_pause = math.inf, self._first_pause
+            if self._connect_at == math.inf:
+                self._polling.between()
+            else:
+                self._polling.missed(self._trouble)
+        except Stopped:
+            return  # something else is wished for
+        except Exception as error:  # noqa: BLE001 - whatever a head's connecting raises, it is tried again
+            self._trouble = f"{type(error).__name__}: {error}"
+            self._close()
+            self._connect_at = time.monotonic() + self._connect_pause
+            self._connect_pause = min(2 * self._connect_pause, self._longest_pause)
+
+    def _find_out(self, question: Question) -> Found:
+        """What has become of a task in doubt; the head is open meanwhile, and safe again after."""
+        head = self._head
+        if type(head).reconcile is Head.reconcile:
+            return Found(question, "unknown", reason="its head has no way to find out")
+        self._note(HeadState.WORKING)
+        self._close()
+        try:
+            head.open()
+            found = head.reconcile(question.table.rows()[0], question.token)
+        except Exception as error:  # noqa: BLE001 - whatever finding out raises, a person has to resolve it then
+            return Found(question, "unknown", reason=f"{type(error).__name__}: {error}")
+        finally:
+            self._must_secure = True
+        if found.state is not State.DONE:
+            return Found(question, "not_begun" if found.state is State.NOT_BEGUN else "unknown")
+        outputs, wrong = self._packer.pack((0,), (found.output,))
+        if wrong:
+            return Found(question, "unknown", reason=wrong[0].message)
+        return Found(question, "done", outputs)
 
     def _wait(self, seconds: float | None, wish: _Wish) -> bool:
         """Wait until something else is wished for, or it is time to leave; False if ``seconds`` have passed before."""

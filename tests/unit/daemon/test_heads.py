@@ -6,41 +6,16 @@ from pathlib import Path
 
 import pytest
 from helpers.heart import Heart, spec
-from helpers.tips import Tip
+from helpers.tips import TIPS, Tip, heads, states, tips, told
 
 from taskmaster.bus import messages as m
-from taskmaster.bus.status import HeadInfo
 from taskmaster.daemon.effects import Sender
 from taskmaster.daemon.journal import Journal
-from taskmaster.daemon.spec import HeadSpec
-
-TIPS = (HeadSpec("tip-1"), HeadSpec("tip-2", ("cold",)))
 
 
 @pytest.fixture
 def heart() -> Heart:
     return Heart(spec("stm", "hold", heads=TIPS, quarantine_after=2), spec("svm"))
-
-
-def heads(heart: Heart) -> dict[str, HeadInfo]:
-    return {info.head: info for info in heart.ask(m.ListHeads(9), m.HeadList).heads}
-
-
-def states(heart: Heart) -> list[str]:
-    return [info.state for info in heads(heart).values()]
-
-
-def told(tip: Tip) -> str:
-    """What a head is to do."""
-    return tip.order.what
-
-
-def tips(heart: Heart) -> tuple[Tip, Tip]:
-    """Both heads, at work."""
-    pair = Tip(heart, "tip-1"), Tip(heart, "tip-2")
-    for tip in pair:
-        tip.obey()
-    return pair
 
 
 def test_a_head_gets_tasks_once_it_says_that_it_is_ready(heart: Heart) -> None:
@@ -190,16 +165,6 @@ def test_what_holds_of_heads_holds_after_a_restart(tmp_path: Path) -> None:
     log = heart.journal.query("SELECT what, head, user FROM head_log ORDER BY entry")
     assert list(log) == [("out", "tip-2", "ada"), ("stopped", "", "ada"), ("reset", "", "ada")]
     heart.journal.close()
-
-
-def test_a_head_that_is_out_is_out_after_a_restart_though_the_master_never_was_stopped(tmp_path: Path) -> None:
-    journal = Journal(tmp_path, "crash")
-    journal.begin_epoch(0.0)
-    heart = Heart(spec("stm", "hold", heads=TIPS), journal=journal)
-    heart.ask(m.SetHead(1, "stm", "tip-2", False, "cleaning"), m.Done)
-    heart.restart({})
-    assert states(heart) == ["away", "out"]
-    journal.close()
 
 
 def test_a_master_without_heads_says_so(heart: Heart) -> None:

@@ -13,9 +13,9 @@ from taskmaster.bus import messages as m
 from taskmaster.bus.status import HeadInfo
 from taskmaster.daemon.effects import Effects, Sender
 from taskmaster.daemon.journal import Journal
-from taskmaster.daemon.spec import HeadSpec, InterlockSpec
+from taskmaster.daemon.spec import InterlockSpec
 
-TIPS = (HeadSpec("tip-1"), HeadSpec("tip-2"))
+TIPS = (m.HeadName("tip-1"), m.HeadName("tip-2"))
 INTERLOCKS = (
     InterlockSpec("hot", "safe"),
     InterlockSpec("door", "pause"),

@@ -17,8 +17,9 @@ from taskmaster.bus import messages as m
 from taskmaster.bus.fields import Schema
 from taskmaster.bus.table import pack_values
 from taskmaster.drivers.instruments import Head, HeadContext
-from taskmaster.drivers.instruments.attendant import Attendant, Ended, News, Said
+from taskmaster.drivers.instruments.attendant import Attendant
 from taskmaster.drivers.instruments.errors import Unreachable
+from taskmaster.drivers.instruments.news import Ended, News, Said
 from taskmaster.drivers.instruments.watching import watched
 from taskmaster.drivers.protocol import Assignment
 
