@@ -97,9 +97,10 @@ class Polling:
         self._schedule.start(self._values, self._clock())
 
     def leave(self) -> None:
-        """The instrument is left to others: nothing is looked at."""
+        """The instrument is left to others: nothing is looked at, and what was seen holds no more."""
         self.rest()
         self._schedule.stop(self._values)
+        self._conditions = {item: Condition() for item in self._conditions}
 
     # -- polling ------------------------------------------------------------------------------------------------------
 

@@ -169,6 +169,21 @@ def test_it_stays_safe_until_the_interlock_holds_and_there_are_orders_from_after
         seat.hear(Said, lambda said: said.state == "ready")
 
 
+def test_what_was_seen_before_somebody_used_the_instrument_by_hand_is_looked_at_anew() -> None:
+    with seated(interlocks={"hot": TEMPERATURE}) as seat:
+        seat.head.now = 95.0
+        seat.hear(m.Tripped)
+        seat.order("park", watch=False)
+        seat.hear(Said, lambda said: said.state == "safe" and said.order[1] > 1)
+        seat.order("work")
+        assert seat.hear(m.Tripped).reason, "it is still too hot, and that is said again"
+        seat.order("park", watch=False)
+        seat.hear(Said, lambda said: said.state == "safe" and said.order[1] > 3)
+        seat.head.now = 25.0
+        seat.order("work")
+        seat.hear(Said, lambda said: said.state == "ready")
+
+
 def test_users_who_catch_everything_are_broken_off_all_the_same() -> None:
     with seated(interlocks={"hot": TEMPERATURE}) as seat:
         seat.give(-1.0)
