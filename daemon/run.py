@@ -57,6 +57,8 @@ TASK_STATES: dict[str, dict[str, str]] = {
         "resolve resume": "queued",
         "resolve fail": "failed",
         "late outcome": "done",
+        "found done": "done",
+        "found not begun": "queued",
     },
     "done": {},
     "failed": {},

@@ -116,6 +116,15 @@ class Head:
         Raises Unreachable, WrongIdentity, Claimed, PermissionDenied, …
         """
 
+    def connect(self) -> None:
+        """Connect and identify, setting nothing, for a look at the instrument; :meth:`close` sets nothing then, either.
+
+        Raises as `open` does, and NotImplementedError where that cannot be done without initialising.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} cannot be connected to without initialising: it has no connect(self)"
+        )
+
     def identify(self) -> str:
         """What the instrument says it is; "" if it cannot say."""
         return ""
@@ -138,13 +147,6 @@ class Head:
     def read(self) -> Any:
         """The outputs as they are, setting nothing."""
         raise NotImplementedError(f"{type(self).__name__} cannot read without setting: it has no read(self)")
-
-    def connect(self) -> None:
-        """Connect and identify, setting nothing: for what is watched while the head is safe. Raises as `open` does.
-
-        A head that cannot do that is not watched then, but over the connection that it has.
-        """
-        raise NotImplementedError(f"{type(self).__name__} cannot connect without setting: it has no connect(self)")
 
     def look(self, table: Mapping[str, Any]) -> Any:
         """A value that is watched: that of the property or method of this head that ``table`` names as `method`.

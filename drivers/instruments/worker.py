@@ -184,9 +184,12 @@ class HeadWorker(Worker):
             if self._protocol.leaving or goodbye is not None:
                 attendant.leave(at_once=self._at_once or (goodbye is not None and not goodbye.drain))
         farewell_until = time.monotonic() + _FAREWELL_SECONDS
-        while not (self._done or self._unusable_by or (self._at_once and time.monotonic() > farewell_until)):
+        while not (self._done or self._unusable_by or (self._at_once and self._has_said_all(farewell_until))):
             self._next_tick = min(self._next_tick, farewell_until)
             self._turn(wait=True)
+
+    def _has_said_all(self, until: float) -> bool:
+        return self._protocol.idle or time.monotonic() > until
 
     def _look_after(self, attendant: Attendant) -> None:
         """Mind the time: how long the daemon has been silent, and how long a task has taken."""
