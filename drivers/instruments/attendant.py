@@ -17,6 +17,7 @@ parked or stopped is given back; one that has is in doubt, unless the head itsel
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 import time
@@ -236,7 +237,7 @@ class Attendant:
             if self._touched:
                 self._secure(self._wish)
         finally:
-            self._head.close()
+            self._close()
 
     def _may_work(self, wish: _Wish) -> bool:
         return wish.what == "work" and not self._has_tripped and not self._polling.tripped
@@ -279,7 +280,9 @@ class Attendant:
 
     def _close(self) -> None:
         self._is_open = False
-        self._head.close()
+        # What a user's class raises when it lets go of an instrument changes nothing: it is made anew.
+        with contextlib.suppress(Exception):
+            self._head.close()
 
     def _work(self, wish: _Wish) -> None:
         """Evaluate what comes until something else is wished for, or the head is lost."""

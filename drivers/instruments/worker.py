@@ -230,8 +230,10 @@ class HeadWorker(Worker):
 
     def _say(self, ended: Ended) -> None:
         if ended.given_back or ended.doubt:
+            # Of what is given back nothing has come about, not even an error: why, the head says of itself.
+            errors = ended.errors if ended.doubt else ()
             self._protocol.report(
-                ended.assignment, 0, int(ended.doubt), None, ended.errors, ended.started, ended.finished, None,
+                ended.assignment, 0, int(ended.doubt), None, errors, ended.started, ended.finished, None,
                 final=True, now=time.monotonic(), doubt=ended.doubt,
             )  # fmt: skip
         else:

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -18,10 +20,13 @@ from helpers.places import StartDaemon
 from helpers.probes import points
 from helpers.waiting import PATIENCE, eventually
 
+from taskmaster.bus.errors import TaskMasterError
 from taskmaster.drivers.simulated import Laboratory
 from taskmaster.learners.client import Lab, Run
 
 KILLS = int(os.environ.get("ONCE_KILLS", "20"))
+#: Points that any test here puts at most.
+MOST = 100_000
 HEADS = ("tip-1", "tip-2", "tip-3", "tip-4")
 MORTAL = Path(__file__).resolve().parents[2] / "helpers" / "mortal"
 
@@ -67,6 +72,14 @@ def probe() -> Iterator[Laboratory]:
         yield probe
 
 
+PLACES = points(MOST)
+
+
+def places(n: int) -> Any:
+    """The first of the points."""
+    return PLACES[:n]
+
+
 def master(probe: Laboratory, **keys: Any) -> dict[str, Any]:
     return probes.stm(probe, HEADS, query_timeout="200 ms", quarantine_after=10_000, **keys)
 
@@ -88,7 +101,7 @@ def finish(probe: Laboratory, lab: Lab, run: Run, n: int) -> None:
 
     eventually(ended, "every task to end")
     visits = probes.visits(probe, HEADS)
-    wanted = {tuple(point) for point in points(n).tolist()}
+    wanted = {tuple(point) for point in places(n).tolist()}
     assert set(visits) <= wanted, "it was told of places that nobody had asked for"
     assert max(visits.values()) == 1, "something was done twice"
     results = [run.results.get(PATIENCE) for _ in range(n)]
@@ -107,7 +120,7 @@ def test_workers_die(probe: Laboratory, start_daemon: StartDaemon, tmp_path: Pat
     daemon = start_daemon({"stm": master(probe, env=env)})
     with daemon.connect() as lab:
         run = lab["stm"].open("once")
-        run.tasks.put_many(points(n))
+        run.tasks.put_many(places(n))
 
         def enough() -> bool:
             resolve_doubts(lab, run)
@@ -119,19 +132,51 @@ def test_workers_die(probe: Laboratory, start_daemon: StartDaemon, tmp_path: Pat
         finish(probe, lab, run, n)
 
 
+class Feeder(Thread):
+    """Puts tasks one by one, and resolves doubts, for as long as it is wanted."""
+
+    def __init__(self, lab: Lab, run: Run) -> None:
+        super().__init__(daemon=True)
+        self.lab, self.run_ = lab, run
+        self.put = 0
+        self.error: BaseException | None = None
+        self._over = Event()
+
+    def run(self) -> None:
+        try:
+            while not self._over.is_set():
+                if self.run_.open_tasks < 2 * len(HEADS):
+                    x, y = PLACES[self.put]
+                    self.run_.tasks.put({"x": x, "y": y})
+                    self.put += 1
+                resolve_doubts(self.lab, self.run_)
+                while self.run_.results.get_nowait() is not None:
+                    pass
+        except TaskMasterError as error:  # raised by whoever ends this
+            self.error = error
+
+    def end(self) -> int:
+        """How many were put."""
+        self._over.set()
+        self.join(PATIENCE)
+        assert self.error is None
+        return self.put
+
+
 @pytest.mark.parametrize("point", DAEMON_POINTS)
 def test_the_daemon_dies(probe: Laboratory, start_daemon: StartDaemon, point: str) -> None:
-    n = 12 * KILLS
     daemon = start_daemon({"stm": master(probe)}, heartbeat="200 ms", lost_after="2 s")
     with daemon.connect() as lab:
-        run = lab["stm"].open("once")
-        run.tasks.put_many(points(n))
+        feeder = Feeder(lab, lab["stm"].open("once"))
+        feeder.start()
         daemon.kill()
         for k in range(KILLS):
             daemon.launch(program=("-m", "helpers.mortal_daemon"), MORTAL=f"{point}:{1 + k % 5}")
             assert daemon.wait() == -signal.SIGKILL, f"it never came to {point}"
         daemon.start()
-        finish(probe, lab, run, n)
+        n = feeder.end()
+        with lab["stm"].watch("once") as run:
+            finish(probe, lab, run, n)
 
 
 def test_every_point_of_the_daemons_is_one() -> None:
@@ -148,7 +193,7 @@ def test_instruments_fail(probe: Laboratory, start_daemon: StartDaemon, what: st
         for head in HEADS:
             probe.control.fault(**HEAD_POINTS[what], head=head, skip=1, count=each)
         run = lab["stm"].open("once")
-        run.tasks.put_many(points(n))
+        run.tasks.put_many(places(n))
         finish(probe, lab, run, n)
         (info,) = (info for info in lab.runs() if info.run == run.number)
         assert info.failed >= KILLS * 0.8, "of these it cannot be known"
@@ -167,7 +212,7 @@ def test_processes_are_killed_at_any_moment(probe: Laboratory, start_daemon: Sta
     }
     with daemon.connect() as lab:
         run = lab["stm"].open("once")
-        run.tasks.put_many(points(n))
+        run.tasks.put_many(places(n))
         for _ in range(max(4, KILLS // 2)):
             told = sum(info.tasks for info in lab.heads())
             more = chance.randint(1, 6)
@@ -186,4 +231,5 @@ def test_processes_are_killed_at_any_moment(probe: Laboratory, start_daemon: Sta
 
 def _kill(pid: int) -> None:
     if pid:
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it has died by itself since it was looked for
+            os.kill(pid, signal.SIGKILL)
