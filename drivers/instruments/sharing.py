@@ -8,7 +8,7 @@ it calls the library, everybody else waits. A turn lasts for one evaluation, or 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -149,9 +149,25 @@ class SharedHead(Head):
         with self._turn():
             return self.head.read()
 
+    def look(self, table: Mapping[str, Any]) -> Any:
+        with self._turn():
+            return self.head.look(table)
+
     def safe(self) -> None:
         with self._turn(heed=False):
             self.head.safe()
+
+    def arm_watchdog(self) -> None:
+        with self._turn():
+            self.head.arm_watchdog()
+
+    def feed_watchdog(self) -> None:
+        with self._turn():
+            self.head.feed_watchdog()
+
+    def disarm_watchdog(self) -> None:
+        with self._turn(heed=False):
+            self.head.disarm_watchdog()
 
     def close(self) -> None:
         with self._turn(heed=False):
