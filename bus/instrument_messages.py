@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Literal
 
 from taskmaster.bus.status import HeadInfo
-from taskmaster.bus.wire import Count, LeaseId, Message
+from taskmaster.bus.wire import Count, LeaseId, Message, Scalar
 
 __all__ = [
     "HeadList",
@@ -16,14 +16,10 @@ __all__ = [
     "Progress",
     "Reset",
     "Samples",
-    "Scalar",
     "SetHead",
     "Stop",
     "Tripped",
 ]
-
-#: What a series in time is made of.
-Scalar: TypeAlias = bool | int | float | str | None
 
 # ---------------------------------------------------------------------------------------------------------------------
 # control socket, client → daemon

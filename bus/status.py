@@ -6,7 +6,9 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["DaemonStatus", "HeadInfo", "HeldTask", "MasterStatus", "RunInfo", "WorkerStatus"]
+from taskmaster.bus.wire import Scalar
+
+__all__ = ["DaemonStatus", "HeadInfo", "HeadTask", "HeadValue", "HeldTask", "MasterStatus", "RunInfo", "WorkerStatus"]
 
 
 class _Record(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -34,6 +36,32 @@ class WorkerStatus(_Record, frozen=True):
     local: bool = False
 
 
+class HeadTask(_Record, frozen=True):
+    """What a head is evaluating, and what that has last told of itself."""
+
+    #: number and name of the run
+    run: int
+    name: str
+    #: number of the task in its run
+    index: int
+    attempt: int = 1
+    #: since when it has the task, seconds since 1970
+    since: float = 0.0
+    #: the latest progress, and of when that is; empty as long as there is none
+    progress: dict[str, Scalar] = {}
+    time: float = 0.0
+
+
+class HeadValue(_Record, frozen=True):
+    """The latest of a monitored value."""
+
+    #: None: it could not be had
+    value: Scalar
+    #: seconds since 1970
+    time: float
+    unit: str = ""
+
+
 class HeadInfo(_Record, frozen=True):
     """One head of an instrument."""
 
@@ -58,6 +86,14 @@ class HeadInfo(_Record, frozen=True):
     capabilities: tuple[str, ...] = ()
     #: process id of its worker
     pid: int = 0
+    #: what it is evaluating
+    task: HeadTask | None = None
+    #: the latest monitored values, by name
+    values: dict[str, HeadValue] = {}
+    #: seconds that it has had a worker since the daemon started
+    attended: float = 0.0
+    #: the share of these, within the last hour, in which it was evaluating; 0 to 1
+    utilisation: float = 0.0
 
 
 class MasterStatus(_Record, frozen=True):

@@ -357,7 +357,7 @@ class Core:
 
     def _list_heads(self, sender: Sender, message: m.ListHeads, table: Table | None, out: Effects) -> None:
         masters = self.masters.values() if message.master is None else (self._master(message.master),)
-        infos = tuple(info for master in masters for info in master.heads.infos())
+        infos = tuple(info for master in masters for info in master.heads.infos(out.wall))
         out.replies.append(Reply(sender.address, m.HeadList(message.id, infos)))
 
     def _set_head(self, sender: Sender, message: m.SetHead, table: Table | None, out: Effects) -> None:

@@ -20,11 +20,12 @@ from typing import Literal, TypeAlias
 from taskmaster.bus import messages as m
 from taskmaster.bus.errors import CallerError
 from taskmaster.bus.messages import LeaseId
-from taskmaster.bus.status import HeadInfo
+from taskmaster.bus.status import HeadInfo, HeadTask
 from taskmaster.bus.text import did_you_mean_or
 from taskmaster.daemon.effects import Effects, HeadChanged, MasterStopped, ToWorker
 from taskmaster.daemon.leases import Worker
 from taskmaster.daemon.spec import HeadSpec
+from taskmaster.daemon.usage import Usage
 
 __all__ = ["Head", "HeadBook"]
 
@@ -56,15 +57,17 @@ class Head:
         self.since = wall
         self.tasks = 0
         self.busy_seconds = 0.0
+        self.usage = Usage()
 
     @property
     def is_available(self) -> bool:
         """Whether it may be given a task."""
         return self.reported == "ready" and self.wanted == "work" and self.obeyed == self.order
 
-    def info(self, master: str, stopped: str) -> HeadInfo:
-        """This head for lists. ``stopped``: why the Master is, empty if it is not."""
+    def info(self, master: str, stopped: str, wall: float) -> HeadInfo:
+        """This head for lists, at ``wall`` seconds since 1970. ``stopped``: why the Master is, empty if it is not."""
         state, reason = self._state(stopped)
+        task = self._task()
         return HeadInfo(
             master,
             self.spec.name,
@@ -78,7 +81,17 @@ class Head:
             tuple(sorted(self.doubts)),
             self.spec.capabilities,
             self.worker.pid if self.worker is not None else 0,
+            task,
+            attended=self.usage.attended(wall),
+            utilisation=self.usage.share(wall, task.since if task is not None else None),
         )
+
+    def _task(self) -> HeadTask | None:
+        """What its worker has been granted; it begins its leases in their order."""
+        if self.worker is None or not self.worker.leases:
+            return None
+        lease = next(iter(self.worker.leases.values()))
+        return HeadTask(lease.run.id, lease.run.name, lease.first, lease.attempt, lease.since)
 
     def _state(self, stopped: str) -> tuple[str, str]:
         """What people are told: of several reasons not to work the weightiest."""
@@ -141,6 +154,7 @@ class HeadBook:
         head = self.named(name)
         self._of_worker[worker.token] = head
         head.worker = worker
+        head.usage.attach(out.wall)
         self._note(head, "connecting", out)
         self._say(head, out)
 
@@ -149,6 +163,7 @@ class HeadBook:
         head = self._of_worker.pop(worker.token, None)
         if head is not None and head.worker is worker:
             head.worker = None
+            head.usage.detach(out.wall)
             self._note(head, "away", out)
 
     def on_report(self, worker: Worker, report: m.HeadReport, out: Effects) -> None:
@@ -168,13 +183,14 @@ class HeadBook:
 
     # -- what makes them safe, and what lets them go on ---------------------------------------------------------------
 
-    def on_done(self, worker: Worker, seconds: float) -> None:
+    def on_done(self, worker: Worker, seconds: float, out: Effects) -> None:
         """A head has ended a task as it should, whatever came out."""
         head = self._of_worker.get(worker.token)
         if head is not None:
             head.failures = 0
             head.tasks += 1
             head.busy_seconds += seconds
+            head.usage.done(seconds, out.wall)
 
     def on_failure(self, worker: Worker, reason: str, out: Effects) -> None:
         """A head has lost its connection in the midst of its work, once more."""
@@ -266,9 +282,9 @@ class HeadBook:
             HeadChanged(self._master, head.spec.name, what, head.out, head.quarantined, reason, user, out.wall)
         )
 
-    def infos(self) -> tuple[HeadInfo, ...]:
-        """All heads, for lists."""
-        return tuple(head.info(self._master, self.stopped) for head in self)
+    def infos(self, wall: float) -> tuple[HeadInfo, ...]:
+        """All heads, for lists, at ``wall`` seconds since 1970."""
+        return tuple(head.info(self._master, self.stopped, wall) for head in self)
 
 
 def _by(user: str, reason: str) -> str:

@@ -51,6 +51,7 @@ class Lease:
         "remaining",
         "run",
         "seconds",
+        "since",
         "worker",
     )
 
@@ -68,6 +69,8 @@ class Lease:
         self.seconds = 0.0
         #: when, in monotonic seconds
         self.granted = 0.0
+        #: the same in seconds since 1970, for people
+        self.since = 0.0
         #: when an outcome last came of it, or it was granted
         self.heard = 0.0
         #: it is in the journal

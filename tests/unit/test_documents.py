@@ -32,6 +32,8 @@ CALLED: dict[Any, str] = {
     status.DaemonStatus: "daemon status",
     status.HeldTask: "held task",
     status.HeadInfo: "head info",
+    status.HeadTask: "head task",
+    status.HeadValue: "head value",
     status.JournalStatus: "journal status",
     status.MasterStatus: "master status",
     status.RunInfo: "run info",
