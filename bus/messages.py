@@ -22,6 +22,14 @@ from taskmaster.bus.instrument_messages import (
     Stop as Stop,
     Tripped as Tripped,
 )
+from taskmaster.bus.series_messages import (
+    Piece as Piece,
+    ReadProgress as ReadProgress,
+    ReadSamples as ReadSamples,
+    SeriesCursor as SeriesCursor,
+    SeriesNews as SeriesNews,
+    SeriesPage as SeriesPage,
+)
 from taskmaster.bus.status import DaemonStatus, HeldTask, RunInfo
 from taskmaster.bus.table import Layout
 from taskmaster.bus.wire import (
@@ -232,6 +240,8 @@ ClientMessage = (
     | ListRuns
     | ListHeld
     | ListHeads
+    | ReadProgress
+    | ReadSamples
     | SetHead
     | Stop
     | Reset
@@ -376,7 +386,9 @@ class HeldList(Message, tag="held_list"):
     more: bool = False
 
 
-DaemonMessage = Described | Opened | Ack | Refused | Done | Pong | Page | StatusReport | RunList | HeldList | HeadList
+DaemonMessage = (
+    Described | Opened | Ack | Refused | Done | Pong | Page | SeriesPage | StatusReport | RunList | HeldList | HeadList
+)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -418,4 +430,4 @@ class Alarm(Message, tag="alarm"):
     time: float
 
 
-Publication = Events | Beacon | Gone | Alarm
+Publication = Events | Beacon | Gone | Alarm | SeriesNews

@@ -282,6 +282,11 @@ class HeadBook:
             HeadChanged(self._master, head.spec.name, what, head.out, head.quarantined, reason, user, out.wall)
         )
 
+    @property
+    def units(self) -> dict[str, str]:
+        """Of the monitored values, by name."""
+        return {name: monitor.unit for head in self for name, monitor in head.spec.monitors.items() if monitor.unit}
+
     def infos(self, wall: float) -> tuple[HeadInfo, ...]:
         """All heads, for lists, at ``wall`` seconds since 1970."""
         return tuple(head.info(self._master, self.stopped, wall) for head in self)

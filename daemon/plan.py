@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from taskmaster.bus.fields import Schema
 from taskmaster.config.heads import heads_of
 from taskmaster.config.instruments import InstrumentOptions
 from taskmaster.config.load import Config
 from taskmaster.config.settings import DaemonSettings, MasterSettings
 from taskmaster.daemon.service import DaemonPlan, MasterPlan, options_for_wire
-from taskmaster.daemon.spec import HeadSpec, MasterSpec
+from taskmaster.daemon.spec import HeadSpec, MasterSpec, MonitorSpec
 
 __all__ = ["plan"]
 
@@ -53,7 +56,7 @@ def _master(settings: MasterSettings, daemon: DaemonSettings) -> MasterPlan:
         largest_chunk=options.get("recycle_after"),  # or a process would evaluate many more than that
         description=settings.description,
         options=options_for_wire({key: value for key, value in options.items() if key not in _SUPERVISION}),
-        heads=tuple(HeadSpec(str(head["name"]), tuple(head["capabilities"])) for head in heads),
+        heads=tuple(map(_head, heads)),
         quarantine_after=int(options.get("quarantine_after", 3)),
     )
     return MasterPlan(
@@ -63,3 +66,11 @@ def _master(settings: MasterSettings, daemon: DaemonSettings) -> MasterPlan:
         restarts=int(options.get("restarts", 5)),
         restart_window=float(options.get("restart_window", 60.0)),
     )
+
+
+def _head(options: Mapping[str, Any]) -> HeadSpec:
+    monitors = {
+        name: MonitorSpec(str(monitor["unit"]), float(monitor["retention"]))
+        for name, monitor in options["monitor"].items()
+    }
+    return HeadSpec(str(options["name"]), tuple(options["capabilities"]), monitors)

@@ -8,7 +8,16 @@ from typing import Any
 
 from taskmaster.bus.fields import Schema
 
-__all__ = ["HeadSpec", "MasterSpec"]
+__all__ = ["HeadSpec", "MasterSpec", "MonitorSpec"]
+
+
+@dataclass(frozen=True)
+class MonitorSpec:
+    """A value that is recorded as it goes."""
+
+    unit: str = ""
+    #: seconds that the journal keeps it
+    retention: float = 7 * 86400.0
 
 
 @dataclass(frozen=True)
@@ -17,6 +26,8 @@ class HeadSpec:
 
     name: str
     capabilities: tuple[str, ...] = ()
+    #: monitored values by name
+    monitors: Mapping[str, MonitorSpec] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

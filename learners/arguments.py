@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any, TypeAlias
 
 from taskmaster.bus.errors import CallerError
 from taskmaster.bus.fields import shown
 
-__all__ = ["LARGEST", "Whole", "duration", "text", "whole", "wholes", "words"]
+__all__ = ["LARGEST", "Whole", "duration", "moment", "text", "whole", "wholes", "words"]
 
 #: What callers write for a whole number: Python's, numpy's, whatever says of itself that it is one.
 Whole: TypeAlias = int | Any
@@ -54,6 +55,13 @@ def duration(value: float | Any, what: str) -> float:
     if not number >= 0:
         raise CallerError(f"{what} must be a number of seconds, not {shown(value)}")
     return number
+
+
+def moment(value: float | datetime | None, what: str) -> float | None:
+    """Seconds since 1970, of a datetime, too (one without a time zone is local time). Raises CallerError."""
+    if value is None:
+        return None
+    return duration(value.timestamp() if isinstance(value, datetime) else value, what)
 
 
 def wholes(values: Iterable[Whole], what: str, low: int, high: int) -> list[int]:
