@@ -157,6 +157,12 @@ class Core:
                 self._to_acknowledge[run_id] = (address, due)
                 self.acknowledge_at = min(self.acknowledge_at, due)
 
+    def rest(self, out: Effects) -> None:
+        """The daemon stops, and has waited as long as it was to: heads are to break off what they still do."""
+        for master in self.masters.values():
+            if not master.spec.outlives:
+                master.heads.rest(out)
+
     def on_tick(self, now: float, out: Effects) -> None:
         """Once in a while: notice silence, settle with workers that get no dispatches, record what can wait."""
         for master in self.masters.values():
@@ -463,8 +469,13 @@ class Core:
 
     @property
     def busy(self) -> bool:
-        """Whether any lease is out."""
-        return any(master.busy for master in self.masters.values())
+        """Whether any lease is out whose outcome has to be awaited: those that outlive the daemon have not."""
+        return any(master.busy for master in self.masters.values() if not master.spec.outlives)
+
+    @property
+    def busy_heads(self) -> bool:
+        """Whether any head is in a task that does not outlive the daemon."""
+        return any(master.busy for master in self.masters.values() if master.heads and not master.spec.outlives)
 
     def statistics(self, now: float) -> tuple[MasterStatus, ...]:
         """Every Master, for ``status``."""

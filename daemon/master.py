@@ -173,6 +173,13 @@ class Master(Granting):
         self.heads.on_report(worker, report, out)
         self._note_head(worker)
 
+    def on_unusable(self, worker: Worker, why: str, out: Effects) -> None:
+        """A worker cannot be set up (its function cannot be imported, say)."""
+        if why != self.trouble:
+            self.trouble = why
+            out.alarms.append(m.Alarm("error", self.spec.name, f"Master {self.spec.name!r}: {why}", out.wall))
+        self.heads.on_unusable(worker, why)
+
     def _note_head(self, worker: Worker) -> None:
         """Anything may have happened to the head of this worker."""
         head = self.heads.of(worker)

@@ -56,12 +56,13 @@ def _master(settings: MasterSettings, daemon: DaemonSettings) -> MasterPlan:
         largest_chunk=options.get("recycle_after"),  # or a process would evaluate many more than that
         description=settings.description,
         options=options_for_wire({key: value for key, value in options.items() if key not in _SUPERVISION}),
+        environment=options.get("env", {}) if heads else {},
         heads=tuple(map(_head, heads)),
         quarantine_after=int(options.get("quarantine_after", 3)),
     )
     return MasterPlan(
         spec=spec,
-        workers=len(heads) or int(options.get("workers", 1)),
+        workers=0 if heads else int(options.get("workers", 1)),
         environment=options.get("env", {}),
         restarts=int(options.get("restarts", 5)),
         restart_window=float(options.get("restart_window", 60.0)),

@@ -1,4 +1,4 @@
-"""Progress of tasks and monitored values, from workers that a test speaks for, through a real daemon to both clients."""
+"""Progress of tasks and monitored values: from workers that a test speaks for, by a real daemon, to both clients."""
 
 from __future__ import annotations
 
@@ -176,10 +176,11 @@ def test_each_attempt_has_a_series_of_its_own_and_all_goes_with_the_run(bench: B
     task = head.task()
     head.tell(task, NOON, height=1)
     told(bench, 1)
+    head.doubt(task)
+    eventually(lambda: lab.held() or None, "the task to be in doubt")
     head.close()
     bench.daemon.kill()
     bench.start()
-    eventually(lambda: lab.held() or None, "the task to be in doubt", timeout=30.0)
     lab.resolve(run.number, 0, "retry")
     head = bench.head()
     task = head.task()
