@@ -100,6 +100,10 @@ class _Wanted:
         """Whether a series is asked for."""
         return self.first in (None, key[0]) and self.second in (None, key[1])
 
+    def is_behind(self, key: Key, end: int) -> bool:
+        """Whether points of a series up to this number were in the page before: the row before the cursor, if any."""
+        return key == self.after[:2] and 0 < end <= self.after[2]
+
     def ends_before(self, key: Key) -> bool:
         """Whether neither this series nor any behind it is asked for."""
         if self.first is None:
@@ -118,6 +122,8 @@ def _stored(journal: Journal, wanted: _Wanted) -> Iterator[_Row]:
     if isinstance(wanted.source, int):
         rows = journal.query(sql.SELECT_PROGRESS, (wanted.source, *wanted.after, wanted.since))
         for task, attempt, first, n, start, names, points in rows:
+            if wanted.is_behind((task, attempt), first + n):
+                continue
             found = None
             if points is not None and wanted.has((task, attempt)):
                 found = m.Piece(first, n, _names(names), start, points, task, attempt)
@@ -125,6 +131,8 @@ def _stored(journal: Journal, wanted: _Wanted) -> Iterator[_Row]:
         return
     values = (wanted.source, *wanted.after, wanted.since, wanted.begin, wanted.end)
     for head, name, first, n, start, points in journal.query(sql.SELECT_SAMPLES, values):
+        if wanted.is_behind((head, name), first + n):
+            continue
         found = None
         if points is not None and wanted.has((head, name)):
             found = m.Piece(first, n, (name,), start, points, head=head)
