@@ -41,8 +41,9 @@ GATHERED_OF_ONE = 200
 GATHERED = 10_000
 #: … or characters of them.
 GATHERED_BYTES = 2 << 20
-#: Values after which what is new is put together into rows: at 64 values a second every two minutes, in 10 ms …
-FOLD_VALUES = 8192
+#: Values after which what is new is put together into rows: at 64 values a second every four minutes, in 20 to 50 ms.
+#: Rows of fewer than some 200 points fill their pages badly. …
+FOLD_VALUES = 16_384
 #: … or bytes of them, where they are texts; or seconds, where they are few.
 FOLD_BYTES = 1 << 20
 FOLD_SECONDS = 3600.0

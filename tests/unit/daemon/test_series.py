@@ -58,7 +58,7 @@ class Lab:
         hand.say(m.HeadReport("ready", "ACME", "", max(orders)))
         return hand
 
-    def sample(self, tip: int = 0, **values: m.Scalar) -> Effects:
+    def sample(self, tip: int = 0, /, **values: m.Scalar) -> Effects:
         return self.tips[tip].say(m.Samples(self.heart.now, values))
 
     def tell(self, at: Assignment, tip: int = 0, **values: m.Scalar) -> Effects:
