@@ -150,7 +150,7 @@ CREATE TABLE monitors (
 
 -- Monitored values: points first … first + n - 1 of each, [[milliseconds after start, value], …]. With values such as
 -- 293.125, each read once a second at 64 heads, the database grows by 22 bytes a point, with doubles of 17 digits by
--- 36 (measured): 0.8 to 1.4 GB a week. A row a point would take 45 to 55.
+-- 36 (measured): 0.8 to 1.4 GB a week. A row a point would take 100.
 CREATE TABLE samples (
     master TEXT NOT NULL,
     head TEXT NOT NULL,

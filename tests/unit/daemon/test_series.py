@@ -16,6 +16,7 @@ from taskmaster.bus import codec, messages as m
 from taskmaster.daemon import series as tuning
 from taskmaster.daemon.effects import Effects, Sender
 from taskmaster.daemon.journal import Journal, seriespages
+from taskmaster.daemon.journal.check import salvage
 from taskmaster.daemon.journal.series import PRUNED_ROWS, Pruning
 from taskmaster.daemon.journal.seriespages import read_series
 from taskmaster.daemon.spec import HeadSpec, MasterSpec, MonitorSpec
@@ -365,3 +366,23 @@ def test_any_tool_reads_them(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
         WHERE master = 'stm' AND head = 'tip-1' AND name = 'temperature'
     """)
     assert [(round(time - began, 1), value) for time, value in read] == [(0.0, 0.5), (1.2, 1.5), (2.4, 2.5), (3.6, 3.5)]
+
+
+def test_what_is_salvaged_of_a_journal_has_its_series(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning, "FOLD_VALUES", 4)
+    run = lab.heart.open("stm")
+    run.put(1)
+    tip = 0 if lab.tips[0].assignments else 1
+    for k in range(7):
+        lab.sample(temperature=k)
+        lab.tell(lab.tips[tip].assignments[0], tip, height=k)
+        lab.settle()
+    assert all(lab.rows(table) for table in ("samples", "progress", "new_samples", "new_progress"))
+    lab.journal.close()
+    kept = lab.folder.with_name("kept")
+    salvage(lab.folder, kept)
+    lab.heart.journal = Journal(kept, "crash")
+    lab.folder = kept
+    lab.restart()
+    assert lab.values() == list(range(7))
+    assert gathered(lab.pieces(m.ReadProgress(1, run.run, 0)))["height"].tolist() == list(range(7))
