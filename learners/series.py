@@ -18,7 +18,16 @@ from numpy.typing import NDArray
 from taskmaster.bus import messages as m
 from taskmaster.bus.errors import ProtocolError, TaskMasterError, UnknownRun
 
-__all__ = ["Following", "ProgressFollowing", "ProgressPoint", "Sample", "SamplesFollowing", "Series", "gathered"]
+__all__ = [
+    "Following",
+    "ProgressFollowing",
+    "ProgressPoint",
+    "Sample",
+    "SamplesFollowing",
+    "Series",
+    "gathered",
+    "points_of",
+]
 
 #: Points that wait to be taken; while there are more, what is published is dropped, and asked for later.
 HELD_POINTS = 100_000
@@ -77,7 +86,7 @@ def gathered(pieces: Sequence[m.Piece], begin: float = -np.inf, end: float = np.
     times: list[float] = []
     columns: dict[str, list[Any]] = {name: [] for one in pieces for name in one.names}
     for one in pieces:
-        rows = [row for row in _points(one) if begin <= row[0] <= end]
+        rows = [row for row in points_of(one) if begin <= row[0] <= end]
         times += [row[0] for row in rows]
         own = dict(zip(one.names, zip(*(row[1:] for row in rows)))) if rows else {}
         for name, column in columns.items():
@@ -95,7 +104,7 @@ def _array(values: list[Any]) -> NDArray[Any]:
     return array
 
 
-def _points(piece: m.Piece) -> list[tuple[Any, ...]]:
+def points_of(piece: m.Piece) -> list[tuple[Any, ...]]:
     """Seconds since 1970, then the values. Raises ProtocolError."""
     try:
         rows = _rows(piece.points)
@@ -228,7 +237,7 @@ class ProgressFollowing(Following[ProgressPoint]):
         return piece.task, piece.attempt
 
     def _made(self, piece: m.Piece, skipped: int) -> Iterator[ProgressPoint]:
-        for time, *values in _points(piece)[skipped:]:
+        for time, *values in points_of(piece)[skipped:]:
             yield ProgressPoint(piece.task, piece.attempt, time, dict(zip(piece.names, values)))
 
     def _ask(self, since: int, after: Any) -> m.ReadProgress:
@@ -250,7 +259,7 @@ class SamplesFollowing(Following[Sample]):
     def _made(self, piece: m.Piece, skipped: int) -> Iterator[Sample]:
         head, name = self._key(piece)
         if self._head in (None, head) and self._name in (None, name):
-            for time, value in _points(piece)[skipped:]:
+            for time, value in points_of(piece)[skipped:]:
                 yield Sample(head, name, time, value)
 
     def _ask(self, since: int, after: Any) -> m.ReadSamples:

@@ -38,6 +38,7 @@ def instrument(heads: int = 1, **monitor: Mapping[str, Any]) -> dict[str, Any]:
         "parameters": {"x": {"unit": "nm"}},
         "outputs": {"current": {"unit": "A"}},
         "commands": {"set": ["POS {x:.3f}"], "read": {"current": "CURR?"}, "safe": ["TIP:WITHDRAW"]},
+        "deadman": "1 h",
         "monitor": {name: {"query": "TEMP?", **keys} for name, keys in monitor.items()},
     }
 
