@@ -271,6 +271,9 @@ class Broker:
             )
             table, times, _ = codec.event_tables(head, frames[2:])
             self._count(table)
+        elif isinstance(message, m.Reconciled) and message.layout is not None:
+            table = codec.table_of(message.layout, 1, frames[2:])
+            self._count(table)
         elif len(frames) > 2:
             raise ProtocolError("frames that no layout speaks of")
         if isinstance(message, (m.Progress, m.Samples)) and not self.space.room:
@@ -330,6 +333,9 @@ class Broker:
             sockets.send(workers, [note.address, codec.encode(note.message)])
         for dispatch in out.dispatches:
             self._dispatch(dispatch)
+        for asked in out.questions:
+            frames = [frame for table in asked.tables for frame in table.frames]
+            sockets.send(workers, [asked.address, codec.encode(asked.message), *frames])
         self._publisher.series.publish(out.news)  # before the events: what ends a task comes after its progress
         self._publisher.publish(out.publications)
         for reply in out.replies:
@@ -387,5 +393,5 @@ class Broker:
             return m.Refused(error.code, str(error), question.id), ()
 
     def _series(self, question: m.ReadProgress | m.ReadSamples) -> m.SeriesPage:
-        units = self.core.masters[question.master].heads.units if isinstance(question, m.ReadSamples) else {}
+        units = self.core.masters[question.master].spec.units if isinstance(question, m.ReadSamples) else {}
         return read_series(self.journal, self.core.series, question, units)

@@ -48,6 +48,8 @@ __all__ = ["Core", "Identity"]
 QUICK_SECONDS = 0.001
 #: … and by a message of its own this long after they were submitted.
 ACKNOWLEDGE_SECONDS = 0.005
+#: Having been still for so long (suspended, or waiting for a disk), the daemon holds nobody's silence against them.
+STALL_SECONDS = 3.0
 #: Bytes of a list of runs in one message: thousands, and a few milliseconds' work.
 _LISTED_BYTES = 512 << 10
 #: The same of a list of tasks in doubt: hundreds, whose inputs have to be read.
@@ -87,6 +89,7 @@ class Core:
         self.acknowledge_at = math.inf
         #: when a turn should be made though nothing may have happened
         self.look_again = math.inf
+        self._last_tick = math.inf
         #: runs whose counts in the journal lag behind
         self._uncounted: dict[int, Run] = {}
         self._handlers: dict[type, Callable[[Sender, Any, Table | None, Effects], None]] = {
@@ -165,6 +168,10 @@ class Core:
 
     def on_tick(self, now: float, out: Effects) -> None:
         """Once in a while: notice silence, settle with workers that get no dispatches, record what can wait."""
+        if now - self._last_tick > STALL_SECONDS:
+            for master in self.masters.values():
+                master.on_stall(now - self._last_tick)
+        self._last_tick = now
         for master in self.masters.values():
             master.on_tick(now, out)
             master.settle_idle(out)
@@ -222,6 +229,7 @@ class Core:
                 master.slots,
                 spec.description,
                 spec.code,
+                spec.heads,
             )
             for master in self.masters.values()
             for spec in (master.spec,)
@@ -371,9 +379,9 @@ class Core:
     def _list_heads(self, sender: Sender, message: m.ListHeads, table: Table | None, out: Effects) -> None:
         masters = self.masters.values() if message.master is None else (self._master(message.master),)
         infos = tuple(
-            self.series.shown(info, head.spec)
+            self.series.shown(info, master.spec.monitors.get(info.head, {}))
             for master in masters
-            for head, info in zip(master.heads, master.heads.infos(out.wall))
+            for info in master.heads.infos(out.wall)
         )
         out.replies.append(Reply(sender.address, m.HeadList(message.id, infos)))
 

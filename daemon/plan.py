@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from taskmaster.bus.fields import Schema
+from taskmaster.bus.messages import HeadName
 from taskmaster.config.heads import heads_of
 from taskmaster.config.instruments import InstrumentOptions
 from taskmaster.config.load import Config
 from taskmaster.config.settings import DaemonSettings, MasterSettings
 from taskmaster.daemon.service import DaemonPlan, MasterPlan, options_for_wire
-from taskmaster.daemon.spec import HeadSpec, MasterSpec, MonitorSpec
+from taskmaster.daemon.spec import MasterSpec, MonitorSpec
 
 __all__ = ["plan"]
 
@@ -57,7 +58,8 @@ def _master(settings: MasterSettings, daemon: DaemonSettings) -> MasterPlan:
         description=settings.description,
         options=options_for_wire({key: value for key, value in options.items() if key not in _SUPERVISION}),
         environment=options.get("env", {}) if heads else {},
-        heads=tuple(map(_head, heads)),
+        heads=tuple(HeadName(str(head["name"]), tuple(head["capabilities"])) for head in heads),
+        monitors={str(head["name"]): _monitors(head) for head in heads},
         quarantine_after=int(options.get("quarantine_after", 3)),
     )
     return MasterPlan(
@@ -69,9 +71,8 @@ def _master(settings: MasterSettings, daemon: DaemonSettings) -> MasterPlan:
     )
 
 
-def _head(options: Mapping[str, Any]) -> HeadSpec:
-    monitors = {
+def _monitors(head: Mapping[str, Any]) -> dict[str, MonitorSpec]:
+    return {
         name: MonitorSpec(str(monitor["unit"]), float(monitor["retention"]))
-        for name, monitor in options["monitor"].items()
+        for name, monitor in head["monitor"].items()
     }
-    return HeadSpec(str(options["name"]), tuple(options["capabilities"]), monitors)

@@ -29,7 +29,7 @@ from taskmaster.bus import messages as m
 from taskmaster.bus.status import HeadInfo, HeadValue
 from taskmaster.daemon.effects import Effects, KeptPoint, PointsFolded, PointsKept
 from taskmaster.daemon.leases import Lease
-from taskmaster.daemon.spec import HeadSpec
+from taskmaster.daemon.spec import MonitorSpec
 from taskmaster.daemon.tails import Point, ProgressKey, SampleKey, SeriesKey, Tail, piece
 
 __all__ = ["SeriesBook", "Source"]
@@ -118,14 +118,16 @@ class SeriesBook:
         source, key = Source(master, lease.run.id), ProgressKey(lease.run.id, index, lease.attempt)
         self._gather(source, key, message.time, message.values, now)
 
-    def on_samples(self, master: str, head: HeadSpec | None, message: m.Samples, now: float) -> None:
+    def on_samples(
+        self, master: str, head: str, monitors: Mapping[str, MonitorSpec], message: m.Samples, now: float
+    ) -> None:
         """Monitored values of a head. Those that are not declared are dropped."""
-        if head is None or not _fits(message):
+        if not _fits(message):
             self.dropped += len(message.values)
             return
         for name, value in message.values.items():
-            if name in head.monitors:
-                self._gather(Source(master), SampleKey(master, head.name, name), message.time, {name: value}, now)
+            if name in monitors:
+                self._gather(Source(master), SampleKey(master, head, name), message.time, {name: value}, now)
             else:
                 self.dropped += 1
 
@@ -246,12 +248,10 @@ class SeriesBook:
         found = [(key, tail) for key, tail in self._tails.items() if key[0] == of]
         return iter(sorted(found, key=lambda pair: pair[0][1:]))
 
-    def shown(self, info: HeadInfo, head: HeadSpec) -> HeadInfo:
+    def shown(self, info: HeadInfo, monitors: Mapping[str, MonitorSpec]) -> HeadInfo:
         """A head with its latest values, and the latest progress of its task."""
         known = self._samples.get((info.master, info.head), {})
-        values = {
-            name: replace(known[name], unit=monitor.unit) for name, monitor in head.monitors.items() if name in known
-        }
+        values = {name: replace(known[name], unit=monitor.unit) for name, monitor in monitors.items() if name in known}
         task = info.task
         if task is not None:
             time, progress = self._progress.get(ProgressKey(task.run, task.index, task.attempt), (0.0, {}))

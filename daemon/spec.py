@@ -9,8 +9,9 @@ from typing import Any
 from taskmaster import __version__
 from taskmaster.bus import messages as m
 from taskmaster.bus.fields import Schema
+from taskmaster.bus.messages import HeadName
 
-__all__ = ["HeadSpec", "MasterSpec", "MonitorSpec"]
+__all__ = ["MasterSpec", "MonitorSpec"]
 
 
 @dataclass(frozen=True)
@@ -20,16 +21,6 @@ class MonitorSpec:
     unit: str = ""
     #: seconds that the journal keeps it
     retention: float = 7 * 86400.0
-
-
-@dataclass(frozen=True)
-class HeadSpec:
-    """What the configuration says of one head of an instrument, as far as deciding needs it."""
-
-    name: str
-    capabilities: tuple[str, ...] = ()
-    #: monitored values by name
-    monitors: Mapping[str, MonitorSpec] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -58,7 +49,9 @@ class MasterSpec:
     #: what the processes of heads get beside the daemon's own
     environment: Mapping[str, str] = field(default_factory=dict)
     #: of an instrument: what evaluates, one task at a time each
-    heads: tuple[HeadSpec, ...] = ()
+    heads: tuple[HeadName, ...] = ()
+    #: what is monitored at each of them, by its name
+    monitors: Mapping[str, Mapping[str, MonitorSpec]] = field(default_factory=dict)
     #: lost connections in a row, without a task done in between, that take a head out of service
     quarantine_after: int = 3
 
@@ -79,6 +72,16 @@ class MasterSpec:
         )
 
     @property
+    def resume_within(self) -> float:
+        """Seconds of an interruption after which an evaluation goes on from its checkpoint."""
+        return float(self.options.get("resume_within", 900.0))
+
+    @property
+    def resume_policy(self) -> str:
+        """What becomes of it after a longer one: resume, restart, fail or ask."""
+        return str(self.options.get("resume_policy", "ask"))
+
+    @property
     def outlives(self) -> bool:
         """Whether what its heads have in hand goes on while the daemon is stopped."""
         return bool(self.heads) and self.options.get("on_shutdown") == "continue"
@@ -87,3 +90,8 @@ class MasterSpec:
     def repeatable(self) -> bool:
         """Whether evaluating a task twice does no harm."""
         return self.on_lost == "retry" and self.max_attempts > 1
+
+    @property
+    def units(self) -> dict[str, str]:
+        """Of the monitored values, by name."""
+        return {name: monitor.unit for own in self.monitors.values() for name, monitor in own.items() if monitor.unit}

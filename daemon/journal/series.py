@@ -68,9 +68,9 @@ def restore_series(core: Core, journal: Journal, now: float, out: Effects) -> No
     """Give ``core`` the series that may go on, when it has its leases; note what the configuration says of them."""
     declared = {row[:3]: row[3:] for row in journal.query(sql.SELECT_MONITORS)}
     for master in core.masters.values():
-        for head in master.heads:
-            for name, monitor in head.spec.monitors.items():
-                key = SampleKey(master.spec.name, head.spec.name, name)
+        for head, monitors in master.spec.monitors.items():
+            for name, monitor in monitors.items():
+                key = SampleKey(master.spec.name, head, name)
                 _restore_end(core, journal, key)
                 if declared.get(tuple(key)) != (monitor.unit, monitor.retention):
                     out.records.append(MonitorDeclared(*key, monitor.unit, monitor.retention))

@@ -19,11 +19,12 @@ from taskmaster.daemon.journal import Journal, seriespages
 from taskmaster.daemon.journal.check import salvage
 from taskmaster.daemon.journal.series import PRUNED_ROWS, Pruning
 from taskmaster.daemon.journal.seriespages import read_series
-from taskmaster.daemon.spec import HeadSpec, MasterSpec, MonitorSpec
+from taskmaster.daemon.spec import MasterSpec, MonitorSpec
 from taskmaster.learners.series import Following, ProgressFollowing, SamplesFollowing, gathered
 
 MONITORS = {"temperature": MonitorSpec("K", 3600.0), "pressure": MonitorSpec("Pa", 3600.0)}
-STM = spec("stm", "hold", heads=(HeadSpec("tip-1", (), MONITORS), HeadSpec("tip-2", (), MONITORS)))
+TIPS = (m.HeadName("tip-1"), m.HeadName("tip-2"))
+STM = spec("stm", "hold", heads=TIPS, monitors={"tip-1": MONITORS, "tip-2": MONITORS})
 
 
 class Lab:
@@ -349,7 +350,7 @@ def test_samples_are_kept_as_long_as_the_configuration_says_a_piece_at_a_time(
 def replace_monitor(master: MasterSpec, name: str, monitor: MonitorSpec | None) -> MasterSpec:
     monitors = {**MONITORS, name: monitor}
     left = {name: one for name, one in monitors.items() if one is not None}
-    return dataclasses.replace(master, heads=tuple(HeadSpec(head.name, (), left) for head in master.heads))
+    return dataclasses.replace(master, monitors=dict.fromkeys(master.monitors, left))
 
 
 def test_any_tool_reads_them(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
