@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.documents import code_blocks, document
 from helpers.heart import Assignment, Hand, Heart, spec
 from msgspec.structs import replace
 
@@ -360,13 +361,9 @@ def test_any_tool_reads_them(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
         lab.heart.now += 1
         lab.settle()
     began = 1000
-    read = lab.journal.query("""
-        SELECT (start + (value ->> 0)) / 1e3, value ->> 1 FROM samples, json_each(points)
-        WHERE master = 'stm' AND head = 'tip-1' AND name = 'temperature'
-        UNION ALL SELECT time / 1e3, value ->> '$' FROM new_samples
-        WHERE master = 'stm' AND head = 'tip-1' AND name = 'temperature'
-    """)
-    assert [(round(time - began, 1), value) for time, value in read] == [(0.0, 0.5), (1.2, 1.5), (2.4, 2.5), (3.6, 3.5)]
+    (query,) = code_blocks(document("docs/journal.md"), "sql")
+    read = [(round(time - began, 1), value) for time, value in lab.journal.query(query)]
+    assert read == [(0.0, 0.5), (1.2, 1.5), (2.4, 2.5), (3.6, 3.5)]
 
 
 def test_what_is_salvaged_of_a_journal_has_its_series(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
