@@ -250,5 +250,6 @@ def test_what_does_not_fit_is_dropped_and_the_daemon_goes_on(bench: Bench) -> No
     assert lab.samples("stm", "tip-1", "temperature")["temperature"].tolist() == [300.0]
     assert 0 < len(run.progress(0)) < 20_000, "a flood is cut down to what people can look at"
     assert bench.daemon.memory - before < 50_000_000
+    assert lab.status().points_dropped > 10_000
     with pytest.raises(NotAllowed):
         lab.samples("svm", "", "temperature")
