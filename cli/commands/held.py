@@ -67,9 +67,8 @@ def resolve(
 ) -> None:
     """Say what becomes of the task INDEX of RUN, which is in doubt.
 
-    done: it was, with this --output, of which its learner is told. retry: it is evaluated again. resume: it goes on from the
-    checkpoint that it has left. fail: it ends without
-    an output. 'taskmaster held' lists the tasks in doubt.
+    done: it was, with this --output, of which its learner is told. retry: it is evaluated again. resume: it goes on
+    from the checkpoint that it has left. fail: it ends without an output. 'taskmaster held' lists the tasks in doubt.
     """
     if (output is not None) != (action == "done"):
         wrong = "done needs the --output of the task" if output is None else f"{action} takes no --output, done does"

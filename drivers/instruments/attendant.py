@@ -13,6 +13,7 @@ parked or stopped is given back; one that has is in doubt, unless the head itsel
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -100,7 +101,8 @@ News: TypeAlias = Ended | Said | Kept | Found | Unusable | Left
 class _Wish:
     """What the head is to do now, and the daemon's order that this is in answer to."""
 
-    what: Literal["stop", "park", "work"] = "park"
+    #: ``wait``: nobody has said anything yet
+    what: Literal["stop", "park", "work", "wait"] = "wait"
     number: m.LeaseId = (0, 0)
     #: why, where it is not the daemon's order
     reason: str = ""
@@ -246,7 +248,9 @@ class Attendant:
         try:
             while not self._leaving:
                 wish = self._wish
-                if wish.what != "work" or self._must_secure:
+                if wish.what == "wait" and not self._must_secure:
+                    self._wait(None, wish)
+                elif wish.what != "work" or self._must_secure:
                     self._give_back()
                     if self._secure(wish) and wish.what != "work":
                         self._stay(wish)
@@ -260,7 +264,7 @@ class Attendant:
             if self._touched:
                 self._secure(self._wish)
         finally:
-            self._head.close()
+            self._close()
 
     def _open(self, wish: _Wish) -> bool:
         """Connect, identify, initialise; says what came of it."""
@@ -285,7 +289,9 @@ class Attendant:
 
     def _close(self) -> None:
         self._is_open = False
-        self._head.close()
+        # What a user's class raises when it lets go of an instrument changes nothing: it is made anew.
+        with contextlib.suppress(Exception):
+            self._head.close()
 
     def _work(self, wish: _Wish) -> None:
         """Evaluate what comes until something else is wished for, or the head is lost."""
@@ -361,18 +367,22 @@ class Attendant:
 
     def _secure(self, wish: _Wish) -> bool:
         """Bring the head to its safe state, and again until that has succeeded. False: time to leave came before."""
-        self._touched = True
-        self._note(HeadState.SECURING)
+        touched = self._touched
         while True:
             with self._changed:
                 self._must_secure = False
                 self.stopping.clear()
+            self._touched = True
+            self._note(HeadState.SECURING)
             try:
                 self._head.safe()
                 break
             except Exception as error:  # noqa: BLE001 - whatever it is, it is told, and safety is tried for again
                 self._tell(Said("faulty", wish.number, self._identity, f"not safe: {type(error).__name__}: {error}"))
                 self._close()
+                if isinstance(error, NOT_REACHED) and not touched:
+                    self._touched = False
+                    self._note(HeadState.UNTOUCHED)
                 if self._wait(SAFE_AGAIN_SECONDS, wish) and self._leaving:
                     return False
         self._close()  # it is opened anew, identified and initialised, before it works again
@@ -394,7 +404,7 @@ class Attendant:
     def _find_out(self, question: Question) -> Found:
         """What has become of a task in doubt; the head is open meanwhile, and safe again after."""
         head = self._head
-        if type(head).reconcile is Head.reconcile:
+        if not head.reconciles:
             return Found(question, "unknown", reason="its head has no way to find out")
         self._note(HeadState.WORKING)
         try:

@@ -106,7 +106,7 @@ class HeadSeat(Seat):
         if now - noted.alive > silence:
             return f"it has not moved for {now - noted.alive:.0f} s"
         since = min(alone_since, self.stopped_since if self.stopped_since is not None else alone_since)
-        if since < now and noted.state is not HeadState.SAFE:
+        if since < now and noted.state in (HeadState.WORKING, HeadState.SECURING):
             late = now - since
             if late > SECURE_SECONDS or (late > STOP_SECONDS and noted.state is HeadState.WORKING):
                 return f"it was told to stop and head {self.head!r} is not safe after {late:.1f} s"
@@ -369,9 +369,9 @@ class Guardian(Host[HeadProcess]):
             self._securing.add(seat.head, reason)
 
     def on_buried(self, process: HeadProcess, now: float, *, worked: bool) -> None:
-        if process.left_as_agreed or now - process.started > _LIVED_SECONDS:
+        if process.left_as_agreed or worked or now - process.started > _LIVED_SECONDS:
             self._pauses.pop(process.heads, None)
-        if process.left_as_agreed:
+        if process.left_as_agreed or worked:  # what it was at is in doubt now, and keeps its head from further work
             self._next_start.pop(process.heads, None)
         else:
             self._pause(process.heads, now)

@@ -14,6 +14,7 @@ from enum import Enum
 from typing import Any
 
 from taskmaster.bus.fields import Schema
+from taskmaster.drivers.instruments.claims import Claim
 from taskmaster.drivers.instruments.errors import Stopped
 
 __all__ = ["Head", "HeadContext", "Reconciled", "State", "wait"]
@@ -76,6 +77,8 @@ class HeadContext:
     on_acting: Callable[[], None] = _no_action
     #: puts a token on disk before it returns
     on_checkpoint: Callable[[bytes], None] = _no_checkpoint
+    #: has a resource for this head, and names it to others as the holder
+    claim: Callable[[str, str], Claim] = Claim
 
     @property
     def label(self) -> str:
@@ -130,6 +133,11 @@ class Head:
     def resume(self, x: Any, token: bytes) -> Any:
         """Go on with a task after a restart, from its last checkpoint; returns what `evaluate` does."""
         raise NotImplementedError(f"{type(self).__name__} has no resume(self, x, token)")
+
+    @property
+    def reconciles(self) -> bool:
+        """Whether it has a way to find out what has become of a task."""
+        return type(self).reconcile is not Head.reconcile
 
     def reconcile(self, x: Any, token: bytes) -> Reconciled:
         """What has become of a task in doubt; ``token`` is its last checkpoint, b"" if it has none."""

@@ -31,6 +31,7 @@ from taskmaster.drivers.instruments.attendant import Attendant, Ended, Found, Ke
 from taskmaster.drivers.instruments.head import Head
 from taskmaster.drivers.instruments.making import HeadMaker
 from taskmaster.drivers.instruments.notes import NOTES, HeadNotes, HeadState, write_token
+from taskmaster.drivers.instruments.sharing import Controller
 from taskmaster.drivers.progress import STARTED, ProgressWriter
 from taskmaster.drivers.protocol import Assignment, WorkerProtocol
 from taskmaster.drivers.worker import EXIT_GOODBYE, EXIT_UNUSABLE, Dismissed, Worker
@@ -55,7 +56,10 @@ class Seat:
 class HeadWorker(Worker):
     """One head's worker, from hello to goodbye. :meth:`leave` alone may be called from another thread."""
 
-    def __init__(self, address: str, master: str, seat: Seat, path: Sequence[str] = ()) -> None:
+    def __init__(
+        self, address: str, master: str, seat: Seat, path: Sequence[str] = (), controller: Controller | None = None
+    ) -> None:
+        """``controller`` is what it has in common with the other workers of this process."""
         protocol = WorkerProtocol(master, seat.token, pid=os.getpid(), host=sockets_.gethostname(), head=seat.head)
         self._notes = HeadNotes(seat.progress.with_name(seat.progress.name + NOTES), seat.head)
         self._signalled, self._wake = sockets_.socketpair()
@@ -63,6 +67,7 @@ class HeadWorker(Worker):
         self._wake.setblocking(False)
         super().__init__(address, protocol, seat.progress, path)
         self._heard: queue.SimpleQueue[News | m.Checkpoint] = queue.SimpleQueue()
+        self._controller = controller
         self._attendant: Attendant | None = None
         self._left = False
         self._unusable_by: BaseException | None = None
@@ -106,7 +111,9 @@ class HeadWorker(Worker):
         return EXIT_GOODBYE
 
     def _make_attendant(self, welcome: m.Welcome, progress: ProgressWriter) -> Attendant:
-        maker = HeadMaker(welcome.master, welcome.driver, welcome.options, welcome.parameters, welcome.outputs)
+        maker = HeadMaker(
+            welcome.master, welcome.driver, welcome.options, welcome.parameters, welcome.outputs, self._controller
+        )
         name = self._protocol.head
         reconnect = maker.options(name).get("reconnect") or {}
 
@@ -168,9 +175,12 @@ class HeadWorker(Worker):
             if self._protocol.leaving or goodbye is not None:
                 attendant.leave(at_once=self._at_once or (goodbye is not None and not goodbye.drain))
         farewell_until = time.monotonic() + _FAREWELL_SECONDS
-        while not (self._done or self._unusable_by or (self._at_once and time.monotonic() > farewell_until)):
+        while not (self._done or self._unusable_by or (self._at_once and self._has_said_all(farewell_until))):
             self._next_tick = min(self._next_tick, farewell_until)
             self._turn(wait=True)
+
+    def _has_said_all(self, until: float) -> bool:
+        return self._protocol.idle or time.monotonic() > until
 
     def _look_after(self, attendant: Attendant) -> None:
         """Mind the time: how long the daemon has been silent, and how long a task has taken."""
@@ -207,8 +217,10 @@ class HeadWorker(Worker):
 
     def _say(self, ended: Ended) -> None:
         if ended.given_back or ended.doubt:
+            # Of what is given back nothing has come about, not even an error: why, the head says of itself.
+            errors = ended.errors if ended.doubt else ()
             self._protocol.report(
-                ended.assignment, 0, int(ended.doubt), None, ended.errors, ended.started, ended.finished, None,
+                ended.assignment, 0, int(ended.doubt), None, errors, ended.started, ended.finished, None,
                 final=True, now=time.monotonic(), doubt=ended.doubt,
             )  # fmt: skip
         else:
@@ -230,7 +242,8 @@ class _Process:
         self._wake.setblocking(False)
         self._statuses: list[int] = []
         self._at_once = False
-        self.workers = [HeadWorker(address, master, seat, path) for seat in seats]
+        controller = Controller()
+        self.workers = [HeadWorker(address, master, seat, path, controller) for seat in seats]
         self._threads = [
             threading.Thread(target=self._run, args=(worker,), name="taskmaster-worker") for worker in self.workers
         ]

@@ -6,7 +6,7 @@ like its number is there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +29,17 @@ class Chamber(Head):
         with (self._folder / "record").open("a") as record:
             record.write(f"{self.name} {text}\n")
 
-    def evaluate(self, x: dict[str, float]) -> Iterator[Any]:
+    def evaluate(self, x: dict[str, float]) -> Any:
         self.begin_acting()
         self._note(f"sow {x['light']:g}")
         return self._grow(x, 0)
 
-    def resume(self, x: dict[str, float], token: bytes) -> Iterator[Any]:
+    def resume(self, x: dict[str, float], token: bytes) -> Any:
         day = int(token)
         self._note(f"resume {x['light']:g} from {day}")
         return self._grow(x, day)
 
-    def _grow(self, x: dict[str, float], day: int) -> Any:
+    def _grow(self, x: dict[str, float], day: int) -> Generator[Any, None, Any]:
         while day < _DAYS:
             while not (self._folder / str(day + 1)).exists():
                 self.sleep(_LOOK_SECONDS)
