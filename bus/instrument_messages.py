@@ -116,21 +116,21 @@ class Progress(Message, tag="progress"):
     lease: LeaseId
     position: Count
     number: Count
-    time: float
+    time: Seconds
     values: dict[str, Scalar]
 
 
 class Samples(Message, tag="samples"):
     """Monitored values of this worker's head, read at a ``time`` in seconds since 1970; None: it could not be had."""
 
-    time: float
+    time: Seconds
     values: dict[str, Scalar]
 
 
 class Polled(Message, tag="polled"):
     """The value of an interlock that bounds one head's value by another's; None: it could not be had."""
 
-    time: float
+    time: Seconds
     interlock: str
     value: Scalar
     error: str = ""
@@ -139,7 +139,7 @@ class Polled(Message, tag="polled"):
 class Tripped(Message, tag="tripped"):
     """An interlock has tripped at this worker's head, for a ``reason``; or holds again (empty)."""
 
-    time: float
+    time: Seconds
     interlock: str
     reason: str
 
@@ -185,7 +185,7 @@ class GuardianHello(Message, tag="guardian"):
 class Guarded(Message, tag="guarded"):
     """A guardian has brought a head to its safe state because its worker could not, or has tried to (``error``)."""
 
-    time: float
+    time: Seconds
     master: str
     head: str
     reason: str

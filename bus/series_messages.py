@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from taskmaster.bus.wire import Count, Message
+from taskmaster.bus.wire import Count, Message, Seconds
 
 __all__ = ["Piece", "ReadProgress", "ReadSamples", "SeriesCursor", "SeriesNews", "SeriesPage"]
 
@@ -39,8 +39,8 @@ class ReadSamples(Message, tag="read_samples"):
     master: str
     head: str | None = None
     name: str | None = None
-    begin: float | None = None
-    end: float | None = None
+    begin: Seconds | None = None
+    end: Seconds | None = None
     since: Count = 0
     after: tuple[str, str, Count] = ("", "", 0)
 

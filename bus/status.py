@@ -165,8 +165,9 @@ class DaemonStatus(_Record, frozen=True):
     dropped: int = 0
     #: turns of the broker loop
     turns: int = 0
-    #: points of progress and monitored values recorded since it was ready, and dropped: too many, or not as they should be
+    #: points of progress and monitored values recorded since it was ready
     points: int = 0
+    #: such points that were dropped: too many, or not as they should be
     points_dropped: int = 0
 
 

@@ -112,8 +112,8 @@ class _Wanted:
 
 
 def _milliseconds(seconds: float | None, otherwise: int) -> int:
-    """Whatever number of seconds since 1970 it is. NaN is never."""
-    if seconds is None or seconds != seconds:
+    """Of a number of seconds since 1970, whatever it is."""
+    if seconds is None:
         return otherwise
     return round(min(max(seconds * 1e3, 0), _EVER))
 

@@ -86,7 +86,7 @@ def test_what_is_large_is_announced_and_not_published(radio: Radio) -> None:
 
 def test_nothing_is_sent_where_nobody_listens(radio: Radio, monkeypatch: pytest.MonkeyPatch) -> None:
     encoded: list[Any] = []
-    monkeypatch.setattr(series_publishing.codec, "encode", encoded.append)
+    monkeypatch.setattr(codec, "encode", encoded.append)
     radio.tell()
     radio.tell(radio.run.run)
     radio.publisher.beacons()
