@@ -384,3 +384,18 @@ def test_what_is_salvaged_of_a_journal_has_its_series(lab: Lab, monkeypatch: pyt
     lab.restart()
     assert lab.values() == list(range(7))
     assert gathered(lab.pieces(m.ReadProgress(1, run.run, 0)))["height"].tolist() == list(range(7))
+
+
+def test_what_is_not_declared_any_more_is_put_together_where_it_belongs(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuning, "FOLD_VALUES", 2)
+    for k in range(3):
+        lab.sample(temperature=k)
+        lab.settle()
+    assert lab.rows("new_samples") == 1
+    lab.restart(replace_monitor(STM, "temperature", None))
+    lab.sample(temperature=3, pressure=1)
+    lab.settle()
+    assert lab.rows("new_samples") == 0
+    assert lab.values() == [0, 1, 2]
