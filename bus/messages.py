@@ -27,11 +27,18 @@ from taskmaster.bus.instrument_messages import (
     Reset as Reset,
     Rest as Rest,
     Samples as Samples,
-    Scalar as Scalar,
     SetHead as SetHead,
     Stop as Stop,
     Token as Token,
     Tripped as Tripped,
+)
+from taskmaster.bus.series_messages import (
+    Piece as Piece,
+    ReadProgress as ReadProgress,
+    ReadSamples as ReadSamples,
+    SeriesCursor as SeriesCursor,
+    SeriesNews as SeriesNews,
+    SeriesPage as SeriesPage,
 )
 from taskmaster.bus.status import DaemonStatus, HeldTask, RunInfo
 from taskmaster.bus.table import Layout
@@ -43,6 +50,7 @@ from taskmaster.bus.wire import (
     LeaseId as LeaseId,
     Message as Message,
     Refused as Refused,
+    Scalar as Scalar,
     Seconds as Seconds,
     Slots as Slots,
     TaskError as TaskError,
@@ -247,6 +255,8 @@ ClientMessage = (
     | ListRuns
     | ListHeld
     | ListHeads
+    | ReadProgress
+    | ReadSamples
     | SetHead
     | Stop
     | Reset
@@ -403,7 +413,9 @@ class HeldList(Message, tag="held_list"):
     more: bool = False
 
 
-DaemonMessage = Described | Opened | Ack | Refused | Done | Pong | Page | StatusReport | RunList | HeldList | HeadList
+DaemonMessage = (
+    Described | Opened | Ack | Refused | Done | Pong | Page | SeriesPage | StatusReport | RunList | HeldList | HeadList
+)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -445,4 +457,4 @@ class Alarm(Message, tag="alarm"):
     time: float
 
 
-Publication = Events | Beacon | Gone | Alarm
+Publication = Events | Beacon | Gone | Alarm | SeriesNews

@@ -6,7 +6,9 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["DaemonStatus", "HeadInfo", "HeldTask", "MasterStatus", "RunInfo", "WorkerStatus"]
+from taskmaster.bus.wire import Scalar
+
+__all__ = ["DaemonStatus", "HeadInfo", "HeadTask", "HeadValue", "HeldTask", "MasterStatus", "RunInfo", "WorkerStatus"]
 
 
 class _Record(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -34,6 +36,32 @@ class WorkerStatus(_Record, frozen=True):
     local: bool = False
 
 
+class HeadTask(_Record, frozen=True):
+    """What a head is evaluating, and what that has last told of itself."""
+
+    #: number and name of the run
+    run: int
+    name: str
+    #: number of the task in its run
+    index: int
+    attempt: int = 1
+    #: since when it has the task, seconds since 1970
+    since: float = 0.0
+    #: the latest progress, and of when that is; empty as long as there is none
+    progress: dict[str, Scalar] = {}
+    time: float = 0.0
+
+
+class HeadValue(_Record, frozen=True):
+    """The latest of a monitored value."""
+
+    #: None: it could not be had
+    value: Scalar
+    #: seconds since 1970
+    time: float
+    unit: str = ""
+
+
 class HeadInfo(_Record, frozen=True):
     """One head of an instrument."""
 
@@ -59,6 +87,14 @@ class HeadInfo(_Record, frozen=True):
     capabilities: tuple[str, ...] = ()
     #: process id of its worker
     pid: int = 0
+    #: what it is evaluating
+    task: HeadTask | None = None
+    #: the latest monitored values, by name
+    values: dict[str, HeadValue] = {}
+    #: seconds that it has had a worker since the daemon started
+    attended: float = 0.0
+    #: the share of these, within the last hour, in which it was evaluating; 0 to 1
+    utilisation: float = 0.0
 
 
 class MasterStatus(_Record, frozen=True):
@@ -130,6 +166,10 @@ class DaemonStatus(_Record, frozen=True):
     dropped: int = 0
     #: turns of the broker loop
     turns: int = 0
+    #: points of progress and monitored values recorded since it was ready
+    points: int = 0
+    #: such points that were dropped: too many, or not as they should be
+    points_dropped: int = 0
 
 
 class RunInfo(_Record, frozen=True):

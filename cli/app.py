@@ -56,6 +56,7 @@ COMMANDS: Mapping[str, Mapping[str, Entry]] = {
         "held": Entry("held:held", "List the tasks in doubt."),
         "resolve": Entry("held:resolve", "Say what becomes of a task in doubt."),
         "runs": Entry("runs", "List, show, export and delete runs."),
+        "samples": Entry("samples", "Write monitored values as a table."),
     },
 }
 

@@ -39,6 +39,7 @@ from taskmaster.daemon.effects import (
 from taskmaster.daemon.master import Master
 from taskmaster.daemon.run import Run
 from taskmaster.daemon.runs import Runs, still_open
+from taskmaster.daemon.series import SeriesBook
 from taskmaster.daemon.workforce import Workforce, known_master
 
 __all__ = ["Core", "Identity"]
@@ -75,7 +76,8 @@ class Core:
         numbers = count(1)
         for master in self.masters.values():
             master.lease_numbers = numbers
-        self.workforce = Workforce(self.masters)
+        self.series = SeriesBook(identity.epoch, self._is_open)
+        self.workforce = Workforce(self.masters, self.series)
         self.runs = Runs(self.masters)
         self.next_run = 1
         #: no further leases: the daemon is about to stop
@@ -107,6 +109,8 @@ class Core:
             m.ListRuns: self._list_runs,
             m.ListHeld: self._query,
             m.ListHeads: self._list_heads,
+            m.ReadProgress: self._query,
+            m.ReadSamples: self._query,
             m.SetHead: self._set_head,
             m.Stop: self._stop,
             m.Reset: self._stop,
@@ -131,6 +135,8 @@ class Core:
                 self.look_again = min(self.look_again, master.look_again)
         if out.touched:
             self._uncounted.update(out.touched)
+        self.series.end_turn(now, out)
+        self.look_again = min(self.look_again, self.series.due)
         self.acknowledge_at = math.inf  # also where the run to be acknowledged was deleted in this turn
         if self._to_acknowledge:
             self._acknowledge(now, out)
@@ -349,6 +355,7 @@ class Core:
         out.records.append(RunDeleted(run.id))
         self._to_acknowledge.pop(run.id, None)
         self.runs.remove(run)
+        self.series.forget_run(run.id)
         self._done(sender, message.id, out)
 
     def _resolve(self, sender: Sender, message: m.Resolve, table: Table | None, out: Effects) -> None:
@@ -371,7 +378,11 @@ class Core:
 
     def _list_heads(self, sender: Sender, message: m.ListHeads, table: Table | None, out: Effects) -> None:
         masters = self.masters.values() if message.master is None else (self._master(message.master),)
-        infos = tuple(info for master in masters for info in master.heads.infos())
+        infos = tuple(
+            self.series.shown(info, master.spec.monitors.get(info.head, {}))
+            for master in masters
+            for info in master.heads.infos(out.wall)
+        )
         out.replies.append(Reply(sender.address, m.HeadList(message.id, infos)))
 
     def _set_head(self, sender: Sender, message: m.SetHead, table: Table | None, out: Effects) -> None:
@@ -412,10 +423,19 @@ class Core:
         out.replies.append(Reply(sender.address, pong))
 
     def _query(
-        self, sender: Sender, message: m.Replay | m.Status | m.ListHeld, table: Table | None, out: Effects
+        self,
+        sender: Sender,
+        message: m.Replay | m.Status | m.ListHeld | m.ReadProgress | m.ReadSamples,
+        table: Table | None,
+        out: Effects,
     ) -> None:
-        if isinstance(message, m.Replay):
+        if isinstance(message, (m.Replay, m.ReadProgress)):
             self.run(message.run)
+        elif isinstance(message, m.ReadSamples):
+            master = self._master(message.master)
+            master.require_heads()
+            if message.head is not None:
+                master.heads.named(message.head)
         elif isinstance(message, m.ListHeld):
             self._check_held(message)
         out.queries.append(Query(sender.address, message))
@@ -452,6 +472,11 @@ class Core:
             )
 
     # -- looking ------------------------------------------------------------------------------------------------------
+
+    def _is_open(self, number: int, index: int) -> bool:
+        """Whether a task has no outcome; none of a run that is laid aside is."""
+        run = self.runs.look(number)
+        return isinstance(run, Run) and index in run.open
 
     @property
     def busy(self) -> bool:

@@ -14,6 +14,7 @@ import msgspec
 from taskmaster.bus import messages as m
 from taskmaster.bus.messages import EventHead, LeaseId, Where
 from taskmaster.bus.table import Buffer, Table
+from taskmaster.daemon.tails import Segment, SeriesKey
 
 if TYPE_CHECKING:
     from taskmaster.daemon.run import Block, Run
@@ -149,6 +150,47 @@ class HeadChanged(_Record, frozen=True):
     tripped: str = ""
 
 
+class KeptPoint(msgspec.Struct, frozen=True, array_like=True):
+    """A point of a series; ``values`` is JSON, see `tails.Point`, ``time`` in milliseconds since 1970."""
+
+    entry: int
+    key: SeriesKey
+    names: tuple[str, ...]
+    time: int
+    values: str
+
+
+class PointsKept(msgspec.Struct, frozen=True):
+    """New points of series."""
+
+    points: tuple[KeptPoint, ...]
+
+
+class PointsFolded(msgspec.Struct, frozen=True):
+    """All points that were new, put together."""
+
+    rows: tuple[tuple[SeriesKey, Segment], ...]
+
+
+class MonitorDeclared(_Record, frozen=True):
+    """What the configuration says of a monitored value of a head; ``retention`` in seconds."""
+
+    master: str
+    head: str
+    name: str
+    unit: str
+    retention: float
+
+
+class SamplesPruned(_Record, frozen=True):
+    """Rows of a monitored value that ended ``before`` (milliseconds since 1970) are not kept any longer."""
+
+    master: str
+    head: str
+    name: str
+    before: int
+
+
 class TasksPlaced(_Record, frozen=True):
     """Tasks ``first ≤ i < first + n`` ask for heads."""
 
@@ -194,6 +236,10 @@ Record: TypeAlias = (
     | RunCounted
     | MasterStopped
     | HeadChanged
+    | PointsKept
+    | PointsFolded
+    | MonitorDeclared
+    | SamplesPruned
     | TasksPlaced
     | Checkpointed
     | CheckpointDropped
@@ -253,7 +299,7 @@ class Query(msgspec.Struct, frozen=True):
     """A request that needs no decision, only a look at what is recorded."""
 
     address: bytes
-    message: m.Replay | m.Status | m.ListHeld
+    message: m.Replay | m.Status | m.ListHeld | m.ReadProgress | m.ReadSamples
 
 
 @dataclass(slots=True)
@@ -270,6 +316,8 @@ class Effects:
     questions: list[Asked] = field(default_factory=list)
     replies: list[Reply] = field(default_factory=list)
     publications: list[Publication] = field(default_factory=list)
+    #: What was recorded of series, by what they belong to.
+    news: list[m.SeriesNews] = field(default_factory=list)
     to_workers: list[ToWorker] = field(default_factory=list)
     #: Orders to be safe: they leave before the commit.
     urgent: list[ToWorker] = field(default_factory=list)

@@ -162,6 +162,7 @@ class Granting:
         low, high = run.take(size, self.spec.max_attempts) if index is None else run.take_one(index)
         lease = Lease((self.epoch, next(self.lease_numbers)), run, worker.token, low, high - low, run.attempt(low))
         lease.granted = lease.heard = now
+        lease.since = out.wall
         lease.name = worker.name
         lease.seconds = (high - low) * (estimate.seconds or UNKNOWN_SECONDS)
         self.backlog.clock = max(self.backlog.clock, run.virtual_time)
@@ -249,6 +250,7 @@ class Granting:
         lease = Lease(record.lease, run, record.worker, record.first, record.n, record.attempt)
         lease.remaining = IntervalSet(run.queued.within(record.first, record.first + record.n))
         lease.recorded = True
+        lease.since = record.time
         lease.name = worker.name
         for low, high in lease.remaining:
             run.queued.remove(low, high)

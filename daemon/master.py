@@ -330,7 +330,7 @@ class Master(Instrument):
         if lease.id in worker.leases:
             if is_news:
                 self._charge_time(lease, outcome)
-                self.heads.on_done(worker, outcome.finished - outcome.started)
+                self.heads.on_done(worker, outcome.finished - outcome.started, out)
             self._conclude(worker, lease, outcome, out)
         elif not lease.is_wanted:
             self._expired.pop(lease.id, None)

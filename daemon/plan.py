@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from taskmaster.bus.fields import Schema
 from taskmaster.bus.messages import HeadName
 from taskmaster.config.heads import heads_of
@@ -9,7 +12,7 @@ from taskmaster.config.instruments import InstrumentOptions
 from taskmaster.config.load import Config
 from taskmaster.config.settings import DaemonSettings, MasterSettings
 from taskmaster.daemon.service import DaemonPlan, MasterPlan, options_for_wire
-from taskmaster.daemon.spec import InterlockSpec, MasterSpec
+from taskmaster.daemon.spec import InterlockSpec, MasterSpec, MonitorSpec
 
 __all__ = ["plan"]
 
@@ -56,6 +59,7 @@ def _master(settings: MasterSettings, daemon: DaemonSettings) -> MasterPlan:
         options=options_for_wire({key: value for key, value in options.items() if key not in _SUPERVISION}),
         environment=options.get("env", {}) if heads else {},
         heads=tuple(HeadName(str(head["name"]), tuple(head["capabilities"])) for head in heads),
+        monitors={str(head["name"]): _monitors(head) for head in heads},
         quarantine_after=int(options.get("quarantine_after", 3)),
         interlocks=tuple(
             InterlockSpec(name, table["action"], table["every"], table["head"], table["below"], table["above"])
@@ -69,3 +73,10 @@ def _master(settings: MasterSettings, daemon: DaemonSettings) -> MasterPlan:
         restarts=int(options.get("restarts", 5)),
         restart_window=float(options.get("restart_window", 60.0)),
     )
+
+
+def _monitors(head: Mapping[str, Any]) -> dict[str, MonitorSpec]:
+    return {
+        name: MonitorSpec(str(monitor["unit"]), float(monitor["retention"]))
+        for name, monitor in head["monitor"].items()
+    }

@@ -18,6 +18,7 @@ from taskmaster.bus import codec, messages as m, sockets, topics
 from taskmaster.bus.table import Buffer
 from taskmaster.daemon.core import Core
 from taskmaster.daemon.effects import Publication
+from taskmaster.daemon.series_publishing import SeriesPublisher
 
 __all__ = ["PUBLISHED_BYTES", "Publisher"]
 
@@ -56,6 +57,8 @@ class Publisher:
         self._beats = 0
         #: run → whether anybody wants its events without, and with, inputs
         self._wanted: dict[int, tuple[bool, bool]] = {}
+        #: progress and samples
+        self.series = SeriesPublisher(core, self._send, self._anybody, PUBLISHED_BYTES)
 
     def on_subscriptions(self) -> None:
         """Take note of who came and went; answer a subscription to a run with a beacon, so that it is known to hold.
@@ -70,6 +73,7 @@ class Publisher:
                 continue
             self._wanted.clear()
             self._on_subscription(frames[0][1:], comes=frames[0][0] == 1)
+            self.series.on_subscription(frames[0][1:], comes=frames[0][0] == 1)
 
     def _on_subscription(self, prefix: bytes, *, comes: bool) -> None:
         if not comes:
@@ -101,6 +105,7 @@ class Publisher:
                 self._publish(topics.events_topic(events[0].master, run), run, events, inputs=False)
             if full:
                 self._publish(topics.with_inputs_topic(events[0].master, run), run, events, inputs=True)
+            self.series.on_events(events[0].master, run)
 
     def beacons(self) -> None:
         """Repeat where each run ends, or that it was deleted, to those who follow it."""
@@ -114,6 +119,7 @@ class Publisher:
             for topic, run in (pairs[start:] + pairs[:start])[:most]:
                 self._beacon(topic, run)
         self._beats += 1
+        self.series.beacons()
 
     def alarm(self, alarm: m.Alarm) -> None:
         """Tell everybody who listens."""
@@ -164,6 +170,9 @@ class Publisher:
             plain, full = topics.events_topic(master, run), topics.with_inputs_topic(master, run)
             wanted = self._wanted[run] = (self._anybody(plain), self._anybody(full))
         return wanted
+
+    def _send(self, topic: bytes, message: bytes) -> None:
+        sockets.send(self._socket, [topic, message])
 
     def _anybody(self, topic: bytes) -> bool:
         return self._overflowed or any(topic[:end] in self._prefixes for end in range(len(topic) + 1))

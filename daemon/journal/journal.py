@@ -48,6 +48,7 @@ from taskmaster.daemon.journal.checksums import connect, create
 from taskmaster.daemon.journal.failures import journal_error, transaction
 from taskmaster.daemon.journal.mark import MarkFile
 from taskmaster.daemon.journal.payloads import Payloads
+from taskmaster.daemon.journal.series import writers
 from taskmaster.daemon.journal.stored import FiledTable, split_frames
 
 __all__ = ["INLINE_BYTES", "Journal"]
@@ -126,6 +127,7 @@ class Journal:
             RunCounted: lambda r: self._execute(
                 sql.SET_RUN_COUNTS, (r.next_index, r.next_seq, r.done, r.failed, r.cancelled, r.run)
             ),
+            **writers(self._cursor),
         }
 
     def _schema_version(self) -> int:

@@ -19,6 +19,7 @@ from taskmaster.daemon.held import Doubt
 from taskmaster.daemon.journal import sql
 from taskmaster.daemon.journal.failures import journal_error
 from taskmaster.daemon.journal.journal import Journal
+from taskmaster.daemon.journal.series import restore_series
 from taskmaster.daemon.run import CLAIMS, Block, Run
 from taskmaster.daemon.runs import Resting
 from taskmaster.daemon.supervision import started
@@ -63,6 +64,7 @@ def _restore(
         run = core.runs.get(at.run)
         if at.lease not in recorded and at.started and run is not None and run.master in core.masters:
             core.masters[run.master].restore_unrecorded(run, at.first + at.started - 1, at.attempt, _RESTARTED, out)
+    restore_series(core, journal, now, out)
 
 
 def _restore_heads(core: Core, journal: Journal) -> None:

@@ -211,8 +211,8 @@ def takes_a_repeated_word_on_a_held_task_for_another(patch: pytest.MonkeyPatch) 
 def numbers_the_leases_of_each_master_by_themselves(patch: pytest.MonkeyPatch) -> None:
     init = Workforce.__init__
 
-    def separate(self: Workforce, masters: Any) -> None:
-        init(self, masters)
+    def separate(self: Workforce, masters: Any, series: Any) -> None:
+        init(self, masters, series)
         for master in masters.values():
             master.lease_numbers = count(1)
 
