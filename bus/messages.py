@@ -23,6 +23,20 @@ from taskmaster.bus.instrument_messages import (
     Stop as Stop,
     Tripped as Tripped,
 )
+from taskmaster.bus.people_messages import (
+    Answer as Answer,
+    Approve as Approve,
+    Claim as Claim,
+    Claimed as Claimed,
+    Edit as Edit,
+    ListProposed as ListProposed,
+    ListRequests as ListRequests,
+    ProposedList as ProposedList,
+    Reject as Reject,
+    Release as Release,
+    RequestList as RequestList,
+    Waiting as Waiting,
+)
 from taskmaster.bus.status import DaemonStatus, HeldTask, RunInfo
 from taskmaster.bus.table import Layout
 from taskmaster.bus.wire import (
@@ -235,6 +249,14 @@ ClientMessage = (
     | SetHead
     | Stop
     | Reset
+    | ListRequests
+    | Claim
+    | Release
+    | Answer
+    | ListProposed
+    | Approve
+    | Reject
+    | Edit
     | Ping
 )
 
@@ -253,6 +275,8 @@ class MasterInfo(msgspec.Struct, frozen=True, gc=False):
     slots: int = 0
     description: str = ""
     code: bool = False
+    question: str = ""
+    approval: bool = False
 
 
 class Described(Message, tag="described"):
@@ -316,6 +340,7 @@ class EventHead(msgspec.Struct, array_like=True, frozen=True, gc=False):
     an outcome follows once it is resolved), ``released`` (to be evaluated again); ``closed`` and ``reopened`` concern
     the run and no task. ``frames`` raw frames belong to it: of the ``outputs`` table, of the
     finish times (float64 seconds after ``started``, one a task) if ``timed``, of the ``inputs`` table if there is one.
+    The tasks at the positions ``edited`` have another input than they were put with; then there is that table.
     """
 
     seq: int
@@ -331,6 +356,7 @@ class EventHead(msgspec.Struct, array_like=True, frozen=True, gc=False):
     finished: float = 0.0
     timed: bool = False
     inputs: Layout | None = None
+    edited: tuple[int, ...] = ()
 
 
 class Page(Message, tag="page"):
@@ -376,7 +402,22 @@ class HeldList(Message, tag="held_list"):
     more: bool = False
 
 
-DaemonMessage = Described | Opened | Ack | Refused | Done | Pong | Page | StatusReport | RunList | HeldList | HeadList
+DaemonMessage = (
+    Described
+    | Opened
+    | Ack
+    | Refused
+    | Done
+    | Pong
+    | Page
+    | StatusReport
+    | RunList
+    | HeldList
+    | HeadList
+    | RequestList
+    | Claimed
+    | ProposedList
+)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -418,4 +459,4 @@ class Alarm(Message, tag="alarm"):
     time: float
 
 
-Publication = Events | Beacon | Gone | Alarm
+Publication = Events | Beacon | Gone | Alarm | Waiting

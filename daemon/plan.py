@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from taskmaster.bus.fields import Schema
 from taskmaster.config.heads import heads_of
-from taskmaster.config.instruments import InstrumentOptions
+from taskmaster.config.instruments import HumanOptions, InstrumentOptions
 from taskmaster.config.load import Config
 from taskmaster.config.settings import DaemonSettings, MasterSettings
 from taskmaster.daemon.service import DaemonPlan, MasterPlan, options_for_wire
@@ -37,6 +37,7 @@ def plan(config: Config) -> DaemonPlan:
 def _master(settings: MasterSettings, daemon: DaemonSettings) -> MasterPlan:
     options = settings.options.model_dump(by_alias=True)
     heads = heads_of(options) if isinstance(settings.options, InstrumentOptions) else ()
+    people = settings.options.people if isinstance(settings.options, HumanOptions) else 0
     spec = MasterSpec(
         name=settings.name,
         driver=settings.driver,
@@ -55,10 +56,14 @@ def _master(settings: MasterSettings, daemon: DaemonSettings) -> MasterPlan:
         options=options_for_wire({key: value for key, value in options.items() if key not in _SUPERVISION}),
         heads=tuple(HeadSpec(str(head["name"]), tuple(head["capabilities"])) for head in heads),
         quarantine_after=int(options.get("quarantine_after", 3)),
+        approval=settings.approval,
+        people=people,
+        question=options.get("question", "") if people else "",
+        claim_expires=float(options.get("claim_expires", 1800.0)),
     )
     return MasterPlan(
         spec=spec,
-        workers=len(heads) or int(options.get("workers", 1)),
+        workers=0 if people else len(heads) or int(options.get("workers", 1)),
         environment=options.get("env", {}),
         restarts=int(options.get("restarts", 5)),
         restart_window=float(options.get("restart_window", 60.0)),

@@ -47,6 +47,15 @@ class MasterSpec:
     #: lost connections in a row, without a task done in between, that take a head out of service
     quarantine_after: int = 3
 
+    #: whether tasks wait until somebody approves them
+    approval: bool = False
+    #: where people evaluate: how many tasks they may have taken at a time, 0 where others do
+    people: int = 0
+    #: what they are asked
+    question: str = ""
+    #: seconds after which a task that was taken and not answered is free again
+    claim_expires: float = 1800.0
+
     @property
     def repeatable(self) -> bool:
         """Whether evaluating a task twice does no harm."""

@@ -29,6 +29,11 @@ _ATTEMPTS = "SELECT run, task, attempts FROM attempts WHERE run = ? AND task < ?
 _LEASES = """
 SELECT epoch, number, run, first, n, attempt, worker, local, time, name FROM leases WHERE run = ? AND first + n <= ?
 """
+_APPROVALS = """
+SELECT run, first, n, what, reason, user, time, layout, data FROM approvals WHERE run = ? AND first + n <= ?
+ORDER BY entry
+"""
+_CLAIMS = "SELECT run, task, claim, who, since, until FROM claims WHERE run = ? AND task < ?"
 
 
 def salvage(folder: Path, into: Path) -> JournalReport:
@@ -93,6 +98,8 @@ class _Copy:
         self._all(sql.INSERT_WRITER, self._readable(_WRITERS, (run,)))
         self._all(sql.SET_ATTEMPTS, self._readable(_ATTEMPTS, (run, scan.tasks)))
         self._all(sql.INSERT_LEASE, self._readable(_LEASES, (run, scan.tasks)))
+        self._all(sql.INSERT_APPROVAL, self._readable(_APPROVALS, (run, scan.tasks)))
+        self._all(sql.SET_CLAIM, self._readable(_CLAIMS, (run, scan.tasks)))
 
     def _keep_file(self, name: str | None) -> None:
         if name is not None:
