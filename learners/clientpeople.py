@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from typing import Any, Protocol
 
 from taskmaster.bus import messages as m
@@ -29,30 +29,35 @@ class _Lab(Protocol):
 class PeopleOfLab:
     """What a :class:`~taskmaster.learners.client.Lab` can do for people."""
 
-    def requests(self: _Lab, master: str | None = None) -> tuple[RequestInfo, ...]:
-        """The tasks that wait for people's answers, of one Master or of all; oldest run first. Raises UnknownMaster."""
+    def requests(self: _Lab, master: str | None = None, *, limit: int | None = None) -> tuple[RequestInfo, ...]:
+        """The tasks that wait for people's answers, of one Master or of all; oldest run first.
+
+        Only the first ones where there is a ``limit``. Raises UnknownMaster.
+        """
         found: list[RequestInfo] = []
         more = True
-        while more:
+        while more and (limit is None or len(found) < limit):
             reply = self.ask(people.requests_message(master, found))
             assert isinstance(reply, m.RequestList)
             found += reply.requests
             more = reply.more
-        return tuple(found)
+        return tuple(found[:limit])
 
-    def proposed(self: _Lab, master: str | None = None, *, run: Whole | None = None) -> tuple[ProposedTask, ...]:
+    def proposed(
+        self: _Lab, master: str | None = None, *, run: Whole | None = None, limit: int | None = None
+    ) -> tuple[ProposedTask, ...]:
         """The tasks that wait for approval, of one Master, of the run of this number, or all; oldest run first.
 
-        Raises UnknownMaster or UnknownRun.
+        Only the first ones where there is a ``limit``. Raises UnknownMaster or UnknownRun.
         """
         found: list[ProposedTask] = []
         more = True
-        while more:
+        while more and (limit is None or len(found) < limit):
             reply = self.ask(people.proposed_message(master, run, found))
             assert isinstance(reply, m.ProposedList)
             found += reply.tasks
             more = reply.more
-        return tuple(found)
+        return tuple(found[:limit])
 
     def approve(
         self: _Lab, run: Whole, indices: Iterable[Whole] | None = None, *, reason: str = "", who: str | None = None
@@ -102,7 +107,7 @@ class PeopleOfMaster(MasterView):
         found: tuple[RequestInfo, ...] = self.lab.requests(self.name)
         return found
 
-    def follow_requests(self) -> Iterator[tuple[RequestInfo, ...]]:
+    def follow_requests(self) -> Generator[tuple[RequestInfo, ...], None, None]:
         """Its requests, now and each time that another one comes, is taken, given back or answered."""
         core, channel = self._daemon, self.lab._channel
         with channel.lock:

@@ -12,7 +12,18 @@ import msgspec
 import pytest
 from helpers.documents import code_blocks, document, section, tables
 
-from taskmaster.bus import codec, errors, fields, instrument_messages, messages, sockets, status, wire, worker_messages
+from taskmaster.bus import (
+    codec,
+    errors,
+    fields,
+    instrument_messages,
+    messages,
+    people_messages,
+    sockets,
+    status,
+    wire,
+    worker_messages,
+)
 from taskmaster.bus.table import Layout
 from taskmaster.bus.topics import ALARMS
 from taskmaster.daemon.run import TASK_STATES
@@ -34,6 +45,8 @@ CALLED: dict[Any, str] = {
     status.HeadInfo: "head info",
     status.JournalStatus: "journal status",
     status.MasterStatus: "master status",
+    status.ProposedTask: "proposed task",
+    status.RequestInfo: "request info",
     status.RunInfo: "run info",
     status.WorkerStatus: "worker status",
     type(None): "null",
@@ -44,7 +57,7 @@ CALLED: dict[Any, str] = {
 
 def records() -> Iterator[type[msgspec.Struct]]:
     """Every type that travels as a map or an array of its own."""
-    for module in (messages, wire, worker_messages, instrument_messages, status, fields):
+    for module in (messages, wire, worker_messages, instrument_messages, people_messages, status, fields):
         for kind in vars(module).values():
             is_record = inspect.isclass(kind) and issubclass(kind, msgspec.Struct)
             if is_record and kind.__module__ == module.__name__ and kind.__name__ not in ("Message", "_Record"):
