@@ -4,6 +4,7 @@
 - *No invented outcome*: an output on disk was computed by the worker that it names, from that very input.
 - *Acknowledged is taken for good*: what a client was told is taken is in the journal under that index, then and later.
 - *Every event once, in order, as it is on disk*, to every client that follows a run.
+- *Approval*: what waits for it is not evaluated; what was edited is evaluated, and told to everybody, as it was edited.
 - *Fencing*: only the newest writer's tasks get in.
 - *How often a task is evaluated*. Not repeatable (an instrument's, or of a Master that allows one attempt): once, and
   once more for each retry that an operator has asked for; this holds whatever happens. Repeatable: ``max_attempts``
@@ -192,6 +193,8 @@ class Checker:
         if event.error == "ValueError":
             self._check_attempt(book, event, n)
             require(history.finished.get(event.worker) is True, "task {} did not fail at {}", n, event.worker)
+        elif event.error == "Rejected":
+            require(event.index in book.rejected, "run {}: nobody has rejected task {}", book.run, event.index)
         elif event.error == "Resolved":
             require((book.run, n) in self._entered, "task {} of run {} was not resolved", n, book.run)
         else:
@@ -314,6 +317,9 @@ class Checker:
         book = self.ledger.books.get(message.run)
         if book is None or message.first >= len(book.tasks):
             # Before the commit of its submission; only where that is allowed, see `begun`.
+            known = self.ledger.books.get(message.run)
+            approval = known is not None and self.specs[known.master].approval
+            require(not approval, "tasks {} are dispatched before anybody has approved them", numbers)
             early = self._outcomes & set(message.settled)
             require(not early, "the outcomes of leases {} are settled and not on disk", early)
             return
@@ -323,6 +329,7 @@ class Checker:
         require(
             all(book.states[i] == "open" for i in indices), "run {}: {} is dispatched and not open", book.run, indices
         )
+        require(not book.proposed & set(indices), "run {}: {} is dispatched and not approved", book.run, indices)
         require(
             not book.paused and not self.ledger.paused.get(book.master, False),
             "run {} is paused, {} is dispatched",
@@ -390,13 +397,13 @@ class Checker:
         """A client has been told that its task ``n`` is on disk as task ``index`` of a run."""
         book = self.book(run)
         require(
-            index < len(book.tasks) and book.tasks[index] == n,
+            index < len(book.put) and book.put[index] == n,
             "{} was told that its task {} is task {} of run {}, which is {}",
             who,
             n,
             index,
             run,
-            book.tasks[index] if index < len(book.tasks) else "missing",
+            book.put[index] if index < len(book.put) else "missing",
         )
         self._promised[run, index] = n
 
@@ -455,11 +462,11 @@ class Checker:
         for (run, index), n in self._promised.items():
             book = self.book(run)
             require(
-                book.tasks[index] == n,
+                book.put[index] == n,
                 "run {}: task {} was acknowledged as {} and is {}",
                 run,
                 index,
                 n,
-                book.tasks[index],
+                book.put[index],
             )
             require(book.states[index] != "open", "run {}: task {} never ended", run, index)

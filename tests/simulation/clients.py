@@ -9,7 +9,7 @@ from simulation import tasks
 from simulation.checker import CancelRequest, Follower, Violation
 from simulation.network import Dealer, Subscriber
 from taskmaster.bus import messages as m
-from taskmaster.bus.errors import DiskFull, Fenced, RunClosed, TaskMasterError, UnknownRun, UnknownTask
+from taskmaster.bus.errors import Conflict, DiskFull, Fenced, RunClosed, TaskMasterError, UnknownRun, UnknownTask
 from taskmaster.learners.core import ClientCore, Request
 from taskmaster.learners.runcore import RunCore
 
@@ -207,6 +207,8 @@ class SimClient:
             self._detach,
             self._delete,
         ]
+        if self.world.specs[self.master].approval:
+            wishes += [self._decide] * 6
         return [*wishes, self._cancel, self._cancel, self._close] if self.writes else wishes
 
     def _put(self, run: RunCore) -> None:
@@ -316,6 +318,34 @@ class SimClient:
             m.Resolve(0, book.run, index, action, layout, "said so", attempt),
             failed=self._tolerate(UnknownTask, UnknownRun),
             frames=frames,
+        )
+
+    def _decide(self, run: RunCore) -> None:
+        """Be whoever approves: say so of some of the tasks that wait for it, or edit one first."""
+        book, rng = self._book(), self.world.rng
+        if book is None or not book.proposed:
+            return
+        index = rng.choice(sorted(book.proposed))
+        if rng.random() < 0.3:
+            self._edit(book, index)
+            return
+        intervals = ((index, index + rng.choice((1, 1, 5))),)
+        kind = m.Reject if rng.random() < 0.2 else m.Approve
+        self._request(kind(0, book.run, intervals, "seen"), failed=self._tolerate(UnknownRun))
+
+    def approve(self, book: Book) -> None:
+        """Approve all that waits for it."""
+        if book.proposed:
+            self._request(m.Approve(0, book.run, ((0, len(book.tasks)),)), failed=self._tolerate(UnknownRun))
+
+    def _edit(self, book: Book, index: int) -> None:
+        spec = self.world.specs[self.master]
+        point = tasks.point(self.world.next_task(), declared=bool(spec.parameters))
+        table = spec.parameters.pack_points([point]) if spec.parameters else self.world.bare(point)
+        self._request(
+            m.Edit(0, book.run, index, table.layout, self.world.rng.choice((0, 0, 1))),
+            failed=self._tolerate(UnknownTask, UnknownRun, Conflict),
+            frames=tuple(table.frames),
         )
 
     def _close(self, run: RunCore) -> None:

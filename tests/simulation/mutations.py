@@ -20,7 +20,7 @@ from taskmaster.daemon.broker import Broker
 from taskmaster.daemon.core import Core
 from taskmaster.daemon.effects import Effects, MasterChanged, Record, RunChanged
 from taskmaster.daemon.held import Held
-from taskmaster.daemon.journal import recovery, sql
+from taskmaster.daemon.journal import pages, recovery, sql
 from taskmaster.daemon.leases import Lease, Worker
 from taskmaster.daemon.master import Master
 from taskmaster.daemon.run import Run
@@ -328,6 +328,21 @@ def charges_again_at_a_start(patch: pytest.MonkeyPatch) -> None:
         restore(self, run, index, run.attempt(index), reason, out)
 
     patch.setattr(Master, "restore_unrecorded", forgetful)
+
+
+@_mutation
+def takes_what_was_proposed_before_a_start_for_approved(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(recovery, "_restore_approvals", lambda journal, run: None)
+
+
+@_mutation
+def says_nothing_of_an_edit_to_who_put_the_task(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Run, "_edited", lambda self, head: ())
+
+
+@_mutation
+def reads_back_what_was_put_where_it_was_edited(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(pages, "_edits", lambda journal, layouts, run: {})
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from taskmaster.daemon.master import MasterSpec
 #: What the daemon may be waited for to commit, to kill it just before or after: that is when it matters, and seldom.
 _AMBUSHES = (
     *("RunCreated", "WriterChanged", "RunChanged", "RunDeleted", "MasterChanged", "BlockAppended"),
-    *("LeaseGranted", "LeaseEnded", "AttemptsCharged", "AttemptsCharged"),
+    *("LeaseGranted", "LeaseEnded", "AttemptsCharged", "AttemptsCharged", "Decided"),
     *("done", "cancelled", "held", "released", "closed"),
 )
 
@@ -144,6 +144,8 @@ class World:
             max_attempts=rng.choice((1, 2, 3)),
             max_queued_tasks=rng.choice((40, 10_000_000)),
             lost_after=rng.choice((3.0, 6.0)),
+            # Drawn apart, so that the worlds of other Masters stay what they were.
+            approval=Random(f"approval of {name} in {self.seed}").random() < 0.15,
         )
 
     # -- asked by the others ------------------------------------------------------------------------------------------
@@ -377,7 +379,9 @@ class World:
         operator._request(m.SetWorkers(0, master, 2))
         for book in self.checker.ledger.books.values():
             if book.master == master and book.paused:
-                operator._request(m.Resume(0, master, book.run))
+                operator._request(m.Resume(0, master, book.run), failed=operator._tolerate(UnknownRun))
+            if book.master == master:
+                operator.approve(book)
 
     def restless(self) -> list[str]:
         """What has not come to its end."""
