@@ -189,8 +189,11 @@ def test_a_restart_lets_nothing_through_and_forgets_nothing(tmp_path: Path) -> N
     for at in list(hand.assignments):
         hand.report(at)
     decide(run, m.Approve, (2, 6))
-    while at := next((at for at in hand.assignments if any(i in run.state.open for i in at.indices)), None):
+    done = 2
+    while done < len(hand.assignments):
+        at = hand.assignments[done]
         hand.say(m.Outcome(at.lease, 0, at.message.n, None, no(at.message.n), final=True))
+        done += 1
 
     page, frames = read_page(journal, run.state, m.Replay(1, run.run, 0))
     inputs: dict[int, Any] = {}
