@@ -19,6 +19,7 @@ from helpers.twins import connect
 from helpers.waiting import PATIENCE, eventually
 
 from taskmaster.bus.errors import CallerError, Conflict, Full, InvalidOutput, InvalidTask, NotAllowed, UnknownTask
+from taskmaster.bus.status import ProposedTask
 from taskmaster.learners.client import Lab, Run
 from taskmaster.learners.loop import Loop
 
