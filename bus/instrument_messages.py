@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
+from taskmaster.bus.fields import Field
 from taskmaster.bus.status import HeadInfo
-from taskmaster.bus.wire import Count, LeaseId, Message
+from taskmaster.bus.wire import Count, LeaseId, Message, Seconds
 
 __all__ = [
+    "Alive",
+    "Guard",
+    "Guarded",
+    "GuardianHello",
+    "GuardianPlan",
     "HeadList",
     "HeadOrder",
     "HeadReport",
@@ -15,6 +21,7 @@ __all__ = [
     "Polled",
     "Progress",
     "Reset",
+    "Rest",
     "Samples",
     "Scalar",
     "SetHead",
@@ -131,6 +138,29 @@ class Tripped(Message, tag="tripped"):
     reason: str
 
 
+class GuardianHello(Message, tag="guardian"):
+    """Who hosts the heads' workers of a Master, and sees to it that a head whose worker cannot do so is made safe.
+
+    Said at first, and again when asked to. ``token`` names this process.
+    """
+
+    version: Count
+    master: str
+    token: str
+    pid: Count = 0
+    host: str = ""
+
+
+class Guarded(Message, tag="guarded"):
+    """A guardian has brought a head to its safe state because its worker could not, or has tried to (``error``)."""
+
+    time: float
+    master: str
+    head: str
+    reason: str
+    error: str = ""
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # workers socket, daemon → worker
 
@@ -147,3 +177,50 @@ class HeadOrder(Message, tag="order"):
     number: LeaseId
     what: Literal["stop", "park", "work"]
     reason: str = ""
+
+
+class Alive(Message, tag="alive"):
+    """Answers a heartbeat of a head's worker, and of a guardian: the daemon is there.
+
+    Who has heard nothing from it for the Master's ``deadman`` brings its head to the safe state.
+    """
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# workers socket, daemon → guardian
+
+
+class GuardianPlan(Message, tag="plan"):
+    """Answers GuardianHello: which heads there are, and how each is reached by who has to make it safe.
+
+    ``release`` is the daemon's. A worker of another release, or that was started with other options, is replaced when
+    its task has ended.
+    """
+
+    master: str
+    release: str
+    driver: str
+    options: dict[str, Any]
+    environment: dict[str, str]
+    parameters: tuple[Field, ...] = ()
+    outputs: tuple[Field, ...] = ()
+    heads: tuple[str, ...] = ()
+    timeout: float | None = None
+    heartbeat: Seconds = 1.0
+    lost_after: Seconds = 10.0
+
+
+class Guard(Message, tag="guard"):
+    """The worker with this token has been told to stop (or not to, any more): if it is not safe soon, make it so."""
+
+    token: str
+    stop: bool
+
+
+class Rest(Message, tag="rest"):
+    """The daemon stops. Heads without a task go to their safe state, and their workers end.
+
+    With ``stop`` so do the others, at once; else what they have in hand goes on, and waits for the daemon to be back.
+    """
+
+    stop: bool = True

@@ -10,6 +10,11 @@ import msgspec
 
 from taskmaster.bus.fields import Field
 from taskmaster.bus.instrument_messages import (
+    Alive as Alive,
+    Guard as Guard,
+    Guarded as Guarded,
+    GuardianHello as GuardianHello,
+    GuardianPlan as GuardianPlan,
     HeadList as HeadList,
     HeadOrder as HeadOrder,
     HeadReport as HeadReport,
@@ -17,6 +22,7 @@ from taskmaster.bus.instrument_messages import (
     Polled as Polled,
     Progress as Progress,
     Reset as Reset,
+    Rest as Rest,
     Samples as Samples,
     Scalar as Scalar,
     SetHead as SetHead,

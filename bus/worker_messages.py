@@ -5,7 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from taskmaster.bus.fields import Field
-from taskmaster.bus.instrument_messages import HeadOrder, HeadReport, Polled, Progress, Samples, Tripped
+from taskmaster.bus.instrument_messages import (
+    Alive,
+    Guard,
+    Guarded,
+    GuardianHello,
+    GuardianPlan,
+    HeadOrder,
+    HeadReport,
+    Polled,
+    Progress,
+    Rest,
+    Samples,
+    Tripped,
+)
 from taskmaster.bus.table import Layout
 from taskmaster.bus.wire import Count, Interval, LeaseId, Message, Refused, Seconds, Slots, TaskError
 
@@ -115,7 +128,9 @@ class WorkerFailed(Message, tag="failed"):
 
 #: What a head has to say besides outcomes.
 OfHead = HeadReport | Progress | Samples | Polled | Tripped
-WorkerMessage = WorkerHello | Ready | Outcome | Heartbeat | Leave | WorkerLost | WorkerFailed | OfHead
+#: What a guardian of heads says besides what any host of workers does.
+OfGuardian = GuardianHello | Guarded
+WorkerMessage = WorkerHello | Ready | Outcome | Heartbeat | Leave | WorkerLost | WorkerFailed | OfHead | OfGuardian
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -190,5 +205,5 @@ class Goodbye(Message, tag="goodbye"):
     drain: bool = True
 
 
-ToWorker = Welcome | Dispatch | Revoke | Settled | Goodbye | HeadOrder | Refused
-ToHost = Interrupt | Refused
+ToWorker = Welcome | Dispatch | Revoke | Settled | Goodbye | HeadOrder | Alive | Refused
+ToHost = Interrupt | GuardianPlan | Guard | Rest | Alive | Refused

@@ -111,6 +111,12 @@ class InstrumentOptions(DriverOptions):
         default=60.0,
         shown="60 s",
     )
+    on_shutdown: Literal["safe", "continue"] = setting(
+        "What becomes of a task under way when the daemon is stopped and its `grace` has passed: it is broken off and "
+        "the head goes to its safe state (`safe`), or it goes on for as long as `deadman`, and the daemon takes it up "
+        "when it is back (`continue`).",
+        default="safe",
+    )
     resume_within: Annotated[float, duration()] = setting(
         "A task that left a checkpoint goes on after an interruption that was no longer than this.",
         default=900.0,

@@ -37,6 +37,7 @@ from taskmaster.bus.table import Buffer, Table
 from taskmaster.daemon.answering import Answer, Answers, Question, framed
 from taskmaster.daemon.core import Core
 from taskmaster.daemon.effects import BlockAppended, Dispatched, Effects, Recheck, Sender, Verify
+from taskmaster.daemon.guardians import Guardians
 from taskmaster.daemon.journal import Journal, sql
 from taskmaster.daemon.journal.pages import read_page, recheck, same_block
 from taskmaster.daemon.publishing import Publisher
@@ -50,6 +51,9 @@ log = logging.getLogger("taskmaster.daemon")
 
 #: What workers have to go when a daemon is told for the second time to stop.
 HURRY_SECONDS = 0.25
+
+#: What heads may take to break off what they do, when the daemon stops and its grace is over.
+REST_SECONDS = 5.0
 
 #: Messages taken from one socket in one turn. Bounds a turn's memory and how long the other sockets wait.
 DRAIN_MESSAGES = 512
@@ -81,12 +85,14 @@ class Broker:
         journal: Journal,
         endpoints: Endpoints,
         supervisor: Supervisor,
+        guardians: Guardians,
         space: Space,
         status: Callable[[Broker], DaemonStatus],
     ) -> None:
         self.core = core
         self.journal = journal
         self.supervisor = supervisor
+        self.guardians = guardians
         self.space = space
         self.turns = 0
         self.dropped = 0
@@ -128,6 +134,7 @@ class Broker:
         self.on_stop()
         while not self._finished():
             self.turn(self._poll())
+        self._rest_heads()
         self._end_workers()
 
     def request_stop(self, grace: float) -> None:
@@ -144,6 +151,21 @@ class Broker:
             return False
         return self._hurried or not self.core.busy or time.monotonic() >= self.stop_at
 
+    def _rest_heads(self) -> None:
+        """Have heads break off what they still do, and hear how it ended; then they make themselves safe and go."""
+        self.stop_at = time.monotonic() + (HURRY_SECONDS if self._hurried else REST_SECONDS)
+        out = Effects(turn=self.turns + 1, wall=time.time())
+        self.core.rest(out)
+        self._urge(out)
+        while self.core.busy_heads and time.monotonic() < self.stop_at:
+            self.turn(self._poll())
+        for note in self.core.workforce.rest():
+            sockets.send(self._endpoints.workers, [note.address, codec.encode(note.message)])
+
+    def _urge(self, out: Effects) -> None:
+        for note in out.urgent:
+            sockets.send(self._endpoints.workers, [note.address, codec.encode(note.message)])
+
     def _end_workers(self) -> None:
         goodbye = codec.encode(m.Goodbye("the daemon stops", drain=False))
         for master in self.core.masters.values():
@@ -156,12 +178,13 @@ class Broker:
         if out.records:
             self._commit(out)
         self.supervisor.committed()
+        self.guardians.await_end(HURRY_SECONDS if self._hurried else TERMINATE_SECONDS)
 
     def _poll(self) -> dict[Any, int]:
         now = time.monotonic()
         core = self.core
         until = min(self._next_tick, self.supervisor.due(now), core.acknowledge_at, core.look_again, self._answers.due)
-        until = min(until, self.stop_at or math.inf)
+        until = min(until, self.stop_at or math.inf, self.guardians.next_look)
         timeout = max(0, round((until - now) * 1e3 + 0.5))
         return dict(self._poller.poll(timeout))
 
@@ -181,13 +204,13 @@ class Broker:
             if descriptor in ready:
                 read()
         self.supervisor.look(now, ready, out)
+        self.guardians.look(now, ready, out)
         ticks = now >= self._next_tick
         if ticks:
             self._next_tick = now + TICK_SECONDS
             self._tick(now, out)
         self.core.end_turn(now, out)
-        for note in out.urgent:
-            sockets.send(self._endpoints.workers, [note.address, codec.encode(note.message)])
+        self._urge(out)
         for dispatch in out.early:
             self._dispatch(dispatch)
         if out.records:

@@ -48,6 +48,8 @@ __all__ = ["Core", "Identity"]
 QUICK_SECONDS = 0.001
 #: … and by a message of its own this long after they were submitted.
 ACKNOWLEDGE_SECONDS = 0.005
+#: Having been still for so long (suspended, or waiting for a disk), the daemon holds nobody's silence against them.
+STALL_SECONDS = 3.0
 #: Bytes of a list of runs in one message: thousands, and a few milliseconds' work.
 _LISTED_BYTES = 512 << 10
 #: The same of a list of tasks in doubt: hundreds, whose inputs have to be read.
@@ -87,6 +89,7 @@ class Core:
         self.acknowledge_at = math.inf
         #: when a turn should be made though nothing may have happened
         self.look_again = math.inf
+        self._last_tick = math.inf
         #: runs whose counts in the journal lag behind
         self._uncounted: dict[int, Run] = {}
         self._handlers: dict[type, Callable[[Sender, Any, Table | None, Effects], None]] = {
@@ -165,8 +168,18 @@ class Core:
                 self._to_acknowledge[run_id] = (address, due)
                 self.acknowledge_at = min(self.acknowledge_at, due)
 
+    def rest(self, out: Effects) -> None:
+        """The daemon stops, and has waited as long as it was to: heads are to break off what they still do."""
+        for master in self.masters.values():
+            if not master.spec.outlives:
+                master.heads.rest(out)
+
     def on_tick(self, now: float, out: Effects) -> None:
         """Once in a while: notice silence, settle with workers that get no dispatches, record what can wait."""
+        if now - self._last_tick > STALL_SECONDS:
+            for master in self.masters.values():
+                master.on_stall(now - self._last_tick)
+        self._last_tick = now
         for master in self.masters.values():
             master.on_tick(now, out)
             master.settle_idle(out)
@@ -455,8 +468,13 @@ class Core:
 
     @property
     def busy(self) -> bool:
-        """Whether any lease is out."""
-        return any(master.busy for master in self.masters.values())
+        """Whether any lease is out whose outcome has to be awaited: those that outlive the daemon have not."""
+        return any(master.busy for master in self.masters.values() if not master.spec.outlives)
+
+    @property
+    def busy_heads(self) -> bool:
+        """Whether any head is in a task that does not outlive the daemon."""
+        return any(master.busy for master in self.masters.values() if master.heads and not master.spec.outlives)
 
     def statistics(self, now: float) -> tuple[MasterStatus, ...]:
         """Every Master, for ``status``."""

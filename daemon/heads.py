@@ -161,6 +161,35 @@ class HeadBook:
         head.error = report.error
         self._note(head, report.state, out)
 
+    def on_unusable(self, worker: Worker, why: str) -> None:
+        """A head cannot be had, whoever tries."""
+        head = self._of_worker.get(worker.token)
+        if head is not None:
+            head.error = why
+
+    def on_vouched(self, worker: Worker, out: Effects) -> None:
+        """A guardian vouches for a worker from now on; it has to know whether that is to stop."""
+        head = self._of_worker.get(worker.token)
+        if head is not None:
+            out.urgent.append(ToWorker(worker.host, m.Guard(worker.token, stop=head.wanted == "stop")))
+
+    def on_guarded(self, report: m.Guarded, out: Effects) -> None:
+        """A guardian has made a head safe whose worker could not, or has failed to."""
+        head = self.heads.get(report.head)
+        if head is None:
+            return
+        what = "not safe" if report.error else "secured"
+        text = f"{report.reason}: {report.error}" if report.error else report.reason
+        head.error = f"not safe: {report.error}" if report.error else ""
+        self._record(head, what, text, "guardian", out)
+        whose = f"head {head.spec.name!r} of Master {self._master!r}"
+        if report.error:
+            out.alarms.append(m.Alarm("error", self._master, f"{whose} is NOT KNOWN TO BE SAFE: {text}", out.wall))
+        else:
+            out.alarms.append(
+                m.Alarm("warning", self._master, f"{whose} was brought to its safe state: {text}", out.wall)
+            )
+
     def _note(self, head: Head, reported: str, out: Effects) -> None:
         if head.reported != reported:
             head.reported = reported
@@ -226,6 +255,12 @@ class HeadBook:
             for head in self:
                 self._tell(head, out)
 
+    def rest(self, out: Effects) -> None:
+        """The daemon stops: have what is being evaluated broken off. Nothing is recorded: it ends with the daemon."""
+        for head in self:
+            if head.worker is not None and head.worker.leases:
+                self._order(head, "stop", out)
+
     def restore(self, stopped: str, heads: Sequence[tuple[str, str, str]]) -> None:
         """From the journal: why the Master is stopped, and (name, why out, why quarantined) of heads."""
         self.stopped = stopped
@@ -250,9 +285,11 @@ class HeadBook:
 
     def _order(self, head: Head, wanted: Wanted, out: Effects) -> None:
         head.order = (head.order[0], head.order[1] + 1)
-        head.wanted = wanted
+        was, head.wanted = head.wanted, wanted
         head.since = out.wall
         self._say(head, out)
+        if head.worker is not None and head.worker.host and "stop" in (was, wanted):
+            out.urgent.append(ToWorker(head.worker.host, m.Guard(head.worker.token, stop=wanted == "stop")))
 
     def _say(self, head: Head, out: Effects) -> None:
         if head.worker is not None:

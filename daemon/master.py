@@ -189,6 +189,13 @@ class Master(Granting):
         self.heads.on_report(worker, report, out)
         self._note_head(worker)
 
+    def on_unusable(self, worker: Worker, why: str, out: Effects) -> None:
+        """A worker cannot be set up (its function cannot be imported, say)."""
+        if why != self.trouble:
+            self.trouble = why
+            out.alarms.append(m.Alarm("error", self.spec.name, f"Master {self.spec.name!r}: {why}", out.wall))
+        self.heads.on_unusable(worker, why)
+
     def _note_head(self, worker: Worker) -> None:
         """Anything may have happened to the head of this worker."""
         head = self.heads.of(worker)
@@ -253,6 +260,11 @@ class Master(Granting):
         for lease in list(worker.leases.values()):
             begun = lease.first + (lease.n if started is None else started.of(lease))
             self.expire(lease, begun, kind, reason, out)
+
+    def on_stall(self, seconds: float) -> None:
+        """The daemon itself has not moved for so long: what workers said meanwhile is perhaps yet to be read."""
+        for worker in self.workers.values():
+            worker.last_seen += seconds
 
     def on_tick(self, now: float, out: Effects) -> None:
         """Notice workers that have fallen silent. Local processes are watched by their process id instead."""
@@ -342,8 +354,11 @@ class Master(Granting):
             worker.settle(outcome.lease, out.turn)
             return
         lease.heard = now
-        if self.heads and (outcome.doubt or not outcome.n) and outcome.final and lease.id in worker.leases:
-            self._on_unfinished(worker, lease, outcome, out)
+        if self.heads and outcome.final and (outcome.doubt or not outcome.n):
+            if lease.id in worker.leases:
+                self._on_unfinished(worker, lease, outcome, out)
+            else:  # it had been given up before, and is in doubt since
+                worker.settle(lease.id, out.turn)
             return
         low, high = lease.first + outcome.position, lease.first + outcome.position + outcome.n
         is_news = lease.remaining.intersects(low, high)  # else it is said again, and is not to be charged again

@@ -54,6 +54,7 @@ def _master(settings: MasterSettings, daemon: DaemonSettings) -> MasterPlan:
         largest_chunk=options.get("recycle_after"),  # or a process would evaluate many more than that
         description=settings.description,
         options=options_for_wire({key: value for key, value in options.items() if key not in _SUPERVISION}),
+        environment=options.get("env", {}) if heads else {},
         heads=tuple(HeadSpec(str(head["name"]), tuple(head["capabilities"])) for head in heads),
         quarantine_after=int(options.get("quarantine_after", 3)),
         approval=settings.approval,
@@ -63,7 +64,7 @@ def _master(settings: MasterSettings, daemon: DaemonSettings) -> MasterPlan:
     )
     return MasterPlan(
         spec=spec,
-        workers=0 if people else len(heads) or int(options.get("workers", 1)),
+        workers=0 if heads or people else int(options.get("workers", 1)),
         environment=options.get("env", {}),
         restarts=int(options.get("restarts", 5)),
         restart_window=float(options.get("restart_window", 60.0)),

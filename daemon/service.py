@@ -28,6 +28,7 @@ from taskmaster.bus.text import format_duration
 from taskmaster.daemon.broker import Broker, Endpoints
 from taskmaster.daemon.core import Core, Identity
 from taskmaster.daemon.effects import Effects
+from taskmaster.daemon.guardians import Guardians
 from taskmaster.daemon.journal import Journal
 from taskmaster.daemon.journal.check import check_at_start, check_log
 from taskmaster.daemon.journal.recovery import restore
@@ -124,7 +125,11 @@ def _assemble(
     progress = plan.state / "progress"
     supervisor = Supervisor(core, progress, local, umask)
     _restore(core, journal, progress)
+    guardians = Guardians(plan.state / "guardians", local, plan.name)
     for master, settings in zip(masters, plan.masters):
+        if master.heads:
+            guardians.add(master)
+            continue
         supervisor.add(
             Pool(
                 master,
@@ -133,12 +138,12 @@ def _assemble(
                 settings.environment,
                 RestartPolicy(settings.restarts, settings.restart_window),
                 settings.working_directory,
-                heads=tuple(head.name for head in master.spec.heads),
             )
         )
     started = time.monotonic()
-    broker = Broker(core, journal, endpoints, supervisor, space, lambda broker: _status(broker, started))
-    supervisor.watch, supervisor.unwatch = broker.watch, broker.unwatch
+    broker = Broker(core, journal, endpoints, supervisor, guardians, space, lambda broker: _status(broker, started))
+    for keeper in (supervisor, guardians):
+        keeper.watch, keeper.unwatch = broker.watch, broker.unwatch
     return broker
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from taskmaster import __version__
+from taskmaster.bus import messages as m
 from taskmaster.bus.fields import Schema
 
 __all__ = ["HeadSpec", "MasterSpec"]
@@ -42,6 +44,8 @@ class MasterSpec:
     description: str = ""
     code: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
+    #: what the processes of heads get beside the daemon's own
+    environment: Mapping[str, str] = field(default_factory=dict)
     #: of an instrument: what evaluates, one task at a time each
     heads: tuple[HeadSpec, ...] = ()
     #: lost connections in a row, without a task done in between, that take a head out of service
@@ -55,6 +59,27 @@ class MasterSpec:
     question: str = ""
     #: seconds after which a task that was taken and not answered is free again
     claim_expires: float = 1800.0
+
+    def guardian_plan(self) -> m.GuardianPlan:
+        """What a guardian of its heads has to know."""
+        return m.GuardianPlan(
+            self.name,
+            __version__,
+            self.driver,
+            dict(self.options),
+            dict(self.environment),
+            self.parameters.fields,
+            self.outputs.fields,
+            tuple(head.name for head in self.heads),
+            self.timeout,
+            self.heartbeat,
+            self.lost_after,
+        )
+
+    @property
+    def outlives(self) -> bool:
+        """Whether what its heads have in hand goes on while the daemon is stopped."""
+        return bool(self.heads) and self.options.get("on_shutdown") == "continue"
 
     @property
     def repeatable(self) -> bool:

@@ -47,8 +47,6 @@ class Pool:
     #: not before this time is another started
     next_start: float = 0.0
     gave_up: bool = False
-    #: of an instrument: its heads, each of which has a process
-    heads: tuple[str, ...] = ()
 
 
 class Supervisor:
@@ -129,8 +127,9 @@ class Supervisor:
             self.next_look = now + WATCH_SECONDS
         return self.next_look
 
-    def _worker(self, token: str) -> HostedWorker | None:
-        return next((pool.workers[token] for pool in self.pools.values() if token in pool.workers), None)
+    def _worker(self, token: str) -> tuple[HostedWorker, HostedWorker] | None:
+        found = (pool.workers[token] for pool in self.pools.values() if token in pool.workers)
+        return next(((worker, worker) for worker in found), None)
 
     def _by(self, when: float) -> None:
         self.next_look = min(self.next_look, when)
@@ -207,7 +206,6 @@ class Supervisor:
     def _fill(self, pool: Pool, now: float, out: Effects) -> None:
         # One that is dead and not buried yet still has its place: only then is it known when to replace it.
         mourned = sum(dead_of is pool for _, dead_of, _ in self._dead)
-        heads = self._unserved(pool)
         begun = 0
         while len(pool.workers) + mourned < pool.count and not pool.gave_up:
             if now < pool.next_start:
@@ -225,7 +223,6 @@ class Supervisor:
                     pool.environment.items(),
                     pool.working_directory,
                     umask=self._umask,
-                    head=heads.pop() if pool.heads else None,
                 )
             except OSError as error:
                 reason = f"no worker process can be started: {error}"
@@ -237,14 +234,6 @@ class Supervisor:
             self._core.workforce.hired(worker.token)
             self._descriptors.add(worker.pidfd)
             self.watch(worker.pidfd)
-
-    def _unserved(self, pool: Pool) -> list[str]:
-        """The heads of an instrument that have no process, not even a dead one that is still mourned."""
-        if not pool.heads:
-            return []
-        served = {worker.head for worker in pool.workers.values()}
-        served |= {worker.head for _, dead_of, worker in self._dead if dead_of is pool}
-        return [head for head in reversed(pool.heads) if head not in served]
 
     def _thin(self, pool: Pool, out: Effects) -> None:
         """Have those go that are too many, idle ones before busy ones."""

@@ -17,6 +17,9 @@ __all__ = ["Workforce", "known_master"]
 
 #: Workers of the daemon's own that have ended and are remembered: a hello does not take longer than so many deaths.
 _DEPARTED = 1024
+#: Guardians that are remembered: a Master has one on this machine, and perhaps some on others.
+_GUARDIANS = 256
+_ALIVE = m.Alive()
 _SAY_HELLO = m.Refused(m.HELLO, "this daemon does not know you (any more): say hello")
 
 
@@ -30,6 +33,8 @@ class Workforce:
         self._departed: deque[str] = deque(maxlen=_DEPARTED)
         #: connection → Master and token of the worker that said hello on it
         self._worker_at: dict[bytes, tuple[Master, str]] = {}
+        #: connections of guardians, the latest last, with the Master whose heads each looks after
+        self._guardian_at: dict[bytes, Master] = {}
 
     def hired(self, token: str) -> None:
         """The daemon has started a worker of its own."""
@@ -69,6 +74,11 @@ class Workforce:
             master, worker = self._find(message.token)
             if master is not None and worker is not None:
                 self._farewell(master, worker, message, out)
+        elif isinstance(message, m.GuardianHello):
+            self._guardian(sender, message, out)
+        elif isinstance(message, m.Guarded):
+            if (guarded := self._guardian_at.get(sender.address)) is not None:
+                guarded.heads.on_guarded(message, out)
         else:
             self._at_work(sender, message, table, times, now, out)
 
@@ -76,11 +86,7 @@ class Workforce:
         if hello.token in self._departed:
             return  # it would pass for a worker from elsewhere, and be given tasks until its silence is noticed
         try:
-            if hello.version != m.PROTOCOL_VERSION:
-                raise VersionMismatch(
-                    f"this daemon speaks version {m.PROTOCOL_VERSION} of the protocol, the worker version "
-                    f"{hello.version}; install the same release on both sides"
-                )
+            _require_version(hello.version, "worker")
             master = known_master(self._masters, hello.master)
             if master.requests:
                 raise NotAllowed(f"Master {hello.master!r} is answered by people; a worker has nothing to do there")
@@ -92,6 +98,27 @@ class Workforce:
         self._worker_at[sender.address] = (master, hello.token)
         master.on_hello(hello, sender.address, local=hello.token in self._local, now=now, out=out)
 
+    def _guardian(self, sender: Sender, hello: m.GuardianHello, out: Effects) -> None:
+        """Who hosts the workers of a Master's heads wants to know which these are."""
+        try:
+            _require_version(hello.version, "guardian")
+            master = known_master(self._masters, hello.master)
+            master.require_heads()
+        except TaskMasterError as error:
+            out.to_workers.append(ToWorker(sender.address, m.Refused(error.code, str(error))))
+            return
+        self._guardian_at.pop(sender.address, None)
+        self._guardian_at[sender.address] = master
+        while len(self._guardian_at) > _GUARDIANS:
+            del self._guardian_at[next(iter(self._guardian_at))]
+        out.to_workers.append(ToWorker(sender.address, master.spec.guardian_plan()))
+
+    def rest(self) -> list[ToWorker]:
+        """What the guardians are told when the daemon stops."""
+        return [
+            ToWorker(address, m.Rest(stop=not master.spec.outlives)) for address, master in self._guardian_at.items()
+        ]
+
     def _heartbeat(self, sender: Sender, message: m.Heartbeat, now: float, out: Effects) -> None:
         """A host vouches for its workers; or a worker, which names none, for itself and its connection.
 
@@ -99,18 +126,24 @@ class Workforce:
         worker that is heard of by a connection it has not said hello on is asked to, which also brings its leases in
         order.
         """
-        if not message.tokens:
+        if sender.address in self._guardian_at:
+            out.to_workers.append(ToWorker(sender.address, _ALIVE))
+        elif not message.tokens:
             master, token = self._worker_at.get(sender.address, (None, ""))
             worker = master.workers.get(token) if master is not None else None
             if worker is None or worker.address != sender.address:
                 out.to_workers.append(ToWorker(sender.address, _SAY_HELLO))
             else:
                 worker.last_seen = now
+                if master is not None and master.heads:
+                    out.to_workers.append(ToWorker(sender.address, _ALIVE))
         for token in message.tokens:
-            worker = self._find(token)[1]
-            if worker is not None:
+            master, worker = self._find(token)
+            if master is not None and worker is not None:
                 worker.last_seen = now
-                worker.host = sender.address
+                if worker.host != sender.address:
+                    worker.host = sender.address
+                    master.heads.on_vouched(worker, out)
                 out.to_workers += [ToWorker(sender.address, interrupt) for interrupt in worker.interrupts]
                 worker.interrupts.clear()
 
@@ -146,7 +179,7 @@ class Workforce:
             started = Started(message.latest, dict(message.positions)) if message.known else None
             self.lost(worker.token, message.kind, message.reason, started, out)
         else:
-            master.trouble = f"{message.kind}: {message.message}"
+            master.on_unusable(worker, f"{message.kind}: {message.message}", out)
             self.lost(worker.token, message.kind, message.message, NOTHING, out)
 
     def lost(self, token: str, kind: str, reason: str, started: Started | None, out: Effects) -> None:
@@ -180,3 +213,11 @@ def known_master(masters: Mapping[str, Master], name: str) -> Master:
     if master is None:
         raise UnknownMaster(f"this daemon has no Master {name!r}{did_you_mean_or(name, masters, 'it has')}")
     return master
+
+
+def _require_version(version: int, who: str) -> None:
+    if version != m.PROTOCOL_VERSION:
+        raise VersionMismatch(
+            f"this daemon speaks version {m.PROTOCOL_VERSION} of the protocol, the {who} version {version}; install "
+            "the same release on both sides"
+        )

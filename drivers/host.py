@@ -14,14 +14,27 @@ import subprocess
 import sys
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import IO, TypeVar
 
 from taskmaster.bus.messages import Interrupt, LeaseId
 from taskmaster.drivers.progress import Position, ProgressReader
 from taskmaster.drivers.worker import EXIT_GOODBYE
 
-__all__ = ["CANCELLED", "HostedWorker", "Interrupts", "spawn"]
+__all__ = [
+    "CANCELLED",
+    "HostedProcess",
+    "HostedWorker",
+    "Interrupts",
+    "Seat",
+    "new_token",
+    "spawn",
+    "start",
+    "watched",
+]
+
+T = TypeVar("T")
 
 log = logging.getLogger("taskmaster.host")
 
@@ -38,32 +51,24 @@ INTERRUPT_SECONDS = 0.25
 CANCELLED = "TaskCancelled"
 
 
-class HostedWorker:
-    """One worker process and what its host knows of it."""
+class HostedProcess:
+    """A process that evaluates, and what its host knows of it."""
 
     #: it was asked to finish and go
     was_told_to_go = False
 
-    def __init__(
-        self,
-        process: subprocess.Popen[bytes],
-        token: str,
-        progress: ProgressReader,
-        now: float,
-        head: str | None = None,
-    ) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], now: float) -> None:
         self.process = process
-        #: of an instrument: which it is the worker of
-        self.head = head
-        self.token = token
-        self.progress = progress
         self.started = now
         #: becomes readable when the process has ended
         self.pidfd = os.pidfd_open(process.pid)
         #: why its host killed it: (kind, reason)
         self.sentence: tuple[str, str] | None = None
-        self._seen: list[Position] = []
-        self._since = now
+
+    @property
+    def seats(self) -> Sequence[Seat]:
+        """What in it takes tasks."""
+        raise NotImplementedError
 
     @property
     def pid(self) -> int:
@@ -74,21 +79,10 @@ class HostedWorker:
         """The process's exit status once it has ended."""
         return self.process.poll()
 
-    def stands_since(self, now: float) -> float:
-        """When its progress last changed, as far as this was looked at."""
-        positions = self.progress.positions() or []
-        if positions != self._seen:
-            self._seen = positions
-            self._since = now
-        return self._since
-
-    def hangs(self, now: float, timeout: float) -> bool:
-        """Whether it has been in one evaluation for more than ``timeout`` seconds, as far as this was looked at."""
-        return now - self.stands_since(now) > timeout and any(at.busy for at in self._seen)
-
-    def is_in(self, lease: LeaseId, low: int, high: int) -> bool:
-        """Whether the task it is evaluating is one of positions ``low ≤ p < high`` of a lease."""
-        return any(at.busy and at.lease == lease and low < at.started <= high for at in self.progress.positions() or [])
+    @property
+    def worked(self) -> bool:
+        """Whether it has begun any task, as far as that is known."""
+        return any(at.started for seat in self.seats for at in seat.progress.positions() or [])
 
     def kill(self, kind: str, reason: str) -> None:
         """End it now, for this reason."""
@@ -100,11 +94,6 @@ class HostedWorker:
         """Ask it to finish what it has in hand and go. The daemon has to be told that it leaves: it may be busy."""
         self.was_told_to_go = True
         self.process.terminate()
-
-    @property
-    def worked(self) -> bool:
-        """Whether it has begun any task, as far as that is known."""
-        return any(at.started for at in self.progress.positions() or [])
 
     def epitaph(self) -> tuple[str, str]:
         """Of what kind its end was, and in words."""
@@ -124,13 +113,52 @@ class HostedWorker:
 
     def forget(self) -> None:
         """How far it had come is accounted for."""
-        self.progress.remove()
+        for seat in self.seats:
+            seat.progress.remove()
 
     @property
     def left_as_agreed(self) -> bool:
         # Told before it could listen, it has died of being told.
         fine = (EXIT_GOODBYE, -signal.SIGTERM) if self.was_told_to_go else (EXIT_GOODBYE,)
         return self.sentence is None and self.exit_status in fine
+
+
+class Seat:
+    """A worker as the daemon knows it: by its token. It notes its progress in a file that its host reads."""
+
+    def __init__(self, token: str, progress: ProgressReader, now: float) -> None:
+        self.token = token
+        self.progress = progress
+        self._seen: list[Position] = []
+        self._since = now
+
+    def stands_since(self, now: float) -> float:
+        """When its progress last changed, as far as this was looked at."""
+        positions = self.progress.positions() or []
+        if positions != self._seen:
+            self._seen = positions
+            self._since = now
+        return self._since
+
+    def hangs(self, now: float, timeout: float) -> bool:
+        """Whether it has been in one evaluation for more than ``timeout`` seconds, as far as this was looked at."""
+        return now - self.stands_since(now) > timeout and any(at.busy for at in self._seen)
+
+    def is_in(self, lease: LeaseId, low: int, high: int) -> bool:
+        """Whether the task it is evaluating is one of positions ``low ≤ p < high`` of a lease."""
+        return any(at.busy and at.lease == lease and low < at.started <= high for at in self.progress.positions() or [])
+
+
+class HostedWorker(HostedProcess, Seat):
+    """A process that is one worker."""
+
+    def __init__(self, process: subprocess.Popen[bytes], token: str, progress: ProgressReader, now: float) -> None:
+        HostedProcess.__init__(self, process, now)
+        Seat.__init__(self, token, progress, now)
+
+    @property
+    def seats(self) -> Sequence[Seat]:
+        return (self,)
 
 
 class Interrupts:
@@ -148,13 +176,13 @@ class Interrupts:
         """When to call :meth:`enforce`."""
         return self._waiting[0][0] if self._waiting else math.inf
 
-    def enforce(self, now: float, find: Callable[[str], HostedWorker | None]) -> None:
-        """Kill the workers that are still in such a task; ``find`` says which has a token."""
+    def enforce(self, now: float, find: Callable[[str], tuple[HostedProcess, Seat] | None]) -> None:
+        """Kill the processes that are still in such a task; ``find`` says who has a token."""
         while self.due <= now:
             _, interrupt = self._waiting.popleft()
-            worker = find(interrupt.token)
-            if worker is not None and worker.is_in(interrupt.lease, interrupt.low, interrupt.high):
-                worker.kill(CANCELLED, f"its task was cancelled, worker process {worker.pid} was killed")
+            found = find(interrupt.token)
+            if found is not None and found[1].is_in(interrupt.lease, interrupt.low, interrupt.high):
+                found[0].kill(CANCELLED, f"its task was cancelled, worker process {found[0].pid} was killed")
 
 
 def spawn(
@@ -166,34 +194,59 @@ def spawn(
     working_directory: Path | None = None,
     path: Iterable[Path] = (),
     umask: int = -1,
-    head: str | None = None,
 ) -> HostedWorker:
     """Start a worker process for a Master; its progress file lies in ``folder``.
 
     It imports from the folders in ``path`` before those that the daemon names, and makes files by ``umask`` (-1: this
-    process's). ``head`` makes it the worker of an instrument's head of that name. Raises OSError where there can be no
-    further process.
+    process's). Raises OSError where there can be no further process.
     """
-    token = f"{master}-{uuid.uuid4().hex}"
+    token = new_token(master)
     progress = folder / token
-    module = "taskmaster.drivers.worker" if head is None else "taskmaster.drivers.instruments.worker"
-    command = [
-        sys.executable, "-m", module,
+    process = start(
+        "taskmaster.drivers.worker",
         "--address", address, "--master", master, "--token", token, "--progress", str(progress),
         "--parent", str(os.getpid()), *(f"--path={entry}" for entry in path),
-        *(() if head is None else (f"--head={head}",)),
-    ]  # fmt: skip
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
+        environment=environment, working_directory=working_directory, umask=umask,
+    )  # fmt: skip
+    return watched(process, lambda: HostedWorker(process, token, ProgressReader(progress), now))
+
+
+def new_token(master: str) -> str:
+    """A name for a worker that no other has had."""
+    return f"{master}-{uuid.uuid4().hex}"
+
+
+def start(
+    module: str,
+    *arguments: str,
+    environment: Iterable[tuple[str, str]] = (),
+    working_directory: Path | None = None,
+    umask: int = -1,
+    stdin: int | IO[bytes] = subprocess.DEVNULL,
+    stderr: int | None = None,
+    session: bool = False,
+) -> subprocess.Popen[bytes]:
+    """Start a module of this package as a process. Raises OSError where there can be no further one.
+
+    With a ``session`` of its own it outlives this process and its terminal.
+    """
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *arguments],
+        stdin=stdin,
+        stderr=stderr,
         env={**ONE_THREAD, **os.environ, "PYTHONUNBUFFERED": "1", **dict(environment)},
         cwd=working_directory,
-        process_group=0,  # a Ctrl-C at the terminal is the host's business
+        process_group=None if session else 0,  # a Ctrl-C at the terminal is the host's business
+        start_new_session=session,
         umask=umask,
     )
+
+
+def watched(process: subprocess.Popen[bytes], watch: Callable[[], T]) -> T:
+    """What ``watch`` makes of a process that was just started, which is ended where there is no descriptor for that."""
     try:
-        return HostedWorker(process, token, ProgressReader(progress), now, head)
-    except OSError:  # no descriptor left to watch it by
+        return watch()
+    except OSError:
         process.kill()
         process.wait()
         raise

@@ -226,6 +226,8 @@ class WorkerProtocol:
         elif isinstance(message, m.HeadOrder):
             if message.number > self.order.number:
                 self.order = message
+        elif isinstance(message, m.Alive):
+            pass  # that it was heard of is all
         elif message.code == m.HELLO:
             if self._in_session:
                 self.hello(now)

@@ -38,7 +38,7 @@ from taskmaster.drivers.progress import ProgressWriter, Terms
 from taskmaster.drivers.protocol import Assignment, WorkerProtocol
 from taskmaster.drivers.registry import driver_class
 
-__all__ = ["EXIT_DISMISSED", "EXIT_GOODBYE", "EXIT_REFUSED", "EXIT_UNUSABLE", "Worker", "main"]
+__all__ = ["EXIT_DISMISSED", "EXIT_GOODBYE", "EXIT_REFUSED", "EXIT_UNUSABLE", "Dismissed", "Worker", "main"]
 
 #: The worker left as agreed; its host may start another at once.
 EXIT_GOODBYE = 0
@@ -105,9 +105,8 @@ class Worker:
             return EXIT_UNUSABLE
         try:
             self._work(driver)
-        except _Dismissed as dismissed:
-            sys.stderr.write(f"{dismissed}\n")
-            return EXIT_DISMISSED if isinstance(dismissed.__cause__, ProtocolError) else EXIT_REFUSED
+        except Dismissed as dismissed:
+            return dismissed.status()
         finally:
             driver.close()
         return EXIT_GOODBYE
@@ -195,7 +194,7 @@ class Worker:
         while (frames := sockets.receive(self._socket)) is not None:
             self.handle(frames, now)
         if self._protocol.refused is not None and self._progress is not None:
-            raise _Dismissed(
+            raise Dismissed(
                 f"worker {os.getpid()}: the daemon refuses it: {self._protocol.refused}"
             ) from self._protocol.refused
         if now >= self._next_tick:
@@ -253,8 +252,13 @@ class Worker:
             self._protocol.leave()
 
 
-class _Dismissed(Exception):
+class Dismissed(Exception):
     """The daemon does not want this worker any more, or something that it said: there is nothing left to do here."""
+
+    def status(self) -> int:
+        """Say so; the exit status that tells it to the worker's host."""
+        sys.stderr.write(f"{self}\n")
+        return EXIT_DISMISSED if isinstance(self.__cause__, ProtocolError) else EXIT_REFUSED
 
 
 class _Threads:
@@ -351,7 +355,7 @@ def die_with_parent(parent: int) -> None:
         os._exit(1)
 
 
-def main(arguments: Sequence[str] | None = None, kind: type[Worker] = Worker) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of a worker process."""
     parser = argparse.ArgumentParser(prog="python -m taskmaster.drivers.worker", description=__doc__)
     parser.add_argument("--address", required=True)
@@ -360,14 +364,11 @@ def main(arguments: Sequence[str] | None = None, kind: type[Worker] = Worker) ->
     parser.add_argument("--progress", required=True, type=Path)
     parser.add_argument("--parent", required=True, type=int)
     parser.add_argument("--path", action="append", default=[])
-    parser.add_argument("--head", default="")
     options = parser.parse_args(arguments)
     die_with_parent(options.parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers in order
-    protocol = WorkerProtocol(
-        options.master, options.token, pid=os.getpid(), host=sockets_.gethostname(), head=options.head
-    )
-    return kind(options.address, protocol, options.progress, options.path).run()
+    protocol = WorkerProtocol(options.master, options.token, pid=os.getpid(), host=sockets_.gethostname())
+    return Worker(options.address, protocol, options.progress, options.path).run()
 
 
 if __name__ == "__main__":

@@ -1,8 +1,11 @@
 """Who attends to one head: the thread that owns it, opens it again when it was lost, and does what it is told to.
 
-A head is driven from this one thread alone. Whoever talks to the daemon hands over assignments and orders, is told what
+A head is driven from this one thread alone. Whoever talks to the daemon hands over assignments and wishes, is told what
 has become of them through a queue, and need not wait for the hardware. Only a stop reaches past the queue: it sets the
 event at which transports and sleeps look every few milliseconds, so that what is being done is broken off.
+
+What the head is to do is the daemon's order, unless something weightier is so: that the daemon is not heard of any more
+(`hold`), or that it is time to leave.
 
 Of each task it is known whether it may have acted (`Head.begin_acting`). One that has not begun when its head is lost,
 parked or stopped is given back; one that has is in doubt, unless the head itself says how it ended.
@@ -21,18 +24,19 @@ from typing import Any, Literal, TypeAlias
 from taskmaster.bus import messages as m
 from taskmaster.bus.fields import Schema
 from taskmaster.bus.table import Table
-from taskmaster.drivers.instruments.errors import CONNECTING, LinkError, Stopped
+from taskmaster.drivers.instruments.errors import CONNECTING, NOT_REACHED, LinkError, Stopped
 from taskmaster.drivers.instruments.generators import drive
 from taskmaster.drivers.instruments.head import Head
+from taskmaster.drivers.instruments.notes import HeadState
 from taskmaster.drivers.outputs import OutputPacker, task_error
 from taskmaster.drivers.protocol import Assignment
 
-__all__ = ["Attendant", "Ended", "HeadState", "Said"]
+__all__ = ["Attendant", "Ended", "Left", "News", "Reported", "Said", "Unusable"]
 
 #: Attempts to bring a head to its safe state follow each other by so many seconds, for as long as they fail.
 SAFE_AGAIN_SECONDS = 1.0
 
-HeadState: TypeAlias = Literal["connecting", "ready", "faulty", "safe"]
+Reported: TypeAlias = Literal["connecting", "ready", "faulty", "safe"]
 
 
 @dataclass(frozen=True)
@@ -52,17 +56,43 @@ class Ended:
 class Said:
     """How the head is, and which order that is in answer to."""
 
-    state: HeadState
+    state: Reported
     order: m.LeaseId
     identity: str = ""
     error: str = ""
+
+
+@dataclass(frozen=True)
+class Unusable:
+    """There can be no head: its class cannot be imported, say."""
+
+    error: BaseException
+
+
+@dataclass(frozen=True)
+class Left:
+    """The thread has ended."""
+
+
+News: TypeAlias = Ended | Said | Unusable | Left
+
+
+@dataclass(frozen=True, eq=False)
+class _Wish:
+    """What the head is to do now, and the daemon's order that this is in answer to."""
+
+    what: Literal["stop", "park", "work"] = "park"
+    number: m.LeaseId = (0, 0)
+    #: why, where it is not the daemon's order
+    reason: str = ""
 
 
 class Attendant:
     """Runs a head in a thread of its own. ``tell`` is called from there, with everything that is to be known elsewhere.
 
     ``make`` makes the head, with a context whose ``on_acting`` is :meth:`on_acting` and whose ``stopping`` is
-    :attr:`stopping`. ``begin`` is called with each assignment before it is begun, ``acts`` when it begins to act.
+    :attr:`stopping`. ``begin`` is called with each assignment before it is begun, ``acts`` when it begins to act,
+    ``note`` with how safe the head is, before that changes for the worse.
     """
 
     def __init__(
@@ -70,9 +100,10 @@ class Attendant:
         make: Callable[[Attendant], Head],
         outputs: Schema,
         *,
-        tell: Callable[[Ended | Said], None],
+        tell: Callable[[News], None],
         begin: Callable[[Assignment], None],
         acts: Callable[[], None],
+        note: Callable[[HeadState], None] = lambda state: None,
         pauses: tuple[float, float] = (0.5, 30.0),
     ) -> None:
         self.stopping = threading.Event()
@@ -81,27 +112,67 @@ class Attendant:
         self._tell = tell
         self._begin = begin
         self._acts = acts
+        self._note = note
         self._first_pause, self._longest_pause = pauses
         self._changed = threading.Condition()
         self._order = m.HeadOrder((0, 0), "park")
+        self._held = ""
+        self._wish = _Wish()
         self._assignments: deque[Assignment] = deque()
+        #: what is being evaluated, and why it was broken off, if it was
+        self._assignment: Assignment | None = None
+        self._broken_off: m.TaskError | None = None
         self._leaving = False
         self._identity = ""
         self._is_open = False
+        #: something may have been sent to the instrument
+        self._touched = False
+        #: it is to be safe before anything else
+        self._must_secure = False
         self.progress: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.thread = threading.Thread(target=self._run, name="taskmaster-head", daemon=True)
 
     # -- called by whoever talks to the daemon ------------------------------------------------------------------------
 
     def order(self, order: m.HeadOrder) -> None:
-        """What the head is to do from now on; a stop breaks off what it is doing."""
+        """What the daemon wants the head to do from now on; a stop breaks off what it is doing."""
         with self._changed:
-            if order.number <= self._order.number:
-                return
-            self._order = order
-            if order.what == "stop":
-                self.stopping.set()
-            self._changed.notify()
+            if order.number > self._order.number:
+                self._order = order
+                self._decide()
+
+    def hold(self, reason: str) -> None:
+        """Stop the head, whatever the daemon's last order was: nobody is there to give another one."""
+        with self._changed:
+            if not self._held:
+                self._held = reason
+                self._decide()
+
+    def release(self) -> None:
+        """Undo :meth:`hold`."""
+        with self._changed:
+            if self._held:
+                self._held = ""
+                self._decide()
+
+    def _decide(self) -> None:
+        order = self._order
+        self._wish = _Wish("stop" if self._held else order.what, order.number, self._held)
+        if self._wish.what == "stop":
+            self._break()
+        self._changed.notify()
+
+    def break_off(self, assignment: Assignment, kind: str, reason: str) -> None:
+        """End what is being evaluated, if it is this; the head is brought to its safe state."""
+        with self._changed:
+            if self._assignment is assignment and self._broken_off is None:
+                self._broken_off = m.TaskError(0, kind, reason)
+                self._break()
+
+    def _break(self) -> None:
+        # Also where something else is wished for before the head's thread has heard of it: a stop is never skipped.
+        self._must_secure = True
+        self.stopping.set()
 
     def give(self, assignment: Assignment) -> None:
         """A task to evaluate."""
@@ -124,28 +195,41 @@ class Attendant:
     # -- the thread ---------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        self._head = self._make(self)
+        try:
+            self._head = self._make(self)
+        except BaseException as error:  # noqa: BLE001 - whatever the user's modules raise is told, and ends this worker
+            self._tell(Unusable(error))
+        else:
+            self._attend()
+        finally:
+            self._tell(Left())
+
+    def _attend(self) -> None:
         pause = self._first_pause
         try:
             while not self._leaving:
-                order = self._order
-                if order.what != "work":
+                wish = self._wish
+                if wish.what != "work" or self._must_secure:
                     self._give_back()
-                    self._be_safe(order)
-                elif self._is_open or self._open(order):
+                    if self._secure(wish) and wish.what != "work":
+                        self._stay(wish)
+                elif self._is_open or self._open(wish):
                     pause = self._first_pause
-                    self._work(order)
+                    self._work(wish)
                 else:
-                    self._wait(pause, order)
+                    self._wait(pause, wish)
                     pause = min(2 * pause, self._longest_pause)
             self._give_back()
-            self._be_safe(self._order)
+            if self._touched:
+                self._secure(self._wish)
         finally:
             self._head.close()
 
-    def _open(self, order: m.HeadOrder) -> bool:
+    def _open(self, wish: _Wish) -> bool:
         """Connect, identify, initialise; says what came of it."""
-        self._tell(Said("connecting", order.number))
+        self._tell(Said("connecting", wish.number))
+        touched, self._touched = self._touched, True
+        self._note(HeadState.WORKING)
         try:
             self._head.open()
             self._identity = self._head.identify()
@@ -153,27 +237,35 @@ class Attendant:
             return False
         except Exception as error:  # noqa: BLE001 - whatever a head's opening raises is told, and tried again
             self._close()
+            if isinstance(error, NOT_REACHED) and not touched:
+                self._touched = False
+                self._note(HeadState.UNTOUCHED)
             self._give_back(error)
-            self._tell(Said("faulty", order.number, "", f"{type(error).__name__}: {error}"))
+            self._tell(Said("faulty", wish.number, "", f"{type(error).__name__}: {error}"))
             return False
         self._is_open = True
-        self._tell(Said("ready", order.number, self._identity))
         return True
 
     def _close(self) -> None:
         self._is_open = False
         self._head.close()
 
-    def _work(self, order: m.HeadOrder) -> None:
-        """Evaluate what comes until there is another order, or the head is lost."""
+    def _work(self, wish: _Wish) -> None:
+        """Evaluate what comes until something else is wished for, or the head is lost."""
+        self._tell(Said("ready", wish.number, self._identity))
         while self._is_open:
             with self._changed:
-                while not self._assignments and self._order is order and not self._leaving:
+                while not self._assignments and not self._is_over(wish):
                     self._changed.wait()
-                if self._order is not order or self._leaving:
+                if self._is_over(wish):
                     return
-                assignment = self._assignments.popleft()
+                assignment = self._assignment = self._assignments.popleft()
             self._evaluate(assignment)
+            with self._changed:
+                self._assignment = self._broken_off = None
+
+    def _is_over(self, wish: _Wish) -> bool:
+        return self._wish is not wish or self._must_secure or self._leaving
 
     def _evaluate(self, assignment: Assignment) -> None:
         head = self._head
@@ -188,7 +280,7 @@ class Attendant:
             value = drive(head.evaluate(assignment.table.rows()[0]), self.progress.put, self.stopping)
         except (*CONNECTING, Stopped) as error:
             lost = True
-            errors = (task_error(0, error),)
+            errors = (self._why(error),)
             if not isinstance(error, Stopped):
                 self._close()
         except BaseException as error:  # noqa: BLE001 - whatever the user's code raises fails its task
@@ -209,6 +301,15 @@ class Attendant:
             )
         )
 
+    def _why(self, error: BaseException) -> m.TaskError:
+        """What to say of a task that was lost by ``error``: if it was stopped, by what."""
+        if isinstance(error, Stopped):
+            if self._broken_off is not None:
+                return self._broken_off
+            if self._wish.reason:
+                return m.TaskError(0, type(error).__name__, f"{error}: {self._wish.reason}")
+        return task_error(0, error)
+
     def _give_back(self, error: BaseException | None = None) -> None:
         """What has not been begun goes to another head."""
         with self._changed:
@@ -218,24 +319,33 @@ class Attendant:
         for assignment in waiting:
             self._tell(Ended(assignment, errors=errors, given_back=True))
 
-    def _be_safe(self, order: m.HeadOrder) -> None:
-        """Bring the head to its safe state, and again until that has succeeded; then wait for another order."""
-        self.stopping.clear()
+    def _secure(self, wish: _Wish) -> bool:
+        """Bring the head to its safe state, and again until that has succeeded. False: time to leave came before."""
+        self._touched = True
+        self._note(HeadState.SECURING)
         while True:
+            with self._changed:
+                self._must_secure = False
+                self.stopping.clear()
             try:
                 self._head.safe()
                 break
             except Exception as error:  # noqa: BLE001 - whatever it is, it is told, and safety is tried for again
-                self._tell(Said("faulty", order.number, self._identity, f"not safe: {type(error).__name__}: {error}"))
+                self._tell(Said("faulty", wish.number, self._identity, f"not safe: {type(error).__name__}: {error}"))
                 self._close()
-                if self._wait(SAFE_AGAIN_SECONDS, order) and self._leaving:
-                    return
-        self._tell(Said("safe", order.number, self._identity))
+                if self._wait(SAFE_AGAIN_SECONDS, wish) and self._leaving:
+                    return False
         self._close()  # it is opened anew, identified and initialised, before it works again
-        while not self._wait(None, order):
+        self._note(HeadState.SAFE)
+        return True
+
+    def _stay(self, wish: _Wish) -> None:
+        """It is safe: wait until something else is wished for."""
+        self._tell(Said("safe", wish.number, self._identity, wish.reason))
+        while not self._wait(None, wish):
             pass
 
-    def _wait(self, seconds: float | None, order: m.HeadOrder) -> bool:
-        """Wait for another order than this, or until it is time to leave; False if ``seconds`` have passed before."""
+    def _wait(self, seconds: float | None, wish: _Wish) -> bool:
+        """Wait until something else is wished for, or it is time to leave; False if ``seconds`` have passed before."""
         with self._changed:
-            return self._changed.wait_for(lambda: self._order is not order or self._leaving, seconds)
+            return self._changed.wait_for(lambda: self._is_over(wish), seconds)

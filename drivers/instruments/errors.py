@@ -13,6 +13,7 @@ from taskmaster.bus.errors import TaskMasterError
 
 __all__ = [
     "CONNECTING",
+    "NOT_REACHED",
     "Claimed",
     "DeviceError",
     "Garbled",
@@ -90,3 +91,6 @@ class Claimed(InstrumentError):
 
 #: What opening a head may raise; before a task has begun to act, it goes back to the queue for all of these.
 CONNECTING = (LinkError, WrongIdentity, PermissionDenied, Claimed)
+
+#: What says that an instrument was not reached, so that nothing can have been sent to it.
+NOT_REACHED = (Unreachable, WrongIdentity, PermissionDenied, Claimed)

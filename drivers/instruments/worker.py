@@ -1,112 +1,197 @@
-"""A worker process of one head: ``python -m taskmaster.drivers.instruments.worker``.
+"""The worker process of a head, or of all heads of one controller: ``python -m taskmaster.drivers.instruments.worker``.
 
 The socket's thread never waits for the hardware: it hears of an emergency stop whatever the head is doing. The head has
 a thread of its own, see `attendant`; between the two go assignments and orders one way, and what became of them the
-other.
+other. Several heads in one process have a pair of threads each, and what they share takes care of itself (`link`).
+
+A worker is started by a guardian and outlives neither it nor, for longer than ``deadman``, the daemon: without either
+it brings its head to the safe state. It ends by no signal from the kernel for that, but by itself: nobody else may be
+left who could make the instrument safe.
 """
 
 from __future__ import annotations
 
+import argparse
+import contextlib
+import os
 import queue
+import select
+import signal
 import socket as sockets_
 import sys
+import threading
 import time
-
-import zmq
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from taskmaster.bus import messages as m
-from taskmaster.bus.errors import ConfigError
-from taskmaster.bus.fields import Schema
-from taskmaster.config.heads import heads_of
-from taskmaster.drivers.instruments.attendant import Attendant, Ended, Said
-from taskmaster.drivers.instruments.classes import make_head
-from taskmaster.drivers.instruments.commandhead import CommandHead
-from taskmaster.drivers.instruments.head import Head, HeadContext
+from taskmaster.bus.text import format_duration
+from taskmaster.drivers.instruments.attendant import Attendant, Ended, Left, News, Said, Unusable
+from taskmaster.drivers.instruments.head import Head
+from taskmaster.drivers.instruments.making import HeadMaker
+from taskmaster.drivers.instruments.notes import HeadNotes, HeadState
 from taskmaster.drivers.progress import STARTED, ProgressWriter
-from taskmaster.drivers.protocol import Assignment
-from taskmaster.drivers.worker import EXIT_GOODBYE, Worker, main
+from taskmaster.drivers.protocol import Assignment, WorkerProtocol
+from taskmaster.drivers.worker import EXIT_GOODBYE, EXIT_UNUSABLE, Dismissed, Worker
 
-__all__ = ["HeadWorker"]
+__all__ = ["NOTES", "HeadWorker", "main"]
+
+#: What the name of a worker's notes for its guardian ends in; the rest is that of its progress.
+NOTES = ".head"
+
+#: What a worker that is to leave at once has to say may take so long.
+_FAREWELL_SECONDS = 1.0
+#: It is looked so long after a task's time-out whether it has ended.
+_LATE_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Seat:
+    """Which head, by which token the daemon knows its worker, and where that notes its progress."""
+
+    head: str
+    token: str
+    progress: Path
 
 
 class HeadWorker(Worker):
-    """One head's worker process, from hello to goodbye."""
+    """One head's worker, from hello to goodbye. :meth:`leave` alone may be called from another thread."""
+
+    def __init__(self, address: str, master: str, seat: Seat, path: Sequence[str] = ()) -> None:
+        protocol = WorkerProtocol(master, seat.token, pid=os.getpid(), host=sockets_.gethostname(), head=seat.head)
+        self._notes = HeadNotes(seat.progress.with_name(seat.progress.name + NOTES), seat.head)
+        self._signalled, self._wake = sockets_.socketpair()
+        self._signalled.setblocking(False)
+        self._wake.setblocking(False)
+        super().__init__(address, protocol, seat.progress, path)
+        self._heard: queue.SimpleQueue[News] = queue.SimpleQueue()
+        self._attendant: Attendant | None = None
+        self._left = False
+        self._unusable_by: BaseException | None = None
+        self._daemon_heard = time.monotonic()
+        self._deadman = float("inf")
+        #: when the task that is being evaluated was begun, and which that is
+        self._begun: tuple[float, Assignment] | None = None
+        self._told_to_leave = self._at_once = False
+
+    def leave(self, *, at_once: bool) -> None:
+        """Finish the task in hand, or break it off, and go."""
+        self._told_to_leave = True
+        self._at_once |= at_once
+        self._awake()
+
+    def _awake(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # it is being woken
+            self._wake.send(b"\0")
+
+    def _heed_signals(self) -> None:
+        self._poller.register(self._signalled.fileno(), select.POLLIN)
+
+    # -- set up -------------------------------------------------------------------------------------------------------
 
     def _serve(self, welcome: m.Welcome) -> int:
-        self._heard: queue.SimpleQueue[Ended | Said] = queue.SimpleQueue()
-        self._wake_read, self._wake_write = sockets_.socketpair()
-        self._wake_read.setblocking(False)
-        self._wake_write.setblocking(False)
-        self._poller.register(self._wake_read, zmq.POLLIN)
-        progress = self._progress = ProgressWriter(self._progress_path, 1)
+        self._progress = ProgressWriter(self._progress_path, 1)
         self._agree()
-        attendant = self._make_attendant(welcome, progress)
+        self._deadman = float(welcome.options.get("deadman") or self._deadman)
+        attendant = self._attendant = self._make_attendant(welcome, self._progress)
         self._protocol.ready()
         attendant.thread.start()
-        self._attend(attendant)
+        try:
+            self._attend(attendant)
+        except Dismissed as dismissed:
+            attendant.leave(at_once=True)
+            attendant.thread.join()
+            return dismissed.status()
+        if self._unusable_by is not None:
+            self._unusable(self._unusable_by)
+            return EXIT_UNUSABLE
         return EXIT_GOODBYE
 
     def _make_attendant(self, welcome: m.Welcome, progress: ProgressWriter) -> Attendant:
-        outputs = Schema(welcome.outputs, welcome.master, "output")
-        parameters = Schema(welcome.parameters, welcome.master)
-        declared = {str(head["name"]): head for head in heads_of(welcome.options)}
-        options = {"driver": welcome.driver, **declared[self._protocol.head]}
+        maker = HeadMaker(welcome.master, welcome.driver, welcome.options, welcome.parameters, welcome.outputs)
+        name = self._protocol.head
+        reconnect = maker.options(name).get("reconnect") or {}
 
         def make(attendant: Attendant) -> Head:
-            context = HeadContext(
-                self._protocol.head,
-                welcome.master,
-                options,
-                parameters,
-                outputs,
-                attendant.stopping,
-                attendant.on_acting,
-            )
-            return head_of(welcome.driver, context)
+            return maker.make(maker.context(name, attendant.stopping, attendant.on_acting))
 
         def begin(assignment: Assignment) -> None:
             progress.begin(0, assignment.lease, assignment.run, assignment.first, assignment.attempt)
+            self._begun = time.monotonic(), assignment
 
         def acts() -> None:
             progress.cells[0][STARTED] = 1
 
-        def tell(news: Ended | Said) -> None:
+        def tell(news: News) -> None:
             if isinstance(news, Ended):
+                self._begun = None
                 progress.end(0)
             self._heard.put(news)
-            try:
-                self._wake_write.send(b"\0")
-            except BlockingIOError:  # it is being woken
-                pass
+            self._awake()
 
-        reconnect = options.get("reconnect") or {}
+        def note(state: HeadState) -> None:
+            self._notes.state = state
+
         pauses = float(reconnect.get("first", 0.5)), float(reconnect.get("longest", 30.0))
-        return Attendant(make, outputs, tell=tell, begin=begin, acts=acts, pauses=pauses)
+        return Attendant(make, maker.outputs, tell=tell, begin=begin, acts=acts, note=note, pauses=pauses)
+
+    # -- at work ------------------------------------------------------------------------------------------------------
+
+    def handle(self, frames: list[bytes], now: float) -> None:
+        self._daemon_heard = now
+        super().handle(frames, now)
+
+    def _turn(self, *, wait: bool) -> None:
+        self._notes.turn()
+        super()._turn(wait=wait)
+        if self._told_to_leave and not self._protocol.leaving:
+            self._on_signal(0, None)
+            self._flush()
 
     def _attend(self, attendant: Attendant) -> None:
         """Carry between the daemon and the head, until neither has anything more to say."""
-        while attendant.thread.is_alive():
+        while not self._left:
             self._turn(wait=self._heard.empty())
             self._hear()
+            self._look_after(attendant)
             attendant.order(self._protocol.order)
             while (assignment := self._protocol.begin()) is not None:
                 attendant.give(assignment)
-            if self._protocol.leaving or self._protocol.goodbye is not None:
-                goodbye = self._protocol.goodbye
-                attendant.leave(at_once=goodbye is not None and not goodbye.drain)
-        self._hear()
-        while not self._done:
+            goodbye = self._protocol.goodbye
+            if self._protocol.leaving or goodbye is not None:
+                attendant.leave(at_once=self._at_once or (goodbye is not None and not goodbye.drain))
+        farewell_until = time.monotonic() + _FAREWELL_SECONDS
+        while not (self._done or self._unusable_by or (self._at_once and time.monotonic() > farewell_until)):
+            self._next_tick = min(self._next_tick, farewell_until)
             self._turn(wait=True)
 
+    def _look_after(self, attendant: Attendant) -> None:
+        """Mind the time: how long the daemon has been silent, and how long a task has taken."""
+        now = time.monotonic()
+        silence = now - self._daemon_heard
+        if silence > self._deadman:
+            attendant.hold(f"nothing was heard of the daemon for {format_duration(round(silence, 1))}")
+            if self._protocol.idle and not self._protocol.leaving:
+                self.leave(at_once=True)
+        else:
+            attendant.release()
+        welcome, begun = self._protocol.welcome, self._begun
+        if begun is not None and welcome is not None and welcome.timeout is not None:
+            since, assignment = begun
+            if now - since > welcome.timeout:
+                attendant.break_off(assignment, "TaskTimeout", f"no outcome after {format_duration(welcome.timeout)}")
+            self._next_tick = min(self._next_tick, max(now, since + welcome.timeout) + _LATE_SECONDS)
+
     def _hear(self) -> None:
-        try:
-            self._wake_read.recv(4096)
-        except BlockingIOError:
-            pass
         while not self._heard.empty():
             news = self._heard.get()
             if isinstance(news, Said):
                 self._protocol.report_head(m.HeadReport(news.state, news.identity, news.error, news.order))
+            elif isinstance(news, Unusable):
+                self._unusable_by = news.error
+            elif isinstance(news, Left):
+                self._left = True
             else:
                 self._say(news)
 
@@ -122,14 +207,81 @@ class HeadWorker(Worker):
             )
 
 
-def head_of(driver: str, context: HeadContext) -> Head:
-    """The head that a Master's driver and options describe. Raises ConfigError where they do not."""
-    if driver in ("visa", "serial"):
-        return CommandHead(context)
-    if driver == "instrument":
-        return make_head(context)
-    raise ConfigError(f"driver {driver!r} is none of an instrument's")
+# -- the process -------------------------------------------------------------------------------------------------------
+
+
+class _Process:
+    """The main thread: hears of signals and of the parent's death, and passes it on to the workers."""
+
+    def __init__(self, address: str, master: str, seats: Sequence[Seat], parent: int, path: Sequence[str]) -> None:
+        self._parent = _watched(parent)
+        self._signalled, self._wake = sockets_.socketpair()
+        self._signalled.setblocking(False)
+        self._wake.setblocking(False)
+        self._statuses: list[int] = []
+        self._at_once = False
+        self.workers = [HeadWorker(address, master, seat, path) for seat in seats]
+        self._threads = [
+            threading.Thread(target=self._run, args=(worker,), name="taskmaster-worker") for worker in self.workers
+        ]
+
+    def _run(self, worker: HeadWorker) -> None:
+        status = EXIT_UNUSABLE
+        try:
+            status = worker.run()
+        finally:
+            self._statuses.append(status)
+            self._wake.send(b"\0")
+
+    def run(self) -> int:
+        """Until every head's worker has ended; the exit status is the worst of theirs."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever started the daemon, which ends its workers
+        signal.signal(signal.SIGTERM, lambda number, frame: None)
+        signal.signal(signal.SIGUSR1, self._hurry)
+        signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
+        for thread in self._threads:
+            thread.start()
+        watching = select.poll()
+        watching.register(self._signalled, select.POLLIN)
+        watching.register(self._parent, select.POLLIN)
+        while len(self._statuses) < len(self._threads):
+            ready = [descriptor for descriptor, _ in watching.poll()]
+            if self._parent in ready:
+                watching.unregister(self._parent)
+                self._at_once = True
+            signals = self._signalled.recv(64) if self._signalled.fileno() in ready else b""
+            if self._at_once or signal.SIGTERM in signals:
+                for worker in self.workers:
+                    worker.leave(at_once=self._at_once)
+        return max(self._statuses)
+
+    def _hurry(self, number: int, frame: object) -> None:
+        self._at_once = True
+
+
+def _watched(parent: int) -> int:
+    """A descriptor that becomes readable when the parent process has ended. Ends this one if that is so already."""
+    try:
+        descriptor = os.pidfd_open(parent)
+    except ProcessLookupError:
+        os._exit(1)
+    if os.getppid() != parent:
+        os._exit(1)
+    return descriptor
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of a worker process: SIGTERM finishes what is in hand, SIGUSR1 breaks it off; then it goes."""
+    parser = argparse.ArgumentParser(prog="python -m taskmaster.drivers.instruments.worker", description=__doc__)
+    parser.add_argument("--address", required=True)
+    parser.add_argument("--master", required=True)
+    parser.add_argument("--parent", required=True, type=int)
+    parser.add_argument("--path", action="append", default=[])
+    parser.add_argument("--seat", required=True, action="append", nargs=3, metavar=("HEAD", "TOKEN", "PROGRESS"))
+    options = parser.parse_args(arguments)
+    seats = [Seat(head, token, Path(progress)) for head, token, progress in options.seat]
+    return _Process(options.address, options.master, seats, options.parent, options.path).run()
 
 
 if __name__ == "__main__":
-    sys.exit(main(kind=HeadWorker))
+    sys.exit(main())

@@ -203,11 +203,23 @@ class Daemon:
         """Process ids of its living worker processes."""
         return {pid for pid in _members(self.pid) if pid != self.pid}
 
+    def guardians(self) -> dict[str, int]:
+        """Process ids of its instruments' guardians, which outlive it, by Master."""
+        found = {}
+        for lock in self.state.glob("guardians/*/lock"):
+            pid = int(lock.read_text() or "0")
+            if pid and _session(pid) == pid:
+                found[lock.parent.name] = pid
+        return found
+
     def close(self) -> None:
         """End it, and see to it that no process of any of its starts is left. Raises AssertionError if one stays."""
         if self.is_running:
             self.kill()
-        left = {pid for session in self._sessions for pid in _members(session)}
+        guardians = self.guardians()
+        for pid in guardians.values():
+            os.kill(pid, signal.SIGTERM)
+        left = {pid for session in (*self._sessions, *guardians.values()) for pid in _members(session)}
         descriptors = [descriptor for pid in left if (descriptor := _pidfd(pid)) is not None]
         gone = all_ended(descriptors, timeout=10.0)
         for descriptor in descriptors:
@@ -218,19 +230,19 @@ class Daemon:
         assert gone, f"processes were left behind by a daemon that had ended: {sorted(left)}"
 
 
+def _session(pid: int) -> int:
+    """The session of a living process; 0 where there is none."""
+    try:
+        state, _, _, session = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:4]
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return int(session) if state != "Z" else 0
+
+
 def _members(session: int) -> set[int]:
     """Living processes of a session."""
-    found = set()
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            state, _, _, member_of = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if int(member_of) == session and state != "Z":
-            found.add(int(entry.name))
-    return found
+    pids = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+    return {pid for pid in pids if _session(pid) == session}
 
 
 def _pidfd(pid: int) -> int | None:

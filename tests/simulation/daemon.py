@@ -20,6 +20,7 @@ from taskmaster.daemon import answering, broker as broker_module, publishing, su
 from taskmaster.daemon.broker import Broker, Endpoints
 from taskmaster.daemon.core import Core, Identity
 from taskmaster.daemon.effects import Effects, EventAppended, Record
+from taskmaster.daemon.guardians import Guardians
 from taskmaster.daemon.journal import Journal, journal as journal_module
 from taskmaster.daemon.journal.recovery import restore
 from taskmaster.daemon.master import Master
@@ -230,7 +231,8 @@ class SimDaemon:
             supervisor.add(Pool(master, workers, timeout, policy=RestartPolicy(5, 60.0)))
         sockets = world.network.open()
         endpoints = Endpoints(*(cast("zmq.Socket[bytes]", sockets[name]) for name in ("control", "results", "workers")))
-        broker = Broker(core, journal, endpoints, supervisor, cast(Space, SimSpace(world)), _status)
+        guardians = Guardians(self.folder / "guardians", "local", "simulated")
+        broker = Broker(core, journal, endpoints, supervisor, guardians, cast(Space, SimSpace(world)), _status)
         broker._poller = cast(zmq.Poller, self._poller)
         supervisor.watch, supervisor.unwatch = broker.watch, broker.unwatch
         self.broker = broker

@@ -345,7 +345,8 @@ class SimHost:
             self.world.agenda.at(self._interrupts.due, self._enforce)
 
     def _enforce(self) -> None:
-        self._interrupts.enforce(self.world.agenda.monotonic(), self._processes.get)
+        known = {token: (process, process) for token, process in self._processes.items()}
+        self._interrupts.enforce(self.world.agenda.monotonic(), known.get)
 
     def gone(self, worker: SimWorker) -> None:
         """Its whole machine is: nobody tells."""

@@ -6,18 +6,16 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
 
-import numpy as np
 import pytest
+from helpers import probes
 from helpers.daemon import Daemon
 from helpers.places import StartDaemon
+from helpers.probes import await_states, heads, outcomes, points
 from helpers.waiting import eventually
 
-from taskmaster.bus import messages as m
-from taskmaster.bus.status import HeadInfo
 from taskmaster.drivers.simulated import Laboratory
-from taskmaster.learners.client import Lab, Run
+from taskmaster.learners.client import Lab
 
 HEADS = ("tip-1", "tip-2", "tip-3")
 
@@ -30,61 +28,18 @@ def probe() -> Iterator[Laboratory]:
 
 @pytest.fixture
 def daemon(probe: Laboratory, start_daemon: StartDaemon) -> Daemon:
-    heads = [{"name": head, "resource": probe[head].resource, "identity": probe[head].identity} for head in HEADS]
-    stm = {
-        "driver": "visa",
-        "query_timeout": "1 s",
-        "heads": heads,
-        "reconnect": {"first": "20 ms", "longest": "100 ms"},
-        "parameters": {"x": {"min": 0, "max": 500}, "y": {"min": 0, "max": 500}},
-        "outputs": {"current": {"unit": "A"}},
-        "commands": {
-            "open": ["*CLS", "TIP:APPROACH"],
-            "set": ["POS {x:.3f},{y:.3f}"],
-            "wait": {"query": "*OPC?", "until": "1", "timeout": "10 s"},
-            "read": {"current": "MEAS:CURR?"},
-            "safe": ["BIAS 0", "TIP:WITHDRAW"],
-        },
-    }
-    return start_daemon({"stm": stm})
+    return start_daemon({"stm": probes.stm(probe, HEADS)})
 
 
 @pytest.fixture
 def lab(daemon: Daemon) -> Iterator[Lab]:
     with daemon.connect() as lab:
-        eventually(lambda: states(lab) == ["ready"] * 3, "all heads to be ready")
+        await_states(lab, "ready", "ready", "ready")
         yield lab
 
 
-def heads(lab: Lab) -> dict[str, HeadInfo]:
-    return {info.head: info for info in lab.ask(m.ListHeads(0)).heads}
-
-
-def states(lab: Lab) -> list[str]:
-    return [info.state for info in heads(lab).values()]
-
-
-def points(n: int) -> Any:
-    """Points that are told apart to the digits that an instrument is told."""
-    return np.round(np.random.default_rng(n).random((n, 2)) * 500, 3)
-
-
 def visits(probe: Laboratory) -> Counter[tuple[float, ...]]:
-    """How often each place was gone to, by whichever head, says the instrument."""
-    actions = (action for head in HEADS for action in probe.control.actions(head).actions)
-    return Counter(action.arguments for action in actions if action.command == "POS" and not action.error)
-
-
-def outcomes(run: Run, n: int) -> Counter[str]:
-    """What became of the tasks of a run, of which some may be in doubt, once nothing moves any more."""
-    lab = run.master.lab
-
-    def through() -> Counter[str] | None:
-        (info,) = (info for info in lab.runs() if info.run == run.number)
-        seen = Counter({"done": info.done, "failed": info.failed, "held": info.held})
-        return seen if seen.total() == n else None
-
-    return eventually(through, "every task to end or to be in doubt")
+    return probes.visits(probe, HEADS)
 
 
 def test_all_heads_work_and_each_place_is_visited_once(probe: Laboratory, lab: Lab) -> None:
@@ -115,7 +70,7 @@ def test_a_head_that_is_unplugged_comes_back_by_itself_and_the_others_go_on(prob
     assert max(visits(probe).values()) == 1
     for held in lab.held():
         lab.resolve(held.run, held.index, "retry")  # it is known here that this does no harm
-    eventually(lambda: states(lab) == ["ready"] * 3, "it to be back")
+    await_states(lab, "ready", "ready", "ready")
     assert outcomes(run, 90)["done"] == 90
 
 
@@ -138,7 +93,7 @@ def test_a_daemon_that_is_killed_does_nothing_twice(probe: Laboratory, daemon: D
         gone = visits(probe).total()
         eventually(lambda gone=gone: visits(probe).total() >= gone + 9, "them to be at work")  # type: ignore[misc]
         daemon.restart()
-        eventually(lambda: "connecting" not in states(lab) and "away" not in states(lab), "the heads to be back")
+        eventually(lambda: {"connecting", "away"}.isdisjoint(probes.states(lab)), "the heads to be back")
         for held in lab.held():
             lab.resolve(held.run, held.index, "fail", reason="nobody knows")
     ended = outcomes(run, 60)
@@ -152,7 +107,7 @@ def test_a_stop_reaches_all_heads_at_once_and_lasts(probe: Laboratory, daemon: D
     run.tasks.put_many(points(300))
     probe.control.wait("tip-1", "POS", 3)
     mark = probe.control.mark()
-    lab.ask(m.Stop(0, None, "smoke"))
+    lab.stop(reason="smoke")
     eventually(lambda: all(probe.control.first_safe(head, mark) for head in HEADS), "all to be safe")
     assert max(probe.control.first_safe(head, mark) or 0.0 for head in HEADS) - mark < 1.0, (
         "how fast it is is measured elsewhere; here, that no task was waited for"
@@ -164,19 +119,19 @@ def test_a_stop_reaches_all_heads_at_once_and_lasts(probe: Laboratory, daemon: D
     for held in lab.held():
         lab.resolve(held.run, held.index, "fail", reason="it was stopped")
     assert visits(probe).total() == gone
-    lab.ask(m.Reset(0))
+    lab.reset()
     assert outcomes(run, 300)["done"] >= 290
     assert max(visits(probe).values()) == 1
 
 
 def test_a_head_is_taken_out_and_put_back(probe: Laboratory, lab: Lab) -> None:
-    lab.ask(m.SetHead(0, "stm", "tip-1", False, "a new tip"))
+    lab.set_head("stm", "tip-1", False, reason="a new tip")
     eventually(lambda: heads(lab)["tip-1"].safe, "it to be safe")
     run = lab["stm"].open()
     run.tasks.put_many(points(20))
     assert {result.worker for result in run.results} == {"tip-2", "tip-3"}
     assert (heads(lab)["tip-1"].state, heads(lab)["tip-1"].reason) == ("out", "by local: a new tip")
-    lab.ask(m.SetHead(0, "stm", "tip-1", True))
+    lab.set_head("stm", "tip-1", True)
     eventually(lambda: heads(lab)["tip-1"].state == "ready", "it to be back")
     run.tasks.put_many(points(40))
     assert "tip-1" in {result.worker for result in run.results}

@@ -18,6 +18,7 @@ from taskmaster.daemon import broker as broker_module, publishing
 from taskmaster.daemon.broker import Broker, Endpoints
 from taskmaster.daemon.core import Core, Identity
 from taskmaster.daemon.effects import BlockAppended, EventAppended, Publication, Record
+from taskmaster.daemon.guardians import Guardians
 from taskmaster.daemon.journal import Journal
 from taskmaster.daemon.master import Master
 from taskmaster.daemon.publishing import DRAIN_SUBSCRIPTIONS, PUBLISHED_BYTES, Publisher
@@ -275,7 +276,8 @@ class Station:
             sockets[-1].bind(f"inproc://{name}")
         self.endpoints = Endpoints(*sockets)
         supervisor = Supervisor(core, folder / "progress", "inproc://workers")
-        self.broker = Broker(core, self.journal, self.endpoints, supervisor, Space(folder, 0), _no_status)
+        guardians = Guardians(folder / "guardians", "inproc://workers", "tested")
+        self.broker = Broker(core, self.journal, self.endpoints, supervisor, guardians, Space(folder, 0), _no_status)
         self.client, self.follower, self.worker = (context.socket(kind) for kind in (zmq.DEALER, zmq.SUB, zmq.DEALER))
         for socket, name in ((self.client, "control"), (self.follower, "results"), (self.worker, "workers")):
             socket.connect(f"inproc://{name}")

@@ -141,7 +141,7 @@ def test_a_task_that_was_cancelled_has_a_moment_to_end(start: Start, tmp_path: P
     for worker in (slow, quick, gone):
         interrupts.add(Interrupt(worker.token, (1, 1), 0, 1), 5.0)
     assert interrupts.due == 5.0 + INTERRUPT_SECONDS
-    known = {slow.token: slow, quick.token: quick}
+    known = {worker.token: (worker, worker) for worker in (slow, quick)}
     interrupts.enforce(5.0, known.get)
     assert slow.sentence is None, "not yet"
     progress.cells[0][STARTED] = 2  # quick is in the next one

@@ -1,0 +1,455 @@
+"""The guardian of an instrument: ``python -m taskmaster.drivers.instruments.guardian``.
+
+One process for each Master that has heads. It hosts their workers, as `hosting` says, and is there when one of them
+cannot do what it has to: a worker that has died, that hangs, or that does not stop when it is told to, is ended, and
+its head brought to the safe state by a fresh process (`securing`), before another worker is started. It does nothing
+else: no vendor's library is ever loaded here, no instrument spoken to.
+
+It is no part of the daemon's process and outlives it, killed or stopped: workers go on with what they have in hand, and
+report it to the next daemon, which finds this guardian by its connection. Where the daemon stays away for ``deadman``,
+every worker brings its head to the safe state by itself; for one that does not, this process does. Where this process
+itself is killed, its workers notice, make their heads safe and end; the next guardian ends any that has not.
+
+There is one per folder, which it locks. Which heads there are, and how they are reached, it is told by the daemon
+(`GuardianPlan`), and told again by one with another configuration; then workers are replaced when they have no task.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import hashlib
+import logging
+import os
+import select
+import shutil
+import signal
+import socket as sockets_
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from taskmaster.bus import messages as m
+from taskmaster.config.heads import heads_of
+from taskmaster.drivers.host import HostedProcess, Seat, new_token, start, watched
+from taskmaster.drivers.hosting import Host, Place
+from taskmaster.drivers.instruments.notes import HeadState, Noted, read_notes
+from taskmaster.drivers.instruments.securing import Securing
+from taskmaster.drivers.instruments.worker import NOTES
+from taskmaster.drivers.progress import ProgressReader
+
+__all__ = ["EXIT_LOCKED", "Guardian", "main"]
+
+log = logging.getLogger("taskmaster.guardian")
+
+#: Another guardian has the folder.
+EXIT_LOCKED = 5
+#: The file in the folder where this process and its workers write what they have to say …
+LOG = "log"
+#: … which is begun anew when it is larger than this; the one before is kept.
+_LOG_BYTES = 4 << 20
+
+#: A worker that has been told to stop has to have begun to make its head safe within this …
+STOP_SECONDS = 2.0
+#: … and to have done it within this; else it is ended, and the head made safe from elsewhere.
+SECURE_SECONDS = 30.0
+#: Workers act on a lost daemon by themselves; those that have not after so much longer are ended.
+DEADMAN_LENIENCY = 2.0
+#: The same for a task that takes longer than its time-out.
+TIMEOUT_LENIENCY = 2.0
+#: What workers that a killed guardian has left behind may take to make their heads safe.
+LEFTOVER_SECONDS = 5.0
+#: Pauses between starts of a worker that dies at once.
+_FIRST_PAUSE = 0.5
+_LONGEST_PAUSE = 30.0
+#: One that has lived so long did not die at once.
+_LIVED_SECONDS = 10.0
+
+
+class HeadSeat(Seat):
+    """A head's worker, as its guardian sees it."""
+
+    def __init__(self, head: str, token: str, progress: Path, now: float) -> None:
+        super().__init__(token, ProgressReader(progress), now)
+        self.head = head
+        self._notes = progress.with_name(progress.name + NOTES)
+        #: since when it has to be safe, if it has to; monotonic
+        self.stopped_since: float | None = None
+
+    def noted(self) -> Noted | None:
+        """What it has noted of itself and its head."""
+        return read_notes(self._notes)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether it is in a task."""
+        return any(at.busy for at in self.progress.positions() or [])
+
+    def fault(self, now: float, silence: float, alone_since: float) -> str:
+        """Why its process has to be ended: what it should have done and has not. Empty if nothing.
+
+        It may be still for ``silence`` seconds; from ``alone_since`` on it has to be safe, because nobody is there.
+        """
+        noted = self.noted()
+        if noted is None:
+            return ""
+        if now - noted.alive > silence:
+            return f"it has not moved for {now - noted.alive:.0f} s"
+        since = min(alone_since, self.stopped_since if self.stopped_since is not None else alone_since)
+        if since < now and noted.state is not HeadState.SAFE:
+            late = now - since
+            if late > SECURE_SECONDS or (late > STOP_SECONDS and noted.state is HeadState.WORKING):
+                return f"it was told to stop and head {self.head!r} is not safe after {late:.1f} s"
+        return ""
+
+    def forget(self) -> None:
+        self.progress.remove()
+        self._notes.unlink(missing_ok=True)
+
+
+class HeadProcess(HostedProcess):
+    """The worker process of a head, or of all heads of one controller."""
+
+    def __init__(self, process: subprocess.Popen[bytes], seats: Sequence[HeadSeat], digest: bytes, now: float) -> None:
+        super().__init__(process, now)
+        self._seats = tuple(seats)
+        #: of what it was started with
+        self.digest = digest
+        self.was_hurried = False
+
+    @property
+    def seats(self) -> Sequence[HeadSeat]:
+        return self._seats
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        return tuple(seat.head for seat in self._seats)
+
+    def hurry(self) -> None:
+        """Have it break off what it does, make its heads safe, and go."""
+        if not self.was_hurried:
+            self.was_hurried = self.was_told_to_go = True
+            self.process.send_signal(signal.SIGUSR1)
+
+    def forget(self) -> None:
+        for seat in self._seats:
+            seat.forget()
+
+
+class Guardian(Host[HeadProcess]):
+    """Hosts the workers of one instrument's heads, and sees to it that these are safe where it matters."""
+
+    def __init__(self, place: Place, path: Sequence[Path] = ()) -> None:
+        super().__init__(place)
+        self._path = path
+        self._token = new_token(place.master)
+        self._plan: m.GuardianPlan | None = None
+        #: the daemon has stopped in order: no further processes; True: nor those there are, whatever they do
+        self._resting: bool | None = None
+        self._daemon_heard = time.monotonic()
+        self._securing = Securing(self._on_guarded)
+        self._leftovers: list[tuple[HeadSeat, Noted]] = []
+        #: by the heads of a process: when to start it next, and how long to wait after its next early death
+        self._next_start: dict[tuple[str, ...], float] = {}
+        self._pauses: dict[tuple[str, ...], float] = {}
+        self._gave_up = False
+        self._next_tidying = 0.0
+
+    # -- what it knows ------------------------------------------------------------------------------------------------
+
+    @property
+    def _deadman(self) -> float:
+        return float(self._plan.options.get("deadman") or 60.0) if self._plan is not None else 60.0
+
+    @property
+    def _is_alone(self) -> bool:
+        """Whether the daemon has not been heard of for too long."""
+        return time.monotonic() - self._daemon_heard > self._deadman
+
+    @property
+    def is_leaving(self) -> bool:
+        return self._resting is not None or self.requests > 0 or self._is_alone
+
+    @property
+    def is_over(self) -> bool:
+        if self._gave_up:
+            return True
+        return self.is_leaving and not (self.processes or self.mourned or self._securing or self._leftovers)
+
+    @property
+    def leniency(self) -> float:
+        return TIMEOUT_LENIENCY
+
+    # -- the daemon ---------------------------------------------------------------------------------------------------
+
+    def hello(self) -> None:
+        """Say who this is."""
+        place = self.place
+        self.send(m.GuardianHello(m.PROTOCOL_VERSION, place.master, self._token, os.getpid(), sockets_.gethostname()))
+
+    def on_line(self, *, is_up: bool) -> None:
+        log.warning("Master %r: the daemon is %s", self.place.master, "there" if is_up else "gone")
+        if is_up:
+            self.hello()
+
+    def on_message(self, message: m.ToHost) -> None:
+        if isinstance(message, m.Refused):
+            if message.code == m.HELLO:
+                self.hello()
+            else:
+                log.error("Master %r: the daemon refuses its guardian: %s", self.place.master, message.message)
+                self._resting = False
+            return
+        self._daemon_heard = time.monotonic()
+        if isinstance(message, m.GuardianPlan):
+            self._plan = message
+            self._resting = None
+        elif isinstance(message, m.Rest):
+            self._resting = message.stop
+        elif isinstance(message, m.Guard):
+            for seat in self._seats:
+                if seat.token == message.token:
+                    seat.stopped_since = self._daemon_heard if message.stop else None
+
+    @property
+    def _seats(self) -> Iterator[HeadSeat]:
+        return (seat for process in self.processes for seat in process.seats)
+
+    def _on_guarded(self, guarded: m.Guarded) -> None:
+        if guarded.error:
+            log.error("head %r of Master %r is NOT SAFE: %s", guarded.head, guarded.master, guarded.error)
+        else:
+            log.warning("head %r of Master %r was made safe: %s", guarded.head, guarded.master, guarded.reason)
+        self.send(guarded)
+
+    # -- a turn -------------------------------------------------------------------------------------------------------
+
+    def act(self, now: float) -> None:
+        if now >= self._next_tidying:
+            self._next_tidying = now + 60.0
+            _tidy(self.folder / LOG)
+        self._see_to_leftovers(now)
+        self._enforce(now)
+        if self._plan is None:
+            return
+        self._securing.look(now, self._plan)
+        if self._gives_up(now):
+            left = ", ".join(self._securing.abandon())
+            log.error("Master %r: gave up; NOT known to be safe: %s", self.place.master, left)
+            self._gave_up = True
+        elif self.is_leaving:
+            self._send_home()
+        else:
+            self._replace_outdated()
+            self._fill(now)
+
+    def due(self, now: float) -> Iterable[float]:
+        yield from self._securing.due()
+        if not self.is_leaving and self._plan is not None:
+            yield from (self._next_start.get(heads, now) for heads in self._missing())
+        if any(seat.stopped_since is not None for seat in self._seats) or self.is_leaving or self._leftovers:
+            yield now + 0.05
+
+    def _gives_up(self, now: float) -> bool:
+        """Whether to let go of heads that cannot be made safe: told to go twice, or for as long as nobody is there."""
+        if not self._securing or self.processes or self.mourned:
+            return False
+        if self.requests:
+            return self.requests > 1 or now - self._requested > SECURE_SECONDS
+        return self.is_leaving and now - self._daemon_heard > 2 * self._deadman
+
+    def on_end(self) -> None:
+        # Those that are left notice that this process has gone, and make their heads safe.
+        self._securing.abandon()
+
+    def on_request(self, requests: int) -> None:
+        log.warning("Master %r: its guardian was told to go", self.place.master)
+        self._requested = time.monotonic()
+        if requests > 1:
+            self.kill("its guardian was told to go at once")
+
+    def _send_home(self) -> None:
+        """End the workers: at once, or those that have nothing in hand; one that is alone sees to that itself."""
+        for process in self.processes:
+            if self._resting or self.requests:
+                process.hurry()
+            elif self._resting is False and not (process.was_told_to_go or any(seat.is_busy for seat in process.seats)):
+                self.terminate(process)
+            for seat in process.seats:
+                if process.was_hurried and seat.stopped_since is None:
+                    seat.stopped_since = time.monotonic()
+
+    def _enforce(self, now: float) -> None:
+        """End workers that have not done what they should have."""
+        alone_since = self._daemon_heard + self._deadman + DEADMAN_LENIENCY
+        for process in self.processes:
+            for seat in process.seats:
+                if fault := seat.fault(now, self._deadman, alone_since):
+                    process.kill("WorkerLost", f"worker process {process.pid} was killed: {fault}")
+
+    # -- workers ------------------------------------------------------------------------------------------------------
+
+    def _groups(self) -> list[tuple[str, ...]]:
+        """The heads of each process."""
+        assert self._plan is not None
+        heads = self._plan.heads
+        return [heads] if self._plan.options.get("shared") else [(head,) for head in heads]
+
+    def _digest(self, heads: tuple[str, ...]) -> bytes:
+        """Of everything that a process is started with."""
+        plan = self._plan
+        assert plan is not None
+        own = [options for options in heads_of(plan.options) if options["name"] in heads]
+        common = msgspec.structs.replace(plan, options={}, heads=heads)
+        return hashlib.sha256(msgspec.msgpack.encode((common, own))).digest()
+
+    def _replace_outdated(self) -> None:
+        groups = self._groups()
+        for process in self.processes:
+            fits = process.heads in groups and process.digest == self._digest(process.heads)
+            if not fits and not process.was_told_to_go:
+                self.terminate(process)
+
+    def _missing(self) -> list[tuple[str, ...]]:
+        taken = {head for process in (*self.processes, *self.mourned) for head in process.heads}
+        taken |= {seat.head for seat, _ in self._leftovers}
+        return [
+            heads
+            for heads in self._groups()
+            if taken.isdisjoint(heads) and not any(head in self._securing for head in heads)
+        ]
+
+    def _fill(self, now: float) -> None:
+        for heads in self._missing():
+            if now < self._next_start.get(heads, 0.0):
+                continue
+            try:
+                self.keep(self._spawn(heads, now), now)
+            except OSError as error:
+                log.warning("Master %r: no worker process can be started: %s", self.place.master, error)
+                self._pause(heads, now)
+
+    def _spawn(self, heads: tuple[str, ...], now: float) -> HeadProcess:
+        assert self._plan is not None
+        place = self.place
+        seats = []
+        for head in heads:
+            token = new_token(place.master)
+            seats.append(HeadSeat(head, token, self.folder / token, now))
+        process = start(
+            "taskmaster.drivers.instruments.worker",
+            "--address", place.address, "--master", place.master, "--parent", str(os.getpid()),
+            *(f"--path={entry}" for entry in self._path),
+            *(word for seat in seats for word in ("--seat", seat.head, seat.token, str(self.folder / seat.token))),
+            environment=self._plan.environment.items(),
+        )  # fmt: skip
+        return watched(process, lambda: HeadProcess(process, seats, self._digest(heads), now))
+
+    def _pause(self, heads: tuple[str, ...], now: float) -> None:
+        pause = self._pauses.get(heads, _FIRST_PAUSE)
+        self._next_start[heads] = now + pause
+        self._pauses[heads] = min(2 * pause, _LONGEST_PAUSE)
+
+    def report_lost(self, seat: Seat, kind: str, reason: str) -> None:
+        super().report_lost(seat, kind, reason)
+        assert isinstance(seat, HeadSeat)
+        noted = seat.noted()
+        if noted is not None and noted.state in (HeadState.WORKING, HeadState.SECURING):
+            self._securing.add(seat.head, reason)
+
+    def on_buried(self, process: HeadProcess, now: float, *, worked: bool) -> None:
+        if process.left_as_agreed or now - process.started > _LIVED_SECONDS:
+            self._pauses.pop(process.heads, None)
+        if process.left_as_agreed:
+            self._next_start.pop(process.heads, None)
+        else:
+            self._pause(process.heads, now)
+
+    # -- what a guardian before has left ------------------------------------------------------------------------------
+
+    def adopt(self, folder: Path) -> None:
+        """Take up the workers of a guardian that was killed: they have noticed, or will be ended."""
+        now = time.monotonic()
+        for notes in sorted(folder.glob(f"*{NOTES}")):
+            noted = read_notes(notes)
+            progress = notes.with_name(notes.name.removesuffix(NOTES))
+            if noted is not None:
+                self._leftovers.append((HeadSeat(noted.head, progress.name, progress, now), noted))
+            else:
+                notes.unlink()
+                progress.unlink(missing_ok=True)
+        self._adopted = now
+
+    def _see_to_leftovers(self, now: float) -> None:
+        for seat, noted in list(self._leftovers):
+            if noted.runs and now - self._adopted < LEFTOVER_SECONDS:
+                continue
+            if noted.runs:
+                _end(noted)
+            self._leftovers.remove((seat, noted))
+            self.report_lost(seat, "WorkerLost", f"worker process {noted.pid} ended with its guardian")
+            seat.forget()
+
+
+def _tidy(path: Path) -> None:
+    """Begin the log anew if it has grown large. Who writes to it appends, so it can be cut under their hands."""
+    if path.exists() and path.stat().st_size > _LOG_BYTES:
+        shutil.copyfile(path, path.with_suffix(".1"))
+        os.truncate(path, 0)
+
+
+def _end(noted: Noted) -> None:
+    """Kill a process that was started by another, and await its end."""
+    with contextlib.suppress(ProcessLookupError):
+        descriptor = os.pidfd_open(noted.pid)
+        try:
+            if noted.runs:  # the descriptor is that of the very process
+                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+                select.select([descriptor], [], [], LEFTOVER_SECONDS)
+        finally:
+            os.close(descriptor)
+
+
+def _locked(folder: Path) -> int | None:
+    """A descriptor that holds the folder's lock, for as long as this process lives; None if another has it."""
+    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    return descriptor
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of a guardian. SIGTERM has it make every head safe and go; a second one, go as it is."""
+    parser = argparse.ArgumentParser(prog="python -m taskmaster.drivers.instruments.guardian", description=__doc__)
+    parser.add_argument("--daemon", default="", help="its name, for people")
+    parser.add_argument("--address", required=True)
+    parser.add_argument("--master", required=True)
+    parser.add_argument("--folder", required=True, type=Path)
+    options = parser.parse_args(arguments)
+    options.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if _locked(options.folder) is None:
+        return EXIT_LOCKED
+    # Whatever the daemon writes to may be gone before this process is.
+    output = os.open(options.folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    for stream in (1, 2):
+        os.dup2(output, stream)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
+    guardian = Guardian(Place(options.daemon, options.address, options.master))
+    guardian.adopt(options.folder)
+    guardian.serve(options.folder)
+    log.info("Master %r: its guardian leaves; %s", options.master, "its heads are safe")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

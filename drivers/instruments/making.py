@@ -1,0 +1,67 @@
+"""From a Master's driver and options to its heads: the one place where it is decided of which class a head is."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from taskmaster.bus.errors import ConfigError
+from taskmaster.bus.fields import Field, Schema
+from taskmaster.config.heads import heads_of
+from taskmaster.drivers.instruments.classes import make_head
+from taskmaster.drivers.instruments.commandhead import CommandHead
+from taskmaster.drivers.instruments.head import Head, HeadContext
+
+__all__ = ["HeadMaker"]
+
+
+class HeadMaker:
+    """Makes the heads of a Master, as its options describe them."""
+
+    def __init__(
+        self,
+        master: str,
+        driver: str,
+        options: Mapping[str, Any],
+        parameters: Sequence[Field] = (),
+        outputs: Sequence[Field] = (),
+    ) -> None:
+        self.master = master
+        self.driver = driver
+        self.outputs = Schema(tuple(outputs), master, "output")
+        self._parameters = Schema(tuple(parameters), master)
+        self._options = {str(head["name"]): {"driver": driver, **head} for head in heads_of(options)}
+
+    def options(self, head: str) -> Mapping[str, Any]:
+        """A head's own options over the Master's. Raises ConfigError where there is no such head."""
+        if head not in self._options:
+            raise ConfigError(f"Master {self.master!r} has no head {head!r}; it has {', '.join(self._options)}")
+        return self._options[head]
+
+    def context(
+        self,
+        head: str,
+        stopping: threading.Event | None = None,
+        on_acting: Callable[[], None] = lambda: None,
+        on_checkpoint: Callable[[bytes], None] = lambda token: None,
+    ) -> HeadContext:
+        """What a head gets from whoever hosts it."""
+        return HeadContext(
+            head,
+            self.master,
+            self.options(head),
+            self._parameters,
+            self.outputs,
+            stopping or threading.Event(),
+            on_acting,
+            on_checkpoint,
+        )
+
+    def make(self, context: HeadContext) -> Head:
+        """The head; nothing is connected yet. Raises ConfigError where the options do not fit."""
+        if self.driver in ("visa", "serial"):
+            return CommandHead(context)
+        if self.driver == "instrument":
+            return make_head(context)
+        raise ConfigError(f"driver {self.driver!r} is none of an instrument's")
