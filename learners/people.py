@@ -23,6 +23,8 @@ __all__ = ["Editing", "Request", "Said", "answer_message", "claim_message", "dec
 
 #: A request: as it was listed or taken, or the number of its run and the index of its task.
 Request: TypeAlias = RequestInfo | tuple[Whole, Whole]
+_WHAT = {"output": "an output", "parameter": "a point"}
+
 #: A message and its frames.
 Said: TypeAlias = tuple[m.ClientMessage, Sequence[Buffer]]
 
@@ -102,7 +104,7 @@ def _packed(schema: Schema, row: Any, mistake: type[InvalidOutput] | type[Invali
         table = schema.pack_rows([schema.row(row)]) if schema else pack_values([row])
         return Table.checked(table.layout, table.n, table.frames)
     except (TypeError, ProtocolError) as error:
-        raise mistake(f"Master {schema.owner!r}: {schema.role} cannot travel: {error}") from None
+        raise mistake(f"Master {schema.owner!r}: {_WHAT[schema.role]} cannot travel: {error}") from None
 
 
 # -- approval ---------------------------------------------------------------------------------------------------------

@@ -83,6 +83,7 @@ class Checker:
         self._evaluated: Counter[tuple[int, int]] = Counter()
         self._approved: Counter[tuple[int, int]] = Counter()
         self._entered: set[tuple[int, int]] = set()
+        self._answers: set[tuple[int, int, str]] = set()
         self._revoked: Counter[int] = Counter()
         #: leases of which outcomes were heard in this turn and are not on disk yet
         self._outcomes: set[LeaseId] = set()
@@ -155,6 +156,9 @@ class Checker:
         declared = bool(self.specs[book.master].outputs)
         if event.kind == "done" and (book.run, n) in self._entered and event.worker == "local":
             require(event.output == tasks.verdict(n, declared=declared), "task {} was resolved as {}", n, event.output)
+        elif event.kind == "done" and event.worker.startswith("human:"):
+            self._check_answer(book, event, n)
+            require(event.output == tasks.output(n, declared=declared), "task {} is {!r} by hand", n, event.output)
         elif event.kind == "done":
             self._check_attempt(book, event, n)
             require(
@@ -177,6 +181,15 @@ class Checker:
         elif event.kind == "released":
             require(self._approved[book.run, event.index] > 0, "run {}: nobody released {}", book.run, event.index)
 
+    def _check_answer(self, book: Book, event: Event, n: int) -> None:
+        require(
+            (book.run, n, event.worker.removeprefix("human:")) in self._answers and event.index not in book.proposed,
+            "run {}: task {} has an outcome by {}, who has not answered it",
+            book.run,
+            event.index,
+            event.worker,
+        )
+
     def _check_attempt(self, book: Book, event: Event, n: int) -> None:
         latest = self._history(n).attempt
         require(
@@ -193,6 +206,8 @@ class Checker:
         if event.error == "ValueError":
             self._check_attempt(book, event, n)
             require(history.finished.get(event.worker) is True, "task {} did not fail at {}", n, event.worker)
+        elif event.error == "CannotBeDone":
+            self._check_answer(book, event, n)
         elif event.error == "Rejected":
             require(event.index in book.rejected, "run {}: nobody has rejected task {}", book.run, event.index)
         elif event.error == "Resolved":
@@ -392,6 +407,15 @@ class Checker:
     def entered(self, run: int, n: int) -> None:
         """An operator resolves a held task by hand."""
         self._entered.add((run, n))
+
+    def answered(self, run: int, n: int, who: str) -> None:
+        """Somebody answers a request."""
+        self._answers.add((run, n, who))
+
+    def answer_taken(self, book: Book, index: int, who: str) -> None:
+        """The daemon has told somebody that their answer is taken."""
+        workers = [event.worker for event in book.events if event.index == index and event.kind in ("done", "failed")]
+        require(workers == [f"human:{who}"], "the answer of {} to task {} was not taken: {}", who, index, workers)
 
     def acknowledged(self, who: str, run: int, index: int, n: int) -> None:
         """A client has been told that its task ``n`` is on disk as task ``index`` of a run."""

@@ -56,6 +56,8 @@ class Book:
     put: list[int] = field(default_factory=list)
     #: open tasks that nobody has approved
     proposed: set[int] = field(default_factory=set)
+    #: who has taken which request
+    claims: dict[int, str] = field(default_factory=dict)
     #: of all tasks, those that were proposed and rejected
     rejected: set[int] = field(default_factory=set)
     events: list[Event] = field(default_factory=list)
@@ -129,6 +131,11 @@ class Ledger:
                     self._charge(record)
                 case e.Decided():
                     self._decide(record)
+                case e.RequestClaimed():
+                    self._claim(record)
+                case e.ClaimEnded():
+                    require(record.task in self.books[record.run].claims, "{} is not claimed", record)
+                    del self.books[record.run].claims[record.task]
                 case e.RunCounted():
                     self._count(record)
         return events
@@ -192,6 +199,8 @@ class Ledger:
             event.kind,
         )
         book.proposed.discard(event.index)
+        taken = book.claims.get(event.index)
+        require(taken is None, "run {}: task {} has ended, and is still taken by {}", book.run, event.index, taken)
         book.states[event.index] = "open" if event.kind == "released" else event.kind
 
     def _decide(self, record: e.Decided) -> None:
@@ -211,6 +220,14 @@ class Ledger:
         book.proposed -= tasks
         if record.what == "rejected":
             book.rejected |= tasks
+
+    def _claim(self, record: e.RequestClaimed) -> None:
+        book = self.books[record.run]
+        is_free = book.claims.get(record.task, record.who) == record.who
+        require(is_free, "{} has been taken by {}", record, book.claims.get(record.task))
+        waits = book.states[record.task] == "open" and record.task not in book.proposed
+        require(waits, "{} is {} and taken", record, book.states[record.task])
+        book.claims[record.task] = record.who
 
     def _charge(self, record: e.AttemptsCharged) -> None:
         book = self.books[record.run]

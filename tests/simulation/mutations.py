@@ -23,6 +23,7 @@ from taskmaster.daemon.held import Held
 from taskmaster.daemon.journal import pages, recovery, sql
 from taskmaster.daemon.leases import Lease, Worker
 from taskmaster.daemon.master import Master
+from taskmaster.daemon.requests import RequestBook
 from taskmaster.daemon.run import Run
 from taskmaster.daemon.supervision import Supervisor, started
 from taskmaster.daemon.workforce import Workforce
@@ -328,6 +329,21 @@ def charges_again_at_a_start(patch: pytest.MonkeyPatch) -> None:
         restore(self, run, index, run.attempt(index), reason, out)
 
     patch.setattr(Master, "restore_unrecorded", forgetful)
+
+
+@_mutation
+def forgets_at_a_start_who_has_taken_what(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(recovery, "_restore_claims", lambda core, journal, out: None)
+
+
+@_mutation
+def loses_a_request_that_is_given_back(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(RequestBook, "_give_back", RequestBook._end)
+
+
+@_mutation
+def leaves_a_request_to_who_had_it_when_it_is_cancelled(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(RequestBook, "cancel", lambda self, run, wanted, out: self.tasks_of(run).common(wanted))
 
 
 @_mutation

@@ -136,7 +136,10 @@ def _least(info: inspect.Type) -> Any:
     plain: dict[type, Any] = {
         inspect.IntType: 1,
         inspect.StrType: "",
+        inspect.FloatType: 1.0,
         inspect.TupleType: (1, 1),
+        inspect.VarTupleType: (),
+        inspect.DictType: {},
         inspect.StructType: [[]],
         inspect.BoolType: False,
     }

@@ -13,6 +13,7 @@ from taskmaster.bus.fields import Field
 from taskmaster.bus.table import Table, pack_columns, pack_values
 from taskmaster.daemon.approval import Proposals
 from taskmaster.daemon.journal import Journal
+from taskmaster.daemon.journal.check import salvage
 from taskmaster.daemon.journal.pages import read_page
 from taskmaster.daemon.run import Run
 
@@ -222,4 +223,27 @@ def test_a_restart_lets_nothing_through_and_forgets_nothing(tmp_path: Path) -> N
     assert block[0] == 6, "what was put stays as it was put"
     heart.ask(m.Delete(9, run.run), m.Done)
     assert journal.query("SELECT count(*) FROM approvals").get == 0
+    journal.close()
+
+
+def test_a_salvaged_journal_still_knows_what_nobody_has_approved(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    heart = Heart(LASER, spec("scale", people=1), journal=journal)
+    run = heart.open("laser")
+    run.put(1.0, 2.0, 3.0)
+    edit(run, 1, 9.0, who="bob")
+    decide(run, m.Approve, (0, 1))
+    weighing = heart.open("scale", "b")
+    weighing.put(4.0)
+    heart.ask(m.Claim(1, "scale", "token", who="ada"), m.Claimed)
+    journal.close()
+
+    salvage(tmp_path, into := tmp_path / "salvaged")
+    journal = heart.journal = Journal(into)
+    heart.restart({})
+    assert [(task.index, task.input, task.edited_by) for task in proposed(heart).tasks] == [
+        (1, 9.0, "bob"),
+        (2, 3.0, ""),
+    ]
+    assert [claim.who for claim in heart.core.masters["scale"].requests.claims] == ["ada"]
     journal.close()
