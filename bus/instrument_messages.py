@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
+
+from msgspec import Meta
 
 from taskmaster.bus.fields import Field
 from taskmaster.bus.status import HeadInfo
+from taskmaster.bus.table import Layout
 from taskmaster.bus.wire import Count, LeaseId, Message, Seconds
 
 __all__ = [
     "Alive",
+    "Checkpoint",
     "Guard",
     "Guarded",
     "GuardianHello",
@@ -20,15 +24,20 @@ __all__ = [
     "ListHeads",
     "Polled",
     "Progress",
+    "Reconcile",
+    "Reconciled",
     "Reset",
     "Rest",
     "Samples",
     "Scalar",
     "SetHead",
     "Stop",
+    "Token",
     "Tripped",
 ]
 
+#: What `resume` needs to go on with a task: an evaluation that has more to keep keeps it in a file, and names that.
+Token: TypeAlias = Annotated[bytes, Meta(max_length=1 << 20)]
 #: What a series in time is made of.
 Scalar: TypeAlias = bool | int | float | str | None
 
@@ -138,6 +147,31 @@ class Tripped(Message, tag="tripped"):
     reason: str
 
 
+class Checkpoint(Message, tag="checkpoint"):
+    """The evaluation of a lease's one task can go on from here, at a ``time`` in seconds since 1970.
+
+    Only the last one of a task counts; ``number`` counts them. Said again after each welcome, until the task has ended.
+    """
+
+    lease: LeaseId
+    number: Count
+    time: Seconds
+    token: Token
+
+
+class Reconciled(Message, tag="reconciled"):
+    """What a head has found out about a task in doubt: ``done``, with its output in the frames; ``not_begun``; or that
+    it cannot be told (``unknown``), for the ``reason``.
+    """
+
+    run: Count
+    index: Count
+    attempt: Count
+    state: Literal["done", "not_begun", "unknown"]
+    layout: Layout | None = None
+    reason: str = ""
+
+
 class GuardianHello(Message, tag="guardian"):
     """Who hosts the heads' workers of a Master, and sees to it that a head whose worker cannot do so is made safe.
 
@@ -184,6 +218,16 @@ class Alive(Message, tag="alive"):
 
     Who has heard nothing from it for the Master's ``deadman`` brings its head to the safe state.
     """
+
+
+class Reconcile(Message, tag="reconcile"):
+    """Find out what has become of a task in doubt, whose input is in the frames. ``token`` is its last checkpoint."""
+
+    run: Count
+    index: Count
+    attempt: Count
+    layout: Layout
+    token: Token = b""
 
 
 # ---------------------------------------------------------------------------------------------------------------------

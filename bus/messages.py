@@ -11,6 +11,7 @@ import msgspec
 from taskmaster.bus.fields import Field
 from taskmaster.bus.instrument_messages import (
     Alive as Alive,
+    Checkpoint as Checkpoint,
     Guard as Guard,
     Guarded as Guarded,
     GuardianHello as GuardianHello,
@@ -21,12 +22,15 @@ from taskmaster.bus.instrument_messages import (
     ListHeads as ListHeads,
     Polled as Polled,
     Progress as Progress,
+    Reconcile as Reconcile,
+    Reconciled as Reconciled,
     Reset as Reset,
     Rest as Rest,
     Samples as Samples,
     Scalar as Scalar,
     SetHead as SetHead,
     Stop as Stop,
+    Token as Token,
     Tripped as Tripped,
 )
 from taskmaster.bus.people_messages import (
@@ -56,6 +60,7 @@ from taskmaster.bus.wire import (
     Seconds as Seconds,
     Slots as Slots,
     TaskError as TaskError,
+    Where as Where,
     Whole as Whole,
 )
 from taskmaster.bus.worker_messages import (
@@ -64,6 +69,7 @@ from taskmaster.bus.worker_messages import (
     Heartbeat as Heartbeat,
     Interrupt as Interrupt,
     Leave as Leave,
+    OfHead as OfHead,
     Outcome as Outcome,
     Ready as Ready,
     Revoke as Revoke,
@@ -120,6 +126,7 @@ class Submit(Message, tag="submit"):
     n: Count
     layout: Layout
     asks: tuple[tuple[Count, Whole], ...] = ()
+    where: Where | None = None
 
 
 class Cancel(Message, tag="cancel"):
@@ -181,6 +188,8 @@ class Delete(Message, tag="delete"):
 
 class Resolve(Message, tag="resolve"):
     """An operator's word on a held task: ``done`` (with its output in the frames), ``retry`` or ``fail``.
+
+    Or ``resume``: it goes on from its last checkpoint, if it has left one.
 
     ``attempt`` is that of the ``held`` event it answers: a repetition that arrives when the task was evaluated again
     and is in doubt once more must not let it run a third time. 0 stands for any, and is for people who look first.
@@ -271,6 +280,17 @@ ClientMessage = (
 # control socket, daemon → client
 
 
+class HeadName(msgspec.Struct, frozen=True, gc=False):
+    """A head of an instrument, as a task may ask for it."""
+
+    name: str
+    capabilities: tuple[str, ...] = ()
+
+    def fits(self, where: Where) -> bool:
+        """Whether a task that asks for this may be evaluated here."""
+        return where.head in ("", self.name) and (not where.capability or where.capability in self.capabilities)
+
+
 class MasterInfo(msgspec.Struct, frozen=True, gc=False):
     """A Master as clients see it."""
 
@@ -283,6 +303,7 @@ class MasterInfo(msgspec.Struct, frozen=True, gc=False):
     code: bool = False
     question: str = ""
     approval: bool = False
+    heads: tuple[HeadName, ...] = ()
 
 
 class Described(Message, tag="described"):

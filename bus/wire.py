@@ -27,6 +27,13 @@ class Message(msgspec.Struct, tag_field="t", omit_defaults=True, gc=False):
     """Base of all messages."""
 
 
+class Where(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """Which heads of an instrument may evaluate a task: that of this name, those with this capability; empty: any."""
+
+    head: Annotated[str, Meta(max_length=200)] = ""
+    capability: Annotated[str, Meta(max_length=200)] = ""
+
+
 class TaskError(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Why the task at ``position`` (counted from the first of its event or outcome) has no output."""
 

@@ -7,6 +7,7 @@ from typing import Any
 from taskmaster.bus.fields import Field
 from taskmaster.bus.instrument_messages import (
     Alive,
+    Checkpoint,
     Guard,
     Guarded,
     GuardianHello,
@@ -15,8 +16,11 @@ from taskmaster.bus.instrument_messages import (
     HeadReport,
     Polled,
     Progress,
+    Reconcile,
+    Reconciled,
     Rest,
     Samples,
+    Token,
     Tripped,
 )
 from taskmaster.bus.table import Layout
@@ -107,6 +111,8 @@ class WorkerLost(Message, tag="lost"):
 
     A worker begins its leases in the order of their numbers: ``latest`` is the last one it began (None: it began none),
     ``positions`` says of each lease it was in how many tasks had started. ``known`` False: nobody can tell.
+    ``checkpoint`` is the last that a head's worker has left, and ``since`` when it was last known to live (seconds
+    since 1970; 0: now).
     """
 
     token: str
@@ -115,6 +121,8 @@ class WorkerLost(Message, tag="lost"):
     known: bool = True
     latest: LeaseId | None = None
     positions: tuple[tuple[LeaseId, Count], ...] = ()
+    checkpoint: Checkpoint | None = None
+    since: Seconds = 0.0
 
 
 class WorkerFailed(Message, tag="failed"):
@@ -127,7 +135,7 @@ class WorkerFailed(Message, tag="failed"):
 
 
 #: What a head has to say besides outcomes.
-OfHead = HeadReport | Progress | Samples | Polled | Tripped
+OfHead = HeadReport | Progress | Samples | Polled | Tripped | Checkpoint | Reconciled
 #: What a guardian of heads says besides what any host of workers does.
 OfGuardian = GuardianHello | Guarded
 WorkerMessage = WorkerHello | Ready | Outcome | Heartbeat | Leave | WorkerLost | WorkerFailed | OfHead | OfGuardian
@@ -156,7 +164,8 @@ class Welcome(Message, tag="welcome"):
 class Dispatch(Message, tag="dispatch"):
     """A lease: evaluate the ``n`` tasks in the frames, in order.
 
-    An ended task may wait up to ``hold`` seconds for others to be reported with.
+    An ended task may wait up to ``hold`` seconds for others to be reported with. With a ``token`` a head goes on with a
+    task from the checkpoint that this is.
     """
 
     lease: LeaseId
@@ -167,6 +176,7 @@ class Dispatch(Message, tag="dispatch"):
     attempt: Count = 1
     settled: tuple[LeaseId, ...] = ()
     hold: Seconds = 0.0
+    token: Token | None = None
 
 
 class Revoke(Message, tag="revoke"):
@@ -205,5 +215,5 @@ class Goodbye(Message, tag="goodbye"):
     drain: bool = True
 
 
-ToWorker = Welcome | Dispatch | Revoke | Settled | Goodbye | HeadOrder | Alive | Refused
+ToWorker = Welcome | Dispatch | Revoke | Settled | Goodbye | HeadOrder | Alive | Reconcile | Refused
 ToHost = Interrupt | GuardianPlan | Guard | Rest | Alive | Refused

@@ -33,6 +33,7 @@ COMMANDS: Mapping[str, Mapping[str, Entry]] = {
         "demo": Entry("demo", "See a learner drive an evaluation through a daemon."),
         "init": Entry("init", "Write a configuration and an example to start from."),
         "check": Entry("check", "Check a configuration, or the journal."),
+        "scan": Entry("scan", "List the instruments that can be reached from here."),
         "config": Entry("config", "What can stand in a configuration."),
         "version": Entry("version", "Print the version."),
     },

@@ -19,7 +19,13 @@ from taskmaster.bus.errors import (
     UnknownTask,
 )
 
-__all__ = ["BROKEN_PIPE", "ERROR", "EXITS", "INTERRUPTED", "OK", "USAGE", "Exit", "exit_code"]
+__all__ = ["BROKEN_PIPE", "ERROR", "EXITS", "INTERRUPTED", "OK", "USAGE", "Exit", "InstrumentTrouble", "exit_code"]
+
+
+class InstrumentTrouble(TaskMasterError):
+    """Something is wrong with the instruments that were looked at; what, has been printed."""
+
+    code = "instrument_trouble"
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,7 @@ EXITS = (
     Exit(9, "a task has no output: it failed or was cancelled, or no worker can evaluate", (EvaluationError,)),
     Exit(10, "the state directory cannot be written", (StateUnwritable,)),
     Exit(11, "a point is not as its Master declares them", (InvalidTask,)),
+    Exit(12, "an instrument cannot be reached, is another one, or does not answer as it should", (InstrumentTrouble,)),
     Exit(INTERRUPTED, "interrupted (Ctrl-C)"),
     Exit(BROKEN_PIPE, "whoever read the output did not want all of it"),
 )

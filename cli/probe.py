@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from taskmaster.bus.errors import ConfigError
+from taskmaster.bus.errors import ConfigError, WorkerError
 from taskmaster.drivers.functions import add_to_path, find_function
 from taskmaster.drivers.registry import driver_class
 
@@ -34,7 +34,7 @@ class Question(msgspec.Struct, frozen=True):
     functions: dict[str, str] = {}
     #: names of the keyword arguments that the function gets; None where it gets the point as one argument
     keywords: tuple[str, ...] | None = None
-    #: the driver's options, where it is not one of ours
+    #: of the driver's options, what decides which packages it needs
     options: dict[str, Any] = {}
 
 
@@ -58,6 +58,18 @@ def main(arguments: list[str]) -> int:
 
 
 def _driver(question: Question) -> Finding:
+    """The driver of a Master that names nothing to import: the packages that it needs itself."""
+    match question.driver:
+        case "visa":
+            from taskmaster.drivers.instruments.visa import resource_manager
+
+            return _attempt("driver", "visa", lambda: resource_manager(str(question.options.get("backend", "@py"))))
+        case "serial":
+            from taskmaster.drivers.instruments.serialport import pyserial
+
+            return _attempt("driver", "serial", pyserial)
+        case "human":
+            return Finding("driver", "human")
     return _attempt("driver", question.driver, lambda: driver_class(question.driver, question.options))
 
 
@@ -98,7 +110,7 @@ def _check_call(function: Callable[..., Any], name: str, keywords: tuple[str, ..
 def _attempt(role: str, name: str, look: Callable[[], object]) -> Finding:
     try:
         look()
-    except ConfigError as error:
+    except (ConfigError, WorkerError) as error:
         return Finding(role, name, str(error)[:_LONGEST])
     except BaseException as error:  # noqa: BLE001 - whatever the user's modules raise when they are imported is told
         text = "".join(traceback.format_exception(error))

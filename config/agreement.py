@@ -7,6 +7,7 @@ somebody else's complaint, and passed over. All of them yield (path of the key t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,12 +22,13 @@ from taskmaster.config.parameters import OutputSettings, ParameterSettings
 from taskmaster.config.templates import ARRAY, SEPARATORS, Template, unsendable
 from taskmaster.config.values import show
 
-__all__ = ["completed_reading", "of_commands", "of_heads", "of_members"]
+__all__ = ["completed_reading", "of_commands", "of_heads", "of_lines", "of_members", "of_resources"]
 
 Found = Iterator[tuple[KeyPath, str]]
 
 _KINDS = {bool: "bool", int: "int", float: "float", str: "str"}
-_NUMBERS = ("float", "int", "bool")
+#: Resources that carry bytes, not messages.
+_STREAM = re.compile(r"ASRL|/|.*::SOCKET$", re.IGNORECASE)
 
 
 def _dict(value: object) -> dict[str, Any]:
@@ -91,6 +93,64 @@ def _without_resource(table: Mapping[str, Any], heads: list[dict[str, Any]]) -> 
         yield ("resource",), f"{missing}, or declare heads"
     if "resource" not in table:
         yield from ((("heads", i, "resource"), missing) for i, head in enumerate(heads) if "resource" not in head)
+
+
+_HOST_PORT = re.compile(r"(?P<host>[\w.-]+):(?P<port>\d+)")
+_HALF_A_SOCKET = re.compile(r"TCPIP\d*::(?P<host>[^:]+)::(?P<port>\d+)", re.IGNORECASE)
+
+
+def of_resources(table: Mapping[str, Any]) -> Found:
+    """Resources that cannot be what is meant, by the driver that is to open them."""
+    for path, keys in [((), table), *((("heads", i), _dict(head)) for i, head in enumerate(_list(table.get("heads"))))]:
+        resource, backend = keys.get("resource"), keys.get("backend", table.get("backend", "@py"))
+        serial = table.get("driver") == "serial"
+        if isinstance(resource, str) and (text := _misplaced(resource, backend, serial=serial)):
+            yield (*path, "resource"), text
+
+
+def _misplaced(resource: str, backend: object, *, serial: bool) -> str:
+    if serial:
+        if "::" not in resource or resource.upper().startswith("ASRL/"):
+            return ""
+        return f"{show(resource)} is no serial line, as '/dev/ttyUSB0' is; for this one, driver = 'visa'"
+    if match := _HOST_PORT.fullmatch(resource) or _HALF_A_SOCKET.fullmatch(resource):
+        return f"{show(resource)} is no VISA resource; did you mean 'TCPIP0::{match['host']}::{match['port']}::SOCKET'?"
+    # Other libraries have names that were given to resources elsewhere.
+    if (
+        backend == "@py"
+        and "::" not in resource
+        and not resource.startswith("/")
+        and not resource.upper().startswith("ASRL")
+    ):
+        return f"{show(resource)} is no VISA resource, as 'GPIB0::5::INSTR' is; `taskmaster scan` lists what is there"
+    return ""
+
+
+#: Keys of the driver `visa` that only a serial line has a use for.
+_OF_A_LINE = ("baud_rate", "data_bits", "parity", "stop_bits", "xonxoff", "rtscts", "dsrdtr")
+_NOT_A_LINE = re.compile(r"(?!ASRL|/)\w+\d*::", re.IGNORECASE)
+
+
+def of_lines(table: Mapping[str, Any]) -> Found:
+    """Settings of a serial line where there is none; no terminator where answers cannot do without."""
+    heads = [_dict(head) for head in _list(table.get("heads"))]
+    resources = [head.get("resource", table.get("resource")) for head in heads] or [table.get("resource")]
+    places: list[tuple[KeyPath, Mapping[str, Any], list[Any]]] = [((), table, resources)]
+    places += [(("heads", i), head, [resource]) for i, (head, resource) in enumerate(zip(heads, resources))]
+    for path, keys, at in places:
+        known = [resource for resource in at if isinstance(resource, str)]
+        if known and all(map(_NOT_A_LINE.match, known)):
+            for key in _OF_A_LINE:
+                if key in keys:
+                    yield (
+                        (*path, key),
+                        f"has no effect: {show(known[0])} is no serial line, as 'ASRL/dev/ttyUSB0::INSTR' is",
+                    )
+        if keys.get("read_terminator") == "" and (stream := next(filter(_STREAM.match, known), None)):
+            yield (
+                (*path, "read_terminator"),
+                f"an answer from {show(stream)} ends by nothing else; give the characters that end it",
+            )
 
 
 # -- commands ----------------------------------------------------------------------------------------------------------

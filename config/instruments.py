@@ -187,6 +187,8 @@ class CommandOptions(InstrumentOptions):
     @classmethod
     def conflicts(cls, table: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
         yield from super().conflicts(table)
+        yield from agreement.of_resources(table)
+        yield from agreement.of_lines(table)
         yield from agreement.of_commands(table)
 
     def completed(self, keys: MasterKeys) -> DriverOptions:
@@ -195,23 +197,6 @@ class CommandOptions(InstrumentOptions):
             for name, reading in self.commands.read.items()
         }
         return self.model_copy(update={"commands": self.commands.model_copy(update={"read": read})})
-
-
-class VisaHead(CommandHead):
-    """One head: what evaluates one task at a time. Its keys stand over those of its Master."""
-
-    backend: Annotated[str, PydanticField(min_length=1)] | None = setting(_SAME, default=None)
-
-
-class VisaOptions(CommandOptions):
-    """Keys of the driver `visa`: instruments on GPIB, USB, TCP/IP or a serial line, by PyVISA."""
-
-    backend: Annotated[str, PydanticField(min_length=1)] = setting(
-        "Which VISA library: `@py` is pyvisa-py, `@ivi` the vendor's, a path that very file.", default="@py"
-    )
-    heads: Annotated[tuple[VisaHead, ...], PydanticField(strict=False)] = setting(
-        "The heads, an array of tables. None: a single one, which has no name.", default=()
-    )
 
 
 Baud = Annotated[int, PydanticField(ge=50, le=4_000_000)]
@@ -226,6 +211,45 @@ def _read_stop_bits(value: object) -> object:
 
 
 StopBits = Annotated[float, BeforeValidator(_read_stop_bits)]
+
+
+class VisaHead(CommandHead):
+    """One head: what evaluates one task at a time. Its keys stand over those of its Master."""
+
+    backend: Annotated[str, PydanticField(min_length=1)] | None = setting(_SAME, default=None)
+    connect_timeout: Annotated[float, duration("1 ms")] | None = setting(_SAME, default=None)
+    baud_rate: Baud | None = setting(_SAME, default=None)
+    data_bits: DataBits | None = setting(_SAME, default=None)
+    parity: Parity | None = setting(_SAME, default=None)
+    stop_bits: StopBits | None = setting(_SAME, default=None)
+    xonxoff: bool | None = setting(_SAME, default=None)
+    rtscts: bool | None = setting(_SAME, default=None)
+    dsrdtr: bool | None = setting(_SAME, default=None)
+
+
+class VisaOptions(CommandOptions):
+    """Keys of the driver `visa`: instruments on GPIB, USB, TCP/IP or a serial line, by PyVISA."""
+
+    backend: Annotated[str, PydanticField(min_length=1)] = setting(
+        "Which VISA library: `@py` is pyvisa-py, `@ivi` the vendor's, a path that very file.", default="@py"
+    )
+    connect_timeout: Annotated[float, duration("1 ms")] = setting(
+        "How long it may take to connect.", default=5.0, shown="5 s"
+    )
+    baud_rate: Baud | None = setting(
+        "Of a serial line, a resource `ASRL…`: bits per second. By default this and the following are the VISA "
+        "library's: 9600, 8 data bits, no parity, 1 stop bit, no flow control.",
+        default=None,
+    )
+    data_bits: DataBits | None = setting("Of a serial line: data bits of a character.", default=None)
+    parity: Parity | None = setting("Of a serial line: parity bit.", default=None)
+    stop_bits: StopBits | None = setting("Of a serial line: stop bits, 1, 1.5 or 2.", default=None)
+    xonxoff: bool | None = setting("Of a serial line: software flow control.", default=None)
+    rtscts: bool | None = setting("Of a serial line: hardware flow control by RTS and CTS.", default=None)
+    dsrdtr: bool | None = setting("Of a serial line: hardware flow control by DSR and DTR.", default=None)
+    heads: Annotated[tuple[VisaHead, ...], PydanticField(strict=False)] = setting(
+        "The heads, an array of tables. None: a single one, which has no name.", default=()
+    )
 
 
 class SerialHead(CommandHead):

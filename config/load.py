@@ -20,7 +20,7 @@ from taskmaster.bus.errors import ConfigError
 from taskmaster.bus.text import did_you_mean_or, nearest
 from taskmaster.config.base import declared
 from taskmaster.config.lines import KeyPath, Lines, locate
-from taskmaster.config.mistakes import Mistake, Placed, in_words, placed, quoted, unknown_key
+from taskmaster.config.mistakes import Mistake, Placed, in_words, placed, quoted, table_with, unknown_key
 from taskmaster.config.settings import (
     BUILTIN_DRIVERS,
     MASTER_NAME,
@@ -39,6 +39,14 @@ Drivers = Mapping[str, type[DriverOptions]]
 SomeSettings = TypeVar("SomeSettings", bound=Settings)
 
 _SECTIONS = ("daemon", "masters")
+
+#: What people call it → the driver.
+_MEANT_DRIVERS = {
+    **dict.fromkeys(("gpib", "hislip", "pyvisa", "scpi", "socket", "tcp", "tcpip", "usb", "usbtmc", "vxi11"), "visa"),
+    **dict.fromkeys(("pyserial", "rs232", "rs485", "tty", "uart"), "serial"),
+    **dict.fromkeys(("class", "ophyd", "ophyd-async", "pymeasure", "python", "qcodes"), "instrument"),
+    **dict.fromkeys(("hand", "manual", "person"), "human"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,8 +256,9 @@ class _Reader:
             return None  # said when the common keys are validated
         if name in self.drivers:
             return name
-        self._blame((*path, "driver"), f"unknown driver {name!r}{did_you_mean_or(name, self.drivers, 'known are')}")
-        return nearest(name, self.drivers)
+        meant = _MEANT_DRIVERS.get(name.lower(), name.lower())
+        self._blame((*path, "driver"), f"unknown driver {name!r}{did_you_mean_or(meant, self.drivers, 'known are')}")
+        return nearest(meant, self.drivers)
 
     def _options(self, name: str, table: dict[str, Any], path: KeyPath) -> DriverOptions | None:
         driver = self.drivers[name]
@@ -265,6 +274,8 @@ class _Reader:
         self._validate(FunctionOptions, given, path, missing=False)
 
     def _unknown(self, key: str, driver: type[DriverOptions], name: str) -> str:
+        if table := table_with(driver, key):
+            return f"stands in the table {table!r}: write {table}.{key}"
         others = [other for other, options in self.drivers.items() if key in declared(options)]
         if others:
             return f"driver {name!r} has no such key; {quoted(others)} {'has' if len(others) == 1 else 'have'}"

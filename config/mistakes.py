@@ -16,7 +16,7 @@ from taskmaster.config.base import Conflict, declared
 from taskmaster.config.lines import KeyPath, Lines
 from taskmaster.config.values import show
 
-__all__ = ["Mistake", "Placed", "in_words", "placed", "quoted", "unknown_key"]
+__all__ = ["Mistake", "Placed", "in_words", "placed", "quoted", "table_with", "unknown_key"]
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -54,6 +54,21 @@ _EXPECTED = {
 }
 
 
+#: What people write → the keys that it may mean.
+_SYNONYMS: Mapping[str, tuple[str, ...]] = {
+    "address": ("resource",),
+    "port": ("resource",),
+    "get": ("read",),
+    "init": ("open",),
+    "interval": ("every",),
+    "period": ("every",),
+    "maximum": ("max",),
+    "minimum": ("min",),
+    "speed": ("baud_rate",),
+    "terminator": ("read_terminator",),
+}
+
+
 class Mistake(NamedTuple):
     """One thing to correct: the ``path`` of the key to blame and what is wrong with it."""
 
@@ -83,7 +98,19 @@ def placed(mistakes: Iterable[Mistake], lines: Lines, name: str) -> tuple[Placed
 def unknown_key(key: str, known: Iterable[str]) -> str:
     """What to say of a key that its table does not have."""
     names = sorted(known)
-    return "unknown key" + (did_you_mean(key, names) or f"; known are {quoted(names)}")
+    meant = next((name for name in _SYNONYMS.get(key, ()) if name in names), key)
+    return "unknown key" + (did_you_mean(meant, names) or f"; known are {quoted(names)}")
+
+
+def table_with(model: type[BaseModel], key: str) -> str | None:
+    """The table within a table of ``model`` where ``key`` may stand; None if there is none, or more than one."""
+    owners = [name for name, field in declared(model).items() if _is_key_of(key, field.annotation)]
+    return owners[0] if len(owners) == 1 else None
+
+
+def _is_key_of(key: str, annotation: Any) -> bool:
+    model = _bare(annotation)
+    return isinstance(model, type) and issubclass(model, BaseModel) and key in declared(model)
 
 
 def quoted(names: Iterable[str]) -> str:
@@ -121,7 +148,7 @@ def _mistake(details: ErrorDetails, model: type[BaseModel], table: Mapping[str, 
         return Mistake((*location[:-1], complaint.key), complaint.message)
     if isinstance(complaint, ValueError | AssertionError):
         return Mistake(path, str(complaint))
-    return Mistake(path, _expected(details, context))
+    return Mistake(path, _expected(details, context) + _how_to_write(details, model))
 
 
 def _expected(details: ErrorDetails, context: Mapping[str, Any]) -> str:
@@ -134,6 +161,19 @@ def _expected(details: ErrorDetails, context: Mapping[str, Any]) -> str:
     if details["type"] == "literal_error" and isinstance(given, str):
         text += did_you_mean(given, re.findall(r"'([^']*)'", context["expected"]))
     return text
+
+
+def _how_to_write(details: ErrorDetails, model: type[BaseModel]) -> str:
+    """Of a single text where there should be several, or a table: what that looks like."""
+    given = details["input"]
+    if not isinstance(given, str):
+        return ""
+    if details["type"] in ("list_type", "tuple_type"):
+        return f"; write [{show(given)}]"
+    owner = _model_at(model, details["loc"])
+    if details["type"] == "model_type" and owner is not None and "query" in declared(owner):
+        return f"; write {{ query = {show(given)} }}"
+    return ""
 
 
 def _within(location: KeyPath, table: Any) -> KeyPath:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from string import Formatter
 from typing import Any
@@ -30,6 +30,7 @@ _SPECIFICATION = re.compile(
 )
 _REAL = "eEfFgG%"
 _WHOLE = "dxXob"
+_BASES: Mapping[str, int] = {"d": 10, "x": 16, "X": 16, "o": 8, "b": 2}
 #: Kind → the types of format that fit it; an empty one is none at all, as in ``{x}`` or ``{x:.3}``.
 _TYPES: Mapping[str, tuple[str, ...]] = {
     "float": ("", *_REAL),
@@ -102,6 +103,29 @@ class Template:
             given = ", ".join(f"{name} = {_shown(values[name])}" for name in self.fields)
             raise ValueError(f"{self.text!r} with {given} cannot be sent: it {problem}")
         return command
+
+    def reader(self, known: Mapping[str, Any]) -> Callable[[str], dict[str, Any] | None]:
+        """What finds the values in a command, as who receives it does: by parameter, None if it is another command.
+
+        ``known`` are values that the command must have in their places. Raises ValueError where one does not fit there.
+        """
+        parts = [
+            re.escape(place.literal) + (re.escape(self._filled(place, known)) if place.name in known else "(.*?)")
+            for place in self._places
+        ]
+        pattern = re.compile("".join([*parts, re.escape(self._rest)]))
+        free = [place for place in self._places if place.name not in known]
+
+        def read(command: str) -> dict[str, Any] | None:
+            match = pattern.fullmatch(command)
+            if match is None:
+                return None
+            try:
+                return {place.name: _read(text, place.type) for place, text in zip(free, match.groups())}
+            except ValueError:
+                return None
+
+        return read
 
     def _filled(self, place: _Place, values: Mapping[str, Any]) -> str:
         if place.name not in values:
@@ -203,3 +227,19 @@ def _plain(value: Any, type_of_format: str) -> Any:
     if not isinstance(plain, (bool, int, float, str)):
         raise TypeError("neither a number nor text")
     return plain
+
+
+def _read(text: str, type_of_format: str) -> Any:
+    """What was formatted so. Raises ValueError where nothing can have been."""
+    if type_of_format == "s":
+        return text
+    if type_of_format in _BASES:
+        return int(text, _BASES[type_of_format])
+    if type_of_format == "%":
+        return float(text.strip().removesuffix("%")) / 100
+    try:
+        return float(text)
+    except ValueError:
+        if type_of_format:
+            raise
+        return text

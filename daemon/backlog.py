@@ -94,6 +94,13 @@ class Backlog:
             heappop(self._heap)
         return None
 
+    def in_order(self) -> list[Run]:
+        """All runs with tasks waiting that are not paused, as their turns come."""
+        runs = [run for run in self._runs.values() if not run.paused]
+        if len(runs) > 1:
+            runs.sort(key=lambda run: (-run.priority, run.virtual_time, run.id))
+        return runs
+
     def _put_in_order(self) -> None:
         for number in self._changed:
             run = self._runs[number]

@@ -267,6 +267,9 @@ class Broker:
             )
             table, times, _ = codec.event_tables(head, frames[2:])
             self._count(table)
+        elif isinstance(message, m.Reconciled) and message.layout is not None:
+            table = codec.table_of(message.layout, 1, frames[2:])
+            self._count(table)
         elif len(frames) > 2:
             raise ProtocolError("frames that no layout speaks of")
         self.core.workforce.on_worker(Sender(frames[0]), message, table, times, now, out)
@@ -322,6 +325,9 @@ class Broker:
             sockets.send(workers, [note.address, codec.encode(note.message)])
         for dispatch in out.dispatches:
             self._dispatch(dispatch)
+        for asked in out.questions:
+            frames = [frame for table in asked.tables for frame in table.frames]
+            sockets.send(workers, [asked.address, codec.encode(asked.message), *frames])
         self._publisher.publish(out.publications)
         for master in out.waiting:
             self._publisher.waiting(master)

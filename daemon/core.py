@@ -239,6 +239,7 @@ class Core:
                 spec.code,
                 spec.question,
                 spec.approval,
+                spec.heads,
             )
             for master in self.masters.values()
             for spec in (master.spec,)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import msgspec
 
 from taskmaster.bus import messages as m
-from taskmaster.bus.messages import EventHead, LeaseId
+from taskmaster.bus.messages import EventHead, LeaseId, Where
 from taskmaster.bus.table import Buffer, Table
 
 if TYPE_CHECKING:
@@ -178,6 +178,37 @@ class ClaimEnded(_Record, frozen=True):
     task: int
 
 
+class TasksPlaced(_Record, frozen=True):
+    """Tasks ``first ≤ i < first + n`` ask for heads."""
+
+    run: int
+    first: int
+    n: int
+    where: Where
+
+
+class Checkpointed(_Record, frozen=True):
+    """From where the evaluation of a task can go on, at which head; ``lost``: since when it does not, 0 if it does."""
+
+    run: int
+    index: int
+    attempt: int
+    head: str
+    #: which of the evaluation's leases it came with, and its number there
+    lease: LeaseId
+    number: int
+    time: float
+    token: bytes
+    lost: float = 0.0
+
+
+class CheckpointDropped(_Record, frozen=True):
+    """It cannot, or need not any more."""
+
+    run: int
+    index: int
+
+
 Record: TypeAlias = (
     RunCreated
     | WriterChanged
@@ -195,6 +226,9 @@ Record: TypeAlias = (
     | Decided
     | RequestClaimed
     | ClaimEnded
+    | TasksPlaced
+    | Checkpointed
+    | CheckpointDropped
 )
 
 
@@ -218,6 +252,14 @@ class Dispatched(msgspec.Struct, frozen=True):
 
     address: bytes
     message: m.Dispatch
+    tables: tuple[Table, ...]
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """A question to a head about a task in doubt, with the task's input."""
+
+    address: bytes
+    message: m.Reconcile
     tables: tuple[Table, ...]
 
 
@@ -266,6 +308,7 @@ class Effects:
     #: Dispatches of repeatable tasks submitted in this same turn; they may leave before the commit.
     early: list[Dispatched] = field(default_factory=list)
     dispatches: list[Dispatched] = field(default_factory=list)
+    questions: list[Asked] = field(default_factory=list)
     replies: list[Reply] = field(default_factory=list)
     publications: list[Publication] = field(default_factory=list)
     to_workers: list[ToWorker] = field(default_factory=list)

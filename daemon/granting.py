@@ -18,6 +18,7 @@ from taskmaster.bus.messages import LeaseId
 from taskmaster.daemon.approval import Proposals
 from taskmaster.daemon.backlog import Backlog
 from taskmaster.daemon.effects import Dispatched, Effects, LeaseEnded, LeaseGranted, ToWorker
+from taskmaster.daemon.heads import HeadBook
 from taskmaster.daemon.leases import Lease, Worker
 from taskmaster.daemon.roster import Roster
 from taskmaster.daemon.run import Run
@@ -48,6 +49,8 @@ class Granting:
     def __init__(self, spec: MasterSpec, epoch: int) -> None:
         self.spec = spec
         self.epoch = epoch
+        #: of an instrument
+        self.heads = HeadBook(spec.name, epoch, spec.heads, spec.quarantine_after)
         self.paused = False
         #: but for those that are laid aside, of which only the sums are known here
         self.runs: dict[int, Run] = {}
@@ -59,6 +62,8 @@ class Granting:
         self._expired: dict[LeaseId, Lease] = {}
         #: numbers of leases; those of one daemon share them, for a lease is known by its number alone
         self.lease_numbers: Iterator[int] = count(1)
+        #: tasks that were interrupted, and wait to go on from their checkpoints: run and index
+        self._suspended: set[tuple[int, int]] = set()
         #: runs with tasks waiting
         self.backlog = Backlog()
         #: runs with tasks that wait for approval
@@ -105,6 +110,9 @@ class Granting:
     def dispatch(self, now: float, out: Effects) -> None:
         """Grant leases while there are tasks and room. Called once a turn, after everything else."""
         self.look_again = math.inf
+        if self.heads:
+            self._dispatch_to_heads(now, out)
+            return
         while not self.paused:
             run = self.backlog.next()
             if run is None:
@@ -115,6 +123,20 @@ class Granting:
             if worker is None:
                 return
             self._grant(run, worker, now, out)
+
+    def _dispatch_to_heads(self, now: float, out: Effects) -> None:
+        """One task for each head that is free: the next that may be evaluated there. Longest idle ones come first."""
+        if self.paused or not self.backlog.tasks:
+            return
+        for worker in self.roster.idle:
+            head = self.heads.of(worker)
+            if head is None:
+                continue
+            for run in self.backlog.in_order():
+                index = run.first_for(head.fits)
+                if index is not None:
+                    self._grant(run, worker, now, out, index)
+                    break
 
     def _steal(self, now: float, out: Effects) -> bool:
         """Queue again what a busy worker has not begun, if a slot is idle and it is worth it."""
@@ -133,15 +155,16 @@ class Granting:
         self.backlog.note(lease.run)
         return True
 
-    def _grant(self, run: Run, worker: Worker, now: float, out: Effects) -> None:
+    def _grant(self, run: Run, worker: Worker, now: float, out: Effects, index: int | None = None) -> None:
+        """A lease of the next tasks of a run, or of the one of this ``index``, for a worker that has room."""
         estimate = run.estimate
         size, hold = 1, 0.0
-        if self.spec.repeatable:
+        if self.spec.repeatable and index is None:
             hold = chunk_seconds(estimate, len(run.queued), self.slots) / 2
             row_bytes = run.input_bytes / max(1, len(run.open))
             size = chunk_size(estimate, len(run.queued), self.slots, row_bytes)
             size = min(size, self.spec.largest_chunk or size)
-        low, high = run.take(size, self.spec.max_attempts)
+        low, high = run.take(size, self.spec.max_attempts) if index is None else run.take_one(index)
         lease = Lease((self.epoch, next(self.lease_numbers)), run, worker.token, low, high - low, run.attempt(low))
         lease.granted = lease.heard = now
         lease.name = worker.name
@@ -163,7 +186,9 @@ class Granting:
             worker.waits_in_turn = out.turn
         # What was settled in this very turn is not on disk when an early dispatch leaves.
         settled = () if early and worker.settled_in_turn == out.turn else worker.take_settled()
-        message = m.Dispatch(lease.id, run.id, low, high - low, tables[0].layout, lease.attempt, settled, hold)
+        checkpoint = run.checkpoints.get(low)
+        token = checkpoint.token if checkpoint is not None else None
+        message = m.Dispatch(lease.id, run.id, low, high - low, tables[0].layout, lease.attempt, settled, hold, token)
         (out.early if early else out.dispatches).append(Dispatched(worker.address, message, tables))
 
     # -- leases -------------------------------------------------------------------------------------------------------

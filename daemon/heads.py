@@ -19,12 +19,12 @@ from typing import Literal, TypeAlias
 
 from taskmaster.bus import messages as m
 from taskmaster.bus.errors import CallerError
-from taskmaster.bus.messages import LeaseId
+from taskmaster.bus.messages import HeadName, LeaseId, Where
 from taskmaster.bus.status import HeadInfo
 from taskmaster.bus.text import did_you_mean_or
+from taskmaster.bus.wanted import require_head
 from taskmaster.daemon.effects import Effects, HeadChanged, MasterStopped, ToWorker
 from taskmaster.daemon.leases import Worker
-from taskmaster.daemon.spec import HeadSpec
 
 __all__ = ["Head", "HeadBook"]
 
@@ -34,7 +34,7 @@ Wanted: TypeAlias = Literal["stop", "park", "work"]
 class Head:
     """One head as the Master sees it."""
 
-    def __init__(self, spec: HeadSpec, wall: float = 0.0) -> None:
+    def __init__(self, spec: HeadName, wall: float = 0.0) -> None:
         self.spec = spec
         #: who has it, if anybody
         self.worker: Worker | None = None
@@ -51,8 +51,9 @@ class Head:
         self.quarantined = ""
         #: connections lost since a task was done
         self.failures = 0
-        #: tasks in doubt that it had
+        #: tasks in doubt that it had, and those it has been asked about since it was last at work
         self.doubts: set[tuple[int, int]] = set()
+        self.asked: set[tuple[int, int]] = set()
         self.since = wall
         self.tasks = 0
         self.busy_seconds = 0.0
@@ -61,6 +62,10 @@ class Head:
     def is_available(self) -> bool:
         """Whether it may be given a task."""
         return self.reported == "ready" and self.wanted == "work" and self.obeyed == self.order
+
+    def fits(self, where: Where) -> bool:
+        """Whether a task that asks for this may be evaluated here."""
+        return self.spec.fits(where)
 
     def info(self, master: str, stopped: str) -> HeadInfo:
         """This head for lists. ``stopped``: why the Master is, empty if it is not."""
@@ -96,7 +101,7 @@ class Head:
 class HeadBook:
     """All heads of a Master, by name."""
 
-    def __init__(self, master: str, epoch: int, specs: Iterable[HeadSpec], quarantine_after: int) -> None:
+    def __init__(self, master: str, epoch: int, specs: Iterable[HeadName], quarantine_after: int) -> None:
         self._master = master
         self._quarantine_after = quarantine_after
         self.heads = {spec.name: Head(spec) for spec in specs}
@@ -125,6 +130,10 @@ class HeadBook:
             )
         return head
 
+    def require(self, where: Where) -> None:
+        """Raise CallerError if a task that asks for this could never be evaluated."""
+        require_head(self._master, [head.spec for head in self], where)
+
     # -- workers ------------------------------------------------------------------------------------------------------
 
     def require_free(self, name: str, token: str) -> None:
@@ -141,6 +150,7 @@ class HeadBook:
         head = self.named(name)
         self._of_worker[worker.token] = head
         head.worker = worker
+        head.asked.clear()
         self._note(head, "connecting", out)
         self._say(head, out)
 
@@ -302,6 +312,17 @@ class HeadBook:
         out.records.append(
             HeadChanged(self._master, head.spec.name, what, head.out, head.quarantined, reason, user, out.wall)
         )
+
+    def to_ask(self, worker: Worker) -> list[tuple[int, int]]:
+        """Tasks in doubt that a worker's head can now be asked about: it is parked for them, and safe."""
+        head = self._of_worker.get(worker.token)
+        if head is None or head.wanted != "park" or head.reported != "safe" or head.obeyed != head.order:
+            return []
+        if head.out or head.quarantined:
+            return []
+        asked = sorted(head.doubts - head.asked)
+        head.asked.update(asked)
+        return asked
 
     def infos(self) -> tuple[HeadInfo, ...]:
         """All heads, for lists."""

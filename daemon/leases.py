@@ -45,6 +45,7 @@ class Lease:
         "granted",
         "heard",
         "id",
+        "lost",
         "n",
         "name",
         "recorded",
@@ -70,6 +71,8 @@ class Lease:
         self.granted = 0.0
         #: when an outcome last came of it, or it was granted
         self.heard = 0.0
+        #: since when its worker has been lost, in seconds since 1970; 0: just now
+        self.lost = 0.0
         #: it is in the journal
         self.recorded = False
         #: its worker has said that nothing more comes

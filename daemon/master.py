@@ -22,15 +22,14 @@ from collections.abc import Sequence
 
 from taskmaster.bus import messages as m
 from taskmaster.bus.cut import cut_outcome
-from taskmaster.bus.errors import Full, NotAllowed
+from taskmaster.bus.errors import Full
 from taskmaster.bus.intervals import IntervalSet
 from taskmaster.bus.messages import EventHead, LeaseId
 from taskmaster.bus.status import MasterStatus
 from taskmaster.bus.table import Buffer, Table
 from taskmaster.daemon.approval import propose
 from taskmaster.daemon.effects import Effects, MasterChanged, ToWorker
-from taskmaster.daemon.granting import Granting
-from taskmaster.daemon.heads import HeadBook
+from taskmaster.daemon.instrument import UNKNOWN_SINCE, Instrument
 from taskmaster.daemon.leases import Lease, Started, Worker
 from taskmaster.daemon.requests import RequestBook
 from taskmaster.daemon.run import Run
@@ -39,13 +38,11 @@ from taskmaster.daemon.spec import MasterSpec
 __all__ = ["Master", "MasterSpec"]
 
 
-class Master(Granting):
+class Master(Instrument):
     """One Master's runs, workers and leases."""
 
     def __init__(self, spec: MasterSpec, epoch: int) -> None:
         super().__init__(spec, epoch)
-        #: of an instrument
-        self.heads = HeadBook(spec.name, epoch, spec.heads, spec.quarantine_after)
         #: where people evaluate
         self.requests = RequestBook(spec, self.backlog)
         #: how often something else has waited for people than before
@@ -69,6 +66,8 @@ class Master(Granting):
         run.require_open()
         if self.spec.parameters:
             self.spec.parameters.check(table, submit.first)
+        if submit.where is not None:
+            self.heads.require(submit.where)
         queued = self.backlog.tasks + self.proposals.tasks
         size = self.backlog.bytes + self.proposals.bytes
         if queued and (
@@ -137,9 +136,7 @@ class Master(Granting):
         if output is not None and self.spec.outputs and request.action == "done":
             self.spec.outputs.check(output, request.index)
         run.resolve(request, output, user, out)
-        if self.heads:
-            self.heads.resolved(run.id, request.index, out)
-            self._note_heads()
+        self.on_doubt_lifted(run, request.index, out)
         self.backlog.note(run)
 
     # -- workers ------------------------------------------------------------------------------------------------------
@@ -184,52 +181,12 @@ class Master(Granting):
             self._note_head(worker)
         return worker
 
-    def on_head(self, worker: Worker, report: m.HeadReport, out: Effects) -> None:
-        """How the head of a worker is."""
-        self.heads.on_report(worker, report, out)
-        self._note_head(worker)
-
     def on_unusable(self, worker: Worker, why: str, out: Effects) -> None:
         """A worker cannot be set up (its function cannot be imported, say)."""
         if why != self.trouble:
             self.trouble = why
             out.alarms.append(m.Alarm("error", self.spec.name, f"Master {self.spec.name!r}: {why}", out.wall))
         self.heads.on_unusable(worker, why)
-
-    def _note_head(self, worker: Worker) -> None:
-        """Anything may have happened to the head of this worker."""
-        head = self.heads.of(worker)
-        worker.is_available = head is None or head.is_available
-        self.roster.note(worker)
-
-    def _note_heads(self) -> None:
-        for worker in self.workers.values():
-            self._note_head(worker)
-
-    def stop(self, user: str, reason: str, out: Effects) -> None:
-        """Emergency stop: every head to its safe state, now. Raises NotAllowed for a Master that has no heads."""
-        self.require_heads()
-        self.heads.stop(user, reason, out)
-        self._note_heads()
-
-    def reset(self, user: str, reason: str, out: Effects) -> None:
-        """Undo :meth:`stop`."""
-        self.require_heads()
-        self.heads.reset(user, reason, out)
-        self._note_heads()
-
-    def set_head(self, name: str, inside: bool, user: str, reason: str, out: Effects) -> None:
-        """Take a head out of service, or put it back."""
-        self.require_heads()
-        self.heads.set_in(name, inside, user, reason, out)
-        self._note_heads()
-
-    def require_heads(self) -> None:
-        """Raise NotAllowed where there are none."""
-        if not self.heads:
-            raise NotAllowed(
-                f"Master {self.spec.name!r} is no instrument: it has no heads that could be stopped or moved"
-            )
 
     def on_ready(self, worker: Worker) -> None:
         """Its driver is set up."""
@@ -245,8 +202,12 @@ class Master(Granting):
         if not worker.leases:
             self._dismiss(worker, out)
 
-    def on_lost(self, worker: Worker, kind: str, reason: str, started: Started | None, out: Effects) -> None:
+    def on_lost(
+        self, worker: Worker, kind: str, reason: str, started: Started | None, out: Effects, since: float = 0.0
+    ) -> None:
         """A worker is gone. ``started`` says how far it had come; None: nobody knows.
+
+        ``since`` when, in seconds since 1970; 0: just now.
 
         What may have started has used up an attempt; what cannot have started has not. Then `on_lost` of the
         configuration speaks.
@@ -258,6 +219,7 @@ class Master(Granting):
         if worker.state == "ready" or worker.leases:
             self.lost += 1
         for lease in list(worker.leases.values()):
+            lease.lost = since
             begun = lease.first + (lease.n if started is None else started.of(lease))
             self.expire(lease, begun, kind, reason, out)
 
@@ -273,9 +235,11 @@ class Master(Granting):
         for worker in [w for w in self.workers.values() if not w.local]:
             silence = now - worker.last_seen
             if silence > self.spec.lost_after:
-                self.on_lost(
-                    worker, "WorkerLost", f"worker {worker.name} was not heard of for {silence:.1f} s", None, out
-                )
+                reason = f"worker {worker.name} was not heard of for {silence:.1f} s"
+                since = UNKNOWN_SINCE if worker.state == "absent" else out.wall - silence
+                self.on_lost(worker, "WorkerLost", reason, None, out, since)
+        if self._suspended:
+            self.see_to_suspended(out)
 
     def expire(self, lease: Lease, begun: int, kind: str, reason: str, out: Effects) -> None:
         """A lease has lost its worker; tasks below ``begun`` may have been evaluated."""
@@ -298,13 +262,18 @@ class Master(Granting):
         run, spec = lease.run, self.spec
         if low >= high:
             return
+        if self.heads:
+            self.lose_at_head(lease, low, high, kind, reason, out)
+            return
         if spec.on_lost == "hold":
             run.charge(low, high, out)
             run.hold(low, high, reason, lease.name, lease.attempt, out)
-            if self.heads:
-                self.heads.hold(lease.name, run.id, low, high, out)
-                self._note_heads()
             return
+        self.lose_repeatable(lease, low, high, kind, reason, out)
+
+    def lose_repeatable(self, lease: Lease, low: int, high: int, kind: str, reason: str, out: Effects) -> None:
+        """The same where the task may be evaluated again, or is to fail."""
+        run, spec = lease.run, self.spec
         for first, end, used in run.attempts.pieces(low, high):
             if spec.on_lost == "retry" and used + 1 < spec.max_attempts:
                 run.charge(first, end, out)
@@ -469,11 +438,6 @@ class Master(Granting):
         out.to_workers.append(ToWorker(worker.address, m.Settled(worker.take_settled(), worker.dispatched)))
 
     # -- restoring ----------------------------------------------------------------------------------------------------
-
-    def restore_doubts(self, run: Run, out: Effects) -> None:
-        """Tasks of a run that were in doubt before this start: the heads that had them stay safe."""
-        for index, doubt in run.held.after(-1):
-            self.heads.hold(doubt.worker, run.id, index, index + 1, out)
 
     def restore_unrecorded(self, run: Run, index: int, attempt: int, reason: str, out: Effects) -> None:
         """A queued task that was being evaluated when the daemon died, under a lease too young to be recorded.

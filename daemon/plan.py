@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from taskmaster.bus.fields import Schema
+from taskmaster.bus.messages import HeadName
 from taskmaster.config.heads import heads_of
 from taskmaster.config.instruments import HumanOptions, InstrumentOptions
 from taskmaster.config.load import Config
 from taskmaster.config.settings import DaemonSettings, MasterSettings
 from taskmaster.daemon.service import DaemonPlan, MasterPlan, options_for_wire
-from taskmaster.daemon.spec import HeadSpec, MasterSpec
+from taskmaster.daemon.spec import MasterSpec
 
 __all__ = ["plan"]
 
@@ -55,7 +56,7 @@ def _master(settings: MasterSettings, daemon: DaemonSettings) -> MasterPlan:
         description=settings.description,
         options=options_for_wire({key: value for key, value in options.items() if key not in _SUPERVISION}),
         environment=options.get("env", {}) if heads else {},
-        heads=tuple(HeadSpec(str(head["name"]), tuple(head["capabilities"])) for head in heads),
+        heads=tuple(HeadName(str(head["name"]), tuple(head["capabilities"])) for head in heads),
         quarantine_after=int(options.get("quarantine_after", 3)),
         approval=settings.approval,
         people=people,

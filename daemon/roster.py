@@ -35,6 +35,11 @@ class Roster:
         """Whether a ready worker has nothing to do."""
         return bool(self._idle)
 
+    @property
+    def idle(self) -> list[Worker]:
+        """Ready workers without a lease, the one that was busy last at the end."""
+        return list(self._idle.values())
+
     def note(self, worker: Worker) -> None:
         """Anything may have happened to this worker."""
         self._slots = None

@@ -7,7 +7,7 @@ Pure state: no clock, no sockets, no journal. The states of a task and what move
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from operator import attrgetter
 from typing import NamedTuple
@@ -17,19 +17,23 @@ from msgspec.structs import replace
 from taskmaster.bus import messages as m
 from taskmaster.bus.errors import RunClosed, UnknownTask
 from taskmaster.bus.intervals import IntervalSet
-from taskmaster.bus.messages import EventHead, TaskError
+from taskmaster.bus.messages import EventHead, TaskError, Where
 from taskmaster.bus.table import Buffer, Table, concatenate
 from taskmaster.daemon.attempts import Attempts
 from taskmaster.daemon.effects import (
     AttemptsCharged,
     BlockAppended,
+    CheckpointDropped,
+    Checkpointed,
     Effects,
     EventAppended,
     Publication,
     RunChanged,
     RunCounted,
+    TasksPlaced,
 )
 from taskmaster.daemon.held import Doubt, Held
+from taskmaster.daemon.places import ANYWHERE, PlacedQueue, Places
 from taskmaster.daemon.scheduling import Estimate, retry_size
 
 __all__ = ["CLAIMS", "TASK_STATES", "Block", "Edited", "Run", "by_hand"]
@@ -39,6 +43,7 @@ TASK_STATES: dict[str, dict[str, str]] = {
     "proposed": {"approve": "queued", "reject": "failed", "cancel": "cancelled"},
     "queued": {"grant": "leased", "cancel": "cancelled", "late outcome": "done", "late error": "failed"},
     "leased": {
+        "lost, checkpoint": "queued",
         "outcome": "done",
         "error": "failed",
         "lost, not started": "queued",
@@ -48,7 +53,15 @@ TASK_STATES: dict[str, dict[str, str]] = {
         "lost, hold": "held",
         "cancel, repeatable": "cancelled",
     },
-    "held": {"resolve done": "done", "resolve retry": "queued", "resolve fail": "failed", "late outcome": "done"},
+    "held": {
+        "resolve done": "done",
+        "resolve retry": "queued",
+        "resolve resume": "queued",
+        "resolve fail": "failed",
+        "late outcome": "done",
+        "found done": "done",
+        "found not begun": "queued",
+    },
     "done": {},
     "failed": {},
     "cancelled": {},
@@ -115,6 +128,11 @@ class Run:
         self.next_seq = 0
         self.blocks: list[Block] = []
         self.queued = IntervalSet()
+        #: which heads tasks ask for, and which they are for: that of its checkpoint, for one that has left one
+        self.asked = Places()
+        self.places = Places()
+        #: from where evaluations can go on, of open tasks that have said so
+        self.checkpoints: dict[int, Checkpointed] = {}
         #: tasks in doubt, until somebody resolves them
         self.held = Held()
         #: tasks that wait for approval, see `approval`
@@ -139,6 +157,9 @@ class Run:
         block = Block(submit.first, table, out.turn)
         out.records.append(BlockAppended(self.id, submit.first, submit.n, submit.asks, out.wall, user, block, table))
         self.next_index = block.end
+        if submit.where not in (None, ANYWHERE):
+            out.records.append(TasksPlaced(self.id, submit.first, submit.n, submit.where))
+            self.ask_for(block.first, block.end, submit.where)
         self.queued.add(block.first, block.end)
         self.open.add(block.first, block.end)
         out.touched[self.id] = self
@@ -218,6 +239,29 @@ class Run:
         self.queued.remove(low, high)
         return low, high
 
+    def ask_for(self, low: int, high: int, where: Where) -> None:
+        """These tasks, which are not queued, ask for the heads that ``where`` says."""
+        self.asked.set(low, high, where)
+        self.place(low, high, where)
+
+    def place(self, low: int, high: int, where: Where) -> None:
+        """These tasks, which are not queued, are for the heads that ``where`` says."""
+        self.places.set(low, high, where)
+        if not isinstance(self.queued, PlacedQueue):
+            self.queued = PlacedQueue(self.queued, self.places)
+
+    def first_for(self, fits: Callable[[Where], bool]) -> int | None:
+        """The first queued task that may be evaluated at a head, as ``fits`` says; None if there is none."""
+        if isinstance(self.queued, PlacedQueue):
+            found = self.queued.first_for(fits)
+            return found[0] if found is not None else None
+        return self.queued.first[0] if self.queued else None
+
+    def take_one(self, index: int) -> tuple[int, int]:
+        """Take this task off the queue."""
+        self.queued.remove(index, index + 1)
+        return index, index + 1
+
     def attempt(self, index: int) -> int:
         """The number of the next evaluation of a task, from 1."""
         return self.attempts[index] + 1
@@ -227,6 +271,30 @@ class Run:
         for first, end, used in self.attempts.pieces(low, high):
             self.attempts.set(first, end, used + 1)
             out.records.append(AttemptsCharged(self.id, first, end, used + 1))
+
+    # -- checkpoints --------------------------------------------------------------------------------------------------
+
+    def keep(self, checkpoint: Checkpointed, out: Effects) -> None:
+        """From here the evaluation of an open task can go on."""
+        self.checkpoints[checkpoint.index] = checkpoint
+        out.records.append(checkpoint)
+
+    def suspend(self, index: int, lost: float, out: Effects) -> None:
+        """The evaluation of a task was interrupted, at this time; it waits to go on at the same head."""
+        checkpoint = replace(self.checkpoints[index], lost=lost)
+        self.keep(checkpoint, out)
+        self.place(index, index + 1, Where(head=checkpoint.head))
+        self.queued.add(index, index + 1)
+        out.touched[self.id] = self
+
+    def drop_checkpoints(self, low: int, high: int, out: Effects) -> None:
+        """The evaluations of these tasks will not go on."""
+        for index in [index for index in self.checkpoints if low <= index < high]:
+            del self.checkpoints[index]
+            queued = self.queued.remove(index, index + 1)
+            self.place(index, index + 1, self.asked[index])
+            self.queued.add(index, index + queued)
+            out.records.append(CheckpointDropped(self.id, index))
 
     # -- outcomes -----------------------------------------------------------------------------------------------------
 
@@ -243,6 +311,11 @@ class Run:
             self.held.remove(low, high)
         if self.attempts:
             self.attempts.forget(low, high)
+        if self.checkpoints:
+            self.drop_checkpoints(low, high, out)
+        if self.places:
+            self.places.forget(low, high)
+            self.asked.forget(low, high)
         self.failed += len(head.errors)
         self.done += head.n - len(head.errors)
         self._emit(head, frames, inputs, out)
@@ -289,6 +362,9 @@ class Run:
         self.proposed.remove_all(gone)
         self.attempts.forget_all(gone)
         for low, high in intervals:
+            self.drop_checkpoints(low, high, out)
+            self.places.forget(low, high)
+            self.asked.forget(low, high)
             for first, end in self.alike(low, high):
                 head = EventHead(0, end - first, "cancelled", first, started=out.wall, finished=out.wall)
                 self._emit(head, (), self.inputs(first, end), out)
@@ -308,19 +384,7 @@ class Run:
         if request.action == "done":
             if output is None or output.n != 1:
                 raise UnknownTask(f"run {self.name!r}: resolving task {index} as done needs its output")
-            head = EventHead(
-                0,
-                1,
-                "done",
-                index,
-                frames=len(output.frames),
-                outputs=output.layout,
-                worker=user,
-                attempt=self.attempts[index],
-                started=out.wall,
-                finished=out.wall,
-            )
-            self.finish(head, tuple(output.frames), out)
+            self.found_done(index, output, user, out)
         elif request.action == "fail":
             self.fail(
                 index,
@@ -332,16 +396,45 @@ class Run:
                 out,
             )
         elif request.action == "retry":
+            self.release(index, user, out)
+        elif request.action == "resume":
+            if index not in self.checkpoints:
+                raise UnknownTask(
+                    f"run {self.name!r}: task {index} has left no checkpoint to go on from; resolve it by 'done', "
+                    "'retry' or 'fail'"
+                )
             self.held.remove(index, index + 1)
-            self.queued.add(index, index + 1)
-            self._emit(
-                EventHead(0, 1, "released", index, worker=user, started=out.wall, finished=out.wall),
-                (),
-                self.inputs(index, index + 1),
-                out,
-            )
+            self.suspend(index, out.wall, out)
+            self._say_released(index, user, out)
         else:
-            raise UnknownTask(f"a held task is resolved by 'done', 'retry' or 'fail', not {request.action!r}")
+            raise UnknownTask(f"a held task is resolved by 'done', 'retry', 'resume' or 'fail', not {request.action!r}")
+
+    def found_done(self, index: int, output: Table, worker: str, out: Effects) -> None:
+        """A task that was in doubt has been done, and this is its output."""
+        head = EventHead(
+            0,
+            1,
+            "done",
+            index,
+            frames=len(output.frames),
+            outputs=output.layout,
+            worker=worker,
+            attempt=self.attempts[index],
+            started=out.wall,
+            finished=out.wall,
+        )
+        self.finish(head, tuple(output.frames), out)
+
+    def release(self, index: int, worker: str, out: Effects) -> None:
+        """A task that was in doubt has not begun."""
+        self.held.remove(index, index + 1)
+        self.drop_checkpoints(index, index + 1, out)
+        self.queued.add(index, index + 1)
+        self._say_released(index, worker, out)
+
+    def _say_released(self, index: int, worker: str, out: Effects) -> None:
+        head = EventHead(0, 1, "released", index, worker=worker, started=out.wall, finished=out.wall)
+        self._emit(head, (), self.inputs(index, index + 1), out)
 
     # -- switches -----------------------------------------------------------------------------------------------------
 

@@ -9,16 +9,9 @@ from typing import Any
 from taskmaster import __version__
 from taskmaster.bus import messages as m
 from taskmaster.bus.fields import Schema
+from taskmaster.bus.messages import HeadName
 
-__all__ = ["HeadSpec", "MasterSpec"]
-
-
-@dataclass(frozen=True)
-class HeadSpec:
-    """What the configuration says of one head of an instrument, as far as deciding needs it."""
-
-    name: str
-    capabilities: tuple[str, ...] = ()
+__all__ = ["MasterSpec"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +40,7 @@ class MasterSpec:
     #: what the processes of heads get beside the daemon's own
     environment: Mapping[str, str] = field(default_factory=dict)
     #: of an instrument: what evaluates, one task at a time each
-    heads: tuple[HeadSpec, ...] = ()
+    heads: tuple[HeadName, ...] = ()
     #: lost connections in a row, without a task done in between, that take a head out of service
     quarantine_after: int = 3
 
@@ -75,6 +68,16 @@ class MasterSpec:
             self.heartbeat,
             self.lost_after,
         )
+
+    @property
+    def resume_within(self) -> float:
+        """Seconds of an interruption after which an evaluation goes on from its checkpoint."""
+        return float(self.options.get("resume_within", 900.0))
+
+    @property
+    def resume_policy(self) -> str:
+        """What becomes of it after a longer one: resume, restart, fail or ask."""
+        return str(self.options.get("resume_policy", "ask"))
 
     @property
     def outlives(self) -> bool:

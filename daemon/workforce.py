@@ -150,7 +150,7 @@ class Workforce:
     def _at_work(
         self,
         sender: Sender,
-        message: m.Ready | m.Outcome | m.HeadReport | m.Progress | m.Samples | m.Polled | m.Tripped,
+        message: m.Ready | m.Outcome | m.OfHead,
         table: Table | None,
         times: Buffer | None,
         now: float,
@@ -167,6 +167,10 @@ class Workforce:
             master.on_ready(worker)
         elif isinstance(message, m.HeadReport):
             master.on_head(worker, message, out)
+        elif isinstance(message, m.Checkpoint):
+            master.on_checkpoint(worker, message, out)
+        elif isinstance(message, m.Reconciled):
+            master.on_reconciled(worker, message, table, out)
         elif isinstance(message, m.Outcome):
             master.on_outcome(worker, message, table, times, now, out)
 
@@ -176,18 +180,22 @@ class Workforce:
         if isinstance(message, m.Leave):
             master.on_leave(worker, out)
         elif isinstance(message, m.WorkerLost):
+            if message.checkpoint is not None:
+                master.on_checkpoint(worker, message.checkpoint, out)
             started = Started(message.latest, dict(message.positions)) if message.known else None
-            self.lost(worker.token, message.kind, message.reason, started, out)
+            self.lost(worker.token, message.kind, message.reason, started, out, message.since)
         else:
             master.on_unusable(worker, f"{message.kind}: {message.message}", out)
             self.lost(worker.token, message.kind, message.message, NOTHING, out)
 
-    def lost(self, token: str, kind: str, reason: str, started: Started | None, out: Effects) -> None:
+    def lost(
+        self, token: str, kind: str, reason: str, started: Started | None, out: Effects, since: float = 0.0
+    ) -> None:
         """A worker's host (or the daemon, as host of its own) says that it is gone."""
         master, worker = self._find(token)
         if master is not None and worker is not None:
             self._worker_at.pop(worker.address, None)
-            master.on_lost(worker, kind, reason, started, out)
+            master.on_lost(worker, kind, reason, started, out, since)
 
     def stopped(self, token: str, started: Started | None, out: Effects) -> None:
         """The daemon has ended one of its own workers because it stops itself.

@@ -232,19 +232,21 @@ class Host(ABC, Generic[P]):
 
     def report_lost(self, seat: Seat, kind: str, reason: str) -> None:
         """Tell the daemon that a worker is gone, and how far it had come."""
+        self.send(self.lost(seat, kind, reason))
+
+    def lost(self, seat: Seat, kind: str, reason: str) -> m.WorkerLost:
+        """What is known of a worker that is gone."""
         positions = seat.progress.positions()
         if kind == CANCELLED:  # no fault of the others that it was given
             positions = []
         started = {at.lease: at.started for at in positions or ()}
-        self.send(
-            m.WorkerLost(
-                seat.token,
-                kind,
-                f"{reason} (on {sockets_.gethostname()})",
-                known=positions is not None,
-                latest=max(started, default=None),
-                positions=tuple(started.items()),
-            )
+        return m.WorkerLost(
+            seat.token,
+            kind,
+            f"{reason} (on {sockets_.gethostname()})",
+            known=positions is not None,
+            latest=max(started, default=None),
+            positions=tuple(started.items()),
         )
 
     # -- leaving ------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from taskmaster.bus import codec, messages as m
 from taskmaster.bus.errors import ProtocolError, TaskMasterError, from_code
@@ -23,7 +24,7 @@ from taskmaster.bus.intervals import IntervalSet
 from taskmaster.bus.messages import LeaseId, TaskError
 from taskmaster.bus.table import Buffer, Table
 
-__all__ = ["Assignment", "WorkerProtocol"]
+__all__ = ["Assignment", "Question", "WorkerProtocol"]
 
 #: Seconds after which an outcome that was not settled is sent again, and an unanswered hello repeated.
 RESEND_SECONDS = 3.0
@@ -44,8 +45,21 @@ class Assignment:
     attempt: int = 1
     #: seconds that an ended task may wait for others to be reported with
     hold: float = 0.0
+    #: the checkpoint from which a head goes on with its task
+    token: bytes | None = None
     #: positions that are not wanted any more
     revoked: IntervalSet = field(default_factory=IntervalSet)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a head is asked about a task in doubt."""
+
+    run: int
+    index: int
+    attempt: int
+    table: Table
+    token: bytes
 
 
 @dataclass(slots=True)
@@ -72,6 +86,9 @@ class WorkerProtocol:
         self.head = head
         self.order = m.HeadOrder((0, 0), "work")
         self._head_report: m.HeadReport | None = None
+        self._checkpoint: m.Checkpoint | None = None
+        #: what this head is asked about tasks in doubt
+        self.questions: deque[Question] = deque()
         self.outbox: list[list[Buffer]] = []
         self.welcome: m.Welcome | None = None
         self.goodbye: m.Goodbye | None = None
@@ -121,6 +138,24 @@ class WorkerProtocol:
             self._head_report = report
             if self._in_session:
                 self._send(report)
+
+    def keep(self, checkpoint: m.Checkpoint) -> None:
+        """From here a head's task can go on; said again after each welcome."""
+        self._checkpoint = checkpoint
+        if self._in_session:
+            self._send(checkpoint)
+
+    def answer(
+        self,
+        question: Question,
+        state: Literal["done", "not_begun", "unknown"],
+        outputs: Table | None = None,
+        reason: str = "",
+    ) -> None:
+        """What a head has found out about a task in doubt."""
+        layout = outputs.layout if outputs is not None else None
+        message = m.Reconciled(question.run, question.index, question.attempt, state, layout, reason)
+        self.outbox.append([codec.encode(message), *(outputs.frames if outputs is not None else ())])
 
     def failed(self, kind: str, message: str, traceback: str) -> None:
         """The driver cannot be set up."""
@@ -223,6 +258,10 @@ class WorkerProtocol:
             self.goodbye = message
             if not message.drain:
                 self.queue.clear()
+        elif isinstance(message, m.Reconcile):
+            table = codec.table_of(message.layout, 1, frames[1:])
+            if table:
+                self.questions.append(Question(message.run, message.index, message.attempt, table, message.token))
         elif isinstance(message, m.HeadOrder):
             if message.number > self.order.number:
                 self.order = message
@@ -244,6 +283,8 @@ class WorkerProtocol:
             self._send(m.Ready())
         if self._head_report is not None:
             self._send(self._head_report)
+        if self._checkpoint is not None and self._checkpoint.lease in (*self._begun, *self._unsettled):
+            self._send(self._checkpoint)  # before an outcome that says that its task is interrupted
         for sent in self._unsettled.values():
             sent.at, sent.patience = now, RESEND_SECONDS
             self.outbox += sent.messages
@@ -258,7 +299,16 @@ class WorkerProtocol:
         if self._in_session:
             self._dispatched += 1
             self.queue.append(
-                Assignment(message.lease, message.run, message.first, message.n, table, message.attempt, message.hold)
+                Assignment(
+                    message.lease,
+                    message.run,
+                    message.first,
+                    message.n,
+                    table,
+                    message.attempt,
+                    message.hold,
+                    message.token,
+                )
             )
 
     def _on_settled(self, leases: Sequence[LeaseId]) -> None:

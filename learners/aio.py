@@ -177,7 +177,8 @@ class Lab(PeopleOfLab, LabView):
         """Say what becomes of a task in doubt: ``run`` is the number of its run.
 
         ``"done"`` it was, with this ``output`` (that of the Master, or a dict of several); ``"retry"``: it is evaluated
-        again; ``"fail"``, for this ``reason``. With an ``attempt`` it is only about that one, see
+        again; ``"resume"``: it goes on from the checkpoint that it has left; ``"fail"``, for this ``reason``. With an
+        ``attempt`` it is only about that one, see
         :class:`~taskmaster.bus.status.HeldTask`. Raises UnknownRun, UnknownTask if it is not in doubt, CallerError for
         another action, InvalidOutput for an output that the Master does not declare so.
         """

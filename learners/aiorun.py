@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskmaster.bus import messages as m
 from taskmaster.bus.errors import DaemonUnreachable
+from taskmaster.learners.arguments import Where
 from taskmaster.learners.results import Chunk, Result
 from taskmaster.learners.runcore import RunCore
 from taskmaster.learners.views import ANSWER_SECONDS, RunView
@@ -123,6 +124,9 @@ class Tasks:
 
     What a point is the Master says: a dict of its parameters, or, where it declares none, any value that can travel
     (numbers, strings, lists, dicts, tuples, datetimes, numpy arrays). It is taken as it is when it is put.
+
+    ``where`` asks for the heads of an instrument that may evaluate it: ``{"head": "tip-2"}``, or all those with
+    ``{"capability": "cold"}``.
     """
 
     def __init__(self, run: Run) -> None:
@@ -130,7 +134,7 @@ class Tasks:
         self._core = run._core
         self._channel = run._channel
 
-    async def put(self, point: Any) -> int:
+    async def put(self, point: Any, where: Where | None = None) -> int:
         """Put a point; returns its index. Waits while the daemon is full. Raises InvalidTask, and puts nothing then.
 
         If it is cancelled nothing was put.
@@ -138,28 +142,28 @@ class Tasks:
         if not self._core.next_index % _TURN_PUTS:
             await asyncio.sleep(0)
         await self._wait_for_room()
-        return self._put(point)
+        return self._put(point, where)
 
-    def put_nowait(self, point: Any) -> int:
+    def put_nowait(self, point: Any, where: Where | None = None) -> int:
         """Like :meth:`put`, without waiting; raises Full where it would have to."""
         self._channel.require_open()
         self._core.require_room()
-        return self._put(point)
+        return self._put(point, where)
 
-    def _put(self, point: Any) -> int:
+    def _put(self, point: Any, where: Where | None) -> int:
         channel, core = self._channel, self._core
-        index = core.put(point, channel.loop.time())
+        index = core.put(point, channel.loop.time(), where)
         if not core.has_gathered:  # else it is sent when what was put before is acknowledged
             channel.send()
         return index
 
-    async def put_many(self, points: Any) -> range:
+    async def put_many(self, points: Any, where: Where | None = None) -> range:
         """Put points as a block: an ``(n, d)`` array in the parameters' order, a dict of columns, or a sequence.
 
         Returns their indices. Raises InvalidTask, and puts none of them then. Waits while the daemon is full.
         """
         await self._wait_for_room()
-        indices = self._core.put_many(points, self._channel.loop.time())
+        indices = self._core.put_many(points, self._channel.loop.time(), where)
         self._channel.send()
         return indices
 

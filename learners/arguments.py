@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
+from taskmaster.bus import messages as m
 from taskmaster.bus.errors import CallerError
 from taskmaster.bus.fields import shown
+from taskmaster.bus.text import did_you_mean_or
+from taskmaster.bus.wanted import require_head
 
-__all__ = ["LARGEST", "Whole", "duration", "text", "whole", "wholes", "words"]
+__all__ = ["LARGEST", "Where", "Whole", "duration", "heads_wanted", "text", "whole", "wholes", "words"]
 
 #: What callers write for a whole number: Python's, numpy's, whatever says of itself that it is one.
 Whole: TypeAlias = int | Any
@@ -70,3 +73,25 @@ def words(values: Mapping[str, str] | None, what: str) -> dict[str, str]:
     if not isinstance(values, Mapping):
         raise CallerError(f"{what} must be a dict of strings, not {shown(values)}")
     return {text(key, f"a key of {what}"): text(value, f"{what} {key!r}") for key, value in values.items()}
+
+
+#: Which heads a task asks for: keys ``head`` and ``capability``.
+Where: TypeAlias = Mapping[str, str]
+
+
+def heads_wanted(where: Where | None, master: str, heads: Sequence[m.HeadName]) -> m.Where | None:
+    """What a caller gives as ``where``, for a Master with these heads. Raises CallerError for what is wrong with it."""
+    if where is None:
+        return None
+    if not isinstance(where, Mapping):
+        raise CallerError(f'where has to be {{"head": …}} or {{"capability": …}}, not {shown(where)}')
+    for key, value in where.items():
+        if key not in ("head", "capability"):
+            raise CallerError(f"where has no key {key!r}{did_you_mean_or(str(key), ('head', 'capability'), 'it has')}")
+        if not isinstance(value, str) or not value or len(value) > 200:
+            raise CallerError(f"the {key} of where has to be a name, not {shown(value)}")
+    if not where:
+        return None
+    wanted = m.Where(**where)
+    require_head(master, heads, wanted)
+    return wanted

@@ -121,6 +121,7 @@ class ClientCore:
             send=self.outbox.append,
             ask=self._ask_for,
             max_message=self.max_message,
+            heads=info.heads,
         )
         others = self.runs.setdefault(run.id, [])
         for other in others:

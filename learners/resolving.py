@@ -18,7 +18,7 @@ from taskmaster.learners.people import pack_output
 __all__ = ["ACTIONS", "Resolution", "held_message"]
 
 #: What can become of a task in doubt.
-ACTIONS = ("done", "retry", "fail")
+ACTIONS = ("done", "retry", "resume", "fail")
 
 
 def held_message(master: str | None, run: Whole | None, known: Sequence[HeldTask]) -> m.ListHeld:

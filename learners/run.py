@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskmaster.bus import messages as m
 from taskmaster.bus.errors import DaemonUnreachable
+from taskmaster.learners.arguments import Where
 from taskmaster.learners.results import Chunk, Result
 from taskmaster.learners.runcore import RunCore
 from taskmaster.learners.views import ANSWER_SECONDS, RunView
@@ -120,6 +121,9 @@ class Tasks:
 
     What a point is the Master says: a dict of its parameters, or, where it declares none, any value that can travel
     (numbers, strings, lists, dicts, tuples, datetimes, numpy arrays). It is taken as it is when it is put.
+
+    ``where`` asks for the heads of an instrument that may evaluate it: ``{"head": "tip-2"}``, or all those with
+    ``{"capability": "cold"}``.
     """
 
     def __init__(self, run: Run) -> None:
@@ -127,7 +131,7 @@ class Tasks:
         self._core = run._core
         self._channel = run._channel
 
-    def put(self, point: Any) -> int:
+    def put(self, point: Any, where: Where | None = None) -> int:
         """Put a point; returns its index. Waits while the daemon is full. Raises InvalidTask, and puts nothing then."""
         channel, core = self._channel, self._core
         while True:
@@ -137,12 +141,12 @@ class Tasks:
                 if channel.closed:
                     channel.require_open()
                 if core.has_room:
-                    return self._put(point)
+                    return self._put(point, where)
             self._wait_for_room()
 
-    def _put(self, point: Any) -> int:
+    def _put(self, point: Any, where: Where | None) -> int:
         channel, core = self._channel, self._core
-        index = core.put(point, time.monotonic())
+        index = core.put(point, time.monotonic(), where)
         if not core.has_gathered:
             channel.send()
         elif index & 255:
@@ -151,16 +155,16 @@ class Tasks:
             channel.flush()  # acknowledgements wait in the socket
         return index
 
-    def put_nowait(self, point: Any) -> int:
+    def put_nowait(self, point: Any, where: Where | None = None) -> int:
         """Like :meth:`put`, but raises Full where that would wait."""
         if self._channel.returning:
             self._channel.make_way()
         with self._channel.lock:
             self._channel.flush()
             self._core.require_room()
-            return self._put(point)
+            return self._put(point, where)
 
-    def put_many(self, points: Any) -> range:
+    def put_many(self, points: Any, where: Where | None = None) -> range:
         """Put points as a block: an ``(n, d)`` array in the parameters' order, a dict of columns, or a sequence.
 
         Returns their indices. Raises InvalidTask, and puts none of them then. Waits while the daemon is full.
@@ -170,7 +174,7 @@ class Tasks:
         if channel.returning:
             channel.make_way()
         with channel.lock:
-            indices = core.put_many(points, time.monotonic())
+            indices = core.put_many(points, time.monotonic(), where)
             channel.flush()
             channel.wake_keeper()
         return indices

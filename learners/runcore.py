@@ -33,6 +33,7 @@ from taskmaster.bus.errors import (
 from taskmaster.bus.fields import Schema
 from taskmaster.bus.table import BARE, Buffer, Layout, Table, pack_column, pack_values
 from taskmaster.bus.values import keep
+from taskmaster.learners.arguments import heads_wanted
 from taskmaster.learners.blocks import LIGHT, MAX_MESSAGE, Fit
 from taskmaster.learners.code import dumps
 from taskmaster.learners.following import Following
@@ -69,6 +70,7 @@ class RunCore(Following):
         send: Callable[[list[Buffer]], None],
         ask: Callable[[RunCore, m.Replay | m.Ping], None],
         max_message: int = MAX_MESSAGE,
+        heads: Sequence[m.HeadName] = (),
     ) -> None:
         super().__init__(opened, write=write, since=since, code=code)
         self.seed = opened.seed
@@ -81,6 +83,9 @@ class RunCore(Following):
         self._all_fit = self._fit.is_certain
         self._window = Window(opened.next_index, send)
         self._rows: list[Any] = []
+        #: which heads those ask for that are gathered, or are put next
+        self._where: m.Where | None = None
+        self._heads = heads
         self._row_bytes = 0
         self._most_rows = min(GATHER_ROWS, max(1, max_message // (2 * _ASK_BYTES)))
         self._asks: list[tuple[int, int]] = []
@@ -95,10 +100,12 @@ class RunCore(Following):
 
     # -- putting ------------------------------------------------------------------------------------------------------
 
-    def put(self, point: Any, now: float) -> int:
+    def put(self, point: Any, now: float, where: Mapping[str, str] | None = None) -> int:
         """Put one task; returns its index. Raises InvalidTask."""
         if self.error is not None:
             raise self.error
+        if where is not None or self._where is not None:
+            self._place(where, now)
         # Gathered rows are packed later: from here on nothing may go wrong with this one, and nobody change it.
         row = self.schema.row(point) if self.schema.fields else self._keep(point)
         if not self._all_fit and type(row) not in LIGHT and not (type(row) is int and -(2**63) < row < 2**63):
@@ -120,10 +127,19 @@ class RunCore(Following):
             self.flush(now)
         self._row_bytes += size
 
-    def put_many(self, points: Any, now: float) -> range:
+    def _place(self, where: Mapping[str, str] | None, now: float) -> None:
+        """What is put next asks for these heads; a block is for one place."""
+        place = heads_wanted(where, self.master, self._heads)
+        if place != self._where:
+            self.flush(now)
+            self._where = place
+
+    def put_many(self, points: Any, now: float, where: Mapping[str, str] | None = None) -> range:
         """Put many tasks as blocks; returns their indices. Raises InvalidTask, and has then put none."""
         if self.error is not None:
             raise self.error
+        if where is not None or self._where is not None:
+            self._place(where, now)
         if self.takes_code:
             points = [self._pickle(self.next_index + k, point) for k, point in enumerate(points)]
         table = self._pack(points)
@@ -256,7 +272,7 @@ class RunCore(Following):
             high = low + block.n
             own = tuple((offset - low, told) for offset, told in asks if low <= offset < high) if asks else ()
             first = window.end
-            message = m.Submit(self.id, self.writer, first, block.n, block.layout, own)
+            message = m.Submit(self.id, self.writer, first, block.n, block.layout, own, self._where)
             window.add(Block(first + block.n, [codec.encode(message), *block.frames], block.nbytes))
             if not self.wants_inputs:
                 self._inputs.add(first, block)

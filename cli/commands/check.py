@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,12 +14,15 @@ import click
 import msgspec
 
 from taskmaster.bus.errors import ConfigError, JournalDamaged
+from taskmaster.bus.text import parse_duration
 from taskmaster.cli.base import Command, json_option
+from taskmaster.cli.exits import InstrumentTrouble
 from taskmaster.cli.output import Cell, Table, count, print_json, print_table, record, say
 from taskmaster.cli.probe import Finding, Question
 
 if TYPE_CHECKING:
-    from taskmaster.config.load import Evaluator, Reading
+    from taskmaster.cli.headcheck import Tried
+    from taskmaster.config.load import Config, Evaluator, Reading
     from taskmaster.config.mistakes import Placed
     from taskmaster.daemon.journal.report import JournalReport
 
@@ -31,6 +35,7 @@ _STDERR = 2
 
 @click.command("check", cls=Command)
 @click.argument("config", required=False, type=click.Path(path_type=Path))
+@click.argument("masters", metavar="[MASTER]...", nargs=-1)
 @click.option(
     "--journal", metavar="STATE|CONFIG", type=click.Path(exists=True, path_type=Path),
     help="Look at the journal in a state folder, or that of a configuration, instead.",
@@ -43,12 +48,36 @@ _STDERR = 2
     "--copy", metavar="NEW", type=click.Path(path_type=Path),
     help="Copy that journal to a new state folder, also while its daemon is at work: a backup.",
 )  # fmt: skip
+@click.option(
+    "--connect", is_flag=True,
+    help="Also connect to every head of every instrument (of each MASTER), identify and read it, setting nothing.",
+)  # fmt: skip
+@click.option(
+    "--simulate", is_flag=True,
+    help="Also have each head evaluate a task with a simulator, made from its description, in the instrument's place.",
+)  # fmt: skip
+@click.option("--timeout", metavar="TIME", default="30 s", show_default=True, help="What one head may take in all.")
+@click.option("--seed", metavar="N", type=int, default=0, show_default=True, help="Of the point that is simulated.")
 @json_option
-def command(config: Path | None, journal: Path | None, salvage: Path | None, copy: Path | None, as_json: bool) -> None:
+def command(
+    config: Path | None,
+    masters: tuple[str, ...],
+    journal: Path | None,
+    salvage: Path | None,
+    copy: Path | None,
+    connect: bool,
+    simulate: bool,
+    timeout: str,
+    seed: int,
+    as_json: bool,
+) -> None:
     """Check a configuration, or the journal.
 
     Reads CONFIG, then imports every function of every Master as its workers would, and says everything that is wrong
     at once. Nothing is evaluated, and no daemon is needed or disturbed.
+
+    With --connect, instruments are looked at as they are: no command of the file but queries is sent, and none that
+    needs a task. (What a class of somebody's library sends when it is made, that sends.)
     """
     if (config is None) == (journal is None):
         raise click.UsageError("name either a configuration, or a journal by --journal")
@@ -57,6 +86,12 @@ def command(config: Path | None, journal: Path | None, salvage: Path | None, cop
         raise click.UsageError(f"{option} NEW needs to be told from where, by --journal STATE")
     if salvage is not None and copy is not None:
         raise click.UsageError("--copy is for a journal that is whole, --salvage for one that is not: use one of them")
+    if journal is not None and (connect or simulate):
+        raise click.UsageError("a journal has no instruments: --connect and --simulate go with a configuration")
+    if connect and simulate:
+        raise click.UsageError("--connect is for the instruments, --simulate does without them: use one of them")
+    if masters and not (connect or simulate):
+        raise click.UsageError("a MASTER is named with --connect or --simulate; without, all are checked")
     if journal is not None and copy is not None:
         _copy(journal, copy, as_json=as_json)
     elif journal is not None and salvage is not None:
@@ -64,26 +99,50 @@ def command(config: Path | None, journal: Path | None, salvage: Path | None, cop
     elif journal is not None:
         _check_journal(journal, as_json=as_json)
     elif config is not None:
-        _check_config(config, as_json=as_json)
+        heads = _heads_to_try(masters, _seconds(timeout), seed, connect=connect) if connect or simulate else None
+        _check_config(config, heads, as_json=as_json)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = parse_duration(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--timeout") from None
+    if seconds <= 0:
+        raise click.BadParameter("expected more than 0", param_hint="--timeout")
+    return seconds
+
+
+def _heads_to_try(
+    masters: tuple[str, ...], seconds: float, seed: int, *, connect: bool
+) -> Callable[[Config], list[Tried]]:
+    from taskmaster.cli import headcheck
+
+    if connect:
+        return lambda config: headcheck.connect(config, masters, seconds)
+    return lambda config: headcheck.simulate(config, masters, seconds, seed)
 
 
 # -- the configuration ------------------------------------------------------------------------------------------------
 
 
-def _check_config(path: Path, *, as_json: bool) -> None:
+def _check_config(path: Path, try_heads: Callable[[Config], list[Tried]] | None, *, as_json: bool) -> None:
     from taskmaster.config.load import read
 
     reading = read(path)
     findings = {name: _probe(evaluator) for name, evaluator in reading.evaluators.items()}
     problems = sum(bool(finding.problem) for found in findings.values() for finding in found)
     ok = not problems and reading.config is not None
+    tried = try_heads(reading.config) if ok and reading.config is not None and try_heads is not None else []
+    troubled = sum(bool(one.problems) for one in tried)
     if as_json:
         print_json(
             {
                 "config": str(path),
-                "ok": ok,
+                "ok": ok and not troubled,
                 "mistakes": [mistake._asdict() for mistake in _all_mistakes(path, reading, findings)],
                 "masters": {name: [record(finding) for finding in found] for name, found in findings.items()},
+                "heads": None if try_heads is None else [one.record() for one in tried],
             }
         )
     elif findings:
@@ -91,9 +150,22 @@ def _check_config(path: Path, *, as_json: bool) -> None:
     if not ok:
         unusable = [f"{path}: {count(problems, 'function')} cannot be used, see above"] if problems else []
         raise ConfigError("\n".join([*map(str, reading.mistakes), *unusable]))
-    if reading.config is not None and not as_json:
+    if reading.config is None:
+        return
+    if not as_json:
+        _print_heads(reading.config, try_heads is not None, tried)
+    if troubled:
+        raise InstrumentTrouble(f"{path}: {troubled} of {count(len(tried), 'head')} cannot be used, see above")
+    if not as_json:
         daemon = reading.config.daemon
         say(f"\n{path} is right\nstate    {daemon.state}\naddress  {daemon.addresses.control}")
+
+
+def _print_heads(config: Config, asked: bool, tried: list[Tried]) -> None:
+    if asked:
+        from taskmaster.cli.headcheck import print_tried
+
+        print_tried(config, tried)
 
 
 def _all_mistakes(path: Path, reading: Reading, findings: dict[str, list[Finding]]) -> list[Placed]:
@@ -161,6 +233,7 @@ def _question(evaluator: Evaluator) -> Question:
         tuple(map(str, options.get("path", ()))),
         evaluator.options.importables(),
         evaluator.parameters if keywords else None,
+        {key: options[key] for key in ("backend",) if key in options},
     )
 
 

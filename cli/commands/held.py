@@ -19,7 +19,7 @@ from taskmaster.learners.resolving import ACTIONS
 
 __all__ = ["held", "resolve"]
 
-_BECOMES = {"done": "is done", "retry": "is evaluated again", "fail": "has failed"}
+_BECOMES = {"done": "is done", "retry": "is evaluated again", "resume": "goes on", "fail": "has failed"}
 
 
 @click.command("held", cls=Command)
@@ -40,7 +40,7 @@ def held(master: str | None, address: str | None, as_json: bool) -> None:
         say("no task is in doubt")
     else:
         print_table(_table(tasks))
-        click.echo("say what became of one: taskmaster resolve RUN TASK done|retry|fail", err=True)
+        click.echo("say what became of one: taskmaster resolve RUN TASK done|retry|resume|fail", err=True)
 
 
 @click.command("resolve", cls=Command)
@@ -67,8 +67,8 @@ def resolve(
 ) -> None:
     """Say what becomes of the task INDEX of RUN, which is in doubt.
 
-    done: it was, with this --output, of which its learner is told. retry: it is evaluated again. fail: it ends without
-    an output. 'taskmaster held' lists the tasks in doubt.
+    done: it was, with this --output, of which its learner is told. retry: it is evaluated again. resume: it goes on
+    from the checkpoint that it has left. fail: it ends without an output. 'taskmaster held' lists the tasks in doubt.
     """
     if (output is not None) != (action == "done"):
         wrong = "done needs the --output of the task" if output is None else f"{action} takes no --output, done does"

@@ -27,6 +27,8 @@ from taskmaster.bus.table import Buffer, Layout, Table
 from taskmaster.daemon.effects import (
     AttemptsCharged,
     BlockAppended,
+    CheckpointDropped,
+    Checkpointed,
     ClaimEnded,
     Decided,
     EventAppended,
@@ -41,6 +43,7 @@ from taskmaster.daemon.effects import (
     RunCounted,
     RunCreated,
     RunDeleted,
+    TasksPlaced,
     WriterChanged,
 )
 from taskmaster.daemon.journal import sql
@@ -119,6 +122,13 @@ class Journal:
             Decided: self._decided,
             RequestClaimed: lambda r: self._execute(sql.SET_CLAIM, (r.run, r.task, r.claim, r.who, r.since, r.until)),
             ClaimEnded: lambda r: self._execute(sql.DELETE_CLAIM, (r.run, r.task)),
+            TasksPlaced: lambda r: self._execute(
+                sql.INSERT_PLACE, (r.run, r.first, r.n, r.where.head, r.where.capability)
+            ),
+            Checkpointed: lambda r: self._execute(
+                sql.SET_CHECKPOINT, (r.run, r.index, r.attempt, r.head, *r.lease, r.number, r.time, r.token, r.lost)
+            ),
+            CheckpointDropped: lambda r: self._execute(sql.DELETE_CHECKPOINT, (r.run, r.index)),
             RunCounted: lambda r: self._execute(
                 sql.SET_RUN_COUNTS, (r.next_index, r.next_seq, r.done, r.failed, r.cancelled, r.run)
             ),

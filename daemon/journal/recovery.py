@@ -10,11 +10,12 @@ import apsw
 import numpy as np
 
 from taskmaster.bus.errors import JournalDamaged
-from taskmaster.bus.messages import LeaseId
+from taskmaster.bus.intervals import IntervalSet
+from taskmaster.bus.messages import LeaseId, Where
 from taskmaster.bus.table import Layout, Table, concatenate
 from taskmaster.daemon.approval import replace_input
 from taskmaster.daemon.core import Core
-from taskmaster.daemon.effects import Effects, LeaseGranted, RequestClaimed
+from taskmaster.daemon.effects import Checkpointed, Effects, LeaseGranted, RequestClaimed
 from taskmaster.daemon.held import Doubt
 from taskmaster.daemon.journal import sql
 from taskmaster.daemon.journal.failures import journal_error
@@ -83,9 +84,28 @@ def _restore_runs(core: Core, journal: Journal, out: Effects) -> None:
             core.runs.add_resting(state)
         else:
             run = _restore_run(journal, state)
+            _restore_places(journal, run)
             core.add_run(run)
+            if run.master in core.masters:
+                core.masters[run.master].restore_checkpoints(run)
             if run.held and run.master in core.masters:
                 core.masters[run.master].restore_doubts(run, out)
+
+
+def _restore_places(journal: Journal, run: Run) -> None:
+    """Which heads the tasks of a run ask for, and from where they can go on."""
+    queued, run.queued = run.queued, IntervalSet()
+    for first, n, head, capability in journal.query(sql.SELECT_PLACES, (run.id,)):
+        run.ask_for(first, first + n, Where(head, capability))
+    for index, attempt, head, epoch, lease, number, time, token, lost in journal.query(
+        sql.SELECT_CHECKPOINTS, (run.id,)
+    ):
+        checkpoint = Checkpointed(run.id, index, attempt, head, (epoch, lease), number, time, token, lost)
+        run.checkpoints[checkpoint.index] = checkpoint
+        if checkpoint.lost:
+            run.place(checkpoint.index, checkpoint.index + 1, Where(head=checkpoint.head))
+    for low, high in queued:
+        run.queued.add(low, high)
 
 
 class _Claims:

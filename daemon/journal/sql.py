@@ -127,6 +127,31 @@ CREATE TABLE heads (
     PRIMARY KEY (master, head)
 ) STRICT, WITHOUT ROWID;
 
+-- Tasks first … first + n - 1 ask for the head of this name, or for those with this capability.
+CREATE TABLE places (
+    run INTEGER NOT NULL,
+    first INTEGER NOT NULL,
+    n INTEGER NOT NULL,
+    head TEXT NOT NULL,
+    capability TEXT NOT NULL,
+    PRIMARY KEY (run, first)
+) STRICT, WITHOUT ROWID;
+
+-- From where the evaluation of an open task can go on: the head's own note to itself.
+CREATE TABLE checkpoints (
+    run INTEGER NOT NULL,
+    task INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    head TEXT NOT NULL,
+    epoch INTEGER NOT NULL,          -- of the lease that it came with, and that one's number
+    lease INTEGER NOT NULL,
+    number INTEGER NOT NULL,         -- counts those of a lease
+    time REAL NOT NULL,
+    token BLOB NOT NULL,
+    lost REAL NOT NULL,              -- when it was interrupted; 0: it was not, as far as is known
+    PRIMARY KEY (run, task)
+) STRICT, WITHOUT ROWID;
+
 -- What was done to instruments besides tasks: stopped, reset; in, out, quarantined (of a head).
 CREATE TABLE head_log (
     entry INTEGER PRIMARY KEY,
@@ -213,6 +238,16 @@ INSERT_LEASE = """
 INSERT OR REPLACE INTO leases (epoch, number, run, first, n, attempt, worker, local, time, name)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
+INSERT_PLACE = "INSERT OR REPLACE INTO places (run, first, n, head, capability) VALUES (?, ?, ?, ?, ?)"
+SET_CHECKPOINT = """
+INSERT OR REPLACE INTO checkpoints (run, task, attempt, head, epoch, lease, number, time, token, lost)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+DELETE_CHECKPOINT = "DELETE FROM checkpoints WHERE run = ? AND task = ?"
+SELECT_PLACES = "SELECT first, n, head, capability FROM places WHERE run = ? ORDER BY first"
+SELECT_CHECKPOINTS = """
+SELECT task, attempt, head, epoch, lease, number, time, token, lost FROM checkpoints WHERE run = ? ORDER BY task
+"""
 DELETE_LEASE = "DELETE FROM leases WHERE epoch = ? AND number = ?"
 SET_ATTEMPTS = """
 INSERT INTO attempts (run, task, attempts) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET attempts = excluded.attempts
@@ -221,7 +256,10 @@ INSERT INTO attempts (run, task, attempts) VALUES (?, ?, ?) ON CONFLICT DO UPDAT
 #: Everything of a run, in the tables that have any of it.
 DELETE_RUN = tuple(
     f"DELETE FROM {table} WHERE run = ?"
-    for table in ("blocks", "events", "leases", "attempts", "approvals", "claims", "writers", "runs")
+    for table in (
+        *("blocks", "events", "leases", "attempts", "places", "checkpoints"),
+        *("approvals", "claims", "writers", "runs"),
+    )
 )
 FILES_OF_RUN = """
 SELECT file FROM blocks WHERE run = ?1 AND file IS NOT NULL

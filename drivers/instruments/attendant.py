@@ -26,12 +26,12 @@ from taskmaster.bus.fields import Schema
 from taskmaster.bus.table import Table
 from taskmaster.drivers.instruments.errors import CONNECTING, NOT_REACHED, LinkError, Stopped
 from taskmaster.drivers.instruments.generators import drive
-from taskmaster.drivers.instruments.head import Head
+from taskmaster.drivers.instruments.head import Head, State
 from taskmaster.drivers.instruments.notes import HeadState
 from taskmaster.drivers.outputs import OutputPacker, task_error
-from taskmaster.drivers.protocol import Assignment
+from taskmaster.drivers.protocol import Assignment, Question
 
-__all__ = ["Attendant", "Ended", "Left", "News", "Reported", "Said", "Unusable"]
+__all__ = ["Attendant", "Ended", "Found", "Kept", "Left", "News", "Reported", "Said", "Unusable"]
 
 #: Attempts to bring a head to its safe state follow each other by so many seconds, for as long as they fail.
 SAFE_AGAIN_SECONDS = 1.0
@@ -63,6 +63,25 @@ class Said:
 
 
 @dataclass(frozen=True)
+class Kept:
+    """The evaluation of an assignment can go on from here; ``number`` counts these."""
+
+    assignment: Assignment
+    number: int
+    token: bytes
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the head has found out about a task in doubt; ``reason`` why it cannot tell."""
+
+    question: Question
+    state: Literal["done", "not_begun", "unknown"]
+    outputs: Table | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class Unusable:
     """There can be no head: its class cannot be imported, say."""
 
@@ -74,7 +93,7 @@ class Left:
     """The thread has ended."""
 
 
-News: TypeAlias = Ended | Said | Unusable | Left
+News: TypeAlias = Ended | Said | Kept | Found | Unusable | Left
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +111,8 @@ class Attendant:
 
     ``make`` makes the head, with a context whose ``on_acting`` is :meth:`on_acting` and whose ``stopping`` is
     :attr:`stopping`. ``begin`` is called with each assignment before it is begun, ``acts`` when it begins to act,
-    ``note`` with how safe the head is, before that changes for the worse.
+    ``note`` with how safe the head is, before that changes for the worse, ``keep`` with each checkpoint, before the
+    evaluation goes on.
     """
 
     def __init__(
@@ -104,6 +124,7 @@ class Attendant:
         begin: Callable[[Assignment], None],
         acts: Callable[[], None],
         note: Callable[[HeadState], None] = lambda state: None,
+        keep: Callable[[Kept], None] = lambda kept: None,
         pauses: tuple[float, float] = (0.5, 30.0),
     ) -> None:
         self.stopping = threading.Event()
@@ -113,12 +134,15 @@ class Attendant:
         self._begin = begin
         self._acts = acts
         self._note = note
+        self._keep = keep
+        self._checkpoints = 0
         self._first_pause, self._longest_pause = pauses
         self._changed = threading.Condition()
         self._order = m.HeadOrder((0, 0), "park")
         self._held = ""
         self._wish = _Wish()
         self._assignments: deque[Assignment] = deque()
+        self._questions: deque[Question] = deque()
         #: what is being evaluated, and why it was broken off, if it was
         self._assignment: Assignment | None = None
         self._broken_off: m.TaskError | None = None
@@ -180,6 +204,12 @@ class Attendant:
             self._assignments.append(assignment)
             self._changed.notify()
 
+    def ask(self, question: Question) -> None:
+        """Have the head find out about a task in doubt."""
+        with self._changed:
+            self._questions.append(question)
+            self._changed.notify()
+
     def leave(self, *, at_once: bool = False) -> None:
         """End the thread, with the head in its safe state, when its task has ended, or ``at_once``."""
         with self._changed:
@@ -191,6 +221,13 @@ class Attendant:
     def on_acting(self) -> None:
         """The present task begins to act."""
         self._acts()
+
+    def on_checkpoint(self, token: bytes) -> None:
+        """The present task can go on from here."""
+        assignment = self._assignment
+        if assignment is not None:
+            self._checkpoints += 1
+            self._keep(Kept(assignment, self._checkpoints, token))
 
     # -- the thread ---------------------------------------------------------------------------------------------------
 
@@ -273,11 +310,14 @@ class Attendant:
         head.begin_task()
         started = time.time()
         began = time.perf_counter()
+        self._checkpoints = 0
         outputs: Table | None = None
         errors: tuple[m.TaskError, ...] = ()
         lost = False
         try:
-            value = drive(head.evaluate(assignment.table.rows()[0]), self.progress.put, self.stopping)
+            x, token = assignment.table.rows()[0], assignment.token
+            evaluation = head.evaluate(x) if token is None else head.resume(x, token)
+            value = drive(evaluation, self.progress.put, self.stopping)
         except (*CONNECTING, Stopped) as error:
             lost = True
             errors = (self._why(error),)
@@ -342,8 +382,34 @@ class Attendant:
     def _stay(self, wish: _Wish) -> None:
         """It is safe: wait until something else is wished for."""
         self._tell(Said("safe", wish.number, self._identity, wish.reason))
-        while not self._wait(None, wish):
-            pass
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._is_over(wish) or self._questions)
+                if self._is_over(wish):
+                    self._questions.clear()  # who has asked asks again, if that is still the question
+                    return
+                question = self._questions.popleft()
+            self._tell(self._find_out(question))
+
+    def _find_out(self, question: Question) -> Found:
+        """What has become of a task in doubt; the head is open meanwhile, and safe again after."""
+        head = self._head
+        if type(head).reconcile is Head.reconcile:
+            return Found(question, "unknown", reason="its head has no way to find out")
+        self._note(HeadState.WORKING)
+        try:
+            head.open()
+            found = head.reconcile(question.table.rows()[0], question.token)
+        except Exception as error:  # noqa: BLE001 - whatever finding out raises, a person has to resolve it then
+            return Found(question, "unknown", reason=f"{type(error).__name__}: {error}")
+        finally:
+            self._must_secure = True
+        if found.state is not State.DONE:
+            return Found(question, "not_begun" if found.state is State.NOT_BEGUN else "unknown")
+        outputs, wrong = self._packer.pack((0,), (found.output,))
+        if wrong:
+            return Found(question, "unknown", reason=wrong[0].message)
+        return Found(question, "done", outputs)
 
     def _wait(self, seconds: float | None, wish: _Wish) -> bool:
         """Wait until something else is wished for, or it is time to leave; False if ``seconds`` have passed before."""

@@ -99,6 +99,8 @@ class ClassHead(Head):
         self._claim: Claim | None = None
         #: whether nothing is to be said to the instrument any more: the connection is lost, or it is another one
         self._silent = False
+        #: nothing was set: the object is let go of as it is, without what its library does for safety then
+        self._looks_on = False
         #: looked at before each step: `stopping`, but while the head is made safe or let go of
         self._heeded = self.stopping
 
@@ -108,6 +110,11 @@ class ClassHead(Head):
         return None if self._bound is None else self._bound.instrument
 
     # -- the head -----------------------------------------------------------------------------------------------------
+
+    def connect(self) -> None:
+        """Make the object, which may say something to the instrument by itself, and ask who it is."""
+        self._connect()
+        self._looks_on = True
 
     def open(self) -> None:
         for what, step in self._connect().init:
@@ -158,7 +165,7 @@ class ClassHead(Head):
     def close(self) -> None:
         """Let go of the object and the resource. What a lost connection says to that is of no interest."""
         bound, self._bound = self._bound, None
-        silent, self._silent = self._silent, False
+        silent, self._silent, self._looks_on = self._silent or self._looks_on, False, False
         try:
             if bound is not None and self._adapter is not None:
                 with self._undisturbed(), self._asking("closing"):

@@ -42,6 +42,8 @@ class CommandHead(Head):
         self._heeded = self.stopping
         #: the connection over which the `open` commands were sent, if they hold still
         self._ready_since: int | None = None
+        #: something was set, by `open` or `safe`: the instrument is left as one that nobody watches over any more
+        self._in_charge = False
         #: the last values of ramped parameters that were set over that connection
         self._set_to: dict[str, float] = {}
 
@@ -114,14 +116,15 @@ class CommandHead(Head):
         """
         with self._unstoppable(), self._turn():
             self._ready_since = None
+            self._in_charge = True
             if not self._told_safe():
                 self.link.connect(min(self.commands.timeout, _LONGEST_QUIET))
                 self._tell_safe()
                 self._confirm()
 
     def close(self) -> None:
-        """Switch the instrument's own watchdog off, if there is one; disconnect, and let others have the resource."""
-        if self.commands.watchdog is not None and self.link.is_open:
+        """Disconnect, and let others have the resource; what `open` or `safe` was called for has no watchdog then."""
+        if self.commands.watchdog is not None and self._in_charge and self.link.is_open:
             with contextlib.suppress(LinkError), self._unstoppable(), self._turn():
                 for line in self.commands.watchdog.disarm:
                     self._tell_line(line)
@@ -148,6 +151,7 @@ class CommandHead(Head):
 
     def _initialise(self) -> None:
         self._ready_since = None
+        self._in_charge = True
         self._set_to = {name: ramp.start for name, ramp in self.commands.ramps.items() if ramp.start is not None}
         for line in self.commands.open:
             self._tell_line(line)

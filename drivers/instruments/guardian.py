@@ -38,9 +38,8 @@ from taskmaster.bus import messages as m
 from taskmaster.config.heads import heads_of
 from taskmaster.drivers.host import HostedProcess, Seat, new_token, start, watched
 from taskmaster.drivers.hosting import Host, Place
-from taskmaster.drivers.instruments.notes import HeadState, Noted, read_notes
+from taskmaster.drivers.instruments.notes import NOTES, HeadState, Noted, forget, read_notes, read_token
 from taskmaster.drivers.instruments.securing import Securing
-from taskmaster.drivers.instruments.worker import NOTES
 from taskmaster.drivers.progress import ProgressReader
 
 __all__ = ["EXIT_LOCKED", "Guardian", "main"]
@@ -77,13 +76,19 @@ class HeadSeat(Seat):
     def __init__(self, head: str, token: str, progress: Path, now: float) -> None:
         super().__init__(token, ProgressReader(progress), now)
         self.head = head
-        self._notes = progress.with_name(progress.name + NOTES)
+        self._path = progress
         #: since when it has to be safe, if it has to; monotonic
         self.stopped_since: float | None = None
 
     def noted(self) -> Noted | None:
         """What it has noted of itself and its head."""
-        return read_notes(self._notes)
+        return read_notes(self._path.with_name(self._path.name + NOTES))
+
+    def checkpoint(self) -> m.Checkpoint | None:
+        """The last one of the task that it is, or was, in."""
+        checkpoint = read_token(self._path)
+        leases = [at.lease for at in self.progress.positions() or []]
+        return checkpoint if checkpoint is not None and checkpoint.lease in leases else None
 
     @property
     def is_busy(self) -> bool:
@@ -109,7 +114,7 @@ class HeadSeat(Seat):
 
     def forget(self) -> None:
         self.progress.remove()
-        self._notes.unlink(missing_ok=True)
+        forget(self._path)
 
 
 class HeadProcess(HostedProcess):
@@ -356,9 +361,10 @@ class Guardian(Host[HeadProcess]):
         self._pauses[heads] = min(2 * pause, _LONGEST_PAUSE)
 
     def report_lost(self, seat: Seat, kind: str, reason: str) -> None:
-        super().report_lost(seat, kind, reason)
         assert isinstance(seat, HeadSeat)
         noted = seat.noted()
+        since = time.time() - (time.monotonic() - noted.alive) if noted is not None else 0.0
+        self.send(msgspec.structs.replace(self.lost(seat, kind, reason), checkpoint=seat.checkpoint(), since=since))
         if noted is not None and noted.state in (HeadState.WORKING, HeadState.SECURING):
             self._securing.add(seat.head, reason)
 
@@ -381,7 +387,7 @@ class Guardian(Host[HeadProcess]):
             if noted is not None:
                 self._leftovers.append((HeadSeat(noted.head, progress.name, progress, now), noted))
             else:
-                notes.unlink()
+                forget(progress)
                 progress.unlink(missing_ok=True)
         self._adopted = now
 

@@ -107,6 +107,15 @@ class Head:
         Raises Unreachable, WrongIdentity, Claimed, PermissionDenied, …
         """
 
+    def connect(self) -> None:
+        """Connect and identify, setting nothing, for a look at the instrument; :meth:`close` sets nothing then, either.
+
+        Raises as `open` does, and NotImplementedError where that cannot be done without initialising.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} cannot be connected to without initialising: it has no connect(self)"
+        )
+
     def identify(self) -> str:
         """What the instrument says it is; "" if it cannot say."""
         return ""

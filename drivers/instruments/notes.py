@@ -14,9 +14,26 @@ from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 
+import msgspec
+
+from taskmaster.bus import messages as m
 from taskmaster.drivers.progress import machine_start
 
-__all__ = ["HeadNotes", "HeadState", "Noted", "read_notes", "start_time"]
+__all__ = [
+    "NOTES",
+    "HeadNotes",
+    "HeadState",
+    "Noted",
+    "forget",
+    "read_notes",
+    "read_token",
+    "start_time",
+    "write_token",
+]
+
+#: What the names of a worker's notes for its guardian end in; the rest is that of its progress.
+NOTES = ".head"
+_TOKEN = ".token"
 
 #: the machine's start, process id and start time of the worker, when it last turned (monotonic ns), state, since (ns)
 _WORDS = struct.Struct("<6Q")
@@ -102,6 +119,36 @@ def read_notes(path: Path) -> Noted | None:
         return None
     head = data[_WORDS.size :].rstrip(b"\0").decode(errors="replace")
     return Noted(head, pid, started, alive / 1e9, HeadState(state), since / 1e9)
+
+
+def write_token(progress: Path, checkpoint: m.Checkpoint) -> None:
+    """Keep the last checkpoint of a worker, on disk when this returns."""
+    path = progress.with_name(progress.name + _TOKEN)
+    fresh = path.with_suffix(".new")
+    with fresh.open("wb") as file:
+        file.write(msgspec.msgpack.encode(checkpoint))
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def read_token(progress: Path) -> m.Checkpoint | None:
+    """What was kept last; None if nothing was."""
+    try:
+        return msgspec.msgpack.decode(progress.with_name(progress.name + _TOKEN).read_bytes(), type=m.Checkpoint)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None
+
+
+def forget(progress: Path) -> None:
+    """Remove what a worker has noted for its guardian."""
+    for ending in (NOTES, _TOKEN):
+        progress.with_name(progress.name + ending).unlink(missing_ok=True)
 
 
 def start_time(pid: int) -> int:

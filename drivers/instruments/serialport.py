@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import termios
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,10 +10,10 @@ from taskmaster.bus.errors import WorkerError
 from taskmaster.bus.text import lacking
 from taskmaster.drivers.instruments.errors import Claimed, Unreachable
 from taskmaster.drivers.instruments.permissions import not_opened
-from taskmaster.drivers.instruments.streams import DescriptorStream
+from taskmaster.drivers.instruments.streams import DescriptorStream, unsuited
 from taskmaster.drivers.instruments.transport import LARGEST, Transport
 
-__all__ = ["LINE", "SerialTransport"]
+__all__ = ["LINE", "SerialTransport", "pyserial"]
 
 #: Settings of a line and their defaults: the option → the keyword of pyserial.
 LINE: Mapping[str, str] = {
@@ -25,6 +26,15 @@ LINE: Mapping[str, str] = {
     "dsrdtr": "dsrdtr",
 }
 _PARITIES = {"none": "N", "even": "E", "odd": "O", "mark": "M", "space": "S"}
+
+
+def pyserial() -> Any:
+    """The module `serial`. Raises WorkerError where it is missing, naming the package."""
+    try:
+        import serial
+    except ImportError as error:
+        raise WorkerError(lacking("the driver 'serial' needs", "pyserial", "instruments", error)) from error
+    return serial
 
 
 class SerialTransport(Transport):
@@ -51,6 +61,7 @@ class SerialTransport(Transport):
             on_acting=on_acting,
         )
         self.path = resource[4:].partition("::")[0] if resource.upper().startswith("ASRL/") else resource
+        self._line = line or {}
         self._settings = {LINE[name]: value for name, value in (line or {}).items()}
         if "parity" in self._settings:
             self._settings["parity"] = _PARITIES[self._settings["parity"]]
@@ -63,15 +74,14 @@ class SerialTransport(Transport):
         return self._stream is not None
 
     def _connect(self) -> None:
-        try:
-            import serial
-        except ImportError as error:
-            raise WorkerError(lacking("the driver 'serial' needs", "pyserial", "instruments", error)) from error
+        serial = pyserial()
         try:
             # Exclusive: no other program gets it meanwhile, whether it knows of our claims or not.
             self._port = serial.Serial(self.path, timeout=0, exclusive=True, **self._settings)
         except serial.SerialException as error:
             raise self._not_opened(error) from error
+        except termios.error as error:  # no OSError, and pyserial lets it through
+            raise unsuited(self.resource, self._line, error.args[-1]) from error
         self._stream = DescriptorStream(self.resource, self._port)
 
     def _not_opened(self, error: OSError) -> Exception:

@@ -10,11 +10,12 @@ import errno
 import os
 import select
 import socket
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from taskmaster.drivers.instruments.errors import Unreachable
 
-__all__ = ["DescriptorStream", "SocketStream", "Stream", "lost"]
+__all__ = ["DescriptorStream", "SocketStream", "Stream", "lost", "unsuited"]
 
 _CHUNK = 1 << 18
 _READABLE, _WRITABLE = select.POLLIN, select.POLLOUT
@@ -23,6 +24,12 @@ _READABLE, _WRITABLE = select.POLLIN, select.POLLOUT
 def lost(resource: str, why: object) -> Unreachable:
     """The error of a connection that is gone."""
     return Unreachable(f"{resource}: the connection is lost ({why}); is it plugged in and switched on?")
+
+
+def unsuited(resource: str, line: Mapping[str, Any], why: object) -> Unreachable:
+    """The error of a serial line that does not take these settings."""
+    settings = ", ".join(f"{name} = {value}" for name, value in line.items())
+    return Unreachable(f"{resource}: the line does not take {settings or 'the usual settings'} ({why}); correct them")
 
 
 class Stream(Protocol):

@@ -12,6 +12,7 @@ import errno
 import functools
 import re
 import socket
+import termios
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -20,7 +21,7 @@ from taskmaster.bus.errors import WorkerError
 from taskmaster.bus.text import lacking
 from taskmaster.drivers.instruments.errors import Stopped, TimedOut, Unreachable
 from taskmaster.drivers.instruments.permissions import denied, denied_usb
-from taskmaster.drivers.instruments.streams import DescriptorStream, SocketStream, Stream, lost
+from taskmaster.drivers.instruments.streams import DescriptorStream, SocketStream, Stream, lost, unsuited
 from taskmaster.drivers.instruments.transport import LARGEST, SLICE, Transport
 
 __all__ = ["VisaTransport", "resource_manager"]
@@ -137,7 +138,10 @@ class VisaTransport(Transport):
         if terminator:
             resource.set_visa_attribute(constants.ResourceAttribute.termchar, terminator[0])
         if self._is_serial:
-            self._set_line(constants)
+            try:
+                self._set_line(constants)
+            except self._errors() as error:
+                raise unsuited(self.resource, self._line, error.args[-1]) from error
         port: Any = getattr(getattr(resource.visalib, "sessions", {}).get(resource.session), "interface", None)
         if isinstance(port, socket.socket):
             self._stream = SocketStream(self.resource, port)
@@ -223,7 +227,7 @@ class VisaTransport(Transport):
         """What a backend raises when the way to the instrument is gone."""
         from pyvisa import errors
 
-        return (errors.VisaIOError, errors.InvalidSession, OSError)
+        return (errors.VisaIOError, errors.InvalidSession, OSError, termios.error)  # the last is no OSError
 
 
 class _Opening:

@@ -27,18 +27,15 @@ from pathlib import Path
 
 from taskmaster.bus import messages as m
 from taskmaster.bus.text import format_duration
-from taskmaster.drivers.instruments.attendant import Attendant, Ended, Left, News, Said, Unusable
+from taskmaster.drivers.instruments.attendant import Attendant, Ended, Found, Kept, Left, News, Said, Unusable
 from taskmaster.drivers.instruments.head import Head
 from taskmaster.drivers.instruments.making import HeadMaker
-from taskmaster.drivers.instruments.notes import HeadNotes, HeadState
+from taskmaster.drivers.instruments.notes import NOTES, HeadNotes, HeadState, write_token
 from taskmaster.drivers.progress import STARTED, ProgressWriter
 from taskmaster.drivers.protocol import Assignment, WorkerProtocol
 from taskmaster.drivers.worker import EXIT_GOODBYE, EXIT_UNUSABLE, Dismissed, Worker
 
-__all__ = ["NOTES", "HeadWorker", "main"]
-
-#: What the name of a worker's notes for its guardian ends in; the rest is that of its progress.
-NOTES = ".head"
+__all__ = ["HeadWorker", "main"]
 
 #: What a worker that is to leave at once has to say may take so long.
 _FAREWELL_SECONDS = 1.0
@@ -65,7 +62,7 @@ class HeadWorker(Worker):
         self._signalled.setblocking(False)
         self._wake.setblocking(False)
         super().__init__(address, protocol, seat.progress, path)
-        self._heard: queue.SimpleQueue[News] = queue.SimpleQueue()
+        self._heard: queue.SimpleQueue[News | m.Checkpoint] = queue.SimpleQueue()
         self._attendant: Attendant | None = None
         self._left = False
         self._unusable_by: BaseException | None = None
@@ -114,7 +111,8 @@ class HeadWorker(Worker):
         reconnect = maker.options(name).get("reconnect") or {}
 
         def make(attendant: Attendant) -> Head:
-            return maker.make(maker.context(name, attendant.stopping, attendant.on_acting))
+            context = maker.context(name, attendant.stopping, attendant.on_acting, attendant.on_checkpoint)
+            return maker.make(context)
 
         def begin(assignment: Assignment) -> None:
             progress.begin(0, assignment.lease, assignment.run, assignment.first, assignment.attempt)
@@ -130,11 +128,17 @@ class HeadWorker(Worker):
             self._heard.put(news)
             self._awake()
 
+        def keep(kept: Kept) -> None:
+            checkpoint = m.Checkpoint(kept.assignment.lease, kept.number, time.time(), kept.token)
+            write_token(self._progress_path, checkpoint)
+            self._heard.put(checkpoint)
+            self._awake()
+
         def note(state: HeadState) -> None:
             self._notes.state = state
 
         pauses = float(reconnect.get("first", 0.5)), float(reconnect.get("longest", 30.0))
-        return Attendant(make, maker.outputs, tell=tell, begin=begin, acts=acts, note=note, pauses=pauses)
+        return Attendant(make, maker.outputs, tell=tell, begin=begin, acts=acts, note=note, keep=keep, pauses=pauses)
 
     # -- at work ------------------------------------------------------------------------------------------------------
 
@@ -158,6 +162,8 @@ class HeadWorker(Worker):
             attendant.order(self._protocol.order)
             while (assignment := self._protocol.begin()) is not None:
                 attendant.give(assignment)
+            while self._protocol.questions:
+                attendant.ask(self._protocol.questions.popleft())
             goodbye = self._protocol.goodbye
             if self._protocol.leaving or goodbye is not None:
                 attendant.leave(at_once=self._at_once or (goodbye is not None and not goodbye.drain))
@@ -192,7 +198,11 @@ class HeadWorker(Worker):
                 self._unusable_by = news.error
             elif isinstance(news, Left):
                 self._left = True
-            else:
+            elif isinstance(news, m.Checkpoint):
+                self._protocol.keep(news)
+            elif isinstance(news, Found):
+                self._protocol.answer(news.question, news.state, news.outputs, news.reason)
+            elif isinstance(news, Ended):
                 self._say(news)
 
     def _say(self, ended: Ended) -> None:

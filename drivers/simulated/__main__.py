@@ -12,10 +12,14 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+import msgspec
+
 from taskmaster.bus.errors import TaskMasterError
+from taskmaster.drivers.simulated.actions import ActionLog
 from taskmaster.drivers.simulated.chambers import ChamberOptions, make_chambers
 from taskmaster.drivers.simulated.clock import Clock
 from taskmaster.drivers.simulated.control import ControlChannel
+from taskmaster.drivers.simulated.described import DescribedInstrument, Description
 from taskmaster.drivers.simulated.endpoints import PtyEndpoint, TcpEndpoint
 from taskmaster.drivers.simulated.loop import Loop
 from taskmaster.drivers.simulated.probe import ProbeOptions, make_probe
@@ -54,6 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _instruments(options: argparse.Namespace, clock: Clock) -> Sequence[Instrument]:
+    if options.simulator == "described":
+        described = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=tuple[Description, ...])
+        return [DescribedInstrument(one, clock, ActionLog(options.remember)) for one in described]
     if options.simulator == "chambers":
         room = ChamberOptions(options.count, options.seed, options.noise, options.variation)
         return make_chambers(room, clock, options.remember)
@@ -107,7 +114,8 @@ def parser() -> argparse.ArgumentParser:
     _add(chambers, "count", _from(int, 1), ChamberOptions.count, "how many chambers")
     _add(chambers, "noise", _from(float, 0), ChamberOptions.noise, "scales the noise of all sensors")
     _add(chambers, "variation", _from(float, 0), ChamberOptions.variation, "by how much chambers and plants differ")
-    for simulator in (probe, chambers):
+    described = simulators.add_parser("described", help="instruments as described on standard input, in msgpack")
+    for simulator in (probe, chambers, described):
         _add_common(simulator)
     return parser
 

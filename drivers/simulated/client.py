@@ -179,21 +179,42 @@ class Laboratory:
     'TCPIP0::127.0.0.1::…::SOCKET'
     """
 
-    def __init__(self, simulator: str, environment: Mapping[str, str] | None = None, **options: object) -> None:
-        """``options`` are those of the command line: ``heads=4`` is ``--heads 4``. Raises PeerError if it fails."""
+    def __init__(
+        self,
+        simulator: str,
+        environment: Mapping[str, str] | None = None,
+        *,
+        stdin: bytes | None = None,
+        **options: object,
+    ) -> None:
+        """``options`` are those of the command line: ``heads=4`` is ``--heads 4``; ``stdin`` is what it reads.
+
+        Raises PeerError if it fails.
+        """
         command = [sys.executable, "-m", "taskmaster.drivers.simulated", simulator, "--parent", str(os.getpid())]
         for name, value in options.items():
             command += [f"--{name.replace('_', '-')}", str(value)]
         self.process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=environment, process_group=0
+            command,
+            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+            process_group=0,
         )
         try:
+            self._send(stdin)
             announcement = self._announcement(simulator)
             self.heads = tuple(HeadAddress(**head) for head in announcement["heads"])
             self.control = SimulatorControl(announcement["control"])
         except BaseException:
             self._end()
             raise
+
+    def _send(self, data: bytes | None) -> None:
+        if self.process.stdin is not None:
+            # One that has ended says why by itself.
+            with contextlib.suppress(BrokenPipeError), self.process.stdin as pipe:
+                pipe.write(data or b"")
 
     def _announcement(self, simulator: str) -> dict[str, Any]:
         assert self.process.stdout is not None

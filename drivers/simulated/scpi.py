@@ -151,6 +151,9 @@ class Instrument:
     #: every command by declaration, the common ones first
     COMMANDS: ClassVar[tuple[Command, ...]] = ()
     _spelled: ClassVar[dict[bytes, Command]] = {}
+    #: what ends a line to it, and one from it
+    hears: bytes = b"\n"
+    says: bytes = b"\n"
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

@@ -171,9 +171,9 @@ class Connection:
         self._queued = False
         lines = 0
         start = 0
-        received = self._received
+        received, terminator = self._received, self._instrument.hears
         while not self._blocked and self.is_open and len(self._unsent) <= _MOST_UNSENT:
-            end = received.find(b"\n", start)
+            end = received.find(terminator, start)
             if end < 0:
                 break
             if lines == _LINES_A_TURN:
@@ -181,14 +181,14 @@ class Connection:
                 self._loop.soon(self._carry_out_more)
                 break
             line = received[start:end]
-            start = end + 1
+            start = end + len(terminator)
             lines += 1
             if self._discarding:
                 self._discarding = False
             else:
                 self._carry_out_line(line[:-1] if line.endswith(b"\r") else line)
         self._received = received[start:]
-        if len(self._received) > _CHUNK and b"\n" not in self._received:
+        if len(self._received) > _CHUNK and terminator not in self._received:
             self._received = b""
             if not self._discarding:
                 self._discarding = True
@@ -238,7 +238,7 @@ class Connection:
             self._answer_faultily(line, answer)
         elif answer is not None:
             self._station.answers += 1
-            self._send(answer + b"\n")
+            self._send(answer + self._instrument.says)
 
     def _answer_faultily(self, line: bytes, answer: bytes | None) -> None:
         faults = self._station.faults
@@ -252,6 +252,8 @@ class Connection:
             return
         delivery = faults.deliver(line, answer)
         data = delivery.data
+        if data is not None and data.endswith(b"\n"):
+            data = data[:-1] + self._instrument.says
         if not delivery.delay:
             self._deliver(data)
         elif delivery.in_order:

@@ -120,6 +120,9 @@ class Heart:
         self.commit(out)
         self._tell(out.to_workers)
         self.deliver(out.dispatches)
+        for asked in out.questions:
+            if asked.address in self.hands:
+                self.hands[asked.address].heard.append(asked.message)
 
     def _tell(self, notes: Sequence[ToWorker]) -> None:
         for note in notes:
@@ -223,9 +226,10 @@ class Conversation:
         first = self.next_index if first is None else first
         return m.Submit(self.run, self.writer, first, table.n, table.layout, ((0, -1),)), table
 
-    def put(self, *values: float) -> Effects:
+    def put(self, *values: float, where: m.Where | None = None) -> Effects:
         """Submit the next tasks."""
         message, table = self.submission(values)
+        message.where = where
         self.next_index += len(values)
         return self.heart.say(message, table)
 

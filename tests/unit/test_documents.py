@@ -38,6 +38,7 @@ CALLED: dict[Any, str] = {
     Layout: "layout",
     fields.Field: "field",
     messages.EventHead: "event",
+    messages.HeadName: "head name",
     messages.MasterInfo: "master",
     messages.TaskError: "task error",
     status.DaemonStatus: "daemon status",
@@ -49,9 +50,11 @@ CALLED: dict[Any, str] = {
     status.RequestInfo: "request info",
     status.RunInfo: "run info",
     status.WorkerStatus: "worker status",
+    wire.Where: "where",
+    instrument_messages.Checkpoint: "checkpoint",
     type(None): "null",
     Any: "value",
-    **{kind: kind.__name__ for kind in (bool, int, float, str)},
+    **{kind: kind.__name__ for kind in (bool, bytes, int, float, str)},
 }
 
 

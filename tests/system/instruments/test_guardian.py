@@ -15,7 +15,7 @@ from helpers.probes import await_states, heads, outcomes, points
 from helpers.waiting import all_ended, eventually
 
 from taskmaster.drivers.simulated import Laboratory
-from taskmaster.learners.client import Lab
+from taskmaster.learners.client import Lab, Run
 
 HEADS = ("tip-1", "tip-2")
 #: Seconds that a task takes which is to be interrupted.
@@ -45,7 +45,7 @@ def both_safe(probe: Laboratory, mark: float) -> None:
     eventually(lambda: all(probe.control.first_safe(head, mark) for head in HEADS), "both heads to be safe")
 
 
-def at_work(probe: Laboratory, lab: Lab, n: int = 2) -> object:
+def at_work(probe: Laboratory, lab: Lab, n: int = 2) -> Run:
     """Two long tasks, one at each head."""
     await_states(lab, "ready", "ready")
     run = lab["stm"].open("long")
@@ -116,7 +116,7 @@ def test_a_stop_reaches_a_head_whose_worker_hangs(probe: Laboratory, start: Call
         mark = probe.control.mark()
         lab.stop(reason="smoke")
         both_safe(probe, mark)
-        assert outcomes(run, 2)["held"] == 2  # type: ignore[arg-type]
+        assert outcomes(run, 2)["held"] == 2
         await_states(lab, "stopped", "stopped")
         eventually(lambda: all(info.safe for info in heads(lab).values()), "both to say that they are safe")
 
@@ -131,7 +131,7 @@ def test_heads_make_themselves_safe_when_the_daemon_stays_away(probe: Laboratory
         both_safe(probe, mark)
         assert time.monotonic() - killed > 1.5, "a restart of the daemon would not have been noticed"
         daemon.start()
-        assert outcomes(run, 2)["held"] == 2  # type: ignore[arg-type]
+        assert outcomes(run, 2)["held"] == 2
         assert all("nothing was heard of the daemon" in held.reason for held in lab.held())
         for held in lab.held():
             lab.resolve(held.run, held.index, "fail")
@@ -153,7 +153,7 @@ def test_heads_are_made_safe_when_the_daemon_hangs(
             os.kill(pid, signal.SIGSTOP if worker == "hangs" else signal.SIGKILL)
         both_safe(probe, mark)
         daemon.signal(signal.SIGCONT)
-        assert outcomes(run, 2)["held"] == 2  # type: ignore[arg-type]
+        assert outcomes(run, 2)["held"] == 2
         for held in lab.held():
             lab.resolve(held.run, held.index, "fail")
         await_states(lab, "ready", "ready")
@@ -169,7 +169,7 @@ def test_work_goes_on_while_the_daemon_is_killed_and_started(probe: Laboratory, 
         daemon.kill()
         guardians = daemon.guardians()
         daemon.start()
-        assert outcomes(run, 2)["done"] == 2  # type: ignore[arg-type]
+        assert outcomes(run, 2)["done"] == 2
         assert ({info.pid for info in heads(lab).values()}, daemon.guardians()) == (workers, guardians)
         assert twice(probe) == 1
 
@@ -181,7 +181,7 @@ def test_work_goes_on_while_the_daemon_is_stopped_if_it_is_to(probe: Laboratory,
         run = at_work(probe, lab)
         assert daemon.stop() == 0
         daemon.start()
-        assert outcomes(run, 2)["done"] == 2  # type: ignore[arg-type]
+        assert outcomes(run, 2)["done"] == 2
         assert twice(probe) == 1
 
 

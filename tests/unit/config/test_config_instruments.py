@@ -16,6 +16,7 @@ from taskmaster.config.instruments import CommandOptions, HumanOptions, Instrume
 from taskmaster.config.load import load, loads
 from taskmaster.config.shipped import example
 from taskmaster.config.templates import Template
+from taskmaster.drivers.instruments import Commands
 from taskmaster.drivers.simulated import Laboratory
 
 STM = """\
@@ -345,7 +346,21 @@ def test_what_a_reading_leaves_out_follows_from_the_output(
             "",
             "12: heads[1].resource: is missing; for example resource = 'TCPIP0::127.0.0.1::5025::SOCKET'",
         ),
-        ('name = "tip-2"', 'name = "tip-2"\nbaud_rate = 1', "14: heads[1].baud_rate: unknown key; known are"),
+        (
+            'name = "tip-2"',
+            'name = "tip-2"\nbaud_rate = 9600',
+            "14: heads[1].baud_rate: has no effect: 'TCPIP0::127.0.0.1::5026::SOCKET' is no serial line",
+        ),
+        (
+            'name = "tip-2"',
+            'name = "tip-2"\nread_terminator = ""',
+            "14: heads[1].read_terminator: an answer from 'TCPIP0::127.0.0.1::5026::SOCKET' ends by nothing else; give",
+        ),
+        (
+            '"TCPIP0::127.0.0.1::5026::SOCKET"',
+            '"TCPIP::127.0.0.1::5026"',
+            "14: heads[1].resource: 'TCPIP::127.0.0.1::5026' is no VISA resource; did you mean 'TCPIP0::127",
+        ),
         (
             'name = "tip-2"',
             'name = "tip-2"\nidentity = "["',
@@ -382,6 +397,79 @@ def test_a_single_head_has_no_name() -> None:
         "1: resource: is missing; for example resource = '/dev/serial/by-id/usb-…', or declare heads"
     ]
     assert complaints(ONE + "shared = true") == ["7: shared: there is one head only; declare heads, or remove it"]
+
+
+LINE = """\
+[masters.stm]
+driver = "visa"
+resource = "ASRL/dev/ttyUSB0::INSTR"
+baud_rate = 19200
+data_bits = 7
+parity = "even"
+stop_bits = 2
+rtscts = true
+connect_timeout = "300 ms"
+outputs.mass = {}
+commands.read.mass = "SI"
+"""
+
+
+def test_a_line_by_visa_has_the_settings_of_one() -> None:
+    """They reach the transport; those that are left out are the library's, and a socket has no use for any."""
+    assert complaints(LINE) == []
+    (head,) = heads_of(options(LINE).model_dump())
+    connection = Commands.from_options(head).connection
+    assert connection["connect_timeout"] == 0.3
+    assert connection["line"] == {
+        "baud_rate": 19200, "data_bits": 7, "parity": "even", "stop_bits": 2.0, "rtscts": True,
+    }  # fmt: skip
+    socket = LINE.replace("ASRL/dev/ttyUSB0::INSTR", "TCPIP0::h::5025::SOCKET")
+    assert [line.split(": has no effect")[0] for line in complaints(socket)] == [
+        "4: baud_rate", "5: data_bits", "6: parity", "7: stop_bits", "8: rtscts",
+    ]  # fmt: skip
+    mixed = """\
+[[masters.stm.heads]]
+name = "a"
+resource = "ASRL/dev/ttyUSB0::INSTR"
+[[masters.stm.heads]]
+name = "b"
+resource = "GPIB0::5::INSTR"
+"""
+    assert complaints(LINE.replace('resource = "ASRL/dev/ttyUSB0::INSTR"\n', "") + mixed) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ('"visa"', '"VISA"', "2: driver: unknown driver 'VISA'; did you mean 'visa'?"),
+        ('"visa"', '"gpib"', "2: driver: unknown driver 'gpib'; did you mean 'visa'?"),
+        ('"visa"', '"pymeasure"', "2: driver: unknown driver 'pymeasure'; did you mean 'instrument'?"),
+        (
+            '"ASRL/dev/ttyUSB0::INSTR"',
+            '"10.0.0.7:5025"',
+            "3: resource: '10.0.0.7:5025' is no VISA resource; did you mea",
+        ),
+        ('"ASRL/dev/ttyUSB0::INSTR"', '"scope"', "3: resource: 'scope' is no VISA resource, as 'GPIB0::5::INSTR' is;"),
+        ('connect_timeout = "300 ms"', "safe = []", "9: safe: stands in the table 'commands': write commands.safe"),
+        ("commands.read.mass", "commands.get.mass", "11: commands.get: unknown key; did you mean 'read'?"),
+        ('"SI"', '"SI"\ncommands.safe = "0"', "12: commands.safe: expected a list, got '0'; write ['0']"),
+        ('"SI"', '"SI"\ncommands.wait = "S"', "12: commands.wait: expected a table, got 'S'; write { query = 'S' }"),
+        (
+            '"SI"',
+            '"SI"\nmonitor.a = { query = "S", period = 3 }',
+            "12: monitor.a.period: unknown key; did you mean 'every'",
+        ),
+    ],
+)
+def test_what_was_meant(old: str, new: str, expected: str) -> None:
+    assert any(complaint.startswith(expected) for complaint in complaints(LINE.replace(old, new)))
+
+
+def test_a_name_of_a_resource_is_another_librarys_to_know() -> None:
+    text = LINE.replace("ASRL/dev/ttyUSB0::INSTR", "scope").replace(
+        'driver = "visa"', 'driver = "visa"\nbackend = "@ivi"'
+    )
+    assert complaints(text) == []
 
 
 def test_heads_of_one_instrument_differ_by_constants() -> None:
@@ -603,7 +691,7 @@ def test_the_simulated_laboratory_understands_the_examples(name: str, simulator:
     queries += [value.query for value in master.options.monitor.values()]
     queries += [ramp.query for ramp in commands.ramps.values() if ramp.query is not None]
     with (
-        Laboratory(simulator, None, **{heads: 1}) as laboratory,
+        Laboratory(simulator, None, stdin=None, **{heads: 1}) as laboratory,
         Talk(laboratory.heads[0].address) as talk,
     ):
         assert re.fullmatch(head["identity"], talk.ask(master.options.identify))

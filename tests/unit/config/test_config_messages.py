@@ -184,7 +184,7 @@ def test_structure(text: str, expected: str) -> None:
         ("restart_window = '1 ms'", "restart_window: expected a duration of at least '1 s', got '1 ms'"),
         ("env = { A = 1 }", "env.A: expected text in quotes, got 1"),
         ("env = { 'A=B' = '1' }", "env: 'A=B' = '1' cannot be an environment variable"),
-        ("path = '.'", "path: expected a list, got '.'"),
+        ("path = '.'", "path: expected a list, got '.'; write ['.']"),
         ("path = ['.', 3]", "path[1]: expected the name of a folder, got 3"),
         ("path = ['no-such-folder']", "path[0]: folder '/no-such-folder' does not exist"),
         ("path = ['/dev/null']", "path[0]: folder '/dev/null' is not a folder"),

@@ -139,3 +139,32 @@ def test_no_value_gets_out_of_its_place(value: Any, place: str, terminator: str)
     assert sent.isascii()
     assert sent.isprintable()
     assert not any(character in sent for character in f";\"'{terminator}")
+
+
+# -- as who receives it reads it ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "known", "values"),
+    [
+        ("BIAS {bias:.4f}", {}, {"bias": -1.25}),
+        ("POS {x:.3f},{y:+.3e}", {}, {"x": 1.5, "y": -2.5e-3}),
+        ("C {ch:d};V {v:.2f}", {"ch": 7}, {"v": 0.25}),
+        ("MODE {mode};ON {on:d}", {}, {"mode": "FAST", "on": 1}),
+        ("MASK #H{n:X}", {}, {"n": 255}),
+        ("DUTY {d:.1%}", {}, {"d": 0.125}),
+        ("*{{[(.+)]}}? {n:04d}", {}, {"n": 42}),
+    ],
+)
+def test_a_command_is_read_as_it_was_written(text: str, known: dict[str, Any], values: dict[str, Any]) -> None:
+    template = Template(text)
+    read = template.reader(known)
+    assert read(template.format({**known, **values})) == values
+    assert read("X" + template.format({**known, **values})) is None
+
+
+def test_a_command_of_another_is_none_of_its_own() -> None:
+    read = Template("C {ch:d};V {v:.2f}").reader({"ch": 1})
+    assert read("C 1;V 0.50") == {"v": 0.5}
+    assert read("C 2;V 0.50") is None
+    assert read("C 1;V half") is None

@@ -3,81 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
-from helpers.heart import Hand, Heart, spec
+from helpers.heart import Heart, spec
+from helpers.tips import TIPS, Tip, heads, states, tips, told
 
 from taskmaster.bus import messages as m
-from taskmaster.bus.status import HeadInfo
 from taskmaster.daemon.effects import Sender
 from taskmaster.daemon.journal import Journal
-from taskmaster.daemon.spec import HeadSpec
-
-TIPS = (HeadSpec("tip-1"), HeadSpec("tip-2", ("cold",)))
-
-
-class Tip(Hand):
-    """A worker that has a head, and carries out its orders when it is told to."""
-
-    def __init__(self, heart: Heart, head: str) -> None:
-        super().__init__(heart, "stm", local=False)
-        self.head = head
-        self.orders: list[m.HeadOrder] = []
-        self.hello()
-        self.say(m.Ready())
-
-    def hello(self, *leases: m.LeaseId) -> None:
-        self.session += 1
-        self.heart.hands.pop(self.address, None)
-        self.address = f"{self.token}-{self.session}".encode()
-        self.heart.hands[self.address] = self
-        version = m.PROTOCOL_VERSION
-        self.say(m.WorkerHello(version, "stm", self.token, self.session, 1, self.number, "far", leases, head=self.head))
-
-    @property
-    def order(self) -> m.HeadOrder:
-        """The latest order."""
-        self.orders += [note for note in self.heard if isinstance(note, m.HeadOrder)]
-        self.heard.clear()
-        return max(self.orders, key=lambda order: order.number)
-
-    def obey(self) -> None:
-        """Carry out the latest order."""
-        order = self.order
-        state: Any = "ready" if order.what == "work" else "safe"
-        self.say(m.HeadReport(state, f"ACME,{self.head}", "", order.number))
-
-    def give_back(self, *errors: m.TaskError, doubt: bool = False) -> None:
-        """The last word on a task that has not ended as it should."""
-        at = self.assignments.pop(0)
-        self.say(m.Outcome(at.lease, 0, int(doubt), None, errors, final=True, doubt=doubt))
 
 
 @pytest.fixture
 def heart() -> Heart:
     return Heart(spec("stm", "hold", heads=TIPS, quarantine_after=2), spec("svm"))
-
-
-def heads(heart: Heart) -> dict[str, HeadInfo]:
-    return {info.head: info for info in heart.ask(m.ListHeads(9), m.HeadList).heads}
-
-
-def states(heart: Heart) -> list[str]:
-    return [info.state for info in heads(heart).values()]
-
-
-def told(tip: Tip) -> str:
-    """What a head is to do."""
-    return tip.order.what
-
-
-def tips(heart: Heart) -> tuple[Tip, Tip]:
-    """Both heads, at work."""
-    pair = Tip(heart, "tip-1"), Tip(heart, "tip-2")
-    for tip in pair:
-        tip.obey()
-    return pair
 
 
 def test_a_head_gets_tasks_once_it_says_that_it_is_ready(heart: Heart) -> None:

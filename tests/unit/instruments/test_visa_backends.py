@@ -172,6 +172,14 @@ def test_a_missing_library_of_a_vendor_is_named() -> None:
         resource_manager("/nowhere/libvisa.so")
 
 
+def test_a_line_that_does_not_take_its_settings(terminal: str) -> None:
+    """A pseudo-terminal knows no parity."""
+    line = VisaTransport(f"ASRL{terminal}::INSTR", line={"data_bits": 7, "parity": "even"})
+    with pytest.raises(Unreachable, match=r"the line does not take data_bits = 7, parity = even \(Invalid argument\)"):
+        line.open(threading.Event())
+    assert not line.is_open
+
+
 def test_permission_denied_says_which_group_or_rule(tmp_path: Path) -> None:
     device = tmp_path / "ttyUSB0"
     device.touch()

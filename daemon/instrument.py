@@ -1,0 +1,196 @@
+"""A Master whose tasks are evaluated by the heads of an instrument: what it does beside granting and taking outcomes.
+
+What a head has to do (work, be safe) is decided in :mod:`taskmaster.daemon.heads`; here is what becomes of its tasks.
+One that may have acted when its head was lost
+
+- goes on, where it has left a checkpoint: at the same head, when that is back, within ``resume_within`` of the
+  interruption; after that as ``resume_policy`` says;
+- else is in doubt: the head is asked what has become of it, once it is back and safe, and if it cannot tell, a person
+  is;
+- is evaluated again, or fails, where the configuration says so (``on_lost``).
+
+Sans-I/O, like the whole.
+"""
+
+from __future__ import annotations
+
+from taskmaster.bus import messages as m
+from taskmaster.bus.errors import InvalidOutput, NotAllowed
+from taskmaster.bus.table import Table
+from taskmaster.bus.text import format_duration
+from taskmaster.daemon.effects import Asked, Checkpointed, Effects
+from taskmaster.daemon.granting import Granting
+from taskmaster.daemon.leases import Lease, Worker
+from taskmaster.daemon.run import Run
+
+__all__ = ["UNKNOWN_SINCE", "Instrument"]
+
+#: Of a lease that was lost nobody knows when: while the daemon itself was not there.
+UNKNOWN_SINCE = -1.0
+
+
+class Instrument(Granting):
+    """One Master's heads, and the tasks that these have, or have lost."""
+
+    # -- heads --------------------------------------------------------------------------------------------------------
+
+    def on_head(self, worker: Worker, report: m.HeadReport, out: Effects) -> None:
+        """How the head of a worker is."""
+        self.heads.on_report(worker, report, out)
+        self._note_head(worker)
+        for run_id, index in self.heads.to_ask(worker):
+            self._ask_about(worker, self.runs[run_id], index, out)
+
+    def _note_head(self, worker: Worker) -> None:
+        """Anything may have happened to the head of this worker."""
+        head = self.heads.of(worker)
+        worker.is_available = head is None or head.is_available
+        self.roster.note(worker)
+
+    def _note_heads(self) -> None:
+        for worker in self.workers.values():
+            self._note_head(worker)
+
+    def stop(self, user: str, reason: str, out: Effects) -> None:
+        """Emergency stop: every head to its safe state, now. Raises NotAllowed for a Master that has no heads."""
+        self.require_heads()
+        self.heads.stop(user, reason, out)
+        self._note_heads()
+
+    def reset(self, user: str, reason: str, out: Effects) -> None:
+        """Undo :meth:`stop`."""
+        self.require_heads()
+        self.heads.reset(user, reason, out)
+        self._note_heads()
+
+    def set_head(self, name: str, inside: bool, user: str, reason: str, out: Effects) -> None:
+        """Take a head out of service, or put it back."""
+        self.require_heads()
+        self.heads.set_in(name, inside, user, reason, out)
+        self._note_heads()
+
+    def require_heads(self) -> None:
+        """Raise NotAllowed where there are none."""
+        if not self.heads:
+            raise NotAllowed(
+                f"Master {self.spec.name!r} is no instrument: it has no heads that could be stopped, moved or asked for"
+            )
+
+    # -- tasks that a head has lost -----------------------------------------------------------------------------------
+
+    def on_checkpoint(self, worker: Worker, message: m.Checkpoint, out: Effects) -> None:
+        """From here the evaluation of a worker's task can go on."""
+        lease = worker.leases.get(message.lease) or self._expired.get(message.lease)
+        if lease is None or lease.worker != worker.token:
+            return
+        run, index = lease.run, lease.first
+        known = run.checkpoints.get(index)
+        if known is not None and (known.lease, known.number) >= (lease.id, message.number):
+            return
+        if index in run.open:
+            at = run.id, index, lease.attempt, worker.name, lease.id
+            run.keep(Checkpointed(*at, message.number, message.time, message.token), out)
+
+    def lose_at_head(self, lease: Lease, low: int, high: int, kind: str, reason: str, out: Effects) -> None:
+        """Tasks that had, or may have, started at a head that was lost."""
+        run = lease.run
+        if low in run.checkpoints and run.checkpoints[low].attempt == lease.attempt:
+            unknown = run.checkpoints[low].time if lease.lost == UNKNOWN_SINCE else out.wall
+            run.suspend(low, lease.lost if lease.lost > 0 else unknown, out)
+            self._suspended.add((run.id, low))
+        elif self.spec.on_lost == "hold":
+            run.charge(low, high, out)
+            self._hold(run, low, high, lease.name, lease.attempt, reason, out)
+        else:
+            self.lose_repeatable(lease, low, high, kind, reason, out)
+
+    def lose_repeatable(self, lease: Lease, low: int, high: int, kind: str, reason: str, out: Effects) -> None:
+        """Tasks that may be evaluated again, or are to fail."""
+        raise NotImplementedError
+
+    def _hold(self, run: Run, low: int, high: int, head: str, attempt: int, reason: str, out: Effects) -> None:
+        run.hold(low, high, reason, head, attempt, out)
+        self.heads.hold(head, run.id, low, high, out)
+        self._note_heads()
+
+    def on_doubt_lifted(self, run: Run, index: int, out: Effects) -> None:
+        """A task is not in doubt any more; it may be that it waits to go on."""
+        if self.heads:
+            self.heads.resolved(run.id, index, out)
+            self._note_heads()
+            if index in run.checkpoints and index in run.open:
+                self._suspended.add((run.id, index))
+
+    def see_to_suspended(self, out: Effects) -> None:
+        """Once in a while: do what the configuration says with tasks that have been interrupted for too long."""
+        for run_id, index in list(self._suspended):
+            run = self.runs.get(run_id)
+            checkpoint = run.checkpoints.get(index) if run is not None else None
+            if run is None or checkpoint is None or not checkpoint.lost:
+                self._suspended.discard((run_id, index))
+            elif index not in run.queued:
+                self._suspended.discard((run_id, index))  # it goes on, or somebody is being asked
+            elif out.wall - checkpoint.lost > self.spec.resume_within and self.spec.resume_policy != "resume":
+                self._suspended.discard((run_id, index))
+                self._on_long_interruption(run, checkpoint, out)
+
+    def _on_long_interruption(self, run: Run, checkpoint: Checkpointed, out: Effects) -> None:
+        index, policy = checkpoint.index, self.spec.resume_policy
+        lasted, limit = format_duration(round(out.wall - checkpoint.lost)), format_duration(self.spec.resume_within)
+        reason = f"it was interrupted for more than resume_within = {limit} (for {lasted} by now)"
+        if policy == "restart":
+            run.charge(index, index + 1, out)
+            run.drop_checkpoints(index, index + 1, out)
+        elif policy == "fail":
+            run.fail(index, index + 1, "Interrupted", reason, checkpoint.head, checkpoint.attempt, out)
+        else:
+            run.queued.remove(index, index + 1)
+            run.charge(index, index + 1, out)
+            self._hold(run, index, index + 1, checkpoint.head, checkpoint.attempt, reason, out)
+        self.backlog.note(run)
+
+    # -- tasks in doubt -----------------------------------------------------------------------------------------------
+
+    def restore_doubts(self, run: Run, out: Effects) -> None:
+        """Tasks of a run that were in doubt before this start: the heads that had them stay safe."""
+        for index, doubt in run.held.after(-1):
+            self.heads.hold(doubt.worker, run.id, index, index + 1, out)
+
+    def restore_checkpoints(self, run: Run) -> None:
+        """Tasks of a run that had been interrupted before this start go on at the heads where they were."""
+        for index, checkpoint in run.checkpoints.items():
+            if checkpoint.lost and index in run.queued:
+                self._suspended.add((run.id, index))
+
+    def _ask_about(self, worker: Worker, run: Run, index: int, out: Effects) -> None:
+        """Ask a head what has become of a task that it had."""
+        tables = run.inputs(index, index + 1)
+        checkpoint = run.checkpoints.get(index)
+        token = checkpoint.token if checkpoint is not None else b""
+        question = m.Reconcile(run.id, index, run.attempts[index], tables[0].layout, token)
+        out.questions.append(Asked(worker.address, question, tables))
+
+    def on_reconciled(self, worker: Worker, found: m.Reconciled, output: Table | None, out: Effects) -> None:
+        """What a head has found out about a task in doubt. Where it cannot tell, the task waits for a person."""
+        run = self.runs.get(found.run)
+        head = self.heads.of(worker)
+        if run is None or head is None or (run.id, found.index) not in head.doubts:
+            return
+        index = found.index
+        if index not in run.held or found.attempt != run.attempts[index] or found.state == "unknown":
+            return
+        if found.state == "done":
+            try:
+                if output is None or output.n != 1:
+                    raise InvalidOutput("there is no output")
+                if self.spec.outputs:
+                    self.spec.outputs.check(output, index)
+            except InvalidOutput as error:
+                text = f"head {head.spec.name!r}: what it says of task {index} of run {run.id} cannot be taken: {error}"
+                out.alarms.append(m.Alarm("warning", self.spec.name, text, out.wall))
+                return
+            run.found_done(index, output, worker.name, out)
+        else:
+            run.release(index, worker.name, out)
+        self.on_doubt_lifted(run, index, out)
+        self.backlog.note(run)

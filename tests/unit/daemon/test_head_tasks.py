@@ -1,0 +1,331 @@
+"""Tasks of heads: where they are evaluated, what goes on when interrupted, what a head finds out about doubts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.heart import Heart, spec
+from helpers.tips import TIPS, Tip, heads, tips, told
+
+from taskmaster.bus import messages as m
+from taskmaster.bus.fields import Field
+from taskmaster.daemon.journal import Journal
+
+
+class Disk:
+    """A journal, and the daemons that take up where it ends."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.journal = self._open()
+
+    def _open(self) -> Journal:
+        journal = Journal(self._folder, "crash")
+        journal.begin_epoch(0.0)
+        return journal
+
+    def heart(self, **options: Any) -> Heart:
+        return Heart(spec("stm", "hold", heads=TIPS, options=options), journal=self.journal)
+
+    def restart(self, heart: Heart) -> None:
+        self.journal.close(in_order=False)
+        self.journal = heart.journal = self._open()
+        heart.restart({})
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    disk = Disk(tmp_path)
+    yield disk
+    disk.journal.close()
+
+
+def lost(tip: Tip, *, begun: bool = True, since: float = 0.0) -> None:
+    """Its guardian says that its worker has died, in its task."""
+    at = tip.assignments.pop(0)
+    tip.say(m.WorkerLost(tip.token, "WorkerLost", "it died", True, at.lease, ((at.lease, int(begun)),), None, since))
+
+
+def back(heart: Heart, head: str) -> Tip:
+    """Another worker for a head, at work."""
+    tip = Tip(heart, head)
+    tip.obey()
+    return tip
+
+
+# -- where -------------------------------------------------------------------------------------------------------------
+
+
+def test_tasks_are_evaluated_where_they_ask_to_be_and_keep_nobody_else_waiting(disk: Disk) -> None:
+    heart = disk.heart()
+    run = heart.open("stm")
+    for value in range(3):
+        run.put(value, where=m.Where(head="tip-1"))
+    run.put(3, where=m.Where(capability="cold"))
+    run.put(4, 5)
+    _, two = Tip(heart, "tip-1"), Tip(heart, "tip-2")
+    two.obey()
+    seen = []
+    while two.assignments:
+        seen.append(two.assignments[0].rows[0])
+        two.report(two.assignments.pop())
+    assert seen == [3, 4, 5], "what waits for the other head waits for that"
+
+
+def test_the_first_that_fits_is_next_also_after_a_restart(disk: Disk) -> None:
+    heart = disk.heart()
+    run = heart.open("stm")
+    run.put(0, 1, where=m.Where(head="tip-2"))
+    run.put(2, 3, where=m.Where(head="tip-1"))
+    disk.restart(heart)
+    one = back(heart, "tip-1")
+    assert one.assignments[0].indices == [2]
+    two = back(heart, "tip-2")
+    assert two.assignments[0].indices == [0]
+    two.report(two.assignments.pop())
+    assert two.assignments[0].indices == [1]
+
+
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [
+        (m.Where(head="tip-3"), "has no head 'tip-3'; did you mean"),
+        (m.Where(capability="colt"), "no head of Master 'stm' has the capability 'colt'; did you mean 'cold'"),
+        (m.Where("tip-1", "cold"), "head 'tip-1' of Master 'stm' lacks the capability 'cold'"),
+    ],
+)
+def test_a_task_that_no_head_could_evaluate_is_refused(disk: Disk, where: m.Where, words: str) -> None:
+    heart = disk.heart()
+    run = heart.open("stm")
+    message, table = run.submission([1.0])
+    message.where = where
+    (reply,) = heart.say(message, table).replies
+    assert words in reply.message.message  # type: ignore[union-attr]
+    assert run.state.next_index == 0
+
+
+def test_a_master_without_heads_has_no_where() -> None:
+    heart = Heart(spec("svm"))
+    run = heart.open("svm")
+    message, table = run.submission([1.0])
+    message.where = m.Where(head="tip-1")
+    (reply,) = heart.say(message, table).replies
+    assert "has no heads that a task could ask for" in reply.message.message  # type: ignore[union-attr]
+
+
+# -- checkpoints -------------------------------------------------------------------------------------------------------
+
+
+def test_an_interrupted_task_goes_on_at_its_head_from_its_last_checkpoint(disk: Disk) -> None:
+    heart = disk.heart()
+    one, two = tips(heart)
+    run = heart.open("stm")
+    run.put(7)
+    tip, other = (one, two) if one.assignments else (two, one)
+    tip.keep(1, b"day 1")
+    tip.keep(2, b"day 2")
+    tip.keep(1, b"day 1", 5.0)  # said again, late
+    lost(tip)
+    assert run.book.states == ["open"]
+    assert not other.assignments, "the plant stands in the other chamber"
+    again = back(heart, tip.head)
+    (at,) = again.assignments
+    assert (at.message.token, at.message.attempt, at.rows) == (b"day 2", 1, [7])
+    again.keep(1, b"day 3")
+    again.give_back(m.TaskError(0, "TimedOut", "no answer"), doubt=True)
+    again.obey()
+    assert again.assignments[0].message.token == b"day 3"
+    again.report(again.assignments.pop())
+    assert run.book.states == ["done"]
+    assert not run.state.checkpoints
+    assert list(disk.journal.query("SELECT * FROM checkpoints")) == []
+
+
+def test_one_that_was_given_back_unbegun_goes_on_from_the_same_checkpoint(disk: Disk) -> None:
+    heart = disk.heart()
+    heart.open("stm").put(7)
+    tip = back(heart, "tip-1")
+    tip.keep(1, b"day 1")
+    lost(tip)
+    again = back(heart, "tip-1")
+    lost(again, begun=False)
+    assert back(heart, "tip-1").assignments[0].message.token == b"day 1"
+
+
+def test_it_goes_on_after_a_restart_of_the_daemon(disk: Disk) -> None:
+    heart = disk.heart()
+    heart.open("stm").put(7)
+    tip = back(heart, "tip-1")
+    tip.keep(1, b"day 1")
+    lost(tip)
+    disk.restart(heart)
+    assert not back(heart, "tip-2").assignments
+    assert back(heart, "tip-1").assignments[0].message.token == b"day 1"
+
+
+def test_a_checkpoint_that_only_the_guardian_knows_of_counts(disk: Disk) -> None:
+    heart = disk.heart()
+    heart.open("stm").put(7)
+    tip = back(heart, "tip-1")
+    at = tip.assignments[0]
+    kept = m.Checkpoint(at.lease, 4, heart.now, b"day 4")
+    tip.say(m.WorkerLost(tip.token, "WorkerLost", "died", True, at.lease, ((at.lease, 1),), kept, heart.now))
+    assert back(heart, "tip-1").assignments[0].message.token == b"day 4"
+
+
+@pytest.mark.parametrize(
+    ("policy", "state"), [("resume", "open"), ("restart", "open"), ("fail", "failed"), ("ask", "held")]
+)
+def test_after_a_long_interruption_the_policy_speaks(disk: Disk, policy: str, state: str) -> None:
+    heart = disk.heart(resume_within=100.0, resume_policy=policy)
+    run = heart.open("stm")
+    run.put(7)
+    tip = back(heart, "tip-1")
+    tip.keep(1, b"day 1")
+    lost(tip)
+    heart.tick(99.0)
+    assert run.book.states == ["open"]
+    heart.tick(2.0)
+    assert run.book.states == [state]
+    again = Tip(heart, "tip-1")
+    again.obey()
+    if policy == "ask":
+        assert told(again) == "park"
+        run.resolve(0, "resume")
+        again.obey()
+    if policy == "fail":
+        assert not again.assignments
+    else:
+        (at,) = again.assignments
+        expected = (None, 2) if policy == "restart" else (b"day 1", 2 if policy == "ask" else 1)
+        assert (at.message.token, at.message.attempt) == expected
+
+
+def test_how_long_it_was_interrupted_is_counted_from_when_its_worker_was_last_alive(disk: Disk) -> None:
+    heart = disk.heart(resume_within=100.0)
+    run = heart.open("stm")
+    run.put(7)
+    tip = back(heart, "tip-1")
+    tip.keep(1, b"day 1")
+    lost(tip, since=heart.now - 90.0)
+    heart.tick(9.0)
+    assert run.book.states == ["open"]
+    heart.tick(2.0)
+    assert run.book.states == ["held"]
+
+
+def test_after_a_power_cut_it_is_counted_from_the_last_checkpoint(disk: Disk) -> None:
+    heart = disk.heart(resume_within=100.0)
+    run = heart.open("stm")
+    run.put(7)
+    back(heart, "tip-1").keep(1, b"day 1")
+    heart.now += 95.0
+    disk.restart(heart)
+    heart.tick(11.0)  # longer than a worker may be silent
+    assert heart.core.masters["stm"].workers == {}
+    heart.tick(1.0)
+    assert run.book.states == ["held"], "106 seconds of which nothing is known"
+
+
+def test_without_a_checkpoint_it_cannot_be_resumed(disk: Disk) -> None:
+    heart = disk.heart()
+    run = heart.open("stm")
+    run.put(7)
+    lost(back(heart, "tip-1"))
+    assert "has left no checkpoint" in run.resolve(0, "resume").message
+    assert run.book.states == ["held"]
+
+
+def test_an_interrupted_task_can_be_cancelled(disk: Disk) -> None:
+    heart = disk.heart()
+    run = heart.open("stm")
+    run.put(7, 8)
+    tip = back(heart, "tip-1")
+    tip.keep(1, b"day 1")
+    lost(tip)
+    assert run.cancel((0, 1)) == 1
+    assert back(heart, "tip-1").assignments[0].indices == [1]
+
+
+# -- reconciliation ----------------------------------------------------------------------------------------------------
+
+
+def doubt(heart: Heart) -> tuple[Any, Tip, m.Reconcile]:
+    """A task in doubt, and the head, which is safe and is asked about it."""
+    run = heart.open("stm")
+    run.put(7)
+    tip = back(heart, "tip-1")
+    tip.give_back(m.TaskError(0, "TimedOut", "no answer"), doubt=True)
+    assert not tip.asked(), "not before it is safe"
+    tip.obey()
+    (question,) = tip.asked()
+    assert (question.run, question.index, question.attempt) == (run.run, 0, 1)
+    return run, tip, question
+
+
+def test_a_head_that_knows_how_a_task_ended_says_so(disk: Disk) -> None:
+    run, tip, question = doubt(disk.heart())
+    tip.answer(question, "done", 3.5)
+    assert run.book.states == ["done"]
+    assert told(tip) == "work"
+
+
+def test_a_task_that_has_not_begun_is_evaluated(disk: Disk) -> None:
+    run, tip, question = doubt(disk.heart())
+    tip.answer(question, "not_begun")
+    assert run.book.states == ["open"]
+    tip.obey()
+    assert tip.assignments[0].indices == [0]
+
+
+def test_what_a_head_cannot_tell_a_person_is_asked(disk: Disk) -> None:
+    heart = disk.heart()
+    run, tip, question = doubt(heart)
+    tip.answer(question, "unknown")
+    assert run.book.states == ["held"]
+    assert heads(heart)["tip-1"].state == "parked"
+    tip.obey()
+    assert not tip.asked(), "it has said that it does not know"
+
+
+def test_an_answer_to_an_older_question_is_not_taken(disk: Disk) -> None:
+    run, tip, question = doubt(disk.heart())
+    run.resolve(0, "retry")
+    tip.obey()
+    tip.give_back(doubt=True)
+    tip.answer(question, "done", 3.5)
+    assert run.book.states == ["held"]
+
+
+def test_an_output_that_is_none_of_the_masters_is_not_taken(disk: Disk) -> None:
+    heart = Heart(spec("stm", "hold", heads=TIPS, outputs=[Field("current", "float", max=1.0)]), journal=disk.journal)
+    run, tip, question = doubt(heart)
+    tip.answer(question, "done", {"current": 3.5})
+    assert run.book.states == ["held"]
+
+
+def test_a_late_word_of_doubt_changes_nothing(disk: Disk) -> None:
+    heart = disk.heart()
+    run = heart.open("stm")
+    run.put(7)
+    tip = back(heart, "tip-1")
+    heart.tick(11.0)
+    assert run.book.states == ["held"], "it was not heard of"
+    tip.hello(tip.assignments[0].lease)
+    tip.give_back(m.TaskError(0, "Stopped", "nothing was heard of the daemon"), doubt=True)
+    assert run.book.states == ["held"]
+
+
+def test_a_daemon_that_was_suspended_takes_nobody_for_lost(disk: Disk) -> None:
+    heart = disk.heart()
+    run = heart.open("stm")
+    run.put(7)
+    tip = back(heart, "tip-1")
+    heart.tick(1.0)
+    heart.tick(1000.0)
+    assert run.book.states == ["open"]
+    tip.report(tip.assignments.pop())
+    assert run.book.states == ["done"]
