@@ -32,6 +32,20 @@ from taskmaster.bus.instrument_messages import (
     Token as Token,
     Tripped as Tripped,
 )
+from taskmaster.bus.people_messages import (
+    Answer as Answer,
+    Approve as Approve,
+    Claim as Claim,
+    Claimed as Claimed,
+    Edit as Edit,
+    ListProposed as ListProposed,
+    ListRequests as ListRequests,
+    ProposedList as ProposedList,
+    Reject as Reject,
+    Release as Release,
+    RequestList as RequestList,
+    Waiting as Waiting,
+)
 from taskmaster.bus.series_messages import (
     Piece as Piece,
     ReadProgress as ReadProgress,
@@ -260,6 +274,14 @@ ClientMessage = (
     | SetHead
     | Stop
     | Reset
+    | ListRequests
+    | Claim
+    | Release
+    | Answer
+    | ListProposed
+    | Approve
+    | Reject
+    | Edit
     | Ping
 )
 
@@ -289,6 +311,8 @@ class MasterInfo(msgspec.Struct, frozen=True, gc=False):
     slots: int = 0
     description: str = ""
     code: bool = False
+    question: str = ""
+    approval: bool = False
     heads: tuple[HeadName, ...] = ()
 
 
@@ -353,6 +377,7 @@ class EventHead(msgspec.Struct, array_like=True, frozen=True, gc=False):
     an outcome follows once it is resolved), ``released`` (to be evaluated again); ``closed`` and ``reopened`` concern
     the run and no task. ``frames`` raw frames belong to it: of the ``outputs`` table, of the
     finish times (float64 seconds after ``started``, one a task) if ``timed``, of the ``inputs`` table if there is one.
+    The tasks at the positions ``edited`` have another input than they were put with; then there is that table.
     """
 
     seq: int
@@ -368,6 +393,7 @@ class EventHead(msgspec.Struct, array_like=True, frozen=True, gc=False):
     finished: float = 0.0
     timed: bool = False
     inputs: Layout | None = None
+    edited: tuple[int, ...] = ()
 
 
 class Page(Message, tag="page"):
@@ -414,7 +440,21 @@ class HeldList(Message, tag="held_list"):
 
 
 DaemonMessage = (
-    Described | Opened | Ack | Refused | Done | Pong | Page | SeriesPage | StatusReport | RunList | HeldList | HeadList
+    Described
+    | Opened
+    | Ack
+    | Refused
+    | Done
+    | Pong
+    | Page
+    | SeriesPage
+    | StatusReport
+    | RunList
+    | HeldList
+    | HeadList
+    | RequestList
+    | Claimed
+    | ProposedList
 )
 
 
@@ -457,4 +497,4 @@ class Alarm(Message, tag="alarm"):
     time: float
 
 
-Publication = Events | Beacon | Gone | Alarm | SeriesNews
+Publication = Events | Beacon | Gone | Alarm | SeriesNews | Waiting

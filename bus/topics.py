@@ -5,8 +5,10 @@ from __future__ import annotations
 __all__ = [
     "ALARMS",
     "events_topic",
+    "parse_people_topic",
     "parse_series_topic",
     "parse_topic",
+    "people_topic",
     "progress_topic",
     "samples_topic",
     "with_inputs_topic",
@@ -14,6 +16,7 @@ __all__ = [
 
 #: Alarms of the whole daemon.
 ALARMS = b"@alarms"
+_PEOPLE = b"@people/"
 
 
 def events_topic(master: str, run: int) -> bytes:
@@ -55,3 +58,15 @@ def parse_topic(topic: bytes) -> int | None:
     if len(parts) == 3 and parts[2] in (b"o", b"io") and parts[1].isdigit() and len(parts[1]) < 19:
         return int(parts[1])
     return None
+
+
+def people_topic(master: str) -> bytes:
+    """What of a Master waits for people."""
+    return b"%s%s/" % (_PEOPLE, master.encode())
+
+
+def parse_people_topic(topic: bytes) -> str | None:
+    """The Master whose requests and proposed tasks a topic is about; None where it is another one."""
+    if not topic.startswith(_PEOPLE) or not topic.endswith(b"/"):
+        return None
+    return topic[len(_PEOPLE) : -1].decode(errors="replace")

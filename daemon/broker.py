@@ -31,15 +31,15 @@ from typing import Any
 import zmq
 
 from taskmaster.bus import codec, messages as m, sockets
-from taskmaster.bus.errors import DiskFull, ProtocolError, TaskMasterError
+from taskmaster.bus.errors import CallerError, DiskFull, ProtocolError, TaskMasterError
 from taskmaster.bus.status import DaemonStatus
 from taskmaster.bus.table import Buffer, Table
 from taskmaster.daemon.answering import Answer, Answers, Question, framed
 from taskmaster.daemon.core import Core
-from taskmaster.daemon.effects import BlockAppended, Dispatched, Effects, Sender, Verify
+from taskmaster.daemon.effects import BlockAppended, Dispatched, Effects, Recheck, Sender, Verify
 from taskmaster.daemon.guardians import Guardians
-from taskmaster.daemon.journal import Journal
-from taskmaster.daemon.journal.pages import read_page, same_block
+from taskmaster.daemon.journal import Journal, sql
+from taskmaster.daemon.journal.pages import read_page, recheck, same_block
 from taskmaster.daemon.journal.series import Pruning
 from taskmaster.daemon.journal.seriespages import read_series
 from taskmaster.daemon.publishing import Publisher
@@ -338,10 +338,15 @@ class Broker:
             sockets.send(workers, [asked.address, codec.encode(asked.message), *frames])
         self._publisher.series.publish(out.news)  # before the events: what ends a task comes after its progress
         self._publisher.publish(out.publications)
+        for master in out.waiting:
+            self._publisher.waiting(master)
         for reply in out.replies:
             sockets.send(control, [reply.address, *framed(reply.message, reply.frames)])
         for verification in out.verifications:
-            self._verify(verification)
+            if isinstance(verification, Recheck):
+                self._recheck(verification)
+            else:
+                self._verify(verification)
         for query in out.queries:
             self._answers.ask(query)
         for interrupt in out.interrupts:
@@ -379,6 +384,20 @@ class Broker:
             )
         sockets.send(self._endpoints.control, [verification.address, *framed(reply)])
 
+    def _recheck(self, said: Recheck) -> None:
+        """An answer to a task that has ended: this one, or another?"""
+        reply: m.DaemonMessage
+        try:
+            reply = recheck(self.journal, self.core.run(said.answer.run), said)
+        except TaskMasterError as error:
+            if not isinstance(error, CallerError):
+                log.error("%s", error)
+            reply = m.Refused(error.code, str(error), said.answer.id)
+        sockets.send(self._endpoints.control, [said.address, *framed(reply)])
+
+    def _submitted_at(self, run: int, index: int) -> float:
+        return float(self.journal.query(sql.SUBMITTED_AT, (run, index)).get or 0.0)
+
     def _answer(self, question: Question) -> Answer:
         try:
             if isinstance(question, m.Replay):
@@ -387,6 +406,10 @@ class Broker:
                 return self.core.held_list(question), ()
             if isinstance(question, (m.ReadProgress, m.ReadSamples)):
                 return self._series(question), ()
+            if isinstance(question, m.ListRequests):
+                return self.core.people.request_list(question, self._submitted_at), ()
+            if isinstance(question, m.ListProposed):
+                return self.core.people.proposed_list(question, self._submitted_at), ()
             return m.StatusReport(question.id, self._status(self)), ()
         except TaskMasterError as error:
             log.error("%s", error)

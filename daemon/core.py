@@ -37,6 +37,7 @@ from taskmaster.daemon.effects import (
     WriterChanged,
 )
 from taskmaster.daemon.master import Master
+from taskmaster.daemon.people import People
 from taskmaster.daemon.run import Run
 from taskmaster.daemon.runs import Runs, still_open
 from taskmaster.daemon.series import SeriesBook
@@ -79,6 +80,7 @@ class Core:
         self.series = SeriesBook(identity.epoch, self._is_open)
         self.workforce = Workforce(self.masters, self.series)
         self.runs = Runs(self.masters)
+        self.people = People(self.masters, self.runs)
         self.next_run = 1
         #: no further leases: the daemon is about to stop
         self.draining = False
@@ -114,6 +116,14 @@ class Core:
             m.SetHead: self._set_head,
             m.Stop: self._stop,
             m.Reset: self._stop,
+            m.ListRequests: self.people.query,
+            m.Claim: self.people.claim,
+            m.Release: self.people.release,
+            m.Answer: self.people.answer,
+            m.ListProposed: self.people.query,
+            m.Approve: self.people.decide,
+            m.Reject: self.people.decide,
+            m.Edit: self.people.edit,
             m.Ping: self._ping,
         }
 
@@ -129,10 +139,14 @@ class Core:
     def end_turn(self, now: float, out: Effects) -> None:
         """After the last message of a turn: dispatch, acknowledge."""
         self.look_again = math.inf
-        if not self.draining:
-            for master in self.masters.values():
+        for master in self.masters.values():
+            if master.requests:
+                self.look_again = min(self.look_again, master.requests.expire(now, out))
+            if not self.draining:
                 master.dispatch(now, out)
                 self.look_again = min(self.look_again, master.look_again)
+        for name in out.waiting:
+            self.masters[name].changes += 1
         if out.touched:
             self._uncounted.update(out.touched)
         self.series.end_turn(now, out)
@@ -229,6 +243,8 @@ class Core:
                 master.slots,
                 spec.description,
                 spec.code,
+                spec.question,
+                spec.approval,
                 spec.heads,
             )
             for master in self.masters.values()
@@ -364,7 +380,8 @@ class Core:
         self._done(sender, message.id, out)
 
     def _set_workers(self, sender: Sender, message: m.SetWorkers, table: Table | None, out: Effects) -> None:
-        self._master(message.master)
+        if self._master(message.master).requests:
+            raise NotAllowed(f"Master {message.master!r} is answered by people, it has no worker processes")
         if not 0 <= message.count <= 4096:
             raise CallerError(f"{message.count} worker processes cannot be kept; ask for 0 to 4096")
         out.scalings.append(message)

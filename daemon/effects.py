@@ -191,6 +191,37 @@ class SamplesPruned(_Record, frozen=True):
     before: int
 
 
+class Decided(msgspec.Struct, frozen=True):
+    """Tasks ``first ≤ i < last`` were ``proposed``, ``approved``, ``rejected``, or ``edited`` to be as in ``table``."""
+
+    run: int
+    first: int
+    last: int
+    what: str
+    reason: str
+    user: str
+    time: float
+    table: Table | None = None
+
+
+class RequestClaimed(_Record, frozen=True):
+    """Somebody has taken a request, until then (both in seconds since 1970)."""
+
+    run: int
+    task: int
+    claim: str
+    who: str
+    since: float
+    until: float
+
+
+class ClaimEnded(_Record, frozen=True):
+    """It was answered, given back, or nobody wants it any more."""
+
+    run: int
+    task: int
+
+
 class TasksPlaced(_Record, frozen=True):
     """Tasks ``first ≤ i < first + n`` ask for heads."""
 
@@ -240,6 +271,9 @@ Record: TypeAlias = (
     | PointsFolded
     | MonitorDeclared
     | SamplesPruned
+    | Decided
+    | RequestClaimed
+    | ClaimEnded
     | TasksPlaced
     | Checkpointed
     | CheckpointDropped
@@ -295,11 +329,20 @@ class Verify(msgspec.Struct, frozen=True):
     table: Table
 
 
+class Recheck(msgspec.Struct, frozen=True):
+    """An answer to a task that has ended: a repetition if the journal holds just that one, else a conflict."""
+
+    address: bytes
+    answer: m.Answer
+    worker: str
+    table: Table | None
+
+
 class Query(msgspec.Struct, frozen=True):
     """A request that needs no decision, only a look at what is recorded."""
 
     address: bytes
-    message: m.Replay | m.Status | m.ListHeld | m.ReadProgress | m.ReadSamples
+    message: m.Replay | m.Status | m.ListHeld | m.ReadProgress | m.ReadSamples | m.ListRequests | m.ListProposed
 
 
 @dataclass(slots=True)
@@ -321,7 +364,9 @@ class Effects:
     to_workers: list[ToWorker] = field(default_factory=list)
     #: Orders to be safe: they leave before the commit.
     urgent: list[ToWorker] = field(default_factory=list)
-    verifications: list[Verify] = field(default_factory=list)
+    verifications: list[Verify | Recheck] = field(default_factory=list)
+    #: Masters of which something else waits for people than before
+    waiting: set[str] = field(default_factory=set)
     #: About the daemon's own workers; the hosts of others are sent theirs.
     interrupts: list[m.Interrupt] = field(default_factory=list)
     #: Requests that are answered by reading: from the journal, or about the daemon itself.

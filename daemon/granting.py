@@ -15,6 +15,7 @@ from itertools import chain, count
 from taskmaster.bus import messages as m
 from taskmaster.bus.intervals import IntervalSet
 from taskmaster.bus.messages import LeaseId
+from taskmaster.daemon.approval import Proposals
 from taskmaster.daemon.backlog import Backlog
 from taskmaster.daemon.effects import Dispatched, Effects, LeaseEnded, LeaseGranted, ToWorker
 from taskmaster.daemon.heads import HeadBook
@@ -65,6 +66,8 @@ class Granting:
         self._suspended: set[tuple[int, int]] = set()
         #: runs with tasks waiting
         self.backlog = Backlog()
+        #: runs with tasks that wait for approval
+        self.proposals = Proposals()
         #: when `dispatch` should be called again, though nothing may have happened
         self.look_again = math.inf
 
@@ -74,11 +77,13 @@ class Granting:
         """Take up a run: a new one, or one from the journal."""
         self.runs[run.id] = run
         self.backlog.note(run)
+        self.proposals.note(run)
 
     def remove_run(self, run: Run) -> None:
         """Forget a run without open tasks."""
         del self.runs[run.id]
         self.backlog.forget(run)
+        self.proposals.note(run)
 
     def rest(self, run: Resting, change: int) -> None:
         """A run is laid aside (``change`` 1), or it was (-1)."""
@@ -263,8 +268,8 @@ class Granting:
 
     @property
     def slots(self) -> int:
-        """Evaluations at a time over all workers that are ready."""
-        return self.roster.slots
+        """Evaluations at a time over all workers that are ready, or by people."""
+        return self.spec.people or self.roster.slots
 
     @property
     def busy(self) -> bool:

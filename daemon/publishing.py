@@ -87,6 +87,14 @@ class Publisher:
             log.warning("more than %d topics are subscribed to; from now on all events are published", TOPICS)
         if run is not None:
             self._beacon(prefix, run)
+        elif (master := topics.parse_people_topic(prefix)) is not None:
+            self.waiting(master)
+
+    def waiting(self, master: str) -> None:
+        """Say how much of a Master waits for people, to those who want to know."""
+        topic = topics.people_topic(master)
+        if master in self._core.masters and self._anybody(topic):
+            sockets.send(self._socket, [topic, codec.encode(self._core.masters[master].waiting())])
 
     def _run_of(self, topic: bytes) -> int | None:
         """The run whose events are published under just this topic, if there is, or may be, one."""
@@ -118,6 +126,8 @@ class Publisher:
             start = self._beats * most % max(1, len(pairs))
             for topic, run in (pairs[start:] + pairs[:start])[:most]:
                 self._beacon(topic, run)
+        for master in self._core.masters:
+            self.waiting(master)
         self._beats += 1
         self.series.beacons()
 
@@ -130,7 +140,8 @@ class Publisher:
         frames: list[Buffer] = []
         size = 0
         for event in events:
-            head, tables = event.head, event.inputs if inputs else ()
+            # Of a task that was edited, whoever has put it has another input.
+            head, tables = event.head, event.inputs if inputs or event.head.edited else ()
             size += codec.size_of(head) + sum(map(len, event.frames)) + sum(table.nbytes for table in tables)
             if size > PUBLISHED_BYTES or len(heads) == _EVENTS:
                 break

@@ -76,6 +76,15 @@ class MasterSpec:
     quarantine_after: int = 3
     interlocks: tuple[InterlockSpec, ...] = ()
 
+    #: whether tasks wait until somebody approves them
+    approval: bool = False
+    #: where people evaluate: how many tasks they may have taken at a time, 0 where others do
+    people: int = 0
+    #: what they are asked
+    question: str = ""
+    #: seconds after which a task that was taken and not answered is free again
+    claim_expires: float = 1800.0
+
     def guardian_plan(self) -> m.GuardianPlan:
         """What a guardian of its heads has to know."""
         return m.GuardianPlan(

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Mapping
 
 from taskmaster.bus import messages as m
-from taskmaster.bus.errors import TaskMasterError, UnknownMaster, VersionMismatch
+from taskmaster.bus.errors import NotAllowed, TaskMasterError, UnknownMaster, VersionMismatch
 from taskmaster.bus.table import Buffer, Table
 from taskmaster.bus.text import did_you_mean_or
 from taskmaster.daemon.effects import Effects, Sender, ToWorker
@@ -90,6 +90,8 @@ class Workforce:
         try:
             _require_version(hello.version, "worker")
             master = known_master(self._masters, hello.master)
+            if master.requests:
+                raise NotAllowed(f"Master {hello.master!r} is answered by people; a worker has nothing to do there")
             if master.heads:
                 master.heads.require_free(hello.head, hello.token)
         except TaskMasterError as error:

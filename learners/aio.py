@@ -27,12 +27,13 @@ from taskmaster.bus.places import default_address
 from taskmaster.bus.status import DaemonStatus, HeadInfo, HeldTask, MasterStatus, RunInfo
 from taskmaster.bus.table import Buffer
 from taskmaster.learners.aiochannel import AsyncChannel
+from taskmaster.learners.aiopeople import PeopleOfLab, PeopleOfMaster
 from taskmaster.learners.aiorun import Results, Run, Tasks
 from taskmaster.learners.arguments import duration, text
 from taskmaster.learners.resolving import Resolution, held_message
 from taskmaster.learners.results import Result
 from taskmaster.learners.series import Following, ProgressPoint, Sample, Series
-from taskmaster.learners.views import ANSWER_SECONDS, LabView, MasterView, check_since, run_number, samples_of
+from taskmaster.learners.views import ANSWER_SECONDS, LabView, check_since, run_number, samples_of
 
 log = logging.getLogger("taskmaster")
 
@@ -94,7 +95,7 @@ def connect(
     return Opening(open_lab)
 
 
-class Lab(LabView):
+class Lab(PeopleOfLab, LabView):
     """A connection to one daemon: a mapping of names to Masters. Made by :func:`connect`.
 
     If the daemon goes away, putting and taking wait for it to come back, and then go on; nothing is lost. What asks it
@@ -315,7 +316,7 @@ class Lab(LabView):
             log.warning("%s", self._unsettled(lost))
 
 
-class Master(MasterView):
+class Master(PeopleOfMaster):
     """One Master of a daemon: ``lab["svm"]``. :meth:`map` is the short way, :meth:`open` the long one."""
 
     def __init__(self, lab: Lab, name: str) -> None:

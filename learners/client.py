@@ -19,11 +19,12 @@ from taskmaster.bus.status import DaemonStatus, HeadInfo, HeldTask, MasterStatus
 from taskmaster.bus.table import Buffer
 from taskmaster.learners.arguments import duration, text
 from taskmaster.learners.channel import Channel
+from taskmaster.learners.clientpeople import PeopleOfLab, PeopleOfMaster
 from taskmaster.learners.resolving import Resolution, held_message
 from taskmaster.learners.results import Result
 from taskmaster.learners.run import Results, Run, Tasks
 from taskmaster.learners.series import Following, ProgressPoint, Sample, Series
-from taskmaster.learners.views import ANSWER_SECONDS, LabView, MasterView, check_since, run_number, samples_of
+from taskmaster.learners.views import ANSWER_SECONDS, LabView, check_since, run_number, samples_of
 
 log = logging.getLogger("taskmaster")
 
@@ -43,7 +44,7 @@ def connect(
     return Lab(address or default_address(), timeout, patience)
 
 
-class Lab(LabView):
+class Lab(PeopleOfLab, LabView):
     """A connection to one daemon: a mapping of names to Masters. Use it as a context manager, or close it.
 
     If the daemon goes away, putting and taking wait for it to come back, and then go on; nothing is lost. What asks it
@@ -282,7 +283,7 @@ class Lab(LabView):
             log.warning("%s", self._unsettled(lost))
 
 
-class Master(MasterView):
+class Master(PeopleOfMaster):
     """One Master of a daemon: ``lab["svm"]``.
 
     :meth:`map` is the short way, :meth:`open` the long one, to a run with a name that can be taken up again. In between

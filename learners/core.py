@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -48,6 +48,9 @@ class ClientCore:
         self.dropped = 0
         self._now = 0.0
         self._requests = Requests(self.outbox)
+        #: how much waits for people, of Masters of which somebody here wants to know; and how many those are, by topic
+        self.waiting: dict[str, m.Waiting] = {}
+        self._watched: Counter[bytes] = Counter()
         #: who follows which topic
         self._followers: dict[bytes, list[RunCore]] = {}
         #: the same of series in time
@@ -186,6 +189,22 @@ class ClientCore:
                 del self._series[following.topic]
                 self.subscriptions.append((False, following.topic))
 
+    def watch_people(self, master: str) -> None:
+        """Keep up with how much of a Master waits for people."""
+        topic = topics.people_topic(master)
+        self._watched[topic] += 1
+        if self._watched[topic] == 1:
+            self.subscriptions.append((True, topic))
+
+    def unwatch_people(self, master: str) -> None:
+        """Undo :meth:`watch_people`."""
+        topic = topics.people_topic(master)
+        self._watched[topic] -= 1
+        if not self._watched[topic]:
+            del self._watched[topic]
+            self.waiting.pop(master, None)
+            self.subscriptions.append((False, topic))
+
     def is_following(self, run: RunCore) -> bool:
         """Whether the subscription to a run is known to hold: nothing published from now on escapes it."""
         return run.followed in self._confirmed
@@ -308,6 +327,10 @@ class ClientCore:
             log.warning("%s", message.message)
         elif isinstance(message, m.SeriesNews):
             self._on_epoch(message.epoch, now)
+        elif isinstance(message, m.Waiting):
+            self._on_epoch(message.epoch, now)
+            if frames[0] in self._watched:
+                self.waiting[message.master] = message
         elif followers:
             self._on_topic(frames[0], message, now)
 

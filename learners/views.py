@@ -152,6 +152,16 @@ class MasterView:
         """What it evaluates, in the configuration's words."""
         return self._info.description
 
+    @property
+    def question(self) -> str:
+        """What people are asked, where they evaluate; else empty."""
+        return self._info.question
+
+    @property
+    def approval(self) -> bool:
+        """Whether tasks wait until somebody approves them."""
+        return self._info.approval
+
     def __repr__(self) -> str:
         return f"<Master {self.name!r} at {self._daemon.address}>"
 

@@ -44,11 +44,15 @@ def list_runs(master: str | None, address: str | None, as_json: bool) -> None:
         say("there are no runs yet")
         return
     headings = [">run", "master", "name", "begun", ">tasks", ">open", ">failed", "state"]
+    shows_proposed = any(run.proposed for run in runs)
+    if shows_proposed:
+        headings.insert(6, ">proposed")
     table = Table(headings, [], ("name", "master"), ("begun", "tasks", "failed"))
     for run in runs:
         failed = Cell(str(run.failed), "red" if run.failed else "")
         state = Cell(_state(run), "dim" if run.closed else "")
-        figures = (str(run.tasks), str(_open(run)), failed)
+        proposed = [str(run.proposed)] if shows_proposed else []
+        figures: list[str | Cell] = [str(run.tasks), str(_open(run)), *proposed, failed]
         table.rows.append([str(run.run), run.master, run.name, _day(run.created), *figures, state])
     print_table(table)
 
@@ -67,6 +71,8 @@ def show(run: str, address: str | None, as_json: bool) -> None:
     outcomes = [f"{found.done} done", f"{found.failed} failed", f"{found.cancelled} cancelled", f"{_open(found)} open"]
     if found.held:
         outcomes.append(f"{found.held} in doubt")
+    if found.proposed:
+        outcomes.append(f"{found.proposed} waiting for approval")
     facts = {
         "run": str(found.run),
         "Master": found.master,

@@ -43,6 +43,11 @@ _SAMPLES = {
 }
 #: Rows of these in one transaction.
 _ROWS = 1000
+_APPROVALS = """
+SELECT run, first, n, what, reason, user, time, layout, data FROM approvals WHERE run = ? AND first + n <= ?
+ORDER BY entry
+"""
+_CLAIMS = "SELECT run, task, claim, who, since, until FROM claims WHERE run = ? AND task < ?"
 
 
 def salvage(folder: Path, into: Path) -> JournalReport:
@@ -114,6 +119,8 @@ class _Copy:
         self._all(sql.INSERT_LEASE, self._readable(_LEASES, (run, scan.tasks)))
         for select, insert in _PROGRESS.items():
             self._all(insert, self._readable(select, (run,)))
+        self._all(sql.INSERT_APPROVAL, self._readable(_APPROVALS, (run, scan.tasks)))
+        self._all(sql.SET_CLAIM, self._readable(_CLAIMS, (run, scan.tasks)))
 
     def _keep_file(self, name: str | None) -> None:
         if name is not None:

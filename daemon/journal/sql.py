@@ -224,6 +224,32 @@ CREATE TABLE new_progress (
     names TEXT NOT NULL,             -- JSON list
     data TEXT NOT NULL               -- JSON list: value of each name
 ) STRICT;
+-- What people decided of tasks first … first + n - 1: proposed (by who put them), approved, rejected, edited. Of an
+-- edited one layout and data are the input that it has from then on; its block keeps the one it was put with.
+CREATE TABLE approvals (
+    entry INTEGER PRIMARY KEY,
+    run INTEGER NOT NULL,
+    first INTEGER NOT NULL,
+    n INTEGER NOT NULL,
+    what TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    user TEXT NOT NULL,
+    time REAL NOT NULL,
+    layout INTEGER,
+    data BLOB
+) STRICT;
+CREATE INDEX approvals_of_run ON approvals (run);
+
+-- Requests that somebody has taken and not answered, and until when; claim is what they called this wish.
+CREATE TABLE claims (
+    run INTEGER NOT NULL,
+    task INTEGER NOT NULL,
+    claim TEXT NOT NULL,
+    who TEXT NOT NULL,
+    since REAL NOT NULL,
+    until REAL NOT NULL,
+    PRIMARY KEY (run, task)
+) STRICT, WITHOUT ROWID;
 """,
 }
 
@@ -255,6 +281,11 @@ INSERT INTO masters (master, stopped) VALUES (?, ?) ON CONFLICT DO UPDATE SET st
 """
 SET_HEAD = "INSERT OR REPLACE INTO heads (master, head, out, quarantined, tripped) VALUES (?, ?, ?, ?, ?)"
 INSERT_HEAD_LOG = "INSERT INTO head_log (time, master, head, what, reason, user) VALUES (?, ?, ?, ?, ?, ?)"
+INSERT_APPROVAL = """
+INSERT INTO approvals (run, first, n, what, reason, user, time, layout, data) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+SET_CLAIM = "INSERT OR REPLACE INTO claims (run, task, claim, who, since, until) VALUES (?, ?, ?, ?, ?, ?)"
+DELETE_CLAIM = "DELETE FROM claims WHERE run = ? AND task = ?"
 INSERT_LAYOUT = "INSERT INTO layouts (layout, json) VALUES (?, ?)"
 SELECT_LAYOUTS = "SELECT layout, json FROM layouts"
 INSERT_BLOCK = """
@@ -291,6 +322,8 @@ _OF_RUN = (
     "attempts",
     "places",
     "checkpoints",
+    "approvals",
+    "claims",
     "progress",
     "new_progress",
     "writers",
@@ -332,6 +365,18 @@ SELECT kind, first, n, attempt, worker, finished, coalesce(json_extract(errors, 
 FROM events WHERE run = ? AND kind IN ('held', 'released') ORDER BY seq
 """
 SELECT_BLOCKS = "SELECT first, n, layout, data, file FROM blocks WHERE run = ? ORDER BY first"
+SELECT_CLAIMED = "SELECT run, task, claim, who, since, until FROM claims ORDER BY since, run, task"
+#: What was decided of the tasks of a run, in order.
+SELECT_APPROVALS = "SELECT first, n, what, user, layout, data FROM approvals WHERE run = ? ORDER BY entry"
+#: The tasks of a run that have another input than they were put with, the last one of each at the end.
+SELECT_EDITED = "SELECT first, layout, data FROM approvals WHERE run = ? AND what = 'edited' ORDER BY entry"
+#: When a task was put.
+SUBMITTED_AT = "SELECT time FROM blocks WHERE run = ? AND first <= ? ORDER BY first DESC LIMIT 1"
+#: The outcome of task ?2, as a row of SELECT_EVENTS.
+SELECT_OUTCOME = """
+SELECT seq, n, kind, first, layout, errors, timed, worker, attempt, started, finished, data, file
+FROM events WHERE run = ?1 AND first <= ?2 AND first + n > ?2 AND kind IN ('done', 'cancelled') LIMIT 1
+"""
 SELECT_BLOCK_DIGEST = "SELECT n, digest FROM blocks WHERE run = ? AND first = ?"
 #: The blocks that hold any of the tasks ?2 ≤ i < ?3.
 SELECT_BLOCKS_OF = """

@@ -18,6 +18,7 @@ from taskmaster.bus import (
     fields,
     instrument_messages,
     messages,
+    people_messages,
     series_messages,
     sockets,
     status,
@@ -49,6 +50,8 @@ CALLED: dict[Any, str] = {
     status.HeadValue: "head value",
     status.JournalStatus: "journal status",
     status.MasterStatus: "master status",
+    status.ProposedTask: "proposed task",
+    status.RequestInfo: "request info",
     status.RunInfo: "run info",
     status.WorkerStatus: "worker status",
     wire.Where: "where",
@@ -61,7 +64,16 @@ CALLED: dict[Any, str] = {
 
 def records() -> Iterator[type[msgspec.Struct]]:
     """Every type that travels as a map or an array of its own."""
-    for module in (messages, wire, worker_messages, instrument_messages, series_messages, status, fields):
+    for module in (
+        messages,
+        wire,
+        worker_messages,
+        instrument_messages,
+        people_messages,
+        series_messages,
+        status,
+        fields,
+    ):
         for kind in vars(module).values():
             is_record = inspect.isclass(kind) and issubclass(kind, msgspec.Struct)
             if is_record and kind.__module__ == module.__name__ and kind.__name__ not in ("Message", "_Record"):

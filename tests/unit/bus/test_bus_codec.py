@@ -141,6 +141,7 @@ def _least(info: inspect.Type) -> Any:
         inspect.DictType: {},
         inspect.UnionType: None,
         inspect.TupleType: (1, 1),
+        inspect.VarTupleType: (),
         inspect.StructType: [[]],
         inspect.BoolType: False,
     }

@@ -88,7 +88,19 @@ def test_a_run_that_was_laid_aside_is_what_it_was() -> None:
 
 
 #: what a run without open tasks has none of
-EMPTY = {"queued", "held", "open", "blocks", "attempts", "input_bytes", "places", "asked", "checkpoints"}
+EMPTY = {
+    "queued",
+    "held",
+    "open",
+    "blocks",
+    "attempts",
+    "input_bytes",
+    "places",
+    "asked",
+    "checkpoints",
+    "proposed",
+    "edited",
+}
 
 
 def test_it_goes_on_as_if_nothing_had_been() -> None:
