@@ -185,7 +185,7 @@ def test_runs_that_are_over_cost_a_start_no_queries_and_little_memory(tmp_path: 
     restore(core, journal, {}, 0.0, Effects())
     size, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert journal.queries < 10
+    assert journal.queries < 20, "however many runs there are"
     assert size < 800 * count
     assert len(core.runs) == count
     last = core.runs[count]
