@@ -362,6 +362,11 @@ def test_what_a_reading_leaves_out_follows_from_the_output(
             "14: heads[1].resource: 'TCPIP::127.0.0.1::5026' is no VISA resource; did you mean 'TCPIP0::127",
         ),
         (
+            '"TCPIP0::127.0.0.1::5026::SOCKET"',
+            '"TCPIP0::127.0.0.1::5026::soket"',
+            "14: heads[1].resource: 'TCPIP0::127.0.0.1::5026::soket' is no VISA resource; did you mean 'TCPIP0::127",
+        ),
+        (
             'name = "tip-2"',
             'name = "tip-2"\nidentity = "["',
             "14: heads[1].identity: '[' is not a regular expression: ",
@@ -463,6 +468,14 @@ resource = "GPIB0::5::INSTR"
 )
 def test_what_was_meant(old: str, new: str, expected: str) -> None:
     assert any(complaint.startswith(expected) for complaint in complaints(LINE.replace(old, new)))
+
+
+@pytest.mark.parametrize(
+    "resource", ["GPIB0::22", "TCPIP::10.0.0.7::inst0", "USB0::0x1AB1::0x0588::DS1ED::RAW", "tcpip0::scope::instr"]
+)
+def test_what_is_a_resource_is_left_alone(resource: str) -> None:
+    text = LINE.replace("ASRL/dev/ttyUSB0::INSTR", resource)
+    assert not [complaint for complaint in complaints(text) if ": resource: " in complaint]
 
 
 def test_a_name_of_a_resource_is_another_librarys_to_know() -> None:
