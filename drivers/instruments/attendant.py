@@ -32,7 +32,7 @@ from taskmaster.bus.table import Table
 from taskmaster.drivers.instruments.errors import CONNECTING, NOT_REACHED, LinkError, Stopped
 from taskmaster.drivers.instruments.generators import drive
 from taskmaster.drivers.instruments.head import Head, State
-from taskmaster.drivers.instruments.news import Ended, Found, Kept, Left, News, Said, Unusable
+from taskmaster.drivers.instruments.news import Ended, Found, Kept, Left, News, Reported, Said, Unusable
 from taskmaster.drivers.instruments.notes import HeadState
 from taskmaster.drivers.instruments.polling import Polling
 from taskmaster.drivers.instruments.watching import Watched
@@ -51,7 +51,8 @@ _LONGEST_WAIT = 86400.0
 class _Wish:
     """What the head is to do now, and the daemon's order that this is in answer to."""
 
-    what: Literal["stop", "park", "work"] = "park"
+    #: ``wait``: nobody has said anything yet
+    what: Literal["stop", "park", "work", "wait"] = "wait"
     number: m.LeaseId = (0, 0)
     #: why, where it is not the daemon's order
     reason: str = ""
@@ -222,7 +223,9 @@ class Attendant:
         try:
             while not self._leaving:
                 wish = self._wish
-                if self._must_secure or not self._may_work(wish):
+                if wish.what == "wait" and not self._must_secure:
+                    self._wait(None, wish)
+                elif self._must_secure or not self._may_work(wish):
                     self._give_back()
                     if self._secure(wish) and not self._may_work(wish):
                         self._stay(wish)
@@ -370,21 +373,26 @@ class Attendant:
 
     def _secure(self, wish: _Wish) -> bool:
         """Bring the head to its safe state, and again until that has succeeded. False: time to leave came before."""
-        self._touched = True
-        self._note(HeadState.SECURING)
+        touched = self._touched
         self._polling.rest()
         while True:
             with self._changed:
                 self._must_secure = False
                 self.stopping.clear()
+            self._touched = True
+            self._note(HeadState.SECURING)
             try:
                 self._head.safe()
                 self._head.disarm_watchdog()
                 break
             except Exception as error:  # noqa: BLE001 - whatever it is, it is told, and safety is tried for again
                 self._trouble = f"{type(error).__name__}: {error}"
-                self._tell(Said("unsafe", wish.number, self._identity, self._trouble))
                 self._close()
+                if isinstance(error, NOT_REACHED) and not touched:
+                    self._touched = False
+                    self._note(HeadState.UNTOUCHED)
+                state: Reported = "unsafe" if self._touched else "faulty"
+                self._tell(Said(state, wish.number, self._identity, self._trouble))
                 if self._wait(SAFE_AGAIN_SECONDS, wish) and self._leaving:
                     return False
                 wish = self._wish
@@ -440,7 +448,7 @@ class Attendant:
     def _find_out(self, question: Question) -> Found:
         """What has become of a task in doubt; the head is open meanwhile, and safe again after."""
         head = self._head
-        if type(head).reconcile is Head.reconcile:
+        if not head.reconciles:
             return Found(question, "unknown", reason="its head has no way to find out")
         self._note(HeadState.WORKING)
         self._close()

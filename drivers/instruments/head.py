@@ -16,6 +16,7 @@ from typing import Any
 
 from taskmaster.bus.fields import Schema
 from taskmaster.drivers.instruments import attributes
+from taskmaster.drivers.instruments.claims import Claim
 from taskmaster.drivers.instruments.errors import Stopped
 
 __all__ = ["Head", "HeadContext", "Reconciled", "State", "wait"]
@@ -85,6 +86,8 @@ class HeadContext:
     on_checkpoint: Callable[[bytes], None] = _no_checkpoint
     #: polls what is due of what is watched, one thing at most; gives the moment at which it is to be called again
     on_between: Callable[[], float] = _nothing_due
+    #: has a resource for this head, and names it to others as the holder
+    claim: Callable[[str, str], Claim] = Claim
 
     @property
     def label(self) -> str:
@@ -139,6 +142,11 @@ class Head:
     def resume(self, x: Any, token: bytes) -> Any:
         """Go on with a task after a restart, from its last checkpoint; returns what `evaluate` does."""
         raise NotImplementedError(f"{type(self).__name__} has no resume(self, x, token)")
+
+    @property
+    def reconciles(self) -> bool:
+        """Whether it has a way to find out what has become of a task."""
+        return type(self).reconcile is not Head.reconcile
 
     def reconcile(self, x: Any, token: bytes) -> Reconciled:
         """What has become of a task in doubt; ``token`` is its last checkpoint, b"" if it has none."""
