@@ -129,7 +129,6 @@ class Seat:
 def seated(**options: Any) -> Iterator[Seat]:
     seat = Seat(options)
     seat.order("work")
-    seat.hear(Said, lambda said: said.state in ("ready", "safe"))
     seat.hear(Said, lambda said: said.state == "ready")
     try:
         yield seat
