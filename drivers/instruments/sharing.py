@@ -153,6 +153,10 @@ class SharedHead(Head):
         with self._turn():
             return self.head.look(table)
 
+    def safe(self) -> None:
+        with self._turn(heed=False):
+            self.head.safe()
+
     def arm_watchdog(self) -> None:
         with self._turn():
             self.head.arm_watchdog()
@@ -164,10 +168,6 @@ class SharedHead(Head):
     def disarm_watchdog(self) -> None:
         with self._turn(heed=False):
             self.head.disarm_watchdog()
-
-    def safe(self) -> None:
-        with self._turn(heed=False):
-            self.head.safe()
 
     def close(self) -> None:
         with self._turn(heed=False):
