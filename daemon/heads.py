@@ -49,7 +49,7 @@ class Head:
         #: who took it out of service and why; empty if it is in
         self.out = ""
         self.quarantined = ""
-        #: connections lost since a task was done
+        #: connections lost since a task was done, or came further
         self.failures = 0
         #: tasks in doubt that it had, and those it has been asked about since it was last at work
         self.doubts: set[tuple[int, int]] = set()
@@ -214,6 +214,12 @@ class HeadBook:
             head.failures = 0
             head.tasks += 1
             head.busy_seconds += seconds
+
+    def on_checkpoint(self, worker: Worker) -> None:
+        """A task of a head has come further: whatever its connection is lost by, it is not for good."""
+        head = self._of_worker.get(worker.token)
+        if head is not None:
+            head.failures = 0
 
     def on_failure(self, worker: Worker, reason: str, out: Effects) -> None:
         """A head has lost its connection in the midst of its work, once more."""

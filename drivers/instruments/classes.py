@@ -136,6 +136,16 @@ class ClassHead(Head):
             return self._stepped(output) if isinstance(output, Generator) else output
         if not isinstance(x, Mapping):
             raise InvalidTask(f"{self.context.label}: a task is a table of the declared parameters, not {x!r}")
+        self.apply(x)
+        return self._outputs(bound, x)
+
+    def apply(self, x: Mapping[str, Any]) -> None:
+        """Do what `set` and `call` say."""
+        bound = self._connected()
+        if self._plan.is_empty:
+            raise ConfigError(
+                f"{self.context.label}: a programme sets and reads by the tables `set` and `read`; declare them"
+            )
         self.begin_acting()
         for name, what, put in bound.set:
             with self._asking(what):
@@ -143,7 +153,6 @@ class ClassHead(Head):
         for what, call in bound.call:
             with self._asking(what):
                 call(x)
-        return self._outputs(bound, x)
 
     def read(self) -> Any:
         bound = self._connected()

@@ -139,6 +139,15 @@ class Head:
         """The outputs as they are, setting nothing."""
         raise NotImplementedError(f"{type(self).__name__} cannot read without setting: it has no read(self)")
 
+    def apply(self, values: Mapping[str, Any]) -> None:
+        """Set, wait, and read nothing: what a programme does whenever its setpoints change. May be called again."""
+        raise NotImplementedError(f"{type(self).__name__} cannot set without reading: it has no apply(self, values)")
+
+    @property
+    def is_as_applied(self) -> bool:
+        """Whether the instrument is as `apply` has left it, as far as is known: not over a new connection."""
+        return True
+
     def safe(self) -> None:
         """Bring to the declared safe state. May be called at any time after `open` was tried, and again."""
 

@@ -12,6 +12,7 @@ from taskmaster.config.heads import heads_of
 from taskmaster.drivers.instruments.classes import make_head
 from taskmaster.drivers.instruments.commandhead import CommandHead
 from taskmaster.drivers.instruments.head import Head, HeadContext
+from taskmaster.drivers.instruments.programme import ProgrammeHead
 
 __all__ = ["HeadMaker"]
 
@@ -60,6 +61,9 @@ class HeadMaker:
 
     def make(self, context: HeadContext) -> Head:
         """The head; nothing is connected yet. Raises ConfigError where the options do not fit."""
+        return ProgrammeHead(context, self._plain) if context.options.get("programme") else self._plain(context)
+
+    def _plain(self, context: HeadContext) -> Head:
         if self.driver in ("visa", "serial"):
             return CommandHead(context)
         if self.driver == "instrument":
