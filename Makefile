@@ -17,7 +17,7 @@ BIN := $(VENV)/bin
 help: ## list the commands
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
-demo: ## a learner explores how well digits are recognised: two processes, two minutes at most, a picture at the end
+demo: ## a learner images a surface with four heads of a simulated probe: a minute, a picture (ARGS=chambers, ARGS=svm: others)
 	@tools/environment.sh demo
 	@$(BIN)/taskmaster demo $(ARGS)
 

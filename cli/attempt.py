@@ -336,10 +336,11 @@ class _RecordedLink(Link):
         reply: Reply,
         values: Mapping[str, Any] = NO_VALUES,
         *,
+        acts: bool = False,
         deadline: float | None = None,
         output: str = "",
     ) -> Any:
-        found = super().ask(message, reply, values, deadline=deadline, output=output)
+        found = super().ask(message, reply, values, acts=acts, deadline=deadline, output=output)
         self._record(Exchange(self.during, message.decode(), value_text(found)))
         return found
 

@@ -18,6 +18,7 @@ from taskmaster.bus.text import did_you_mean, did_you_mean_or
 from taskmaster.config.commands import Parse, ReadSettings
 from taskmaster.config.heads import normal_resource
 from taskmaster.config.lines import KeyPath
+from taskmaster.config.members import parameters_of
 from taskmaster.config.parameters import OutputSettings, ParameterSettings
 from taskmaster.config.templates import ARRAY, SEPARATORS, Template, unsendable
 from taskmaster.config.values import show
@@ -183,7 +184,8 @@ def _commands(table: Mapping[str, Any]) -> Iterator[_Command]:
     places.append((("watchdog", "keep"), watchdog.get("keep"), False))
     for key in ("arm", "disarm"):
         places += [(("watchdog", key, i), text, False) for i, text in enumerate(_list(watchdog.get(key)))]
-    for path, text, of_task in places:
+    for path, entry, of_task in places:
+        path, text = ((*path, "command"), entry.get("command")) if isinstance(entry, dict) else (path, entry)
         if isinstance(text, str):
             yield _Command(("commands", *path), text, of_task)
     for section in ("interlocks", "monitor"):
@@ -376,15 +378,21 @@ def completed_reading(reading: ReadSettings, output: OutputSettings) -> ReadSett
 
 def of_members(table: Mapping[str, Any]) -> Found:
     """Parameters and outputs with what sets and reads them, where that is declared: a class may do it by itself."""
-    for key, section, role in (("set", "parameters", "parameter"), ("read", "outputs", "output")):
-        if key not in table:
-            continue
-        members, declared = _dict(table[key]), _dict(table.get(section))
-        yield from _one_to_one(members, declared, (key,), role)
-        for name in declared:
-            if name not in members:
-                verb = "sets" if key == "set" else "reads"
-                yield (section, name), f"nothing {verb} it; add {key}.{name}, or remove it"
+    if not any(key in table for key in ("set", "call", "read")):
+        return
+    parameters, outputs = _dict(table.get("parameters")), _dict(table.get("outputs"))
+    put, read = _dict(table.get("set")), _dict(table.get("read"))
+    given = [use for key in ("call", "read") for use in parameters_of(key, table.get(key))]
+    yield from _one_to_one(put, parameters, ("set",), "parameter")
+    for path, name in given:
+        yield from ((path, problem) for _, problem in _one_to_one([name], parameters, path, "parameter"))
+    yield from _one_to_one(read, outputs, ("read",), "output")
+    for name in parameters:
+        if name not in put and name not in (used for _, used in given):
+            yield ("parameters", name), f"nothing sets it; add set.{name}, or remove it"
+    for name in outputs:
+        if name not in read:
+            yield ("outputs", name), f"nothing reads it; add read.{name}, or remove it"
 
 
 def _one_to_one(given: Iterable[str], declared: Iterable[str], path: KeyPath, role: str) -> Found:

@@ -12,6 +12,7 @@ from pydantic_core import CoreSchema
 
 from taskmaster.config.base import Settings, setting
 from taskmaster.config.safety import QueryWatchdog
+from taskmaster.config.sent import Commands
 from taskmaster.config.values import Command, FieldName, Regex, duration, show
 
 __all__ = ["CommandSettings", "ErrorsSettings", "Parse", "RampSettings", "ReadSettings", "WaitSettings"]
@@ -163,7 +164,6 @@ class RampSettings(Settings):
         return start
 
 
-Commands = Annotated[tuple[Command, ...], PydanticField(strict=False)]
 Reading = Annotated[ReadSettings, BeforeValidator(_read_query), _OrText("query")]
 
 
@@ -173,7 +173,9 @@ class CommandSettings(Settings):
     open: Commands = setting("Sent at every connection, after the identity was right.", default=())
     set: Commands = setting(
         "Sent for each task, in this order. `{name:format}` is the value of a parameter in a format of Python's, or a "
-        "head's constant of `values`; `{{` and `}}` are braces.",
+        "head's constant of `values`; `{{` and `}}` are braces. A command that the instrument answers is a table "
+        "`{ command = …, answer = … }`, here and in `open` and `safe`: `answer` is a regular expression for the whole "
+        "of what it says when all is well; anything else fails the task.",
         default=(),
     )
     wait: WaitSettings | None = setting("How to know that what was set has come about.", default=None)

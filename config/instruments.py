@@ -9,7 +9,6 @@ from pydantic import (
     BeforeValidator,
     Field as PydanticField,
     SerializerFunctionWrapHandler,
-    WithJsonSchema,
     model_serializer,
 )
 
@@ -17,6 +16,7 @@ from taskmaster.bus.text import format_duration
 from taskmaster.config import agreement
 from taskmaster.config.base import Settings, setting
 from taskmaster.config.commands import CommandSettings
+from taskmaster.config.members import Arguments, Keywords, Steps, Target
 from taskmaster.config.options import DriverOptions
 from taskmaster.config.programme import ProgrammeSettings, SetpointSettings
 from taskmaster.config.programme_agreement import of_programme, with_setpoints
@@ -29,16 +29,15 @@ from taskmaster.config.safety import (
     ReconnectSettings,
 )
 from taskmaster.config.values import (
+    Backend,
     Constant,
     Environment,
     ExistingFolder,
     FieldName,
     FunctionName,
     Label,
-    Member,
     Name,
     Regex,
-    check_member,
     duration,
     show,
     size,
@@ -228,7 +227,7 @@ StopBits = Annotated[float, BeforeValidator(_read_stop_bits)]
 class VisaHead(CommandHead):
     """One head: what evaluates one task at a time. Its keys stand over those of its Master."""
 
-    backend: Annotated[str, PydanticField(min_length=1)] | None = setting(_SAME, default=None)
+    backend: Backend | None = setting(_SAME, default=None)
     connect_timeout: Annotated[float, duration("1 ms")] | None = setting(_SAME, default=None)
     baud_rate: Baud | None = setting(_SAME, default=None)
     data_bits: DataBits | None = setting(_SAME, default=None)
@@ -242,8 +241,10 @@ class VisaHead(CommandHead):
 class VisaOptions(CommandOptions):
     """Keys of the driver `visa`: instruments on GPIB, USB, TCP/IP or a serial line, by PyVISA."""
 
-    backend: Annotated[str, PydanticField(min_length=1)] = setting(
-        "Which VISA library: `@py` is pyvisa-py, `@ivi` the vendor's, a path that very file.", default="@py"
+    backend: Backend = setting(
+        "Which VISA library: `@py` is PyVISA-py, `@ivi` the vendor's, a path that very file; `FILE.yaml@sim` is "
+        "PyVISA-sim with the instruments that the file describes. Paths are relative to this file.",
+        default="@py",
     )
     connect_timeout: Annotated[float, duration("1 ms")] = setting(
         "How long it may take to connect.", default=5.0, shown="5 s"
@@ -294,27 +295,6 @@ class SerialOptions(CommandOptions):
 # -- by a class --------------------------------------------------------------------------------------------------------
 
 
-def _read_steps(value: object) -> object:
-    """A list of steps; a single one may stand alone."""
-    steps = tuple(value) if isinstance(value, (list, tuple)) else (value,)
-    for step in steps:
-        if not isinstance(step, (str, dict)):
-            problem = f"expected the name of a method, or a table of properties and values, got {show(step)}"
-            raise ValueError(problem)  # noqa: TRY004
-        for name in [step] if isinstance(step, str) else step:
-            check_member(name)
-    return steps
-
-
-Steps = Annotated[
-    tuple[Any, ...],
-    BeforeValidator(_read_steps),
-    WithJsonSchema({"title": "table, name or list of them", "type": ["string", "object", "array"]}),
-]
-Arguments = Annotated[tuple[Any, ...], PydanticField(strict=False), WithJsonSchema({"type": "array", "title": "list"})]
-Keywords = Annotated[Mapping[str, Any], WithJsonSchema({"type": "object", "title": "table"})]
-
-
 class ClassHead(HeadSettings):
     """One head: what evaluates one task at a time. Its keys stand over those of its Master."""
 
@@ -337,18 +317,42 @@ class InstrumentClassOptions(InstrumentOptions):
         "has it: PyMeasure's instruments get the resource, QCoDeS' name and resource.",
         default=None,
     )
-    kwargs: Keywords = setting("What it is called with by keyword.", default={})
-    init: Steps = setting(
-        "What is done at every connection: a table of properties and their values, the name of a method to call, or a "
-        "list of such steps.",
+    kwargs: Keywords = setting(
+        'What it is called with by keyword. Here and in `args`, `{ class = "module:Class", args = …, kwargs = … }` is '
+        'an object of a class, and `{ object = "module:NAME" }` whatever has that name.',
+        default={},
+    )
+    backend: Backend | None = setting(
+        "The VISA library for an instrument of PyMeasure or QCoDeS, as of driver `visa`. By default PyVISA's choice.",
+        default=None,
+    )
+    lost: Annotated[tuple[FunctionName, ...], PydanticField(strict=False)] = setting(
+        "Exceptions that mean that the connection is lost, as `module:Class`, where a library has its own for that. "
+        "Those of Python, PyVISA and pyserial are known.",
         default=(),
     )
-    set: Mapping[FieldName, Member] = setting(
-        "Parameter → the property, parameter or method that sets it, in this order.", default={}
+    init: Steps = setting(
+        "What is done at every connection: a table of properties and their values, the name of a method to call, a "
+        "table `{ method = …, args = […], kwargs = {…} }`, or a list of such steps.",
+        default=(),
     )
-    call: Steps = setting("Steps between `set` and `read`, as in `init`.", default=())
-    read: Mapping[FieldName, Member] = setting("Output → the property, parameter or method that gives it.", default={})
-    safe: Steps = setting("Steps that bring the head to its safe state, as in `init`.", default=())
+    set: Mapping[FieldName, Target] = setting(
+        "Parameter → the property, parameter or method that sets it, in this order. A method with further arguments is "
+        "a table as in `init`; the value comes before them.",
+        default={},
+    )
+    call: Steps = setting(
+        'Steps between `set` and `read`, as in `init`; among arguments, `{ parameter = "x" }` is the value of x.',
+        default=(),
+    )
+    read: Mapping[FieldName, Target] = setting(
+        "Output → the property, parameter or method that gives it; with arguments, a table as in `call`.", default={}
+    )
+    safe: Steps | None = setting(
+        "Steps that bring the head to its safe state, as in `init`. By default as its library or class has it: "
+        "`shutdown` of PyMeasure, `safe` of a class of one's own; `[]`: nothing.",
+        default=None,
+    )
     watchdog: MethodWatchdog | None = setting("The instrument's own watchdog, where it has one.", default=None)
     interlocks: Mapping[Name, MethodInterlock] = setting("Values that must stay within bounds, by name.", default={})
     monitor: Mapping[FieldName, MethodMonitor] = setting("Values that are recorded, by name.", default={})

@@ -19,6 +19,7 @@ from taskmaster.bus.errors import InvalidTask
 from taskmaster.bus.text import did_you_mean_or, format_duration, parse_duration
 from taskmaster.config.base import declared
 from taskmaster.config.lines import KeyPath
+from taskmaster.config.members import parameters_of
 from taskmaster.config.parameters import OutputSettings, ParameterSettings
 from taskmaster.config.programme import ProgrammeSettings, SetpointSettings, StepSettings
 from taskmaster.config.templates import Template
@@ -82,16 +83,21 @@ def _all_valid(model: type[Model], tables: object) -> dict[str, Model]:
 
 def _reads(table: Mapping[str, Any], setpoints: Mapping[str, Any]) -> Found:
     """Samples are read without setting anything."""
-    for name, reading in _dict(_dict(table.get("commands")).get("read")).items():
+    needed = [*_in_queries(_dict(_dict(table.get("commands")).get("read"))), *parameters_of("read", table.get("read"))]
+    for path, name in needed:
+        if name in setpoints:
+            yield path, f"samples are read without setting anything, so there is no value of {name!r} here"
+
+
+def _in_queries(readings: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
+    for name, reading in readings.items():
+        path: KeyPath = ("commands", "read", name, "query") if isinstance(reading, dict) else ("commands", "read", name)
         text = reading.get("query") if isinstance(reading, dict) else reading
         try:
             fields = Template(text).fields if isinstance(text, str) else ()
         except ValueError:
-            continue
-        for field in fields:
-            if field in setpoints:
-                path = ("commands", "read", name, "query") if isinstance(reading, dict) else ("commands", "read", name)
-                yield path, f"{{{field}}}: samples are read without setting anything, so there is no {field!r} here"
+            continue  # its own complaint
+        yield from ((path, field) for field in fields)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field as PydanticField, ValidationInfo, field_validator
 
 from taskmaster.config.base import Conflict, Settings, setting
+from taskmaster.config.sent import Commands
 from taskmaster.config.values import Command, Constant, Member, Name, Regex, duration
 
 __all__ = [
@@ -138,7 +139,7 @@ class _WatchdogSettings(Settings):
 class QueryWatchdog(_WatchdogSettings):
     """The instrument's own watchdog, which makes it safe when it hears nothing more."""
 
-    arm: Annotated[tuple[Command, ...], PydanticField(strict=False, min_length=1)] = setting(
+    arm: Annotated[Commands, PydanticField(min_length=1)] = setting(
         "Sent after `open`, to switch it on.", example="WDOG 5"
     )
     keep: Command | None = setting(
@@ -146,9 +147,7 @@ class QueryWatchdog(_WatchdogSettings):
         "`?`) is answered.",
         default=None,
     )
-    disarm: Annotated[tuple[Command, ...], PydanticField(strict=False)] = setting(
-        "Sent before the connection is closed, the head being safe.", default=()
-    )
+    disarm: Commands = setting("Sent before the connection is closed, the head being safe.", default=())
 
 
 class MethodWatchdog(_WatchdogSettings):

@@ -49,10 +49,8 @@ class _Place:
     literal: str
     name: str
     specification: str
-
-    @property
-    def type(self) -> str:
-        return self.specification[-1:] if self.specification[-1:].isalpha() or self.specification[-1:] == "%" else ""
+    #: the letter of the format, if it has one
+    type: str
 
 
 @dataclass(frozen=True)
@@ -97,9 +95,8 @@ class Template:
         or is text that could end the command.
         """
         parts = [place.literal + self._filled(place, values) for place in self._places]
-        command = "".join([*parts, self._rest])
-        problem = unsendable(command, self.terminator)
-        if problem:
+        command = "".join(parts) + self._rest
+        if problem := unsendable(command, self.terminator):
             given = ", ".join(f"{name} = {_shown(values[name])}" for name in self.fields)
             raise ValueError(f"{self.text!r} with {given} cannot be sent: it {problem}")
         return command
@@ -131,25 +128,28 @@ class Template:
         if place.name not in values:
             raise ValueError(f"parameter {place.name!r} has no value, and {self.text!r} needs one")
         given = values[place.name]
-        complaint = f"parameter {place.name!r}: {_shown(given)} cannot be sent in {self.text!r}: it "
         try:
             value = _plain(given, place.type)
             text = format(value, place.specification)
         except (TypeError, ValueError, OverflowError) as error:
-            raise ValueError(f"{complaint}does not fit the format ({error})") from None
-        problem = unsendable(value, self.terminator, separators=SEPARATORS) if isinstance(value, str) else ""
-        if problem:
-            raise ValueError(complaint + problem)
+            raise self._unfit(place, given, f"does not fit the format ({error})") from None
+        if isinstance(value, str) and (problem := unsendable(value, self.terminator, separators=SEPARATORS)):
+            raise self._unfit(place, given, problem)
         return text
+
+    def _unfit(self, place: _Place, given: Any, problem: str) -> ValueError:
+        return ValueError(f"parameter {place.name!r}: {_shown(given)} cannot be sent in {self.text!r}: it {problem}")
+
+
+_STRANGE = re.compile("[^ -~]")
 
 
 def unsendable(text: str, terminator: str, *, separators: str = "") -> str:
     """Why ``text`` cannot be part of a message (to follow "it"); empty if it can. ``separators`` are refused, too."""
     if not text:
         return "is empty"
-    strange = next((character for character in text if not " " <= character <= "~"), None)
-    if strange is not None:
-        return f"has {strange!r}; use the characters from ' ' to '~'"
+    if strange := _STRANGE.search(text):
+        return f"has {strange[0]!r}; use the characters from ' ' to '~'"
     if terminator and terminator in text:
         return f"has the terminator {terminator!r}, which is added by itself"
     found = next((character for character in separators if character in text), None)
@@ -180,7 +180,8 @@ def _place(literal: str, name: str, specification: str, conversion: str | None) 
         raise ValueError(f"{shown} does not name a parameter; write {{name}} or {{name:format}}, nothing else")
     if not _SPECIFICATION.fullmatch(specification):
         raise ValueError(f"{shown}: {specification!r} is not a format for a command; for example {{{name}:.4f}}")
-    return _Place(literal, name, specification)
+    last = specification[-1:]
+    return _Place(literal, name, specification, last if last.isalpha() or last == "%" else "")
 
 
 def _misfit(place: _Place, kinds: Mapping[str, str]) -> str:
@@ -216,9 +217,12 @@ def _hint(name: str, known: Iterable[str]) -> str:
     return did_you_mean_or(name, names)
 
 
+_PLAIN = frozenset({bool, int, float, str})
+
+
 def _plain(value: Any, type_of_format: str) -> Any:
     """The value as one of Python's own, whole where the format is for whole numbers."""
-    plain = value.item() if hasattr(value, "item") else value
+    plain = value if type(value) in _PLAIN else value.item() if hasattr(value, "item") else value
     if isinstance(plain, float):
         if not math.isfinite(plain):
             raise ValueError("not a finite number")

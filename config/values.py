@@ -29,6 +29,7 @@ from taskmaster.config.templates import Template
 __all__ = [
     "MAX_INTEGER",
     "NAME",
+    "Backend",
     "Command",
     "Constant",
     "Environment",
@@ -41,7 +42,9 @@ __all__ = [
     "Name",
     "Regex",
     "base_folder",
+    "check_command",
     "check_member",
+    "check_regex",
     "duration",
     "show",
     "size",
@@ -154,6 +157,27 @@ Folder = Annotated[Path, BeforeValidator(_read_folder), WithJsonSchema({"type": 
 ExistingFolder = Annotated[Folder, AfterValidator(_check_folder)]
 
 
+# -- VISA's libraries --------------------------------------------------------------------------------------------------
+
+
+def _read_backend(value: object, info: ValidationInfo) -> str:
+    """A path in it is one relative to the file; PyVISA-sim's is that of a description, which has to be there."""
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"expected the name of a VISA library, such as '@py', got {show(value)}")
+    library, at, wrapper = value.rpartition("@") if "@" in value else (value, "", "")
+    path = os.path.normpath(base_folder(info) / Path(library)) if library else ""
+    if library and os.path.isfile(path):
+        return f"{path}{at}{wrapper}"
+    if library and wrapper == "sim":
+        raise ValueError(f"there is no file {path}, by which PyVISA-sim would simulate")
+    return value
+
+
+Backend = Annotated[
+    str, BeforeValidator(_read_backend), WithJsonSchema({"type": "string", "title": "VISA library", "minLength": 1})
+]
+
+
 # -- names -------------------------------------------------------------------------------------------------------------
 
 _IDENTIFIER = r"[^\W\d]\w*"
@@ -206,7 +230,8 @@ def _check_name(name: str) -> str:
     return name
 
 
-def _check_regex(pattern: str) -> str:
+def check_regex(pattern: str) -> str:
+    """The pattern itself; ValueError in plain words where it is none."""
     try:
         re.compile(pattern)
     except re.error as error:
@@ -214,7 +239,8 @@ def _check_regex(pattern: str) -> str:
     return pattern
 
 
-def _check_command(text: str) -> str:
+def check_command(text: str) -> str:
+    """The command itself; ValueError in plain words where it cannot be one."""
     Template(text)
     return text
 
@@ -243,9 +269,9 @@ FieldName = Annotated[str, AfterValidator(_check_field_name)]
 Label = Annotated[str, AfterValidator(_check_label)]
 Environment = Annotated[dict[str, str], AfterValidator(_check_environment)]
 Name = Annotated[str, AfterValidator(_check_name)]
-Regex = Annotated[str, AfterValidator(_check_regex), WithJsonSchema({"type": "string", "title": "regular expression"})]
+Regex = Annotated[str, AfterValidator(check_regex), WithJsonSchema({"type": "string", "title": "regular expression"})]
 #: What is sent to an instrument; which parameters it may name is for its Master's table to say.
-Command = Annotated[str, AfterValidator(_check_command), WithJsonSchema({"type": "string", "title": "command"})]
+Command = Annotated[str, AfterValidator(check_command), WithJsonSchema({"type": "string", "title": "command"})]
 #: An attribute of an object, dotted where it is one of a part of it.
 Member = Annotated[str, AfterValidator(check_member)]
 #: A single value that TOML has, whatever its type.

@@ -7,6 +7,7 @@ import fcntl
 import logging
 import os
 import select
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -19,13 +20,15 @@ from taskmaster.daemon.master import Master
 from taskmaster.drivers.host import start
 from taskmaster.drivers.instruments.guardian import EXIT_LOCKED
 
-__all__ = ["Guardians"]
+__all__ = ["Guardians", "end_guardians"]
 
 log = logging.getLogger("taskmaster.supervision")
 
 #: Pauses between starts of one that ends at once.
 _FIRST_PAUSE = 0.2
 _LONGEST_PAUSE = 10.0
+#: What one may take that has been told to go as it is.
+_GOING_SECONDS = 5.0
 #: One that has lived so long did not end at once.
 _LIVED_SECONDS = 10.0
 
@@ -139,6 +142,29 @@ class Guardians:
                 ward.pid,
                 ward.folder / "log",
             )
+
+
+def end_guardians(folder: Path, patience: float) -> None:
+    """Have those that a daemon has left in ``folder`` bring their heads to the safe state, and go.
+
+    For programs whose instruments end with them. After ``patience`` seconds they are told to go as they are.
+    """
+    waiting = []
+    for lock in folder.glob("*/lock"):
+        with contextlib.suppress(ProcessLookupError):
+            if pid := _living(lock.parent):
+                waiting.append(os.pidfd_open(pid))
+    for grace in (patience, _GOING_SECONDS):
+        for descriptor in waiting:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(descriptor, signal.SIGTERM)
+        deadline = time.monotonic() + grace
+        while waiting and (left := deadline - time.monotonic()) > 0:
+            for descriptor in select.select(waiting, [], [], left)[0]:
+                waiting.remove(descriptor)
+                os.close(descriptor)
+    for descriptor in waiting:
+        os.close(descriptor)
 
 
 def _living(folder: Path) -> int:

@@ -25,6 +25,8 @@ Cost of asking and telling a point, measured: Learner1D 0.1 ms; LearnerND 1 ms i
 Learner2D grows with the points it knows, 0.15 ms at 100, 1.3 ms at 1000, 5 ms at 4000. It rebuilds its interpolation
 once every ten points, however few are asked for at a time: asking in batches saves nothing. Its ``loss`` rebuilds it
 too, at 5 and 23 ms for 1000 and 4000 points, so checking a goal on the loss at every tell costs more than the rest.
+Where all processors are busy, OpenBLAS's threads, which wait for each other by spinning, can make Learner2D ten times
+as slow: ``OPENBLAS_NUM_THREADS=1``, or threadpoolctl's ``threadpool_limits(1)``, keep it to one, which is enough.
 """
 
 from __future__ import annotations

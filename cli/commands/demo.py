@@ -13,7 +13,7 @@ __all__ = ["command"]
 
 
 @click.command("demo", cls=Command)
-@click.argument("which", default="svm")
+@click.argument("which", default="stm")
 @click.option(
     "-o", "--output", type=click.Path(file_okay=False, path_type=Path), default="demo-output", show_default=True,
     help="The folder for the picture, the table and the daemon's log.",
@@ -29,8 +29,16 @@ __all__ = ["command"]
 def command(which: str, output: Path, points: int | None, state: Path | None, headless: bool) -> None:
     """See a learner drive an evaluation through a daemon.
 
-    How well does a support-vector classifier recognise handwritten digits? An adaptive learner finds out for which
-    settings, with two worker processes. Kill its daemon meanwhile: nothing is lost.
+    stm: what does a surface look like? Four heads of a simulated probe image it where an adaptive learner chooses. One
+    of them is unplugged meanwhile.
+
+    chambers: in which climate does a plant grow most? Twelve simulated growth chambers look for it, a day in a second.
+    The heater of one sticks.
+
+    svm: how well does a support-vector classifier recognise handwritten digits? An adaptive learner finds out for which
+    settings, with two worker processes.
+
+    Kill the daemon meanwhile: nothing is lost.
     """
     from taskmaster.cli.demo import DEMOS, run_demo
 

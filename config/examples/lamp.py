@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 
+class Burnt(Exception):
+    """There is no lamp any more that could be talked to."""
+
+
 class Lamp:
     """A lamp with a dimmer and a photodiode. ``port`` is where it is, ``gain`` that of the photodiode."""
 
@@ -20,6 +24,9 @@ class Lamp:
     def shutdown(self) -> None:
         """Dark."""
         self.is_on = False
+
+    def flash(self, times: int) -> None:
+        """Tell whoever watches that it begins."""
 
     def hold(self) -> None:
         """Tell the lamp's watchdog that somebody is there."""

@@ -13,6 +13,7 @@ parked or stopped is given back; one that has is in doubt, unless the head itsel
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -260,7 +261,7 @@ class Attendant:
             if self._touched:
                 self._secure(self._wish)
         finally:
-            self._head.close()
+            self._close()
 
     def _open(self, wish: _Wish) -> bool:
         """Connect, identify, initialise; says what came of it."""
@@ -285,7 +286,9 @@ class Attendant:
 
     def _close(self) -> None:
         self._is_open = False
-        self._head.close()
+        # What a user's class raises when it lets go of an instrument changes nothing: it is made anew.
+        with contextlib.suppress(Exception):
+            self._head.close()
 
     def _work(self, wish: _Wish) -> None:
         """Evaluate what comes until something else is wished for, or the head is lost."""

@@ -14,10 +14,12 @@ The options, a head's own over the Master's::
 
 A method with arguments is a table, ``{ method = "ramp", args = [3], kwargs = { pause = 0.1 } }``; in ``set`` the value
 comes before ``args``; in ``call`` and ``read``, ``{ parameter = "x" }`` among them is the task's value of x. Among the
-class's own ``args`` and ``kwargs``, ``{ class = "pkg:Class", args, kwargs }`` makes an object and
-``{ object = "pkg:NAME" }`` is one (an enumeration's member, a constant). Without ``set``, ``call`` and ``read``, the
-class evaluates by its own method ``evaluate(x)``. A subclass of :class:`Head` is used as it is, made with its
-:class:`HeadContext`. Exceptions of a library that mean a lost connection, and do not show it, are named in ``lost``.
+class's own ``args`` and ``kwargs``, ``"{resource}"`` and ``"{name}"`` are the head's,
+``{ class = "pkg:Class", args, kwargs }`` makes an object and ``{ object = "pkg:NAME" }`` is one (an enumeration's
+member, a constant). Where there are ``args``, the class is called with just these, else as its library has it. Without
+``set``, ``call`` and ``read``, the class evaluates by its own method ``evaluate(x)``. A subclass of :class:`Head` is
+used as it is, made with its :class:`HeadContext`. Exceptions of a library that mean a lost connection, and do not show
+it, are named in ``lost``.
 
 A library hides which of its calls reach the instrument, and a property may act when it is read. So a task counts as
 begun before its first step, whatever that is. A call into a library cannot be interrupted: a stop takes effect between
@@ -26,9 +28,8 @@ two steps, and the longest step's time-out is the longest that a stop can take b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from threading import Event
 from typing import Any
 
@@ -36,20 +37,18 @@ import numpy as np
 
 from taskmaster.bus.errors import ConfigError, InvalidOutput, InvalidTask
 from taskmaster.bus.values import encode
-from taskmaster.drivers.functions import find_object
 from taskmaster.drivers.instruments.adapters import Adapter, Recipe, adapter_class
 from taskmaster.drivers.instruments.adapters.own import OwnAdapter, own_head
-from taskmaster.drivers.instruments.attributes import class_name, method_names
+from taskmaster.drivers.instruments.attributes import class_name
+from taskmaster.drivers.instruments.binding import Bound, arguments_of, bind, find_class
 from taskmaster.drivers.instruments.claims import Claim
 from taskmaster.drivers.instruments.errors import LinkError, Stopped, WrongIdentity
 from taskmaster.drivers.instruments.failures import Translated
 from taskmaster.drivers.instruments.head import Head, HeadContext
-from taskmaster.drivers.instruments.plan import Assign, Call, Parameter, Plan, read_plan
+from taskmaster.drivers.instruments.plan import Call, Plan, read_plan
 
 __all__ = ["ClassHead", "make_head"]
 
-#: libraries whose modules are named like what ``pip`` installs, or not
-_PACKAGES = {"pymeasure": "pymeasure", "qcodes": "qcodes", "ophyd_async": "ophyd-async"}
 _PLAIN = frozenset({float, int, bool, str, type(None)})
 
 
@@ -59,23 +58,11 @@ def make_head(context: HeadContext) -> Head:
     Raises ConfigError naming the key, the class or the module that is wrong.
     """
     options = context.options
-    kind = _find_class(options["class"], options.get("path", ()))
+    kind = find_class(options["class"], options.get("path", ()))
     if issubclass(kind, Head):
-        args, kwargs = _built(list(options.get("args", ()))), _built(dict(options.get("kwargs", {})))
-        return own_head(kind, context, tuple(args), kwargs)
+        args, kwargs = arguments_of(options, context.name)
+        return own_head(kind, context, args or (), kwargs)
     return ClassHead(context, kind)
-
-
-@dataclass(frozen=True)
-class _Bound:
-    """The plan with its names found in an object; each step beside what it is called in messages."""
-
-    instrument: Any
-    init: tuple[tuple[str, Callable[[], Any]], ...]
-    set: tuple[tuple[str, str, Callable[[Any], Any]], ...]
-    call: tuple[tuple[str, Callable[[Mapping[str, Any]], Any]], ...]
-    read: tuple[tuple[str, str, Callable[[Mapping[str, Any]], Any]], ...]
-    safe: tuple[tuple[str, Callable[[], Any]], ...]
 
 
 class ClassHead(Head):
@@ -87,7 +74,7 @@ class ClassHead(Head):
         options = context.options
         self._kind = kind
         self._plan: Plan = read_plan(options, context.parameters, context.outputs)
-        self._lost_by = tuple(_find_class(name, (), BaseException) for name in options.get("lost", ()))
+        self._lost_by = tuple(find_class(name, (), BaseException) for name in options.get("lost") or ())
         adapter = adapter_class(kind)
         if self._plan.is_empty:
             if not callable(getattr(kind, "evaluate", None)):
@@ -95,7 +82,7 @@ class ClassHead(Head):
             adapter = OwnAdapter if adapter is Adapter else adapter
         self._adapter_class = adapter
         self._adapter: Adapter | None = None
-        self._bound: _Bound | None = None
+        self._bound: Bound | None = None
         self._claim: Claim | None = None
         #: whether nothing is to be said to the instrument any more: the connection is lost, or it is another one
         self._silent = False
@@ -134,6 +121,7 @@ class ClassHead(Head):
             with self._asking("evaluate"):
                 output = bound.instrument.evaluate(x)
             return self._stepped(output) if isinstance(output, Generator) else output
+        x = {} if x is None else x  # all that there is to say where there are no parameters
         if not isinstance(x, Mapping):
             raise InvalidTask(f"{self.context.label}: a task is a table of the declared parameters, not {x!r}")
         self.apply(x)
@@ -189,12 +177,12 @@ class ClassHead(Head):
 
     # -- connecting ---------------------------------------------------------------------------------------------------
 
-    def _connected(self) -> _Bound:
+    def _connected(self) -> Bound:
         if self._bound is None:
             raise RuntimeError(f"{self.context.label} is not open")
         return self._bound
 
-    def _connect(self) -> _Bound:
+    def _connect(self) -> Bound:
         """A fresh object, with all names of the plan found in it, that is the declared instrument.
 
         Nothing is sent but what the class sends when it is made, and the question who it is.
@@ -202,7 +190,7 @@ class ClassHead(Head):
         self._silent = True  # whatever there was is just let go of
         self.close()
         options = self.options
-        resource = str(options.get("resource", ""))
+        resource = str(options.get("resource") or "")
         if resource and not _is_simulated(options):
             self._claim = Claim(resource, self.context.label)
         try:
@@ -212,9 +200,9 @@ class ClassHead(Head):
         except BaseException:
             self.close()
             raise
-        self._bound = _Bound(instrument, (), (), (), (), ())
+        self._bound = Bound(instrument, (), (), (), (), ())
         try:
-            self._bound = _bind(self._plan, self._adapter, instrument)
+            self._bound = bind(self._plan, self._adapter, instrument)
             self._check_identity()
         except BaseException:
             self._silent = True  # it is not the instrument, or not the class, that was meant
@@ -223,15 +211,9 @@ class ClassHead(Head):
         return self._bound
 
     def _recipe(self, resource: str) -> Recipe:
-        options = self.options
-        return Recipe(
-            kind=self._kind,
-            name=self.name or self.context.master or self._kind.__name__,
-            resource=resource,
-            args=tuple(_built(list(options.get("args", ())))),
-            kwargs=_built(dict(options.get("kwargs", {}))),
-            visa_library=str(options.get("visa_library", "")),
-        )
+        name = self._adapter_class.named(self.name or self.context.master or self._kind.__name__)
+        args, kwargs = arguments_of(self.options, name)
+        return Recipe(self._kind, name, resource, args, kwargs, self.options.get("backend") or "")
 
     def _check_identity(self) -> None:
         wanted = self._plan.identity
@@ -278,7 +260,7 @@ class ClassHead(Head):
         with self._asking("evaluate"):
             return (yield from evaluation)
 
-    def _outputs(self, bound: _Bound, x: Mapping[str, Any]) -> dict[str, Any]:
+    def _outputs(self, bound: Bound, x: Mapping[str, Any]) -> dict[str, Any]:
         outputs = {}
         for name, what, get in bound.read:
             with self._asking(what):
@@ -287,110 +269,11 @@ class ClassHead(Head):
         return outputs
 
 
-# -- finding and making what is named ---------------------------------------------------------------------------------
-
-
-def _find_class(name: str, path: Any = (), base: type = object) -> type:
-    library = name.partition(":")[0].partition(".")[0]
-    try:
-        kind = find_object(name, tuple(map(str, path)), "class")
-    except ConfigError as error:
-        missing = error.__cause__
-        if isinstance(missing, ModuleNotFoundError) and missing.name == library and library in _PACKAGES:
-            raise ConfigError(
-                f"class {name!r} needs {library}; install it: pip install {_PACKAGES[library]}"
-            ) from error
-        raise
-    if not (isinstance(kind, type) and issubclass(kind, base)):
-        raise ConfigError(
-            f"class {name!r} is {kind!r}, not a class" + (f" of {base.__name__}" if base is not object else "")
-        )
-    return kind
-
-
-def _built(value: Any) -> Any:
-    """A value for a class's arguments: tables that name a class or an object become that."""
-    if isinstance(value, list | tuple):
-        return [_built(item) for item in value]
-    if not isinstance(value, Mapping):
-        return value
-    if set(value) == {"object"}:
-        return find_object(value["object"])
-    if "class" in value and set(value) <= {"class", "args", "kwargs"}:
-        return _find_class(value["class"])(*_built(value.get("args", ())), **_built(value.get("kwargs", {})))
-    return {name: _built(item) for name, item in value.items()}
-
-
 def _is_simulated(options: Mapping[str, Any]) -> bool:
-    """Whether the resource is one of pyvisa-sim's: every process has its own then."""
-    kwargs = options.get("kwargs", {})
-    libraries = (options.get("visa_library"), kwargs.get("visa_library"), kwargs.get("visalib"))
+    """Whether the resource is one of PyVISA-sim's: every process has its own then."""
+    kwargs = options.get("kwargs") or {}
+    libraries = (options.get("backend"), kwargs.get("visa_library"), kwargs.get("visalib"))
     return "pyvisa_sim_file" in kwargs or any(str(library).endswith("@sim") for library in libraries)
-
-
-# -- binding names to an object ---------------------------------------------------------------------------------------
-
-
-def _bind(plan: Plan, adapter: Adapter, instrument: Any) -> _Bound:
-    """Every name of the plan in the object. Raises Missing."""
-    kind = type(instrument).__name__
-    safe = plan.safe
-    if safe is None:
-        safe = tuple(Call(name) for name in adapter.safe if name in method_names(instrument))
-    return _Bound(
-        instrument,
-        init=tuple(_step(adapter, instrument, step) for step in plan.init),
-        set=tuple(
-            (name, f"setting {kind}.{_named(entry)}", _putting(adapter, instrument, entry))
-            for name, entry in plan.set.items()
-        ),
-        call=tuple((f"calling {kind}.{call.name}", _calling(adapter, instrument, call)) for call in plan.call),
-        read=tuple(
-            (name, f"reading {kind}.{_named(entry)}", _getting(adapter, instrument, entry))
-            for name, entry in plan.read.items()
-        ),
-        safe=tuple(_step(adapter, instrument, step) for step in safe),
-    )
-
-
-def _named(entry: str | Call) -> str:
-    return entry if isinstance(entry, str) else entry.name
-
-
-def _step(adapter: Adapter, instrument: Any, step: Call | Assign) -> tuple[str, Callable[[], Any]]:
-    kind = type(instrument).__name__
-    if isinstance(step, Assign):
-        put, value = adapter.setter(instrument, step.name), _built(step.value)
-        return f"setting {kind}.{step.name}", lambda: put(value)
-    call = _calling(adapter, instrument, step)
-    return f"calling {kind}.{step.name}", lambda: call({})
-
-
-def _putting(adapter: Adapter, instrument: Any, entry: str | Call) -> Callable[[Any], Any]:
-    if isinstance(entry, str):
-        return adapter.setter(instrument, entry)
-    args, kwargs = entry.args, entry.kwargs or {}
-    bound = adapter.method(instrument, entry.name, (None, *args), kwargs)
-    return lambda value: bound(value, *args, **kwargs)
-
-
-def _getting(adapter: Adapter, instrument: Any, entry: str | Call) -> Callable[[Mapping[str, Any]], Any]:
-    if isinstance(entry, Call):
-        return _calling(adapter, instrument, entry)
-    get = adapter.getter(instrument, entry)
-    return lambda x: get()
-
-
-def _calling(adapter: Adapter, instrument: Any, call: Call) -> Callable[[Mapping[str, Any]], Any]:
-    args, kwargs = call.args, call.kwargs or {}
-    bound = adapter.method(instrument, call.name, args, kwargs)
-    return lambda x: bound(
-        *(_filled(value, x) for value in args), **{name: _filled(value, x) for name, value in kwargs.items()}
-    )
-
-
-def _filled(value: Any, x: Mapping[str, Any]) -> Any:
-    return x[value.name] if isinstance(value, Parameter) else value
 
 
 def _require_travelling(value: Any, what: str) -> None:

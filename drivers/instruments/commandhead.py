@@ -16,6 +16,7 @@ from taskmaster.drivers.instruments.errors import DeviceError, LinkError
 from taskmaster.drivers.instruments.head import Head, HeadContext, wait
 from taskmaster.drivers.instruments.link import Link
 from taskmaster.drivers.instruments.ramps import steps
+from taskmaster.drivers.instruments.replies import Text
 
 __all__ = ["CommandHead"]
 
@@ -23,6 +24,8 @@ __all__ = ["CommandHead"]
 _MOST_ERRORS = 64
 #: Seconds that a line must have been quiet before it is confirmed that an instrument is safe.
 _LONGEST_QUIET = 1.0
+#: How the answer to what is set is read.
+_ACKNOWLEDGED = Text()
 
 
 class CommandHead(Head):
@@ -68,20 +71,20 @@ class CommandHead(Head):
         question = self.commands.identify
         return str(self.ask(question)) if question is not None else ""
 
-    def evaluate(self, x: Mapping[str, Any]) -> dict[str, Any]:
+    def evaluate(self, x: Mapping[str, Any] | None) -> dict[str, Any]:
         """Set, wait, read: the outputs by name. Raises InvalidTask, DeviceError, LinkErrors, Stopped."""
         values, messages = self._prepared(x)
         with self._turn():
             self._apply(messages, values, x)
             return self._read(values, x)
 
-    def apply(self, x: Mapping[str, Any]) -> None:
+    def apply(self, x: Mapping[str, Any] | None) -> None:
         """Set and wait. Raises as `evaluate` does."""
         values, messages = self._prepared(x)
         with self._turn():
             self._apply(messages, values, x)
 
-    def _prepared(self, x: Mapping[str, Any]) -> tuple[dict[str, Any], list[tuple[Line, bytes]]]:
+    def _prepared(self, x: Mapping[str, Any] | None) -> tuple[dict[str, Any], list[tuple[Line, bytes]]]:
         """All of it is formatted before any of it is sent: what cannot be sent stops the task before it acts."""
         values = self._values(x)
         messages = [(line, self._formatted(line, values)) for line in self.commands.set]
@@ -89,7 +92,9 @@ class CommandHead(Head):
             self._formatted(query.line, values)
         return values, messages
 
-    def _apply(self, messages: Sequence[tuple[Line, bytes]], values: Mapping[str, Any], x: Mapping[str, Any]) -> None:
+    def _apply(
+        self, messages: Sequence[tuple[Line, bytes]], values: Mapping[str, Any], x: Mapping[str, Any] | None
+    ) -> None:
         self._get_ready()
         for line, message in messages:
             self._set(line, message, values)
@@ -131,8 +136,10 @@ class CommandHead(Head):
         again over a new connection, once the instrument has been identified. Does not heed `stopping`. Raises
         LinkErrors and WrongIdentity if it is not known to be safe; call it again.
         """
+        self._ready_since = None
+        if not self.commands.safe:
+            return  # there is no state to bring it to
         with self._unstoppable(), self._turn():
-            self._ready_since = None
             self._in_charge = True
             if not self._told_safe():
                 self.link.connect(min(self.commands.timeout, _LONGEST_QUIET))
@@ -187,9 +194,12 @@ class CommandHead(Head):
         try:
             # Also finds out that the instrument has hung up: the first bytes after that would seem to be sent.
             self.link.drain()
-            self._tell_safe()
             if in_step:
+                self._tell_safe()
                 self._confirm()
+            else:  # what comes may answer what was asked before: nothing is waited for
+                for line in self.commands.safe:
+                    self.link.tell(line.format(self.commands.values), acts=False)
         except LinkError:
             self.link.lose()
             return False
@@ -215,7 +225,8 @@ class CommandHead(Head):
 
     # -- setting ------------------------------------------------------------------------------------------------------
 
-    def _values(self, x: Mapping[str, Any]) -> dict[str, Any]:
+    def _values(self, x: Mapping[str, Any] | None) -> dict[str, Any]:
+        x = {} if x is None else x  # all that there is to say where there are no parameters
         if not isinstance(x, Mapping):
             raise InvalidTask(f"{self.context.label}: a task is a dict of parameters, not {x!r}")
         return {**self.commands.values, **x}
@@ -227,7 +238,8 @@ class CommandHead(Head):
             raise InvalidTask(f"{self.context.label}: {error}") from error
 
     def _set(self, line: Line, message: bytes, values: Mapping[str, Any]) -> None:
-        ramps = [self.commands.ramps[name] for name in line.fields if name in self.commands.ramps]
+        known = self.commands.ramps
+        ramps = [known[name] for name in line.fields if name in known] if known else ()
         if not ramps:
             self._tell(line, message, acts=True)
             return
@@ -274,14 +286,14 @@ class CommandHead(Head):
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
-    def _read(self, values: Mapping[str, Any], x: Mapping[str, Any]) -> dict[str, Any]:
+    def _read(self, values: Mapping[str, Any], x: Mapping[str, Any] | None) -> dict[str, Any]:
         outputs: dict[str, Any] = {}
         for name, query in self.commands.read.items():
             outputs[name] = self._ask(query, values, output=name)
         self._check_errors("read", x)
         return outputs
 
-    def _check_errors(self, after: str, x: Mapping[str, Any]) -> None:
+    def _check_errors(self, after: str, x: Mapping[str, Any] | None) -> None:
         """Ask until there is no error any more. Raises DeviceError with all of them."""
         queue = self.commands.errors
         if queue is None:
@@ -309,7 +321,15 @@ class CommandHead(Head):
         self._tell(line, line.format(self.commands.values), acts=False)
 
     def _tell(self, line: Line, message: bytes, *, acts: bool) -> None:
-        self.link.tell(message, acts=acts)
+        if line.answer is None:
+            self.link.tell(message, acts=acts)
+        else:
+            said = self.link.ask(message, _ACKNOWLEDGED, acts=acts)
+            if line.answer.fullmatch(said) is None:
+                raise DeviceError(
+                    f"{self.context.label}: {message.decode()!r} is answered with {said!r}, not with "
+                    f"{line.answer.pattern!r}"
+                )
         if line.delay:
             self._sleep(line.delay)
 

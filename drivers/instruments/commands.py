@@ -21,6 +21,8 @@ class Line:
 
     template: Template
     delay: float = 0.0
+    #: what the instrument answers to it when all is well; None: it does not answer
+    answer: re.Pattern[str] | None = None
     #: the parameters in it
     fields: tuple[str, ...] = field(init=False, repr=False, compare=False)
     #: the message itself, if there are none
@@ -177,11 +179,14 @@ class _Reader:
         connection["write_terminator"] = self._write_terminator.encode()
         return connection
 
-    def _line(self, text: str) -> Line:
-        return Line(Template(text, self._write_terminator), self._delay)
+    def _line(self, spec: str | Mapping[str, Any]) -> Line:
+        table: Mapping[str, Any] = {"command": spec} if isinstance(spec, str) else spec
+        answer = table.get("answer")
+        template = Template(table["command"], self._write_terminator)
+        return Line(template, self._delay, None if answer is None else re.compile(answer))
 
-    def _lines(self, texts: Sequence[str] | None) -> tuple[Line, ...]:
-        return tuple(map(self._line, texts or ()))
+    def _lines(self, specs: Sequence[str | Mapping[str, Any]] | None) -> tuple[Line, ...]:
+        return tuple(map(self._line, specs or ()))
 
     def _query(self, text: str, reply: Reply) -> Query:
         return Query(Line(Template(text, self._write_terminator)), reply)
@@ -205,12 +210,12 @@ class _Reader:
         if spec is None:
             return None
         keep = [spec["keep"]] if spec.get("keep") else spec["arm"]
-        return Watchdog(
-            self._lines(spec["arm"]),
-            spec.get("every", 1.0),
-            tuple(self._query(text, Text()) if "?" in text else self._line(text) for text in keep),
-            self._lines(spec.get("disarm")),
-        )
+        kept = tuple(map(self._kept, keep))
+        return Watchdog(self._lines(spec["arm"]), spec.get("every", 1.0), kept, self._lines(spec.get("disarm")))
+
+    def _kept(self, spec: str | Mapping[str, Any]) -> Line | Query:
+        """What keeps a watchdog quiet; a query is known by its question mark."""
+        return self._query(spec, Text()) if isinstance(spec, str) and "?" in spec else self._line(spec)
 
     def _ramp(self, parameter: str, spec: Mapping[str, Any]) -> Ramp:
         question = spec.get("query")

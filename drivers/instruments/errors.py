@@ -9,7 +9,7 @@ What :data:`CONNECTING` holds comes from opening a connection: the head cannot w
 
 from __future__ import annotations
 
-from taskmaster.bus.errors import TaskMasterError
+from taskmaster.bus.errors import ConfigError, TaskMasterError, WorkerError
 
 __all__ = [
     "CONNECTING",
@@ -92,5 +92,6 @@ class Claimed(InstrumentError):
 #: What opening a head may raise; before a task has begun to act, it goes back to the queue for all of these.
 CONNECTING = (LinkError, WrongIdentity, PermissionDenied, Claimed)
 
-#: What says that an instrument was not reached, so that nothing can have been sent to it.
-NOT_REACHED = (Unreachable, WrongIdentity, PermissionDenied, Claimed)
+#: What says that an instrument was not reached, so that nothing can have been sent to it. The last two: a package, a
+#: library or a name is missing by which it would be.
+NOT_REACHED = (Unreachable, WrongIdentity, PermissionDenied, Claimed, ConfigError, WorkerError)

@@ -369,9 +369,9 @@ class Guardian(Host[HeadProcess]):
             self._securing.add(seat.head, reason)
 
     def on_buried(self, process: HeadProcess, now: float, *, worked: bool) -> None:
-        if process.left_as_agreed or now - process.started > _LIVED_SECONDS:
+        if process.left_as_agreed or worked or now - process.started > _LIVED_SECONDS:
             self._pauses.pop(process.heads, None)
-        if process.left_as_agreed:
+        if process.left_as_agreed or worked:  # what it was at is in doubt now, and keeps its head from further work
             self._next_start.pop(process.heads, None)
         else:
             self._pause(process.heads, now)

@@ -139,9 +139,9 @@ class Head:
         """The outputs as they are, setting nothing."""
         raise NotImplementedError(f"{type(self).__name__} cannot read without setting: it has no read(self)")
 
-    def apply(self, values: Mapping[str, Any]) -> None:
+    def apply(self, x: Mapping[str, Any]) -> None:
         """Set, wait, and read nothing: what a programme does whenever its setpoints change. May be called again."""
-        raise NotImplementedError(f"{type(self).__name__} cannot set without reading: it has no apply(self, values)")
+        raise NotImplementedError(f"{type(self).__name__} cannot set without reading: it has no apply(self, x)")
 
     @property
     def is_as_applied(self) -> bool:

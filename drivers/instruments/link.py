@@ -130,12 +130,14 @@ class Link:
         reply: Reply,
         values: Mapping[str, Any] = NO_VALUES,
         *,
+        acts: bool = False,
         deadline: float | None = None,
         output: str = "",
     ) -> Any:
         """The answer to this question and no other, as a value. Raises LinkErrors, Stopped.
 
-        ``values`` are those in the question, on which a shape may depend; ``output`` names the answer in messages.
+        ``values`` are those in the question, on which a shape may depend; ``output`` names the answer in messages;
+        ``acts``: the message may change something, so that is marked before it is sent.
         """
         late = self._transport.drain()
         if late:
@@ -143,7 +145,7 @@ class Link:
                 f"{self._commands.resource}: {shortened(late)} had come before {message.decode()!r} was asked"
             )
         self._pending = True
-        self._transport.write(message, acts=False)
+        self._transport.write(message, acts=acts)
         if deadline is None:
             deadline = time.monotonic() + self._commands.timeout
         try:

@@ -55,7 +55,7 @@ class Plan:
     #: parameter → the name that takes it; in the order of the file
     set: Mapping[str, str | Call]
     #: between set and read
-    call: tuple[Call, ...]
+    call: tuple[Call | Assign, ...]
     #: output → the name that gives it
     read: Mapping[str, str | Call]
     #: None: as the library has it
@@ -72,11 +72,11 @@ def read_plan(options: Mapping[str, Any], parameters: Schema | None, outputs: Sc
     """The plan in a head's options. Raises ConfigError naming the key."""
     identity = options.get("identity")
     plan = Plan(
-        init=tuple(_steps(options.get("init", ()), "init")),
+        init=tuple(_untimely(options.get("init"), "init")),
         set={name: _target(entry, f"set.{name}") for name, entry in _table(options.get("set"), "set").items()},
-        call=tuple(_call(entry, f"call[{k}]") for k, entry in enumerate(_list(options.get("call", ()), "call"))),
+        call=tuple(_steps(options.get("call"), "call")),
         read={name: _target(entry, f"read.{name}") for name, entry in _table(options.get("read"), "read").items()},
-        safe=None if options.get("safe") is None else tuple(_steps(options["safe"], "safe")),
+        safe=None if options.get("safe") is None else tuple(_untimely(options["safe"], "safe")),
         identity=None if identity is None else _pattern(identity),
     )
     if not plan.is_empty:
@@ -89,8 +89,9 @@ def _check_parameters(plan: Plan, parameters: Schema | None) -> None:
     if any(any(entry.parameters()) for entry in plan.set.values() if isinstance(entry, Call)):
         raise ConfigError("set: {parameter = …} stands in `call`; in `set` the value comes first by itself")
     used = {name: f"set.{name}" for name in plan.set}
-    for k, call in enumerate(plan.call):
-        used |= dict.fromkeys(call.parameters(), f"call[{k}]")
+    for k, step in enumerate(plan.call):
+        if isinstance(step, Call):
+            used |= dict.fromkeys(step.parameters(), f"call[{k}]")
     for name in (name for call in plan.read.values() if isinstance(call, Call) for name in call.parameters()):
         used[name] = "read"
     if not parameters:
@@ -126,15 +127,20 @@ def _steps(entries: Any, key: str) -> Iterator[Call | Assign]:
     """``"method"``, ``{method = …}``, or ``{name = value, …}``."""
     for k, entry in enumerate(_list(entries, key)):
         if isinstance(entry, str) or (isinstance(entry, Mapping) and "method" in entry):
-            call = _call(entry, f"{key}[{k}]")
-            if any(call.parameters()):
-                raise ConfigError(f"{key}[{k}]: {{parameter = …}} belongs to a task, and there is none at this moment")
-            yield call
+            yield _call(entry, f"{key}[{k}]")
         elif isinstance(entry, Mapping) and entry:
             for name, value in entry.items():
                 yield Assign(_name(name, f"{key}[{k}]"), value)
         else:
             raise ConfigError(f"{key}[{k}]: expected the name of a method or a table {{name = value}}, got {entry!r}")
+
+
+def _untimely(entries: Any, key: str) -> Iterator[Call | Assign]:
+    """The steps, which are taken when there is no task."""
+    for k, step in enumerate(_steps(entries, key)):
+        if isinstance(step, Call) and any(step.parameters()):
+            raise ConfigError(f"{key}[{k}]: {{parameter = …}} belongs to a task, and there is none at this moment")
+        yield step
 
 
 def _target(entry: Any, key: str) -> str | Call:
@@ -153,7 +159,7 @@ def _call(entry: Any, key: str) -> Call:
             raise ConfigError(f"{key}: unknown key {name!r}{did_you_mean_or(name, ('method', 'args', 'kwargs'))}")
     return Call(
         _name(entry["method"], f"{key}.method"),
-        tuple(_argument(value) for value in _list(entry.get("args", ()), f"{key}.args")),
+        tuple(_argument(value) for value in _list(entry.get("args"), f"{key}.args")),
         {name: _argument(value) for name, value in _table(entry.get("kwargs"), f"{key}.kwargs").items()},
     )
 
@@ -177,6 +183,8 @@ def _table(value: Any, key: str) -> Mapping[str, Any]:
 
 
 def _list(value: Any, key: str) -> Sequence[Any]:
+    if value is None:
+        return ()
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise ConfigError(f"{key}: expected a list, got {value!r}")
     return value

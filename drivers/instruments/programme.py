@@ -63,7 +63,7 @@ class ProgrammeHead(Head):
         #: does it; what it is told are setpoints
         self.inner = make(replace(context, parameters=self._setpoints, on_acting=self.begin_acting))
         if type(self.inner).apply is Head.apply:
-            raise ConfigError(f"{type(self.inner).__name__} has no apply(self, values), which a programme needs")
+            raise ConfigError(f"{type(self.inner).__name__} has no apply(self, x), which a programme needs")
         self._limits = tuple(_Limit(**limit) for limit in self._table.get("stop_when") or ())
         self._speed = float(self._table.get("speed") or 1.0)
         self._clocks = clocks

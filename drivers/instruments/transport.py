@@ -123,8 +123,9 @@ class Transport(ABC):
 
     def write(self, data: bytes, *, acts: bool) -> None:
         """Send one message and its terminator. ``acts``: it may change something, so that is marked before."""
-        self._require_open()
-        self._heed()
+        if not self.is_open or self.stopping.is_set():
+            self._require_open()
+            self._heed()
         if acts:
             self.on_acting()
         message = data + self._write_terminator
@@ -136,12 +137,12 @@ class Transport(ABC):
 
     def read(self, deadline: float) -> bytes:
         """One message without its terminator, by a moment of :func:`time.monotonic`."""
-        searched = 0
+        searched, terminator = 0, self._read_terminator
         while True:
-            if self._read_terminator:
-                end = self._input.find(self._read_terminator, max(0, searched - len(self._read_terminator)))
+            if terminator and self._input:
+                end = self._input.find(terminator, max(0, searched - len(terminator)))
                 if end >= 0:
-                    return self._take(end, len(self._read_terminator))
+                    return self._take(end, len(terminator))
             if self._ended:
                 return self._take(len(self._input), 0)
             searched = len(self._input)
@@ -177,9 +178,11 @@ class Transport(ABC):
                 self._input += data
                 if len(self._input) > self._largest:
                     break
+        self._ended = False
+        if not self._input:
+            return b""
         data = bytes(self._input)
         self._input.clear()
-        self._ended = False
         return data
 
     @property
@@ -211,8 +214,9 @@ class Transport(ABC):
     def _await_more(self, deadline: float) -> None:
         """At least one byte more, or the end of a message. Raises TimedOut, Stopped, Garbled."""
         while True:
-            self._require_open()
-            self._heed()
+            if not self.is_open or self.stopping.is_set():
+                self._require_open()
+                self._heed()
             left = deadline - time.monotonic()
             data, self._ended = self._receive(max(0.0, min(SLICE, left) if self._sliced else left))
             if data:

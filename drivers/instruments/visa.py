@@ -30,6 +30,7 @@ _CHUNK = 1 << 16
 #: Seconds that the rest of a message may take where it cannot be awaited in slices.
 _REST = 2.0
 _STREAMS = re.compile(r"ASRL|.*::SOCKET$", re.IGNORECASE)
+_CLASSES = frozenset({"INSTR", "SOCKET", "RAW", "INTFC", "BACKPLANE", "MEMACC", "SERVANT"})
 _FLOW = {"xonxoff": 1, "rtscts": 2, "dsrdtr": 4}
 
 
@@ -106,7 +107,9 @@ class VisaTransport(Transport):
 
     def _opened(self, manager: Any) -> Any:
         try:
-            resource = manager.open_resource(self.resource, open_timeout=round(self._connect_timeout * 1e3))
+            resource = manager.open_resource(
+                _as_visa_has_it(self.resource), open_timeout=round(self._connect_timeout * 1e3)
+            )
         except Exception as error:
             # PyVISA-py raises bare Exceptions, other backends whatever they like.
             raise self._not_opened(error) from error
@@ -228,6 +231,12 @@ class VisaTransport(Transport):
         from pyvisa import errors
 
         return (errors.VisaIOError, errors.InvalidSession, OSError, termios.error)  # the last is no OSError
+
+
+def _as_visa_has_it(resource: str) -> str:
+    """With its class in capitals, which PyVISA insists on; VISA itself does not mind (VPP-4.3, 4.3.1)."""
+    head, colons, last = resource.rpartition("::")
+    return f"{head}::{last.upper()}" if colons and last.upper() in _CLASSES else resource
 
 
 class _Opening:

@@ -168,9 +168,12 @@ class HeadWorker(Worker):
             if self._protocol.leaving or goodbye is not None:
                 attendant.leave(at_once=self._at_once or (goodbye is not None and not goodbye.drain))
         farewell_until = time.monotonic() + _FAREWELL_SECONDS
-        while not (self._done or self._unusable_by or (self._at_once and time.monotonic() > farewell_until)):
+        while not (self._done or self._unusable_by or (self._at_once and self._has_said_all(farewell_until))):
             self._next_tick = min(self._next_tick, farewell_until)
             self._turn(wait=True)
+
+    def _has_said_all(self, until: float) -> bool:
+        return self._protocol.idle or time.monotonic() > until
 
     def _look_after(self, attendant: Attendant) -> None:
         """Mind the time: how long the daemon has been silent, and how long a task has taken."""
@@ -207,8 +210,10 @@ class HeadWorker(Worker):
 
     def _say(self, ended: Ended) -> None:
         if ended.given_back or ended.doubt:
+            # Of what is given back nothing has come about, not even an error: why, the head says of itself.
+            errors = ended.errors if ended.doubt else ()
             self._protocol.report(
-                ended.assignment, 0, int(ended.doubt), None, ended.errors, ended.started, ended.finished, None,
+                ended.assignment, 0, int(ended.doubt), None, errors, ended.started, ended.finished, None,
                 final=True, now=time.monotonic(), doubt=ended.doubt,
             )  # fmt: skip
         else:

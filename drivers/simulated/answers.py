@@ -191,7 +191,7 @@ def resting(field: Field, start: float | None = None) -> Any:
     if start is not None:
         return start
     if field.choices:
-        return field.choices[0]
+        return int(field.choices[0]) if field.kind == "int" else field.choices[0]
     if field.kind in ("bool", "str"):
         return {"bool": False, "str": ""}[field.kind]
     low, high = field.limits

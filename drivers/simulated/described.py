@@ -178,7 +178,10 @@ def _entries(index: int, heads: Sequence[DescribedHead], commands: Commands) -> 
 
     def told(lines: Sequence[Line], *, safe: bool = False) -> Iterator[_Entry]:
         for line in lines:
-            yield _Entry(line.template.text, line.template.reader(constants), index, "set", safe=safe)
+            said = Matched(line.answer) if line.answer is not None else None
+            yield _Entry(
+                line.template.text, line.template.reader(constants), index, "set", said, safe=safe, level=_MIDDLE
+            )
 
     def asked(query: Query, want: Want, kind: Kind = "query", **more: Any) -> _Entry:
         template = query.line.template

@@ -26,7 +26,8 @@ def random_point(head: DescribedHead, seed: int) -> dict[str, Any]:
 
 def _chosen(field: Field, ramp: Mapping[str, Any] | None, chance: random.Random) -> Any:
     if field.choices:
-        return chance.choice(field.choices)
+        chosen = chance.choice(field.choices)
+        return int(chosen) if field.kind == "int" else chosen  # choices that are numbers are kept as real ones
     if field.kind == "bool":
         return chance.random() < 0.5
     if field.kind == "str":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -224,7 +225,8 @@ class Daemon:
         gone = all_ended(descriptors, timeout=10.0)
         for descriptor in descriptors:
             if not gone:
-                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(descriptor, signal.SIGKILL)
             os.close(descriptor)
         self._notified.close()
         assert gone, f"processes were left behind by a daemon that had ended: {sorted(left)}"

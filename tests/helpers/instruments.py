@@ -12,16 +12,17 @@ __all__ = ["Line"]
 
 
 class Line:
-    """A connection to a head: lines there, lines back."""
+    """A connection to a head, or to any resource ``TCPIP0::host::port::SOCKET``: lines there, lines back."""
 
-    def __init__(self, head: HeadAddress, timeout: float = 30.0) -> None:
-        host, port = head.address.split(":")
+    def __init__(self, head: HeadAddress | str, timeout: float = 30.0) -> None:
+        host, port = head.split("::")[1:3] if isinstance(head, str) else head.address.split(":")
         self.socket = socket.create_connection((host, int(port)), timeout=timeout)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._received = b""
+        self._terminator = "\r\n" if isinstance(head, str) else "\n"
 
     def tell(self, *commands: str) -> None:
-        self.socket.sendall("".join(f"{command}\n" for command in commands).encode())
+        self.socket.sendall("".join(f"{command}{self._terminator}" for command in commands).encode())
 
     def hear(self) -> bytes:
         """The next line without its terminator; what there is, if the connection ends."""
@@ -36,7 +37,7 @@ class Line:
 
     def ask(self, query: str) -> str:
         self.tell(query)
-        return self.hear().decode()
+        return self.hear().decode().rstrip("\r")
 
     def hear_block(self) -> bytes:
         """A definite-length block, with its terminator taken off."""

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,12 +12,14 @@ from pathlib import Path
 
 import psutil
 import pytest
+from helpers.demos import DemoProcess, read_table
 from PIL import Image
 from rich.console import Console
 
 from taskmaster.bus.errors import CallerError, DaemonError
-from taskmaster.bus.places import control_address
-from taskmaster.cli.demo import DEMOS, DemoReport, check_complete, run_demo
+from taskmaster.cli.demo import DEMOS, run_demo
+from taskmaster.cli.demos.base import check_complete
+from taskmaster.cli.demos.svm import ClassifierReport
 from taskmaster.learners.client import Run, connect
 
 #: Seconds for each test, several times what it takes.
@@ -29,71 +28,6 @@ pytestmark = pytest.mark.timeout(120)
 ROOT = Path(__file__).resolve().parents[2]
 #: Of the demo's 300, so that a test takes seconds.
 POINTS = 24
-
-#: The demo in a process of its own, as the command line calls it.
-PROGRAM = """
-import sys
-from taskmaster.cli.demo import run_demo
-output, state, points = sys.argv[1:]
-run_demo("svm", output, points=int(points), state=state or None, headless=True)
-"""
-
-
-class DemoProcess:
-    """A demo that runs, and what it has printed so far."""
-
-    def __init__(self, folder: Path, points: int = POINTS, *, state: Path | None = None) -> None:
-        self.state = state
-        self.output = folder / "output"
-        self.temporary = folder / "t"
-        self.temporary.mkdir(exist_ok=True)
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, str(self.output), str(state or ""), str(points)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env={**os.environ, "TMPDIR": str(self.temporary)},
-            process_group=0,
-        )
-        assert self.process.stdout is not None
-        self._stdout = self.process.stdout
-
-    @property
-    def address(self) -> str:
-        """Where its daemon listens, as soon as it has said that it is there."""
-        line = self._stdout.readline()
-        assert line.startswith("How well"), line + self._stdout.read()
-        return control_address(self.state or next(self.temporary.glob("taskmaster-demo-*")))
-
-    def interrupt(self, number: signal.Signals = signal.SIGINT) -> None:
-        """Ctrl-C, as a terminal sends it to the whole process group; or another signal."""
-        os.killpg(self.process.pid, number)
-
-    def family(self) -> list[psutil.Process]:
-        """It, its daemon and the workers."""
-        process = psutil.Process(self.process.pid)
-        return [process, *process.children(recursive=True)]
-
-    def finish(self) -> str:
-        """Wait until it has ended; what it has printed."""
-        text = self._stdout.read()
-        self.process.wait(timeout=60)
-        return text
-
-    def table(self) -> list[dict[str, str]]:
-        """What it has measured."""
-        return read_table(self.output / "svm.csv")
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-        self._stdout.close()
-
-
-def read_table(file: Path) -> list[dict[str, str]]:
-    with open(file, newline="", encoding="utf-8") as text:
-        return list(csv.DictReader(text))
 
 
 def points_of(table: list[dict[str, str]]) -> list[tuple[str, str, str]]:
@@ -105,7 +39,7 @@ def points_of(table: list[dict[str, str]]) -> list[tuple[str, str, str]]:
 class Undisturbed:
     """A demo that nobody disturbs, what it printed and what it measured."""
 
-    report: DemoReport
+    report: ClassifierReport
     printed: str
     table: list[dict[str, str]]
 
@@ -115,13 +49,14 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     console = Console(file=io.StringIO(), width=80)
     report = run_demo("svm", tmp_path_factory.mktemp("undisturbed"), points=POINTS, headless=True, console=console)
     assert isinstance(console.file, io.StringIO)
+    assert isinstance(report, ClassifierReport)
     return Undisturbed(report, console.file.getvalue(), read_table(report.table))
 
 
 @pytest.fixture
 def demo(tmp_path: Path) -> Iterator[DemoProcess]:
     """A demo under way, with a state folder of its own to be watched in."""
-    process = DemoProcess(tmp_path, state=tmp_path / "state")
+    process = DemoProcess(tmp_path, "svm", POINTS, state=tmp_path / "state")
     yield process
     process.close()
 
@@ -149,13 +84,13 @@ def test_what_it_found_is_printed_with_the_files_that_hold_it(undisturbed: Undis
     assert f"{POINTS}/{POINTS} points" in printed
     assert ", none lost, none twice." in printed
     assert f"Best: accuracy {report.accuracy:.4f} at log_C = {report.best['log_C']:.2f}" in printed
-    assert report.map.is_absolute()
-    assert f"Map:   {report.map}\n" in printed
+    assert report.picture.is_absolute()
+    assert f"Map:   {report.picture}\n" in printed
     assert f"Table: {report.table}\n" in printed
 
 
 def test_the_map_is_a_picture_in_colours(undisturbed: Undisturbed) -> None:
-    with Image.open(undisturbed.report.map) as picture:
+    with Image.open(undisturbed.report.picture) as picture:
         assert picture.format == "PNG"
         assert picture.size == (1200, 900)
         assert len(picture.convert("RGB").getcolors(1 << 21) or ()) > 500
@@ -173,13 +108,15 @@ def test_a_daemon_that_is_killed_twice_changes_nothing(demo: DemoProcess, undist
     assert demo.process.returncode == 0, printed
     assert printed.count("The daemon was killed; started again") == 2
     assert "over 2 restarts of the daemon" in printed
-    assert points_of(demo.table()) == points_of(undisturbed.table)
-    assert [row["accuracy"] for row in demo.table()] == [row["accuracy"] for row in undisturbed.table]
+    assert points_of(read_table(demo.output / "svm.csv")) == points_of(undisturbed.table)
+    assert [row["accuracy"] for row in read_table(demo.output / "svm.csv")] == [
+        row["accuracy"] for row in undisturbed.table
+    ]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
 def test_whoever_ends_it_is_told_so_and_nothing_is_left_behind(number: signal.Signals, tmp_path: Path) -> None:
-    demo = DemoProcess(tmp_path, points=10_000)
+    demo = DemoProcess(tmp_path, "svm", 10_000)
     try:
         with connect(demo.address, timeout=30) as lab:
             wait_for_results(lab["svm"].watch("demo"), 4)
@@ -199,7 +136,7 @@ def test_whoever_ends_it_is_told_so_and_nothing_is_left_behind(number: signal.Si
 
 
 def test_a_killed_demo_takes_its_processes_and_its_state_along(tmp_path: Path) -> None:
-    demo = DemoProcess(tmp_path, points=10_000)
+    demo = DemoProcess(tmp_path, "svm", 10_000)
     try:
         with connect(demo.address, timeout=30) as lab:
             wait_for_results(lab["svm"].watch("demo"), 4)

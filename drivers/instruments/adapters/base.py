@@ -23,10 +23,11 @@ class Recipe:
     name: str
     #: where the instrument is; empty where the class does not want to be told
     resource: str
-    args: tuple[Any, ...]
+    #: None: as its library has it
+    args: tuple[Any, ...] | None
     kwargs: Mapping[str, Any]
     #: PyVISA's backend for the libraries that go through it; empty for their default
-    visa_library: str
+    backend: str = ""
 
 
 def derives(kind: type, library: str, name: str) -> bool:
@@ -37,7 +38,7 @@ def derives(kind: type, library: str, name: str) -> bool:
 class Adapter:
     """An object of a class that knows nothing of TaskMaster.
 
-    Constructed as ``kind(*args, **kwargs)``, with the resource in front where one is declared.
+    Constructed as ``kind(*args, **kwargs)``; where no arguments are declared, as ``kind(resource, **kwargs)``.
     """
 
     #: the library and the class in it whose descendants this is for
@@ -49,15 +50,27 @@ class Adapter:
         self.recipe = recipe
         self.stopping = stopping
 
+    @classmethod
+    def named(cls, name: str) -> str:
+        """The head's name as the library would have it."""
+        return name
+
     def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """What the class is called with."""
         recipe = self.recipe
-        if recipe.visa_library:
+        if recipe.backend:
             raise ConfigError(
-                f"{class_name(recipe.kind)} is neither a PyMeasure nor a QCoDeS instrument: visa_library is not "
-                "for it; pass what it wants in kwargs"
+                f"{class_name(recipe.kind)} is neither a PyMeasure nor a QCoDeS instrument: backend is not for it; "
+                "pass what it wants in kwargs"
             )
-        return (*((recipe.resource,) if recipe.resource else ()), *recipe.args), dict(recipe.kwargs)
+        return self.resource_first(), dict(recipe.kwargs)
+
+    def resource_first(self) -> tuple[Any, ...]:
+        """The declared arguments; where there are none, the resource, if there is one."""
+        recipe = self.recipe
+        if recipe.args is not None:
+            return recipe.args
+        return (recipe.resource,) if recipe.resource else ()
 
     def make(self) -> Any:
         """The object. Raises ConfigError where the class does not take the arguments, and whatever the class raises."""

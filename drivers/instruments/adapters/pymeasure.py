@@ -25,11 +25,10 @@ class PyMeasureAdapter(Adapter):
     safe = ("shutdown",)
 
     def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        recipe = self.recipe
-        kwargs = dict(recipe.kwargs)
-        if recipe.visa_library:
-            kwargs["visa_library"] = recipe.visa_library
-        return (*((recipe.resource,) if recipe.resource else ()), *recipe.args), kwargs
+        kwargs = dict(self.recipe.kwargs)
+        if self.recipe.backend:
+            kwargs["visa_library"] = self.recipe.backend
+        return self.resource_first(), kwargs
 
     def identify(self, instrument: Any) -> str:
         if not hasattr(type(instrument), "id"):

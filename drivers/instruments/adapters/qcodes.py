@@ -24,17 +24,23 @@ class QCoDeSAdapter(Adapter):
 
     base = ("qcodes", "Instrument")
 
+    @classmethod
+    def named(cls, name: str) -> str:
+        # QCoDeS wants an identifier, and a hyphen is what people write between words.
+        return re.sub(r"\W", "_", name)
+
     def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         recipe = self.recipe
         kwargs = dict(recipe.kwargs)
-        # QCoDeS wants an identifier, and a hyphen is what people write between words.
-        name = kwargs.pop("name", re.sub(r"\W", "_", recipe.name))
-        if recipe.visa_library:
-            kwargs["visalib"] = recipe.visa_library
+        if recipe.backend:
+            kwargs["visalib"] = recipe.backend
+        if recipe.args is not None:
+            return recipe.args, kwargs
+        name = kwargs.pop("name", recipe.name)
         if recipe.resource and "address" in _parameters(recipe.kind):
-            kwargs["address"] = recipe.resource
-            return (name, *recipe.args), kwargs
-        return (name, *((recipe.resource,) if recipe.resource else ()), *recipe.args), kwargs
+            kwargs.setdefault("address", recipe.resource)
+            return (name,), kwargs
+        return (name, *self.resource_first()), kwargs
 
     def identify(self, instrument: Any) -> str:
         """The answer to ``*IDN?`` as it is; ``vendor,model,serial,firmware`` where a class asks otherwise."""

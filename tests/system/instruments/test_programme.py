@@ -1,10 +1,10 @@
-"""Programmes of days and weeks at simulated growth chambers, a day in a second: what the chambers were told, and when."""
+"""Programmes of two weeks at a simulated growth chamber, a day in a second: what the chamber was told, and when."""
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 

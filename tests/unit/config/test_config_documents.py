@@ -36,7 +36,7 @@ def read(name: str) -> dict[str, Any]:
 
 
 def test_the_shipped_examples() -> None:
-    assert examples() == ("chambers", "full", "growth", "instruments", "minimal", "stm", "svm")
+    assert examples() == ("chambers", "full", "growth", "instruments", "minimal", "pymeasure", "qcodes", "stm", "svm")
     with pytest.raises(ConfigError, match="there is no example 'smv'; did you mean 'svm'"):
         example("smv")
 
@@ -50,7 +50,8 @@ def test_an_example_is_right_wherever_it_is_copied(name: str, tmp_path: Path) ->
     for master in config.masters.values():
         for named in master.options.importables().values():
             module, _, function = named.partition(":")
-            assert callable(getattr(beside(tmp_path / "lab" / f"{module}.py"), function))
+            if module.partition(".")[0] not in ("pymeasure", "qcodes"):  # these are run, see test_libraries.py
+                assert callable(getattr(beside(tmp_path / "lab" / f"{module}.py"), function))
             assert isinstance(master.options, FunctionOptions | InstrumentClassOptions)
             assert master.options.path == (tmp_path / "lab",)
 

@@ -581,7 +581,7 @@ def test_a_retry_has_to_be_asked_for() -> None:
         ),
         ("data_bits = 9", "data_bits: expected 5, 6, 7 or 8, got 9"),
         ("stop_bits = 3", "stop_bits: expected 1, 1.5 or 2, got 3"),
-        ("backend = '@py'", "backend: driver 'serial' has no such key; 'visa' has"),
+        ("backend = '@py'", "backend: driver 'serial' has no such key; 'visa', 'instrument' have"),
     ],
 )
 def test_a_key_of_a_serial_line(line: str, expected: str) -> None:

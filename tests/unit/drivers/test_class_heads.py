@@ -162,7 +162,7 @@ def test_another_instrument_than_the_declared_one_is_not_initialised(sent: list[
         ({"init": ["current"]}, r"Probe\.current is not a method; a value is set with a table"),
         ({"safe": ["withdrawn"]}, r"Probe has no attribute 'withdrawn'; did you mean 'withdraw'\?"),
         ({"kwargs": {"cable": 1}}, r"Probe cannot be made so: got an unexpected keyword argument 'cable'"),
-        ({"visa_library": "@py"}, r"neither a PyMeasure nor a QCoDeS instrument"),
+        ({"backend": "@py"}, r"neither a PyMeasure nor a QCoDeS instrument"),
     ],
 )
 def test_what_the_class_does_not_have_is_named_before_anything_is_sent(

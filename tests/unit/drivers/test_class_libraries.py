@@ -18,11 +18,25 @@ import pytest
 
 from taskmaster.bus.errors import ConfigError
 from taskmaster.bus.fields import Field, Schema
+from taskmaster.config.shipped import example
 from taskmaster.drivers.instruments.classes import ClassHead, make_head
 from taskmaster.drivers.instruments.errors import Stopped, TimedOut, Unreachable, WrongIdentity
 from taskmaster.drivers.instruments.head import HeadContext
 
-BENCH = f"{Path(__file__).parents[2] / 'helpers' / 'visa' / 'bench.yaml'}@sim"
+#: The bench of the example `pymeasure`, and one with a meter that takes questions and has lost its tongue.
+BENCH = f"{example('pymeasure').with_name('bench.yaml')}@sim"
+MUTE = """
+spec: "1.1"
+devices:
+  mute:
+    eom:
+      GPIB INSTR: {q: "\\r\\n", r: "\\n"}
+    dialogues:
+      - {q: "READ?"}
+      - {q: "*IDN?", r: "HEWLETT-PACKARD,34401A,0,10-5-2"}
+resources:
+  GPIB0::23::INSTR: {device: mute}
+"""
 GENERATOR = "pymeasure.instruments.agilent:Agilent33220A"
 METER = "pymeasure.instruments.hp:HP34401A"
 
@@ -66,7 +80,7 @@ def generator(**more: Any) -> dict[str, Any]:
     return {
         "class": GENERATOR,
         "resource": "GPIB0::10::INSTR",
-        "visa_library": BENCH,
+        "backend": BENCH,
         "identity": r"Agilent Technologies,33220A,MY44000001,.*",
         "init": [{"output": True}],
         "set": {"frequency": "frequency", "amplitude": "amplitude"},
@@ -101,7 +115,7 @@ def test_a_meter_of_pymeasure(sim: None) -> None:
         {
             "class": METER,
             "resource": "GPIB0::22::INSTR",
-            "visa_library": BENCH,
+            "backend": BENCH,
             "set": {"what": "function_"},
             "read": {"reading": "reading"},
         },
@@ -114,14 +128,15 @@ def test_a_meter_of_pymeasure(sim: None) -> None:
     meter.close()
 
 
-def test_an_instrument_that_falls_silent_is_opened_anew(sim: None) -> None:
+def test_an_instrument_that_falls_silent_is_opened_anew(sim: None, tmp_path: Path) -> None:
+    (tmp_path / "mute.yaml").write_text(MUTE)
     mute = head(
         "",
         "reading",
         {
             "class": METER,
             "resource": "GPIB0::23::INSTR",
-            "visa_library": BENCH,
+            "backend": f"{tmp_path / 'mute.yaml'}@sim",
             "kwargs": {"timeout": 50},
             "read": {"reading": "reading"},
         },
@@ -169,7 +184,7 @@ def test_nothing_at_the_address(pymeasure: None) -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         resource = f"TCPIP0::127.0.0.1::{nobody.getsockname()[1]}::SOCKET"
-        wave = head("frequency amplitude", "amplitude", generator(resource=resource, visa_library="@py"))
+        wave = head("frequency amplitude", "amplitude", generator(resource=resource, backend="@py"))
         for _ in range(2):  # and the claim on the resource is given up each time
             with pytest.raises(Unreachable, match=r"stm/tip-1: .*Connection refused"):
                 wave.open()
@@ -231,7 +246,7 @@ def test_an_adapter_of_pymeasure_from_the_file(pymeasure: None) -> None:
 def test_what_is_missing_is_said_with_how_to_get_it() -> None:
     if find_spec("qcodes") is not None:
         pytest.skip("QCoDeS is installed")
-    with pytest.raises(ConfigError, match="needs qcodes; install it: pip install qcodes"):
+    with pytest.raises(ConfigError, match=r"needs qcodes: pip install qcodes \(it is in the extra 'qcodes'\)"):
         make_head(HeadContext(options=DUMMY))
 
 

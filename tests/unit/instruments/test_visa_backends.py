@@ -5,10 +5,12 @@ from __future__ import annotations
 import grp
 import os
 import pty
+import pwd
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +172,29 @@ except Exception as error:
 def test_a_missing_library_of_a_vendor_is_named() -> None:
     with pytest.raises(WorkerError, match=r"the VISA library of backend '/nowhere/libvisa\.so' cannot be loaded"):
         resource_manager("/nowhere/libvisa.so")
+
+
+@contextmanager
+def another_user() -> Iterator[None]:
+    """Somebody who may not open what is ours; where we are nobody special ourselves, our own terminal will do."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(pwd.getpwnam("nobody").pw_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.mark.parametrize("by", ["pyserial", "PyVISA"])
+def test_a_tty_that_somebody_else_may_open(by: str, terminal: str) -> None:
+    made = SerialTransport(terminal) if by == "pyserial" else VisaTransport(f"ASRL{terminal}::INSTR")
+    made.open(threading.Event())  # now all modules are loaded, which that somebody may perhaps not read
+    made.close()
+    os.chmod(terminal, 0o600 if os.geteuid() == 0 else 0)
+    with another_user(), pytest.raises(PermissionDenied, match=rf"user '\w+' may not open {terminal} .* (group|rule)"):
+        made.open(threading.Event())
 
 
 def test_a_line_that_does_not_take_its_settings(terminal: str) -> None:

@@ -1,21 +1,23 @@
-"""The demo's own daemon: a process beside it that is started again when it is killed, and gone when the demo is."""
+"""A demo's own daemon: a process beside it that is started again when it is killed, and gone when the demo is."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 import os
 import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from taskmaster.bus.errors import DaemonError, TaskMasterError
 from taskmaster.bus.places import control_address
+from taskmaster.daemon.guardians import end_guardians
 
 if TYPE_CHECKING:
     from taskmaster.daemon.core import Identity
@@ -24,32 +26,52 @@ __all__ = ["DemoDaemon"]
 
 #: What a daemon that was asked to stop may take before it is killed: its grace for evaluations under way, and a little.
 STOP_SECONDS = 15.0
+#: What evaluations under way may take then.
+GRACE_SECONDS = 3.0
+#: What the guardians of its instruments may take to bring them to their safe state, and what they may where the
+#: demonstration was killed, and the simulated instruments with it.
+SAFE_SECONDS, LOST_SECONDS = 10.0, 1.0
 #: So many restarts, and something else than a curious person is killing it.
 MAX_RESTARTS = 20
 
 _READY = b"ready\n"
 _TEMPORARY = "--temporary"
+#: The folder of the state in which guardians have theirs.
+_GUARDIANS = "guardians"
 
 
 class DemoDaemon:
     """A daemon with the Masters of ``config``, its state in ``state``, its log in the file ``log``.
 
+    Its instruments are the demonstration's: their guardians, which outlive a daemon that is killed, end with this.
+
     A ``temporary`` state is removed by whoever opened this, and by the daemon itself where that has been killed.
+    ``resources`` are those of heads that are elsewhere than the configuration says: ``{master: {head: resource}}``.
 
     ``on_restart`` is called from another thread each time it was killed and is ready again, ``on_failure`` when it has
     ended by itself, or was killed too often: :attr:`error` then says why.
     """
 
-    def __init__(self, config: Path, state: Path, log: Path, *, temporary: bool = False) -> None:
+    def __init__(
+        self,
+        config: Path,
+        state: Path,
+        log: Path,
+        *,
+        temporary: bool = False,
+        resources: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> None:
         self.on_restart: Callable[[], None] = lambda: None
         self.on_failure: Callable[[], None] = lambda: None
         self.address = control_address(state)
         self.restarts = 0
         self.error: DaemonError | None = None
-        self._command = [sys.executable, "-m", __name__, str(config), str(state), str(os.getpid())]
+        moved = json.dumps({} if resources is None else resources)
+        self._command = [sys.executable, "-m", __name__, str(config), str(state), str(os.getpid()), moved]
         if temporary:
             self._command.append(_TEMPORARY)
         self._log = log
+        self._guardians = state / _GUARDIANS
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = threading.Event()
         self._settled = threading.Event()
@@ -60,6 +82,11 @@ class DemoDaemon:
     def pid(self) -> int:
         """The process id of the daemon that runs now, or ran last."""
         return self._process.pid if self._process is not None else 0
+
+    @property
+    def restarted_text(self) -> str:
+        """What is said when it was killed."""
+        return f"The daemon was killed; started again on the same journal as process {self.pid}."
 
     def __enter__(self) -> DemoDaemon:
         self._keeper.start()
@@ -90,6 +117,7 @@ class DemoDaemon:
             if self._process is not None:
                 self._process.kill()
             self._keeper.join()
+            end_guardians(self._guardians, SAFE_SECONDS)
 
     # -- its thread ---------------------------------------------------------------------------------------------------
 
@@ -135,9 +163,12 @@ class DemoDaemon:
             self.on_failure()
 
 
-def main(config: Path, state: Path, parent: int, *, temporary: bool) -> None:
+def main(
+    config: Path, state: Path, parent: int, resources: Mapping[str, Mapping[str, str]], *, temporary: bool
+) -> None:
     """The daemon's process."""
     from taskmaster.config.load import load
+    from taskmaster.config.relocated import relocated
     from taskmaster.daemon.embedded import SMALL_KEEP_FREE, end_with
     from taskmaster.daemon.plan import plan
     from taskmaster.daemon.service import serve
@@ -150,19 +181,22 @@ def main(config: Path, state: Path, parent: int, *, temporary: bool) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         own = dataclasses.replace(
-            plan(load(config)),
+            plan(relocated(load(config), resources)),
             state=state,
             control=control_address(state),
             results=f"ipc://{state}/results",
             workers=f"ipc://{state}/workers",
             keep_free=SMALL_KEEP_FREE,
+            grace=GRACE_SECONDS,
         )
         serve(own, on_ready)
     except TaskMasterError as error:
         sys.exit(f"taskmaster: {error}")
     finally:
-        if temporary and os.getppid() != parent:
-            shutil.rmtree(state, ignore_errors=True)
+        if os.getppid() != parent:
+            end_guardians(state / _GUARDIANS, LOST_SECONDS)
+            if temporary:
+                shutil.rmtree(state, ignore_errors=True)
 
 
 def _say_ready() -> None:
@@ -172,4 +206,10 @@ def _say_ready() -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), temporary=_TEMPORARY in sys.argv[4:])
+    main(
+        Path(sys.argv[1]),
+        Path(sys.argv[2]),
+        int(sys.argv[3]),
+        json.loads(sys.argv[4]),
+        temporary=_TEMPORARY in sys.argv[5:],
+    )

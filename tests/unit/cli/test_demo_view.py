@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console
 
-from taskmaster.cli.demo_view import DemoView, point_text
+from taskmaster.cli.demos.svm_view import DemoView, point_text
 
 
 class Clock:
@@ -50,7 +50,7 @@ def test_the_live_lines_fit_a_narrow_terminal() -> None:
             view.update(told, 0.123456, {"log_C": -1.987, "log_gamma": -5.987}, 0.98765)
         view.say("A line above.")
     drawn = plain()
-    drawn.print(view)
+    drawn.print(view.draw())
     lines = printed(drawn).splitlines()
     assert len(lines) == 3
     assert all(len(line) <= 80 for line in lines)

@@ -1,0 +1,1 @@
+"""What ``taskmaster demo`` shows: one module for each demonstration, and what they share."""
