@@ -118,21 +118,20 @@ def read_course(
     Raises InvalidTask, naming the step, where they do not make one.
     """
     reader = _Reader({field.name: field for field in parameters.fields} if parameters else {}, x)
-    moments = [reader.seconds(step["at"]) for step in programme["steps"]]
-    changes: dict[str, list[Change]] = {name: [] for name in setpoints.names}
-    for at, step in zip(moments, programme["steps"]):
-        ramp = reader.seconds(step.get("ramp", 0.0))
-        for name in setpoints.names:
-            if name in step:
-                changes[name].append(Change(at, ramp, reader.value(step[name])))
-    cycle = programme.get("cycle")
+    steps: Sequence[Mapping[str, Any]] = programme["steps"]
+    moments = [reader.seconds(step["at"]) for step in steps]
+    changes = {}
+    for field in setpoints.fields:
+        one = Schema([field], setpoints.owner, setpoints.role)
+        changes[field.name] = tuple(
+            Change(at, reader.seconds(step.get("ramp", 0.0)), one.row({field.name: reader.value(step[field.name])})[0])
+            for at, step in zip(moments, steps)
+            if field.name in step
+        )
     course = Course(
-        {name: tuple(of_one) for name, of_one in changes.items()},
-        reader.seconds(programme["duration"]),
-        cycle,
-        programme.get("update", 60.0),
+        changes, reader.seconds(programme["duration"]), programme.get("cycle"), programme.get("update", 60.0)
     )
-    _check(course, moments, setpoints)
+    _check(course, moments, setpoints.owner)
     return course
 
 
@@ -153,28 +152,21 @@ class _Reader:
         return self.x[entry] if isinstance(entry, str) and entry in self.parameters else entry
 
 
-def _check(course: Course, moments: Sequence[float], setpoints: Schema) -> None:
+def _check(course: Course, moments: Sequence[float], owner: str) -> None:
     if moments[0] != 0 or any(later <= earlier for earlier, later in pairwise(moments)):
         shown = ", ".join(map(format_duration, moments))
+        raise InvalidTask(f"{owner}: the steps of a programme begin at 0 and follow each other, not at {shown}")
+    end = math.inf if course.cycle is None else course.cycle
+    if moments[-1] >= end:
         raise InvalidTask(
-            f"{setpoints.owner}: the steps of a programme begin at 0 and follow each other, not at {shown}"
+            f"{owner}: a step at {format_duration(moments[-1])} is beyond the cycle of {format_duration(end)}"
         )
-    if course.cycle is not None and moments[-1] >= course.cycle:
-        raise InvalidTask(
-            f"{setpoints.owner}: a step at {format_duration(moments[-1])} is beyond the cycle of "
-            f"{format_duration(course.cycle)}"
-        )
-    for field in setpoints.fields:
-        schema = Schema([field], setpoints.owner, setpoints.role)
-        changes = course.changes[field.name]
+    for name, changes in course.changes.items():
         if not changes or changes[0].at > 0:
-            raise InvalidTask(f"{setpoints.owner}: the first step does not say what {field.name!r} is")
-        for change in changes:
-            schema.row({field.name: change.to})
-        ends = [*(change.at for change in changes[1:]), course.cycle if course.cycle is not None else math.inf]
-        for change, end in zip(changes, ends):
-            if change.at + change.ramp > end + _NOW:
+            raise InvalidTask(f"{owner}: the first step does not say what {name!r} is")
+        for change, after in zip(changes, [*(change.at for change in changes[1:]), end]):
+            if change.at + change.ramp > after + _NOW:
                 raise InvalidTask(
-                    f"{setpoints.owner}: the ramp of {field.name!r} that begins at {format_duration(change.at)} takes "
-                    f"{format_duration(change.ramp)}, and its next one begins at {format_duration(end)}"
+                    f"{owner}: the ramp of {name!r} that begins at {format_duration(change.at)} takes "
+                    f"{format_duration(change.ramp)}, and its next one begins at {format_duration(after)}"
                 )
