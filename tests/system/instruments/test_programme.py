@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -55,9 +56,9 @@ class Room:
         self.chambers = chambers
         self._start = start
 
-    def daemon(self, **programme: Any) -> Daemon:
-        keys = growth(self.chambers.heads[0].resource, **programme)
-        return self._start({"growth": keys}, lost_after="1 s", heartbeat="200 ms", grace="0 s")
+    def daemon(self, keys: Mapping[str, Any] | None = None, **programme: Any) -> Daemon:
+        table = {**growth(self.chambers.heads[0].resource, **programme), **(keys or {})}
+        return self._start({"growth": table}, lost_after="1 s", heartbeat="200 ms", grace="0 s")
 
     @property
     def told(self) -> list[float]:
@@ -65,6 +66,15 @@ class Room:
         actions = self.chambers.control.actions("chamber-1").actions
         celsius = [action.arguments[0] for action in actions if action.command == "TEMP:SP"]
         return [now for before, now in pairwise([0.0, *celsius]) if now != before]
+
+    def await_checkpoint(self, daemon: Daemon) -> None:
+        """Wait until what is kept of the programme is another."""
+
+        def kept() -> dict[Path, bytes]:
+            return {path: path.read_bytes() for path in daemon.state.rglob("*.token")}
+
+        before = kept()
+        eventually(lambda: kept() not in (before, {}), "a checkpoint")
 
     def await_day(self, day: int) -> None:
         eventually(lambda: TEMPERATURES[day] in self.told, f"day {day} to begin, among {self.told}")
@@ -115,3 +125,21 @@ def test_two_weeks_survive_three_restarts_of_the_daemon(room: Room) -> None:
     told = room.told
     assert told.count(TEMPERATURES[0]) == 1, "it began once"
     assert list(dict.fromkeys(told)) == TEMPERATURES, "every day came, in order"
+
+
+def test_a_chamber_that_is_unplugged_now_and_then_goes_on_and_is_not_given_up(room: Room) -> None:
+    steps = [{"at": "0 h", "temperature": 30, "light": "light"}]
+    daemon = room.daemon({"quarantine_after": 2}, duration="6 d", steps=steps, interruption="pauses")
+    control = room.chambers.control
+    with daemon.connect() as lab:
+        run = begin(lab)
+        for times in range(2, 5):
+            room.await_checkpoint(daemon)
+            control.unplug("chamber-1")
+            eventually(lambda: heads(lab)["chamber-1"].state == "faulty", "the head to be missed")
+            control.replug("chamber-1")
+            control.wait("chamber-1", "TEMP:SP", times)
+        result = run.results.get(timeout=30)
+        assert result.output["mass"] > 0
+        assert result.attempt == 1
+    assert control.actions("chamber-1").counts["STAN"] == 1, "safe before the beginning, and never in between"
