@@ -75,27 +75,61 @@ FIRST = '{ at = "0 h", temperature = "warm", light = 300, gas = "AIR", ramp = "3
     ("old", "new", "expected"),
     [
         # names
-        ("light = 0, ramp", "ligth = 0, ramp", "19: programme.steps[1].ligth: there is no setpoint 'ligth'; did you mean 'light'?"),
-        ('"warm", light', '"warn", light', "18: programme.steps[0].temperature: there is no parameter 'warn'; did you mean 'warm'?"),
+        (
+            "light = 0, ramp",
+            "ligth = 0, ramp",
+            "19: programme.steps[1].ligth: there is no setpoint 'ligth'; did you mean 'light'?",
+        ),
+        (
+            '"warm", light',
+            '"warn", light',
+            "18: programme.steps[0].temperature: there is no parameter 'warn'; did you mean 'warm'?",
+        ),
         ('at = "day"', 'at = "dya"', "19: programme.steps[1].at: there is no parameter 'dya'; did you mean 'day'?"),
-        ('output = "mass"', 'output = "mas"', "22: programme.stop_when.output: there is no output 'mas'; did you mean 'mass'?"),
+        (
+            'output = "mass"',
+            'output = "mas"',
+            "22: programme.stop_when.output: there is no output 'mas'; did you mean 'mass'?",
+        ),
         (
             '{ output = "mass", above = 5.0 }',
             '[{ output = "mass", above = 5.0 }, { output = "name", below = 1 }]',
             "22: programme.stop_when[1].output: only a number can end it, and 'name' is none",
         ),
-        ("{light:.0f}", "{ligth:.0f}", "24: commands.set[0]: {ligth:.0f}: there is no setpoint 'ligth'; did you mean 'light'?"),
-        ("{light:.0f}", "0", "9: setpoints.light: no command sends it; put {light} into one of commands.set, or remove it"),
-        ("{light:.0f}", "{warm:.0f}", "24: commands.set[0]: {warm:.0f}: there is no setpoint 'warm'; there are 'temperature', 'light', 'gas'"),
-        ('"MASS?"', '"MASS? {light:.0f}"', "25: commands.read.mass: samples are read without setting anything, so there is no value of 'light' here"),
+        (
+            "{light:.0f}",
+            "{ligth:.0f}",
+            "24: commands.set[0]: {ligth:.0f}: there is no setpoint 'ligth'; did you mean 'light'?",
+        ),
+        (
+            "{light:.0f}",
+            "0",
+            "9: setpoints.light: no command sends it; put {light} into one of commands.set, or remove it",
+        ),
+        (
+            "{light:.0f}",
+            "{warm:.0f}",
+            "24: commands.set[0]: {warm:.0f}: there is no setpoint 'warm'; there are 'temperature', 'light', 'gas'",
+        ),
+        (
+            '"MASS?"',
+            '"MASS? {light:.0f}"',
+            ("25: commands.read.mass: samples are read without setting anything, so there is no value of 'light' here"),
+        ),
         # values
-        ("light = 50", "light = 5000", "20: programme.steps[2].light: expected a number in [0, 1500] µmol/m²/s, got 5000"),
+        (
+            "light = 50",
+            "light = 5000",
+            "20: programme.steps[2].light: expected a number in [0, 1500] µmol/m²/s, got 5000",
+        ),
         ('gas = "AIR"', 'gas = "CO2"', "18: programme.steps[0].gas: expected one of 'AIR', 'N2', got 'CO2'"),
         (
             "min = 10, max = 35",
             "min = 10, max = 50",
-            "18: programme.steps[0].temperature: parameter 'warm' may be a number in [10, 50] °C, and the setpoint has to be "
-            "a number in [5, 45] °C",
+            (
+                "18: programme.steps[0].temperature: parameter 'warm' may be a number in [10, 50] °C, and "
+                "the setpoint has to be a number in [5, 45] °C"
+            ),
         ),
         (
             '"°C", min = 10, max = 35',
@@ -110,7 +144,11 @@ FIRST = '{ at = "0 h", temperature = "warm", light = 300, gas = "AIR", ramp = "3
         ),
         # times
         ('at = "0 h"', 'at = "1 h"', "18: programme.steps[0].at: the first step is at 0, not at 1 h"),
-        ('at = "22 h"', 'at = "19 h"', "20: programme.steps[2].at: expected later than the step before, at 6 h … 20 h; got 19 h"),
+        (
+            'at = "22 h"',
+            'at = "19 h"',
+            "20: programme.steps[2].at: expected later than the step before, at 6 h … 20 h; got 19 h",
+        ),
         ('at = "22 h"', 'at = "24 h"', "20: programme.steps[2].at: 1 d is not before the end of the cycle, 1 d"),
         ('cycle = "24 h"\n', "", None),
         (
@@ -121,20 +159,34 @@ FIRST = '{ at = "0 h", temperature = "warm", light = 300, gas = "AIR", ramp = "3
         (
             'ramp = "1 h"',
             'ramp = "3 h"',
-            "19: programme.steps[1].ramp: 3 h from 6 h … 20 h on is not over when its setpoints change again, at 22 h",
+            (
+                "19: programme.steps[1].ramp: 3 h from 6 h … 20 h on is not over when its setpoints change "
+                "again, at 22 h"
+            ),
         ),
         (
             "light = 50 }",
             'light = 50, ramp = "150 min" }',
             "20: programme.steps[2].ramp: 2 h 30 min from 22 h on is not over when the cycle ends, at 1 d",
         ),
-        ('"h", min = 6', '"km", min = 6', "19: programme.steps[1].at: 'day' is in 'km', which is no unit of time; write 's', 'min', 'h' or 'd'"),
+        (
+            '"h", min = 6',
+            '"km", min = 6',
+            "19: programme.steps[1].at: 'day' is in 'km', which is no unit of time; write 's', 'min', 'h' or 'd'",
+        ),
         (
             '"h", min = 6, max = 20',
             '"h"',
-            "19: programme.steps[1].at: parameter 'day' needs min and max, from 0 on: whatever it is has to make a programme",
+            (
+                "19: programme.steps[1].at: parameter 'day' needs min and max, from 0 on: whatever it is "
+                "has to make a programme"
+            ),
         ),
-        ('duration = "14 d"', "duration = true", "15: programme.duration: expected a duration such as '16 h' or the name of a parameter, got true"),
+        (
+            'duration = "14 d"',
+            "duration = true",
+            "15: programme.duration: expected a duration such as '16 h' or the name of a parameter, got true",
+        ),
         ('duration = "14 d"', "duration = 0", "15: programme.duration: expected more than 0 s, got 0 s"),
         (
             'driver = "visa"\n',
@@ -142,15 +194,39 @@ FIRST = '{ at = "0 h", temperature = "warm", light = 300, gas = "AIR", ramp = "3
             "16: programme.duration: is not over before timeout = '1 d'; make that longer, or remove it",
         ),
         # tables
-        ("[masters.growth.outputs]\n", "[masters.growth.outputs]\nelapsed = {}\n", "12: outputs.elapsed: is what samples of a programme call something else; rename it"),
-        ('gas = { choices = ["AIR", "N2"] }', 'gas = { choices = ["AIR", "N2"] }\nat = {}', "11: setpoints.at: is a key of steps; rename it"),
-        ('gas = { choices = ["AIR", "N2"] }', 'gas = { kind = "any" }', "10: setpoints.gas.kind: expected 'float', 'int', 'bool' or 'str', got 'any'"),
-        ("light = { unit", "light = { shape = [2], unit", "9: setpoints.light.shape: a setpoint is a single value; remove it"),
+        (
+            "[masters.growth.outputs]\n",
+            "[masters.growth.outputs]\nelapsed = {}\n",
+            "12: outputs.elapsed: is what samples of a programme call something else; rename it",
+        ),
+        (
+            'gas = { choices = ["AIR", "N2"] }',
+            'gas = { choices = ["AIR", "N2"] }\nat = {}',
+            "11: setpoints.at: is a key of steps; rename it",
+        ),
+        (
+            'gas = { choices = ["AIR", "N2"] }',
+            'gas = { kind = "any" }',
+            "10: setpoints.gas.kind: expected 'float', 'int', 'bool' or 'str', got 'any'",
+        ),
+        (
+            "light = { unit",
+            "light = { shape = [2], unit",
+            "9: setpoints.light.shape: a setpoint is a single value; remove it",
+        ),
         (", above = 5.0", "", "22: programme.stop_when: nothing would end it; add above or below"),
-        ("day = {", "dusk = { unit = 'h' }\nday = {", "6: parameters.dusk: nothing in the programme uses it; name it in a step, or remove it"),
-        (f"steps = [\n  {FIRST},", "steps = []\nother = [", "17: programme.steps: expected at least 1 elements, got []"),
+        (
+            "day = {",
+            "dusk = { unit = 'h' }\nday = {",
+            "6: parameters.dusk: nothing in the programme uses it; name it in a step, or remove it",
+        ),
+        (
+            f"steps = [\n  {FIRST},",
+            "steps = []\nother = [",
+            "17: programme.steps: expected at least 1 elements, got []",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_a_wrong_programme_is_told(old: str, new: str, expected: str | None) -> None:
     assert expected in complaints(changed(old, new)) if expected else complaints(changed(old, new)) == []
 
