@@ -40,6 +40,8 @@ _SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 @click.option("--format", "form", type=click.Choice(FORMATS), help="Of the file, if its name does not say.")
 @click.option("--run", "run_name", metavar="NAME", help="The run to put them in: a new one, or one to go on with.")
 @click.option("--priority", metavar="N", type=int, help="Of the run; the highest goes first. By default 0.")
+@click.option("--head", metavar="NAME", help="Only this head of the instrument may evaluate them.")
+@click.option("--capability", metavar="NAME", help="Only heads that have this capability may.")
 @click.option("--wait", is_flag=True, help="Wait for the results and print them as they come.")
 @address_option
 @json_option
@@ -50,6 +52,8 @@ def command(
     form: str | None,
     run_name: str | None,
     priority: int | None,
+    head: str | None,
+    capability: str | None,
     wait: bool,
     address: str | None,
     as_json: bool,
@@ -63,6 +67,7 @@ def command(
     Without --run they make a run of their own. A run that is gone on with is taken over from whoever wrote to it.
     """
     _refuse_options(points)
+    where = {key: name for key, name in (("head", head), ("capability", capability)) if name}
     if bool(points) == (file is not None):
         raise click.UsageError("name either points, or a file with --file")
     with connected(address) as lab:
@@ -72,7 +77,7 @@ def command(
         if not given:
             raise CallerError(f"{file} has no points")
         run = chosen.open(run_name, since="now", priority=priority)
-        indices = run.tasks.put_many(given)
+        indices = run.tasks.put_many(given, where=where or None)
         if wait:
             _wait(run, indices, ResultLines(chosen, as_json=as_json))
             return

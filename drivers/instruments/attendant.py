@@ -101,7 +101,8 @@ News: TypeAlias = Ended | Said | Kept | Found | Unusable | Left
 class _Wish:
     """What the head is to do now, and the daemon's order that this is in answer to."""
 
-    what: Literal["stop", "park", "work"] = "park"
+    #: ``wait``: nobody has said anything yet
+    what: Literal["stop", "park", "work", "wait"] = "wait"
     number: m.LeaseId = (0, 0)
     #: why, where it is not the daemon's order
     reason: str = ""
@@ -247,7 +248,9 @@ class Attendant:
         try:
             while not self._leaving:
                 wish = self._wish
-                if wish.what != "work" or self._must_secure:
+                if wish.what == "wait" and not self._must_secure:
+                    self._wait(None, wish)
+                elif wish.what != "work" or self._must_secure:
                     self._give_back()
                     if self._secure(wish) and wish.what != "work":
                         self._stay(wish)
@@ -364,18 +367,22 @@ class Attendant:
 
     def _secure(self, wish: _Wish) -> bool:
         """Bring the head to its safe state, and again until that has succeeded. False: time to leave came before."""
-        self._touched = True
-        self._note(HeadState.SECURING)
+        touched = self._touched
         while True:
             with self._changed:
                 self._must_secure = False
                 self.stopping.clear()
+            self._touched = True
+            self._note(HeadState.SECURING)
             try:
                 self._head.safe()
                 break
             except Exception as error:  # noqa: BLE001 - whatever it is, it is told, and safety is tried for again
                 self._tell(Said("faulty", wish.number, self._identity, f"not safe: {type(error).__name__}: {error}"))
                 self._close()
+                if isinstance(error, NOT_REACHED) and not touched:
+                    self._touched = False
+                    self._note(HeadState.UNTOUCHED)
                 if self._wait(SAFE_AGAIN_SECONDS, wish) and self._leaving:
                     return False
         self._close()  # it is opened anew, identified and initialised, before it works again
@@ -397,7 +404,7 @@ class Attendant:
     def _find_out(self, question: Question) -> Found:
         """What has become of a task in doubt; the head is open meanwhile, and safe again after."""
         head = self._head
-        if type(head).reconcile is Head.reconcile:
+        if not head.reconciles:
             return Found(question, "unknown", reason="its head has no way to find out")
         self._note(HeadState.WORKING)
         try:

@@ -192,7 +192,7 @@ class ClassHead(Head):
         options = self.options
         resource = str(options.get("resource") or "")
         if resource and not _is_simulated(options):
-            self._claim = Claim(resource, self.context.label)
+            self._claim = self.context.claim(resource, self.context.label)
         try:
             self._adapter = self._adapter_class(self._recipe(resource), self._heeded)
             with self._asking(f"connecting to {resource}" if resource else f"making a {class_name(self._kind)}"):

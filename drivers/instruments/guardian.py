@@ -106,7 +106,7 @@ class HeadSeat(Seat):
         if now - noted.alive > silence:
             return f"it has not moved for {now - noted.alive:.0f} s"
         since = min(alone_since, self.stopped_since if self.stopped_since is not None else alone_since)
-        if since < now and noted.state is not HeadState.SAFE:
+        if since < now and noted.state in (HeadState.WORKING, HeadState.SECURING):
             late = now - since
             if late > SECURE_SECONDS or (late > STOP_SECONDS and noted.state is HeadState.WORKING):
                 return f"it was told to stop and head {self.head!r} is not safe after {late:.1f} s"

@@ -14,6 +14,7 @@ from enum import Enum
 from typing import Any
 
 from taskmaster.bus.fields import Schema
+from taskmaster.drivers.instruments.claims import Claim
 from taskmaster.drivers.instruments.errors import Stopped
 
 __all__ = ["Head", "HeadContext", "Reconciled", "State", "wait"]
@@ -76,6 +77,8 @@ class HeadContext:
     on_acting: Callable[[], None] = _no_action
     #: puts a token on disk before it returns
     on_checkpoint: Callable[[bytes], None] = _no_checkpoint
+    #: has a resource for this head, and names it to others as the holder
+    claim: Callable[[str, str], Claim] = Claim
 
     @property
     def label(self) -> str:
@@ -131,6 +134,11 @@ class Head:
         """Go on with a task after a restart, from its last checkpoint; returns what `evaluate` does."""
         raise NotImplementedError(f"{type(self).__name__} has no resume(self, x, token)")
 
+    @property
+    def reconciles(self) -> bool:
+        """Whether it has a way to find out what has become of a task."""
+        return type(self).reconcile is not Head.reconcile
+
     def reconcile(self, x: Any, token: bytes) -> Reconciled:
         """What has become of a task in doubt; ``token`` is its last checkpoint, b"" if it has none."""
         return Reconciled.unknown()
@@ -142,6 +150,11 @@ class Head:
     def apply(self, x: Mapping[str, Any]) -> None:
         """Set, wait, and read nothing: what a programme does whenever its setpoints change. May be called again."""
         raise NotImplementedError(f"{type(self).__name__} cannot set without reading: it has no apply(self, x)")
+
+    @property
+    def applies(self) -> bool:
+        """Whether it can set without reading."""
+        return type(self).apply is not Head.apply
 
     @property
     def is_as_applied(self) -> bool:

@@ -9,10 +9,13 @@ from typing import Any
 from taskmaster.bus.errors import ConfigError
 from taskmaster.bus.fields import Field, Schema
 from taskmaster.config.heads import heads_of
+from taskmaster.drivers.instruments.claims import Claim
 from taskmaster.drivers.instruments.classes import make_head
 from taskmaster.drivers.instruments.commandhead import CommandHead
+from taskmaster.drivers.instruments.commands import Commands
 from taskmaster.drivers.instruments.head import Head, HeadContext
 from taskmaster.drivers.instruments.programme import ProgrammeHead
+from taskmaster.drivers.instruments.sharing import Controller, SharedHead
 
 __all__ = ["HeadMaker"]
 
@@ -27,9 +30,12 @@ class HeadMaker:
         options: Mapping[str, Any],
         parameters: Sequence[Field] = (),
         outputs: Sequence[Field] = (),
+        controller: Controller | None = None,
     ) -> None:
         self.master = master
         self.driver = driver
+        #: what all heads of this process have in common, if they are parts of one instrument
+        self._controller = controller if options.get("shared") else None
         self.outputs = Schema(tuple(outputs), master, "output")
         self._parameters = Schema(tuple(parameters), master)
         self._options = {str(head["name"]): {"driver": driver, **head} for head in heads_of(options)}
@@ -57,6 +63,7 @@ class HeadMaker:
             stopping or threading.Event(),
             on_acting,
             on_checkpoint,
+            self._controller.claim if self._controller is not None else Claim,
         )
 
     def make(self, context: HeadContext) -> Head:
@@ -64,8 +71,13 @@ class HeadMaker:
         return ProgrammeHead(context, self._plain) if context.options.get("programme") else self._plain(context)
 
     def _plain(self, context: HeadContext) -> Head:
+        controller = self._controller
         if self.driver in ("visa", "serial"):
-            return CommandHead(context)
+            if controller is None:
+                return CommandHead(context)
+            commands = Commands.from_options(context.options, context.outputs)
+            return CommandHead(context, commands, controller.link(commands, context.master or context.label))
         if self.driver == "instrument":
-            return make_head(context)
+            head = make_head(context)
+            return head if controller is None else SharedHead(head, controller)
         raise ConfigError(f"driver {self.driver!r} is none of an instrument's")

@@ -62,8 +62,8 @@ class ProgrammeHead(Head):
         self._setpoints = Schema(setpoint_fields(self.options), context.label, "setpoint")
         #: does it; what it is told are setpoints
         self.inner = make(replace(context, parameters=self._setpoints, on_acting=self.begin_acting))
-        if type(self.inner).apply is Head.apply:
-            raise ConfigError(f"{type(self.inner).__name__} has no apply(self, x), which a programme needs")
+        if not self.inner.applies:
+            raise ConfigError(f"{context.label}: its class has no apply(self, x), which a programme needs")
         self._limits = tuple(_Limit(**limit) for limit in self._table.get("stop_when") or ())
         self._speed = float(self._table.get("speed") or 1.0)
         self._clocks = clocks

@@ -31,6 +31,7 @@ from taskmaster.drivers.instruments.attendant import Attendant, Ended, Found, Ke
 from taskmaster.drivers.instruments.head import Head
 from taskmaster.drivers.instruments.making import HeadMaker
 from taskmaster.drivers.instruments.notes import NOTES, HeadNotes, HeadState, write_token
+from taskmaster.drivers.instruments.sharing import Controller
 from taskmaster.drivers.progress import STARTED, ProgressWriter
 from taskmaster.drivers.protocol import Assignment, WorkerProtocol
 from taskmaster.drivers.worker import EXIT_GOODBYE, EXIT_UNUSABLE, Dismissed, Worker
@@ -55,7 +56,10 @@ class Seat:
 class HeadWorker(Worker):
     """One head's worker, from hello to goodbye. :meth:`leave` alone may be called from another thread."""
 
-    def __init__(self, address: str, master: str, seat: Seat, path: Sequence[str] = ()) -> None:
+    def __init__(
+        self, address: str, master: str, seat: Seat, path: Sequence[str] = (), controller: Controller | None = None
+    ) -> None:
+        """``controller`` is what it has in common with the other workers of this process."""
         protocol = WorkerProtocol(master, seat.token, pid=os.getpid(), host=sockets_.gethostname(), head=seat.head)
         self._notes = HeadNotes(seat.progress.with_name(seat.progress.name + NOTES), seat.head)
         self._signalled, self._wake = sockets_.socketpair()
@@ -63,6 +67,7 @@ class HeadWorker(Worker):
         self._wake.setblocking(False)
         super().__init__(address, protocol, seat.progress, path)
         self._heard: queue.SimpleQueue[News | m.Checkpoint] = queue.SimpleQueue()
+        self._controller = controller
         self._attendant: Attendant | None = None
         self._left = False
         self._unusable_by: BaseException | None = None
@@ -106,7 +111,9 @@ class HeadWorker(Worker):
         return EXIT_GOODBYE
 
     def _make_attendant(self, welcome: m.Welcome, progress: ProgressWriter) -> Attendant:
-        maker = HeadMaker(welcome.master, welcome.driver, welcome.options, welcome.parameters, welcome.outputs)
+        maker = HeadMaker(
+            welcome.master, welcome.driver, welcome.options, welcome.parameters, welcome.outputs, self._controller
+        )
         name = self._protocol.head
         reconnect = maker.options(name).get("reconnect") or {}
 
@@ -235,7 +242,8 @@ class _Process:
         self._wake.setblocking(False)
         self._statuses: list[int] = []
         self._at_once = False
-        self.workers = [HeadWorker(address, master, seat, path) for seat in seats]
+        controller = Controller()
+        self.workers = [HeadWorker(address, master, seat, path, controller) for seat in seats]
         self._threads = [
             threading.Thread(target=self._run, args=(worker,), name="taskmaster-worker") for worker in self.workers
         ]

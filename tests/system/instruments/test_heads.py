@@ -14,6 +14,7 @@ from helpers.places import StartDaemon
 from helpers.probes import await_states, heads, outcomes, points
 from helpers.waiting import eventually
 
+from taskmaster.bus.errors import CallerError
 from taskmaster.drivers.simulated import Laboratory
 from taskmaster.learners.client import Lab
 
@@ -135,3 +136,18 @@ def test_a_head_is_taken_out_and_put_back(probe: Laboratory, lab: Lab) -> None:
     eventually(lambda: heads(lab)["tip-1"].state == "ready", "it to be back")
     run.tasks.put_many(points(40))
     assert "tip-1" in {result.worker for result in run.results}
+
+
+def test_tasks_are_evaluated_where_they_ask_to_be(probe: Laboratory, lab: Lab) -> None:
+    run = lab["stm"].open()
+    wanted = {"tip-1": points(3), "tip-2": points(4), "tip-3": points(5)}
+    for head, places in wanted.items():
+        run.tasks.put_many(places[:-1], where={"head": head})
+        run.tasks.put(dict(zip("xy", places[-1])), where={"head": head})
+    assert Counter(result.worker for result in run.results) == {"tip-1": 3, "tip-2": 4, "tip-3": 5}
+    for head, places in wanted.items():
+        assert set(probes.visits(probe, [head])) == set(map(tuple, places.tolist()))
+    with pytest.raises(CallerError, match=r"Master 'stm' has no head 'tip-4'; did you mean 'tip-"):
+        run.tasks.put({"x": 1.0, "y": 1.0}, where={"head": "tip-4"})
+    with pytest.raises(CallerError, match="where has no key 'tip'; it has 'head', 'capability'"):
+        run.tasks.put({"x": 1.0, "y": 1.0}, where={"tip": "tip-1"})

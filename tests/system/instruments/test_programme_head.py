@@ -148,7 +148,7 @@ def test_it_takes_a_head_that_can_set_without_reading() -> None:
     options = {"class": "growing:Chamber", "path": [str(EVALUATIONS)], "kwargs": {"folder": "/"}}
     options |= {"programme": PROGRAMME, "setpoints": {"temperature": {}, "light": {}}}
     maker = HeadMaker("growth", "instrument", options, (Field("celsius"),), OUTPUTS)
-    with pytest.raises(ConfigError, match=r"Chamber has no apply\(self, x\), which a programme needs"):
+    with pytest.raises(ConfigError, match=r"growth: its class has no apply\(self, x\), which a programme needs"):
         maker.make(maker.context(""))
 
 

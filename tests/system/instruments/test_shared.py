@@ -1,0 +1,119 @@
+"""Heads of one controller: one process, one connection, and each has it for itself while it has a task."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import probes
+from helpers.daemon import EVALUATIONS
+from helpers.places import StartDaemon
+from helpers.probes import await_states, heads, outcomes, points
+from helpers.waiting import eventually
+
+from taskmaster.drivers.simulated import Laboratory
+
+TIP = "tip-1"
+
+
+@pytest.fixture
+def settling() -> float:
+    return 0.005
+
+
+@pytest.fixture
+def probe(settling: float) -> Iterator[Laboratory]:
+    with Laboratory("probe", heads=1, settling=settling) as probe:
+        yield probe
+
+
+def master(probe: Laboratory) -> dict[str, Any]:
+    keys = probes.stm(probe, [TIP], query_timeout="2 s")
+    keys["commands"] = {**keys["commands"], "read": {"at": "POS?"}}
+    keys["outputs"] = {"at": {"shape": [2]}}
+    return {
+        **keys,
+        "shared": True,
+        "resource": probe[TIP].resource,
+        "identity": probe[TIP].identity,
+        "heads": [{"name": "left"}, {"name": "right"}],
+    }
+
+
+def test_they_take_turns_at_one_connection(probe: Laboratory, start_daemon: StartDaemon) -> None:
+    daemon = start_daemon({"stm": master(probe)})
+    with daemon.connect() as lab:
+        await_states(lab, "ready", "ready")
+        assert len({info.pid for info in heads(lab).values()}) == 1
+        wanted = points(60)
+        run = lab["stm"].open()
+        run.tasks.put_many(wanted)
+        seen = {}
+        for result in run.results:
+            seen[result.index] = result
+        reached = np.array([seen[index].output for index in range(60)])
+        assert np.abs(reached - wanted).max() < 1.0, "each reads where it has gone to, and not where the other has"
+        assert {result.worker for result in seen.values()} == {"left", "right"}
+        assert probe.control.statistics(TIP)["connections"] == 1
+
+
+def test_when_their_process_is_killed_each_has_its_own_task_in_doubt(
+    probe: Laboratory, start_daemon: StartDaemon
+) -> None:
+    daemon = start_daemon({"stm": master(probe)})
+    with daemon.connect() as lab:
+        await_states(lab, "ready", "ready")
+        run = lab["stm"].open()
+        run.tasks.put_many(points(40))
+        probe.control.wait(TIP, "POS", 5)
+        os.kill(heads(lab)["left"].pid, signal.SIGKILL)
+        while outcomes(run, 40)["held"]:
+            for held in lab.held():
+                lab.resolve(held.run, held.index, "fail")
+        assert outcomes(run, 40)["done"] >= 38
+        assert max(probes.visits(probe, [TIP]).values()) == 1
+
+
+@pytest.mark.parametrize("settling", [30.0])
+def test_a_stop_reaches_the_one_that_waits_for_its_turn(probe: Laboratory, start_daemon: StartDaemon) -> None:
+    daemon = start_daemon({"stm": master(probe)})
+    with daemon.connect() as lab:
+        await_states(lab, "ready", "ready")
+        lab["stm"].open().tasks.put_many(points(2))
+        probe.control.wait(TIP, "POS", 1)
+        mark = probe.control.mark()
+        lab.stop(reason="smoke")
+        eventually(lambda: probe.control.first_safe(TIP, mark), "it to be safe")
+        await_states(lab, "stopped", "stopped")
+        status = lab["stm"].statistics()
+        assert (status.held, status.queued) == (1, 1), "the other had not begun"
+
+
+def test_objects_of_a_class_take_turns_too(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    keys = {
+        "driver": "instrument",
+        "class": "turning:Channel",
+        "path": [str(EVALUATIONS)],
+        "shared": True,
+        "resource": "/dev/null",
+        "kwargs": {"folder": str(tmp_path), "number": "{name}"},
+        "heads": [{"name": "one"}, {"name": "two"}],
+        "parameters": {"x": {}},
+        "outputs": {"y": {}},
+    }
+    daemon = start_daemon({"both": keys})
+    with daemon.connect() as lab:
+        await_states(lab, "ready", "ready")
+        run = lab["both"].open()
+        run.tasks.put_many({"x": [float(k) for k in range(40)]})
+        results = list(run.results)
+        assert sorted(result.output for result in results) == [2.0 * k for k in range(40)]
+        assert {result.worker for result in results} == {"one", "two"}
+    calls = (tmp_path / "calls").read_text().split()
+    assert len(calls) >= 80
+    assert all(entered == left for entered, left in zip(calls[::2], calls[1::2])), "one was in the other's turn"
