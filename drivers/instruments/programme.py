@@ -24,7 +24,7 @@ from taskmaster.drivers.instruments.elapsed import SYSTEM, Clocks, Kept, Stopwat
 from taskmaster.drivers.instruments.errors import CONNECTING, Stopped
 from taskmaster.drivers.instruments.head import Head, HeadContext
 
-__all__ = ["ProgrammeHead"]
+__all__ = ["ProgrammeHead", "rehearsal"]
 
 #: Seconds between two checkpoints, at least: each is put on disk twice.
 KEEP_EVERY = 1.0
@@ -33,6 +33,8 @@ _LONGEST_SLEEP = 5.0
 
 #: Times that the outputs at the end are asked for again, and seconds between them.
 _ATTEMPTS, _PAUSE = 4, 1.0
+#: Samples of a rehearsal.
+_FEW = 8
 
 Values = dict[str, Any]
 #: What a programme yields, and at its end the outputs.
@@ -162,6 +164,25 @@ class ProgrammeHead(Head):
         if now >= self._keep_again:
             self._keep_again = now + KEEP_EVERY
             self.checkpoint(stopwatch.keep())
+
+
+def rehearsal(
+    options: Mapping[str, Any], parameters: Schema | None, x: Mapping[str, Any], seconds: float
+) -> dict[str, Any]:
+    """A head's options with a programme that takes no longer than so many seconds, slow setting of values included.
+
+    Of its samples there are a few.
+    """
+    programme, commands = options["programme"], options.get("commands") or {}
+    course = read_course(programme, Schema(setpoint_fields(options), "the head", "setpoint"), parameters, x)
+    speed = max(course.duration / seconds, programme.get("speed", 1.0))
+    ramps = {name: {**ramp, "every": ramp["every"] / speed} for name, ramp in (commands.get("ramps") or {}).items()}
+    sample = max(course.duration / _FEW, programme.get("sample", 0.0))
+    return {
+        **options,
+        "programme": {**programme, "speed": speed, "sample": sample},
+        "commands": {**commands, "ramps": ramps},
+    }
 
 
 def _told(elapsed: float, values: Mapping[str, Any], outputs: Mapping[str, Any], trouble: str) -> Values:
