@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -18,6 +18,7 @@ from taskmaster.drivers.instruments.elapsed import Kept
 from taskmaster.drivers.instruments.generators import drive
 from taskmaster.drivers.instruments.making import HeadMaker
 from taskmaster.drivers.simulated import HeadAddress, Laboratory
+from taskmaster.drivers.testing import CHECKS, Bench
 
 HOUR = 3600.0
 DAY = 24 * HOUR
@@ -55,23 +56,28 @@ def chamber(vacancies: Iterator[HeadAddress]) -> HeadAddress:
     return next(vacancies)
 
 
+def growth(chamber: HeadAddress, **changed: Any) -> HeadMaker:
+    """Makes the head of a chamber."""
+    options = {
+        "resource": chamber.resource,
+        "setpoints": {"temperature": {"min": 5, "max": 45}, "light": {"min": 0, "max": 1500}},
+        "programme": {**PROGRAMME, **changed},
+        "commands": {
+            "open": ["*CLS"],
+            "set": ["TEMP:SP {temperature:.2f}", "LIGHT:SP {light:.0f}", "RUN"],
+            "read": {"mass": "PLANT:MASS?", "air": "TEMP?"},
+            "safe": ["STANDBY"],
+            "errors": {"query": "SYST:ERR?"},
+        },
+    }
+    return HeadMaker("growth", "visa", options, (Field("celsius"),), OUTPUTS)
+
+
 class Tried:
     """A head and what it has said."""
 
     def __init__(self, chamber: HeadAddress, **changed: Any) -> None:
-        options = {
-            "resource": chamber.resource,
-            "setpoints": {"temperature": {"min": 5, "max": 45}, "light": {"min": 0, "max": 1500}},
-            "programme": {**PROGRAMME, **changed},
-            "commands": {
-                "open": ["*CLS"],
-                "set": ["TEMP:SP {temperature:.2f}", "LIGHT:SP {light:.0f}", "RUN"],
-                "read": {"mass": "PLANT:MASS?", "air": "TEMP?"},
-                "safe": ["STANDBY"],
-                "errors": {"query": "SYST:ERR?"},
-            },
-        }
-        maker = HeadMaker("growth", "visa", options, (Field("celsius"),), OUTPUTS)
+        maker = growth(chamber, **changed)
         self.tokens: list[bytes] = []
         self.context = maker.context("", on_checkpoint=self.tokens.append)
         self.head = maker.make(self.context)
@@ -84,6 +90,24 @@ class Tried:
         evaluation = self.head.evaluate(x) if token is None else self.head.resume(x, token)
         output: dict[str, Any] = drive(evaluation, self.told.append, self.context.stopping)
         return output
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_it_is_a_head_as_any_other(check: Callable[[Bench], None], chambers: Laboratory) -> None:
+    chamber = chambers.heads[-1]
+    maker = growth(chamber, speed=4 * SPEED)
+    context = maker.context("")
+    bench = Bench(
+        maker.make,
+        [{"celsius": 25.0}],
+        options=context.options,
+        outputs=context.outputs,
+        parameters=context.parameters,
+        actions=lambda: chambers.control.actions(chamber.name).counts.get("RUN", 0),
+        unplug=lambda: chambers.control.unplug(chamber.name),
+        replug=lambda: chambers.control.replug(chamber.name),
+    )
+    check(bench)
 
 
 def test_two_days_of_progress(chambers: Laboratory, chamber: HeadAddress) -> None:
