@@ -33,8 +33,8 @@ _LONGEST_SLEEP = 5.0
 
 #: Times that the outputs at the end are asked for again, and seconds between them.
 _ATTEMPTS, _PAUSE = 4, 1.0
-#: Samples of a rehearsal.
-_FEW = 8
+#: Of a rehearsal: its samples, and the updates of a ramp that took a whole round.
+_SAMPLES, _UPDATES = 8, 48
 
 Values = dict[str, Any]
 #: What a programme yields, and at its end the outputs.
@@ -171,18 +171,18 @@ def rehearsal(
 ) -> dict[str, Any]:
     """A head's options with a programme that takes no longer than so many seconds, slow setting of values included.
 
-    Of its samples there are a few.
+    Of its samples there are a few, and of its ramps a few points.
     """
     programme, commands = options["programme"], options.get("commands") or {}
     course = read_course(programme, Schema(setpoint_fields(options), "the head", "setpoint"), parameters, x)
     speed = max(course.duration / seconds, programme.get("speed", 1.0))
-    ramps = {name: {**ramp, "every": ramp["every"] / speed} for name, ramp in (commands.get("ramps") or {}).items()}
-    sample = max(course.duration / _FEW, programme.get("sample", 0.0))
-    return {
-        **options,
-        "programme": {**programme, "speed": speed, "sample": sample},
-        "commands": {**commands, "ramps": ramps},
+    rehearsed = {
+        "speed": speed,
+        "sample": max(course.duration / _SAMPLES, programme.get("sample", 0.0)),
+        "update": max((course.cycle or course.duration) / _UPDATES, course.update),
     }
+    ramps = {name: {**ramp, "every": ramp["every"] / speed} for name, ramp in (commands.get("ramps") or {}).items()}
+    return {**options, "programme": {**programme, **rehearsed}, "commands": {**commands, "ramps": ramps}}
 
 
 def _told(elapsed: float, values: Mapping[str, Any], outputs: Mapping[str, Any], trouble: str) -> Values:

@@ -35,7 +35,9 @@ def test_its_configuration_is_right_and_rehearsed(typed: Program, tmp_path: Path
     _, _, command, name, option, *_ = shlex.split(line)
     said = typed(command, tmp_path / name, option)
     assert said.status == 0, said.err
-    assert re.search(r"task +TEMP:SP", said.out)
+    assert "its programme was rehearsed in 1 s" in said.out
+    for sent in (r"task +TEMP:SP \d+\.\d\d\n", r" LIGHT:SP 0\n", r"safe +STANDBY\n"):
+        assert re.search(sent, said.out), sent
 
 
 def test_its_first_result(start_daemon: StartDaemon) -> None:
