@@ -17,6 +17,7 @@ from taskmaster.config.shipped import example
 from taskmaster.drivers.instruments.elapsed import Kept
 from taskmaster.drivers.instruments.generators import drive
 from taskmaster.drivers.instruments.making import HeadMaker
+from taskmaster.drivers.instruments.sharing import Controller
 from taskmaster.drivers.simulated import HeadAddress, Laboratory
 from taskmaster.drivers.testing import CHECKS, Bench
 
@@ -168,16 +169,20 @@ def test_an_error_at_a_sample_is_told_and_nothing_more(chamber: HeadAddress) -> 
     tried.head.close()
 
 
-def test_it_takes_a_head_that_can_set_without_reading() -> None:
-    options = {"class": "growing:Chamber", "path": [str(EVALUATIONS)], "kwargs": {"folder": "/"}}
+@pytest.mark.parametrize("controller", [None, Controller()], ids=["alone", "shared"])
+def test_it_takes_a_head_that_can_set_without_reading(controller: Controller | None) -> None:
+    options: dict[str, Any] = {"shared": controller is not None}
+    options |= {"class": "growing:Chamber", "path": [str(EVALUATIONS)], "kwargs": {"folder": "/"}}
     options |= {"programme": PROGRAMME, "setpoints": {"temperature": {}, "light": {}}}
-    maker = HeadMaker("growth", "instrument", options, (Field("celsius"),), OUTPUTS)
+    maker = HeadMaker("growth", "instrument", options, (Field("celsius"),), OUTPUTS, controller)
     with pytest.raises(ConfigError, match=r"growth: its class has no apply\(self, x\), which a programme needs"):
         maker.make(maker.context(""))
 
 
-def test_a_lamp_of_a_class_is_dimmed_by_the_hour() -> None:
+@pytest.mark.parametrize("controller", [None, Controller()], ids=["alone", "shared"])
+def test_a_lamp_of_a_class_is_dimmed_by_the_hour(controller: Controller | None) -> None:
     options = {
+        "shared": controller is not None,
         "class": "lamp:Lamp",
         "path": [str(example("instruments").parent)],
         "args": ["{resource}"],
@@ -189,7 +194,7 @@ def test_a_lamp_of_a_class_is_dimmed_by_the_hour() -> None:
         "programme": {"duration": 8.0, "speed": 16.0, "sample": 1.0, "update": 1.0}
         | {"steps": [{"at": 0.0, "power": 0}, {"at": 2.0, "power": "power", "ramp": 4.0}]},
     }
-    maker = HeadMaker("lamp", "instrument", options, (Field("power"),), (Field("photocurrent"),))
+    maker = HeadMaker("lamp", "instrument", options, (Field("power"),), (Field("photocurrent"),), controller)
     head = maker.make(context := maker.context(""))
     head.open()
     head.begin_task()
