@@ -100,11 +100,12 @@ class HeadReport(Message, tag="head"):
     """How the head of this worker is. Said whenever that changes, and again after each welcome.
 
     ``connecting``; ``ready``: open, identified, may be given tasks; ``faulty``: it cannot be opened, for the reason in
-    ``error``, and is tried again; ``safe``: it has been brought to its safe state and stays there. ``order`` is the
-    number of the latest order that it has carried out.
+    ``error``, and is tried again; ``safe``: it has been brought to its safe state and stays there; ``unsafe``: it
+    cannot be brought there, for the reason in ``error``, and that is tried again. ``order`` is the number of the latest
+    order that it has carried out.
     """
 
-    state: Literal["connecting", "ready", "faulty", "safe"]
+    state: Literal["connecting", "ready", "faulty", "safe", "unsafe"]
     identity: str = ""
     error: str = ""
     order: LeaseId = (0, 0)
@@ -140,11 +141,16 @@ class Polled(Message, tag="polled"):
 
 
 class Tripped(Message, tag="tripped"):
-    """An interlock has tripped at this worker's head, for a ``reason``; or holds again (empty)."""
+    """An interlock has tripped at this worker's head, for a ``reason``; or holds again (empty).
+
+    Said when that changes, and of each interlock that ever was again after each welcome. ``lost``: because its value
+    could not be had, and not for a value that was out of bounds.
+    """
 
     time: float
     interlock: str
     reason: str
+    lost: bool = False
 
 
 class Checkpoint(Message, tag="checkpoint"):
@@ -206,11 +212,15 @@ class HeadOrder(Message, tag="order"):
 
     ``stop``: break off what is being evaluated, go to the safe state at once, and stay there. ``park``: the same, when
     what is being evaluated has ended; what has not begun is given back. ``work``: open the head again, and take tasks.
+
+    A head that is safe is still watched: interlocks and monitored values are polled. Not without ``watch``: then its
+    connection is closed, for somebody uses the instrument by hand.
     """
 
     number: LeaseId
     what: Literal["stop", "park", "work"]
     reason: str = ""
+    watch: bool = True
 
 
 class Alive(Message, tag="alive"):

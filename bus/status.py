@@ -40,7 +40,8 @@ class HeadInfo(_Record, frozen=True):
     master: str
     head: str
     #: ``away`` (no worker has it), ``connecting``, ``faulty``, ``ready``, ``busy``, ``parked`` (a task of it is in
-    #: doubt), ``out`` (taken out by hand), ``quarantined``, ``stopped``
+    #: doubt), ``tripped`` (an interlock keeps it safe), ``out`` (taken out by hand), ``quarantined``, ``stopped``,
+    #: ``unsafe`` (it cannot be brought to its safe state)
     state: str
     #: why, where the state is not a good one
     reason: str = ""

@@ -38,9 +38,9 @@ class InterlockSettings(Settings):
     below: Name | None = setting("A head: the value must be less than the same value there.", default=None)
     above: Name | None = setting("A head: the value must be more than the same value there.", default=None)
     action: Literal["pause", "safe", "stop"] = setting(
-        "What happens when it trips: the Master starts no more tasks (`pause`), the head is brought to its safe state, "
-        "too (`safe`), or all heads of the Master are stopped as by `taskmaster stop` until `taskmaster reset` "
-        "(`stop`).",
+        "What happens when it trips: the Master starts no more tasks until `taskmaster resume` (`pause`), the head "
+        "breaks off what it does and stays in its safe state until `taskmaster heads --in` (`safe`), or all heads of "
+        "the Master do, as by `taskmaster stop`, until `taskmaster reset` (`stop`).",
         default="safe",
         validate_default=True,
     )
@@ -143,11 +143,15 @@ class QueryWatchdog(_WatchdogSettings):
         "Sent after `open`, to switch it on.", example="WDOG 5"
     )
     keep: Command | None = setting(
-        "Sent as often as `every` says, unless something else was. By default what stands in `arm`; a query (with a "
-        "`?`) is answered.",
+        "Sent as often as `every` says, for as long as the head may work. By default what stands in `arm`; a query "
+        "(with a `?`) is answered.",
         default=None,
     )
-    disarm: Commands = setting("Sent before the connection is closed, the head being safe.", default=())
+    any_command: bool = setting(
+        "Whether anything that is sent keeps it from acting, so that `keep` is needed only after so long a silence.",
+        default=False,
+    )
+    disarm: Commands = setting("Sent once the head is known to be safe, and not before.", default=())
 
 
 class MethodWatchdog(_WatchdogSettings):

@@ -340,7 +340,7 @@ class Broker:
         for scaling in out.scalings:
             self.supervisor.scale(scaling.master, scaling.count)
         for alarm in out.alarms:
-            log.log(logging.ERROR if alarm.level == "error" else logging.WARNING, "%s", alarm.message)
+            log.log(getattr(logging, alarm.level.upper(), logging.WARNING), "%s", alarm.message)
             self._publisher.alarm(alarm)
 
     def _dispatch(self, dispatch: Dispatched) -> None:

@@ -384,6 +384,9 @@ class Core:
             masters[0].require_heads()
         else:
             masters = [master for master in self.masters.values() if master.heads]
+        if isinstance(message, m.Reset):
+            for master in masters:
+                master.interlocks.require("stop", "reset")  # all of them or none
         for master in masters:
             (master.stop if isinstance(message, m.Stop) else master.reset)(sender.user, message.reason, out)
         self._done(sender, message.id, out, len(masters))

@@ -135,7 +135,8 @@ class MasterStopped(_Record, frozen=True):
 
 
 class HeadChanged(_Record, frozen=True):
-    """``what`` became of a head: ``in``, ``out``, ``quarantined``; and why it is out of service since, if it is."""
+    """``what`` became of a head: ``in``, ``out``, ``quarantined``, ``tripped``, ``unsafe``; and why it is out of
+    service since, if it is, by each way to be so."""
 
     master: str
     head: str
@@ -145,6 +146,7 @@ class HeadChanged(_Record, frozen=True):
     reason: str
     user: str
     time: float
+    tripped: str = ""
 
 
 class TasksPlaced(_Record, frozen=True):

@@ -8,13 +8,16 @@ way, a head is given no task before it is known to have heard that it may work.
 Reasons to be safe, each of which holds by itself until it is lifted:
 
 - *stopped*: an emergency stop of the whole Master, until it is reset;
+- *tripped*: an interlock has, and the head has been put back in by nobody since; or it cannot be polled;
 - *out*: somebody has taken the head out of service, or *quarantined*: it lost its connection several times in a row;
 - *parked*: a task that it had is in doubt. Whoever resolves that has to find the instrument as it was left.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from taskmaster.bus import messages as m
@@ -26,9 +29,25 @@ from taskmaster.bus.wanted import require_head
 from taskmaster.daemon.effects import Effects, HeadChanged, MasterStopped, ToWorker
 from taskmaster.daemon.leases import Worker
 
-__all__ = ["Head", "HeadBook"]
+__all__ = ["Head", "HeadBook", "Trip"]
 
 Wanted: TypeAlias = Literal["stop", "park", "work"]
+
+#: A head that cannot be brought to its safe state is told of again, louder, after so many seconds, and then whenever
+#: that has lasted twice as long.
+ESCALATE_SECONDS = 30.0
+#: Ends of a task that say nothing about how good the connection is.
+_BROKEN_OFF = frozenset({"Stopped", "InterlockTripped"})
+
+
+@dataclass(frozen=True)
+class Trip:
+    """How an interlock does not hold; an empty reason: it does."""
+
+    action: Literal["pause", "safe", "stop"]
+    reason: str
+    #: because its value cannot be had
+    lost: bool = False
 
 
 class Head:
@@ -45,10 +64,18 @@ class Head:
         #: number of the latest order, what that was, and the latest that was carried out
         self.order: LeaseId = (0, 0)
         self.wanted: Wanted = "work"
+        #: whether it is to be watched though it is safe
+        self.watch = True
         self.obeyed: LeaseId = (0, 0)
         #: who took it out of service and why; empty if it is in
         self.out = ""
         self.quarantined = ""
+        #: which interlock has tripped and why, until it is put back in; and those that do not hold at present
+        self.tripped = ""
+        self.trips: dict[str, Trip] = {}
+        #: why it cannot be brought to its safe state, since when, and when that is said again
+        self.unsafe = ""
+        self.unsafe_since = self.unsafe_again = math.inf
         #: connections lost since a task was done, or came further
         self.failures = 0
         #: tasks in doubt that it had, and those it has been asked about since it was last at work
@@ -62,6 +89,12 @@ class Head:
     def is_available(self) -> bool:
         """Whether it may be given a task."""
         return self.reported == "ready" and self.wanted == "work" and self.obeyed == self.order
+
+    @property
+    def kept_safe(self) -> str:
+        """Which interlock keeps it safe, and why; empty if none does."""
+        present = (f"interlock {name}: {trip.reason}" for name, trip in self.trips.items() if trip.action == "safe")
+        return self.tripped or next(present, "")
 
     def fits(self, where: Where) -> bool:
         """Whether a task that asks for this may be evaluated here."""
@@ -87,9 +120,15 @@ class Head:
 
     def _state(self, stopped: str) -> tuple[str, str]:
         """What people are told: of several reasons not to work the weightiest."""
-        for state, reason in (("stopped", stopped), ("out", self.out), ("quarantined", self.quarantined)):
+        reasons = {
+            "stopped": stopped,
+            "out": self.out,
+            "tripped": self.kept_safe,
+            "quarantined": self.quarantined,
+        }
+        for state, reason in reasons.items():
             if reason:
-                return state, reason
+                return state, f"{reason} (not known to be safe: {self.unsafe})" if self.unsafe else reason
         if self.doubts:
             run, index = min(self.doubts)
             return "parked", f"task {index} of run {run} is in doubt: taskmaster resolve {run} {index} done|retry|fail"
@@ -159,7 +198,9 @@ class HeadBook:
         head = self._of_worker.pop(worker.token, None)
         if head is not None and head.worker is worker:
             head.worker = None
+            head.trips.clear()  # whoever has it next will see for himself
             self._note(head, "away", out)
+            self._tell(head, out)
 
     def on_report(self, worker: Worker, report: m.HeadReport, out: Effects) -> None:
         """What a worker says of its head."""
@@ -169,6 +210,10 @@ class HeadBook:
         head.obeyed = max(head.obeyed, min(report.order, head.order))
         head.identity = report.identity or head.identity
         head.error = report.error
+        if report.state == "unsafe":
+            self._on_unsafe(head, report.error, out)
+        elif report.state in ("safe", "ready"):
+            head.unsafe = ""
         self._note(head, report.state, out)
 
     def on_unusable(self, worker: Worker, why: str) -> None:
@@ -188,17 +233,13 @@ class HeadBook:
         head = self.heads.get(report.head)
         if head is None:
             return
-        what = "not safe" if report.error else "secured"
-        text = f"{report.reason}: {report.error}" if report.error else report.reason
-        head.error = f"not safe: {report.error}" if report.error else ""
-        self._record(head, what, text, "guardian", out)
-        whose = f"head {head.spec.name!r} of Master {self._master!r}"
         if report.error:
-            out.alarms.append(m.Alarm("error", self._master, f"{whose} is NOT KNOWN TO BE SAFE: {text}", out.wall))
+            head.error = f"not safe: {report.error}"
+            self._on_unsafe(head, f"{report.reason}: {report.error}", out)
         else:
-            out.alarms.append(
-                m.Alarm("warning", self._master, f"{whose} was brought to its safe state: {text}", out.wall)
-            )
+            head.error = head.unsafe = ""
+            self.record(head, "secured", report.reason, "guardian", out)
+            self._alarm("warning", head, f"it was brought to its safe state: {report.reason}", out)
 
     def _note(self, head: Head, reported: str, out: Effects) -> None:
         if head.reported != reported:
@@ -221,15 +262,15 @@ class HeadBook:
         if head is not None:
             head.failures = 0
 
-    def on_failure(self, worker: Worker, reason: str, out: Effects) -> None:
-        """A head has lost its connection in the midst of its work, once more."""
+    def on_failure(self, worker: Worker, kind: str, reason: str, out: Effects) -> None:
+        """A head has lost its connection in the midst of its work, once more; or it was made to break that off."""
         head = self._of_worker.get(worker.token)
-        if head is None:
+        if head is None or kind in _BROKEN_OFF:
             return
         head.failures += 1
         if head.failures >= self._quarantine_after and not head.quarantined:
             head.quarantined = f"{head.failures} times in a row: {reason}"
-            self._record(head, "quarantined", head.quarantined, "", out)
+            self.record(head, "quarantined", head.quarantined, "", out)
             self._tell(head, out)
 
     def hold(self, name: str, run: int, first: int, end: int, out: Effects) -> None:
@@ -251,9 +292,11 @@ class HeadBook:
         head = self.named(name)
         head.out = "" if inside else _by(user, reason)
         if inside:
-            head.quarantined = ""
+            head.quarantined = head.tripped = ""
             head.failures = 0
-        self._record(head, "in" if inside else "out", reason, user, out)
+        else:
+            head.trips.clear()  # it is not watched any more
+        self.record(head, "in" if inside else "out", reason, user, out)
         self._tell(head, out)
 
     def stop(self, user: str, reason: str, out: Effects) -> None:
@@ -264,12 +307,15 @@ class HeadBook:
             self._order(head, "stop", out)
 
     def reset(self, user: str, reason: str, out: Effects) -> None:
-        """Undo :meth:`stop`."""
+        """Undo :meth:`stop`, and what interlocks have done that hold again."""
         if self.stopped:
             self.stopped = ""
             out.records.append(MasterStopped(self._master, "", user, out.wall, reason))
-            for head in self:
-                self._tell(head, out)
+        for head in self:
+            if head.tripped and not any(trip.action == "safe" for trip in head.trips.values()):
+                head.tripped = ""
+                self.record(head, "in", reason, user, out)
+            self._tell(head, out)
 
     def rest(self, out: Effects) -> None:
         """The daemon stops: have what is being evaluated broken off. Nothing is recorded: it ends with the daemon."""
@@ -277,31 +323,80 @@ class HeadBook:
             if head.worker is not None and head.worker.leases:
                 self._order(head, "stop", out)
 
-    def restore(self, stopped: str, heads: Sequence[tuple[str, str, str]]) -> None:
-        """From the journal: why the Master is stopped, and (name, why out, why quarantined) of heads."""
-        self.stopped = stopped
-        for name, out, quarantined in heads:
-            if name in self.heads:
-                self.heads[name].out, self.heads[name].quarantined = out, quarantined
+    # -- interlocks ---------------------------------------------------------------------------------------------------
+
+    def note_trip(self, head: Head, interlock: str, trip: Trip, out: Effects) -> bool:
+        """How an interlock stands at a head at present; whether the head is kept safe by that, and was not before.
+
+        One that has tripped there, its worker takes for unknown here until another order says to be safe.
+        """
+        kept, latched = head.kept_safe, head.tripped
+        if not trip.reason:
+            head.trips.pop(interlock, None)
+            self._tell(head, out)
+            return False
+        head.trips[interlock] = trip
+        if trip.action != "safe":
+            return False
+        if not trip.lost and not latched:
+            head.tripped = f"interlock {interlock}: {trip.reason}"
+        self._order(head, "stop", out)
+        return not kept or head.tripped != latched
+
+    def _on_unsafe(self, head: Head, error: str, out: Effects) -> None:
+        """Say once that a head cannot be brought to its safe state, whatever reasons that has by and by."""
+        if not head.unsafe:
+            head.unsafe_since = head.unsafe_again = math.inf
+            self.record(head, "unsafe", error, "", out)
+            self._alarm("error", head, f"it is NOT KNOWN TO BE SAFE: {error}; that is tried again all the time", out)
+        head.unsafe = error
+
+    def on_tick(self, now: float, out: Effects) -> None:
+        """Once in a while: be louder about heads that are not safe for long."""
         for head in self:
-            head.wanted = self._wanted(head)
+            if not head.unsafe:
+                continue
+            if head.unsafe_since == math.inf:
+                head.unsafe_since, head.unsafe_again = now, now + ESCALATE_SECONDS
+            elif now >= head.unsafe_again:
+                lasted = now - head.unsafe_since
+                head.unsafe_again = now + lasted
+                text = f"for {lasted:.0f} s it could not be made safe: {head.unsafe}; go and see to it"
+                self._alarm("critical", head, text, out)
+
+    def _alarm(self, level: str, head: Head, text: str, out: Effects) -> None:
+        where = f"Master {self._master!r}, head {head.spec.name!r}" if head.spec.name else f"Master {self._master!r}"
+        out.alarms.append(m.Alarm(level, self._master, f"{where}: {text}", out.wall))
+
+    # -- from the journal ---------------------------------------------------------------------------------------------
+
+    def restore(self, stopped: str, heads: Sequence[tuple[str, str, str, str]]) -> None:
+        """Why the Master is stopped, and (name, why out, why quarantined, what has tripped) of heads."""
+        self.stopped = stopped
+        for name, out, quarantined, tripped in heads:
+            if name in self.heads:
+                head = self.heads[name]
+                head.out, head.quarantined, head.tripped = out, quarantined, tripped
+        for head in self:
+            head.wanted, head.watch = self._wanted(head), not head.out
 
     # -- orders -------------------------------------------------------------------------------------------------------
 
     def _wanted(self, head: Head) -> Wanted:
-        if self.stopped:
+        if self.stopped or head.kept_safe:
             return "stop"
         return "park" if head.out or head.quarantined or head.doubts else "work"
 
     def _tell(self, head: Head, out: Effects) -> None:
         """Give the head another order, if another is in place."""
         wanted = self._wanted(head)
-        if wanted != head.wanted:
+        if (wanted, not head.out) != (head.wanted, head.watch):
             self._order(head, wanted, out)
 
     def _order(self, head: Head, wanted: Wanted, out: Effects) -> None:
         head.order = (head.order[0], head.order[1] + 1)
         was, head.wanted = head.wanted, wanted
+        head.watch = not head.out
         head.since = out.wall
         self._say(head, out)
         if head.worker is not None and head.worker.host and "stop" in (was, wanted):
@@ -309,15 +404,15 @@ class HeadBook:
 
     def _say(self, head: Head, out: Effects) -> None:
         if head.worker is not None:
-            reason = self.stopped or head.out or head.quarantined
-            note = ToWorker(head.worker.address, m.HeadOrder(head.order, head.wanted, reason))
+            reason = self.stopped or head.out or head.kept_safe or head.quarantined
+            note = ToWorker(head.worker.address, m.HeadOrder(head.order, head.wanted, reason, head.watch))
             # To be safe comes before the record of it, and does no harm without; to work comes after.
             (out.to_workers if head.wanted == "work" else out.urgent).append(note)
 
-    def _record(self, head: Head, what: str, reason: str, user: str, out: Effects) -> None:
-        out.records.append(
-            HeadChanged(self._master, head.spec.name, what, head.out, head.quarantined, reason, user, out.wall)
-        )
+    def record(self, head: Head, what: str, reason: str, user: str, out: Effects) -> None:
+        """What became of a head, and why, and who did it."""
+        name, out_of = head.spec.name, (head.out, head.quarantined)
+        out.records.append(HeadChanged(self._master, name, what, *out_of, reason, user, out.wall, head.tripped))
 
     def to_ask(self, worker: Worker) -> list[tuple[int, int]]:
         """Tasks in doubt that a worker's head can now be asked about: it is parked for them, and safe."""

@@ -18,10 +18,12 @@ from taskmaster.bus import messages as m
 from taskmaster.bus.errors import InvalidOutput, NotAllowed
 from taskmaster.bus.table import Table
 from taskmaster.bus.text import format_duration
-from taskmaster.daemon.effects import Asked, Checkpointed, Effects
+from taskmaster.daemon.effects import Asked, Checkpointed, Effects, MasterChanged
 from taskmaster.daemon.granting import Granting
+from taskmaster.daemon.interlocks import Interlocks
 from taskmaster.daemon.leases import Lease, Worker
 from taskmaster.daemon.run import Run
+from taskmaster.daemon.spec import MasterSpec
 
 __all__ = ["UNKNOWN_SINCE", "Instrument"]
 
@@ -32,6 +34,10 @@ UNKNOWN_SINCE = -1.0
 class Instrument(Granting):
     """One Master's heads, and the tasks that these have, or have lost."""
 
+    def __init__(self, spec: MasterSpec, epoch: int) -> None:
+        super().__init__(spec, epoch)
+        self.interlocks = Interlocks(spec.name, spec.interlocks, self.heads, self._pause_all)
+
     # -- heads --------------------------------------------------------------------------------------------------------
 
     def on_head(self, worker: Worker, report: m.HeadReport, out: Effects) -> None:
@@ -40,6 +46,28 @@ class Instrument(Granting):
         self._note_head(worker)
         for run_id, index in self.heads.to_ask(worker):
             self._ask_about(worker, self.runs[run_id], index, out)
+
+    def on_watched(self, worker: Worker, message: m.Tripped | m.Polled, now: float, out: Effects) -> None:
+        """What a worker has seen of an interlock."""
+        if isinstance(message, m.Tripped):
+            self.interlocks.on_tripped(worker, message, out)
+        else:
+            self.interlocks.on_polled(worker, message, now, out)
+        self._note_heads()
+
+    def look_at_heads(self, now: float, out: Effects) -> None:
+        """Once in a while: values that are too old, and heads that are not safe for too long."""
+        self.interlocks.on_tick(now, out)
+        self.heads.on_tick(now, out)
+        self._note_heads()
+
+    def _pause_all(self, out: Effects) -> bool:
+        """Grant nothing more, until somebody resumes it; whether anything was granted before."""
+        if self.paused:
+            return False
+        self.paused = True
+        out.records.append(MasterChanged(self.spec.name, paused=True))
+        return True
 
     def _note_head(self, worker: Worker) -> None:
         """Anything may have happened to the head of this worker."""
@@ -58,14 +86,16 @@ class Instrument(Granting):
         self._note_heads()
 
     def reset(self, user: str, reason: str, out: Effects) -> None:
-        """Undo :meth:`stop`."""
+        """Undo :meth:`stop`; whether its interlocks hold is asked before."""
         self.require_heads()
         self.heads.reset(user, reason, out)
         self._note_heads()
 
     def set_head(self, name: str, inside: bool, user: str, reason: str, out: Effects) -> None:
-        """Take a head out of service, or put it back."""
+        """Take a head out of service, or put it back. Raises NotAllowed while one of its interlocks does not hold."""
         self.require_heads()
+        if inside:
+            self.interlocks.require("safe", f"put back: head {name!r}", iter([self.heads.named(name)]))
         self.heads.set_in(name, inside, user, reason, out)
         self._note_heads()
 

@@ -106,8 +106,10 @@ class Master(Instrument):
             worker.interrupts.append(interrupt)
 
     def pause(self, run: Run | None, paused: bool, out: Effects) -> None:
-        """Stop or resume granting leases to one run, or to all."""
+        """Stop or resume granting leases to one run, or to all. Raises NotAllowed while an interlock pauses them."""
         if run is None:
+            if not paused:
+                self.interlocks.require("pause", "resumed")
             self.paused = paused
             out.records.append(MasterChanged(self.spec.name, paused))
         else:
@@ -224,6 +226,8 @@ class Master(Instrument):
                 self.on_lost(worker, "WorkerLost", reason, None, out, since)
         if self._suspended:
             self.see_to_suspended(out)
+        if self.heads:
+            self.look_at_heads(now, out)
 
     def expire(self, lease: Lease, begun: int, kind: str, reason: str, out: Effects) -> None:
         """A lease has lost its worker; tasks below ``begun`` may have been evaluated."""
@@ -343,7 +347,7 @@ class Master(Instrument):
         self.expire(lease, begun, kind, reason, out)
         self._expired.pop(lease.id, None)  # its worker has had the last word on it
         if outcome.errors:
-            self.heads.on_failure(worker, reason, out)
+            self.heads.on_failure(worker, kind, reason, out)
         self._note_heads()
 
     def _accept(

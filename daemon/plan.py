@@ -9,7 +9,7 @@ from taskmaster.config.instruments import InstrumentOptions
 from taskmaster.config.load import Config
 from taskmaster.config.settings import DaemonSettings, MasterSettings
 from taskmaster.daemon.service import DaemonPlan, MasterPlan, options_for_wire
-from taskmaster.daemon.spec import MasterSpec
+from taskmaster.daemon.spec import InterlockSpec, MasterSpec
 
 __all__ = ["plan"]
 
@@ -57,6 +57,10 @@ def _master(settings: MasterSettings, daemon: DaemonSettings) -> MasterPlan:
         environment=options.get("env", {}) if heads else {},
         heads=tuple(HeadName(str(head["name"]), tuple(head["capabilities"])) for head in heads),
         quarantine_after=int(options.get("quarantine_after", 3)),
+        interlocks=tuple(
+            InterlockSpec(name, table["action"], table["every"], table["head"], table["below"], table["above"])
+            for name, table in (options.get("interlocks") or {}).items()
+        ),
     )
     return MasterPlan(
         spec=spec,

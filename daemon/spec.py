@@ -4,14 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from taskmaster import __version__
 from taskmaster.bus import messages as m
 from taskmaster.bus.fields import Schema
 from taskmaster.bus.messages import HeadName
 
-__all__ = ["MasterSpec"]
+__all__ = ["InterlockSpec", "MasterSpec"]
+
+
+@dataclass(frozen=True)
+class InterlockSpec:
+    """What the configuration says of one interlock, as far as deciding needs it."""
+
+    name: str
+    #: what follows when it trips
+    action: Literal["pause", "safe", "stop"] = "safe"
+    every: float = 1.0
+    #: where it is polled; None: at each head, for itself
+    head: str | None = None
+    #: heads whose values bound this one's
+    below: str | None = None
+    above: str | None = None
+
+    @property
+    def bounding(self) -> tuple[str, ...]:
+        """The heads whose values bound others'."""
+        return tuple(name for name in (self.below, self.above) if name is not None)
 
 
 @dataclass(frozen=True)
@@ -43,6 +63,7 @@ class MasterSpec:
     heads: tuple[HeadName, ...] = ()
     #: lost connections in a row, without a task done in between, that take a head out of service
     quarantine_after: int = 3
+    interlocks: tuple[InterlockSpec, ...] = ()
 
     def guardian_plan(self) -> m.GuardianPlan:
         """What a guardian of its heads has to know."""

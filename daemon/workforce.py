@@ -165,6 +165,8 @@ class Workforce:
             master.on_ready(worker)
         elif isinstance(message, m.HeadReport):
             master.on_head(worker, message, out)
+        elif isinstance(message, (m.Tripped, m.Polled)):
+            master.on_watched(worker, message, now, out)
         elif isinstance(message, m.Checkpoint):
             master.on_checkpoint(worker, message, out)
         elif isinstance(message, m.Reconciled):

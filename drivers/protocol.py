@@ -30,6 +30,8 @@ __all__ = ["Assignment", "Question", "WorkerProtocol"]
 RESEND_SECONDS = 3.0
 #: That doubles each time, up to this: on a slow line it may just be on its way, and each repetition delays the rest.
 RESEND_LONGEST_SECONDS = 60.0
+#: Messages that may wait for a daemon that takes none, before what is of interest only now is left out.
+_MOST_WAITING = 100
 
 
 @dataclass(slots=True)
@@ -86,6 +88,8 @@ class WorkerProtocol:
         self.head = head
         self.order = m.HeadOrder((0, 0), "work")
         self._head_report: m.HeadReport | None = None
+        #: the latest about each interlock that has ever tripped
+        self._trips: dict[str, m.Tripped] = {}
         self._checkpoint: m.Checkpoint | None = None
         #: what this head is asked about tasks in doubt
         self.questions: deque[Question] = deque()
@@ -138,6 +142,17 @@ class WorkerProtocol:
             self._head_report = report
             if self._in_session:
                 self._send(report)
+
+    def report_trip(self, tripped: m.Tripped) -> None:
+        """Say that an interlock has tripped, or holds again; said again after each welcome."""
+        self._trips[tripped.interlock] = tripped
+        if self._in_session:
+            self._send(tripped)
+
+    def mention(self, message: m.Progress | m.Samples | m.Polled) -> None:
+        """Say what is of interest only now: left out where nobody listens, or more is waiting already."""
+        if self._in_session and len(self.outbox) < _MOST_WAITING:
+            self._send(message)
 
     def keep(self, checkpoint: m.Checkpoint) -> None:
         """From here a head's task can go on; said again after each welcome."""
@@ -225,7 +240,8 @@ class WorkerProtocol:
             if now - self._hello_at > RESEND_SECONDS:
                 self.hello(now)
             return
-        self._send(m.Heartbeat())
+        if len(self.outbox) < _MOST_WAITING:  # more would pile up for as long as the daemon is away
+            self._send(m.Heartbeat())
         for sent in self._unsettled.values():
             if now - sent.at > sent.patience:
                 sent.at = now
@@ -283,6 +299,8 @@ class WorkerProtocol:
             self._send(m.Ready())
         if self._head_report is not None:
             self._send(self._head_report)
+        for tripped in self._trips.values():
+            self._send(tripped)
         if self._checkpoint is not None and self._checkpoint.lease in (*self._begun, *self._unsettled):
             self._send(self._checkpoint)  # before an outcome that says that its task is interrupted
         for sent in self._unsettled.values():

@@ -290,7 +290,7 @@ class Journal:
         self._execute(sql.INSERT_HEAD_LOG, (r.time, r.master, "", what, reason, r.user))
 
     def _head_changed(self, r: HeadChanged) -> None:
-        self._execute(sql.SET_HEAD, (r.master, r.head, r.out, r.quarantined))
+        self._execute(sql.SET_HEAD, (r.master, r.head, r.out, r.quarantined, r.tripped))
         self._execute(sql.INSERT_HEAD_LOG, (r.time, r.master, r.head, r.what, r.reason, r.user))
 
     def _attempts_charged(self, r: AttemptsCharged) -> None:

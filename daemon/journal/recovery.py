@@ -66,9 +66,9 @@ def _restore(
 
 
 def _restore_heads(core: Core, journal: Journal) -> None:
-    for name, stopped in journal.query(sql.SELECT_STOPPED):
-        if name in core.masters:
-            core.masters[name].heads.restore(stopped, list(journal.query(sql.SELECT_HEADS, (name,))))
+    stopped = dict(journal.query(sql.SELECT_STOPPED))
+    for name, master in core.masters.items():
+        master.heads.restore(stopped.get(name, ""), list(journal.query(sql.SELECT_HEADS, (name,))))
 
 
 def _restore_runs(core: Core, journal: Journal, out: Effects) -> None:

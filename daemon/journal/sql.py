@@ -118,12 +118,13 @@ CREATE TABLE attempts (
 ALTER TABLE masters ADD COLUMN stopped TEXT NOT NULL DEFAULT '';   -- by whom and why; empty: it is not
 ALTER TABLE leases ADD COLUMN name TEXT NOT NULL DEFAULT '';       -- the worker's for people; of a head, that head's
 
--- Heads of instruments that are out of service, by whom and why; empty: they are in.
+-- Heads of instruments that are out of service, by whom and why; empty: they are in. tripped: the interlock, and why.
 CREATE TABLE heads (
     master TEXT NOT NULL,
     head TEXT NOT NULL,
     out TEXT NOT NULL,
     quarantined TEXT NOT NULL,
+    tripped TEXT NOT NULL,
     PRIMARY KEY (master, head)
 ) STRICT, WITHOUT ROWID;
 
@@ -152,7 +153,8 @@ CREATE TABLE checkpoints (
     PRIMARY KEY (run, task)
 ) STRICT, WITHOUT ROWID;
 
--- What was done to instruments besides tasks: stopped, reset; in, out, quarantined (of a head).
+-- What was done to instruments besides tasks: stopped, reset; of a head: in, out, quarantined, tripped (an interlock),
+-- unsafe (it could not be brought to its safe state), secured (by the guardian).
 CREATE TABLE head_log (
     entry INTEGER PRIMARY KEY,
     time REAL NOT NULL,
@@ -191,7 +193,7 @@ SET_MASTER = "INSERT INTO masters (master, paused) VALUES (?, ?) ON CONFLICT DO 
 SET_STOPPED = """
 INSERT INTO masters (master, stopped) VALUES (?, ?) ON CONFLICT DO UPDATE SET stopped = excluded.stopped
 """
-SET_HEAD = "INSERT OR REPLACE INTO heads (master, head, out, quarantined) VALUES (?, ?, ?, ?)"
+SET_HEAD = "INSERT OR REPLACE INTO heads (master, head, out, quarantined, tripped) VALUES (?, ?, ?, ?, ?)"
 INSERT_HEAD_LOG = "INSERT INTO head_log (time, master, head, what, reason, user) VALUES (?, ?, ?, ?, ?, ?)"
 INSERT_LAYOUT = "INSERT INTO layouts (layout, json) VALUES (?, ?)"
 SELECT_LAYOUTS = "SELECT layout, json FROM layouts"
@@ -252,7 +254,7 @@ LAST_RUN = "SELECT seq FROM sqlite_sequence WHERE name = 'runs'"
 SET_LAST_RUN = "INSERT INTO sqlite_sequence (name, seq) VALUES ('runs', ?)"
 SELECT_MASTERS = "SELECT master, paused FROM masters"
 SELECT_STOPPED = "SELECT master, stopped FROM masters"
-SELECT_HEADS = "SELECT head, out, quarantined FROM heads WHERE master = ?"
+SELECT_HEADS = "SELECT head, out, quarantined, tripped FROM heads WHERE master = ?"
 #: The tasks of a run that have an outcome.
 SELECT_ENDED = "SELECT first, n FROM events WHERE run = ? AND kind IN ('done', 'cancelled')"
 #: The tasks of a run that were ever held and those released since, in order; why, the first of an event says for all.

@@ -5,7 +5,11 @@ has become of them through a queue, and need not wait for the hardware. Only a s
 event at which transports and sleeps look every few milliseconds, so that what is being done is broken off.
 
 What the head is to do is the daemon's order, unless something weightier is so: that the daemon is not heard of any more
-(`hold`), or that it is time to leave.
+(`hold`), that an interlock has tripped, or that it is time to leave.
+
+Between tasks, and between the steps of one, the thread polls what is watched at the head (`polling`), also while the
+head is safe. An interlock that trips breaks off what is being done as a stop does, and the head stays safe until the
+interlock holds again and the daemon, which was told, has given its orders.
 
 Of each task it is known whether it may have acted (`Head.begin_acting`). One that has not begun when its head is lost,
 parked or stopped is given back; one that has is in doubt, unless the head itself says how it ended.
@@ -14,13 +18,13 @@ parked or stopped is given back; one that has is in doubt, unless the head itsel
 from __future__ import annotations
 
 import contextlib
-import queue
+import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Literal
 
 from taskmaster.bus import messages as m
 from taskmaster.bus.fields import Schema
@@ -28,73 +32,19 @@ from taskmaster.bus.table import Table
 from taskmaster.drivers.instruments.errors import CONNECTING, NOT_REACHED, LinkError, Stopped
 from taskmaster.drivers.instruments.generators import drive
 from taskmaster.drivers.instruments.head import Head, State
+from taskmaster.drivers.instruments.news import Ended, Found, Kept, Left, News, Said, Unusable
 from taskmaster.drivers.instruments.notes import HeadState
+from taskmaster.drivers.instruments.polling import Polling
+from taskmaster.drivers.instruments.watching import Watched
+from taskmaster.drivers.instruments.yields import Yields
 from taskmaster.drivers.outputs import OutputPacker, task_error
 from taskmaster.drivers.protocol import Assignment, Question
 
-__all__ = ["Attendant", "Ended", "Found", "Kept", "Left", "News", "Reported", "Said", "Unusable"]
+__all__ = ["Attendant"]
 
 #: Attempts to bring a head to its safe state follow each other by so many seconds, for as long as they fail.
 SAFE_AGAIN_SECONDS = 1.0
-
-Reported: TypeAlias = Literal["connecting", "ready", "faulty", "safe"]
-
-
-@dataclass(frozen=True)
-class Ended:
-    """The last word on an assignment: done (with an output or an error), in doubt, or given back, not begun."""
-
-    assignment: Assignment
-    outputs: Table | None = None
-    errors: tuple[m.TaskError, ...] = ()
-    started: float = 0.0
-    finished: float = 0.0
-    doubt: bool = False
-    given_back: bool = False
-
-
-@dataclass(frozen=True)
-class Said:
-    """How the head is, and which order that is in answer to."""
-
-    state: Reported
-    order: m.LeaseId
-    identity: str = ""
-    error: str = ""
-
-
-@dataclass(frozen=True)
-class Kept:
-    """The evaluation of an assignment can go on from here; ``number`` counts these."""
-
-    assignment: Assignment
-    number: int
-    token: bytes
-
-
-@dataclass(frozen=True)
-class Found:
-    """What the head has found out about a task in doubt; ``reason`` why it cannot tell."""
-
-    question: Question
-    state: Literal["done", "not_begun", "unknown"]
-    outputs: Table | None = None
-    reason: str = ""
-
-
-@dataclass(frozen=True)
-class Unusable:
-    """There can be no head: its class cannot be imported, say."""
-
-    error: BaseException
-
-
-@dataclass(frozen=True)
-class Left:
-    """The thread has ended."""
-
-
-News: TypeAlias = Ended | Said | Kept | Found | Unusable | Left
+_LONGEST_WAIT = 86400.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,15 +56,17 @@ class _Wish:
     number: m.LeaseId = (0, 0)
     #: why, where it is not the daemon's order
     reason: str = ""
+    #: whether to poll what is watched while the head is safe
+    watch: bool = True
 
 
 class Attendant:
     """Runs a head in a thread of its own. ``tell`` is called from there, with everything that is to be known elsewhere.
 
-    ``make`` makes the head, with a context whose ``on_acting`` is :meth:`on_acting` and whose ``stopping`` is
-    :attr:`stopping`. ``begin`` is called with each assignment before it is begun, ``acts`` when it begins to act,
-    ``note`` with how safe the head is, before that changes for the worse, ``keep`` with each checkpoint, before the
-    evaluation goes on.
+    ``make`` makes the head, with a context whose ``on_acting`` is :meth:`on_acting`, whose ``on_between`` is
+    :meth:`on_between` and so on, and whose ``stopping`` is :attr:`stopping`. ``begin`` is called with each assignment
+    before it is begun, ``acts`` when it begins to act, ``note`` with how safe the head is, before that changes for the
+    worse, ``keep`` with each checkpoint, before the evaluation goes on. ``watched`` is polled.
     """
 
     def __init__(
@@ -122,12 +74,14 @@ class Attendant:
         make: Callable[[Attendant], Head],
         outputs: Schema,
         *,
+        who: str = "the head",
         tell: Callable[[News], None],
         begin: Callable[[Assignment], None],
         acts: Callable[[], None],
         note: Callable[[HeadState], None] = lambda state: None,
         keep: Callable[[Kept], None] = lambda kept: None,
         pauses: tuple[float, float] = (0.5, 30.0),
+        watched: Iterable[Watched] = (),
     ) -> None:
         self.stopping = threading.Event()
         self._make = make
@@ -150,12 +104,19 @@ class Attendant:
         self._broken_off: m.TaskError | None = None
         self._leaving = False
         self._identity = ""
+        #: how the head was lost
+        self._trouble = "it was never open"
         self._is_open = False
         #: something may have been sent to the instrument
         self._touched = False
         #: it is to be safe before anything else
         self._must_secure = False
-        self.progress: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        #: of a head that is safe: when a lost connection is made anew (never: there is one), and the pause after that
+        self._connect_at, self._connect_pause = math.inf, self._first_pause
+        #: an interlock has, and the daemon's order is from before it knew
+        self._has_tripped = False
+        self._watched = tuple(watched)
+        self.yields = Yields(who, tell)
         self.thread = threading.Thread(target=self._run, name="taskmaster-head", daemon=True)
 
     # -- called by whoever talks to the daemon ------------------------------------------------------------------------
@@ -165,6 +126,7 @@ class Attendant:
         with self._changed:
             if order.number > self._order.number:
                 self._order = order
+                self._has_tripped &= order.what == "work"
                 self._decide()
 
     def hold(self, reason: str) -> None:
@@ -183,7 +145,7 @@ class Attendant:
 
     def _decide(self) -> None:
         order = self._order
-        self._wish = _Wish("stop" if self._held else order.what, order.number, self._held)
+        self._wish = _Wish("stop" if self._held else order.what, order.number, self._held, order.watch)
         if self._wish.what == "stop":
             self._break()
         self._changed.notify()
@@ -224,6 +186,18 @@ class Attendant:
         """The present task begins to act."""
         self._acts()
 
+    def on_between(self) -> float:
+        """Poll what is due, see `Head.between`."""
+        return self._polling.between()
+
+    def _on_trip(self, why: str) -> None:
+        """An interlock that makes the head safe has tripped."""
+        with self._changed:
+            self._has_tripped = self._order.what == "work"
+            if self._assignment is not None and self._broken_off is None:
+                self._broken_off = m.TaskError(0, "InterlockTripped", why)
+            self._break()
+
     def on_checkpoint(self, token: bytes) -> None:
         """The present task can go on from here."""
         assignment = self._assignment
@@ -244,27 +218,40 @@ class Attendant:
             self._tell(Left())
 
     def _attend(self) -> None:
+        self._polling = Polling(self._head, self._watched, self._tell, self._on_trip)
         pause = self._first_pause
         try:
             while not self._leaving:
                 wish = self._wish
                 if wish.what == "wait" and not self._must_secure:
                     self._wait(None, wish)
-                elif wish.what != "work" or self._must_secure:
+                elif self._must_secure or not self._may_work(wish):
                     self._give_back()
-                    if self._secure(wish) and wish.what != "work":
+                    if self._secure(wish) and not self._may_work(wish):
                         self._stay(wish)
+                    self._close()  # it is opened anew, identified and initialised, before it works again
                 elif self._is_open or self._open(wish):
                     pause = self._first_pause
                     self._work(wish)
                 else:
-                    self._wait(pause, wish)
+                    self._pause(pause, wish)
                     pause = min(2 * pause, self._longest_pause)
             self._give_back()
             if self._touched:
                 self._secure(self._wish)
         finally:
             self._close()
+
+    def _may_work(self, wish: _Wish) -> bool:
+        return wish.what == "work" and not self._has_tripped and not self._polling.tripped
+
+    def _pause(self, seconds: float, wish: _Wish) -> None:
+        """Wait before the head is opened again. What is due meanwhile cannot be had; that may trip an interlock."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0 and self._may_work(wish):
+            if self._wait(min(left, self._polling.due - time.monotonic()), wish):
+                return
+            self._polling.missed(self._trouble)
 
     def _open(self, wish: _Wish) -> bool:
         """Connect, identify, initialise; says what came of it."""
@@ -274,18 +261,25 @@ class Attendant:
         try:
             self._head.open()
             self._identity = self._head.identify()
+            self._head.arm_watchdog()
+            self._polling.begin()
         except Stopped:
             return False
         except Exception as error:  # noqa: BLE001 - whatever a head's opening raises is told, and tried again
-            self._close()
             if isinstance(error, NOT_REACHED) and not touched:
                 self._touched = False
                 self._note(HeadState.UNTOUCHED)
-            self._give_back(error)
-            self._tell(Said("faulty", wish.number, "", f"{type(error).__name__}: {error}"))
+            self._lose(error, wish)
             return False
         self._is_open = True
         return True
+
+    def _lose(self, error: Exception, wish: _Wish) -> None:
+        """The head cannot be opened, or is lost while nothing was evaluated."""
+        self._trouble = f"{type(error).__name__}: {error}"
+        self._close()
+        self._give_back(error)
+        self._tell(Said("faulty", wish.number, "", self._trouble))
 
     def _close(self) -> None:
         self._is_open = False
@@ -297,11 +291,20 @@ class Attendant:
         """Evaluate what comes until something else is wished for, or the head is lost."""
         self._tell(Said("ready", wish.number, self._identity))
         while self._is_open:
+            try:
+                self._polling.between()
+            except Stopped:
+                return
+            except LinkError as error:
+                self._lose(error, wish)
+                return
             with self._changed:
-                while not self._assignments and not self._is_over(wish):
-                    self._changed.wait()
+                if not self._assignments and not self._is_over(wish):
+                    self._changed.wait(_timeout(self._polling.due - time.monotonic()))
                 if self._is_over(wish):
                     return
+                if not self._assignments:
+                    continue
                 assignment = self._assignment = self._assignments.popleft()
             self._evaluate(assignment)
             with self._changed:
@@ -313,6 +316,7 @@ class Attendant:
     def _evaluate(self, assignment: Assignment) -> None:
         head = self._head
         self._begin(assignment)
+        self.yields.begin(assignment.lease)
         head.begin_task()
         started = time.time()
         began = time.perf_counter()
@@ -323,11 +327,12 @@ class Attendant:
         try:
             x, token = assignment.table.rows()[0], assignment.token
             evaluation = head.evaluate(x) if token is None else head.resume(x, token)
-            value = drive(evaluation, self.progress.put, self.stopping)
+            value = drive(evaluation, self.yields.take, self.stopping, head.between)
         except (*CONNECTING, Stopped) as error:
             lost = True
             errors = (self._why(error),)
             if not isinstance(error, Stopped):
+                self._trouble = f"{type(error).__name__}: {error}"
                 self._close()
         except BaseException as error:  # noqa: BLE001 - whatever the user's code raises fails its task
             errors = (task_error(0, error),)
@@ -335,6 +340,7 @@ class Attendant:
             outputs, wrong = self._packer.pack((0,), (value,))
             errors = tuple(wrong)
         finished = started + time.perf_counter() - began
+        self.yields.flush(at_once=True)
         self._tell(
             Ended(
                 assignment,
@@ -368,6 +374,7 @@ class Attendant:
     def _secure(self, wish: _Wish) -> bool:
         """Bring the head to its safe state, and again until that has succeeded. False: time to leave came before."""
         touched = self._touched
+        self._polling.rest()
         while True:
             with self._changed:
                 self._must_secure = False
@@ -376,30 +383,66 @@ class Attendant:
             self._note(HeadState.SECURING)
             try:
                 self._head.safe()
+                self._head.disarm_watchdog()
                 break
             except Exception as error:  # noqa: BLE001 - whatever it is, it is told, and safety is tried for again
-                self._tell(Said("faulty", wish.number, self._identity, f"not safe: {type(error).__name__}: {error}"))
+                self._trouble = f"{type(error).__name__}: {error}"
+                self._tell(Said("unsafe", wish.number, self._identity, self._trouble))
                 self._close()
                 if isinstance(error, NOT_REACHED) and not touched:
                     self._touched = False
                     self._note(HeadState.UNTOUCHED)
                 if self._wait(SAFE_AGAIN_SECONDS, wish) and self._leaving:
                     return False
-        self._close()  # it is opened anew, identified and initialised, before it works again
+                wish = self._wish
+                self._polling.missed(self._trouble)
+        self._is_open = False
         self._note(HeadState.SAFE)
         return True
 
     def _stay(self, wish: _Wish) -> None:
-        """It is safe: wait until something else is wished for."""
+        """It is safe: wait until something else is wished for, or an interlock does not keep it any longer.
+
+        Meanwhile it finds out what it is asked; and what is watched is polled, over the connection that there is or a
+        new one, and nothing is set.
+        """
         self._tell(Said("safe", wish.number, self._identity, wish.reason))
-        while True:
+        self._connect_at, self._connect_pause = math.inf, self._first_pause
+        if wish.watch and self._polling:
+            self._polling.watch()
+        else:
+            self._polling.leave()
+            self._close()
+        while not self._may_work(wish):
             with self._changed:
-                self._changed.wait_for(lambda: self._is_over(wish) or self._questions)
+                due = min(self._polling.due, self._connect_at) - time.monotonic()
+                self._changed.wait_for(lambda: self._is_over(wish) or self._questions, _timeout(due))
                 if self._is_over(wish):
                     self._questions.clear()  # who has asked asks again, if that is still the question
                     return
-                question = self._questions.popleft()
-            self._tell(self._find_out(question))
+                question = self._questions.popleft() if self._questions else None
+            if question is None:
+                self._look()
+            else:
+                self._tell(self._find_out(question))
+
+    def _look(self) -> None:
+        """Poll one thing that is due, at a head that is safe."""
+        try:
+            if time.monotonic() >= self._connect_at:
+                self._head.connect()
+                self._connect_at, self._connect_pause = math.inf, self._first_pause
+            if self._connect_at == math.inf:
+                self._polling.between()
+            else:
+                self._polling.missed(self._trouble)
+        except Stopped:
+            return  # something else is wished for
+        except Exception as error:  # noqa: BLE001 - whatever a head's connecting raises, it is tried again
+            self._trouble = f"{type(error).__name__}: {error}"
+            self._close()
+            self._connect_at = time.monotonic() + self._connect_pause
+            self._connect_pause = min(2 * self._connect_pause, self._longest_pause)
 
     def _find_out(self, question: Question) -> Found:
         """What has become of a task in doubt; the head is open meanwhile, and safe again after."""
@@ -407,6 +450,7 @@ class Attendant:
         if not head.reconciles:
             return Found(question, "unknown", reason="its head has no way to find out")
         self._note(HeadState.WORKING)
+        self._close()
         try:
             head.open()
             found = head.reconcile(question.table.rows()[0], question.token)
@@ -424,4 +468,9 @@ class Attendant:
     def _wait(self, seconds: float | None, wish: _Wish) -> bool:
         """Wait until something else is wished for, or it is time to leave; False if ``seconds`` have passed before."""
         with self._changed:
-            return self._changed.wait_for(lambda: self._is_over(wish), seconds)
+            return self._changed.wait_for(lambda: self._is_over(wish), _timeout(seconds))
+
+
+def _timeout(seconds: float | None) -> float | None:
+    """For a wait that may be for ever. Longer ones than this overflow in some places, and are as long for all."""
+    return None if seconds is None or seconds == math.inf else min(max(0.0, seconds), _LONGEST_WAIT)

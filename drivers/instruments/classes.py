@@ -42,7 +42,7 @@ from taskmaster.drivers.instruments.adapters.own import OwnAdapter, own_head
 from taskmaster.drivers.instruments.attributes import class_name
 from taskmaster.drivers.instruments.binding import Bound, arguments_of, bind, find_class
 from taskmaster.drivers.instruments.claims import Claim
-from taskmaster.drivers.instruments.errors import LinkError, Stopped, WrongIdentity
+from taskmaster.drivers.instruments.errors import LinkError, Stopped, Unreachable, WrongIdentity
 from taskmaster.drivers.instruments.failures import Translated
 from taskmaster.drivers.instruments.head import Head, HeadContext
 from taskmaster.drivers.instruments.plan import Call, Plan, read_plan
@@ -138,9 +138,11 @@ class ClassHead(Head):
         for name, what, put in bound.set:
             with self._asking(what):
                 put(x[name])
+            self.between()
         for what, call in bound.call:
             with self._asking(what):
                 call(x)
+            self.between()
 
     def read(self) -> Any:
         bound = self._connected()
@@ -148,6 +150,24 @@ class ClassHead(Head):
             if isinstance(entry, Call) and (needed := next(entry.parameters(), None)):
                 raise ConfigError(f"read.{name}: cannot be read without a task: it takes the parameter {needed!r}")
         return self._outputs(bound, {})
+
+    def look(self, table: Mapping[str, Any]) -> Any:
+        """The property, parameter or method of the object that ``table`` names as `method`. Raises LinkErrors."""
+        name, bound = table["method"], self._bound
+        if bound is None or self._adapter is None:
+            raise Unreachable(f"{self.context.label}: not connected")
+        with self._asking(f"looking at {name}"):
+            return self._adapter.getter(bound.instrument, name)()
+
+    def disarm_watchdog(self) -> None:
+        with self._undisturbed():
+            super().disarm_watchdog()
+
+    def _call_watchdog(self, what: str) -> None:
+        name = (self.options.get("watchdog") or {}).get(what)
+        if name and self._bound is not None and self._adapter is not None:
+            with self._asking(f"calling {name}"):
+                self._adapter.method(self._bound.instrument, name, (), {})()
 
     def safe(self) -> None:
         """The declared safe state; a connection is made for it where there is none, and the identity asked, no more."""
@@ -265,6 +285,7 @@ class ClassHead(Head):
         for name, what, get in bound.read:
             with self._asking(what):
                 outputs[name] = get(x)
+            self.between()
             _require_travelling(outputs[name], f"{self.context.label}: {what}")
         return outputs
 

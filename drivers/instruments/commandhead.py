@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,11 +13,11 @@ from typing import Any
 
 from taskmaster.bus.errors import InvalidTask
 from taskmaster.drivers.instruments.commands import Commands, Line, Query, Ramp, Wait
-from taskmaster.drivers.instruments.errors import DeviceError, LinkError
+from taskmaster.drivers.instruments.errors import DeviceError, Garbled, LinkError, Unreachable
 from taskmaster.drivers.instruments.head import Head, HeadContext, wait
 from taskmaster.drivers.instruments.link import Link
 from taskmaster.drivers.instruments.ramps import steps
-from taskmaster.drivers.instruments.replies import Text
+from taskmaster.drivers.instruments.replies import Choice, Number, Text
 
 __all__ = ["CommandHead"]
 
@@ -45,10 +46,10 @@ class CommandHead(Head):
         self._heeded = self.stopping
         #: the connection over which the `open` commands were sent, if they hold still
         self._ready_since: int | None = None
-        #: something was set, by `open` or `safe`: the instrument is left as one that nobody watches over any more
-        self._in_charge = False
         #: the last values of ramped parameters that were set over that connection
         self._set_to: dict[str, float] = {}
+        #: questions about what is watched
+        self._watched: dict[str, Query] = {}
 
     # -- a head's life ------------------------------------------------------------------------------------------------
 
@@ -98,6 +99,7 @@ class CommandHead(Head):
         self._get_ready()
         for line, message in messages:
             self._set(line, message, values)
+            self.between()
         if messages:
             self._check_errors("set", x)
         if self.commands.wait is not None:
@@ -119,39 +121,62 @@ class CommandHead(Head):
             self._get_in_step()
             return self._ask(query, {**self.commands.values, **(values or {})})
 
-    def feed_watchdog(self) -> None:
-        """Keep the instrument's own watchdog quiet."""
+    def look(self, table: Mapping[str, Any]) -> Any:
+        """The answer to the query in ``table``, or what its `pattern` finds there: a number where it is one.
+
+        Asked over the connection that there is: none is made for it. Raises LinkErrors, DeviceError where the answer
+        is not what was declared.
+        """
+        question = table["query"]
+        query = self._watched.get(question)
+        if query is None:
+            query = self._watched[question] = self.commands.query({"query": question, "parse": "text"})
         with self._turn():
-            for keep in self.commands.watchdog.keep if self.commands.watchdog is not None else ():
-                self._get_in_step()
+            self._require_in_step()
+            text = self._ask(query)
+        return _read_watched(text, table, f"{self.context.label}: {question!r}")
+
+    def arm_watchdog(self) -> None:
+        """It is armed by `open`, at each connection."""
+
+    def feed_watchdog(self) -> None:
+        """Keep the instrument's own watchdog quiet, over the connection that there is. Raises LinkErrors."""
+        watchdog = self.commands.watchdog
+        if watchdog is None or (watchdog.any_command and time.monotonic() - self.link.said_at < watchdog.every):
+            return
+        with self._turn():
+            self._require_in_step()
+            for keep in watchdog.keep:
                 if isinstance(keep, Line):
                     self._tell_line(keep)
                 else:
                     self._ask(keep)
 
+    def disarm_watchdog(self) -> None:
+        """It is switched off by `safe`, once that is confirmed."""
+
     def safe(self) -> None:
         """Send the `safe` commands at once over the connection that there is, and see that they have arrived.
 
         Where that cannot be seen (the instrument may be busy with a query that was given up, or gone), they are sent
-        again over a new connection, once the instrument has been identified. Does not heed `stopping`. Raises
-        LinkErrors and WrongIdentity if it is not known to be safe; call it again.
+        again over a new connection, once the instrument has been identified. Then, and not before, its own watchdog is
+        switched off. Does not heed `stopping`. Raises LinkErrors and WrongIdentity if it is not known to be safe; call
+        it again.
         """
         self._ready_since = None
-        if not self.commands.safe:
-            return  # there is no state to bring it to
         with self._unstoppable(), self._turn():
-            self._in_charge = True
+            if not self.commands.safe:  # there is no state to bring it to
+                if self.link.in_step:
+                    self._disarm()
+                return
             if not self._told_safe():
                 self.link.connect(min(self.commands.timeout, _LONGEST_QUIET))
                 self._tell_safe()
                 self._confirm()
+            self._disarm()
 
     def close(self) -> None:
-        """Disconnect, and let others have the resource; what `open` or `safe` was called for has no watchdog then."""
-        if self.commands.watchdog is not None and self._in_charge and self.link.is_open:
-            with contextlib.suppress(LinkError), self._unstoppable(), self._turn():
-                for line in self.commands.watchdog.disarm:
-                    self._tell_line(line)
+        """Disconnect, and let others have the resource. The instrument's own watchdog stays as it is."""
         if self._owns_link:
             self.link.close()
 
@@ -164,6 +189,22 @@ class CommandHead(Head):
         # On a line that carries over what was still to be said, an answer may be late by as much as it may take.
         self.link.connect(self.commands.timeout)
 
+    def _require_in_step(self) -> None:
+        if not self.link.in_step:
+            raise Unreachable(f"{self.commands.resource}: not connected")
+
+    def _disarm(self) -> None:
+        """It is safe already: that the instrument refuses this, or goes away now, is no reason to begin again."""
+        if self.commands.watchdog is None:
+            return
+        try:
+            for line in self.commands.watchdog.disarm:
+                self._tell_line(line)
+        except LinkError:
+            self.link.lose()
+        except DeviceError:
+            pass
+
     def _get_in_step(self) -> None:
         self.link.get_in_step(self.commands.timeout)
 
@@ -175,7 +216,6 @@ class CommandHead(Head):
 
     def _initialise(self) -> None:
         self._ready_since = None
-        self._in_charge = True
         self._set_to = {name: ramp.start for name, ramp in self.commands.ramps.items() if ramp.start is not None}
         for line in self.commands.open:
             self._tell_line(line)
@@ -248,7 +288,7 @@ class CommandHead(Head):
         every = max(ramp.every for ramp in ramps)
         due = time.monotonic()
         for values_now in steps(start, end, {ramp.parameter: ramp.step for ramp in ramps}):
-            self._sleep(due - time.monotonic())
+            self.sleep_until(due)
             self._tell(line, self._formatted(line, {**values, **values_now}), acts=True)
             self._set_to.update(values_now)
             due = time.monotonic() + every
@@ -282,7 +322,7 @@ class CommandHead(Head):
                     f"{self.context.label}: after {until.timeout:g} s {until.query.line.template.text!r} is still "
                     f"answered with {answer!r}, not with {until.until.pattern!r}"
                 )
-            self._sleep(until.every)
+            self.sleep(until.every)
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
@@ -290,6 +330,7 @@ class CommandHead(Head):
         outputs: dict[str, Any] = {}
         for name, query in self.commands.read.items():
             outputs[name] = self._ask(query, values, output=name)
+            self.between()
         self._check_errors("read", x)
         return outputs
 
@@ -335,3 +376,21 @@ class CommandHead(Head):
 
     def _sleep(self, seconds: float) -> None:
         wait(self._heeded, seconds, self.context.label)
+
+
+def _read_watched(text: str, table: Mapping[str, Any], question: str) -> Any:
+    """What is in an answer that is watched. The conversation is in step, whatever that is. Raises DeviceError."""
+    data, equals = text.encode(), table.get("equals")
+    pattern = re.compile(table["pattern"]) if table.get("pattern") else None
+    try:
+        if isinstance(equals, bool):
+            return Choice(pattern).parse(data)
+        found = Text(pattern).parse(data)
+    except Garbled as error:
+        raise DeviceError(f"{question}: {error}") from error
+    if isinstance(equals, str):
+        return found
+    try:
+        return Number().parse(found.encode())
+    except Garbled:
+        return found

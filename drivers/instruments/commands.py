@@ -84,6 +84,8 @@ class Watchdog:
     every: float
     keep: tuple[Line | Query, ...]
     disarm: tuple[Line, ...] = ()
+    #: anything that is said to it keeps it quiet
+    any_command: bool = False
 
 
 @dataclass(frozen=True)
@@ -210,8 +212,13 @@ class _Reader:
         if spec is None:
             return None
         keep = [spec["keep"]] if spec.get("keep") else spec["arm"]
-        kept = tuple(map(self._kept, keep))
-        return Watchdog(self._lines(spec["arm"]), spec.get("every", 1.0), kept, self._lines(spec.get("disarm")))
+        return Watchdog(
+            self._lines(spec["arm"]),
+            spec.get("every", 1.0),
+            tuple(map(self._kept, keep)),
+            self._lines(spec.get("disarm")),
+            bool(spec.get("any_command")),
+        )
 
     def _kept(self, spec: str | Mapping[str, Any]) -> Line | Query:
         """What keeps a watchdog quiet; a query is known by its question mark."""

@@ -18,6 +18,7 @@ __all__ = [
     "DeviceError",
     "Garbled",
     "InstrumentError",
+    "InterlockTripped",
     "LinkError",
     "PermissionDenied",
     "Stopped",
@@ -74,6 +75,12 @@ class Stopped(InstrumentError):
     """The head was stopped in the middle of something."""
 
     code = "instrument_stopped"
+
+
+class InterlockTripped(Stopped):
+    """An interlock has tripped: what the head was doing is broken off, and it goes to its safe state."""
+
+    code = "instrument_interlock"
 
 
 class PermissionDenied(InstrumentError):

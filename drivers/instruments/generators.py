@@ -14,12 +14,18 @@ from taskmaster.drivers.instruments.errors import Stopped
 __all__ = ["drive"]
 
 
-def drive(evaluation: Any, progress: Callable[[Any], None], stopping: Event) -> Any:
+def drive(
+    evaluation: Any,
+    progress: Callable[[Any], None],
+    stopping: Event,
+    between: Callable[[], object] = lambda: None,
+) -> Any:
     """The output of what ``evaluate`` gave: either the output itself, or a generator that returns it at its end.
 
-    A generator is advanced in the caller's thread; each value that it yields goes to ``progress``. Before each step,
-    ``stopping`` is looked at: once set, the generator is closed (its ``finally`` blocks run) and `Stopped` raised. It
-    is closed as well where ``progress`` raises; what the generator itself raises comes through.
+    A generator is advanced in the caller's thread; each value that it yields goes to ``progress``, and ``between`` is
+    called after it. Before each step, ``stopping`` is looked at: once set, the generator is closed (its ``finally``
+    blocks run) and `Stopped` raised. It is closed as well where ``progress`` or ``between`` raises; what the generator
+    itself raises comes through.
 
     Raises InvalidOutput for what ``async def`` gives: nothing here would run it.
     """
@@ -37,4 +43,5 @@ def drive(evaluation: Any, progress: Callable[[Any], None], stopping: Event) -> 
             except StopIteration as end:
                 return end.value
             progress(value)
+            between()
     raise Stopped("the evaluation was stopped between two steps")

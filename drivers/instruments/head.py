@@ -6,6 +6,7 @@ gives it a :class:`HeadContext`, and sets ``stopping`` from wherever a stop come
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ from enum import Enum
 from typing import Any
 
 from taskmaster.bus.fields import Schema
+from taskmaster.drivers.instruments import attributes
 from taskmaster.drivers.instruments.claims import Claim
 from taskmaster.drivers.instruments.errors import Stopped
 
@@ -59,6 +61,11 @@ def _no_checkpoint(token: bytes) -> None:
     """Nobody keeps tokens."""
 
 
+def _nothing_due() -> float:
+    """Nothing is watched."""
+    return math.inf
+
+
 @dataclass(frozen=True)
 class HeadContext:
     """What a head gets from whoever hosts it. The defaults do for trying a head by itself."""
@@ -77,6 +84,8 @@ class HeadContext:
     on_acting: Callable[[], None] = _no_action
     #: puts a token on disk before it returns
     on_checkpoint: Callable[[bytes], None] = _no_checkpoint
+    #: polls what is due of what is watched, one thing at most; gives the moment at which it is to be called again
+    on_between: Callable[[], float] = _nothing_due
     #: has a resource for this head, and names it to others as the holder
     claim: Callable[[str, str], Claim] = Claim
 
@@ -161,6 +170,13 @@ class Head:
         """Whether the instrument is as `apply` has left it, as far as is known: not over a new connection."""
         return True
 
+    def look(self, table: Mapping[str, Any]) -> Any:
+        """A value that is watched: that of the property or method of this head that ``table`` names as `method`.
+
+        It may not act. Raises LinkErrors where the connection is lost by it.
+        """
+        return attributes.getter(self, table["method"])()
+
     def safe(self) -> None:
         """Bring to the declared safe state. May be called at any time after `open` was tried, and again."""
 
@@ -186,13 +202,45 @@ class Head:
         """Keep what `resume` needs; on disk before this returns."""
         self.context.on_checkpoint(token.encode() if isinstance(token, str) else token)
 
+    def between(self) -> float:
+        """Between two steps of an evaluation: what is watched may be polled now, one value at most.
+
+        Called by `sleep` and at each `yield`; to be called in long evaluations that do neither. Gives the moment of
+        :func:`time.monotonic` at which something is due again. Raises Stopped where an interlock trips, LinkErrors.
+        """
+        return self.context.on_between()
+
     def sleep(self, seconds: float) -> None:
-        """Wait; ends at once when the head is stopped. Raises Stopped."""
-        wait(self.stopping, seconds, self.context.label)
+        """Wait, while what is watched is polled; ends at once when the head is stopped. Raises Stopped, LinkErrors."""
+        self.sleep_until(time.monotonic() + seconds)
 
     def sleep_until(self, moment: float) -> None:
-        """Wait until a moment of :func:`time.monotonic`. Raises Stopped."""
-        self.sleep(moment - time.monotonic())
+        """Wait until a moment of :func:`time.monotonic`, as `sleep` does."""
+        while True:
+            due = self.between()
+            now = time.monotonic()
+            wait(self.stopping, min(moment, due) - now, self.context.label)
+            if moment <= max(due, now):
+                return
+
+    # -- the instrument's own watchdog, by the names in the option `watchdog` ------------------------------------------
+
+    def arm_watchdog(self) -> None:
+        """Switch it on; called by the host after `open`."""
+        self._call_watchdog("arm")
+
+    def feed_watchdog(self) -> None:
+        """Keep it from acting; called by the host for as long as the head may work."""
+        self._call_watchdog("keep" if (self.options.get("watchdog") or {}).get("keep") else "arm")
+
+    def disarm_watchdog(self) -> None:
+        """Switch it off; called by the host once the head is safe."""
+        self._call_watchdog("disarm")
+
+    def _call_watchdog(self, what: str) -> None:
+        name = (self.options.get("watchdog") or {}).get(what)
+        if name:
+            attributes.method(self, name)()
 
 
 def wait(stopping: threading.Event, seconds: float, who: str) -> None:

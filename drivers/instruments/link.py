@@ -9,6 +9,7 @@ Several heads of one controller share a link and take turns. Each turn has its o
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -43,7 +44,11 @@ class Link:
         self._transport = _transport(commands)
         self._claim: Claim | None = None
         self._lock = threading.RLock()
+        #: turns within turns
+        self._depth = 0
         self._stopping = threading.Event()
+        #: moment of :func:`time.monotonic` at which anything was last said to the instrument
+        self.said_at = -math.inf
         #: an answer may still come, or may not have been read to its end
         self._pending = False
         #: counts connections: what was sent over an earlier one may no longer hold
@@ -70,13 +75,17 @@ class Link:
                 raise Stopped(f"{who} was stopped")
         before, self._stopping = self._stopping, stopping
         self._transport.stopping, self._transport.on_acting = stopping, on_acting
+        self._depth += 1
         try:
             yield
         except LinkError as error:
             self._transport.close()
             self._pending |= not isinstance(error, Unreachable)
+            if self._depth > 1:
+                raise  # the outermost turn says whose it was
             raise type(error)(f"{who}: {error}") from error
         finally:
+            self._depth -= 1
             self._stopping = self._transport.stopping = before
             self._lock.release()
 
@@ -123,6 +132,7 @@ class Link:
     def tell(self, message: bytes, *, acts: bool) -> None:
         """Send one message that has no answer. Raises LinkErrors, Stopped."""
         self._transport.write(message, acts=acts)
+        self.said_at = time.monotonic()
 
     def ask(
         self,
@@ -146,8 +156,9 @@ class Link:
             )
         self._pending = True
         self._transport.write(message, acts=acts)
+        self.said_at = time.monotonic()
         if deadline is None:
-            deadline = time.monotonic() + self._commands.timeout
+            deadline = self.said_at + self._commands.timeout
         try:
             value = self._answer(reply, values, deadline)
         except (TimedOut, Garbled) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -52,6 +53,7 @@ class HeadMaker:
         stopping: threading.Event | None = None,
         on_acting: Callable[[], None] = lambda: None,
         on_checkpoint: Callable[[bytes], None] = lambda token: None,
+        on_between: Callable[[], float] = lambda: math.inf,
     ) -> HeadContext:
         """What a head gets from whoever hosts it."""
         return HeadContext(
@@ -63,6 +65,7 @@ class HeadMaker:
             stopping or threading.Event(),
             on_acting,
             on_checkpoint,
+            on_between,
             self._controller.claim if self._controller is not None else Claim,
         )
 

@@ -85,8 +85,20 @@ class ProgrammeHead(Head):
     def read(self) -> Any:
         return self.inner.read()
 
+    def look(self, table: Mapping[str, Any]) -> Any:
+        return self.inner.look(table)
+
     def safe(self) -> None:
         self.inner.safe()
+
+    def arm_watchdog(self) -> None:
+        self.inner.arm_watchdog()
+
+    def feed_watchdog(self) -> None:
+        self.inner.feed_watchdog()
+
+    def disarm_watchdog(self) -> None:
+        self.inner.disarm_watchdog()
 
     def close(self) -> None:
         self.inner.close()

@@ -50,6 +50,7 @@ def main() -> int:
         while True:
             try:
                 head.safe()
+                head.disarm_watchdog()
             except Exception as error:  # noqa: BLE001 - whatever it is, it is said, and safety is tried for again
                 sys.stderr.write(f"{type(error).__name__}: {error}\n".replace("\n", " ").strip() + "\n")
                 sys.stderr.flush()

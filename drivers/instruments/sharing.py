@@ -161,9 +161,25 @@ class SharedHead(Head):
     def is_as_applied(self) -> bool:
         return self.head.is_as_applied
 
+    def look(self, table: Mapping[str, Any]) -> Any:
+        with self._turn():
+            return self.head.look(table)
+
     def safe(self) -> None:
         with self._turn(heed=False):
             self.head.safe()
+
+    def arm_watchdog(self) -> None:
+        with self._turn():
+            self.head.arm_watchdog()
+
+    def feed_watchdog(self) -> None:
+        with self._turn():
+            self.head.feed_watchdog()
+
+    def disarm_watchdog(self) -> None:
+        with self._turn(heed=False):
+            self.head.disarm_watchdog()
 
     def close(self) -> None:
         with self._turn(heed=False):

@@ -27,11 +27,13 @@ from pathlib import Path
 
 from taskmaster.bus import messages as m
 from taskmaster.bus.text import format_duration
-from taskmaster.drivers.instruments.attendant import Attendant, Ended, Found, Kept, Left, News, Said, Unusable
+from taskmaster.drivers.instruments.attendant import Attendant
 from taskmaster.drivers.instruments.head import Head
 from taskmaster.drivers.instruments.making import HeadMaker
+from taskmaster.drivers.instruments.news import Ended, Found, Kept, Left, News, Said, Unusable
 from taskmaster.drivers.instruments.notes import NOTES, HeadNotes, HeadState, write_token
 from taskmaster.drivers.instruments.sharing import Controller
+from taskmaster.drivers.instruments.watching import watched
 from taskmaster.drivers.progress import STARTED, ProgressWriter
 from taskmaster.drivers.protocol import Assignment, WorkerProtocol
 from taskmaster.drivers.worker import EXIT_GOODBYE, EXIT_UNUSABLE, Dismissed, Worker
@@ -118,7 +120,9 @@ class HeadWorker(Worker):
         reconnect = maker.options(name).get("reconnect") or {}
 
         def make(attendant: Attendant) -> Head:
-            context = maker.context(name, attendant.stopping, attendant.on_acting, attendant.on_checkpoint)
+            context = maker.context(
+                name, attendant.stopping, attendant.on_acting, attendant.on_checkpoint, attendant.on_between
+            )
             return maker.make(context)
 
         def begin(assignment: Assignment) -> None:
@@ -145,7 +149,18 @@ class HeadWorker(Worker):
             self._notes.state = state
 
         pauses = float(reconnect.get("first", 0.5)), float(reconnect.get("longest", 30.0))
-        return Attendant(make, maker.outputs, tell=tell, begin=begin, acts=acts, note=note, keep=keep, pauses=pauses)
+        return Attendant(
+            make,
+            maker.outputs,
+            who=f"{welcome.master}/{name}",
+            tell=tell,
+            begin=begin,
+            acts=acts,
+            note=note,
+            keep=keep,
+            pauses=pauses,
+            watched=watched(maker.options(name), name),
+        )
 
     # -- at work ------------------------------------------------------------------------------------------------------
 
@@ -164,6 +179,7 @@ class HeadWorker(Worker):
         """Carry between the daemon and the head, until neither has anything more to say."""
         while not self._left:
             self._turn(wait=self._heard.empty())
+            attendant.yields.flush()
             self._hear()
             self._look_after(attendant)
             attendant.order(self._protocol.order)
@@ -214,6 +230,10 @@ class HeadWorker(Worker):
                 self._protocol.answer(news.question, news.state, news.outputs, news.reason)
             elif isinstance(news, Ended):
                 self._say(news)
+            elif isinstance(news, m.Tripped):
+                self._protocol.report_trip(news)
+            else:
+                self._protocol.mention(news)
 
     def _say(self, ended: Ended) -> None:
         if ended.given_back or ended.doubt:

@@ -492,12 +492,32 @@ def test_heads_of_one_instrument_take_turns(probe: Laboratory) -> None:
     assert (counted.connections, counted["TIP:APPR"]) == (2, 4)
 
 
-def test_an_instruments_own_watchdog_is_armed_fed_and_switched_off(probe: Laboratory) -> None:
+def test_an_instruments_own_watchdog_is_armed_fed_and_switched_off_once_it_is_safe(probe: Laboratory) -> None:
     watchdog = {"arm": ("WDOG 60",), "keep": "WDOG?", "disarm": ("WDOG 0",)}
     counted = Counted(probe)
     with probe_head(probe[TIP], commands={"watchdog": watchdog}) as head:
         head.open()
         head.feed_watchdog()
         assert (counted.sets("WDOG"), counted["WDOG?"]) == ([(60.0,)], 1)
-    probe.control.wait(TIP, "WDOG", 2)
-    assert counted.sets("WDOG") == [(60.0,), (0.0,)]
+        head.close()
+        head.open()
+        assert counted.sets("WDOG") == [(60.0,)] * 2, "who just closes the connection leaves it armed"
+        head.safe()
+    eventually(lambda: len(counted.sets("WDOG")) == 3, "it to be switched off")
+    *_, withdrawn, disarmed = probe.control.actions(TIP).actions
+    assert (withdrawn.command, disarmed.command, disarmed.arguments) == ("TIP:WITH", "WDOG", (0.0,))
+
+
+def test_a_watchdog_that_any_command_keeps_quiet_is_fed_when_nothing_was_said(probe: Laboratory) -> None:
+    watchdog = {"arm": ("WDOG 60",), "keep": "WDOG?", "every": 0.2, "any_command": True}
+    counted = Counted(probe)
+    with probe_head(probe[TIP], commands={"watchdog": watchdog}) as head:
+        head.open()
+        head.feed_watchdog()
+        assert counted["WDOG?"] == 0, "it has just been armed"
+
+        def was_fed() -> bool:
+            head.feed_watchdog()
+            return counted["WDOG?"] == 1
+
+        eventually(was_fed, "it to be fed after a silence")

@@ -106,7 +106,11 @@ def kill_all(daemon: Daemon, lab: Lab) -> None:
 
 
 def test_two_weeks_survive_three_restarts_of_the_daemon(room: Room) -> None:
-    daemon = room.daemon(interruption="pauses")
+    watched = {
+        "interlocks": {"limiter": {"query": "ALARM?", "every": "100 ms", "equals": 0}},
+        "monitor": {"humidity": {"query": "HUM?", "every": "100 ms"}},
+    }
+    daemon = room.daemon(watched, interruption="pauses")
     with daemon.connect() as lab:
         run = begin(lab)
         room.await_day(2)
@@ -122,6 +126,8 @@ def test_two_weeks_survive_three_restarts_of_the_daemon(room: Room) -> None:
 
         assert result.output["mass"] > 0.1
         assert not lab.held()
+    counts = room.chambers.control.actions("chamber-1").counts
+    assert min(counts["ALAR?"], counts["HUM?"]) > 50, "it was watched all the time"
     told = room.told
     assert told.count(TEMPERATURES[0]) == 1, "it began once"
     assert list(dict.fromkeys(told)) == TEMPERATURES, "every day came, in order"

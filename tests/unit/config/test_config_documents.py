@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from helpers.documents import code_blocks, document
 from jsonschema import Draft202012Validator
 
 from taskmaster.bus.errors import ConfigError
@@ -213,3 +214,15 @@ def test_the_reference_names_every_key() -> None:
     models += BUILTIN_DRIVERS.values()
     models += [CommandSettings, ReadSettings, WaitSettings, ErrorsSettings, RampSettings, QueryInterlock, QueryWatchdog]
     assert [key for model in models for key in declared(model) if f"\n| `{key}` |" not in text] == []
+
+
+# -- pages with configurations -----------------------------------------------------------------------------------------
+
+
+def test_the_configurations_of_the_safety_page_are_right() -> None:
+    blocks = code_blocks(document("docs/safety.md"), "toml")
+    masters = [master for block in blocks for master in loads(block).masters.values()]
+    assert {name for master in masters for name in master.options.model_dump().get("interlocks", {})} >= {
+        "door",
+        "apart",
+    }

@@ -1,0 +1,72 @@
+"""What a head's thread tells whoever talks to the daemon."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from taskmaster.bus import messages as m
+from taskmaster.bus.table import Table
+from taskmaster.drivers.instruments.polling import Seen
+from taskmaster.drivers.protocol import Assignment, Question
+
+__all__ = ["Ended", "Found", "Kept", "Left", "News", "Reported", "Said", "Unusable"]
+
+Reported: TypeAlias = Literal["connecting", "ready", "faulty", "safe", "unsafe"]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The last word on an assignment: done (with an output or an error), in doubt, or given back, not begun."""
+
+    assignment: Assignment
+    outputs: Table | None = None
+    errors: tuple[m.TaskError, ...] = ()
+    started: float = 0.0
+    finished: float = 0.0
+    doubt: bool = False
+    given_back: bool = False
+
+
+@dataclass(frozen=True)
+class Said:
+    """How the head is, and which order that is in answer to."""
+
+    state: Reported
+    order: m.LeaseId
+    identity: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The evaluation of an assignment can go on from here; ``number`` counts these."""
+
+    assignment: Assignment
+    number: int
+    token: bytes
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the head has found out about a task in doubt; ``reason`` why it cannot tell."""
+
+    question: Question
+    state: Literal["done", "not_begun", "unknown"]
+    outputs: Table | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Unusable:
+    """There can be no head: its class cannot be imported, say."""
+
+    error: BaseException
+
+
+@dataclass(frozen=True)
+class Left:
+    """The thread has ended."""
+
+
+News: TypeAlias = Ended | Said | Found | Unusable | Left | Seen | m.Progress

@@ -1,0 +1,256 @@
+"""The thread of a head of one's own: what is polled between the steps of its tasks, and what these yield."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import numpy as np
+import pytest
+from helpers.waiting import PATIENCE
+
+from taskmaster.bus import messages as m
+from taskmaster.bus.fields import Schema
+from taskmaster.bus.table import pack_values
+from taskmaster.drivers.instruments import Head, HeadContext
+from taskmaster.drivers.instruments.attendant import Attendant
+from taskmaster.drivers.instruments.errors import Unreachable
+from taskmaster.drivers.instruments.news import Ended, News, Said
+from taskmaster.drivers.instruments.watching import watched
+from taskmaster.drivers.protocol import Assignment
+
+T = TypeVar("T")
+TEMPERATURE = {"method": "temperature", "every": 0.02, "max": 60.0, "action": "safe"}
+
+
+class Oven(Head):
+    """Gets as hot as the test wants."""
+
+    def __init__(self, context: HeadContext) -> None:
+        super().__init__(context)
+        self.now: Any = 25.0
+        self.threads: set[int] = set()
+        self.calls: list[str] = []
+        self.looking = False
+
+    def open(self) -> None:
+        self.calls.append("open")
+
+    def safe(self) -> None:
+        self.calls.append("safe")
+
+    @property
+    def temperature(self) -> Any:
+        self.threads.add(threading.get_ident())
+        assert not self.looking, "one poll at a time"
+        self.looking = True
+        try:
+            self.sleep(0.001)  # in which nothing else is polled
+        finally:
+            self.looking = False
+        if isinstance(self.now, Exception):
+            raise self.now
+        return self.now
+
+    def arm(self) -> None:
+        self.calls.append("arm")
+
+    def keep(self) -> None:
+        self.calls.append("keep")
+
+    def disarm(self) -> None:
+        self.calls.append("disarm")
+
+    def evaluate(self, x: Any) -> Any:
+        self.begin_acting()
+        if isinstance(x, list):
+            return self._yielding(x)
+        if x < 0:  # a user's code that thinks that it can go on whatever happens
+            deadline = time.monotonic() + PATIENCE
+            while time.monotonic() < deadline and self.calls[-1] != "broken":
+                try:
+                    self.sleep(0.001)
+                except Exception:  # noqa: BLE001 - that is what this is about
+                    self.calls.append("broken")
+            self.sleep(PATIENCE)
+        self.sleep(x)
+        return 1.0
+
+    def _yielding(self, values: list[Any]) -> Generator[Any, None, float]:
+        yield from values
+        return 1.0
+
+
+class Seat:
+    """A head and its attendant, and what that tells."""
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        self.told: queue.SimpleQueue[News] = queue.SimpleQueue()
+        self.head: Oven
+        self.numbers = iter(range(1, 1000))
+        nothing = Schema((), "oven", "output")
+
+        def make(attendant: Attendant) -> Head:
+            self.head = Oven(
+                HeadContext("", "oven", options, stopping=attendant.stopping, on_between=attendant.on_between)
+            )
+            return self.head
+
+        self.attendant = Attendant(
+            make,
+            nothing,
+            tell=self.told.put,
+            begin=lambda assignment: None,
+            acts=lambda: None,
+            pauses=(0.01, 0.01),
+            watched=watched(options, ""),
+        )
+        self.attendant.thread.start()
+
+    def order(self, what: Any, **keys: Any) -> None:
+        self.attendant.order(m.HeadOrder((1, next(self.numbers)), what, **keys))
+
+    def give(self, x: Any) -> None:
+        self.attendant.give(Assignment((1, next(self.numbers)), 1, 0, 1, pack_values([x])))
+
+    def hear(self, kind: type[T], of: Callable[[T], bool] = lambda news: True) -> T:
+        """The next news of this kind; others are skipped."""
+        while True:
+            news = self.told.get(timeout=PATIENCE)
+            if isinstance(news, kind) and of(news):
+                return news
+
+
+@contextmanager
+def seated(**options: Any) -> Iterator[Seat]:
+    seat = Seat(options)
+    seat.order("work")
+    seat.hear(Said, lambda said: said.state == "ready")
+    try:
+        yield seat
+    finally:
+        seat.attendant.leave(at_once=True)
+        seat.attendant.thread.join(PATIENCE)
+
+
+def test_a_head_of_ones_own_is_polled_in_its_sleep_and_broken_off() -> None:
+    always_due = {"t": {"method": "temperature", "every": 0.0005}}
+    with seated(interlocks={"hot": TEMPERATURE}, monitor=always_due) as seat:
+        seat.give(PATIENCE)
+        while not seat.head.threads:
+            time.sleep(0.001)
+        seat.head.now = 95.0
+        tripped = seat.hear(m.Tripped)
+        assert (tripped.interlock, tripped.reason, tripped.lost) == ("hot", "95 is above max = 60", False)
+        ended = seat.hear(Ended)
+        assert (ended.doubt, ended.errors[0].kind) == (True, "InterlockTripped")
+        assert "interlock 'hot' has tripped" in ended.errors[0].message
+        assert seat.hear(Said).state == "safe"
+        assert seat.head.threads == {seat.attendant.thread.ident}
+
+
+def test_it_stays_safe_until_the_interlock_holds_and_there_are_orders_from_after_the_trip() -> None:
+    with seated(interlocks={"hot": TEMPERATURE}) as seat:
+        seat.head.now = 95.0
+        seat.hear(Said, lambda said: said.state == "safe")
+        seat.head.now = 25.0
+        assert seat.hear(m.Tripped, lambda news: not news.reason), "it holds again"
+        seat.order("work")  # said before the daemon knew
+        said = seat.hear(Said)
+        assert (said.state, seat.head.calls.count("open")) == ("safe", 1)
+        seat.order("stop")
+        seat.hear(Said, lambda said: said.state == "safe")
+        seat.order("work")
+        seat.hear(Said, lambda said: said.state == "ready")
+
+
+def test_what_was_seen_before_somebody_used_the_instrument_by_hand_is_looked_at_anew() -> None:
+    with seated(interlocks={"hot": TEMPERATURE}) as seat:
+        seat.head.now = 95.0
+        seat.hear(m.Tripped)
+        seat.order("park", watch=False)
+        seat.hear(Said, lambda said: said.state == "safe" and said.order[1] > 1)
+        seat.order("work")
+        assert seat.hear(m.Tripped).reason, "it is still too hot, and that is said again"
+        seat.order("park", watch=False)
+        seat.hear(Said, lambda said: said.state == "safe" and said.order[1] > 3)
+        seat.head.now = 25.0
+        seat.order("work")
+        seat.hear(Said, lambda said: said.state == "ready")
+
+
+def test_users_who_catch_everything_are_broken_off_all_the_same() -> None:
+    with seated(interlocks={"hot": TEMPERATURE}) as seat:
+        seat.give(-1.0)
+        seat.head.now = 95.0
+        ended = seat.hear(Ended)
+        assert (ended.doubt, ended.errors[0].kind) == (True, "InterlockTripped")
+
+
+@pytest.mark.parametrize("error", [ValueError("no sensor"), Unreachable("no route")])
+def test_a_value_that_cannot_be_had_trips_and_no_more_when_it_can(error: Exception) -> None:
+    with seated(interlocks={"hot": TEMPERATURE}) as seat:
+        seat.head.now = error
+        tripped = seat.hear(m.Tripped)
+        assert tripped.lost
+        assert str(error) in tripped.reason
+        seat.hear(Said, lambda said: said.state == "safe")
+        if isinstance(error, ValueError):  # else a head without connect() cannot be looked at before it is opened
+            seat.head.now = 25.0
+            assert not seat.hear(m.Tripped).reason
+
+
+def test_monitored_values_are_sampled_whatever_goes_wrong_with_them() -> None:
+    with seated(monitor={"t": {"method": "temperature", "every": 0.01}}) as seat:
+        assert seat.hear(m.Samples).values == {"t": 25.0}
+        seat.head.now = np.zeros(3)
+        seat.hear(m.Samples, lambda news: news.values == {"t": None})
+        seat.head.now = np.float32(0.5)
+        seat.hear(m.Samples, lambda news: news.values == {"t": 0.5})
+        seat.order("park")
+        seat.hear(Said, lambda said: said.state == "safe")
+        seat.hear(m.Samples)
+        seat.order("park", watch=False)
+        seat.hear(Said, lambda said: said.state == "safe")
+        calls = len(seat.head.threads), seat.told.qsize()
+        seat.order("work")
+        seat.hear(Said, lambda said: said.state == "ready")
+        assert calls[1] == 0, "it was left alone"
+
+
+def test_a_watchdog_is_kept_while_the_head_may_work_and_switched_off_when_it_is_safe() -> None:
+    watchdog = {"arm": "arm", "keep": "keep", "disarm": "disarm", "every": 0.01}
+    with seated(watchdog=watchdog) as seat:
+        seat.give(0.1)
+        seat.hear(Ended)
+        assert seat.head.calls.index("arm") == seat.head.calls.index("open") + 1
+        assert 2 <= seat.head.calls.count("keep") <= 30
+        seat.order("stop")
+        seat.hear(Said, lambda said: said.state == "safe")
+        assert seat.head.calls[-2:] == ["safe", "disarm"]
+
+
+def test_what_is_yielded_is_progress_at_most_ten_a_second_and_the_last_always(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with seated() as seat:
+        seat.give([0.5])
+        first = seat.hear(m.Progress)
+        assert (first.number, first.values) == (1, {"progress": 0.5})
+        seat.hear(Ended)
+        seat.give([*range(500), [1, 2], {"step": 7, "mean": 0.25, "name": "ramp"}])
+        heard = []
+        while not isinstance(news := seat.told.get(timeout=PATIENCE), Ended):
+            heard.append(news)
+        progress = [news for news in heard if isinstance(news, m.Progress)]
+        assert len(progress) < 50
+        assert progress[-1].values == {"step": 7, "mean": 0.25, "name": "ramp"}
+        assert [news.number for news in progress] == list(range(1, len(progress) + 1))
+        assert news.outputs is not None
+        seat.give([[1], "half of it", {"x": [2]}])
+        assert seat.hear(Ended).errors == ()
+    assert capsys.readouterr().err.count("is not shown") == 1
