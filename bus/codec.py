@@ -14,7 +14,7 @@ import msgspec
 
 from taskmaster.bus import messages as m, values
 from taskmaster.bus.errors import ProtocolError, TooLarge
-from taskmaster.bus.status import HeldTask, RunInfo
+from taskmaster.bus.status import HeldTask, ProposedTask, RequestInfo, RunInfo
 from taskmaster.bus.table import Buffer, Layout, Table, concatenate, pack_values
 
 __all__ = [
@@ -51,7 +51,7 @@ def encode(message: msgspec.Struct) -> bytes:
     return header
 
 
-def size_of(part: m.EventHead | m.TaskError | RunInfo | HeldTask) -> int:
+def size_of(part: m.EventHead | m.TaskError | RunInfo | HeldTask | RequestInfo | ProposedTask) -> int:
     """Bytes that an event, an error of one, or what is said of a run or task takes in the header of its message."""
     return len(_encode(part))
 

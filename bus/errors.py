@@ -108,7 +108,7 @@ class Fenced(CallerError):
 
 
 class Conflict(CallerError):
-    """The same task index was submitted before with another content."""
+    """It contradicts what was said before: other tasks under the same numbers, another answer, another's claim."""
 
     code = "conflict"
 

@@ -9,7 +9,7 @@ from msgspec import Meta
 from taskmaster.bus.fields import Field
 from taskmaster.bus.status import HeadInfo
 from taskmaster.bus.table import Layout
-from taskmaster.bus.wire import Count, LeaseId, Message, Seconds
+from taskmaster.bus.wire import Count, LeaseId, Message, Scalar, Seconds
 
 __all__ = [
     "Alive",
@@ -29,7 +29,6 @@ __all__ = [
     "Reset",
     "Rest",
     "Samples",
-    "Scalar",
     "SetHead",
     "Stop",
     "Token",
@@ -38,8 +37,6 @@ __all__ = [
 
 #: What `resume` needs to go on with a task: an evaluation that has more to keep keeps it in a file, and names that.
 Token: TypeAlias = Annotated[bytes, Meta(max_length=1 << 20)]
-#: What a series in time is made of.
-Scalar: TypeAlias = bool | int | float | str | None
 
 # ---------------------------------------------------------------------------------------------------------------------
 # control socket, client → daemon
@@ -120,21 +117,21 @@ class Progress(Message, tag="progress"):
     lease: LeaseId
     position: Count
     number: Count
-    time: float
+    time: Seconds
     values: dict[str, Scalar]
 
 
 class Samples(Message, tag="samples"):
     """Monitored values of this worker's head, read at a ``time`` in seconds since 1970; None: it could not be had."""
 
-    time: float
+    time: Seconds
     values: dict[str, Scalar]
 
 
 class Polled(Message, tag="polled"):
     """The value of an interlock that bounds one head's value by another's; None: it could not be had."""
 
-    time: float
+    time: Seconds
     interlock: str
     value: Scalar
     error: str = ""
@@ -147,7 +144,7 @@ class Tripped(Message, tag="tripped"):
     could not be had, and not for a value that was out of bounds.
     """
 
-    time: float
+    time: Seconds
     interlock: str
     reason: str
     lost: bool = False
@@ -194,7 +191,7 @@ class GuardianHello(Message, tag="guardian"):
 class Guarded(Message, tag="guarded"):
     """A guardian has brought a head to its safe state because its worker could not, or has tried to (``error``)."""
 
-    time: float
+    time: Seconds
     master: str
     head: str
     reason: str

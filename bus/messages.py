@@ -27,11 +27,32 @@ from taskmaster.bus.instrument_messages import (
     Reset as Reset,
     Rest as Rest,
     Samples as Samples,
-    Scalar as Scalar,
     SetHead as SetHead,
     Stop as Stop,
     Token as Token,
     Tripped as Tripped,
+)
+from taskmaster.bus.people_messages import (
+    Answer as Answer,
+    Approve as Approve,
+    Claim as Claim,
+    Claimed as Claimed,
+    Edit as Edit,
+    ListProposed as ListProposed,
+    ListRequests as ListRequests,
+    ProposedList as ProposedList,
+    Reject as Reject,
+    Release as Release,
+    RequestList as RequestList,
+    Waiting as Waiting,
+)
+from taskmaster.bus.series_messages import (
+    Piece as Piece,
+    ReadProgress as ReadProgress,
+    ReadSamples as ReadSamples,
+    SeriesCursor as SeriesCursor,
+    SeriesNews as SeriesNews,
+    SeriesPage as SeriesPage,
 )
 from taskmaster.bus.status import DaemonStatus, HeldTask, RunInfo
 from taskmaster.bus.table import Layout
@@ -43,6 +64,7 @@ from taskmaster.bus.wire import (
     LeaseId as LeaseId,
     Message as Message,
     Refused as Refused,
+    Scalar as Scalar,
     Seconds as Seconds,
     Slots as Slots,
     TaskError as TaskError,
@@ -247,9 +269,19 @@ ClientMessage = (
     | ListRuns
     | ListHeld
     | ListHeads
+    | ReadProgress
+    | ReadSamples
     | SetHead
     | Stop
     | Reset
+    | ListRequests
+    | Claim
+    | Release
+    | Answer
+    | ListProposed
+    | Approve
+    | Reject
+    | Edit
     | Ping
 )
 
@@ -279,6 +311,8 @@ class MasterInfo(msgspec.Struct, frozen=True, gc=False):
     slots: int = 0
     description: str = ""
     code: bool = False
+    question: str = ""
+    approval: bool = False
     heads: tuple[HeadName, ...] = ()
 
 
@@ -343,6 +377,7 @@ class EventHead(msgspec.Struct, array_like=True, frozen=True, gc=False):
     an outcome follows once it is resolved), ``released`` (to be evaluated again); ``closed`` and ``reopened`` concern
     the run and no task. ``frames`` raw frames belong to it: of the ``outputs`` table, of the
     finish times (float64 seconds after ``started``, one a task) if ``timed``, of the ``inputs`` table if there is one.
+    The tasks at the positions ``edited`` have another input than they were put with; then there is that table.
     """
 
     seq: int
@@ -358,6 +393,7 @@ class EventHead(msgspec.Struct, array_like=True, frozen=True, gc=False):
     finished: float = 0.0
     timed: bool = False
     inputs: Layout | None = None
+    edited: tuple[int, ...] = ()
 
 
 class Page(Message, tag="page"):
@@ -403,7 +439,23 @@ class HeldList(Message, tag="held_list"):
     more: bool = False
 
 
-DaemonMessage = Described | Opened | Ack | Refused | Done | Pong | Page | StatusReport | RunList | HeldList | HeadList
+DaemonMessage = (
+    Described
+    | Opened
+    | Ack
+    | Refused
+    | Done
+    | Pong
+    | Page
+    | SeriesPage
+    | StatusReport
+    | RunList
+    | HeldList
+    | HeadList
+    | RequestList
+    | Claimed
+    | ProposedList
+)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -445,4 +497,4 @@ class Alarm(Message, tag="alarm"):
     time: float
 
 
-Publication = Events | Beacon | Gone | Alarm
+Publication = Events | Beacon | Gone | Alarm | SeriesNews | Waiting

@@ -6,7 +6,20 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["DaemonStatus", "HeadInfo", "HeldTask", "MasterStatus", "RunInfo", "WorkerStatus"]
+from taskmaster.bus.wire import Scalar
+
+__all__ = [
+    "DaemonStatus",
+    "HeadInfo",
+    "HeadTask",
+    "HeadValue",
+    "HeldTask",
+    "MasterStatus",
+    "ProposedTask",
+    "RequestInfo",
+    "RunInfo",
+    "WorkerStatus",
+]
 
 
 class _Record(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -34,6 +47,32 @@ class WorkerStatus(_Record, frozen=True):
     local: bool = False
 
 
+class HeadTask(_Record, frozen=True):
+    """What a head is evaluating, and what that has last told of itself."""
+
+    #: number and name of the run
+    run: int
+    name: str
+    #: number of the task in its run
+    index: int
+    attempt: int = 1
+    #: since when it has the task, seconds since 1970
+    since: float = 0.0
+    #: the latest progress, and of when that is; empty as long as there is none
+    progress: dict[str, Scalar] = {}
+    time: float = 0.0
+
+
+class HeadValue(_Record, frozen=True):
+    """The latest of a monitored value."""
+
+    #: None: it could not be had
+    value: Scalar
+    #: seconds since 1970
+    time: float
+    unit: str = ""
+
+
 class HeadInfo(_Record, frozen=True):
     """One head of an instrument."""
 
@@ -59,6 +98,14 @@ class HeadInfo(_Record, frozen=True):
     capabilities: tuple[str, ...] = ()
     #: process id of its worker
     pid: int = 0
+    #: what it is evaluating
+    task: HeadTask | None = None
+    #: the latest monitored values, by name
+    values: dict[str, HeadValue] = {}
+    #: seconds that it has had a worker since the daemon started
+    attended: float = 0.0
+    #: the share of these, within the last hour, in which it was evaluating; 0 to 1
+    utilisation: float = 0.0
 
 
 class MasterStatus(_Record, frozen=True):
@@ -66,15 +113,15 @@ class MasterStatus(_Record, frozen=True):
 
     name: str
     driver: str
-    #: ``ready``, ``starting``, ``paused``, ``no workers``, ``crash loop``
+    #: ``ready``, ``starting``, ``paused``, ``no workers``, ``crash loop``; ``waiting for people``
     state: str
     #: why, where the state is not a good one
     reason: str = ""
-    #: evaluations at a time, over all workers
+    #: evaluations at a time, over all workers; or requests that people may have taken
     slots: int = 0
     #: tasks waiting for a lease
     queued: int = 0
-    #: tasks leased to workers
+    #: tasks leased to workers, or taken by people
     leased: int = 0
     #: tasks in doubt
     held: int = 0
@@ -93,6 +140,8 @@ class MasterStatus(_Record, frozen=True):
     workers: tuple[WorkerStatus, ...] = ()
     #: worker processes of the daemon's own that are about to be ready
     starting: int = 0
+    #: tasks waiting for approval
+    proposed: int = 0
 
 
 class JournalStatus(_Record, frozen=True):
@@ -130,6 +179,10 @@ class DaemonStatus(_Record, frozen=True):
     dropped: int = 0
     #: turns of the broker loop
     turns: int = 0
+    #: points of progress and monitored values recorded since it was ready
+    points: int = 0
+    #: such points that were dropped: too many, or not as they should be
+    points_dropped: int = 0
 
 
 class RunInfo(_Record, frozen=True):
@@ -151,6 +204,8 @@ class RunInfo(_Record, frozen=True):
     priority: int = 0
     seed: int = 0
     metadata: dict[str, str] = {}
+    #: tasks waiting for approval
+    proposed: int = 0
 
 
 class HeldTask(_Record, frozen=True):
@@ -174,3 +229,46 @@ class HeldTask(_Record, frozen=True):
     input: Any = None
     #: True where the input has no room in a list: it is with the run's events
     input_omitted: bool = False
+
+
+class RequestInfo(_Record, frozen=True):
+    """One task that waits for a person's answer."""
+
+    run: int
+    master: str
+    #: the run's
+    name: str
+    #: number of the task in its run
+    index: int
+    #: when it was put, seconds since 1970; 0 where it is not listed but taken
+    since: float
+    #: what is to be evaluated; None where that is left out
+    input: Any = None
+    #: True where the input has no room in a list: it is with the run's events
+    input_omitted: bool = False
+    #: who has taken it; empty: nobody has
+    claimed: str = ""
+    #: when it is free again, seconds since 1970
+    until: float = 0.0
+    #: what it was taken under, told to whoever has
+    claim: str = ""
+
+
+class ProposedTask(_Record, frozen=True):
+    """One task that waits for approval."""
+
+    run: int
+    master: str
+    #: the run's
+    name: str
+    #: number of the task in its run
+    index: int
+    #: when it was put, seconds since 1970
+    since: float
+    #: what is to be evaluated, as it was edited last; None where that is left out
+    input: Any = None
+    #: True where the input has no room in a list
+    input_omitted: bool = False
+    #: how often it was edited, and by whom last
+    edits: int = 0
+    edited_by: str = ""

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-__all__ = ["ALARMS", "events_topic", "parse_topic", "with_inputs_topic"]
+__all__ = [
+    "ALARMS",
+    "events_topic",
+    "parse_people_topic",
+    "parse_series_topic",
+    "parse_topic",
+    "people_topic",
+    "progress_topic",
+    "samples_topic",
+    "with_inputs_topic",
+]
 
 #: Alarms of the whole daemon.
 ALARMS = b"@alarms"
+_PEOPLE = b"@people/"
 
 
 def events_topic(master: str, run: int) -> bytes:
@@ -18,9 +29,44 @@ def with_inputs_topic(master: str, run: int) -> bytes:
     return b"%s/%d/io" % (master.encode(), run)
 
 
+def progress_topic(master: str, run: int) -> bytes:
+    """What the evaluations of a run tell of their progress."""
+    return b"%s/%d/p" % (master.encode(), run)
+
+
+def samples_topic(master: str) -> bytes:
+    """Monitored values of a Master's heads."""
+    return b"%s/@samples" % master.encode()
+
+
+def parse_series_topic(topic: bytes) -> tuple[str, int] | None:
+    """The Master and the run (0: its samples) whose series a topic carries; None where it carries none."""
+    parts = topic.split(b"/")
+    try:
+        if len(parts) == 3 and parts[2] == b"p" and parts[1].isdigit() and len(parts[1]) < 19:
+            return parts[0].decode(), int(parts[1])
+        if len(parts) == 2 and parts[1] == b"@samples":
+            return parts[0].decode(), 0
+    except UnicodeDecodeError:
+        return None
+    return None
+
+
 def parse_topic(topic: bytes) -> int | None:
     """The run whose events a topic carries; None where it is no run's topic (a prefix, say)."""
     parts = topic.split(b"/")
     if len(parts) == 3 and parts[2] in (b"o", b"io") and parts[1].isdigit() and len(parts[1]) < 19:
         return int(parts[1])
     return None
+
+
+def people_topic(master: str) -> bytes:
+    """What of a Master waits for people."""
+    return b"%s%s/" % (_PEOPLE, master.encode())
+
+
+def parse_people_topic(topic: bytes) -> str | None:
+    """The Master whose requests and proposed tasks a topic is about; None where it is another one."""
+    if not topic.startswith(_PEOPLE) or not topic.endswith(b"/"):
+        return None
+    return topic[len(_PEOPLE) : -1].decode(errors="replace")

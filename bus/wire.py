@@ -19,6 +19,8 @@ Seconds: TypeAlias = Annotated[float, Meta(ge=-1e15, le=1e15)]
 
 #: ``(epoch, number)``: the daemon start that granted a lease, and a number unique in it.
 LeaseId: TypeAlias = tuple[Count, Count]
+#: What a series in time is made of.
+Scalar: TypeAlias = bool | int | float | str | None
 #: ``(low, high)``: the indices ``low ≤ i < high``.
 Interval: TypeAlias = tuple[Count, Count]
 

@@ -55,7 +55,14 @@ COMMANDS: Mapping[str, Mapping[str, Entry]] = {
         "cancel": Entry("cancel", "Cancel tasks that have no outcome yet."),
         "held": Entry("held:held", "List the tasks in doubt."),
         "resolve": Entry("held:resolve", "Say what becomes of a task in doubt."),
+        "requests": Entry("requests", "List what waits for people's answers."),
+        "answer": Entry("answer", "Answer requests, at the terminal or in one line."),
+        "proposed": Entry("approval:proposed", "List the tasks that wait for approval."),
+        "approve": Entry("approval:approve", "Have proposed tasks evaluated."),
+        "reject": Entry("approval:reject", "Have proposed tasks fail."),
+        "edit": Entry("approval:edit", "Have a proposed task evaluated at another point."),
         "runs": Entry("runs", "List, show, export and delete runs."),
+        "samples": Entry("samples", "Write monitored values as a table."),
     },
 }
 

@@ -88,7 +88,10 @@ def warn_if_idle(master: Master) -> None:
         "paused": f"is paused; go on with it: taskmaster resume {name}",
         "no workers": f"has no workers; lend it some: taskmaster worker {master.lab.address} {name}",
         "crash loop": _broken(seen),
+        "waiting for people": f"is answered by people: taskmaster answer {name}",
     }.get(seen.state)
+    if why is None and seen.proposed:
+        why = f"has them approved first: taskmaster proposed {name}"
     if why is not None:
         click.echo(f"taskmaster: its tasks wait: Master {name!r} {why}", err=True)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import datetime
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -15,11 +16,23 @@ from taskmaster.learners.client import Master
 from taskmaster.learners.export.columns import column_names
 from taskmaster.learners.export.plain import dumps
 from taskmaster.learners.results import Result
+from taskmaster.learners.series import ProgressPoint
 
-__all__ = ["ResultLines"]
+__all__ = ["ResultLines", "print_progress"]
 
 #: Columns of an input at most, so that the rest of the line has room.
 _INPUT_WIDTH = 46
+
+
+def print_progress(point: ProgressPoint, units: Mapping[str, str], *, as_json: bool) -> None:
+    """Print what an evaluation has told, at once: a line, or an object with the columns of an export."""
+    if as_json:
+        row = {"index": point.index, "attempt": point.attempt, "time": point.time}
+        click.echo(dumps({**row, **{f"progress.{k}" if k in row else k: value for k, value in point.values.items()}}))
+        return
+    moment = datetime.datetime.fromtimestamp(point.time).isoformat(" ", "seconds")
+    values = [f"{name}={value_text(value)} {units.get(name, '')}".rstrip() for name, value in point.values.items()]
+    print_line(f"{point.index}  {moment}  {' '.join(values)}")
 
 
 class ResultLines:

@@ -185,7 +185,7 @@ def record(value: Any) -> Any:
         return {name: record(getattr(value, name)) for name in value.__struct_fields__}
     if isinstance(value, (list, tuple)):
         return [record(item) for item in value]
-    return dict(value) if isinstance(value, Mapping) else value
+    return {key: record(item) for key, item in value.items()} if isinstance(value, Mapping) else value
 
 
 def print_line(text: str, end: str = "") -> None:

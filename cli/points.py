@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any
 
 from taskmaster.bus.errors import InvalidOutput, InvalidTask
@@ -45,6 +45,30 @@ class PointReader:
         if text.lstrip().startswith("{"):
             return self._checked(self._json(text, repr(text)), repr(text))
         return self._checked(self._named(text), repr(text))
+
+    def value(self, name: str, text: str) -> Any:
+        """The value of one parameter (or output) as typed, checked."""
+        field = self._fields.get(name)
+        if field is None:
+            self._schema.check_names([name])  # raises, and says which there are
+        value = self._value(name, text, repr(text))
+        Schema([self._fields[name]], self._master, self._schema.role).row({name: value})
+        return value
+
+    def typed_parts(self, parts: Sequence[str], known: Mapping[str, Any] | None = None) -> Any:
+        """What stands in several words: ``x=1 y=2``, over what is ``known``; or, in one, all that :meth:`typed` reads.
+
+        In words of their own, texts may have commas in them.
+        """
+        if len(parts) == 1 and ("=" not in parts[0] or parts[0].lstrip().startswith("{") or not self._fields):
+            return self.typed(parts[0])
+        point = dict(known or {})
+        for part in parts:
+            name, equals, text = part.partition("=")
+            if not equals:
+                raise self._error(f"{part!r} has no name; write {next(iter(self._fields), 'x')}=VALUE")
+            point[name.strip()] = self.value(name.strip(), text)
+        return self._checked(point, repr(" ".join(parts)))
 
     def read(self, file: IO[str], name: str, form: str) -> list[Any]:
         """All points of a file: JSON lines, or CSV whose first line names the parameters."""

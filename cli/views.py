@@ -18,6 +18,7 @@ _STYLES = {
     "starting": "yellow",
     "leaving": "yellow",
     "paused": "yellow",
+    "waiting for people": "yellow",
     "absent": "yellow",
     "no workers": "bold red",
     "crash loop": "bold red",
@@ -148,5 +149,17 @@ def troubles(status: DaemonStatus) -> list[str]:
         f"Master {master.name!r}: {count(master.held, 'task is', 'tasks are')} in doubt: taskmaster held {master.name}"
         for master in status.masters
         if master.held
+    ]
+    lines += [
+        f"Master {master.name!r}: {count(master.proposed, 'task waits', 'tasks wait')} for approval: taskmaster "
+        f"proposed {master.name}"
+        for master in status.masters
+        if master.proposed
+    ]
+    lines += [
+        f"Master {master.name!r}: {count(master.queued, 'request waits', 'requests wait')} for people: taskmaster "
+        f"answer {master.name}"
+        for master in status.masters
+        if master.state == "waiting for people" and master.queued
     ]
     return lines

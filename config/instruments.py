@@ -118,7 +118,6 @@ class InstrumentOptions(DriverOptions):
         "when it is back (`continue`).",
         default="safe",
     )
-    approval: bool = setting("Whether tasks wait until somebody approves them (`taskmaster approve`).", default=False)
     resume_within: Annotated[float, duration()] = setting(
         "A task that left a checkpoint goes on after an interruption that was no longer than this.",
         default=900.0,

@@ -175,6 +175,7 @@ class MasterKeys(Settings):
         "for an operator (`taskmaster held`, `taskmaster resolve`).",
         default="retry",
     )
+    approval: bool = setting("Whether tasks wait until somebody approves them (`taskmaster approve`).", default=False)
     max_attempts: Positive = setting("How often a task is started at most, with `on_lost` = `retry`.", default=3)
     max_queued_tasks: Positive | None = setting(
         "As in `[daemon]`, for this Master. By default the daemon's.", default=None

@@ -28,7 +28,9 @@ from taskmaster.daemon.effects import Query
 
 __all__ = ["Answers", "framed"]
 
-Question: TypeAlias = m.Replay | m.Status | m.ListHeld
+Question: TypeAlias = (
+    m.Replay | m.Status | m.ListHeld | m.ReadProgress | m.ReadSamples | m.ListRequests | m.ListProposed
+)
 Answer: TypeAlias = tuple[m.DaemonMessage, Sequence[Buffer]]
 
 #: Answers on their way to one peer at most.

@@ -31,15 +31,17 @@ from typing import Any
 import zmq
 
 from taskmaster.bus import codec, messages as m, sockets
-from taskmaster.bus.errors import DiskFull, ProtocolError, TaskMasterError
+from taskmaster.bus.errors import CallerError, DiskFull, ProtocolError, TaskMasterError
 from taskmaster.bus.status import DaemonStatus
 from taskmaster.bus.table import Buffer, Table
 from taskmaster.daemon.answering import Answer, Answers, Question, framed
 from taskmaster.daemon.core import Core
-from taskmaster.daemon.effects import BlockAppended, Dispatched, Effects, Sender, Verify
+from taskmaster.daemon.effects import BlockAppended, Dispatched, Effects, Recheck, Sender, Verify
 from taskmaster.daemon.guardians import Guardians
-from taskmaster.daemon.journal import Journal
-from taskmaster.daemon.journal.pages import read_page, same_block
+from taskmaster.daemon.journal import Journal, sql
+from taskmaster.daemon.journal.pages import read_page, recheck, same_block
+from taskmaster.daemon.journal.series import Pruning
+from taskmaster.daemon.journal.seriespages import read_series
 from taskmaster.daemon.publishing import Publisher
 from taskmaster.daemon.space import Space
 from taskmaster.daemon.supervision import Supervisor
@@ -106,6 +108,7 @@ class Broker:
         self._endpoints = endpoints
         self._publisher = Publisher(endpoints.results, core)
         self._answers = Answers(endpoints.control, self._answer)
+        self._pruning = Pruning(journal)
         self._poller = zmq.Poller()
         for socket in (endpoints.control, endpoints.results, endpoints.workers):
             self._poller.register(socket, zmq.POLLIN)
@@ -175,6 +178,7 @@ class Broker:
         out = Effects(turn=self.turns + 1, wall=time.time())
         self.supervisor.stop(out, HURRY_SECONDS if self._hurried else TERMINATE_SECONDS)
         self.core.record_counts(out)
+        self.core.series.flush(time.monotonic(), out)
         if out.records:
             self._commit(out)
         self.supervisor.committed()
@@ -272,6 +276,9 @@ class Broker:
             self._count(table)
         elif len(frames) > 2:
             raise ProtocolError("frames that no layout speaks of")
+        if isinstance(message, (m.Progress, m.Samples)) and not self.space.room:
+            self.core.series.dropped += 1  # what room there is, is for outcomes
+            return
         self.core.workforce.on_worker(Sender(frames[0]), message, table, times, now, out)
 
     def _count(self, table: Table | None) -> None:
@@ -290,6 +297,7 @@ class Broker:
 
     def _tick(self, now: float, out: Effects) -> None:
         self.core.on_tick(now, out)
+        self._pruning.look(out.wall, out)
         self.space.look()
         self.journal.checkpoint(idle=not out.records)
 
@@ -328,11 +336,17 @@ class Broker:
         for asked in out.questions:
             frames = [frame for table in asked.tables for frame in table.frames]
             sockets.send(workers, [asked.address, codec.encode(asked.message), *frames])
+        self._publisher.series.publish(out.news)  # before the events: what ends a task comes after its progress
         self._publisher.publish(out.publications)
+        for master in out.waiting:
+            self._publisher.waiting(master)
         for reply in out.replies:
             sockets.send(control, [reply.address, *framed(reply.message, reply.frames)])
         for verification in out.verifications:
-            self._verify(verification)
+            if isinstance(verification, Recheck):
+                self._recheck(verification)
+            else:
+                self._verify(verification)
         for query in out.queries:
             self._answers.ask(query)
         for interrupt in out.interrupts:
@@ -370,13 +384,37 @@ class Broker:
             )
         sockets.send(self._endpoints.control, [verification.address, *framed(reply)])
 
+    def _recheck(self, said: Recheck) -> None:
+        """An answer to a task that has ended: this one, or another?"""
+        reply: m.DaemonMessage
+        try:
+            reply = recheck(self.journal, self.core.run(said.answer.run), said)
+        except TaskMasterError as error:
+            if not isinstance(error, CallerError):
+                log.error("%s", error)
+            reply = m.Refused(error.code, str(error), said.answer.id)
+        sockets.send(self._endpoints.control, [said.address, *framed(reply)])
+
+    def _submitted_at(self, run: int, index: int) -> float:
+        return float(self.journal.query(sql.SUBMITTED_AT, (run, index)).get or 0.0)
+
     def _answer(self, question: Question) -> Answer:
         try:
             if isinstance(question, m.Replay):
                 return read_page(self.journal, self.core.run(question.run), question)
             if isinstance(question, m.ListHeld):
                 return self.core.held_list(question), ()
+            if isinstance(question, (m.ReadProgress, m.ReadSamples)):
+                return self._series(question), ()
+            if isinstance(question, m.ListRequests):
+                return self.core.people.request_list(question, self._submitted_at), ()
+            if isinstance(question, m.ListProposed):
+                return self.core.people.proposed_list(question, self._submitted_at), ()
             return m.StatusReport(question.id, self._status(self)), ()
         except TaskMasterError as error:
             log.error("%s", error)
             return m.Refused(error.code, str(error), question.id), ()
+
+    def _series(self, question: m.ReadProgress | m.ReadSamples) -> m.SeriesPage:
+        units = self.core.masters[question.master].spec.units if isinstance(question, m.ReadSamples) else {}
+        return read_series(self.journal, self.core.series, question, units)

@@ -37,8 +37,10 @@ from taskmaster.daemon.effects import (
     WriterChanged,
 )
 from taskmaster.daemon.master import Master
+from taskmaster.daemon.people import People
 from taskmaster.daemon.run import Run
 from taskmaster.daemon.runs import Runs, still_open
+from taskmaster.daemon.series import SeriesBook
 from taskmaster.daemon.workforce import Workforce, known_master
 
 __all__ = ["Core", "Identity"]
@@ -75,8 +77,10 @@ class Core:
         numbers = count(1)
         for master in self.masters.values():
             master.lease_numbers = numbers
-        self.workforce = Workforce(self.masters)
+        self.series = SeriesBook(identity.epoch, self._is_open)
+        self.workforce = Workforce(self.masters, self.series)
         self.runs = Runs(self.masters)
+        self.people = People(self.masters, self.runs)
         self.next_run = 1
         #: no further leases: the daemon is about to stop
         self.draining = False
@@ -107,9 +111,19 @@ class Core:
             m.ListRuns: self._list_runs,
             m.ListHeld: self._query,
             m.ListHeads: self._list_heads,
+            m.ReadProgress: self._query,
+            m.ReadSamples: self._query,
             m.SetHead: self._set_head,
             m.Stop: self._stop,
             m.Reset: self._stop,
+            m.ListRequests: self.people.query,
+            m.Claim: self.people.claim,
+            m.Release: self.people.release,
+            m.Answer: self.people.answer,
+            m.ListProposed: self.people.query,
+            m.Approve: self.people.decide,
+            m.Reject: self.people.decide,
+            m.Edit: self.people.edit,
             m.Ping: self._ping,
         }
 
@@ -125,12 +139,18 @@ class Core:
     def end_turn(self, now: float, out: Effects) -> None:
         """After the last message of a turn: dispatch, acknowledge."""
         self.look_again = math.inf
-        if not self.draining:
-            for master in self.masters.values():
+        for master in self.masters.values():
+            if master.requests:
+                self.look_again = min(self.look_again, master.requests.expire(now, out))
+            if not self.draining:
                 master.dispatch(now, out)
                 self.look_again = min(self.look_again, master.look_again)
+        for name in out.waiting:
+            self.masters[name].changes += 1
         if out.touched:
             self._uncounted.update(out.touched)
+        self.series.end_turn(now, out)
+        self.look_again = min(self.look_again, self.series.due)
         self.acknowledge_at = math.inf  # also where the run to be acknowledged was deleted in this turn
         if self._to_acknowledge:
             self._acknowledge(now, out)
@@ -223,6 +243,8 @@ class Core:
                 master.slots,
                 spec.description,
                 spec.code,
+                spec.question,
+                spec.approval,
                 spec.heads,
             )
             for master in self.masters.values()
@@ -349,6 +371,7 @@ class Core:
         out.records.append(RunDeleted(run.id))
         self._to_acknowledge.pop(run.id, None)
         self.runs.remove(run)
+        self.series.forget_run(run.id)
         self._done(sender, message.id, out)
 
     def _resolve(self, sender: Sender, message: m.Resolve, table: Table | None, out: Effects) -> None:
@@ -357,7 +380,8 @@ class Core:
         self._done(sender, message.id, out)
 
     def _set_workers(self, sender: Sender, message: m.SetWorkers, table: Table | None, out: Effects) -> None:
-        self._master(message.master)
+        if self._master(message.master).requests:
+            raise NotAllowed(f"Master {message.master!r} is answered by people, it has no worker processes")
         if not 0 <= message.count <= 4096:
             raise CallerError(f"{message.count} worker processes cannot be kept; ask for 0 to 4096")
         out.scalings.append(message)
@@ -371,7 +395,11 @@ class Core:
 
     def _list_heads(self, sender: Sender, message: m.ListHeads, table: Table | None, out: Effects) -> None:
         masters = self.masters.values() if message.master is None else (self._master(message.master),)
-        infos = tuple(info for master in masters for info in master.heads.infos())
+        infos = tuple(
+            self.series.shown(info, master.spec.monitors.get(info.head, {}))
+            for master in masters
+            for info in master.heads.infos(out.wall)
+        )
         out.replies.append(Reply(sender.address, m.HeadList(message.id, infos)))
 
     def _set_head(self, sender: Sender, message: m.SetHead, table: Table | None, out: Effects) -> None:
@@ -412,10 +440,19 @@ class Core:
         out.replies.append(Reply(sender.address, pong))
 
     def _query(
-        self, sender: Sender, message: m.Replay | m.Status | m.ListHeld, table: Table | None, out: Effects
+        self,
+        sender: Sender,
+        message: m.Replay | m.Status | m.ListHeld | m.ReadProgress | m.ReadSamples,
+        table: Table | None,
+        out: Effects,
     ) -> None:
-        if isinstance(message, m.Replay):
+        if isinstance(message, (m.Replay, m.ReadProgress)):
             self.run(message.run)
+        elif isinstance(message, m.ReadSamples):
+            master = self._master(message.master)
+            master.require_heads()
+            if message.head is not None:
+                master.heads.named(message.head)
         elif isinstance(message, m.ListHeld):
             self._check_held(message)
         out.queries.append(Query(sender.address, message))
@@ -452,6 +489,11 @@ class Core:
             )
 
     # -- looking ------------------------------------------------------------------------------------------------------
+
+    def _is_open(self, number: int, index: int) -> bool:
+        """Whether a task has no outcome; none of a run that is laid aside is."""
+        run = self.runs.look(number)
+        return isinstance(run, Run) and index in run.open
 
     @property
     def busy(self) -> bool:

@@ -14,6 +14,7 @@ import msgspec
 from taskmaster.bus import messages as m
 from taskmaster.bus.messages import EventHead, LeaseId, Where
 from taskmaster.bus.table import Buffer, Table
+from taskmaster.daemon.tails import Segment, SeriesKey
 
 if TYPE_CHECKING:
     from taskmaster.daemon.run import Block, Run
@@ -149,6 +150,78 @@ class HeadChanged(_Record, frozen=True):
     tripped: str = ""
 
 
+class KeptPoint(msgspec.Struct, frozen=True, array_like=True):
+    """A point of a series; ``values`` is JSON, see `tails.Point`, ``time`` in milliseconds since 1970."""
+
+    entry: int
+    key: SeriesKey
+    names: tuple[str, ...]
+    time: int
+    values: str
+
+
+class PointsKept(msgspec.Struct, frozen=True):
+    """New points of series."""
+
+    points: tuple[KeptPoint, ...]
+
+
+class PointsFolded(msgspec.Struct, frozen=True):
+    """All points that were new, put together."""
+
+    rows: tuple[tuple[SeriesKey, Segment], ...]
+
+
+class MonitorDeclared(_Record, frozen=True):
+    """What the configuration says of a monitored value of a head; ``retention`` in seconds."""
+
+    master: str
+    head: str
+    name: str
+    unit: str
+    retention: float
+
+
+class SamplesPruned(_Record, frozen=True):
+    """Rows of a monitored value that ended ``before`` (milliseconds since 1970) are not kept any longer."""
+
+    master: str
+    head: str
+    name: str
+    before: int
+
+
+class Decided(msgspec.Struct, frozen=True):
+    """Tasks ``first ≤ i < last`` were ``proposed``, ``approved``, ``rejected``, or ``edited`` to be as in ``table``."""
+
+    run: int
+    first: int
+    last: int
+    what: str
+    reason: str
+    user: str
+    time: float
+    table: Table | None = None
+
+
+class RequestClaimed(_Record, frozen=True):
+    """Somebody has taken a request, until then (both in seconds since 1970)."""
+
+    run: int
+    task: int
+    claim: str
+    who: str
+    since: float
+    until: float
+
+
+class ClaimEnded(_Record, frozen=True):
+    """It was answered, given back, or nobody wants it any more."""
+
+    run: int
+    task: int
+
+
 class TasksPlaced(_Record, frozen=True):
     """Tasks ``first ≤ i < first + n`` ask for heads."""
 
@@ -194,6 +267,13 @@ Record: TypeAlias = (
     | RunCounted
     | MasterStopped
     | HeadChanged
+    | PointsKept
+    | PointsFolded
+    | MonitorDeclared
+    | SamplesPruned
+    | Decided
+    | RequestClaimed
+    | ClaimEnded
     | TasksPlaced
     | Checkpointed
     | CheckpointDropped
@@ -249,11 +329,20 @@ class Verify(msgspec.Struct, frozen=True):
     table: Table
 
 
+class Recheck(msgspec.Struct, frozen=True):
+    """An answer to a task that has ended: a repetition if the journal holds just that one, else a conflict."""
+
+    address: bytes
+    answer: m.Answer
+    worker: str
+    table: Table | None
+
+
 class Query(msgspec.Struct, frozen=True):
     """A request that needs no decision, only a look at what is recorded."""
 
     address: bytes
-    message: m.Replay | m.Status | m.ListHeld
+    message: m.Replay | m.Status | m.ListHeld | m.ReadProgress | m.ReadSamples | m.ListRequests | m.ListProposed
 
 
 @dataclass(slots=True)
@@ -270,10 +359,14 @@ class Effects:
     questions: list[Asked] = field(default_factory=list)
     replies: list[Reply] = field(default_factory=list)
     publications: list[Publication] = field(default_factory=list)
+    #: What was recorded of series, by what they belong to.
+    news: list[m.SeriesNews] = field(default_factory=list)
     to_workers: list[ToWorker] = field(default_factory=list)
     #: Orders to be safe: they leave before the commit.
     urgent: list[ToWorker] = field(default_factory=list)
-    verifications: list[Verify] = field(default_factory=list)
+    verifications: list[Verify | Recheck] = field(default_factory=list)
+    #: Masters of which something else waits for people than before
+    waiting: set[str] = field(default_factory=set)
     #: About the daemon's own workers; the hosts of others are sent theirs.
     interrupts: list[m.Interrupt] = field(default_factory=list)
     #: Requests that are answered by reading: from the journal, or about the daemon itself.

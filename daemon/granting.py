@@ -15,6 +15,7 @@ from itertools import chain, count
 from taskmaster.bus import messages as m
 from taskmaster.bus.intervals import IntervalSet
 from taskmaster.bus.messages import LeaseId
+from taskmaster.daemon.approval import Proposals
 from taskmaster.daemon.backlog import Backlog
 from taskmaster.daemon.effects import Dispatched, Effects, LeaseEnded, LeaseGranted, ToWorker
 from taskmaster.daemon.heads import HeadBook
@@ -65,6 +66,8 @@ class Granting:
         self._suspended: set[tuple[int, int]] = set()
         #: runs with tasks waiting
         self.backlog = Backlog()
+        #: runs with tasks that wait for approval
+        self.proposals = Proposals()
         #: when `dispatch` should be called again, though nothing may have happened
         self.look_again = math.inf
 
@@ -74,11 +77,13 @@ class Granting:
         """Take up a run: a new one, or one from the journal."""
         self.runs[run.id] = run
         self.backlog.note(run)
+        self.proposals.note(run)
 
     def remove_run(self, run: Run) -> None:
         """Forget a run without open tasks."""
         del self.runs[run.id]
         self.backlog.forget(run)
+        self.proposals.note(run)
 
     def rest(self, run: Resting, change: int) -> None:
         """A run is laid aside (``change`` 1), or it was (-1)."""
@@ -162,6 +167,7 @@ class Granting:
         low, high = run.take(size, self.spec.max_attempts) if index is None else run.take_one(index)
         lease = Lease((self.epoch, next(self.lease_numbers)), run, worker.token, low, high - low, run.attempt(low))
         lease.granted = lease.heard = now
+        lease.since = out.wall
         lease.name = worker.name
         lease.seconds = (high - low) * (estimate.seconds or UNKNOWN_SECONDS)
         self.backlog.clock = max(self.backlog.clock, run.virtual_time)
@@ -249,6 +255,7 @@ class Granting:
         lease = Lease(record.lease, run, record.worker, record.first, record.n, record.attempt)
         lease.remaining = IntervalSet(run.queued.within(record.first, record.first + record.n))
         lease.recorded = True
+        lease.since = record.time
         lease.name = worker.name
         for low, high in lease.remaining:
             run.queued.remove(low, high)
@@ -261,8 +268,8 @@ class Granting:
 
     @property
     def slots(self) -> int:
-        """Evaluations at a time over all workers that are ready."""
-        return self.roster.slots
+        """Evaluations at a time over all workers that are ready, or by people."""
+        return self.spec.people or self.roster.slots
 
     @property
     def busy(self) -> bool:

@@ -23,11 +23,12 @@ from typing import Literal, TypeAlias
 from taskmaster.bus import messages as m
 from taskmaster.bus.errors import CallerError
 from taskmaster.bus.messages import HeadName, LeaseId, Where
-from taskmaster.bus.status import HeadInfo
+from taskmaster.bus.status import HeadInfo, HeadTask
 from taskmaster.bus.text import did_you_mean_or
 from taskmaster.bus.wanted import require_head
 from taskmaster.daemon.effects import Effects, HeadChanged, MasterStopped, ToWorker
 from taskmaster.daemon.leases import Worker
+from taskmaster.daemon.usage import Usage
 
 __all__ = ["Head", "HeadBook", "Trip"]
 
@@ -84,6 +85,7 @@ class Head:
         self.since = wall
         self.tasks = 0
         self.busy_seconds = 0.0
+        self.usage = Usage()
 
     @property
     def is_available(self) -> bool:
@@ -100,9 +102,10 @@ class Head:
         """Whether a task that asks for this may be evaluated here."""
         return self.spec.fits(where)
 
-    def info(self, master: str, stopped: str) -> HeadInfo:
-        """This head for lists. ``stopped``: why the Master is, empty if it is not."""
+    def info(self, master: str, stopped: str, wall: float) -> HeadInfo:
+        """This head for lists, at ``wall`` seconds since 1970. ``stopped``: why the Master is, empty if it is not."""
         state, reason = self._state(stopped)
+        task = self._task()
         return HeadInfo(
             master,
             self.spec.name,
@@ -116,7 +119,17 @@ class Head:
             tuple(sorted(self.doubts)),
             self.spec.capabilities,
             self.worker.pid if self.worker is not None else 0,
+            task,
+            attended=self.usage.attended(wall),
+            utilisation=self.usage.share(wall, task.since if task is not None else None),
         )
+
+    def _task(self) -> HeadTask | None:
+        """What its worker has been granted; it begins its leases in their order."""
+        if self.worker is None or not self.worker.leases:
+            return None
+        lease = next(iter(self.worker.leases.values()))
+        return HeadTask(lease.run.id, lease.run.name, lease.first, lease.attempt, lease.since)
 
     def _state(self, stopped: str) -> tuple[str, str]:
         """What people are told: of several reasons not to work the weightiest."""
@@ -189,6 +202,7 @@ class HeadBook:
         head = self.named(name)
         self._of_worker[worker.token] = head
         head.worker = worker
+        head.usage.attach(out.wall)
         head.asked.clear()
         self._note(head, "connecting", out)
         self._say(head, out)
@@ -199,6 +213,7 @@ class HeadBook:
         if head is not None and head.worker is worker:
             head.worker = None
             head.trips.clear()  # whoever has it next will see for himself
+            head.usage.detach(out.wall)
             self._note(head, "away", out)
             self._tell(head, out)
 
@@ -248,13 +263,14 @@ class HeadBook:
 
     # -- what makes them safe, and what lets them go on ---------------------------------------------------------------
 
-    def on_done(self, worker: Worker, seconds: float) -> None:
+    def on_done(self, worker: Worker, seconds: float, out: Effects) -> None:
         """A head has ended a task as it should, whatever came out."""
         head = self._of_worker.get(worker.token)
         if head is not None:
             head.failures = 0
             head.tasks += 1
             head.busy_seconds += seconds
+            head.usage.done(seconds, out.wall)
 
     def on_checkpoint(self, worker: Worker) -> None:
         """A task of a head has come further: whatever its connection is lost by, it is not for good."""
@@ -425,9 +441,9 @@ class HeadBook:
         head.asked.update(asked)
         return asked
 
-    def infos(self) -> tuple[HeadInfo, ...]:
-        """All heads, for lists."""
-        return tuple(head.info(self._master, self.stopped) for head in self)
+    def infos(self, wall: float) -> tuple[HeadInfo, ...]:
+        """All heads, for lists, at ``wall`` seconds since 1970."""
+        return tuple(head.info(self._master, self.stopped, wall) for head in self)
 
 
 def _by(user: str, reason: str) -> str:

@@ -52,6 +52,7 @@ class Lease:
         "remaining",
         "run",
         "seconds",
+        "since",
         "worker",
     )
 
@@ -69,6 +70,8 @@ class Lease:
         self.seconds = 0.0
         #: when, in monotonic seconds
         self.granted = 0.0
+        #: the same in seconds since 1970, for people
+        self.since = 0.0
         #: when an outcome last came of it, or it was granted
         self.heard = 0.0
         #: since when its worker has been lost, in seconds since 1970; 0: just now

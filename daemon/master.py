@@ -27,9 +27,11 @@ from taskmaster.bus.intervals import IntervalSet
 from taskmaster.bus.messages import EventHead, LeaseId
 from taskmaster.bus.status import MasterStatus
 from taskmaster.bus.table import Buffer, Table
+from taskmaster.daemon.approval import propose
 from taskmaster.daemon.effects import Effects, MasterChanged, ToWorker
 from taskmaster.daemon.instrument import UNKNOWN_SINCE, Instrument
 from taskmaster.daemon.leases import Lease, Started, Worker
+from taskmaster.daemon.requests import RequestBook
 from taskmaster.daemon.run import Run
 from taskmaster.daemon.spec import MasterSpec
 
@@ -41,6 +43,10 @@ class Master(Instrument):
 
     def __init__(self, spec: MasterSpec, epoch: int) -> None:
         super().__init__(spec, epoch)
+        #: where people evaluate
+        self.requests = RequestBook(spec, self.backlog)
+        #: how often something else has waited for people than before
+        self.changes = 0
         #: set by supervision where workers cannot be had, shown to people; empty where all is well
         self.trouble = ""
         #: tasks that workers have ended
@@ -62,7 +68,8 @@ class Master(Instrument):
             self.spec.parameters.check(table, submit.first)
         if submit.where is not None:
             self.heads.require(submit.where)
-        queued, size = self.backlog.tasks, self.backlog.bytes
+        queued = self.backlog.tasks + self.proposals.tasks
+        size = self.backlog.bytes + self.proposals.bytes
         if queued and (
             queued + submit.n > self.spec.max_queued_tasks or size + table.nbytes > self.spec.max_queued_bytes
         ):
@@ -71,7 +78,16 @@ class Master(Instrument):
                 f"{self.spec.max_queued_tasks} tasks and {self.spec.max_queued_bytes} bytes; submit again later"
             )
         run.append(submit, table, user, out)
+        if self.spec.approval:
+            propose(run, submit.first, submit.first + submit.n, user, out)
+        self.note(run, out)
+
+    def note(self, run: Run, out: Effects) -> None:
+        """Tasks of this run may wait for somebody else, or something else, than before."""
         self.backlog.note(run)
+        self.proposals.note(run)
+        if self.requests or self.spec.approval or run.proposed:
+            out.waiting.add(self.spec.name)
 
     def on_cancel(self, run: Run, intervals: Sequence[tuple[int, int]], out: Effects) -> int:
         """Cancel the open tasks among ``intervals``; returns how many.
@@ -80,12 +96,12 @@ class Master(Instrument):
         not either: they may have acted.
         """
         wanted = IntervalSet(run.open.common(IntervalSet(sorted(intervals))))
-        cancelled = run.queued.common(wanted)
+        cancelled = run.queued.common(wanted) + run.proposed.common(wanted) + self.requests.cancel(run, wanted, out)
         for lease in self._leases.values() if self.spec.repeatable else ():
             if lease.run is run:
                 cancelled += self._call_back(lease, lease.remaining.common(wanted), out)
         run.cancel(sorted(cancelled), out)
-        self.backlog.note(run)
+        self.note(run, out)
         return sum(high - low for low, high in cancelled)
 
     def _call_back(self, lease: Lease, parts: list[tuple[int, int]], out: Effects) -> list[tuple[int, int]]:
@@ -330,7 +346,7 @@ class Master(Instrument):
         if lease.id in worker.leases:
             if is_news:
                 self._charge_time(lease, outcome)
-                self.heads.on_done(worker, outcome.finished - outcome.started)
+                self.heads.on_done(worker, outcome.finished - outcome.started, out)
             self._conclude(worker, lease, outcome, out)
         elif not lease.is_wanted:
             self._expired.pop(lease.id, None)
@@ -445,10 +461,13 @@ class Master(Instrument):
         """This Master for ``status``, ``top`` and metrics."""
         runs, resting = self.runs.values(), self.resting
         slots = self.slots
+        waiting = self.backlog.tasks + len(self.requests)
         if self.trouble:
             state = "crash loop"
         elif self.paused:
             state = "paused"
+        elif self.requests and waiting:
+            state = "waiting for people"
         elif slots:
             state = "ready"
         else:
@@ -461,7 +480,7 @@ class Master(Instrument):
             reason=self.trouble or (self.remark[1] if self.remark[0] == self.ended else ""),
             slots=slots,
             queued=self.backlog.tasks,
-            leased=sum(len(lease.remaining) for lease in self._leases.values()),
+            leased=sum(len(lease.remaining) for lease in self._leases.values()) + len(self.requests),
             held=sum(len(run.held) for run in runs),
             done=resting.done + sum(run.done for run in runs),
             failed=resting.failed + sum(run.failed for run in runs),
@@ -471,4 +490,10 @@ class Master(Instrument):
             task_seconds=sum(times) / len(times),
             runs=resting.runs + sum(not run.closed for run in runs),
             workers=tuple(worker.statistics(now) for worker in self.workers.values()),
+            proposed=self.proposals.tasks,
         )
+
+    def waiting(self) -> m.Waiting:
+        """How much of this Master waits for people."""
+        requests = self.backlog.tasks + len(self.requests) if self.requests else 0
+        return m.Waiting(self.spec.name, self.epoch, self.changes, requests, len(self.requests), self.proposals.tasks)

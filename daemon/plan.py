@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from taskmaster.bus.fields import Schema
 from taskmaster.bus.messages import HeadName
 from taskmaster.config.heads import heads_of
-from taskmaster.config.instruments import InstrumentOptions
+from taskmaster.config.instruments import HumanOptions, InstrumentOptions
 from taskmaster.config.load import Config
 from taskmaster.config.settings import DaemonSettings, MasterSettings
 from taskmaster.daemon.service import DaemonPlan, MasterPlan, options_for_wire
-from taskmaster.daemon.spec import InterlockSpec, MasterSpec
+from taskmaster.daemon.spec import InterlockSpec, MasterSpec, MonitorSpec
 
 __all__ = ["plan"]
 
@@ -38,6 +41,7 @@ def plan(config: Config) -> DaemonPlan:
 def _master(settings: MasterSettings, daemon: DaemonSettings) -> MasterPlan:
     options = settings.options.model_dump(by_alias=True)
     heads = heads_of(options) if isinstance(settings.options, InstrumentOptions) else ()
+    people = settings.options.people if isinstance(settings.options, HumanOptions) else 0
     spec = MasterSpec(
         name=settings.name,
         driver=settings.driver,
@@ -56,16 +60,28 @@ def _master(settings: MasterSettings, daemon: DaemonSettings) -> MasterPlan:
         options=options_for_wire({key: value for key, value in options.items() if key not in _SUPERVISION}),
         environment=options.get("env", {}) if heads else {},
         heads=tuple(HeadName(str(head["name"]), tuple(head["capabilities"])) for head in heads),
+        monitors={str(head["name"]): _monitors(head) for head in heads},
         quarantine_after=int(options.get("quarantine_after", 3)),
         interlocks=tuple(
             InterlockSpec(name, table["action"], table["every"], table["head"], table["below"], table["above"])
             for name, table in (options.get("interlocks") or {}).items()
         ),
+        approval=settings.approval,
+        people=people,
+        question=options.get("question", "") if people else "",
+        claim_expires=float(options.get("claim_expires", 1800.0)),
     )
     return MasterPlan(
         spec=spec,
-        workers=0 if heads else int(options.get("workers", 1)),
+        workers=0 if heads or people else int(options.get("workers", 1)),
         environment=options.get("env", {}),
         restarts=int(options.get("restarts", 5)),
         restart_window=float(options.get("restart_window", 60.0)),
     )
+
+
+def _monitors(head: Mapping[str, Any]) -> dict[str, MonitorSpec]:
+    return {
+        name: MonitorSpec(str(monitor["unit"]), float(monitor["retention"]))
+        for name, monitor in head["monitor"].items()
+    }

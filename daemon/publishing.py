@@ -18,6 +18,7 @@ from taskmaster.bus import codec, messages as m, sockets, topics
 from taskmaster.bus.table import Buffer
 from taskmaster.daemon.core import Core
 from taskmaster.daemon.effects import Publication
+from taskmaster.daemon.series_publishing import SeriesPublisher
 
 __all__ = ["PUBLISHED_BYTES", "Publisher"]
 
@@ -56,6 +57,8 @@ class Publisher:
         self._beats = 0
         #: run → whether anybody wants its events without, and with, inputs
         self._wanted: dict[int, tuple[bool, bool]] = {}
+        #: progress and samples
+        self.series = SeriesPublisher(core, self._send, self._anybody, PUBLISHED_BYTES)
 
     def on_subscriptions(self) -> None:
         """Take note of who came and went; answer a subscription to a run with a beacon, so that it is known to hold.
@@ -70,6 +73,7 @@ class Publisher:
                 continue
             self._wanted.clear()
             self._on_subscription(frames[0][1:], comes=frames[0][0] == 1)
+            self.series.on_subscription(frames[0][1:], comes=frames[0][0] == 1)
 
     def _on_subscription(self, prefix: bytes, *, comes: bool) -> None:
         if not comes:
@@ -83,6 +87,14 @@ class Publisher:
             log.warning("more than %d topics are subscribed to; from now on all events are published", TOPICS)
         if run is not None:
             self._beacon(prefix, run)
+        elif (master := topics.parse_people_topic(prefix)) is not None:
+            self.waiting(master)
+
+    def waiting(self, master: str) -> None:
+        """Say how much of a Master waits for people, to those who want to know."""
+        topic = topics.people_topic(master)
+        if master in self._core.masters and self._anybody(topic):
+            sockets.send(self._socket, [topic, codec.encode(self._core.masters[master].waiting())])
 
     def _run_of(self, topic: bytes) -> int | None:
         """The run whose events are published under just this topic, if there is, or may be, one."""
@@ -101,6 +113,7 @@ class Publisher:
                 self._publish(topics.events_topic(events[0].master, run), run, events, inputs=False)
             if full:
                 self._publish(topics.with_inputs_topic(events[0].master, run), run, events, inputs=True)
+            self.series.on_events(events[0].master, run)
 
     def beacons(self) -> None:
         """Repeat where each run ends, or that it was deleted, to those who follow it."""
@@ -113,7 +126,10 @@ class Publisher:
             start = self._beats * most % max(1, len(pairs))
             for topic, run in (pairs[start:] + pairs[:start])[:most]:
                 self._beacon(topic, run)
+        for master in self._core.masters:
+            self.waiting(master)
         self._beats += 1
+        self.series.beacons()
 
     def alarm(self, alarm: m.Alarm) -> None:
         """Tell everybody who listens."""
@@ -124,7 +140,8 @@ class Publisher:
         frames: list[Buffer] = []
         size = 0
         for event in events:
-            head, tables = event.head, event.inputs if inputs else ()
+            # Of a task that was edited, whoever has put it has another input.
+            head, tables = event.head, event.inputs if inputs or event.head.edited else ()
             size += codec.size_of(head) + sum(map(len, event.frames)) + sum(table.nbytes for table in tables)
             if size > PUBLISHED_BYTES or len(heads) == _EVENTS:
                 break
@@ -164,6 +181,9 @@ class Publisher:
             plain, full = topics.events_topic(master, run), topics.with_inputs_topic(master, run)
             wanted = self._wanted[run] = (self._anybody(plain), self._anybody(full))
         return wanted
+
+    def _send(self, topic: bytes, message: bytes) -> None:
+        sockets.send(self._socket, [topic, message])
 
     def _anybody(self, topic: bytes) -> bool:
         return self._overflowed or any(topic[:end] in self._prefixes for end in range(len(topic) + 1))

@@ -10,6 +10,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from operator import attrgetter
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -35,10 +36,11 @@ from taskmaster.daemon.held import Doubt, Held
 from taskmaster.daemon.places import ANYWHERE, PlacedQueue, Places
 from taskmaster.daemon.scheduling import Estimate, retry_size
 
-__all__ = ["CLAIMS", "TASK_STATES", "Block", "Run"]
+__all__ = ["CLAIMS", "TASK_STATES", "Block", "Edited", "Run", "by_hand"]
 
 #: state → what may happen → next state. `done`, `failed` and `cancelled` are outcomes: nothing leaves them.
 TASK_STATES: dict[str, dict[str, str]] = {
+    "proposed": {"approve": "queued", "reject": "failed", "cancel": "cancelled"},
     "queued": {"grant": "leased", "cancel": "cancelled", "late outcome": "done", "late error": "failed"},
     "leased": {
         "lost, checkpoint": "queued",
@@ -70,6 +72,13 @@ TASK_STATES: dict[str, dict[str, str]] = {
 _JOIN_BYTES = 256 << 10
 
 
+class Edited(NamedTuple):
+    """How often a task's input was replaced, and by whom last."""
+
+    times: int = 0
+    who: str = ""
+
+
 class Block:
     """Contiguous tasks and their inputs. The broker may replace ``table`` by one that stays in its file."""
 
@@ -91,6 +100,11 @@ class Block:
 CLAIMS = 64
 
 _first = attrgetter("first")
+
+
+def by_hand(who: str) -> str:
+    """A person as the worker of an event."""
+    return f"human:{who}"
 
 
 class Run:
@@ -121,7 +135,11 @@ class Run:
         self.checkpoints: dict[int, Checkpointed] = {}
         #: tasks in doubt, until somebody resolves them
         self.held = Held()
-        #: every task without an outcome: queued, leased or held
+        #: tasks that wait for approval, see `approval`
+        self.proposed = IntervalSet()
+        #: of the open tasks, those that have another input than they were put with
+        self.edited: dict[int, Edited] = {}
+        #: every task without an outcome: proposed, queued, leased or held; or taken by somebody, see `requests`
         self.open = IntervalSet()
         #: evaluations used up by tasks that lost a worker and are still open
         self.attempts = Attempts()
@@ -186,7 +204,7 @@ class Run:
             yield self.blocks[k]
             k += 1
 
-    def _alike(self, low: int, high: int) -> Iterator[tuple[int, int]]:
+    def alike(self, low: int, high: int) -> Iterator[tuple[int, int]]:
         """The tasks ``low ≤ i < high`` in pieces whose inputs share one layout, so that an event's are one table."""
         first = low
         blocks = list(self._blocks_of(low, high))
@@ -287,6 +305,8 @@ class Run:
         self.open.remove(low, high)
         if self.queued:
             self.queued.remove(low, high)
+        if self.proposed:
+            self.proposed.remove(low, high)
         if self.held:
             self.held.remove(low, high)
         if self.attempts:
@@ -339,12 +359,13 @@ class Run:
         gone = IntervalSet(intervals)
         self.open.remove_all(gone)
         self.queued.remove_all(gone)
+        self.proposed.remove_all(gone)
         self.attempts.forget_all(gone)
         for low, high in intervals:
             self.drop_checkpoints(low, high, out)
             self.places.forget(low, high)
             self.asked.forget(low, high)
-            for first, end in self._alike(low, high):
+            for first, end in self.alike(low, high):
                 head = EventHead(0, end - first, "cancelled", first, started=out.wall, finished=out.wall)
                 self._emit(head, (), self.inputs(first, end), out)
         if gone:
@@ -454,11 +475,21 @@ class Run:
         return RunCounted(self.id, self.next_index, self.next_seq, self.done, self.failed, self.cancelled)
 
     def _emit(self, head: EventHead, frames: tuple[Buffer, ...], inputs: tuple[Table, ...], out: Effects) -> None:
-        head = replace(head, seq=self.next_seq)
+        head = replace(head, seq=self.next_seq, edited=self._edited(head) if self.edited else ())
         self.next_seq += head.n
         out.touched[self.id] = self
         out.records.append(EventAppended(self.id, head, frames))
         out.publications.append(Publication(self.master, self.id, head, frames, inputs))
+
+    def _edited(self, head: EventHead) -> tuple[int, ...]:
+        """The positions in an event of the tasks that have been edited; they are forgotten where these have ended."""
+        if head.kind in ("closed", "reopened"):
+            return ()
+        found = sorted(index for index in self.edited if head.first <= index < head.first + head.n)
+        if head.kind in ("done", "cancelled"):
+            for index in found:
+                del self.edited[index]
+        return tuple(index - head.first for index in found)
 
     def _drop_blocks(self, low: int, high: int) -> None:
         """Forget the inputs of those blocks from that of ``low`` up to ``high`` that have no open task left."""

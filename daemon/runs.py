@@ -21,7 +21,7 @@ from taskmaster.bus.text import count, how_to_resolve
 from taskmaster.daemon.held import Doubt
 from taskmaster.daemon.run import Run
 
-__all__ = ["Resting", "Runs", "Shift", "run_info", "still_open"]
+__all__ = ["Resting", "Runs", "Shift", "encoded_input", "run_info", "still_open"]
 
 #: So many of a Master's newest runs are looked through for one with a name like a mistyped one: to compare takes some
 #: 20 µs each.
@@ -274,8 +274,10 @@ class Runs:
 
 def run_info(run: Run | Resting) -> RunInfo:
     """A run, for lists."""
-    number, held, metadata = (
-        (run.id, len(run.held), run.metadata) if isinstance(run, Run) else (run.run, 0, _metadata(run.metadata))
+    number, held, proposed, metadata = (
+        (run.id, len(run.held), len(run.proposed), run.metadata)
+        if isinstance(run, Run)
+        else (run.run, 0, 0, _metadata(run.metadata))
     )
     return RunInfo(
         number,
@@ -293,12 +295,13 @@ def run_info(run: Run | Resting) -> RunInfo:
         run.priority,
         run.seed,
         metadata,
+        proposed,
     )
 
 
 def _held_task(run: Run, index: int, doubt: Doubt) -> HeldTask:
     """A task in doubt, for lists."""
-    value = _encoded_input(run, index)
+    value = encoded_input(run, index)
     return HeldTask(
         run.id,
         run.master,
@@ -313,7 +316,7 @@ def _held_task(run: Run, index: int, doubt: Doubt) -> HeldTask:
     )
 
 
-def _encoded_input(run: Run, index: int) -> msgspec.Raw | None:
+def encoded_input(run: Run, index: int) -> msgspec.Raw | None:
     """The input of an open task; None where it is too large to be shown, or is none that anybody could read."""
     (table,) = run.inputs(index, index + 1)
     if table.nbytes > _SHOWN_BYTES:

@@ -201,6 +201,8 @@ def _status(broker: Broker, started: float) -> DaemonStatus:
         ),
         dropped=broker.dropped,
         turns=broker.turns,
+        points=broker.core.series.taken,
+        points_dropped=broker.core.series.dropped,
     )
 
 

@@ -11,7 +11,7 @@ from taskmaster.bus import messages as m
 from taskmaster.bus.fields import Schema
 from taskmaster.bus.messages import HeadName
 
-__all__ = ["InterlockSpec", "MasterSpec"]
+__all__ = ["InterlockSpec", "MasterSpec", "MonitorSpec"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,15 @@ class InterlockSpec:
     def bounding(self) -> tuple[str, ...]:
         """The heads whose values bound others'."""
         return tuple(name for name in (self.below, self.above) if name is not None)
+
+
+@dataclass(frozen=True)
+class MonitorSpec:
+    """A value that is recorded as it goes."""
+
+    unit: str = ""
+    #: seconds that the journal keeps it
+    retention: float = 7 * 86400.0
 
 
 @dataclass(frozen=True)
@@ -61,9 +70,20 @@ class MasterSpec:
     environment: Mapping[str, str] = field(default_factory=dict)
     #: of an instrument: what evaluates, one task at a time each
     heads: tuple[HeadName, ...] = ()
+    #: what is monitored at each of them, by its name
+    monitors: Mapping[str, Mapping[str, MonitorSpec]] = field(default_factory=dict)
     #: lost connections in a row, without a task done in between, that take a head out of service
     quarantine_after: int = 3
     interlocks: tuple[InterlockSpec, ...] = ()
+
+    #: whether tasks wait until somebody approves them
+    approval: bool = False
+    #: where people evaluate: how many tasks they may have taken at a time, 0 where others do
+    people: int = 0
+    #: what they are asked
+    question: str = ""
+    #: seconds after which a task that was taken and not answered is free again
+    claim_expires: float = 1800.0
 
     def guardian_plan(self) -> m.GuardianPlan:
         """What a guardian of its heads has to know."""
@@ -100,3 +120,8 @@ class MasterSpec:
     def repeatable(self) -> bool:
         """Whether evaluating a task twice does no harm."""
         return self.on_lost == "retry" and self.max_attempts > 1
+
+    @property
+    def units(self) -> dict[str, str]:
+        """Of the monitored values, by name."""
+        return {name: monitor.unit for own in self.monitors.values() for name, monitor in own.items() if monitor.unit}

@@ -6,12 +6,13 @@ from collections import deque
 from collections.abc import Mapping
 
 from taskmaster.bus import messages as m
-from taskmaster.bus.errors import TaskMasterError, UnknownMaster, VersionMismatch
+from taskmaster.bus.errors import NotAllowed, TaskMasterError, UnknownMaster, VersionMismatch
 from taskmaster.bus.table import Buffer, Table
 from taskmaster.bus.text import did_you_mean_or
 from taskmaster.daemon.effects import Effects, Sender, ToWorker
 from taskmaster.daemon.leases import NOTHING, Started, Worker
 from taskmaster.daemon.master import Master
+from taskmaster.daemon.series import SeriesBook
 
 __all__ = ["Workforce", "known_master"]
 
@@ -26,8 +27,9 @@ _SAY_HELLO = m.Refused(m.HELLO, "this daemon does not know you (any more): say h
 class Workforce:
     """The workers of all Masters, by their tokens and by the connections they talk on."""
 
-    def __init__(self, masters: Mapping[str, Master]) -> None:
+    def __init__(self, masters: Mapping[str, Master], series: SeriesBook) -> None:
         self._masters = masters
+        self._series = series
         #: tokens of the workers that the daemon has started itself, and of those that have ended the latest ones
         self._local: set[str] = set()
         self._departed: deque[str] = deque(maxlen=_DEPARTED)
@@ -88,6 +90,8 @@ class Workforce:
         try:
             _require_version(hello.version, "worker")
             master = known_master(self._masters, hello.master)
+            if master.requests:
+                raise NotAllowed(f"Master {hello.master!r} is answered by people; a worker has nothing to do there")
             if master.heads:
                 master.heads.require_free(hello.head, hello.token)
         except TaskMasterError as error:
@@ -173,6 +177,13 @@ class Workforce:
             master.on_reconciled(worker, message, table, out)
         elif isinstance(message, m.Outcome):
             master.on_outcome(worker, message, table, times, now, out)
+        elif isinstance(message, m.Progress):
+            self._series.on_progress(master.spec.name, worker.leases.get(message.lease), message, now)
+        elif isinstance(message, m.Samples):
+            head = master.heads.of(worker)
+            if head is not None:
+                name = head.spec.name
+                self._series.on_samples(master.spec.name, name, master.spec.monitors.get(name, {}), message, now)
 
     def _farewell(
         self, master: Master, worker: Worker, message: m.WorkerLost | m.WorkerFailed | m.Leave, out: Effects

@@ -16,19 +16,24 @@ from __future__ import annotations
 import logging
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
+
+from msgspec.structs import replace
 
 from taskmaster.bus import messages as m
 from taskmaster.bus.places import default_address
 from taskmaster.bus.status import DaemonStatus, HeadInfo, HeldTask, MasterStatus, RunInfo
 from taskmaster.bus.table import Buffer
 from taskmaster.learners.aiochannel import AsyncChannel
+from taskmaster.learners.aiopeople import PeopleOfLab, PeopleOfMaster
 from taskmaster.learners.aiorun import Results, Run, Tasks
 from taskmaster.learners.arguments import duration, text
 from taskmaster.learners.resolving import Resolution, held_message
 from taskmaster.learners.results import Result
-from taskmaster.learners.views import ANSWER_SECONDS, LabView, MasterView, check_since, run_number
+from taskmaster.learners.series import Following, ProgressPoint, Sample, Series
+from taskmaster.learners.views import ANSWER_SECONDS, LabView, check_since, run_number, samples_of
 
 log = logging.getLogger("taskmaster")
 
@@ -44,6 +49,7 @@ class _Closable(Protocol):
 
 
 T = TypeVar("T", bound=_Closable)
+P = TypeVar("P", ProgressPoint, Sample)
 
 
 class Opening(Awaitable[T], Generic[T]):
@@ -89,7 +95,7 @@ def connect(
     return Opening(open_lab)
 
 
-class Lab(LabView):
+class Lab(PeopleOfLab, LabView):
     """A connection to one daemon: a mapping of names to Masters. Made by :func:`connect`.
 
     If the daemon goes away, putting and taking wait for it to come back, and then go on; nothing is lost. What asks it
@@ -135,6 +141,72 @@ class Lab(LabView):
         reply = await self.ask(m.ListHeads(0, master))
         assert isinstance(reply, m.HeadList)
         return reply.heads
+
+    async def samples(
+        self,
+        master: str,
+        head: str,
+        name: str,
+        *,
+        since: float | datetime | None = None,
+        until: float | datetime | None = None,
+    ) -> Series:
+        """A monitored value of a head, from ``since`` to ``until`` (seconds since 1970, or datetimes), as far as kept.
+
+        ``.time`` in seconds since 1970 and ``.values[name]``, arrays. Raises UnknownMaster, NotAllowed where there are
+        no heads, CallerError if there is none of this name.
+        """
+        question = self._samples_question(master, head, name, since, until)
+        pieces: list[m.Piece] = []
+        units: dict[str, str] = {}
+        async for page in self.series_pages(question):
+            pieces += page.pieces
+            units = page.units
+        return samples_of(pieces, question, units)
+
+    async def follow_samples(
+        self, master: str, head: str | None = None, name: str | None = None, *, since: str = "now"
+    ) -> AsyncIterator[Sample]:
+        """Monitored values as they come, without an end: of one head or all of the Master's, of one name or all.
+
+        ``since`` is ``"now"``, or ``"start"`` for what is kept of them first, head by head. Raises UnknownMaster.
+        """
+        following = self._samples_following(master, head, name, since)
+        async for sample in self.follow_series(following):
+            yield sample
+
+    async def series_pages(self, question: m.ReadProgress | m.ReadSamples) -> AsyncIterator[m.SeriesPage]:
+        """What the daemon answers to a question for series in time, page by page."""
+        after: Any = question.after
+        while True:
+            page = await self.ask(replace(question, after=after))
+            assert isinstance(page, m.SeriesPage)
+            yield page
+            if page.after is None:
+                return
+            after = page.after
+
+    async def follow_series(self, following: Following[P]) -> AsyncIterator[P]:
+        """Points of series as they come: see :meth:`Run.follow_progress` and :meth:`follow_samples`."""
+        channel, core = self._channel, self._core
+        channel.require_open()
+        core.follow_series(following)
+        try:
+            if not await channel.wait(lambda: following.is_confirmed or following.error is not None, self.patience):
+                raise self._deaf()
+            while True:
+                if (question := following.question()) is not None:
+                    following.on_page(await self._ask(question, (), None))
+                elif (point := following.take()) is not None:
+                    yield point
+                elif following.error is not None:
+                    raise following.error
+                elif following.is_over:
+                    return
+                else:
+                    await channel.wait(lambda: following.has_news)
+        finally:
+            core.unfollow_series(following)
 
     async def set_head(self, master: str, head: str, *, inside: bool, reason: str = "") -> None:
         """Take a head out of service, safe, when its task has ended; or put it back, out of quarantine, too.
@@ -196,10 +268,13 @@ class Lab(LabView):
 
         It is not asked any further then, nor if this is cancelled; whether it is carried out is not known.
         """
+        return await self._ask(message, frames, self.patience)
+
+    async def _ask(self, message: m.ClientMessage, frames: Sequence[Buffer], patience: float | None) -> Any:
         self._channel.require_open()
         request = self._core.request(message, self._channel.loop.time(), frames)
         try:
-            if not await self._channel.wait(lambda: request.answered, self.patience):
+            if not await self._channel.wait(lambda: request.answered, patience):
                 raise self._late(request)
         finally:
             self._core.withdraw(request)
@@ -241,7 +316,7 @@ class Lab(LabView):
             log.warning("%s", self._unsettled(lost))
 
 
-class Master(MasterView):
+class Master(PeopleOfMaster):
     """One Master of a daemon: ``lab["svm"]``. :meth:`map` is the short way, :meth:`open` the long one."""
 
     def __init__(self, lab: Lab, name: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, TypeAlias
 
 from taskmaster.bus import messages as m
@@ -16,7 +17,7 @@ from taskmaster.bus.fields import shown
 from taskmaster.bus.text import did_you_mean_or
 from taskmaster.bus.wanted import require_head
 
-__all__ = ["LARGEST", "Where", "Whole", "duration", "heads_wanted", "text", "whole", "wholes", "words"]
+__all__ = ["LARGEST", "Where", "Whole", "duration", "heads_wanted", "moment", "text", "whole", "wholes", "words"]
 
 #: What callers write for a whole number: Python's, numpy's, whatever says of itself that it is one.
 Whole: TypeAlias = int | Any
@@ -57,6 +58,13 @@ def duration(value: float | Any, what: str) -> float:
     if not number >= 0:
         raise CallerError(f"{what} must be a number of seconds, not {shown(value)}")
     return number
+
+
+def moment(value: float | datetime | None, what: str) -> float | None:
+    """Seconds since 1970, of a datetime, too (one without a time zone is local time). Raises CallerError."""
+    if value is None:
+        return None
+    return duration(value.timestamp() if isinstance(value, datetime) else value, what)
 
 
 def wholes(values: Iterable[Whole], what: str, low: int, high: int) -> list[int]:

@@ -7,8 +7,11 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
+
+from msgspec.structs import replace
 
 from taskmaster.bus import messages as m
 from taskmaster.bus.places import default_address
@@ -16,14 +19,18 @@ from taskmaster.bus.status import DaemonStatus, HeadInfo, HeldTask, MasterStatus
 from taskmaster.bus.table import Buffer
 from taskmaster.learners.arguments import duration, text
 from taskmaster.learners.channel import Channel
+from taskmaster.learners.clientpeople import PeopleOfLab, PeopleOfMaster
 from taskmaster.learners.resolving import Resolution, held_message
 from taskmaster.learners.results import Result
 from taskmaster.learners.run import Results, Run, Tasks
-from taskmaster.learners.views import ANSWER_SECONDS, LabView, MasterView, check_since, run_number
+from taskmaster.learners.series import Following, ProgressPoint, Sample, Series
+from taskmaster.learners.views import ANSWER_SECONDS, LabView, check_since, run_number, samples_of
 
 log = logging.getLogger("taskmaster")
 
 __all__ = ["Lab", "Master", "Results", "Run", "Tasks", "connect"]
+
+P = TypeVar("P", ProgressPoint, Sample)
 
 
 def connect(
@@ -37,7 +44,7 @@ def connect(
     return Lab(address or default_address(), timeout, patience)
 
 
-class Lab(LabView):
+class Lab(PeopleOfLab, LabView):
     """A connection to one daemon: a mapping of names to Masters. Use it as a context manager, or close it.
 
     If the daemon goes away, putting and taking wait for it to come back, and then go on; nothing is lost. What asks it
@@ -92,6 +99,77 @@ class Lab(LabView):
         reply = self.ask(m.ListHeads(0, master))
         assert isinstance(reply, m.HeadList)
         return reply.heads
+
+    def samples(
+        self,
+        master: str,
+        head: str,
+        name: str,
+        *,
+        since: float | datetime | None = None,
+        until: float | datetime | None = None,
+    ) -> Series:
+        """A monitored value of a head, from ``since`` to ``until`` (seconds since 1970, or datetimes), as far as kept.
+
+        ``.time`` in seconds since 1970 and ``.values[name]``, arrays. Raises UnknownMaster, NotAllowed where there are
+        no heads, CallerError if there is none of this name.
+        """
+        question = self._samples_question(master, head, name, since, until)
+        pieces: list[m.Piece] = []
+        units: dict[str, str] = {}
+        for page in self.series_pages(question):
+            pieces += page.pieces
+            units = page.units
+        return samples_of(pieces, question, units)
+
+    def follow_samples(
+        self, master: str, head: str | None = None, name: str | None = None, *, since: str = "now"
+    ) -> Iterator[Sample]:
+        """Monitored values as they come, without an end: of one head or all of the Master's, of one name or all.
+
+        ``since`` is ``"now"``, or ``"start"`` for what is kept of them first, head by head. Raises UnknownMaster.
+        """
+        following = self._samples_following(master, head, name, since)
+        yield from self.follow_series(following)
+
+    def series_pages(self, question: m.ReadProgress | m.ReadSamples) -> Iterator[m.SeriesPage]:
+        """What the daemon answers to a question for series in time, page by page."""
+        after: Any = question.after
+        while True:
+            page = self.ask(replace(question, after=after))
+            assert isinstance(page, m.SeriesPage)
+            yield page
+            if page.after is None:
+                return
+            after = page.after
+
+    def follow_series(self, following: Following[P]) -> Iterator[P]:
+        """Points of series as they come: see :meth:`Run.follow_progress` and :meth:`follow_samples`."""
+        channel, core = self._channel, self._core
+        with channel.lock:
+            channel.require_open()
+            core.follow_series(following)
+        try:
+            if not channel.wait(lambda: following.is_confirmed or following.error is not None, self.patience):
+                raise self._deaf()
+            while True:
+                with channel.lock:
+                    question, point = following.question(), following.take()
+                if question is not None:
+                    page = self._ask(question, (), None)
+                    with channel.lock:
+                        following.on_page(page)
+                elif point is not None:
+                    yield point
+                elif following.error is not None:
+                    raise following.error
+                elif following.is_over:
+                    return
+                else:
+                    channel.wait(lambda: following.has_news)
+        finally:
+            with channel.lock:
+                core.unfollow_series(following)
 
     def set_head(self, master: str, head: str, *, inside: bool, reason: str = "") -> None:
         """Take a head out of service, safe, when its task has ended; or put it back, out of quarantine, too.
@@ -153,12 +231,15 @@ class Lab(LabView):
 
         It is not asked any further then; whether it is carried out is not known.
         """
+        return self._ask(message, frames, self.patience)
+
+    def _ask(self, message: m.ClientMessage, frames: Sequence[Buffer], patience: float | None) -> Any:
         channel = self._channel
         with channel.lock:
             channel.require_open()
             request = self._core.request(message, time.monotonic(), frames)
         try:
-            if not channel.wait(lambda: request.answered, self.patience):
+            if not channel.wait(lambda: request.answered, patience):
                 raise self._late(request)
         finally:
             if not request.answered:
@@ -202,7 +283,7 @@ class Lab(LabView):
             log.warning("%s", self._unsettled(lost))
 
 
-class Master(MasterView):
+class Master(PeopleOfMaster):
     """One Master of a daemon: ``lab["svm"]``.
 
     :meth:`map` is the short way, :meth:`open` the long one, to a run with a name that can be taken up again. In between

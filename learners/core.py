@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from taskmaster.bus import codec, messages as m, topics
 from taskmaster.bus.errors import ProtocolError, TaskMasterError, UnknownMaster, from_code
@@ -18,6 +19,7 @@ from taskmaster.bus.text import count, did_you_mean_or
 from taskmaster.learners.blocks import MAX_MESSAGE
 from taskmaster.learners.requests import Request, Requests
 from taskmaster.learners.runcore import RunCore
+from taskmaster.learners.series import Following
 
 __all__ = ["ClientCore", "Request"]
 
@@ -46,8 +48,13 @@ class ClientCore:
         self.dropped = 0
         self._now = 0.0
         self._requests = Requests(self.outbox)
+        #: how much waits for people, of Masters of which somebody here wants to know; and how many those are, by topic
+        self.waiting: dict[str, m.Waiting] = {}
+        self._watched: Counter[bytes] = Counter()
         #: who follows which topic
         self._followers: dict[bytes, list[RunCore]] = {}
+        #: the same of series in time
+        self._series: dict[bytes, list[Following[Any]]] = {}
         #: topics of which something has been heard
         self._confirmed: set[bytes] = set()
         self._said_away = False
@@ -166,6 +173,38 @@ class ClientCore:
                 self._confirmed.discard(topic)
                 self.subscriptions.append((False, topic))
 
+    def follow_series(self, following: Following[Any]) -> None:
+        """Give it what is published of its topic from now on."""
+        followers = self._series.setdefault(following.topic, [])
+        if not followers:
+            self.subscriptions.append((True, following.topic))
+        followers.append(following)
+
+    def unfollow_series(self, following: Following[Any]) -> None:
+        """Undo :meth:`follow_series`."""
+        followers = self._series.get(following.topic, [])
+        if following in followers:
+            followers.remove(following)
+            if not followers:
+                del self._series[following.topic]
+                self.subscriptions.append((False, following.topic))
+
+    def watch_people(self, master: str) -> None:
+        """Keep up with how much of a Master waits for people."""
+        topic = topics.people_topic(master)
+        self._watched[topic] += 1
+        if self._watched[topic] == 1:
+            self.subscriptions.append((True, topic))
+
+    def unwatch_people(self, master: str) -> None:
+        """Undo :meth:`watch_people`."""
+        topic = topics.people_topic(master)
+        self._watched[topic] -= 1
+        if not self._watched[topic]:
+            del self._watched[topic]
+            self.waiting.pop(master, None)
+            self.subscriptions.append((False, topic))
+
     def is_following(self, run: RunCore) -> bool:
         """Whether the subscription to a run is known to hold: nothing published from now on escapes it."""
         return run.followed in self._confirmed
@@ -276,6 +315,9 @@ class ClientCore:
             followers = self._followers.get(frames[0], ())
             if isinstance(message, m.Events):
                 _on_events(followers, message, frames[2:], now)
+            elif isinstance(message, (m.SeriesNews, m.Gone)):
+                for following in self._series.get(frames[0], ()):
+                    following.on_news(message)
         except ProtocolError as error:
             self._drop(error)
             return
@@ -283,6 +325,12 @@ class ClientCore:
         if isinstance(message, m.Alarm):
             self.alarms.append(message)
             log.warning("%s", message.message)
+        elif isinstance(message, m.SeriesNews):
+            self._on_epoch(message.epoch, now)
+        elif isinstance(message, m.Waiting):
+            self._on_epoch(message.epoch, now)
+            if frames[0] in self._watched:
+                self.waiting[message.master] = message
         elif followers:
             self._on_topic(frames[0], message, now)
 
@@ -328,7 +376,8 @@ class ClientCore:
             run.on_tick(now)
             if run.followed is not None:
                 self._follow(run)
-        waiting = self._requests or self._followers  # whoever follows a run waits for what others may put
+        # Whoever follows a run, or a series, waits for what others may put.
+        waiting = self._requests or self._followers or self._series
         if not waiting:
             self._waiting_since = now
         if waiting and self.last_heard and now - max(self.last_heard, self._waiting_since) > SILENT_SECONDS:
@@ -346,6 +395,8 @@ class ClientCore:
         self._requests.fail_all(died)
         for run in self.all_runs():
             run.on_failed(died)
+        for following in [one for followers in self._series.values() for one in followers]:
+            following.error = died
 
     def _heard(self, now: float) -> None:
         self.last_heard = self._now = now

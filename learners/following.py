@@ -202,7 +202,8 @@ class Following(ABC):
     def _append(self, head: m.EventHead, frames: Sequence[Buffer]) -> None:
         outputs, times, inputs = codec.event_tables(head, frames)
         known = max(0, self.next_seq - head.seq)
-        chunk = Chunk(head, outputs, times, (inputs,) if inputs is not None else self._own_inputs(head), known)
+        own = self._own_inputs(head)  # even where others came: those that are through are let go by this
+        chunk = Chunk(head, outputs, times, (inputs,) if inputs is not None else own, known)
         self._held += chunk.nbytes
         self.next_seq = head.seq + head.n
         if self._doubts or head.kind == "held":
@@ -222,6 +223,8 @@ class Following(ABC):
     def _own_inputs(self, head: m.EventHead) -> tuple[Table, ...]:
         """The inputs of an event's tasks, of which this client has put all; those that are through are let go."""
         low, high = head.first, head.first + head.n
+        if not self._inputs.cover(low, high):
+            return ()
         tables = self._inputs.of(low, high)
         if head.kind in ("done", "cancelled"):
             self._inputs.on_ended(low, high)

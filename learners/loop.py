@@ -261,7 +261,7 @@ class Loop:
         asked = self._asked.get(result.index) or _Asked(result.input, result.seq)
         error = result.error
         if error is None:
-            self.learner.tell(asked.point, result.output)
+            self._tell(asked.point, result)
             self.told += 1
         elif not self._retry(asked, error):
             if isinstance(self.learner, Failable):
@@ -275,6 +275,15 @@ class Loop:
             self._hook(self, result)
         self._require_success(result)
         self._advance()
+
+    def _tell(self, point: Any, result: Result) -> None:
+        """Tell the learner what was measured; where somebody has edited its ``point``, that this one was not."""
+        if result.is_edited:
+            if isinstance(self.learner, Failable):
+                why = f"it was edited before it was approved; {result.input!r} was evaluated in its place"
+                self.learner.fail(point, TaskFailed(why, "Edited"))
+            point = result.input
+        self.learner.tell(point, result.output)
 
     def _require_success(self, result: Result) -> None:
         """Raise TooManyFailures where nothing succeeds any more. What is recorded was put up with before."""
@@ -351,7 +360,7 @@ class Loop:
     def _compare(self, result: Result) -> None:
         """If the record holds another point than the learner asks this time, go on with what was measured."""
         asked = self._asked.get(result.index)
-        if asked is not None and same_point(asked.point, result.input):
+        if asked is not None and (result.is_edited or same_point(asked.point, result.input)):
             return
         log.warning(
             "run %r: task %d was %r, the learner now asks %r there; it is told all recorded results and goes on",

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from taskmaster.bus import messages as m
-from taskmaster.bus.errors import CallerError, InvalidOutput, ProtocolError, UnknownTask
+from taskmaster.bus.errors import CallerError, UnknownTask
 from taskmaster.bus.fields import Schema, shown
 from taskmaster.bus.status import HeldTask
-from taskmaster.bus.table import Buffer, Table, pack_values
+from taskmaster.bus.table import Buffer
 from taskmaster.bus.text import did_you_mean_or
 from taskmaster.learners.arguments import LARGEST, Whole, text, whole
 from taskmaster.learners.core import ClientCore
+from taskmaster.learners.people import pack_output
 
 __all__ = ["ACTIONS", "Resolution", "held_message"]
 
@@ -66,23 +67,8 @@ class Resolution:
             )
         table = None
         if self._action == "done":
-            table = _packed(Schema(daemon.master(task.master).outputs, task.master, "output"), self._output)
+            table = pack_output(Schema(daemon.master(task.master).outputs, task.master, "output"), self._output)
         attempt = self._attempt or task.attempt
         layout = table.layout if table is not None else None
         message = m.Resolve(0, self._run, self._index, self._action, layout, self._reason, attempt)
         return message, table.frames if table is not None else ()
-
-
-def _packed(schema: Schema, output: Any) -> Table:
-    """One output as a table: the value of the only one declared, or a dict of them. Raises InvalidOutput."""
-    if schema and not isinstance(output, Mapping):
-        if len(schema.fields) > 1:
-            raise InvalidOutput(
-                f"Master {schema.owner!r}: an output must be a dict of {', '.join(schema.names)}, not {shown(output)}"
-            )
-        output = {schema.names[0]: output}
-    try:
-        table = schema.pack_rows([schema.row(output)]) if schema else pack_values([output])
-        return Table.checked(table.layout, table.n, table.frames)
-    except (TypeError, ProtocolError) as error:
-        raise InvalidOutput(f"Master {schema.owner!r}: an output cannot travel: {error}") from None

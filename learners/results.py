@@ -169,8 +169,13 @@ class Result:
 
     @property
     def input(self) -> Any:
-        """The point, as it was put."""
+        """The point that was evaluated: as it was put, unless it was edited before it was approved."""
         return self._chunk.input(self._k)
+
+    @property
+    def is_edited(self) -> bool:
+        """Whether somebody has given the task another input than it was put with."""
+        return self._k in self._chunk.head.edited
 
     @property
     def output(self) -> Any:

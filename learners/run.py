@@ -14,7 +14,8 @@ from taskmaster.bus.errors import DaemonUnreachable
 from taskmaster.learners.arguments import Where
 from taskmaster.learners.results import Chunk, Result
 from taskmaster.learners.runcore import RunCore
-from taskmaster.learners.views import ANSWER_SECONDS, RunView
+from taskmaster.learners.series import ProgressPoint, Series
+from taskmaster.learners.views import ANSWER_SECONDS, RunView, progress_of
 
 if TYPE_CHECKING:
     from taskmaster.learners.client import Master
@@ -53,6 +54,26 @@ class Run(RunView):
     def resolve(self, index: int, action: str, output: Any = None, *, reason: str = "", attempt: int = 0) -> None:
         """Say what becomes of a task of it that is in doubt; see :meth:`Lab.resolve`, and :meth:`Lab.held`."""
         self.master.lab.resolve(self._core.id, index, action, output, reason=reason, attempt=attempt)
+
+    def progress(self, index: int, attempt: int | None = None) -> Series:
+        """What the evaluation of a task has told of its progress so far: of its latest ``attempt``, or of this one.
+
+        ``.time`` in seconds since 1970 and ``.values`` by their names are arrays of the same length, which is 0 where
+        it has told nothing; ``.attempt`` says which one that is.
+        """
+        pieces: list[m.Piece] = []
+        for page in self.master.lab.series_pages(self._progress_question(index, attempt)):
+            pieces += page.pieces
+        return progress_of(pieces, (*self.master.parameters, *self.master.outputs))
+
+    def follow_progress(self, since: str = "start") -> Iterator[ProgressPoint]:
+        """What evaluations tell of their progress, as it comes, until the run is closed and all its tasks have ended.
+
+        What was told before comes first, task by task; with ``since="now"`` it is left out. Whoever evaluates, and
+        whoever writes to the run: each point comes once, those of a task in their order. Raises UnknownRun if the run
+        is deleted meanwhile.
+        """
+        yield from self.master.lab.follow_series(self._progress_following(since))
 
     def pause(self) -> None:
         """Evaluate nothing further of this run for now."""

@@ -8,20 +8,35 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
-from taskmaster.bus import messages as m
+import numpy as np
+
+from taskmaster.bus import messages as m, topics
 from taskmaster.bus.errors import CallerError, DaemonUnreachable
 from taskmaster.bus.fields import Field
 from taskmaster.bus.intervals import IntervalSet
 from taskmaster.bus.status import DaemonStatus, MasterStatus
 from taskmaster.bus.text import count
-from taskmaster.learners.arguments import LARGEST, Whole, duration, text, whole, wholes, words
+from taskmaster.learners.arguments import LARGEST, Whole, duration, moment, text, whole, wholes, words
 from taskmaster.learners.core import ClientCore, Request
 from taskmaster.learners.names import fresh_name
 from taskmaster.learners.runcore import RunCore
+from taskmaster.learners.series import ProgressFollowing, SamplesFollowing, Series, gathered
 
-__all__ = ["ANSWER_SECONDS", "MOST_WORKERS", "LabView", "MasterView", "RunView", "check_since", "run_number"]
+__all__ = [
+    "ANSWER_SECONDS",
+    "MOST_WORKERS",
+    "LabView",
+    "MasterView",
+    "RunView",
+    "check_since",
+    "progress_of",
+    "run_number",
+    "samples_of",
+]
 
 #: Seconds that a question to the daemon may take; it answers in milliseconds, but may be on its way up.
 ANSWER_SECONDS = 10.0
@@ -69,6 +84,20 @@ class LabView:
 
     def __repr__(self) -> str:
         return f"<Lab {self.name!r} at {self.address}: {', '.join(iter(self))}>"
+
+    def _samples_question(
+        self, master: str, head: str | None, name: str | None, since: Any, until: Any
+    ) -> m.ReadSamples:
+        self._core.master(master)
+        head = None if head is None else text(head, "a head's name")
+        name = None if name is None else text(name, "a value's name")
+        return m.ReadSamples(0, master, head, name, moment(since, "since"), moment(until, "until"))
+
+    def _samples_following(self, master: str, head: str | None, name: str | None, since: str) -> SamplesFollowing:
+        check_since(since)
+        question = self._samples_question(master, head, name, None, None)
+        topic = topics.samples_topic(master)
+        return SamplesFollowing(topic, master, question.head, question.name, new_only=since == "now")
 
     def _unsettled(self, lost: str) -> DaemonUnreachable:
         return DaemonUnreachable(
@@ -122,6 +151,16 @@ class MasterView:
     def description(self) -> str:
         """What it evaluates, in the configuration's words."""
         return self._info.description
+
+    @property
+    def question(self) -> str:
+        """What people are asked, where they evaluate; else empty."""
+        return self._info.question
+
+    @property
+    def approval(self) -> bool:
+        """Whether tasks wait until somebody approves them."""
+        return self._info.approval
 
     def __repr__(self) -> str:
         return f"<Master {self.name!r} at {self._daemon.address}>"
@@ -204,6 +243,17 @@ class RunView:
     def _prioritise_message(self, priority: Whole) -> m.Prioritise:
         return m.Prioritise(0, self._core.id, _priority(priority))
 
+    def _progress_question(self, index: Whole, attempt: Whole | None) -> m.ReadProgress:
+        index = whole(index, "the index of a task", 0, LARGEST)
+        return m.ReadProgress(
+            0, self._core.id, index, None if attempt is None else whole(attempt, "an attempt", 1, LARGEST)
+        )
+
+    def _progress_following(self, since: str) -> ProgressFollowing:
+        check_since(since)
+        topic = topics.progress_topic(self._core.master, self._core.id)
+        return ProgressFollowing(topic, self._core.id, new_only=since == "now")
+
     def _is_flushed(self, full_beyond: float) -> bool:
         """Whether all that was put is on disk, or cannot be: the daemon is full, and has more tasks than that."""
         core = self._core
@@ -228,6 +278,23 @@ def run_number(run: Whole) -> int:
 
 def _priority(priority: Whole) -> int:
     return whole(priority, "a priority", -_LARGEST_PRIORITY - 1, _LARGEST_PRIORITY)
+
+
+def progress_of(pieces: Sequence[m.Piece], fields: Iterable[Field]) -> Series:
+    """What the latest of some evaluations of a task has told, with the units of those of its values that have any."""
+    latest = max((piece.attempt for piece in pieces), default=0)
+    series = gathered([piece for piece in pieces if piece.attempt == latest])
+    known = {field.name: field.unit for field in fields if field.unit}
+    return replace(series, units={name: known[name] for name in series.values if name in known})
+
+
+def samples_of(pieces: Sequence[m.Piece], question: m.ReadSamples, units: Mapping[str, str]) -> Series:
+    """The samples of one monitored value."""
+    begin = -math.inf if question.begin is None else question.begin
+    series = gathered(pieces, begin, math.inf if question.end is None else question.end)
+    name = question.name or ""
+    values = series.values or {name: np.empty(0)}
+    return replace(series, values=values, units={name: units[name]} if name in units else {})
 
 
 def check_since(since: str) -> None:

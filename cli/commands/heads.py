@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import datetime
-from collections.abc import Sequence
-
 import click
 
-from taskmaster.bus.status import HeadInfo
 from taskmaster.cli.base import Command, address_option, json_option
 from taskmaster.cli.connecting import connected
-from taskmaster.cli.output import Table, print_json, print_table, record, say
+from taskmaster.cli.heads_view import heads_table, units_of
+from taskmaster.cli.output import print_json, print_table, record, say
 
 __all__ = ["heads", "reset", "stop"]
 
@@ -30,7 +27,7 @@ def heads(
     """List the heads of instruments, of MASTER or of all; or take one out of service, or put it back.
 
     A head whose connection was lost several times in a row is in quarantine, and one with a task in doubt is parked:
-    both are in their safe state, and the others go on.
+    both are in their safe state, and the others go on. Busy is the share of the last hour in which a head evaluated.
     """
     if taken is not None and put is not None:
         raise click.UsageError("a head is taken out or put in: name one of --out and --in")
@@ -41,12 +38,13 @@ def heads(
         if head is not None and master is not None:
             lab.set_head(master, head, inside=put is not None, reason=reason)
         infos = lab.heads(master)
+        units = units_of(lab, infos)
     if as_json:
         print_json([record(info) for info in infos])
     elif not infos:
         say("there are no instruments here" if master is None else f"Master {master!r} has no heads")
     else:
-        print_table(_table(infos))
+        print_table(heads_table(infos, units))
 
 
 @click.command("stop", cls=Command)
@@ -89,13 +87,3 @@ def reset(master: str | None, reason: str, address: str | None, as_json: bool) -
 
 def _whose(master: str | None) -> str:
     return "all instruments are" if master is None else f"Master {master!r} is"
-
-
-def _table(infos: Sequence[HeadInfo]) -> Table:
-    headings = ["master", "head", "state", "safe", "since", ">tasks", "identity", "reason"]
-    table = Table(headings, [], ("reason", "identity", "head", "master"), ("since", "identity"))
-    for info in infos:
-        since = datetime.datetime.fromtimestamp(info.since).isoformat(" ", "seconds") if info.since else ""
-        figures = [info.master, info.head, info.state, "yes" if info.safe else "", since, str(info.tasks)]
-        table.rows.append([*figures, info.identity, " ".join(info.reason.split())])
-    return table

@@ -44,11 +44,15 @@ def list_runs(master: str | None, address: str | None, as_json: bool) -> None:
         say("there are no runs yet")
         return
     headings = [">run", "master", "name", "begun", ">tasks", ">open", ">failed", "state"]
+    shows_proposed = any(run.proposed for run in runs)
+    if shows_proposed:
+        headings.insert(6, ">proposed")
     table = Table(headings, [], ("name", "master"), ("begun", "tasks", "failed"))
     for run in runs:
         failed = Cell(str(run.failed), "red" if run.failed else "")
         state = Cell(_state(run), "dim" if run.closed else "")
-        figures = (str(run.tasks), str(_open(run)), failed)
+        proposed = [str(run.proposed)] if shows_proposed else []
+        figures: list[str | Cell] = [str(run.tasks), str(_open(run)), *proposed, failed]
         table.rows.append([str(run.run), run.master, run.name, _day(run.created), *figures, state])
     print_table(table)
 
@@ -67,6 +71,8 @@ def show(run: str, address: str | None, as_json: bool) -> None:
     outcomes = [f"{found.done} done", f"{found.failed} failed", f"{found.cancelled} cancelled", f"{_open(found)} open"]
     if found.held:
         outcomes.append(f"{found.held} in doubt")
+    if found.proposed:
+        outcomes.append(f"{found.proposed} waiting for approval")
     facts = {
         "run": str(found.run),
         "Master": found.master,
@@ -90,14 +96,20 @@ def show(run: str, address: str | None, as_json: bool) -> None:
 @click.option(
     "-o", "--output", metavar="FILE", default="-", help="Where to write; by default, or -, to standard output."
 )
+@click.option("--progress", is_flag=True, help="What its evaluations have told of their progress, not their results.")
 @address_option
-def export(run: str, form: str | None, output: str, address: str | None) -> None:
+def export(run: str, form: str | None, output: str, progress: bool, address: str | None) -> None:
     """Write the results of RUN as a table.
 
     A row for each task that has an outcome, in the order in which they ended: index, seq, the inputs, the outputs,
     outcome, error, worker, attempt, started, finished. Parquet and NetCDF carry the units, too, and need packages:
     pyarrow, or xarray and h5netcdf (the extras parquet and netcdf).
+
+    With --progress, a row for each point: index, attempt, time, then the values by their names (not as NetCDF).
     """
+    if progress:
+        _export_progress(run, form, output, address)
+        return
     from taskmaster.learners.export import BINARY, FORMATS, export_run, export_to, format_of
 
     to_stdout = output == "-"
@@ -117,6 +129,18 @@ def export(run: str, form: str | None, output: str, address: str | None) -> None
         say(f"{output}: {count(rows, 'row')} of run {found.run} ({found.master}/{found.name})")
     if _open(found) + found.held:
         click.echo(f"taskmaster: {count(_open(found) + found.held, 'task')} without an outcome yet left out", err=True)
+
+
+def _export_progress(run: str, form: str | None, output: str, address: str | None) -> None:
+    from taskmaster.cli.exporting import series_format, write_series
+    from taskmaster.learners.export.series import progress_table
+
+    form = series_format(form, output)
+    with connected(address) as lab:
+        found = find_run(lab, run)
+        rows = write_series(progress_table(lab, found), output, form)
+    if output != "-":
+        say(f"{output}: {count(rows, 'row')} of the progress of run {found.run} ({found.master}/{found.name})")
 
 
 def _from_command_line(read: Callable[[str], str], text: str) -> str:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import click
 
 from taskmaster.bus.errors import TaskMasterError
-from taskmaster.bus.status import DaemonStatus
+from taskmaster.bus.status import DaemonStatus, HeadInfo
 from taskmaster.bus.text import format_duration
 from taskmaster.cli.base import Command, address_option
 from taskmaster.cli.connecting import connected
+from taskmaster.cli.heads_view import units_of, work_table
 from taskmaster.cli.output import console, is_terminal, rich_table
 from taskmaster.cli.views import Rates, facts, masters_table, troubles, workers_table
 from taskmaster.learners.client import Lab
@@ -68,6 +69,7 @@ class _Screen:
         self._interval = interval
         self._rates = Rates()
         self._status: DaemonStatus | None = None
+        self._heads: tuple[HeadInfo, ...] = ()
         self._error = ""
         self._seen = 0.0
         self._left = threading.Event()
@@ -83,7 +85,7 @@ class _Screen:
     def _look(self) -> None:
         while not self._left.is_set():
             try:
-                status = self._lab.status()
+                status, self._heads = self._lab.status(), self._lab.heads(self._master)
             except TaskMasterError as error:
                 self._error = str(error)
             else:
@@ -110,14 +112,16 @@ class _Screen:
             return Text(self._error or "waiting for the daemon …")  # an error after the first look shows as silence
         width = shutil.get_terminal_size().columns
         masters = [one for one in status.masters if self._master in (None, one.name)]
+        heads, instruments = self._heads, {info.master for info in self._heads}
+        others = [one for one in masters if one.name not in instruments]
         parts: list[RenderableType] = [
             *(Text(line, no_wrap=True, overflow="ellipsis") for line in facts(status, self._lab.address)),
             self._last_word(),  # above the tables, which may be longer than the screen
             Text(),
             rich_table(masters_table(masters, self._rates), width),
             Text(),
-            rich_table(workers_table(masters, self._rates), width),
-            Text(),
+            *((rich_table(work_table(heads, units_of(self._lab, heads)), width), Text()) if heads else ()),
+            *((rich_table(workers_table(others, self._rates), width), Text()) if others else ()),
             *(Text(line, "red") for line in troubles(status)),
             *(Text(alarm.message, "yellow") for alarm in self._lab.alarms[-_ALARMS:]),
         ]

@@ -29,6 +29,8 @@ from taskmaster.daemon.effects import (
     BlockAppended,
     CheckpointDropped,
     Checkpointed,
+    ClaimEnded,
+    Decided,
     EventAppended,
     HeadChanged,
     LeaseEnded,
@@ -36,6 +38,7 @@ from taskmaster.daemon.effects import (
     MasterChanged,
     MasterStopped,
     Record,
+    RequestClaimed,
     RunChanged,
     RunCounted,
     RunCreated,
@@ -48,6 +51,7 @@ from taskmaster.daemon.journal.checksums import connect, create
 from taskmaster.daemon.journal.failures import journal_error, transaction
 from taskmaster.daemon.journal.mark import MarkFile
 from taskmaster.daemon.journal.payloads import Payloads
+from taskmaster.daemon.journal.series import writers
 from taskmaster.daemon.journal.stored import FiledTable, split_frames
 
 __all__ = ["INLINE_BYTES", "Journal"]
@@ -116,6 +120,9 @@ class Journal:
             AttemptsCharged: self._attempts_charged,
             MasterStopped: self._master_stopped,
             HeadChanged: self._head_changed,
+            Decided: self._decided,
+            RequestClaimed: lambda r: self._execute(sql.SET_CLAIM, (r.run, r.task, r.claim, r.who, r.since, r.until)),
+            ClaimEnded: lambda r: self._execute(sql.DELETE_CLAIM, (r.run, r.task)),
             TasksPlaced: lambda r: self._execute(
                 sql.INSERT_PLACE, (r.run, r.first, r.n, r.where.head, r.where.capability)
             ),
@@ -126,6 +133,7 @@ class Journal:
             RunCounted: lambda r: self._execute(
                 sql.SET_RUN_COUNTS, (r.next_index, r.next_seq, r.done, r.failed, r.cancelled, r.run)
             ),
+            **writers(self._cursor),
         }
 
     def _schema_version(self) -> int:
@@ -296,6 +304,14 @@ class Journal:
     def _attempts_charged(self, r: AttemptsCharged) -> None:
         for task in range(r.first, r.last):
             self._execute(sql.SET_ATTEMPTS, (r.run, task, r.attempts))
+
+    def _decided(self, r: Decided) -> None:
+        table = r.table
+        layout = None if table is None else self._layout(table.layout)
+        data = None if table is None else b"".join(table.frames)
+        self._execute(
+            sql.INSERT_APPROVAL, (r.run, r.first, r.last - r.first, r.what, r.reason, r.user, r.time, layout, data)
+        )
 
     def _layout(self, layout: Layout) -> int:
         number = self._layouts.get(layout)

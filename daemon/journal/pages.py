@@ -14,8 +14,9 @@ from msgspec.structs import replace
 
 from taskmaster.bus import codec, messages as m
 from taskmaster.bus.cut import cut_outcome
-from taskmaster.bus.errors import JournalDamaged
+from taskmaster.bus.errors import Conflict, JournalDamaged
 from taskmaster.bus.table import Buffer, Layout, Table
+from taskmaster.daemon.effects import Recheck
 from taskmaster.daemon.journal import sql
 from taskmaster.daemon.journal.failures import journal_error
 from taskmaster.daemon.journal.journal import Journal
@@ -23,7 +24,7 @@ from taskmaster.daemon.journal.payloads import Payloads
 from taskmaster.daemon.journal.stored import split_frames
 from taskmaster.daemon.run import Run
 
-__all__ = ["read_event", "read_inputs", "read_page", "same_block"]
+__all__ = ["read_event", "read_inputs", "read_page", "recheck", "same_block"]
 
 #: Bytes of a page, header and all, and of one piece of a row: enough that asking costs little (from 256 kB on a million
 #: results are read back equally fast), little enough to keep a turn short and not to fill a slow line.
@@ -64,12 +65,13 @@ def _read_page(journal: Journal, run: Run, request: m.Replay) -> tuple[m.Page, l
     frames: list[Buffer] = []
     size = events = 0
     layouts = journal.layouts()
+    edits = _edits(journal, layouts, run.id)
     for row in journal.query(sql.SELECT_EVENTS, (run.id, max(0, request.since))):
         head, own = read_event(journal.payloads, layouts, row)
         low = max(0, request.since - head.seq)
         if low >= head.n:
             break  # the last row, and the number asked for lies behind it
-        piece = _piece(journal, layouts, run.id, head, own, low, request.inputs)
+        piece = _piece(journal, layouts, edits, run.id, head, own, low, request.inputs)
         if heads and (size + piece.size > PAGE_BYTES or len(frames) + len(piece.frames) > PAGE_FRAMES):
             break
         heads.append(piece.head)
@@ -85,17 +87,24 @@ def _read_page(journal: Journal, run: Run, request: m.Replay) -> tuple[m.Page, l
 def _piece(
     journal: Journal,
     layouts: Mapping[int, Layout],
+    edits: Mapping[int, Table],
     run: int,
     head: m.EventHead,
     frames: list[Buffer],
     low: int,
     inputs: bool,
 ) -> _Piece:
-    """A row's events from the one at position ``low`` on: all of them, or as many as make a page. At least one."""
+    """A row's events from the one at position ``low`` on: all of them, or as many as make a page. At least one.
+
+    Where a task was edited, whoever has put it has another input: then it is sent whether it was asked for or not.
+    """
     tables: list[Table] = []
     high = head.n
-    if inputs and head.kind in ("done", "cancelled", "held", "released"):
-        tables = _inputs_within(journal, layouts, run, head.first + low, head.first + head.n, PAGE_BYTES)
+    end = head.first + head.n
+    is_about_tasks = head.kind in ("done", "cancelled", "held", "released")
+    edited = [index for index in edits if head.first + low <= index < end] if is_about_tasks else []
+    if is_about_tasks and (inputs or edited):
+        tables = _inputs_within(journal, layouts, edits, run, head.first + low, end, PAGE_BYTES)
         high = low + sum(table.n for table in tables)
     size = codec.size_of(head) + sum(map(len, frames))
     if low or high < head.n or size > PAGE_BYTES:
@@ -105,7 +114,8 @@ def _piece(
         table = codec.merge(tables).slice(0, head.n)
         frames = [*frames, *table.frames]
         size += table.nbytes
-        head = replace(head, frames=len(frames), inputs=table.layout)
+        there = tuple(sorted(index - head.first for index in edited if head.first <= index < head.first + head.n))
+        head = replace(head, frames=len(frames), inputs=table.layout, edited=there)
     return _Piece(head, frames, size)
 
 
@@ -149,11 +159,23 @@ def _shortened(error: m.TaskError) -> m.TaskError:
 
 def read_inputs(journal: Journal, layouts: Mapping[int, Layout], run: int, low: int, high: int) -> Table:
     """The inputs of tasks ``low ≤ i < high``. Raises JournalDamaged where they are not all there."""
-    return codec.merge(_inputs_within(journal, layouts, run, low, high, None))
+    return codec.merge(_inputs_within(journal, layouts, _edits(journal, layouts, run), run, low, high, None))
+
+
+def _edits(journal: Journal, layouts: Mapping[int, Layout], run: int) -> dict[int, Table]:
+    """The inputs of those tasks of a run that were edited: a person has typed each of them, so they are few."""
+    rows = journal.query(sql.SELECT_EDITED, (run,))
+    return {index: journal.stored_table(layouts[layout], 1, data, None) for index, layout, data in rows}
 
 
 def _inputs_within(
-    journal: Journal, layouts: Mapping[int, Layout], run: int, low: int, high: int, most: int | None
+    journal: Journal,
+    layouts: Mapping[int, Layout],
+    edits: Mapping[int, Table],
+    run: int,
+    low: int,
+    high: int,
+    most: int | None,
 ) -> list[Table]:
     """The inputs of tasks ``low ≤ i < high``, or of as many of these as have ``most`` bytes together, but of one."""
     tables: list[Table] = []
@@ -162,18 +184,31 @@ def _inputs_within(
         start, stop = max(low, first), min(high, first + n)
         if start != end or start >= stop:
             break
-        table = journal.stored_table(layouts[layout], n, data, file).slice(start - first, stop - first)
-        if most is not None and size + table.nbytes > most:
-            fitting = _fitting(table, most - size)
-            if fitting or not tables:
-                tables.append(table.slice(0, max(1, fitting)))
-            return tables
-        tables.append(table)
-        size += table.nbytes
+        block = journal.stored_table(layouts[layout], n, data, file).slice(start - first, stop - first)
+        for table in _with_edits(block, start, edits):
+            if most is not None and size + table.nbytes > most:
+                fitting = _fitting(table, most - size)
+                if fitting or not tables:
+                    tables.append(table.slice(0, max(1, fitting)))
+                return tables
+            tables.append(table)
+            size += table.nbytes
         end = stop
     if end != high:
         raise JournalDamaged(f"run {run}: not all inputs of its tasks {low} to {high - 1} are in the journal")
     return tables
+
+
+def _with_edits(table: Table, first: int, edits: Mapping[int, Table]) -> list[Table]:
+    """The inputs of the tasks from ``first`` on, as they were edited."""
+    tables: list[Table] = []
+    at = 0
+    for index in sorted(index for index in edits if first <= index < first + table.n) if edits else ():
+        if at < index - first:
+            tables.append(table.slice(at, index - first))
+        tables.append(edits[index])
+        at = index - first + 1
+    return [*tables, table.slice(at, table.n)] if at < table.n else tables
 
 
 def _fitting(table: Table, most: int) -> int:
@@ -185,6 +220,28 @@ def same_block(journal: Journal, submit: m.Submit, table: Table) -> bool:
     """Whether the journal holds just this block under its number."""
     row = journal.query(sql.SELECT_BLOCK_DIGEST, (submit.run, submit.first)).get
     return row is not None and tuple(row) == (submit.n, table.digest())
+
+
+def recheck(journal: Journal, run: Run, said: Recheck) -> m.Done:
+    """What an answer to a task that has ended gets: it is taken where the journal holds just this one.
+
+    Raises Conflict where it holds another outcome.
+    """
+    answer = said.answer
+    row = journal.query(sql.SELECT_OUTCOME, (answer.run, answer.index)).get
+    if row is None:
+        raise JournalDamaged(f"run {answer.run}: task {answer.index} has ended, and the journal does not say how")
+    head, frames = read_event(journal.payloads, journal.layouts(), row)
+    if head.n == 1 and head.worker == said.worker and _is_same(head, frames, said):
+        return m.Done(answer.id, 1)
+    how = "was cancelled" if head.kind == "cancelled" else f"has been answered by {head.worker.removeprefix('human:')}"
+    raise Conflict(f"run {run.name!r}: task {answer.index} {how}; this answer was not taken")
+
+
+def _is_same(head: m.EventHead, frames: Sequence[Buffer], said: Recheck) -> bool:
+    if said.table is None:
+        return [error.message for error in head.errors] == [said.answer.reason]
+    return head.outputs is not None and Table(head.outputs, 1, frames).digest() == said.table.digest()
 
 
 def read_event(

@@ -13,13 +13,15 @@ from taskmaster.bus.errors import JournalDamaged
 from taskmaster.bus.intervals import IntervalSet
 from taskmaster.bus.messages import LeaseId, Where
 from taskmaster.bus.table import Layout, Table, concatenate
+from taskmaster.daemon.approval import replace_input
 from taskmaster.daemon.core import Core
-from taskmaster.daemon.effects import Checkpointed, Effects, LeaseGranted
+from taskmaster.daemon.effects import Checkpointed, Effects, LeaseGranted, RequestClaimed
 from taskmaster.daemon.held import Doubt
 from taskmaster.daemon.journal import sql
 from taskmaster.daemon.journal.failures import journal_error
 from taskmaster.daemon.journal.journal import Journal
-from taskmaster.daemon.run import CLAIMS, Block, Run
+from taskmaster.daemon.journal.series import restore_series
+from taskmaster.daemon.run import CLAIMS, Block, Edited, Run
 from taskmaster.daemon.runs import Resting
 from taskmaster.daemon.supervision import started
 from taskmaster.drivers.progress import Position
@@ -58,11 +60,13 @@ def _restore(
     _restore_heads(core, journal)
     _restore_runs(core, journal, out)
     core.next_run = (journal.query(sql.LAST_RUN).get or 0) + 1
+    _restore_claims(core, journal, out)
     recorded = _restore_leases(core, journal, progress, now, out)
     for at in (at for slots in progress.values() for at in slots):
         run = core.runs.get(at.run)
         if at.lease not in recorded and at.started and run is not None and run.master in core.masters:
             core.masters[run.master].restore_unrecorded(run, at.first + at.started - 1, at.attempt, _RESTARTED, out)
+    restore_series(core, journal, now, out)
 
 
 def _restore_heads(core: Core, journal: Journal) -> None:
@@ -171,9 +175,35 @@ def _restore_tasks(journal: Journal, run: Run) -> None:
             run.held.remove(first, first + n)
     for low, high in run.held:
         run.queued.remove(low, high)
+    _restore_approvals(journal, run)
     for first, end, used in _stretches(journal.query(sql.SELECT_ATTEMPTS, (run.id,))):
         for low, high in run.open.within(first, end):
             run.attempts.set(low, high, used)
+
+
+def _restore_approvals(journal: Journal, run: Run) -> None:
+    """Which open tasks are proposed, and which have another input than they were put with."""
+    layouts = journal.layouts()
+    for first, n, what, user, layout, data in journal.query(sql.SELECT_APPROVALS, (run.id,)):
+        for low, high in run.open.within(first, first + n):
+            if what == "proposed":
+                run.proposed.add(low, high)
+            elif what == "edited":
+                replace_input(run, low, journal.stored_table(layouts[layout], 1, data, None))
+                run.edited[low] = Edited(run.edited.get(low, Edited()).times + 1, user)
+            else:
+                run.proposed.remove(low, high)
+    for low, high in run.proposed:
+        run.queued.remove(low, high)
+
+
+def _restore_claims(core: Core, journal: Journal, out: Effects) -> None:
+    """Requests that somebody had taken are taken still."""
+    for row in list(journal.query(sql.SELECT_CLAIMED)):
+        record = RequestClaimed(*row)
+        run = core.runs.get(record.run)
+        if run is not None and run.master in core.masters:
+            core.masters[run.master].requests.restore(run, record, out)
 
 
 def _stretches(rows: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import apsw
@@ -29,6 +30,24 @@ _ATTEMPTS = "SELECT run, task, attempts FROM attempts WHERE run = ? AND task < ?
 _LEASES = """
 SELECT epoch, number, run, first, n, attempt, worker, local, time, name FROM leases WHERE run = ? AND first + n <= ?
 """
+#: What is kept of series in time: each table, and how its rows are written again. Those of a run, and those of heads.
+_PROGRESS = {
+    "SELECT run, task, attempt, first, n, entry, start, stop, names, points FROM progress WHERE run = ?":
+        sql.INSERT_PROGRESS,
+    "SELECT entry, run, task, attempt, time, names, data FROM new_progress WHERE run = ?": sql.INSERT_NEW_PROGRESS,
+}  # fmt: skip
+_SAMPLES = {
+    sql.SELECT_MONITORS: sql.SET_MONITOR,
+    "SELECT master, head, name, first, n, entry, start, stop, points FROM samples": sql.INSERT_SAMPLES,
+    sql.SELECT_NEW_SAMPLES: sql.INSERT_NEW_SAMPLE,
+}
+#: Rows of these in one transaction.
+_ROWS = 1000
+_APPROVALS = """
+SELECT run, first, n, what, reason, user, time, layout, data FROM approvals WHERE run = ? AND first + n <= ?
+ORDER BY entry
+"""
+_CLAIMS = "SELECT run, task, claim, who, since, until FROM claims WHERE run = ? AND task < ?"
 
 
 def salvage(folder: Path, into: Path) -> JournalReport:
@@ -75,6 +94,11 @@ class _Copy:
             with transaction(self._db):
                 self._run(row)
                 self._payloads.sync()
+        for select, insert in _SAMPLES.items():
+            rows = self._readable(select)
+            while some := list(islice(rows, _ROWS)):
+                with transaction(self._db):
+                    self._all(insert, some)
 
     def _run(self, row: Row) -> None:
         run, master, *_, priority, closed, paused, writer = row
@@ -93,6 +117,10 @@ class _Copy:
         self._all(sql.INSERT_WRITER, self._readable(_WRITERS, (run,)))
         self._all(sql.SET_ATTEMPTS, self._readable(_ATTEMPTS, (run, scan.tasks)))
         self._all(sql.INSERT_LEASE, self._readable(_LEASES, (run, scan.tasks)))
+        for select, insert in _PROGRESS.items():
+            self._all(insert, self._readable(select, (run,)))
+        self._all(sql.INSERT_APPROVAL, self._readable(_APPROVALS, (run, scan.tasks)))
+        self._all(sql.SET_CLAIM, self._readable(_CLAIMS, (run, scan.tasks)))
 
     def _keep_file(self, name: str | None) -> None:
         if name is not None:

@@ -164,6 +164,92 @@ CREATE TABLE head_log (
     reason TEXT NOT NULL,
     user TEXT NOT NULL
 ) STRICT;
+
+-- Monitored values of heads, as they were declared last.
+CREATE TABLE monitors (
+    master TEXT NOT NULL,
+    head TEXT NOT NULL,
+    name TEXT NOT NULL,
+    unit TEXT NOT NULL,
+    retention REAL NOT NULL,         -- seconds that samples are kept
+    PRIMARY KEY (master, head, name)
+) STRICT, WITHOUT ROWID;
+
+-- Monitored values: points first … first + n - 1 of each, [[milliseconds after start, value], …]. With values such as
+-- 293.125, each read once a second at 64 heads, the database grows by 22 bytes a point, with doubles of 17 digits by
+-- 36 (measured): 0.8 to 1.4 GB a week. A row a point would take 100.
+CREATE TABLE samples (
+    master TEXT NOT NULL,
+    head TEXT NOT NULL,
+    name TEXT NOT NULL,
+    first INTEGER NOT NULL,
+    n INTEGER NOT NULL,
+    entry INTEGER NOT NULL,          -- number of the last point, over all series
+    start INTEGER NOT NULL,          -- milliseconds since 1970, of the first point
+    stop INTEGER NOT NULL,           -- the same of the latest
+    points TEXT NOT NULL,            -- JSON
+    PRIMARY KEY (master, head, name, first)
+) STRICT;
+
+-- Progress of evaluations: points first … first + n - 1 of each, [[milliseconds after start, value of each name], …].
+CREATE TABLE progress (
+    run INTEGER NOT NULL,
+    task INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    first INTEGER NOT NULL,
+    n INTEGER NOT NULL,
+    entry INTEGER NOT NULL,
+    start INTEGER NOT NULL,
+    stop INTEGER NOT NULL,
+    names TEXT NOT NULL,             -- JSON list
+    points TEXT NOT NULL,            -- JSON
+    PRIMARY KEY (run, task, attempt, first)
+) STRICT;
+
+-- The latest points of both, one a row, until they are put together.
+CREATE TABLE new_samples (
+    entry INTEGER PRIMARY KEY,
+    master TEXT NOT NULL,
+    head TEXT NOT NULL,
+    name TEXT NOT NULL,
+    time INTEGER NOT NULL,           -- milliseconds since 1970
+    value TEXT NOT NULL              -- JSON
+) STRICT;
+CREATE TABLE new_progress (
+    entry INTEGER PRIMARY KEY,
+    run INTEGER NOT NULL,
+    task INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    time INTEGER NOT NULL,
+    names TEXT NOT NULL,             -- JSON list
+    data TEXT NOT NULL               -- JSON list: value of each name
+) STRICT;
+-- What people decided of tasks first … first + n - 1: proposed (by who put them), approved, rejected, edited. Of an
+-- edited one layout and data are the input that it has from then on; its block keeps the one it was put with.
+CREATE TABLE approvals (
+    entry INTEGER PRIMARY KEY,
+    run INTEGER NOT NULL,
+    first INTEGER NOT NULL,
+    n INTEGER NOT NULL,
+    what TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    user TEXT NOT NULL,
+    time REAL NOT NULL,
+    layout INTEGER,
+    data BLOB
+) STRICT;
+CREATE INDEX approvals_of_run ON approvals (run);
+
+-- Requests that somebody has taken and not answered, and until when; claim is what they called this wish.
+CREATE TABLE claims (
+    run INTEGER NOT NULL,
+    task INTEGER NOT NULL,
+    claim TEXT NOT NULL,
+    who TEXT NOT NULL,
+    since REAL NOT NULL,
+    until REAL NOT NULL,
+    PRIMARY KEY (run, task)
+) STRICT, WITHOUT ROWID;
 """,
 }
 
@@ -195,6 +281,11 @@ INSERT INTO masters (master, stopped) VALUES (?, ?) ON CONFLICT DO UPDATE SET st
 """
 SET_HEAD = "INSERT OR REPLACE INTO heads (master, head, out, quarantined, tripped) VALUES (?, ?, ?, ?, ?)"
 INSERT_HEAD_LOG = "INSERT INTO head_log (time, master, head, what, reason, user) VALUES (?, ?, ?, ?, ?, ?)"
+INSERT_APPROVAL = """
+INSERT INTO approvals (run, first, n, what, reason, user, time, layout, data) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+SET_CLAIM = "INSERT OR REPLACE INTO claims (run, task, claim, who, since, until) VALUES (?, ?, ?, ?, ?, ?)"
+DELETE_CLAIM = "DELETE FROM claims WHERE run = ? AND task = ?"
 INSERT_LAYOUT = "INSERT INTO layouts (layout, json) VALUES (?, ?)"
 SELECT_LAYOUTS = "SELECT layout, json FROM layouts"
 INSERT_BLOCK = """
@@ -223,11 +314,22 @@ SET_ATTEMPTS = """
 INSERT INTO attempts (run, task, attempts) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET attempts = excluded.attempts
 """
 
-#: Everything of a run, in the tables that have any of it.
-DELETE_RUN = tuple(
-    f"DELETE FROM {table} WHERE run = ?"
-    for table in ("blocks", "events", "leases", "attempts", "places", "checkpoints", "writers", "runs")
+#: The tables that have anything of a run; everything of it.
+_OF_RUN = (
+    "blocks",
+    "events",
+    "leases",
+    "attempts",
+    "places",
+    "checkpoints",
+    "approvals",
+    "claims",
+    "progress",
+    "new_progress",
+    "writers",
+    "runs",
 )
+DELETE_RUN = tuple(f"DELETE FROM {table} WHERE run = ?" for table in _OF_RUN)
 FILES_OF_RUN = """
 SELECT file FROM blocks WHERE run = ?1 AND file IS NOT NULL
 UNION SELECT file FROM events WHERE run = ?1 AND file IS NOT NULL
@@ -263,6 +365,18 @@ SELECT kind, first, n, attempt, worker, finished, coalesce(json_extract(errors, 
 FROM events WHERE run = ? AND kind IN ('held', 'released') ORDER BY seq
 """
 SELECT_BLOCKS = "SELECT first, n, layout, data, file FROM blocks WHERE run = ? ORDER BY first"
+SELECT_CLAIMED = "SELECT run, task, claim, who, since, until FROM claims ORDER BY since, run, task"
+#: What was decided of the tasks of a run, in order.
+SELECT_APPROVALS = "SELECT first, n, what, user, layout, data FROM approvals WHERE run = ? ORDER BY entry"
+#: The tasks of a run that have another input than they were put with, the last one of each at the end.
+SELECT_EDITED = "SELECT first, layout, data FROM approvals WHERE run = ? AND what = 'edited' ORDER BY entry"
+#: When a task was put.
+SUBMITTED_AT = "SELECT time FROM blocks WHERE run = ? AND first <= ? ORDER BY first DESC LIMIT 1"
+#: The outcome of task ?2, as a row of SELECT_EVENTS.
+SELECT_OUTCOME = """
+SELECT seq, n, kind, first, layout, errors, timed, worker, attempt, started, finished, data, file
+FROM events WHERE run = ?1 AND first <= ?2 AND first + n > ?2 AND kind IN ('done', 'cancelled') LIMIT 1
+"""
 SELECT_BLOCK_DIGEST = "SELECT n, digest FROM blocks WHERE run = ? AND first = ?"
 #: The blocks that hold any of the tasks ?2 ≤ i < ?3.
 SELECT_BLOCKS_OF = """
@@ -283,3 +397,63 @@ ORDER BY seq
 """
 LAST_SEQ = "SELECT seq + n FROM events WHERE run = ? ORDER BY seq DESC LIMIT 1"
 LAST_INDEX = "SELECT first + n FROM blocks WHERE run = ? ORDER BY first DESC LIMIT 1"
+
+# -- series in time, see `daemon.series` ------------------------------------------------------------------------------
+
+INSERT_NEW_SAMPLE = "INSERT INTO new_samples (entry, master, head, name, time, value) VALUES (?, ?, ?, ?, ?, ?)"
+INSERT_NEW_PROGRESS = """
+INSERT INTO new_progress (entry, run, task, attempt, time, names, data) VALUES (?, ?, ?, ?, ?, ?, ?)
+"""
+INSERT_SAMPLES = """
+INSERT INTO samples (master, head, name, first, n, entry, start, stop, points) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+INSERT_PROGRESS = """
+INSERT INTO progress (run, task, attempt, first, n, entry, start, stop, names, points)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+#: All of it is put together at once: SQLite then gives the pages back without looking at the rows.
+EMPTY_NEW = ("DELETE FROM new_samples", "DELETE FROM new_progress")
+SELECT_NEW_SAMPLES = "SELECT entry, master, head, name, time, value FROM new_samples ORDER BY entry"
+SELECT_NEW_PROGRESS = "SELECT entry, run, task, attempt, time, names, data FROM new_progress ORDER BY entry"
+#: Where a series ends.
+END_OF_SAMPLES = """
+SELECT first + n FROM samples WHERE master = ? AND head = ? AND name = ? ORDER BY first DESC LIMIT 1
+"""
+END_OF_PROGRESS = """
+SELECT first + n FROM progress WHERE run = ? AND task = ? AND attempt = ? ORDER BY first DESC LIMIT 1
+"""
+#: The same of all evaluations of a run's tasks from ?2 on.
+ENDS_OF_PROGRESS = """
+SELECT task, attempt, max(first + n) FROM progress WHERE run = ? AND task >= ? GROUP BY task, attempt
+"""
+SELECT_MONITORS = "SELECT master, head, name, unit, retention FROM monitors"
+#: The monitored value that follows one in order.
+NEXT_MONITOR = """
+SELECT master, head, name, retention FROM monitors WHERE (master, head, name) > (?, ?, ?)
+ORDER BY master, head, name LIMIT 1
+"""
+SET_MONITOR = "INSERT OR REPLACE INTO monitors (master, head, name, unit, retention) VALUES (?, ?, ?, ?, ?)"
+#: Of the ?5 oldest rows of a monitored value those that ended before ?4; never the last row, which holds its number.
+_EXPIRED = """
+FROM samples WHERE master = ?1 AND head = ?2 AND name = ?3 AND stop < ?4 AND first IN (
+    SELECT first FROM samples WHERE master = ?1 AND head = ?2 AND name = ?3 ORDER BY first LIMIT ?5
+) AND first < (SELECT max(first) FROM samples WHERE master = ?1 AND head = ?2 AND name = ?3)
+"""
+COUNT_EXPIRED = f"SELECT count(*) {_EXPIRED}"
+DELETE_EXPIRED = f"DELETE {_EXPIRED}"
+#: Rows of a run's progress from point ?4 of a series on. Those that end before entry ?5 come without their points:
+#: SQLite then leaves the pages alone on which these lie.
+SELECT_PROGRESS = """
+SELECT task, attempt, first, n, start, names, CASE WHEN entry > ?5 THEN points END FROM progress
+WHERE run = ?1 AND (task, attempt, first) >= (?2, ?3, coalesce(
+    (SELECT max(first) FROM progress WHERE run = ?1 AND task = ?2 AND attempt = ?3 AND first <= ?4), 0))
+ORDER BY task, attempt, first
+"""
+#: The same of a Master's samples; with points only those that overlap the time from ?6 to ?7.
+SELECT_SAMPLES = """
+SELECT head, name, first, n, start, CASE WHEN entry > ?5 AND stop >= ?6 AND start <= ?7 THEN points END
+FROM samples
+WHERE master = ?1 AND (head, name, first) >= (?2, ?3, coalesce(
+    (SELECT max(first) FROM samples WHERE master = ?1 AND head = ?2 AND name = ?3 AND first <= ?4), 0))
+ORDER BY head, name, first
+"""

@@ -9,8 +9,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,6 +19,7 @@ from taskmaster.bus.status import RunInfo
 from taskmaster.bus.text import did_you_mean_or
 from taskmaster.learners.client import Lab
 from taskmaster.learners.export.columns import Columns, Survey, Values
+from taskmaster.learners.export.complete import complete_or_not_at_all
 from taskmaster.learners.export.netcdf import write_netcdf
 from taskmaster.learners.export.pages import PageReader
 from taskmaster.learners.export.parquet import write_parquet
@@ -57,7 +57,7 @@ def export_run(lab: Lab, run: RunInfo, file: str | os.PathLike[str], format: str
     where the file cannot be written, UnknownRun, DaemonUnreachable, JournalError.
     """
     chosen = format or format_of(file)
-    with _complete_or_not_at_all(Path(file)) as partial:
+    with complete_or_not_at_all(Path(file)) as partial:
         if chosen == "netcdf":
             return _export(lab, run, lambda *table: write_netcdf(partial, *table))
         with open(partial, "wb") as out:
@@ -127,29 +127,3 @@ def _attributes(lab: Lab, run: RunInfo, columns: Columns) -> dict[str, dict[str,
 def _notes(field: Field) -> dict[str, Any]:
     notes = {"units": field.unit, "long_name": field.description, "valid_min": field.min, "valid_max": field.max}
     return {key: value for key, value in notes.items() if value not in ("", None)}
-
-
-@contextlib.contextmanager
-def _complete_or_not_at_all(file: Path) -> Iterator[Path]:
-    """A file beside ``file`` that takes its place if all goes well, and is gone otherwise."""
-    if file.exists() and not file.is_file():  # a pipe or a device: there is nothing to put in its place
-        yield file
-        return
-    if not file.parent.is_dir():
-        raise CallerError(f"cannot write {file}: there is no folder {file.parent}")
-    descriptor, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
-    os.close(descriptor)
-    partial = Path(name)
-    try:
-        yield partial
-        partial.chmod(0o666 & ~_umask())
-        partial.replace(file)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask

@@ -6,19 +6,26 @@ import contextlib
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator
-from typing import IO, Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import IO, Any, Protocol
 
 import numpy as np
 
-from taskmaster.learners.export.columns import Columns, Values
+from taskmaster.learners.export.columns import Values
 from taskmaster.learners.export.plain import dumps, plain
 
 __all__ = ["write_csv", "write_jsonl"]
 
 
-def write_csv(out: IO[bytes], columns: Columns, batches: Iterable[list[Values]]) -> None:
-    """A heading, then a line for each task (RFC 4180, UTF-8).
+class Named(Protocol):
+    """A table's columns."""
+
+    @property
+    def names(self) -> Sequence[str]: ...
+
+
+def write_csv(out: IO[bytes], columns: Named, batches: Iterable[list[Values]]) -> None:
+    """A heading, then a line for each row (RFC 4180, UTF-8).
 
     Nothing is an empty cell, true and false are ``true`` and ``false``, floats have all their digits; what is no scalar
     stands as JSON in its cell.
@@ -30,8 +37,8 @@ def write_csv(out: IO[bytes], columns: Columns, batches: Iterable[list[Values]])
             writer.writerows(zip(*map(_cells, values)))
 
 
-def write_jsonl(out: IO[bytes], columns: Columns, batches: Iterable[list[Values]]) -> None:
-    """An object for each task, one a line; nothing is null."""
+def write_jsonl(out: IO[bytes], columns: Named, batches: Iterable[list[Values]]) -> None:
+    """An object for each row, one a line; nothing is null."""
     names = columns.names
     encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
     with _text(out) as text:

@@ -17,7 +17,7 @@ __all__ = ["RawPeer"]
 
 T = TypeVar("T", bound=msgspec.Struct)
 
-_reply = msgspec.msgpack.Decoder(m.DaemonMessage | m.Welcome | m.Dispatch | m.Revoke | m.Settled | m.Goodbye).decode
+_reply = msgspec.msgpack.Decoder(m.DaemonMessage | m.ToWorker).decode
 
 
 class RawPeer:

@@ -58,7 +58,12 @@ def _values(info: inspect.Type) -> st.SearchStrategy[Any]:
             return st.sampled_from(info.values)
         case inspect.FloatType():
             return st.floats(info.ge, info.le, allow_nan=False)
-    plain = {inspect.StrType: st.text(max_size=8), inspect.BoolType: st.booleans(), inspect.NoneType: st.none()}
+    plain: dict[type, st.SearchStrategy[Any]] = {
+        inspect.StrType: st.text(max_size=8),
+        inspect.BytesType: st.binary(max_size=8),
+        inspect.BoolType: st.booleans(),
+        inspect.NoneType: st.none(),
+    }
     return _JSON if isinstance(info, inspect.AnyType) else plain[type(info)]
 
 

@@ -4,6 +4,7 @@
 - *No invented outcome*: an output on disk was computed by the worker that it names, from that very input.
 - *Acknowledged is taken for good*: what a client was told is taken is in the journal under that index, then and later.
 - *Every event once, in order, as it is on disk*, to every client that follows a run.
+- *Approval*: what waits for it is not evaluated; what was edited is evaluated, and told to everybody, as it was edited.
 - *Fencing*: only the newest writer's tasks get in.
 - *How often a task is evaluated*. Not repeatable (an instrument's, or of a Master that allows one attempt): once, and
   once more for each retry that an operator has asked for; this holds whatever happens. Repeatable: ``max_attempts``
@@ -82,6 +83,7 @@ class Checker:
         self._evaluated: Counter[tuple[int, int]] = Counter()
         self._approved: Counter[tuple[int, int]] = Counter()
         self._entered: set[tuple[int, int]] = set()
+        self._answers: set[tuple[int, int, str]] = set()
         self._revoked: Counter[int] = Counter()
         #: leases of which outcomes were heard in this turn and are not on disk yet
         self._outcomes: set[LeaseId] = set()
@@ -154,6 +156,9 @@ class Checker:
         declared = bool(self.specs[book.master].outputs)
         if event.kind == "done" and (book.run, n) in self._entered and event.worker == "local":
             require(event.output == tasks.verdict(n, declared=declared), "task {} was resolved as {}", n, event.output)
+        elif event.kind == "done" and event.worker.startswith("human:"):
+            self._check_answer(book, event, n)
+            require(event.output == tasks.output(n, declared=declared), "task {} is {!r} by hand", n, event.output)
         elif event.kind == "done":
             self._check_attempt(book, event, n)
             require(
@@ -176,6 +181,15 @@ class Checker:
         elif event.kind == "released":
             require(self._approved[book.run, event.index] > 0, "run {}: nobody released {}", book.run, event.index)
 
+    def _check_answer(self, book: Book, event: Event, n: int) -> None:
+        require(
+            (book.run, n, event.worker.removeprefix("human:")) in self._answers and event.index not in book.proposed,
+            "run {}: task {} has an outcome by {}, who has not answered it",
+            book.run,
+            event.index,
+            event.worker,
+        )
+
     def _check_attempt(self, book: Book, event: Event, n: int) -> None:
         latest = self._history(n).attempt
         require(
@@ -192,6 +206,10 @@ class Checker:
         if event.error == "ValueError":
             self._check_attempt(book, event, n)
             require(history.finished.get(event.worker) is True, "task {} did not fail at {}", n, event.worker)
+        elif event.error == "CannotBeDone":
+            self._check_answer(book, event, n)
+        elif event.error == "Rejected":
+            require(event.index in book.rejected, "run {}: nobody has rejected task {}", book.run, event.index)
         elif event.error == "Resolved":
             require((book.run, n) in self._entered, "task {} of run {} was not resolved", n, book.run)
         else:
@@ -314,6 +332,9 @@ class Checker:
         book = self.ledger.books.get(message.run)
         if book is None or message.first >= len(book.tasks):
             # Before the commit of its submission; only where that is allowed, see `begun`.
+            known = self.ledger.books.get(message.run)
+            approval = known is not None and self.specs[known.master].approval
+            require(not approval, "tasks {} are dispatched before anybody has approved them", numbers)
             early = self._outcomes & set(message.settled)
             require(not early, "the outcomes of leases {} are settled and not on disk", early)
             return
@@ -323,6 +344,7 @@ class Checker:
         require(
             all(book.states[i] == "open" for i in indices), "run {}: {} is dispatched and not open", book.run, indices
         )
+        require(not book.proposed & set(indices), "run {}: {} is dispatched and not approved", book.run, indices)
         require(
             not book.paused and not self.ledger.paused.get(book.master, False),
             "run {} is paused, {} is dispatched",
@@ -386,17 +408,26 @@ class Checker:
         """An operator resolves a held task by hand."""
         self._entered.add((run, n))
 
+    def answered(self, run: int, n: int, who: str) -> None:
+        """Somebody answers a request."""
+        self._answers.add((run, n, who))
+
+    def answer_taken(self, book: Book, index: int, who: str) -> None:
+        """The daemon has told somebody that their answer is taken."""
+        workers = [event.worker for event in book.events if event.index == index and event.kind in ("done", "failed")]
+        require(workers == [f"human:{who}"], "the answer of {} to task {} was not taken: {}", who, index, workers)
+
     def acknowledged(self, who: str, run: int, index: int, n: int) -> None:
         """A client has been told that its task ``n`` is on disk as task ``index`` of a run."""
         book = self.book(run)
         require(
-            index < len(book.tasks) and book.tasks[index] == n,
+            index < len(book.put) and book.put[index] == n,
             "{} was told that its task {} is task {} of run {}, which is {}",
             who,
             n,
             index,
             run,
-            book.tasks[index] if index < len(book.tasks) else "missing",
+            book.put[index] if index < len(book.put) else "missing",
         )
         self._promised[run, index] = n
 
@@ -455,11 +486,11 @@ class Checker:
         for (run, index), n in self._promised.items():
             book = self.book(run)
             require(
-                book.tasks[index] == n,
+                book.put[index] == n,
                 "run {}: task {} was acknowledged as {} and is {}",
                 run,
                 index,
                 n,
-                book.tasks[index],
+                book.put[index],
             )
             require(book.states[index] != "open", "run {}: task {} never ended", run, index)

@@ -9,7 +9,18 @@ from simulation import tasks
 from simulation.checker import CancelRequest, Follower, Violation
 from simulation.network import Dealer, Subscriber
 from taskmaster.bus import messages as m
-from taskmaster.bus.errors import DiskFull, Fenced, RunClosed, TaskMasterError, UnknownRun, UnknownTask
+from taskmaster.bus.errors import (
+    Conflict,
+    DiskFull,
+    Fenced,
+    Full,
+    NotAllowed,
+    RunClosed,
+    TaskMasterError,
+    UnknownRun,
+    UnknownTask,
+)
+from taskmaster.bus.status import RequestInfo
 from taskmaster.learners.core import ClientCore, Request
 from taskmaster.learners.runcore import RunCore
 
@@ -43,6 +54,9 @@ class SimClient:
         self._closing = False
         self._opens = 0
         self._puts: dict[int, int] = {}
+        #: the request that its user has taken, and how often they have wished for one
+        self._in_hand: RequestInfo | None = None
+        self._claims = 0
         self._acknowledged = 0
         self._waiting: list[tuple[Request, Callable[[Any], None], Callable[[TaskMasterError], None]]] = []
         self._results: Subscriber | None = None
@@ -207,6 +221,10 @@ class SimClient:
             self._detach,
             self._delete,
         ]
+        if self.world.specs[self.master].approval:
+            wishes += [self._decide] * 6
+        if self.world.specs[self.master].people:
+            wishes = [*filter(lambda wish: wish != self._scale, wishes), *[self._work] * 12]
         return [*wishes, self._cancel, self._cancel, self._close] if self.writes else wishes
 
     def _put(self, run: RunCore) -> None:
@@ -316,6 +334,83 @@ class SimClient:
             m.Resolve(0, book.run, index, action, layout, "said so", attempt),
             failed=self._tolerate(UnknownTask, UnknownRun),
             frames=frames,
+        )
+
+    def _decide(self, run: RunCore) -> None:
+        """Be whoever approves: say so of some of the tasks that wait for it, or edit one first."""
+        book, rng = self._book(), self.world.rng
+        if book is None or not book.proposed:
+            return
+        index = rng.choice(sorted(book.proposed))
+        if rng.random() < 0.3:
+            self._edit(book, index)
+            return
+        intervals = ((index, index + rng.choice((1, 1, 5))),)
+        kind = m.Reject if rng.random() < 0.2 else m.Approve
+        self._request(kind(0, book.run, intervals, "seen"), failed=self._tolerate(UnknownRun))
+
+    def _work(self, run: RunCore) -> None:
+        """Be somebody who answers requests: take one, answer it, or give it back; too late at times."""
+        rng = self.world.rng
+        if self._in_hand is None:
+            self._claims += 1
+            seconds = rng.choice((None, 0.2, 1.0))
+            wish = m.Claim(0, self.master, f"{self.name}/{self._claims}", None, None, seconds, self.name)
+            self._request(wish, self._claimed, self._tolerate(Full, NotAllowed))
+            return
+        request, self._in_hand = self._in_hand, None
+        if rng.random() < 0.2:
+            release = m.Release(0, request.run, request.index, request.claim)
+            self._request(release, failed=self._tolerate(UnknownRun))
+            return
+        book = self.world.checker.ledger.books.get(request.run)
+        if book is not None:
+            self._answer(book, request.index, request.claim)
+
+    def _claimed(self, reply: m.Claimed) -> None:
+        self._in_hand = reply.request
+
+    def answer_all(self, book: Book) -> None:
+        """Answer whatever waits, as far as nobody has taken it."""
+        if self.world.specs[self.master].people:
+            for index, state in enumerate(book.states):
+                if state == "open" and index not in book.proposed:
+                    self._answer(book, index, "")
+
+    def _answer(self, book: Book, index: int, claim: str) -> None:
+        n, schema = book.tasks[index], self.world.specs[self.master].outputs
+        self.world.checker.answered(book.run, n, self.name)
+        layout, frames, reason = None, (), ""
+        if tasks.fails(n):
+            reason = "it is gone"
+        else:
+            value = tasks.output(n, declared=bool(schema))
+            table = schema.pack_points({"z": [value]}) if schema else self.world.bare(value)
+            layout, frames = table.layout, tuple(table.frames)  # type: ignore[assignment]
+
+        def taken(_: object) -> None:
+            self.world.checker.answer_taken(book, index, self.name)
+
+        self._request(
+            m.Answer(0, book.run, index, layout, reason, claim, self.name),
+            taken,
+            self._tolerate(UnknownTask, UnknownRun, Conflict, NotAllowed),
+            frames,
+        )
+
+    def approve(self, book: Book) -> None:
+        """Approve all that waits for it."""
+        if book.proposed:
+            self._request(m.Approve(0, book.run, ((0, len(book.tasks)),)), failed=self._tolerate(UnknownRun))
+
+    def _edit(self, book: Book, index: int) -> None:
+        spec = self.world.specs[self.master]
+        point = tasks.point(self.world.next_task(), declared=bool(spec.parameters))
+        table = spec.parameters.pack_points([point]) if spec.parameters else self.world.bare(point)
+        self._request(
+            m.Edit(0, book.run, index, table.layout, self.world.rng.choice((0, 0, 1))),
+            failed=self._tolerate(UnknownTask, UnknownRun, Conflict),
+            frames=tuple(table.frames),
         )
 
     def _close(self, run: RunCore) -> None:

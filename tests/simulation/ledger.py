@@ -52,6 +52,14 @@ class Book:
     #: number of the task at each index, and what has become of it: open, held, done, failed, cancelled
     tasks: list[int] = field(default_factory=list)
     states: list[str] = field(default_factory=list)
+    #: the same numbers as they were put: a task that was edited has another one since
+    put: list[int] = field(default_factory=list)
+    #: open tasks that nobody has approved
+    proposed: set[int] = field(default_factory=set)
+    #: who has taken which request
+    claims: dict[int, str] = field(default_factory=dict)
+    #: of all tasks, those that were proposed and rejected
+    rejected: set[int] = field(default_factory=set)
     events: list[Event] = field(default_factory=list)
     attempts: dict[int, int] = field(default_factory=dict)
     closed: bool = False
@@ -121,6 +129,13 @@ class Ledger:
                     self.leases.pop(record.lease, None)
                 case e.AttemptsCharged():
                     self._charge(record)
+                case e.Decided():
+                    self._decide(record)
+                case e.RequestClaimed():
+                    self._claim(record)
+                case e.ClaimEnded():
+                    require(record.task in self.books[record.run].claims, "{} is not claimed", record)
+                    del self.books[record.run].claims[record.task]
                 case e.RunCounted():
                     self._count(record)
         return events
@@ -142,7 +157,8 @@ class Ledger:
             record.first,
         )
         require(record.n == record.table.n > 0, "a block of {} tasks has {} rows", record.n, record.table.n)
-        book.tasks += map(number, record.table.rows())
+        book.put += map(number, record.table.rows())
+        book.tasks += book.put[record.first :]
         book.states += ["open"] * record.n
 
     def _event(self, run: int, head: EventHead, frames: Sequence[Buffer]) -> list[tuple[Book, Event]]:
@@ -175,7 +191,43 @@ class Ledger:
             "released": ("held",),
         }[event.kind]
         require(state in allowed, "run {}: task {} is {} and becomes {}", book.run, event.index, state, event.kind)
+        require(
+            event.index not in book.proposed or event.kind == "cancelled",
+            "run {}: task {} becomes {}, and nobody has approved it",
+            book.run,
+            event.index,
+            event.kind,
+        )
+        book.proposed.discard(event.index)
+        taken = book.claims.get(event.index)
+        require(taken is None, "run {}: task {} has ended, and is still taken by {}", book.run, event.index, taken)
         book.states[event.index] = "open" if event.kind == "released" else event.kind
+
+    def _decide(self, record: e.Decided) -> None:
+        book = self.books[record.run]
+        tasks = set(range(record.first, record.last))
+        require(max(tasks) < len(book.tasks), "{} is about tasks that are not on disk", record)
+        if record.what == "proposed":
+            book.proposed |= tasks
+            return
+        require(
+            tasks <= book.proposed, "run {}: {} are {}, proposed are {}", book.run, tasks, record.what, book.proposed
+        )
+        if record.what == "edited":
+            assert record.table is not None
+            (book.tasks[record.first],) = map(number, record.table.rows())
+            return
+        book.proposed -= tasks
+        if record.what == "rejected":
+            book.rejected |= tasks
+
+    def _claim(self, record: e.RequestClaimed) -> None:
+        book = self.books[record.run]
+        is_free = book.claims.get(record.task, record.who) == record.who
+        require(is_free, "{} has been taken by {}", record, book.claims.get(record.task))
+        waits = book.states[record.task] == "open" and record.task not in book.proposed
+        require(waits, "{} is {} and taken", record, book.states[record.task])
+        book.claims[record.task] = record.who
 
     def _charge(self, record: e.AttemptsCharged) -> None:
         book = self.books[record.run]

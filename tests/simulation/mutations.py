@@ -20,9 +20,10 @@ from taskmaster.daemon.broker import Broker
 from taskmaster.daemon.core import Core
 from taskmaster.daemon.effects import Effects, MasterChanged, Record, RunChanged
 from taskmaster.daemon.held import Held
-from taskmaster.daemon.journal import recovery, sql
+from taskmaster.daemon.journal import pages, recovery, sql
 from taskmaster.daemon.leases import Lease, Worker
 from taskmaster.daemon.master import Master
+from taskmaster.daemon.requests import RequestBook
 from taskmaster.daemon.run import Run
 from taskmaster.daemon.supervision import Supervisor, started
 from taskmaster.daemon.workforce import Workforce
@@ -211,8 +212,8 @@ def takes_a_repeated_word_on_a_held_task_for_another(patch: pytest.MonkeyPatch) 
 def numbers_the_leases_of_each_master_by_themselves(patch: pytest.MonkeyPatch) -> None:
     init = Workforce.__init__
 
-    def separate(self: Workforce, masters: Any) -> None:
-        init(self, masters)
+    def separate(self: Workforce, masters: Any, series: Any) -> None:
+        init(self, masters, series)
         for master in masters.values():
             master.lease_numbers = count(1)
 
@@ -328,6 +329,36 @@ def charges_again_at_a_start(patch: pytest.MonkeyPatch) -> None:
         restore(self, run, index, run.attempt(index), reason, out)
 
     patch.setattr(Master, "restore_unrecorded", forgetful)
+
+
+@_mutation
+def forgets_at_a_start_who_has_taken_what(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(recovery, "_restore_claims", lambda core, journal, out: None)
+
+
+@_mutation
+def loses_a_request_that_is_given_back(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(RequestBook, "_give_back", RequestBook._end)
+
+
+@_mutation
+def leaves_a_request_to_who_had_it_when_it_is_cancelled(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(RequestBook, "cancel", lambda self, run, wanted, out: self.tasks_of(run).common(wanted))
+
+
+@_mutation
+def takes_what_was_proposed_before_a_start_for_approved(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(recovery, "_restore_approvals", lambda journal, run: None)
+
+
+@_mutation
+def says_nothing_of_an_edit_to_who_put_the_task(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Run, "_edited", lambda self, head: ())
+
+
+@_mutation
+def reads_back_what_was_put_where_it_was_edited(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(pages, "_edits", lambda journal, layouts, run: {})
 
 
 # ---------------------------------------------------------------------------------------------------------------------

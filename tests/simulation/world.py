@@ -83,6 +83,15 @@ class World:
             name: (rng.choice((1, 2, 3) if self.local else (0, 1, 2, 3)), rng.choice((None, None, 1.0)))
             for name in self.specs
         }
+        for name, spec in self.specs.items():
+            if spec.people:
+                self.pools[name] = (0, None)
+        masters = self.specs.values()
+        self._ambushes = (
+            *_AMBUSHES,
+            *(("Decided",) if any(spec.approval for spec in masters) else ()),
+            *(("RequestClaimed", "ClaimEnded") if any(spec.people for spec in masters) else ()),
+        )
         self.checker = Checker(self.specs)
         self.network.observer = self._observe
         self.network.names = self.chronicle.names
@@ -134,6 +143,7 @@ class World:
     def _draw_spec(self, k: int) -> MasterSpec:
         rng = self.rng
         name = f"m{k}"
+        apart = Random(f"people in {self.seed} at {name}")  # so that the worlds of other Masters stay what they were
         parameters, outputs = tasks.schemas(name, declared=rng.random() < 0.5)
         return MasterSpec(
             name,
@@ -144,6 +154,9 @@ class World:
             max_attempts=rng.choice((1, 2, 3)),
             max_queued_tasks=rng.choice((40, 10_000_000)),
             lost_after=rng.choice((3.0, 6.0)),
+            approval=apart.random() < 0.15,
+            people=apart.choice((1, 3)) if apart.random() < 0.1 else 0,
+            claim_expires=5.0,
         )
 
     # -- asked by the others ------------------------------------------------------------------------------------------
@@ -261,7 +274,7 @@ class World:
             self.daemon.kill()
             self.ambush = self.rng.choice(("", "start"))
         elif chance < 0.6:
-            self.ambush = self.rng.choice(_AMBUSHES)
+            self.ambush = self.rng.choice(self._ambushes)
         else:
             self.network.fuse.left = self.rng.choice((0, 1, 2, 3, 5, 8, 13))
 
@@ -308,7 +321,9 @@ class World:
             self.arrive(self.rng.choice(list(self.specs)))
 
     def arrive(self, master: str) -> None:
-        """A worker dials in."""
+        """A worker dials in, but not where people evaluate."""
+        if self.specs[master].people:
+            return
         self._processes += 1
         token = f"far-{self._processes}"
         worker = SimWorker(self, master, token, self._processes, slots=self.rng.choice((1, 1, 2)), remote=True)
@@ -374,10 +389,14 @@ class World:
         self.agenda.after(5.0, self._mend, operator)
         master = operator.master
         operator._request(m.Resume(0, master))
-        operator._request(m.SetWorkers(0, master, 2))
+        if not self.specs[master].people:
+            operator._request(m.SetWorkers(0, master, 2))
         for book in self.checker.ledger.books.values():
             if book.master == master and book.paused:
-                operator._request(m.Resume(0, master, book.run))
+                operator._request(m.Resume(0, master, book.run), failed=operator._tolerate(UnknownRun))
+            if book.master == master:
+                operator.approve(book)
+                operator.answer_all(book)
 
     def restless(self) -> list[str]:
         """What has not come to its end."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import re
 import signal
@@ -160,3 +161,25 @@ def test_the_page_of_the_python_api_runs_from_the_first_line_to_the_last(reader:
     assert result.returncode == 0, result.stdout + result.stderr
     for line in ("lab-7 ['hills', 'anything']", "[0.25, 1.0]", "1 failed ZeroDivisionError", "[1024, [3, 2, 1]]"):
         assert line in result.stdout
+
+
+# -- people -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_about_people_works_word_for_word(reader: Reader, tmp_path: Path) -> None:
+    before, code, after = re.split(r"^```python\n(from .*?)^```\n", document("docs/people.md"), flags=re.M | re.S)
+    reader.follow(before)
+    around = {**os.environ, "TASKMASTER": f"ipc://{tmp_path}/state/control"}
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=around, capture_output=True, text=True, timeout=120
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.stdout.splitlines() == [
+        "Weigh the sample and enter its mass.",
+        "[(2, '')]",
+        "2 {'sample': 12}",
+        "0 {'mass': 12.5, 'note': 'a bit wet'} human:" + getpass.getuser(),
+        "1 CannotBeDone: the vial is broken human:" + getpass.getuser(),
+        "2 {'mass': 8.25, 'note': ''} human:ada",
+    ]
+    reader.follow(after)

@@ -234,7 +234,7 @@ def test_what_is_said_of_a_task_in_doubt_has_to_make_sense(typed: Program, lab: 
         (("0", "done"), 2, "done needs the --output of the task; see 'taskmaster resolve --help'"),
         (("0", "retry", "--output", "1"), 2, "retry takes no --output, done does"),
         (("0", "done", "--output", "1", "--reason", "x"), 2, "done takes no --reason, fail does"),
-        (("0", "redo"), 2, "'redo' is not one of 'done', 'retry', 'fail'"),
+        (("0", "redo"), 2, "'redo' is not one of 'done', 'retry', 'resume', 'fail'"),
         (("zero", "retry"), 2, "'zero' is not a valid integer"),
         (("0", "done", "--output", "1"), 1, "'1' has 1 value, an output 2: y, z; commas part values\n"),
         (("0", "done", "--output", "y=1,z=a"), 1, "output 'z' must be a number, got 'a'"),

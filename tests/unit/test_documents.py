@@ -12,7 +12,19 @@ import msgspec
 import pytest
 from helpers.documents import code_blocks, document, section, tables
 
-from taskmaster.bus import codec, errors, fields, instrument_messages, messages, sockets, status, wire, worker_messages
+from taskmaster.bus import (
+    codec,
+    errors,
+    fields,
+    instrument_messages,
+    messages,
+    people_messages,
+    series_messages,
+    sockets,
+    status,
+    wire,
+    worker_messages,
+)
 from taskmaster.bus.table import Layout
 from taskmaster.bus.topics import ALARMS
 from taskmaster.daemon.run import TASK_STATES
@@ -27,14 +39,19 @@ CALLED: dict[Any, str] = {
     Layout: "layout",
     fields.Field: "field",
     messages.EventHead: "event",
+    messages.Piece: "piece",
     messages.HeadName: "head name",
     messages.MasterInfo: "master",
     messages.TaskError: "task error",
     status.DaemonStatus: "daemon status",
     status.HeldTask: "held task",
     status.HeadInfo: "head info",
+    status.HeadTask: "head task",
+    status.HeadValue: "head value",
     status.JournalStatus: "journal status",
     status.MasterStatus: "master status",
+    status.ProposedTask: "proposed task",
+    status.RequestInfo: "request info",
     status.RunInfo: "run info",
     status.WorkerStatus: "worker status",
     wire.Where: "where",
@@ -47,7 +64,16 @@ CALLED: dict[Any, str] = {
 
 def records() -> Iterator[type[msgspec.Struct]]:
     """Every type that travels as a map or an array of its own."""
-    for module in (messages, wire, worker_messages, instrument_messages, status, fields):
+    for module in (
+        messages,
+        wire,
+        worker_messages,
+        instrument_messages,
+        people_messages,
+        series_messages,
+        status,
+        fields,
+    ):
         for kind in vars(module).values():
             is_record = inspect.isclass(kind) and issubclass(kind, msgspec.Struct)
             if is_record and kind.__module__ == module.__name__ and kind.__name__ not in ("Message", "_Record"):

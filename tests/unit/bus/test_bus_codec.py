@@ -135,8 +135,13 @@ def _is_number(info: inspect.Type) -> bool:
 def _least(info: inspect.Type) -> Any:
     plain: dict[type, Any] = {
         inspect.IntType: 1,
+        inspect.FloatType: 1.0,
         inspect.StrType: "",
+        inspect.BytesType: b"",
+        inspect.DictType: {},
+        inspect.UnionType: None,
         inspect.TupleType: (1, 1),
+        inspect.VarTupleType: (),
         inspect.StructType: [[]],
         inspect.BoolType: False,
     }

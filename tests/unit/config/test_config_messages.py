@@ -194,7 +194,7 @@ def test_structure(text: str, expected: str) -> None:
         (
             "frob = 1",
             (
-                "frob: unknown key; known are 'batch', 'call', 'description', 'driver', 'env', 'function', "
+                "frob: unknown key; known are 'approval', 'batch', 'call', 'description', 'driver', 'env', 'function', "
                 "'max_attempts', 'max_queued_bytes', 'max_queued_tasks', 'memory_limit', 'on_lost', 'outputs', "
                 "'parameters', 'path', 'recycle_after', 'restart_window', 'restarts', 'setup', 'teardown', "
                 "'timeout', 'workers'"

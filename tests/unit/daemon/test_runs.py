@@ -88,7 +88,19 @@ def test_a_run_that_was_laid_aside_is_what_it_was() -> None:
 
 
 #: what a run without open tasks has none of
-EMPTY = {"queued", "held", "open", "blocks", "attempts", "input_bytes", "places", "asked", "checkpoints"}
+EMPTY = {
+    "queued",
+    "held",
+    "open",
+    "blocks",
+    "attempts",
+    "input_bytes",
+    "places",
+    "asked",
+    "checkpoints",
+    "proposed",
+    "edited",
+}
 
 
 def test_it_goes_on_as_if_nothing_had_been() -> None:
@@ -173,7 +185,7 @@ def test_runs_that_are_over_cost_a_start_no_queries_and_little_memory(tmp_path: 
     restore(core, journal, {}, 0.0, Effects())
     size, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert journal.queries < 10
+    assert journal.queries < 20, "however many runs there are"
     assert size < 800 * count
     assert len(core.runs) == count
     last = core.runs[count]

@@ -120,7 +120,7 @@ def test_an_output_that_is_none_of_its_master_is_refused_here(
     ("arguments", "words"),
     [
         ((7, 3, "retri", None, "", 0), "not resolved by 'retri'; did you mean 'retry'"),
-        ((7, 3, 5, None, "", 0), "not resolved by 5; there are 'done', 'retry', 'fail'"),
+        ((7, 3, 5, None, "", 0), "not resolved by 5; there are 'done', 'retry', 'resume', 'fail'"),
         ((7, 3, "fail", 1.0, "", 0), "resolved by 'fail' has no output"),
         ((7, 3, "retry", None, "because", 0), "'retry' takes none"),
         ((7, -1, "retry", None, "", 0), "the index of a task must be a whole number"),
