@@ -117,6 +117,19 @@ outputs.temperature = {{{{}}}}
 """
 
 
+def test_an_instrument_with_a_programme_is_looked_at_as_any_other(typed: Program, tmp_path: Path) -> None:
+    with Laboratory("chambers", count=2) as chambers:
+        text = example("growth").read_text(encoding="utf-8")
+        for port, head in enumerate(chambers.heads, 5025):
+            text = text.replace(f"TCPIP0::127.0.0.1::{port}::SOCKET", head.resource)
+        path = tmp_path / "growth.toml"
+        path.write_text(text, encoding="utf-8")
+        looked = typed("check", path, "--connect")
+        assert looked.status == 0, looked.err
+        assert re.search(r"mass=\S+ g  air=\S+ °C", looked.out)
+        assert {action.kind for action in chambers.control.actions("chamber-1").actions} == {"measure"}
+
+
 def test_classes_are_connected_to_without_initialising(typed: Program, tmp_path: Path) -> None:
     """And one that crashes does so alone."""
     log = tmp_path / "log"
