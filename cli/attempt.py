@@ -15,6 +15,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from typing import Any, Literal
 
 import msgspec
@@ -25,6 +26,7 @@ from taskmaster.cli.output import value_text
 from taskmaster.drivers.functions import find_object
 from taskmaster.drivers.instruments.commandhead import CommandHead
 from taskmaster.drivers.instruments.commands import Commands, Query
+from taskmaster.drivers.instruments.course import setpoint_fields
 from taskmaster.drivers.instruments.errors import InstrumentError
 from taskmaster.drivers.instruments.generators import drive
 from taskmaster.drivers.instruments.head import Head, HeadContext
@@ -32,6 +34,7 @@ from taskmaster.drivers.instruments.link import Link
 from taskmaster.drivers.instruments.making import HeadMaker
 from taskmaster.drivers.instruments.members import doubts
 from taskmaster.drivers.instruments.plan import read_plan
+from taskmaster.drivers.instruments.programme import ProgrammeHead, rehearsal
 from taskmaster.drivers.instruments.replies import NO_VALUES, Reply
 from taskmaster.drivers.outputs import OutputPacker
 from taskmaster.drivers.simulated.described import DescribedHead
@@ -41,8 +44,10 @@ __all__ = ["Attempt", "Exchange", "Report", "Value", "main"]
 
 #: Characters of a message or a traceback.
 _LONGEST = 4000
-#: Lines of a dialogue: a ramp has very many.
-_MOST_LINES = 200
+#: Lines of each part of a dialogue: a ramp has very many, and a programme more.
+_MOST_LINES = 100
+#: Seconds that the rehearsal of a programme may take, weeks though it may be long.
+_REHEARSAL_SECONDS = 1.0
 #: Numbers of an array that are reported.
 _MOST_NUMBERS = 10_000
 
@@ -159,7 +164,7 @@ class _Trial:
     def _look(self) -> None:
         """Connect, identify and read, setting nothing."""
         self._doing("making its object")
-        with closing(_made(self._context(), self._head.driver)) as head:
+        with closing(_made(_without_programme(self._context()), self._head.driver)) as head:
             self._doing("connecting")
             try:
                 head.connect()
@@ -220,13 +225,18 @@ class _Trial:
     def _simulate(self) -> None:
         """Open, one task at a random point, read, safe."""
         context = self._context()
+        point = random_point(self._head, self._attempt.seed)
+        self._report.point = value_text(point, 200)
+        if context.options.get("programme"):
+            context = replace(
+                context, options=rehearsal(context.options, context.parameters, point, _REHEARSAL_SECONDS)
+            )
+            self._report.notes.append(f"its programme was rehearsed in {_REHEARSAL_SECONDS:g} s")
         with _recorded(context, self._head.driver, self._report.dialogue) as (head, during):
             during("open")
             self._doing("opening")
             head.open()
             self._report.identity = head.identify()
-            point = random_point(self._head, self._attempt.seed)
-            self._report.point = value_text(point, 200)
             during("task")
             self._doing(f"evaluating {self._report.point}")
             head.begin_task()
@@ -257,9 +267,9 @@ class _Trial:
     def _import(self) -> None:
         """The class, its arguments and tables; what they name is looked for in the class."""
         self._doing("importing")
-        context = self._context()
-        head = _made(context, self._head.driver)
-        options = context.options
+        _made(self._context(), self._head.driver)
+        context = _without_programme(self._context())
+        head, options = _made(context, self._head.driver), context.options
         kind = find_object(options["class"], tuple(map(str, options.get("path", ()))), "class")
         if isinstance(head, kind):  # one of ours, which needs no tables
             return
@@ -267,6 +277,14 @@ class _Trial:
             if doubt.is_slip:
                 raise ConfigError(doubt.text)
             self._report.notes.append(doubt.text)
+
+
+def _without_programme(context: HeadContext) -> HeadContext:
+    """The head that a programme would work: it is looked at as any other."""
+    if not context.options.get("programme"):
+        return context
+    setpoints = Schema(setpoint_fields(context.options), context.label, "setpoint")
+    return replace(context, options={**context.options, "programme": None}, parameters=setpoints)
 
 
 def _made(context: HeadContext, driver: str) -> Head:
@@ -323,11 +341,16 @@ class _RecordedLink(Link):
 
     def __init__(self, commands: Commands, holder: str, dialogue: list[Exchange]) -> None:
         super().__init__(commands, holder)
-        self.during = ""
+        self._during = ""
+        self._left = _MOST_LINES
         self._dialogue = dialogue
 
+    def begin(self, during: str) -> None:
+        """The next part of the dialogue."""
+        self._during, self._left = during, _MOST_LINES
+
     def tell(self, message: bytes, *, acts: bool) -> None:
-        self._record(Exchange(self.during, message.decode()))
+        self._record(Exchange(self._during, message.decode()))
         super().tell(message, acts=acts)
 
     def ask(
@@ -341,11 +364,12 @@ class _RecordedLink(Link):
         output: str = "",
     ) -> Any:
         found = super().ask(message, reply, values, acts=acts, deadline=deadline, output=output)
-        self._record(Exchange(self.during, message.decode(), value_text(found)))
+        self._record(Exchange(self._during, message.decode(), value_text(found)))
         return found
 
     def _record(self, exchange: Exchange) -> None:
-        if len(self._dialogue) < _MOST_LINES:
+        if self._left:
+            self._left -= 1
             self._dialogue.append(exchange)
 
 
@@ -361,12 +385,13 @@ def _recorded(
     commands = Commands.from_options(context.options, context.outputs, driver)
     link = _RecordedLink(commands, context.label, dialogue)
 
-    def during(what: str) -> None:
-        link.during = what
+    def make(context: HeadContext) -> Head:
+        return CommandHead(context, commands, link)
 
-    with closing(link), closing(CommandHead(context, commands, link)) as command_head:
-        yield command_head, during
-        during("close")
+    programme = context.options.get("programme")
+    with closing(link), closing(ProgrammeHead(context, make) if programme else make(context)) as command_head:
+        yield command_head, link.begin
+        link.begin("close")
 
 
 if __name__ == "__main__":

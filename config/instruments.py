@@ -18,6 +18,8 @@ from taskmaster.config.base import Settings, setting
 from taskmaster.config.commands import CommandSettings
 from taskmaster.config.members import Arguments, Keywords, Steps, Target
 from taskmaster.config.options import DriverOptions
+from taskmaster.config.programme import ProgrammeSettings, SetpointSettings
+from taskmaster.config.programme_agreement import of_programme, with_setpoints
 from taskmaster.config.safety import (
     MethodInterlock,
     MethodMonitor,
@@ -127,10 +129,19 @@ class InstrumentOptions(DriverOptions):
         default="ask",
     )
     env: Environment = setting("Environment variables for the heads' processes, beside the daemon's own.", default={})
+    programme: ProgrammeSettings | None = setting(
+        "A task is a programme: `setpoints` over time. By default it is one setting of the parameters.", default=None
+    )
+    setpoints: Mapping[FieldName, SetpointSettings] = setting(
+        "With `programme`: what the instrument is told, by name. What sets and reads speaks of these then, and not of "
+        "parameters.",
+        default={},
+    )
 
     @classmethod
     def conflicts(cls, table: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
         yield from agreement.of_heads(table, needs_resource=cls.needs_resource)
+        yield from of_programme(table)
         if "max_attempts" in table and table.get("on_lost") != "retry":
             yield ("max_attempts",), "has no effect without on_lost = 'retry': a task of an instrument is started once"
 
@@ -188,7 +199,7 @@ class CommandOptions(InstrumentOptions):
         yield from super().conflicts(table)
         yield from agreement.of_resources(table)
         yield from agreement.of_lines(table)
-        yield from agreement.of_commands(table)
+        yield from with_setpoints(agreement.of_commands, table)
 
     def completed(self, keys: MasterKeys) -> DriverOptions:
         read = {
@@ -351,7 +362,7 @@ class InstrumentClassOptions(InstrumentOptions):
     @classmethod
     def conflicts(cls, table: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
         yield from super().conflicts(table)
-        yield from agreement.of_members(table)
+        yield from with_setpoints(agreement.of_members, table)
 
     def importables(self) -> dict[str, str]:
         return {"class": self.class_}

@@ -37,7 +37,7 @@ _EXAMPLE = """\
 ## A complete example
 
 Every key, with what it does. It ships with TaskMaster, as do shorter ones: `minimal`, `svm`, and for instruments
-`stm` and `chambers`, `pymeasure` and `qcodes`.
+`stm`, `chambers`, `growth` (programmes), `pymeasure` and `qcodes`.
 
 ```toml
 """

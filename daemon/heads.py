@@ -77,7 +77,7 @@ class Head:
         #: why it cannot be brought to its safe state, since when, and when that is said again
         self.unsafe = ""
         self.unsafe_since = self.unsafe_again = math.inf
-        #: connections lost since a task was done
+        #: connections lost since a task was done, or came further
         self.failures = 0
         #: tasks in doubt that it had, and those it has been asked about since it was last at work
         self.doubts: set[tuple[int, int]] = set()
@@ -271,6 +271,12 @@ class HeadBook:
             head.tasks += 1
             head.busy_seconds += seconds
             head.usage.done(seconds, out.wall)
+
+    def on_checkpoint(self, worker: Worker) -> None:
+        """A task of a head has come further: whatever its connection is lost by, it is not for good."""
+        head = self._of_worker.get(worker.token)
+        if head is not None:
+            head.failures = 0
 
     def on_failure(self, worker: Worker, kind: str, reason: str, out: Effects) -> None:
         """A head has lost its connection in the midst of its work, once more; or it was made to break that off."""

@@ -117,6 +117,7 @@ class Instrument(Granting):
         known = run.checkpoints.get(index)
         if known is not None and (known.lease, known.number) >= (lease.id, message.number):
             return
+        self.heads.on_checkpoint(worker)
         if index in run.open:
             at = run.id, index, lease.attempt, worker.name, lease.id
             run.keep(Checkpointed(*at, message.number, message.time, message.token), out)

@@ -185,9 +185,9 @@ class Master(Instrument):
 
     def on_unusable(self, worker: Worker, why: str, out: Effects) -> None:
         """A worker cannot be set up (its function cannot be imported, say)."""
-        if why != self.trouble:
-            self.trouble = why
+        if self.heads and why != self.trouble:  # of others supervision says so when it gives up; a guardian never does
             out.alarms.append(m.Alarm("error", self.spec.name, f"Master {self.spec.name!r}: {why}", out.wall))
+        self.trouble = why
         self.heads.on_unusable(worker, why)
 
     def on_ready(self, worker: Worker) -> None:

@@ -32,7 +32,7 @@ from taskmaster.bus.table import Table
 from taskmaster.drivers.instruments.errors import CONNECTING, NOT_REACHED, LinkError, Stopped
 from taskmaster.drivers.instruments.generators import drive
 from taskmaster.drivers.instruments.head import Head, State
-from taskmaster.drivers.instruments.news import Ended, Found, Kept, Left, News, Said, Unusable
+from taskmaster.drivers.instruments.news import Ended, Found, Kept, Left, News, Reported, Said, Unusable
 from taskmaster.drivers.instruments.notes import HeadState
 from taskmaster.drivers.instruments.polling import Polling
 from taskmaster.drivers.instruments.watching import Watched
@@ -387,11 +387,12 @@ class Attendant:
                 break
             except Exception as error:  # noqa: BLE001 - whatever it is, it is told, and safety is tried for again
                 self._trouble = f"{type(error).__name__}: {error}"
-                self._tell(Said("unsafe", wish.number, self._identity, self._trouble))
                 self._close()
                 if isinstance(error, NOT_REACHED) and not touched:
                     self._touched = False
                     self._note(HeadState.UNTOUCHED)
+                state: Reported = "unsafe" if self._touched else "faulty"
+                self._tell(Said(state, wish.number, self._identity, self._trouble))
                 if self._wait(SAFE_AGAIN_SECONDS, wish) and self._leaving:
                     return False
                 wish = self._wish

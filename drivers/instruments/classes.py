@@ -124,6 +124,16 @@ class ClassHead(Head):
         x = {} if x is None else x  # all that there is to say where there are no parameters
         if not isinstance(x, Mapping):
             raise InvalidTask(f"{self.context.label}: a task is a table of the declared parameters, not {x!r}")
+        self.apply(x)
+        return self._outputs(bound, x)
+
+    def apply(self, x: Mapping[str, Any]) -> None:
+        """Do what `set` and `call` say."""
+        bound = self._connected()
+        if self._plan.is_empty:
+            raise ConfigError(
+                f"{self.context.label}: a programme sets and reads by the tables `set` and `read`; declare them"
+            )
         self.begin_acting()
         for name, what, put in bound.set:
             with self._asking(what):
@@ -133,7 +143,6 @@ class ClassHead(Head):
             with self._asking(what):
                 call(x)
             self.between()
-        return self._outputs(bound, x)
 
     def read(self) -> Any:
         bound = self._connected()

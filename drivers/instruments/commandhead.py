@@ -7,7 +7,7 @@ import math
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -74,21 +74,40 @@ class CommandHead(Head):
 
     def evaluate(self, x: Mapping[str, Any] | None) -> dict[str, Any]:
         """Set, wait, read: the outputs by name. Raises InvalidTask, DeviceError, LinkErrors, Stopped."""
+        values, messages = self._prepared(x)
+        with self._turn():
+            self._apply(messages, values, x)
+            return self._read(values, x)
+
+    def apply(self, x: Mapping[str, Any] | None) -> None:
+        """Set and wait. Raises as `evaluate` does."""
+        values, messages = self._prepared(x)
+        with self._turn():
+            self._apply(messages, values, x)
+
+    def _prepared(self, x: Mapping[str, Any] | None) -> tuple[dict[str, Any], list[tuple[Line, bytes]]]:
+        """All of it is formatted before any of it is sent: what cannot be sent stops the task before it acts."""
         values = self._values(x)
-        # All of it is formatted before any of it is sent: what cannot be sent stops the task before it acts.
         messages = [(line, self._formatted(line, values)) for line in self.commands.set]
         for query in self.commands.questions:
             self._formatted(query.line, values)
-        with self._turn():
-            self._get_ready()
-            for line, message in messages:
-                self._set(line, message, values)
-                self.between()
-            if messages:
-                self._check_errors("set", x)
-            if self.commands.wait is not None:
-                self._await(self.commands.wait, values)
-            return self._read(values, x)
+        return values, messages
+
+    def _apply(
+        self, messages: Sequence[tuple[Line, bytes]], values: Mapping[str, Any], x: Mapping[str, Any] | None
+    ) -> None:
+        self._get_ready()
+        for line, message in messages:
+            self._set(line, message, values)
+            self.between()
+        if messages:
+            self._check_errors("set", x)
+        if self.commands.wait is not None:
+            self._await(self.commands.wait, values)
+
+    @property
+    def is_as_applied(self) -> bool:
+        return self._ready_since == self.link.generation
 
     def read(self) -> dict[str, Any]:
         """The outputs as they are."""

@@ -156,6 +156,20 @@ class Head:
         """The outputs as they are, setting nothing."""
         raise NotImplementedError(f"{type(self).__name__} cannot read without setting: it has no read(self)")
 
+    def apply(self, x: Mapping[str, Any]) -> None:
+        """Set, wait, and read nothing: what a programme does whenever its setpoints change. May be called again."""
+        raise NotImplementedError(f"{type(self).__name__} cannot set without reading: it has no apply(self, x)")
+
+    @property
+    def applies(self) -> bool:
+        """Whether it can set without reading."""
+        return type(self).apply is not Head.apply
+
+    @property
+    def is_as_applied(self) -> bool:
+        """Whether the instrument is as `apply` has left it, as far as is known: not over a new connection."""
+        return True
+
     def look(self, table: Mapping[str, Any]) -> Any:
         """A value that is watched: that of the property or method of this head that ``table`` names as `method`.
 

@@ -15,6 +15,7 @@ from taskmaster.drivers.instruments.classes import make_head
 from taskmaster.drivers.instruments.commandhead import CommandHead
 from taskmaster.drivers.instruments.commands import Commands
 from taskmaster.drivers.instruments.head import Head, HeadContext
+from taskmaster.drivers.instruments.programme import ProgrammeHead
 from taskmaster.drivers.instruments.sharing import Controller, SharedHead
 
 __all__ = ["HeadMaker"]
@@ -70,6 +71,9 @@ class HeadMaker:
 
     def make(self, context: HeadContext) -> Head:
         """The head; nothing is connected yet. Raises ConfigError where the options do not fit."""
+        return ProgrammeHead(context, self._plain) if context.options.get("programme") else self._plain(context)
+
+    def _plain(self, context: HeadContext) -> Head:
         controller = self._controller
         if self.driver in ("visa", "serial"):
             if controller is None:

@@ -7,9 +7,11 @@ standard error.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
+import time
 
 import msgspec
 
@@ -21,6 +23,8 @@ __all__ = ["EXIT_UNUSABLE", "SafePlan", "main"]
 
 #: There can be no head: its class cannot be imported, say.
 EXIT_UNUSABLE = 3
+#: Whose guardian was killed tries for so long: the next one starts another for what is not safe.
+ORPHANED_SECONDS = 30.0
 #: Seconds between attempts.
 _AGAIN_SECONDS = 1.0
 
@@ -34,6 +38,7 @@ class SafePlan(msgspec.Struct, frozen=True):
 
 def main() -> int:
     """Entry point; SIGTERM ends it between two attempts."""
+    parent, give_up = os.getppid(), time.monotonic() + ORPHANED_SECONDS
     ending = threading.Event()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, frame: ending.set())
@@ -57,7 +62,7 @@ def main() -> int:
                 head.close()
             else:
                 return 0
-            if ending.wait(_AGAIN_SECONDS):
+            if ending.wait(_AGAIN_SECONDS) or (os.getppid() != parent and time.monotonic() > give_up):
                 return 1
     finally:
         head.close()

@@ -149,6 +149,18 @@ class SharedHead(Head):
         with self._turn():
             return self.head.read()
 
+    @property
+    def applies(self) -> bool:
+        return self.head.applies
+
+    def apply(self, x: Mapping[str, Any]) -> None:
+        with self._turn():
+            self.head.apply(x)
+
+    @property
+    def is_as_applied(self) -> bool:
+        return self.head.is_as_applied
+
     def look(self, table: Mapping[str, Any]) -> Any:
         with self._turn():
             return self.head.look(table)

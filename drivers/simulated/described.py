@@ -16,6 +16,7 @@ import msgspec
 from taskmaster.bus.fields import Field, Schema
 from taskmaster.config.templates import Template
 from taskmaster.drivers.instruments.commands import Commands, Line, Query
+from taskmaster.drivers.instruments.course import setpoint_fields
 from taskmaster.drivers.instruments.replies import Text
 from taskmaster.drivers.simulated.actions import ActionLog, Kind
 from taskmaster.drivers.simulated.answers import Matched, Reading, Unanswerable, Want, answer, resting, surface
@@ -40,6 +41,11 @@ class DescribedHead(msgspec.Struct, frozen=True):
     outputs: tuple[Field, ...] = ()
     #: interlock → where within its limits this head's value is, 0 … 1
     levels: dict[str, float] = {}
+
+    @property
+    def settable(self) -> tuple[Field, ...]:
+        """What commands set: the parameters, or the setpoints of a programme."""
+        return setpoint_fields(self.options) if self.options.get("programme") else self.parameters
 
     @property
     def commands(self) -> Commands:
@@ -79,8 +85,9 @@ class DescribedInstrument(Instrument):
     def __init__(self, description: Description, clock: Clock, log: ActionLog) -> None:
         self._heads = description.heads
         commands = [head.commands for head in self._heads]
-        self._parameters = [{field.name: field for field in head.parameters} for head in self._heads]
-        self._rest = [_at_rest(head.parameters, told) for head, told in zip(self._heads, commands)]
+        self._settable = [head.settable for head in self._heads]
+        self._parameters = [{field.name: field for field in fields} for fields in self._settable]
+        self._rest = [_at_rest(fields, told) for fields, told in zip(self._settable, commands)]
         self._constants = [dict(told.values) for told in commands]
         self._entries = [entry for i, told in enumerate(commands) for entry in _entries(i, self._heads, told)]
         identity = _identity(description, commands[0])
@@ -145,7 +152,7 @@ class DescribedInstrument(Instrument):
         if all(entry.level is not None or entry.watches for entry in entries):
             return next((entry.level for entry in entries if entry.level is not None), _MIDDLE)
         head = next(entry.head for entry in entries if entry.level is None)
-        return surface(text.partition(" ")[0], self._heads[head].parameters, self._set[head])
+        return surface(text.partition(" ")[0], self._settable[head], self._set[head])
 
 
 def _at_rest(parameters: Sequence[Field], commands: Commands) -> dict[str, Any]:

@@ -103,7 +103,7 @@ def test_results_are_taken_while_submissions_wait(daemon: Daemon, disk: Path) ->
         filler.fill()
         eventually(lambda: is_full(lab), "the daemon notices")
         assert run.tasks.put({"i": 100, "size": 1}) == 100
-        with pytest.raises(DaemonUnreachable, match="not acknowledged"):
+        with pytest.raises(DaemonUnreachable, match="no acknowledgement of"):
             run.flush(1.0)
 
         grow.resume()
@@ -131,7 +131,7 @@ def test_submissions_leave_the_room_for_results_alone(daemon: Daemon, disk: Path
         count = free // 250_000 + 5  # more than fit, and fewer than will when the other twenty are gone
         for i in range(count):
             run.tasks.put_many([{"i": i, "size": 100, "text": "x" * 250_000}])
-        with pytest.raises(DaemonUnreachable, match="not acknowledged"):
+        with pytest.raises(DaemonUnreachable, match="no acknowledgement of"):
             run.flush(2.0)
         assert (disk / "reserve").stat().st_blocks * 512 >= KEEP, "it is still there"
         eventually(lambda: run.next_index - run.open_tasks >= run._core.acknowledged, "what was taken has ended")

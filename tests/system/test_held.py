@@ -190,7 +190,7 @@ def test_tasks_in_doubt_are_listed_and_resolved_by_command(typed: Program, lab: 
     number = str(run.number)
 
     said = typed("held", "probe")
-    assert said.err == "say what became of one: taskmaster resolve RUN TASK done|retry|fail\n"
+    assert said.err == "say what became of one: taskmaster resolve RUN TASK done|retry|resume|fail\n"
     head, first, _ = said.out.splitlines()
     assert head.split() == ["run", "master", "task", "since", "attempt", "worker", "input", "reason"]
     assert first.split()[:3] == [number, "probe", "0"]

@@ -37,7 +37,7 @@ def read(name: str) -> dict[str, Any]:
 
 
 def test_the_shipped_examples() -> None:
-    assert examples() == ("chambers", "full", "instruments", "minimal", "pymeasure", "qcodes", "stm", "svm")
+    assert examples() == ("chambers", "full", "growth", "instruments", "minimal", "pymeasure", "qcodes", "stm", "svm")
     with pytest.raises(ConfigError, match="there is no example 'smv'; did you mean 'svm'"):
         example("smv")
 

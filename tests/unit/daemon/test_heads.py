@@ -133,6 +133,20 @@ def test_a_head_that_keeps_losing_its_connection_is_quarantined_until_somebody_p
     assert one.assignments
 
 
+def test_a_long_task_that_comes_further_in_between_may_lose_its_connection_as_often_as_it_likes(heart: Heart) -> None:
+    one, two = tips(heart)
+    heart.ask(m.SetHead(1, "stm", "tip-2", False), m.Done)
+    two.obey()
+    heart.open("stm").put(1)
+    lost = m.TaskError(0, "Unreachable", "it was unplugged")
+    for week in range(5):
+        one.keep(1, b"week %d" % week)
+        one.give_back(lost, doubt=True)
+        assert heads(heart)["tip-1"].state == "busy", "it goes on"
+    one.give_back(lost, doubt=True)
+    assert heads(heart)["tip-1"].state == "quarantined", "twice, and nothing in between"
+
+
 def test_what_holds_of_heads_holds_after_a_restart(tmp_path: Path) -> None:
     def journal() -> Journal:
         made = Journal(tmp_path, "crash")

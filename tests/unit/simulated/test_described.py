@@ -213,4 +213,4 @@ def test_one_resource_is_one_instrument_whoever_names_it() -> None:
 def test_the_bench_of_an_example() -> None:
     path = example("instruments")
     config: Config = loads(path.read_text(encoding="utf-8"), folder=path.parent)
-    assert [one.name for one in descriptions(config)] == ["analyser", "heater.oven", "heater.plate"]
+    assert [one.name for one in descriptions(config)] == ["analyser", "heater.oven", "heater.plate", "furnace"]
