@@ -111,8 +111,10 @@ def of_resources(table: Mapping[str, Any]) -> Found:
 
 def _misplaced(resource: str, backend: object, *, serial: bool) -> str:
     if serial:
-        if "::" not in resource or resource.upper().startswith("ASRL/"):
+        if resource.startswith("/") or resource.upper().startswith("ASRL/"):
             return ""
+        if "::" not in resource:
+            return f"{show(resource)} is not the whole path of a serial port, as '/dev/ttyUSB0' is"
         return f"{show(resource)} is no serial line, as '/dev/ttyUSB0' is; for this one, driver = 'visa'"
     if match := _HOST_PORT.fullmatch(resource) or _HALF_A_SOCKET.fullmatch(resource):
         return f"{show(resource)} is no VISA resource; did you mean 'TCPIP0::{match['host']}::{match['port']}::SOCKET'?"

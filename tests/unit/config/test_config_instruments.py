@@ -401,6 +401,9 @@ def test_a_single_head_has_no_name() -> None:
     assert complaints(ONE.replace('resource = "/dev/ttyUSB0"\n', "")) == [
         "1: resource: is missing; for example resource = '/dev/serial/by-id/usb-…', or declare heads"
     ]
+    assert complaints(ONE.replace("/dev/ttyUSB0", "ttyUSB0")) == [
+        "3: resource: 'ttyUSB0' is not the whole path of a serial port, as '/dev/ttyUSB0' is"
+    ]
     assert complaints(ONE + "shared = true") == ["7: shared: there is one head only; declare heads, or remove it"]
 
 
