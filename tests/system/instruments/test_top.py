@@ -1,4 +1,4 @@
-"""The key S in ``taskmaster top``: an emergency stop at the simulated probe, which says when it was made safe."""
+"""Instruments that are stopped, by the key S in ``taskmaster top`` or otherwise, and what people are told of them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from helpers import probes
-from helpers.cli import Terminal
+from helpers.cli import Program, Terminal
 from helpers.daemon import Daemon, function
 from helpers.places import StartDaemon
 from helpers.probes import await_states, states
@@ -80,3 +80,26 @@ def test_what_could_not_be_stopped_is_said(lab: Lab) -> None:
         terminal.press("S")
         terminal.await_text("NOT STOPPED: Master 'square' is no instrument")
         assert states(lab) == ["busy", "busy"]
+
+
+@pytest.fixture
+def typed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Program:
+    return Program(capsys, monkeypatch)
+
+
+def test_who_puts_tasks_for_a_stopped_master_is_told_why_they_wait(lab: Lab, typed: Program) -> None:
+    lab.stop("left", reason="smoke")
+    said = "stopped by local: smoke; when it may go on: taskmaster reset left\n"
+    assert f"Master 'left': {said}" in typed("status").out
+    put = typed("submit", "left", "1,1", "--run", "waiting")
+    assert put.err == f"taskmaster: its tasks wait: Master 'left' is {said}"
+    assert typed("cancel", "left/waiting", "--all").status == 0
+
+
+def test_a_master_whose_heads_are_all_out_of_service_says_so(lab: Lab, typed: Program) -> None:
+    lab.set_head("left", "tip-1", inside=False)
+    lab.stop("left")
+    lab.reset("left")
+    eventually(lambda: lab["left"].statistics().state == "no heads", "the head to be out")
+    assert "left    no heads" in typed("status", "left").out
+    lab.set_head("left", "tip-1", inside=True)
