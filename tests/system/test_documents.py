@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 import os
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,8 +13,7 @@ from pathlib import Path
 import pytest
 from helpers.daemon import Daemon
 from helpers.documents import code_blocks, document, section
-
-from taskmaster.learners.client import connect
+from helpers.reader import Reader
 
 PROTOCOL = document("docs/protocol.md")
 
@@ -62,66 +60,6 @@ def test_a_client_and_a_worker_can_be_written_from_the_document(adder: Daemon) -
 
 
 # -- the tutorial -----------------------------------------------------------------------------------------------------
-
-#: A file's name, then its content.
-_FILE = re.compile(r"`([\w.]+)`:\s*\n+```(?:python|toml)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_CONSOLE = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-
-
-class Reader:
-    """Somebody who types what the tutorial says, in a folder of their own."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        programs = Path(sys.executable).parent
-        self._around = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
-        self._daemons: list[subprocess.Popen[bytes]] = []
-        self.commands: list[str] = []
-
-    def follow(self, text: str) -> None:
-        """Make the files and run the commands in the order in which they stand there."""
-        found = [*_FILE.finditer(text), *_CONSOLE.finditer(text)]
-        for block in sorted(found, key=lambda match: match.start()):
-            if block.re is _FILE:
-                (self._folder / block[1]).write_text(block[2], encoding="utf-8")
-                continue
-            for command, expected in re.findall(r"^\$ (.*)\n((?:[^$].*\n)*)", block[1], re.MULTILINE):
-                self._run(command, expected)
-
-    def _run(self, command: str, expected: str) -> None:
-        self.commands.append(command)
-        if command.startswith("export "):
-            name, _, value = command.removeprefix("export ").partition("=")
-            self._around[name] = value.replace("$PWD", str(self._folder))
-        elif command.startswith("taskmaster serve"):
-            self._serve(command)
-        else:
-            result = subprocess.run(
-                ["bash", "-c", command], cwd=self._folder, env=self._around, capture_output=True, text=True, timeout=120
-            )
-            assert result.returncode == 0, f"$ {command}\n{result.stdout}{result.stderr}"
-            if expected:  # results of two workers come in no fixed order
-                assert sorted(result.stdout.splitlines()) == sorted(expected.splitlines()), f"$ {command}"
-
-    def _serve(self, command: str) -> None:
-        for daemon in self._daemons:
-            assert daemon.wait(timeout=60) == -signal.SIGKILL, "it has been killed before another is started"
-        with (self._folder / "log").open("ab") as log:
-            self._daemons.append(
-                subprocess.Popen(["bash", "-c", f"exec {command}"], cwd=self._folder, env=self._around, stderr=log)
-            )
-        connect(f"ipc://{self._folder}/state/control", timeout=60).close()
-
-    def interrupt(self) -> int:
-        """Ctrl-C in the daemon's terminal; the status it ends with."""
-        self._daemons[-1].send_signal(signal.SIGINT)
-        return self._daemons[-1].wait(timeout=60)
-
-    def close(self) -> None:
-        for daemon in self._daemons:
-            if daemon.poll() is None:
-                daemon.kill()
-            daemon.wait()
 
 
 @pytest.fixture
