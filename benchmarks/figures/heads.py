@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,22 @@ _SIDE = 1581
 _LOOP = "PyVISA alone"
 
 
-def _probe(probe: Laboratory, read: str) -> InstrumentTable:
+@dataclass(frozen=True)
+class _Reading:
+    """What a task gives: keys of the Master and of its commands."""
+
+    outputs: str
+    read: str
+
+
+_NUMBERS = _Reading("{ current = {} }", '{ current = "MEAS:CURR?" }')
+_IMAGES = _Reading(
+    f"{{ image = {{ shape = [{_SIDE}, {_SIDE}] }} }}",
+    f'{{ image = {{ query = "MEAS:IMAG? {_SIDE},{_SIDE}", parse = "block", dtype = "<f4" }} }}',
+)
+
+
+def _probe(probe: Laboratory, reading: _Reading) -> InstrumentTable:
     heads = "".join(
         f'[[masters.stm.heads]]\nname = "{head.name}"\nresource = "{head.resource}"\nidentity = "{head.identity}"\n'
         for head in probe.heads
@@ -44,20 +60,15 @@ def _probe(probe: Laboratory, read: str) -> InstrumentTable:
 driver = "visa"
 quarantine_after = 100000
 parameters = {{ x = {{ min = 0, max = 500 }}, y = {{ min = 0, max = 500 }} }}
-{read}
+outputs = {reading.outputs}
 [masters.stm.commands]
+open = ["TIP:APPROACH"]
 set = ["POS {{x:.3f}},{{y:.3f}}"]
 wait = {{ query = "*OPC?", until = "1" }}
+read = {reading.read}
 safe = ["TIP:WITHDRAW"]
 {heads}""",
     )
-
-
-_NUMBERS = 'outputs = { current = {} }\ncommands.read = { current = "MEAS:CURR?" }'
-_IMAGES = (
-    f"outputs = {{ image = {{ shape = [{_SIDE}, {_SIDE}] }} }}\n"
-    f'commands.read = {{ image = {{ query = "MEAS:IMAG? {_SIDE},{_SIDE}", parse = "block", dtype = "<f4" }} }}'
-)
 
 
 def rate(bench: Bench) -> list[Row]:
