@@ -113,7 +113,8 @@ class MasterStatus(_Record, frozen=True):
 
     name: str
     driver: str
-    #: ``ready``, ``starting``, ``paused``, ``no workers``, ``crash loop``; ``waiting for people``
+    #: ``ready``, ``starting``, ``paused``, ``no workers``, ``crash loop``; ``waiting for people``; of an instrument
+    #: also ``no heads`` (none can evaluate at present) and ``stopped``
     state: str
     #: why, where the state is not a good one
     reason: str = ""

@@ -82,11 +82,13 @@ def warn_if_idle(master: Master) -> None:
     """Say so where a Master evaluates nothing at present, to somebody who would wait for it."""
     status, name = master.lab.status(), master.name
     seen = next(one for one in status.masters if one.name == name)
-    if seen.state == "no workers" and status.uptime < _STARTING_SECONDS:
+    if seen.state in ("no workers", "no heads") and status.uptime < _STARTING_SECONDS:
         return  # they are on their way
     why = {
         "paused": f"is paused; go on with it: taskmaster resume {name}",
         "no workers": f"has no workers; lend it some: taskmaster worker {master.lab.address} {name}",
+        "no heads": f"has no head that works at present: taskmaster heads {name}",
+        "stopped": f"is stopped {seen.reason}; when it may go on: taskmaster reset {name}",
         "crash loop": _broken(seen),
         "waiting for people": f"is answered by people: taskmaster answer {name}",
     }.get(seen.state)

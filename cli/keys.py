@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import select
 import sys
 import termios
 import threading
 import tty
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
-__all__ = ["wait_for_key"]
+__all__ = ["keys_pressed"]
+
+#: What keys send that are no characters, F4 for one: ESC O S. No letter in it is meant for anybody.
+_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|O.|[^\[O])?", re.DOTALL)
 
 
-def wait_for_key(keys: str) -> None:
-    """Wait until one of these keys is pressed, or for ever where standard input is no terminal.
+def keys_pressed(keys: str) -> Generator[str, None, None]:
+    """Each of these keys when it is pressed, until the terminal is gone; none where standard input is no terminal.
 
-    Ctrl-C raises KeyboardInterrupt, as always.
+    Ctrl-C raises KeyboardInterrupt, as always. To be closed: the terminal is as it was before then.
     """
     if not sys.stdin.isatty():
         threading.Event().wait()
@@ -25,9 +29,10 @@ def wait_for_key(keys: str) -> None:
     with _unbuffered(descriptor):
         while True:
             select.select([descriptor], [], [])
-            pressed = os.read(descriptor, 64).decode(errors="replace")
-            if not pressed or any(key in keys for key in pressed):  # nothing is read where the terminal is gone
+            typed = os.read(descriptor, 64).decode(errors="replace")
+            if not typed:
                 return
+            yield from (key for key in _SEQUENCE.sub("", typed) if key in keys)
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ import msgspec
 
 from taskmaster.bus.errors import ConfigError, WorkerError
 from taskmaster.drivers.functions import add_to_path, find_function
+from taskmaster.drivers.instruments.binding import find_class
 from taskmaster.drivers.registry import driver_class
 
 __all__ = ["Finding", "Question", "main"]
@@ -78,20 +79,16 @@ def _function(question: Question, role: str, name: str) -> Finding:
     importlib.invalidate_caches()
 
     def find() -> None:
-        function = find_function(name, question.path)
         if role == "class":
-            _check_class(function, name)
-        elif role == "function":
+            find_class(name, question.path)
+            return
+        function = find_function(name, question.path)
+        if role == "function":
             _check_call(function, name, question.keywords)
         else:
             _check_call(function, name, ())
 
     return _attempt(role, name, find)
-
-
-def _check_class(found: object, name: str) -> None:
-    if not isinstance(found, type):
-        raise ConfigError(f"{name!r} is not a class; name the class of the instrument, as 'module:Class'")
 
 
 def _check_call(function: Callable[..., Any], name: str, keywords: tuple[str, ...] | None) -> None:

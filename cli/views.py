@@ -21,7 +21,15 @@ _STYLES = {
     "waiting for people": "yellow",
     "absent": "yellow",
     "no workers": "bold red",
+    "no heads": "bold red",
+    "stopped": "bold red",
     "crash loop": "bold red",
+}
+#: How the reason of a state is put, and what is to be done.
+_WHY = {"stopped": "stopped {}"}
+_AGAIN = {
+    "crash loop": "; when that is mended: taskmaster resume {}",
+    "stopped": "; when it may go on: taskmaster reset {}",
 }
 #: How much the latest interval counts in a rate: it follows a change soon, and is steady enough to read.
 _SMOOTHING = 0.5
@@ -140,8 +148,8 @@ def rate_text(rate: float | None) -> str:
 def troubles(status: DaemonStatus) -> list[str]:
     """What somebody should see to."""
     lines = [
-        f"Master {master.name!r}: {master.reason}"
-        + (f"; when that is mended: taskmaster resume {master.name}" if master.state == "crash loop" else "")
+        f"Master {master.name!r}: {_WHY.get(master.state, '{}').format(master.reason)}"
+        + _AGAIN.get(master.state, "").format(master.name)
         for master in status.masters
         if master.reason
     ]

@@ -14,9 +14,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from taskmaster.bus.text import did_you_mean, did_you_mean_or
+from taskmaster.bus.text import did_you_mean, did_you_mean_or, nearest
 from taskmaster.config.commands import Parse, ReadSettings
-from taskmaster.config.heads import normal_resource
+from taskmaster.config.heads import VISA_CLASSES, normal_resource
 from taskmaster.config.lines import KeyPath
 from taskmaster.config.members import parameters_of
 from taskmaster.config.parameters import OutputSettings, ParameterSettings
@@ -111,11 +111,17 @@ def of_resources(table: Mapping[str, Any]) -> Found:
 
 def _misplaced(resource: str, backend: object, *, serial: bool) -> str:
     if serial:
-        if "::" not in resource or resource.upper().startswith("ASRL/"):
+        if resource.startswith("/") or resource.upper().startswith("ASRL/"):
             return ""
+        if "::" not in resource:
+            return f"{show(resource)} is not the whole path of a serial port, as '/dev/ttyUSB0' is"
         return f"{show(resource)} is no serial line, as '/dev/ttyUSB0' is; for this one, driver = 'visa'"
     if match := _HOST_PORT.fullmatch(resource) or _HALF_A_SOCKET.fullmatch(resource):
         return f"{show(resource)} is no VISA resource; did you mean 'TCPIP0::{match['host']}::{match['port']}::SOCKET'?"
+    last = resource.upper().rpartition("::")[2]
+    is_word = resource.count("::") > 1 and last.isalpha() and last not in VISA_CLASSES
+    if is_word and (meant := nearest(last, VISA_CLASSES)):
+        return f"{show(resource)} is no VISA resource; did you mean {show(resource[: -len(last)] + meant)}?"
     # Other libraries have names that were given to resources elsewhere.
     if (
         backend == "@py"

@@ -9,8 +9,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["heads_of", "normal_resource"]
+__all__ = ["VISA_CLASSES", "heads_of", "normal_resource"]
 
+#: What a VISA resource may end with; INSTR, where it ends with none of them.
+VISA_CLASSES = frozenset({"INSTR", "SOCKET", "RAW", "INTFC", "BACKPLANE", "MEMACC", "SERVANT"})
 #: Keys of a Master's table that are no head's.
 _OF_THE_MASTER = ("heads", "shared")
 
@@ -43,4 +45,4 @@ def normal_resource(resource: str) -> str:
     if resource.upper().startswith("ASRL/"):
         return resource[4:].partition("::")[0]
     upper = _BOARD.sub(r"\g<1>0", resource.upper().strip(), count=1)
-    return upper if re.search(r"::(INSTR|SOCKET|RAW|INTFC|BACKPLANE|MEMACC|SERVANT)$", upper) else f"{upper}::INSTR"
+    return upper if upper.rpartition("::")[2] in VISA_CLASSES else f"{upper}::INSTR"

@@ -7,7 +7,7 @@ from pathlib import Path
 from taskmaster.bus.errors import ConfigError
 from taskmaster.bus.text import did_you_mean_or
 
-__all__ = ["example", "examples"]
+__all__ = ["companions", "example", "examples"]
 
 _FOLDER = Path(__file__).parent / "examples"
 
@@ -17,8 +17,18 @@ def examples() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in _FOLDER.glob("*.toml")))
 
 
+def companions() -> tuple[str, ...]:
+    """The files that some of them need beside them, sorted."""
+    return tuple(sorted(path.name for suffix in ("*.py", "*.yaml") for path in _FOLDER.glob(suffix)))
+
+
 def example(name: str) -> Path:
-    """The file of the example ``name``, say ``"svm"``; what it needs lies beside it. ConfigError if there is none."""
+    """The file of the example ``name``, say ``"svm"``, or of a companion; what it needs lies beside it.
+
+    Raises ConfigError if there is none.
+    """
+    if name in companions():
+        return _FOLDER / name
     if name not in examples():
-        raise ConfigError(f"there is no example {name!r}{did_you_mean_or(name, examples())}")
+        raise ConfigError(f"there is no example {name!r}{did_you_mean_or(name, (*examples(), *companions()))}")
     return _FOLDER / f"{name}.toml"

@@ -463,23 +463,12 @@ class Master(Instrument):
         """This Master for ``status``, ``top`` and metrics."""
         runs, resting = self.runs.values(), self.resting
         slots = self.slots
-        waiting = self.backlog.tasks + len(self.requests)
-        if self.trouble:
-            state = "crash loop"
-        elif self.paused:
-            state = "paused"
-        elif self.requests and waiting:
-            state = "waiting for people"
-        elif slots:
-            state = "ready"
-        else:
-            state = "starting" if any(w.state == "starting" for w in self.workers.values()) else "no workers"
         times = [run.estimate.seconds for run in self.backlog.runs if run.estimate.seconds] or [self._task_seconds]
         return MasterStatus(
             name=self.spec.name,
             driver=self.spec.driver,
-            state=state,
-            reason=self.trouble or (self.remark[1] if self.remark[0] == self.ended else ""),
+            state=self._state(slots),
+            reason=self.heads.stopped or self.trouble or (self.remark[1] if self.remark[0] == self.ended else ""),
             slots=slots,
             queued=self.backlog.tasks,
             leased=sum(len(lease.remaining) for lease in self._leases.values()) + len(self.requests),
@@ -494,6 +483,22 @@ class Master(Instrument):
             workers=tuple(worker.statistics(now) for worker in self.workers.values()),
             proposed=self.proposals.tasks,
         )
+
+    def _state(self, slots: int) -> str:
+        """In a word; of several reasons to evaluate nothing the weightiest."""
+        if self.heads.stopped:
+            return "stopped"
+        if self.trouble:
+            return "crash loop"
+        if self.paused:
+            return "paused"
+        if self.requests and self.backlog.tasks + len(self.requests):
+            return "waiting for people"
+        if slots:
+            return "ready"
+        if any(worker.state == "starting" for worker in self.workers.values()):
+            return "starting"
+        return "no heads" if self.heads else "no workers"
 
     def waiting(self) -> m.Waiting:
         """How much of this Master waits for people."""

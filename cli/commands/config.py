@@ -6,7 +6,7 @@ import json
 
 import click
 
-from taskmaster.bus.text import did_you_mean_or
+from taskmaster.bus.errors import ConfigError
 from taskmaster.cli.base import Command, Group
 
 __all__ = ["command"]
@@ -31,9 +31,16 @@ def schema() -> None:
 @command.command("example", cls=Command)
 @click.argument("name", default="full")
 def example(name: str) -> None:
-    """Print an example: full (every key, explained), minimal, or svm."""
+    """Print an example.
+
+    full has every key, explained, but those of instruments; these are in instruments. minimal and svm evaluate
+    functions; stm, chambers and growth are instruments by their commands, pymeasure and qcodes by classes of these
+    libraries. bench.yaml, digits.py and lamp.py are files that some of them need beside them.
+    """
     from taskmaster.config import shipped
 
-    if name not in shipped.examples():
-        raise click.UsageError(f"there is no example {name!r}{did_you_mean_or(name, shipped.examples())}")
-    click.echo(shipped.example(name).read_text(encoding="utf-8"), nl=False)
+    try:
+        path = shipped.example(name)
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from None
+    click.echo(path.read_text(encoding="utf-8"), nl=False)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
 import shutil
 import threading
 import time
+from collections.abc import Callable
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -27,6 +30,8 @@ __all__ = ["command"]
 
 #: Alarms that are kept in sight.
 _ALARMS = 3
+#: What is on record of a stop by a key.
+_REASON = "key S in top"
 #: A daemon that has not answered for this long is said to be silent.
 _SILENCE_SECONDS = 2.0
 
@@ -41,23 +46,27 @@ _SILENCE_SECONDS = 2.0
 def command(master: str | None, interval: float, address: str | None) -> None:
     """Watch Masters and workers at work.
 
-    With MASTER, only that one. Press q or Ctrl-C to leave.
+    With MASTER, only that one. Press q or Ctrl-C to leave. Press S, a capital, for an emergency stop of the instruments
+    shown, as by 'taskmaster stop': nothing is asked, and 'taskmaster reset' undoes it.
     """
     if not is_terminal():
         raise click.UsageError("top draws on a terminal; use 'taskmaster status', or its --json, elsewhere")
     from rich.live import Live
 
-    from taskmaster.cli.keys import wait_for_key
+    from taskmaster.cli.keys import keys_pressed
 
     with connected(address) as lab:
         if master is not None:
             _ = lab[master]  # raises UnknownMaster
         screen = _Screen(lab, master, interval)
-        with Live(console=console(), get_renderable=screen.render, refresh_per_second=4, screen=True), screen:
-            try:
-                wait_for_key("qQ")
-            except KeyboardInterrupt:
-                return  # one of the two ways to leave
+        with (
+            suppress(KeyboardInterrupt),  # one of the two ways to leave
+            Live(console=console(), get_renderable=screen.render, refresh_per_second=4, screen=True) as live,
+            screen,
+            closing(keys_pressed("qQS")) as keys,
+        ):
+            while next(keys, "q") == "S":
+                screen.stop(live.refresh)
 
 
 class _Screen:
@@ -71,6 +80,8 @@ class _Screen:
         self._status: DaemonStatus | None = None
         self._heads: tuple[HeadInfo, ...] = ()
         self._error = ""
+        #: what has become of the last emergency stop, in which style
+        self._stopped = ("", "")
         self._seen = 0.0
         self._left = threading.Event()
         self._thread = threading.Thread(target=self._look, name="top", daemon=True)
@@ -94,13 +105,37 @@ class _Screen:
                 self._status = status
             self._left.wait(self._interval)
 
-    def _last_word(self) -> Text:
+    def stop(self, refresh: Callable[[], None]) -> None:
+        """Emergency stop of what is shown; what becomes of it is shown by ``refresh``."""
+        whose = "all instruments" if self._master is None else f"Master {self._master!r}"
+        again = "taskmaster reset" + ("" if self._master is None else f" {self._master}")
+        self._stopped = f"stopping {whose} …", "bold red"
+        refresh()
+        try:
+            self._lab.stop(self._master, _REASON)
+        except TaskMasterError as error:
+            self._stopped = f"NOT STOPPED: {error}", "bold white on red"
+        else:
+            at = datetime.datetime.now().isoformat(" ", "seconds")
+            self._stopped = f"{at}: stopped {whose}, until: {again}", "bold red"
+        refresh()
+
+    def _last_words(self) -> list[Text]:
         from rich.text import Text
 
         silence = time.monotonic() - self._seen - self._interval
+        keys = "q leaves; S stops the instruments at once" if self._heads else "q leaves"
         if silence < _SILENCE_SECONDS:
-            return Text("q leaves", "dim")
-        return Text(f"the daemon has not answered for {format_duration(round(silence))}; q leaves", "bold red")
+            words = Text(keys, "dim")
+        else:
+            words = Text(f"the daemon has not answered for {format_duration(round(silence))}; {keys}", "bold red")
+        text, style = self._stopped
+        if not text:
+            return [words]
+        stopped = [info for info in self._heads if info.state == "stopped"]
+        safe = sum(info.safe for info in stopped)
+        share = f" ({safe} of {len(stopped)} heads are known to be safe)" if stopped else ""
+        return [words, Text(text + share, style)]
 
     def render(self) -> RenderableType:
         """The whole screen."""
@@ -116,7 +151,7 @@ class _Screen:
         others = [one for one in masters if one.name not in instruments]
         parts: list[RenderableType] = [
             *(Text(line, no_wrap=True, overflow="ellipsis") for line in facts(status, self._lab.address)),
-            self._last_word(),  # above the tables, which may be longer than the screen
+            *self._last_words(),  # above the tables, which may be longer than the screen
             Text(),
             rich_table(masters_table(masters, self._rates), width),
             Text(),

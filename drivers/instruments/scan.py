@@ -22,6 +22,8 @@ from taskmaster.drivers.instruments.visa import resource_manager
 __all__ = ["SerialPort", "identity_pattern", "main", "serial_port", "serial_ports", "visa_resources"]
 
 _BY_ID = Path("/dev/serial/by-id")
+#: What a resource ends with that is no instrument, but the way to some.
+_INTERFACE = "::INTFC"
 #: What means something else in a regular expression than itself.
 _SPECIAL = re.compile(r"([.^$*+?{}\[\]\\|()])")
 
@@ -69,12 +71,14 @@ def visa_resources(backend: str, *, local: bool = False) -> tuple[list[str], lis
     manager = resource_manager(backend)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
+        warnings.simplefilter("ignore", ResourceWarning)  # sockets that the library leaves to the collector
         if backend.endswith("@py") or not backend:
             found, notes = _of_pyvisa_py(local=local)
         else:
             found, notes = list(manager.list_resources("?*")), []
     notes += [" ".join(str(warning.message).split()) for warning in said]
-    return sorted(dict.fromkeys(found)), list(dict.fromkeys(notes))
+    instruments = (resource for resource in found if not resource.endswith(_INTERFACE))
+    return sorted(dict.fromkeys(instruments)), list(dict.fromkeys(notes))
 
 
 def _of_pyvisa_py(*, local: bool) -> tuple[list[str], list[str]]:

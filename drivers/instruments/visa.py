@@ -19,6 +19,7 @@ from typing import Any
 
 from taskmaster.bus.errors import WorkerError
 from taskmaster.bus.text import lacking
+from taskmaster.config.heads import VISA_CLASSES
 from taskmaster.drivers.instruments.errors import Stopped, TimedOut, Unreachable
 from taskmaster.drivers.instruments.permissions import denied, denied_usb
 from taskmaster.drivers.instruments.streams import DescriptorStream, SocketStream, Stream, lost, unsuited
@@ -30,7 +31,6 @@ _CHUNK = 1 << 16
 #: Seconds that the rest of a message may take where it cannot be awaited in slices.
 _REST = 2.0
 _STREAMS = re.compile(r"ASRL|.*::SOCKET$", re.IGNORECASE)
-_CLASSES = frozenset({"INSTR", "SOCKET", "RAW", "INTFC", "BACKPLANE", "MEMACC", "SERVANT"})
 _FLOW = {"xonxoff": 1, "rtscts": 2, "dsrdtr": 4}
 
 
@@ -122,10 +122,8 @@ class VisaTransport(Transport):
         if isinstance(error, PermissionError) or getattr(error, "errno", None) in (errno.EACCES, errno.EPERM):
             path = re.match(r"ASRL(/[^:]*)", self.resource, re.IGNORECASE)
             return denied(self.resource, path[1]) if path else denied_usb(self.resource)
-        if needed := re.search(r"[Pp]lease install (\w+)", text):
-            return WorkerError(
-                lacking(f"{self.resource} needs", needed[1].lower(), "instruments", text.splitlines()[0])
-            )
+        if "lease install" in text:
+            return _lacking(self.resource, text.splitlines()[0])
         return Unreachable(
             f"{self.resource} cannot be opened: {text or type(error).__name__}; is the instrument on, and the resource "
             "right? `taskmaster scan` lists what is there"
@@ -236,7 +234,20 @@ class VisaTransport(Transport):
 def _as_visa_has_it(resource: str) -> str:
     """With its class in capitals, which PyVISA insists on; VISA itself does not mind (VPP-4.3, 4.3.1)."""
     head, colons, last = resource.rpartition("::")
-    return f"{head}::{last.upper()}" if colons and last.upper() in _CLASSES else resource
+    return f"{head}::{last.upper()}" if colons and last.upper() in VISA_CLASSES else resource
+
+
+def _lacking(resource: str, said: str) -> WorkerError:
+    """PyVISA-py says that it needs a package for a resource of this kind; which one, it says for people only."""
+    for kind, package, extra in (("USB", "pyusb", "usb"), ("ASRL", "pyserial", "instruments")):
+        if resource.upper().startswith(kind):
+            return WorkerError(lacking(f"{resource} needs", package, extra, said))
+    if resource.upper().startswith("GPIB"):
+        return WorkerError(
+            f"{resource} needs what PyVISA-py talks to GPIB by: pip install gpib-ctypes; or leave that to the vendor's "
+            'VISA library, by backend = "@ivi"'
+        )
+    return WorkerError(f"{resource} needs a package that is not there: {said}")
 
 
 class _Opening:

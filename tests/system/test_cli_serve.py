@@ -94,6 +94,7 @@ def test_the_unit_is_right() -> None:
     assert int(service["WatchdogSec"]) > 0
     final = {USAGE, exit_code(ConfigError("")), exit_code(JournalDamaged(""))}
     assert {int(code) for code in service["RestartPreventExitStatus"].split()} == final
+    assert service["KillMode"] == "process", "what makes instruments safe outlives the daemon"
     assert int(service["TimeoutStopSec"]) > parse_duration(DaemonSettings.model_fields["grace"].default)
     assert service["ExecStart"].split()[-2:] == ["serve", "/etc/taskmaster/taskmaster.toml"]
     if shutil.which("systemd-analyze") is None:

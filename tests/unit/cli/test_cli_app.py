@@ -17,6 +17,7 @@ from taskmaster.cli.app import COMMANDS
 from taskmaster.cli.base import Command, Group
 from taskmaster.cli.exits import EXITS, exit_code
 from taskmaster.cli.reference import commands
+from taskmaster.config.shipped import companions, example, examples
 
 #: What takes long to import, and no command needs that only says something about itself.
 HEAVY = ("numpy", "zmq", "msgspec", "rich", "pydantic", "apsw", "asyncio", "taskmaster.learners", "taskmaster.daemon")
@@ -179,6 +180,13 @@ def test_closed_standard_files_do_no_harm() -> None:
 def test_a_shell_is_helped_to_complete_commands() -> None:
     said = taskmaster(_TASKMASTER_COMPLETE="bash_complete", COMP_WORDS="taskmaster wa", COMP_CWORD="1")
     assert said.out == "plain,watch\n"
+
+
+def test_every_example_is_named_and_printed_with_the_files_that_it_needs(typed: Program) -> None:
+    explained = typed("config", "example", "--help").out
+    for name in (*examples(), *companions()):
+        assert name in explained
+        assert typed("config", "example", name).out == example(name).read_text(encoding="utf-8")
 
 
 def test_the_versions(typed: Program) -> None:

@@ -110,13 +110,22 @@ def test_check_imports_every_function_as_its_workers_would(lab: Path) -> None:
 
 def test_check_looks_for_the_class_of_an_instrument(tmp_path: Path, typed: Program) -> None:
     (tmp_path / "lab.py").write_text("class Probe: pass\nprobe = Probe\ndef make(): return Probe()\n")
-    for name, problem in (("Probe", ""), ("Prob", "did you mean 'Probe'"), ("make", "'lab:make' is not a class")):
+    for name, problem in (("Probe", ""), ("Prob", "did you mean 'Probe'"), ("make", ", not a class")):
         path = tmp_path / f"{name}.toml"
         path.write_text(f'[masters.stm]\ndriver = "instrument"\nclass = "lab:{name}"\n')
         found = json.loads(typed("check", path, "--json").out)["masters"]["stm"]
         assert [(one["role"], one["name"]) for one in found] == [("class", f"lab:{name}")]
         assert problem in found[0]["problem"]
         assert bool(problem) == bool(found[0]["problem"])
+
+
+def test_check_says_what_to_install_for_a_librarys_class(tmp_path: Path, typed: Program) -> None:
+    shadow = tmp_path / "qcodes"
+    shadow.mkdir()
+    (shadow / "__init__.py").write_text("raise ModuleNotFoundError('gone', name='qcodes')\n")
+    path = tmp_path / "lab.toml"
+    path.write_text('[masters.dot]\ndriver = "instrument"\nclass = "qcodes.tests:Dummy"\n')
+    assert "needs qcodes: pip install qcodes (it is in the extra 'qcodes')" in typed("check", path).out
 
 
 def test_check_names_every_mistake_with_its_line(lab: Path, typed: Program) -> None:

@@ -362,6 +362,11 @@ def test_what_a_reading_leaves_out_follows_from_the_output(
             "14: heads[1].resource: 'TCPIP::127.0.0.1::5026' is no VISA resource; did you mean 'TCPIP0::127",
         ),
         (
+            '"TCPIP0::127.0.0.1::5026::SOCKET"',
+            '"TCPIP0::127.0.0.1::5026::soket"',
+            "14: heads[1].resource: 'TCPIP0::127.0.0.1::5026::soket' is no VISA resource; did you mean 'TCPIP0::127",
+        ),
+        (
             'name = "tip-2"',
             'name = "tip-2"\nidentity = "["',
             "14: heads[1].identity: '[' is not a regular expression: ",
@@ -395,6 +400,9 @@ def test_a_single_head_has_no_name() -> None:
     assert (head["name"], head["resource"], head["baud_rate"]) == ("", "/dev/ttyUSB0", 19200)
     assert complaints(ONE.replace('resource = "/dev/ttyUSB0"\n', "")) == [
         "1: resource: is missing; for example resource = '/dev/serial/by-id/usb-…', or declare heads"
+    ]
+    assert complaints(ONE.replace("/dev/ttyUSB0", "ttyUSB0")) == [
+        "3: resource: 'ttyUSB0' is not the whole path of a serial port, as '/dev/ttyUSB0' is"
     ]
     assert complaints(ONE + "shared = true") == ["7: shared: there is one head only; declare heads, or remove it"]
 
@@ -463,6 +471,14 @@ resource = "GPIB0::5::INSTR"
 )
 def test_what_was_meant(old: str, new: str, expected: str) -> None:
     assert any(complaint.startswith(expected) for complaint in complaints(LINE.replace(old, new)))
+
+
+@pytest.mark.parametrize(
+    "resource", ["GPIB0::22", "TCPIP::10.0.0.7::inst0", "USB0::0x1AB1::0x0588::DS1ED::RAW", "tcpip0::scope::instr"]
+)
+def test_what_is_a_resource_is_left_alone(resource: str) -> None:
+    text = LINE.replace("ASRL/dev/ttyUSB0::INSTR", resource)
+    assert not [complaint for complaint in complaints(text) if ": resource: " in complaint]
 
 
 def test_a_name_of_a_resource_is_another_librarys_to_know() -> None:

@@ -218,3 +218,20 @@ def test_permission_denied_says_which_group_or_rule(tmp_path: Path) -> None:
     usb = denied_usb("USB0::0x0957::6039::MY1::INSTR")
     assert isinstance(usb, PermissionDenied)
     assert 'ATTR{idVendor}=="0957", ATTR{idProduct}=="1797"' in str(usb)
+
+
+@pytest.mark.parametrize(
+    ("resource", "remedy"),
+    [
+        (
+            "GPIB0::22::INSTR",
+            'pip install gpib-ctypes; or leave that to the vendor\'s VISA library, by backend = "@ivi"',
+        ),
+        ("USB0::1::2::3::0::INSTR", "needs pyusb (Please install PyUSB): pip install pyusb (it is in the extra 'usb')"),
+        ("VICP::10.0.0.7::INSTR", "needs a package that is not there: Please install PyUSB"),
+    ],
+)
+def test_what_pyvisa_py_lacks_for_a_kind_of_resource(resource: str, remedy: str) -> None:
+    error = VisaTransport(resource)._not_opened(ValueError("Please install PyUSB\nand more"))
+    assert isinstance(error, WorkerError)
+    assert str(error).endswith(remedy)
