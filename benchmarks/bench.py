@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.contest import Round
 from benchmarks.profiles import profile_text
-from benchmarks.rig import MasterTable, Rig
+from benchmarks.rig import InstrumentTable, MasterTable, Rig
 from taskmaster.learners.client import Lab
 
 __all__ = ["Bench", "timed"]
@@ -46,7 +46,7 @@ class Bench:
         return max(8, full // 100) if self.quick else full
 
     @contextlib.contextmanager
-    def daemon(self, *masters: MasterTable, durability: str = "power") -> Iterator[tuple[Rig, Lab]]:
+    def daemon(self, *masters: MasterTable | InstrumentTable, durability: str = "power") -> Iterator[tuple[Rig, Lab]]:
         """A fresh daemon, with a client whose workers are there."""
         with self.rig(*masters, durability=durability) as rig:
             with rig, rig.connect() as lab:
@@ -55,7 +55,7 @@ class Bench:
                 print(profile_text(self._client if self.profile == "client" else rig.profile()))
 
     @contextlib.contextmanager
-    def rig(self, *masters: MasterTable, durability: str = "power") -> Iterator[Rig]:
+    def rig(self, *masters: MasterTable | InstrumentTable, durability: str = "power") -> Iterator[Rig]:
         """What a daemon needs, without the daemon; removed afterwards."""
         folder = Path(tempfile.mkdtemp(prefix="taskmaster-", dir=self.folder))
         try:

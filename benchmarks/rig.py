@@ -20,7 +20,7 @@ from benchmarks.evaluated.functions import PROFILE_FOLDER
 from benchmarks.evaluated.tracing import TRACE_FOLDER
 from taskmaster.learners.client import Lab, Master, connect
 
-__all__ = ["WORKERS", "MasterTable", "Rig"]
+__all__ = ["WORKERS", "InstrumentTable", "MasterTable", "Rig"]
 
 #: Workers of each Master, and of each rival.
 WORKERS = 2
@@ -37,6 +37,11 @@ class MasterTable:
     function: str
     parameters: Sequence[str] = ()
     batch: bool = False
+
+    @property
+    def slots(self) -> int:
+        """Evaluations at a time, when all are there."""
+        return WORKERS
 
     def toml(self, setup: str = "") -> str:
         """The tables of the configuration file; ``setup``: a function for each worker to begin with."""
@@ -57,6 +62,19 @@ class MasterTable:
         return "\n".join([*lines, ""])
 
 
+@dataclass(frozen=True)
+class InstrumentTable:
+    """One Master with heads: ``text`` is its table in the configuration file, ``slots`` how many heads it has."""
+
+    name: str
+    slots: int
+    text: str
+
+    def toml(self, setup: str = "") -> str:
+        """As it was given."""
+        return self.text
+
+
 class Rig:
     """Starts, watches and stops one daemon. A context manager: the daemon does not outlive it.
 
@@ -69,11 +87,15 @@ class Rig:
     """
 
     def __init__(
-        self, folder: Path, masters: Sequence[MasterTable], durability: str = "power", profile: str = ""
+        self,
+        folder: Path,
+        masters: Sequence[MasterTable | InstrumentTable],
+        durability: str = "power",
+        profile: str = "",
     ) -> None:
         self.folder = folder
         self.address = f"ipc://{folder / 'state' / 'control'}"
-        self._masters = [master.name for master in masters]
+        self._masters = {master.name: master.slots for master in masters}
         self._profile = profile
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
@@ -130,7 +152,7 @@ class Rig:
         """A client, once every worker of every Master is there."""
         lab = connect(self.address)
         deadline = time.monotonic() + _PATIENCE
-        while any(lab[name].slots < WORKERS for name in self._masters):
+        while any(lab[name].slots < slots for name, slots in self._masters.items()):
             if time.monotonic() > deadline:
                 raise RuntimeError(f"workers did not come up: {lab.status().masters}")
             time.sleep(0.01)
@@ -138,7 +160,7 @@ class Rig:
 
     def master(self, lab: Lab) -> Master:
         """Its first Master."""
-        return lab[self._masters[0]]
+        return lab[next(iter(self._masters))]
 
     def memory(self) -> int:
         """Resident bytes of the daemon's process, without its workers'."""

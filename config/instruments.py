@@ -112,6 +112,11 @@ class InstrumentOptions(DriverOptions):
         default=60.0,
         shown="60 s",
     )
+    processes: Literal["here", "elsewhere"] = setting(
+        "Where the heads' processes run: on the daemon's machine (`here`), or on the one that has the instruments, "
+        "where `taskmaster worker` starts them (`elsewhere`).",
+        default="here",
+    )
     on_shutdown: Literal["safe", "continue"] = setting(
         "What becomes of a task under way when the daemon is stopped and its `grace` has passed: it is broken off and "
         "the head goes to its safe state (`safe`), or it goes on for as long as `deadman`, and the daemon takes it up "

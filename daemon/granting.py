@@ -23,7 +23,7 @@ from taskmaster.daemon.leases import Lease, Worker
 from taskmaster.daemon.roster import Roster
 from taskmaster.daemon.run import Run
 from taskmaster.daemon.runs import Resting
-from taskmaster.daemon.scheduling import UNKNOWN_SECONDS, chunk_seconds, chunk_size
+from taskmaster.daemon.scheduling import AHEAD_SECONDS, UNKNOWN_SECONDS, chunk_seconds, chunk_size
 from taskmaster.daemon.spec import MasterSpec
 from taskmaster.daemon.stealing import LOOK_SECONDS, loot
 
@@ -125,18 +125,39 @@ class Granting:
             self._grant(run, worker, now, out)
 
     def _dispatch_to_heads(self, now: float, out: Effects) -> None:
-        """One task for each head that is free: the next that may be evaluated there. Longest idle ones come first."""
+        """One task for each head that is free: the next that may be evaluated there. Longest idle ones come first.
+
+        Where tasks take no longer than it takes to get the next one, a head is given one more ahead of time. It has not
+        begun then, and nothing is lost with its head.
+        """
         if self.paused or not self.backlog.tasks:
             return
         for worker in self.roster.idle:
-            head = self.heads.of(worker)
-            if head is None:
-                continue
-            for run in self.backlog.in_order():
-                index = run.first_for(head.fits)
-                if index is not None:
-                    self._grant(run, worker, now, out, index)
-                    break
+            self._grant_to_head(worker, now, out)
+        for worker in self.roster.partly if self.backlog.tasks else ():
+            if worker.seconds_in_hand < AHEAD_SECONDS:
+                self._grant_to_head(worker, now, out)
+
+    def _grant_to_head(self, worker: Worker, now: float, out: Effects) -> None:
+        head = self.heads.of(worker)
+        if head is None:
+            return
+        for run in self.backlog.in_order():
+            index = run.first_for(head.fits)
+            if index is not None and (not worker.leases or self._is_quick(run, index)):
+                self._grant(run, worker, now, out, index)
+                return
+
+    @staticmethod
+    def _is_quick(run: Run, index: int) -> bool:
+        return 0 < run.estimate.seconds < AHEAD_SECONDS and index not in run.checkpoints
+
+    def take_back_ahead(self, run: Run | None, out: Effects) -> None:
+        """Have heads give back what they were given ahead of time, of one run or of all: it is not to begin."""
+        for worker in self.workers.values() if self.heads else ():
+            for lease in list(worker.leases.values())[1:]:
+                if run is None or lease.run is run:
+                    self._revoke(lease, [(lease.first, lease.first + lease.n)], out)
 
     def _steal(self, now: float, out: Effects) -> bool:
         """Queue again what a busy worker has not begun, if a slot is idle and it is worth it."""

@@ -66,6 +66,7 @@ class Instrument(Granting):
         if self.paused:
             return False
         self.paused = True
+        self.take_back_ahead(None, out)
         out.records.append(MasterChanged(self.spec.name, paused=True))
         return True
 

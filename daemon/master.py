@@ -132,6 +132,8 @@ class Master(Instrument):
             run.paused = paused
             run.changed(out)
             self.backlog.note(run)
+        if paused:
+            self.take_back_ahead(run, out)
 
     def on_resolve(self, run: Run, request: m.Resolve, output: Table | None, user: str, out: Effects) -> None:
         """An operator's word on a held task."""

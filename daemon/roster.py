@@ -40,6 +40,11 @@ class Roster:
         """Ready workers without a lease, the one that was busy last at the end."""
         return list(self._idle.values())
 
+    @property
+    def partly(self) -> list[Worker]:
+        """Those that have leases, and may take another."""
+        return list(self._partly.values())
+
     def note(self, worker: Worker) -> None:
         """Anything may have happened to this worker."""
         self._slots = None

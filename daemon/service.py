@@ -128,7 +128,8 @@ def _assemble(
     guardians = Guardians(plan.state / "guardians", local, plan.name)
     for master, settings in zip(masters, plan.masters):
         if master.heads:
-            guardians.add(master)
+            if master.spec.is_guarded_here:
+                guardians.add(master)
             continue
         supervisor.add(
             Pool(

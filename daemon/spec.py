@@ -112,6 +112,11 @@ class MasterSpec:
         return str(self.options.get("resume_policy", "ask"))
 
     @property
+    def is_guarded_here(self) -> bool:
+        """Whether the processes of its heads are started on this machine."""
+        return bool(self.heads) and self.options.get("processes", "here") == "here"
+
+    @property
     def outlives(self) -> bool:
         """Whether what its heads have in hand goes on while the daemon is stopped."""
         return bool(self.heads) and self.options.get("on_shutdown") == "continue"

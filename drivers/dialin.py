@@ -44,12 +44,12 @@ def find(address: str, master: str, timeout: float = ANSWER_SECONDS) -> Place:
     finally:
         socket.close(linger=0)
         context.term()
-    names = [info.name for info in described.masters]
-    if master not in names:
+    masters = {info.name: info for info in described.masters}
+    if master not in masters:
         raise UnknownMaster(
-            f"the daemon at {address} has no Master {master!r}{did_you_mean_or(master, names, 'it has')}"
+            f"the daemon at {address} has no Master {master!r}{did_you_mean_or(master, masters, 'it has')}"
         )
-    return Place(described.name, as_reached(described.workers, address), master)
+    return Place(described.name, as_reached(described.workers, address), master, bool(masters[master].heads))
 
 
 def _describe(socket: zmq.Socket[bytes], address: str, timeout: float) -> m.Described:

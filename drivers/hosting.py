@@ -52,6 +52,8 @@ class Place:
     #: of the workers socket
     address: str
     master: str
+    #: whether it is an instrument, whose heads' workers these are
+    has_heads: bool = False
 
 
 class Host(ABC, Generic[P]):

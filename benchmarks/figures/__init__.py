@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from benchmarks.bench import Bench
 from benchmarks.contest import Row
-from benchmarks.figures import blocks, footprint, one_by_one, queued, round_trip, uneven
+from benchmarks.figures import blocks, footprint, heads, one_by_one, queued, round_trip, uneven
 
 __all__ = ["FIGURES", "Figure"]
 
@@ -23,6 +23,11 @@ FIGURES: dict[str, Figure] = {
     "scalars": blocks.scalars,
     "queued": queued.queued,
     "uneven": uneven.uneven,
+    "heads": heads.rate,
+    "turn-around": heads.turn_around,
+    "heads-busy": heads.busy,
+    "images": heads.images,
+    "stop": heads.stop,
     "idle": footprint.idle,
     "start": footprint.start,
     "import": footprint.imports,

@@ -5,13 +5,18 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from taskmaster.bus.errors import WorkerError
 from taskmaster.cli.base import Command
 from taskmaster.cli.exits import INTERRUPTED, OK
 from taskmaster.cli.logs import log_options, log_to_stderr
 from taskmaster.cli.output import count
+
+if TYPE_CHECKING:
+    from taskmaster.drivers.hosting import Place
 
 __all__ = ["command"]
 
@@ -35,6 +40,9 @@ def command(address: str, master: str, processes: int, path: tuple[Path, ...], l
     """Evaluate for a MASTER of the daemon whose control address is ADDRESS.
 
     What to evaluate comes from the daemon's configuration; the function itself must be installed here, or lie in DIR.
+    Of an instrument whose Master says processes = "elsewhere" it starts a process for each head, whatever -n says, and
+    brings the heads to their safe state when it leaves.
+
     Stays through restarts of the daemon, and says when it is gone and when it is back. Ctrl-C or SIGTERM finishes what
     is being evaluated and leaves; a second one leaves at once, and what was being evaluated is tried elsewhere.
 
@@ -50,6 +58,8 @@ def command(address: str, master: str, processes: int, path: tuple[Path, ...], l
     log_to_stderr(log_level, log_format)
     require_listener(address)
     place = find(address, master)
+    if place.has_heads:
+        return _guard(place, path)
     log.info(
         "%s for Master %r of %r at %s; Ctrl-C to leave",
         count(processes, "worker process", "worker processes"),
@@ -60,3 +70,18 @@ def command(address: str, master: str, processes: int, path: tuple[Path, ...], l
     finished = DialIn(place, processes, path).run()
     log.info("left Master %r", master)
     return OK if finished else INTERRUPTED
+
+
+def _guard(place: Place, path: tuple[Path, ...]) -> int:
+    """The heads of an instrument that is here."""
+    from taskmaster.bus.places import default_state
+    from taskmaster.drivers.instruments.guardian import guard
+
+    folder = default_state() / "heads" / f"{place.daemon}-{place.master}"
+    log.info("heads of Master %r of %r at %s; Ctrl-C to leave", place.master, place.daemon, place.address)
+    if not guard(place, folder, path, stays=True):
+        raise WorkerError(
+            f"another process here has the heads of Master {place.master!r} of {place.daemon!r}: {folder}"
+        )
+    log.info("left Master %r", place.master)
+    return OK

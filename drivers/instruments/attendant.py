@@ -306,7 +306,10 @@ class Attendant:
                 if not self._assignments:
                     continue
                 assignment = self._assignment = self._assignments.popleft()
-            self._evaluate(assignment)
+            if assignment.revoked:
+                self._tell(Ended(assignment, given_back=True))
+            else:
+                self._evaluate(assignment)
             with self._changed:
                 self._assignment = self._broken_off = None
 

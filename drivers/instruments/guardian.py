@@ -42,7 +42,7 @@ from taskmaster.drivers.instruments.notes import NOTES, HeadState, Noted, forget
 from taskmaster.drivers.instruments.securing import Securing
 from taskmaster.drivers.progress import ProgressReader
 
-__all__ = ["EXIT_LOCKED", "Guardian", "main"]
+__all__ = ["EXIT_LOCKED", "Guardian", "guard", "main"]
 
 log = logging.getLogger("taskmaster.guardian")
 
@@ -149,8 +149,10 @@ class HeadProcess(HostedProcess):
 class Guardian(Host[HeadProcess]):
     """Hosts the workers of one instrument's heads, and sees to it that these are safe where it matters."""
 
-    def __init__(self, place: Place, path: Sequence[Path] = ()) -> None:
+    def __init__(self, place: Place, path: Sequence[Path] = (), *, stays: bool = False) -> None:
+        """``path`` has folders to import from first; with ``stays`` it awaits the daemon's return however it went."""
         super().__init__(place)
+        self._stays = stays
         self._path = path
         self._token = new_token(place.master)
         self._plan: m.GuardianPlan | None = None
@@ -184,7 +186,8 @@ class Guardian(Host[HeadProcess]):
     def is_over(self) -> bool:
         if self._gave_up:
             return True
-        return self.is_leaving and not (self.processes or self.mourned or self._securing or self._leftovers)
+        leaving = self.requests > 0 if self._stays else self.is_leaving
+        return leaving and not (self.processes or self.mourned or self._securing or self._leftovers)
 
     @property
     def leniency(self) -> float:
@@ -434,6 +437,22 @@ def _locked(folder: Path) -> int | None:
     return descriptor
 
 
+def guard(place: Place, folder: Path, path: Sequence[Path] = (), *, stays: bool = False) -> bool:
+    """Be the guardian of a Master's heads, which keeps its notes in ``folder``, until told to go.
+
+    False if another has the folder.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = _locked(folder)
+    if lock is None:
+        return False
+    guardian = Guardian(place, path, stays=stays)
+    guardian.adopt(folder)
+    guardian.serve(folder)
+    os.close(lock)
+    return True
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of a guardian. SIGTERM has it make every head safe and go; a second one, go as it is."""
     parser = argparse.ArgumentParser(prog="python -m taskmaster.drivers.instruments.guardian", description=__doc__)
@@ -443,17 +462,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--folder", required=True, type=Path)
     options = parser.parse_args(arguments)
     options.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if _locked(options.folder) is None:
-        return EXIT_LOCKED
     # Whatever the daemon writes to may be gone before this process is.
     output = os.open(options.folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for stream in (1, 2):
         os.dup2(output, stream)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
-    guardian = Guardian(Place(options.daemon, options.address, options.master))
-    guardian.adopt(options.folder)
-    guardian.serve(options.folder)
-    log.info("Master %r: its guardian leaves; %s", options.master, "its heads are safe")
+    if not guard(Place(options.daemon, options.address, options.master), options.folder):
+        return EXIT_LOCKED
+    log.info("Master %r: its guardian leaves", options.master)
     return 0
 
 

@@ -81,9 +81,9 @@ def _put_in_its_way(fate: _Fate) -> None:
     _before(WorkerProtocol, "report", reported)
     _after(WorkerProtocol, "_on_settled", settled)
     if fate.point == "when the outcome is out":
-        from taskmaster.drivers.instruments.worker import HeadWorker
+        from taskmaster.drivers.worker import Worker  # that of heads is another one, in the main module
 
-        _after(HeadWorker, "_flush", lambda worker: _left(worker, fate))
+        _after(Worker, "_flush", lambda worker: _left(worker, fate))
 
 
 def _left(worker: Any, fate: _Fate) -> None:

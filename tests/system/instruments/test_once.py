@@ -213,7 +213,7 @@ def test_processes_are_killed_at_any_moment(probe: Laboratory, start_daemon: Sta
     with daemon.connect() as lab:
         run = lab["stm"].open("once")
         run.tasks.put_many(places(n))
-        for _ in range(max(4, KILLS // 2)):
+        for _ in range(max(4, KILLS // 5)):
             told = sum(info.tasks for info in lab.heads())
             more = chance.randint(1, 6)
 

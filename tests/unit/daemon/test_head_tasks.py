@@ -71,7 +71,7 @@ def test_tasks_are_evaluated_where_they_ask_to_be_and_keep_nobody_else_waiting(d
     seen = []
     while two.assignments:
         seen.append(two.assignments[0].rows[0])
-        two.report(two.assignments.pop())
+        two.report(two.assignments.pop(0))
     assert seen == [3, 4, 5], "what waits for the other head waits for that"
 
 
@@ -114,6 +114,53 @@ def test_a_master_without_heads_has_no_where() -> None:
     message.where = m.Where(head="tip-1")
     (reply,) = heart.say(message, table).replies
     assert "has no heads that a task could ask for" in reply.message.message  # type: ignore[union-attr]
+
+
+# -- ahead of time -----------------------------------------------------------------------------------------------------
+
+
+def ahead(heart: Heart) -> tuple[Any, Tip]:
+    """A head at quick tasks, one of which it has been given ahead of time."""
+    run = heart.open("stm")
+    run.put(*range(10))
+    tip = back(heart, "tip-1")
+    assert [at.indices for at in tip.assignments] == [[0]], "nobody knows yet how long they take"
+    tip.report(tip.assignments.pop(), seconds=0.002)
+    assert [at.indices for at in tip.assignments] == [[1], [2]]
+    return run, tip
+
+
+def test_a_head_at_quick_tasks_has_the_next_one_at_hand(disk: Disk) -> None:
+    run, tip = ahead(disk.heart())
+    lost(tip)
+    assert run.book.states == ["done", "held", *["open"] * 8]
+    run.resolve(1, "fail")
+    again = back(run.heart, "tip-1")
+    assert [(at.indices, at.message.attempt) for at in again.assignments] == [([2], 1), ([3], 1)]
+
+
+def test_slow_tasks_wait_for_whoever_is_free_first(disk: Disk) -> None:
+    heart = disk.heart()
+    run = heart.open("stm")
+    run.put(*range(10))
+    tip = back(heart, "tip-1")
+    tip.report(tip.assignments.pop(), seconds=1.0)
+    assert [at.indices for at in tip.assignments] == [[1]]
+
+
+@pytest.mark.parametrize("of_all", [True, False])
+def test_nothing_that_was_given_ahead_of_time_begins_after_a_pause(disk: Disk, of_all: bool) -> None:
+    heart = disk.heart()
+    run, tip = ahead(heart)
+    tip.heard.clear()
+    heart.ask(m.Pause(1, "stm", None if of_all else run.run), m.Done)
+    (revoked,) = [note for note in tip.heard if isinstance(note, m.Revoke)]
+    assert revoked.lease == tip.assignments[1].lease
+    tip.say(m.Outcome(tip.assignments.pop(1).lease, 0, 0, final=True))
+    tip.report(tip.assignments.pop(), seconds=0.002)
+    assert not tip.assignments
+    heart.ask(m.Resume(2, "stm", None if of_all else run.run), m.Done)
+    assert tip.assignments[0].indices == [2]
 
 
 # -- checkpoints -------------------------------------------------------------------------------------------------------
