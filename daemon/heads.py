@@ -173,6 +173,10 @@ class HeadBook:
         """The head that a worker has."""
         return self._of_worker.get(worker.token)
 
+    def had_by(self, worker: str) -> Head | None:
+        """The head that a worker of this name has, or had: an only one may have no name, and its worker another."""
+        return self.heads.get(worker) or self.heads.get("")
+
     def named(self, name: str) -> Head:
         """The head of this name. Raises CallerError, which says what there is."""
         head = self.heads.get(name)
@@ -289,9 +293,9 @@ class HeadBook:
             self.record(head, "quarantined", head.quarantined, "", out)
             self._tell(head, out)
 
-    def hold(self, name: str, run: int, first: int, end: int, out: Effects) -> None:
-        """Tasks that a head had are in doubt: it is to be left as it is, but safe."""
-        head = self.heads.get(name)
+    def hold(self, worker: str, run: int, first: int, end: int, out: Effects) -> None:
+        """Tasks that the worker of this name had are in doubt: its head is to be left as it is, but safe."""
+        head = self.had_by(worker)
         if head is not None:
             head.doubts.update((run, index) for index in range(first, end))
             self._tell(head, out)

@@ -119,8 +119,9 @@ class Instrument(Granting):
         if known is not None and (known.lease, known.number) >= (lease.id, message.number):
             return
         self.heads.on_checkpoint(worker)
-        if index in run.open:
-            at = run.id, index, lease.attempt, worker.name, lease.id
+        head = self.heads.had_by(worker.name)
+        if index in run.open and head is not None:
+            at = run.id, index, lease.attempt, head.spec.name, lease.id
             run.keep(Checkpointed(*at, message.number, message.time, message.token), out)
 
     def lose_at_head(self, lease: Lease, low: int, high: int, kind: str, reason: str, out: Effects) -> None:
@@ -140,9 +141,9 @@ class Instrument(Granting):
         """Tasks that may be evaluated again, or are to fail."""
         raise NotImplementedError
 
-    def _hold(self, run: Run, low: int, high: int, head: str, attempt: int, reason: str, out: Effects) -> None:
-        run.hold(low, high, reason, head, attempt, out)
-        self.heads.hold(head, run.id, low, high, out)
+    def _hold(self, run: Run, low: int, high: int, worker: str, attempt: int, reason: str, out: Effects) -> None:
+        run.hold(low, high, reason, worker, attempt, out)
+        self.heads.hold(worker, run.id, low, high, out)
         self._note_heads()
 
     def on_doubt_lifted(self, run: Run, index: int, out: Effects) -> None:
@@ -168,17 +169,18 @@ class Instrument(Granting):
 
     def _on_long_interruption(self, run: Run, checkpoint: Checkpointed, out: Effects) -> None:
         index, policy = checkpoint.index, self.spec.resume_policy
+        worker = checkpoint.head or self.spec.name
         lasted, limit = format_duration(round(out.wall - checkpoint.lost)), format_duration(self.spec.resume_within)
         reason = f"it was interrupted for more than resume_within = {limit} (for {lasted} by now)"
         if policy == "restart":
             run.charge(index, index + 1, out)
             run.drop_checkpoints(index, index + 1, out)
         elif policy == "fail":
-            run.fail(index, index + 1, "Interrupted", reason, checkpoint.head, checkpoint.attempt, out)
+            run.fail(index, index + 1, "Interrupted", reason, worker, checkpoint.attempt, out)
         else:
             run.queued.remove(index, index + 1)
             run.charge(index, index + 1, out)
-            self._hold(run, index, index + 1, checkpoint.head, checkpoint.attempt, reason, out)
+            self._hold(run, index, index + 1, worker, checkpoint.attempt, reason, out)
         self.backlog.note(run)
 
     # -- tasks in doubt -----------------------------------------------------------------------------------------------

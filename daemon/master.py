@@ -145,6 +145,12 @@ class Master(Instrument):
 
     # -- workers ------------------------------------------------------------------------------------------------------
 
+    def _name_of(self, hello: m.WorkerHello, *, local: bool) -> str:
+        """By what people know a worker: its head, where there is one."""
+        if self.heads:
+            return hello.head or self.spec.name
+        return f"{self.spec.name}-{hello.pid}" if local else f"{hello.host}:{hello.pid}"
+
     def on_hello(self, hello: m.WorkerHello, address: bytes, *, local: bool, now: float, out: Effects) -> Worker:
         """A worker dials in, or is back."""
         worker = self.workers.get(hello.token)
@@ -156,7 +162,7 @@ class Master(Instrument):
         worker.waits_in_turn = out.turn
         worker.last_seen = now
         worker.pid = hello.pid
-        worker.name = hello.head or (f"{self.spec.name}-{hello.pid}" if local else f"{hello.host}:{hello.pid}")
+        worker.name = self._name_of(hello, local=local)
         if worker.state != "leaving":
             worker.state = "starting"
         self._reconcile(worker, hello.leases, out)

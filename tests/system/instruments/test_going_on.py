@@ -162,3 +162,47 @@ def test_a_head_finds_out_what_has_become_of_its_task(room: Room, found: str | N
         else:
             eventually(lambda: room.record.count("chamber-2 sow 10") == 2, "it to be evaluated")
             assert not lab.held()
+
+
+# -- an only head, which has no name ----------------------------------------------------------------------------------
+
+
+def sow_alone(lab: Lab, room: Room) -> Run:
+    await_states(lab, "ready")
+    run = lab["chambers"].open("plant")
+    run.tasks.put({"light": 10.0})
+    room.await_note(" sow 10")
+    return run
+
+
+def test_at_an_only_head_without_a_name_it_goes_on_as_well(room: Room) -> None:
+    daemon = room.daemon(heads=[])
+    with daemon.connect() as lab:
+        run = sow_alone(lab, room)
+        room.pass_day(1)
+        room.await_note(" day 1")
+        lab.stop()
+        eventually(lambda: lab.heads()[0].safe, "it to be safe")
+        lab.reset()
+        room.await_note(" resume 10 from 1")
+        interrupt_by_restart(daemon, lab)
+        eventually(lambda: room.record.count(" resume 10 from 1") == 2, "it to go on after a restart, too")
+        for day in (2, 3, 4):
+            room.pass_day(day)
+        result = run.results.get(timeout=30)
+        assert (result.output, result.worker) == (40.0, "chambers")
+
+
+def test_an_only_head_without_a_name_is_parked_for_a_task_in_doubt(room: Room) -> None:
+    daemon = room.daemon(heads=[])
+    with daemon.connect() as lab:
+        run = sow_alone(lab, room)
+        run.tasks.put({"light": 20.0})
+        os.kill(heads(lab)[""].pid, signal.SIGKILL)
+        (held,) = eventually(lab.held, "the task to be in doubt")
+        await_states(lab, "parked")
+        interrupt_by_restart(daemon, lab)
+        await_states(lab, "parked")
+        assert " sow 20" not in room.record, "nothing is begun meanwhile"
+        lab.resolve(held.run, held.index, "fail")
+        room.await_note(" sow 20")
