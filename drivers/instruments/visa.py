@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import re
 import socket
 import termios
@@ -34,12 +33,34 @@ _STREAMS = re.compile(r"ASRL|.*::SOCKET$", re.IGNORECASE)
 _FLOW = {"xonxoff": 1, "rtscts": 2, "dsrdtr": 4}
 
 
-@functools.cache
-def resource_manager(backend: str) -> Any:
-    """PyVISA's resource manager of a backend, ``@py``, ``@ivi``, ``@sim``, …, of which a process has one.
+#: PyVISA's resource managers, of which a process has one for each backend.
+_managers: dict[str, Any] = {}
+_managing = threading.Lock()
 
-    Raises WorkerError, naming the package or library that is missing.
+
+def resource_manager(backend: str) -> Any:
+    """PyVISA's resource manager of a backend, ``@py``, ``@ivi``, ``@sim``, …
+
+    It is shared with whoever else uses PyVISA in this process; if they have closed it, there is a new one. Raises
+    WorkerError, naming the package or library that is missing.
     """
+    with _managing:
+        manager = _managers.get(backend)
+        if manager is None or not _is_open(manager):
+            manager = _managers[backend] = _open_manager(backend)
+        return manager
+
+
+def _is_open(manager: Any) -> bool:
+    from pyvisa.errors import InvalidSession
+
+    try:
+        return bool(manager.session)
+    except InvalidSession:
+        return False
+
+
+def _open_manager(backend: str) -> Any:
     try:
         import pyvisa
     except ImportError as error:

@@ -174,6 +174,15 @@ def test_a_missing_library_of_a_vendor_is_named() -> None:
         resource_manager("/nowhere/libvisa.so")
 
 
+def test_a_manager_that_somebody_else_has_closed_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "supply.yaml").write_text(SUPPLY, encoding="utf-8")
+    backend = f"{tmp_path / 'supply.yaml'}@sim"
+    resource_manager(backend).close()
+    transport = VisaTransport("GPIB0::8::INSTR", backend=backend)
+    transport.open(threading.Event())
+    transport.close()
+
+
 @contextmanager
 def another_user() -> Iterator[None]:
     """Somebody who may not open what is ours; where we are nobody special ourselves, our own terminal will do."""
