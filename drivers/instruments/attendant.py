@@ -61,7 +61,7 @@ class _Wish:
 
 
 class Attendant:
-    """Runs a head in a thread of its own. ``tell`` is called from there, with everything that is to be known elsewhere.
+    """Runs a head in a thread of its own. ``tell`` is called with everything that is to be known elsewhere.
 
     ``make`` makes the head, with a context whose ``on_acting`` is :meth:`on_acting`, whose ``on_between`` is
     :meth:`on_between` and so on, and whose ``stopping`` is :attr:`stopping`. ``begin`` is called with each assignment
@@ -102,7 +102,7 @@ class Attendant:
         #: what is being evaluated, and why it was broken off, if it was
         self._assignment: Assignment | None = None
         self._broken_off: m.TaskError | None = None
-        self._leaving = False
+        self._leaving = self._has_left = False
         self._identity = ""
         #: how the head was lost
         self._trouble = "it was never open"
@@ -163,10 +163,13 @@ class Attendant:
         self.stopping.set()
 
     def give(self, assignment: Assignment) -> None:
-        """A task to evaluate."""
+        """A task to evaluate. It is given back at once where the thread has ended: it was on its way then."""
         with self._changed:
-            self._assignments.append(assignment)
-            self._changed.notify()
+            if not self._has_left:
+                self._assignments.append(assignment)
+                self._changed.notify()
+                return
+        self._tell(Ended(assignment, given_back=True))
 
     def ask(self, question: Question) -> None:
         """Have the head find out about a task in doubt."""
@@ -215,6 +218,9 @@ class Attendant:
         else:
             self._attend()
         finally:
+            with self._changed:
+                self._has_left = True
+            self._give_back()
             self._tell(Left())
 
     def _attend(self) -> None:

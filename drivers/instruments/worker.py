@@ -183,8 +183,7 @@ class HeadWorker(Worker):
             self._hear()
             self._look_after(attendant)
             attendant.order(self._protocol.order)
-            while (assignment := self._protocol.begin()) is not None:
-                attendant.give(assignment)
+            self._give(attendant)
             while self._protocol.questions:
                 attendant.ask(self._protocol.questions.popleft())
             goodbye = self._protocol.goodbye
@@ -192,8 +191,15 @@ class HeadWorker(Worker):
                 attendant.leave(at_once=self._at_once or (goodbye is not None and not goodbye.drain))
         farewell_until = time.monotonic() + _FAREWELL_SECONDS
         while not (self._done or self._unusable_by or (self._at_once and self._has_said_all(farewell_until))):
-            self._next_tick = min(self._next_tick, farewell_until)
-            self._turn(wait=True)
+            if self._at_once:
+                self._next_tick = min(self._next_tick, farewell_until)
+            self._turn(wait=self._heard.empty())
+            self._give(attendant)  # what was on its way comes back
+            self._hear()
+
+    def _give(self, attendant: Attendant) -> None:
+        while (assignment := self._protocol.begin()) is not None:
+            attendant.give(assignment)
 
     def _has_said_all(self, until: float) -> bool:
         return self._protocol.idle or time.monotonic() > until

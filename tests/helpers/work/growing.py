@@ -66,3 +66,17 @@ class Forgetful(Chamber):
             return Reconciled.unknown()
         found = harvest.read_text()
         return Reconciled.done({"mass": float(found)}) if found else Reconciled.not_begun()
+
+
+class Nothing(Head):
+    """Evaluates whatever it is, at no instrument."""
+
+    def open(self) -> None:
+        """There is nothing to open."""
+
+    def safe(self) -> None:
+        """It always is."""
+
+    def evaluate(self, x: Any) -> Any:
+        """As it came."""
+        return x

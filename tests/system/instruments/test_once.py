@@ -99,7 +99,11 @@ def finish(probe: Laboratory, lab: Lab, run: Run, n: int) -> None:
         (info,) = (info for info in lab.runs() if info.run == run.number)
         return info.done + info.failed == n
 
-    eventually(ended, "every task to end")
+    try:
+        eventually(ended, "every task to end")
+    except AssertionError as error:
+        error.add_note(f"{lab.runs()}\n{lab.heads()}\n{lab.held()}")
+        raise
     visits = probes.visits(probe, HEADS)
     wanted = {tuple(point) for point in places(n).tolist()}
     assert set(visits) <= wanted, "it was told of places that nobody had asked for"

@@ -153,6 +153,14 @@ def test_a_head_of_ones_own_is_polled_in_its_sleep_and_broken_off() -> None:
         assert seat.head.threads == {seat.attendant.thread.ident}
 
 
+def test_what_comes_when_it_has_left_is_given_back() -> None:
+    with seated() as seat:
+        seat.attendant.leave()
+        seat.attendant.thread.join(PATIENCE)
+        seat.give(1.0)
+        assert seat.hear(Ended).given_back
+
+
 def test_it_stays_safe_until_the_interlock_holds_and_there_are_orders_from_after_the_trip() -> None:
     with seated(interlocks={"hot": TEMPERATURE}) as seat:
         seat.head.now = 95.0
