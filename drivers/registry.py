@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.metadata import entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from taskmaster.bus.errors import ConfigError
 from taskmaster.bus.text import did_you_mean_or
 from taskmaster.drivers.base import Driver
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoints
 
 __all__ = ["BUILTIN", "ENTRY_POINTS", "INSTRUMENTS", "driver_class", "driver_names"]
 
@@ -18,9 +20,15 @@ BUILTIN = ("process", "thread")
 INSTRUMENTS = ("visa", "serial", "instrument")
 
 
+def _entry_points(**selected: str) -> EntryPoints:
+    from importlib.metadata import entry_points  # slow to import, and seldom needed
+
+    return entry_points(group=ENTRY_POINTS, **selected)
+
+
 def driver_names() -> list[str]:
     """Every driver that can be named in a configuration here."""
-    return [*BUILTIN, *INSTRUMENTS, *sorted(point.name for point in entry_points(group=ENTRY_POINTS))]
+    return [*BUILTIN, *INSTRUMENTS, *sorted(point.name for point in _entry_points())]
 
 
 def driver_class(name: str, options: Mapping[str, Any]) -> type[Driver]:
@@ -29,7 +37,7 @@ def driver_class(name: str, options: Mapping[str, Any]) -> type[Driver]:
         from taskmaster.drivers.process import function_driver
 
         return function_driver(name, options)
-    for point in entry_points(group=ENTRY_POINTS, name=name):
+    for point in _entry_points(name=name):
         found = point.load()
         if not (isinstance(found, type) and issubclass(found, Driver)):
             raise ConfigError(f"driver {name!r} ({point.value}) is not a subclass of taskmaster.drivers.Driver")

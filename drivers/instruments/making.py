@@ -1,4 +1,8 @@
-"""From a Master's driver and options to its heads: the one place where it is decided of which class a head is."""
+"""From a Master's driver and options to its heads: the one place where it is decided of which class a head is.
+
+What only some heads need is imported by those: a worker that is started anew, or a process that has to make a head safe,
+has no time to lose.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +15,9 @@ from taskmaster.bus.errors import ConfigError
 from taskmaster.bus.fields import Field, Schema
 from taskmaster.config.heads import heads_of
 from taskmaster.drivers.instruments.claims import Claim
-from taskmaster.drivers.instruments.classes import make_head
 from taskmaster.drivers.instruments.commandhead import CommandHead
 from taskmaster.drivers.instruments.commands import Commands
 from taskmaster.drivers.instruments.head import Head, HeadContext
-from taskmaster.drivers.instruments.programme import ProgrammeHead
 from taskmaster.drivers.instruments.sharing import Controller, SharedHead
 
 __all__ = ["HeadMaker"]
@@ -71,7 +73,11 @@ class HeadMaker:
 
     def make(self, context: HeadContext) -> Head:
         """The head; nothing is connected yet. Raises ConfigError where the options do not fit."""
-        return ProgrammeHead(context, self._plain) if context.options.get("programme") else self._plain(context)
+        if not context.options.get("programme"):
+            return self._plain(context)
+        from taskmaster.drivers.instruments.programme import ProgrammeHead
+
+        return ProgrammeHead(context, self._plain)
 
     def _plain(self, context: HeadContext) -> Head:
         controller = self._controller
@@ -81,6 +87,8 @@ class HeadMaker:
             commands = Commands.from_options(context.options, context.outputs)
             return CommandHead(context, commands, controller.link(commands, context.master or context.label))
         if self.driver == "instrument":
+            from taskmaster.drivers.instruments.classes import make_head
+
             head = make_head(context)
             return head if controller is None else SharedHead(head, controller)
         raise ConfigError(f"driver {self.driver!r} is none of an instrument's")
