@@ -2,13 +2,18 @@
 #
 # Each first sees to it that .venv has what it needs (tools/environment.sh), which costs nothing if it has.
 # Another Python: `make test PYTHON=python3.13`. Arguments for pytest: `make test TESTS=tests/unit`, `ARGS="-k journal -x"`.
+# JOBS tests run at a time; JOBS=0 runs them in this very process, one by one, as a debugger needs it.
 
 VENV ?= .venv
 TESTS ?=
 ARGS ?=
 PYTHON ?=
+# One more than there are processors, since many tests wait; more than eight get into each other's way.
+JOBS ?= $(shell n=$$(($$(nproc) + 1)); echo $$((n < 8 ? n : 8)))
 
 export VENV PYTHON
+# The tests start thousands of processes: without its cache each would compile all of the program anew.
+unexport PYTHONDONTWRITEBYTECODE
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
@@ -23,7 +28,7 @@ demo: ## a learner images a surface with four heads of a simulated probe: a minu
 
 test: ## every test that this machine can run
 	@tools/environment.sh test
-	@$(BIN)/python -m pytest $(TESTS) $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(TESTS) $(ARGS)
 
 lint: ## style, types, and who may import whom
 	@tools/environment.sh lint
