@@ -20,15 +20,15 @@ BUILTIN = ("process", "thread")
 INSTRUMENTS = ("visa", "serial", "instrument")
 
 
-def _entry_points(**selected: str) -> EntryPoints:
+def _third_parties() -> EntryPoints:
     from importlib.metadata import entry_points  # slow to import, and seldom needed
 
-    return entry_points(group=ENTRY_POINTS, **selected)
+    return entry_points(group=ENTRY_POINTS)
 
 
 def driver_names() -> list[str]:
     """Every driver that can be named in a configuration here."""
-    return [*BUILTIN, *INSTRUMENTS, *sorted(point.name for point in _entry_points())]
+    return [*BUILTIN, *INSTRUMENTS, *sorted(point.name for point in _third_parties())]
 
 
 def driver_class(name: str, options: Mapping[str, Any]) -> type[Driver]:
@@ -37,7 +37,7 @@ def driver_class(name: str, options: Mapping[str, Any]) -> type[Driver]:
         from taskmaster.drivers.process import function_driver
 
         return function_driver(name, options)
-    for point in _entry_points(name=name):
+    for point in _third_parties().select(name=name):
         found = point.load()
         if not (isinstance(found, type) and issubclass(found, Driver)):
             raise ConfigError(f"driver {name!r} ({point.value}) is not a subclass of taskmaster.drivers.Driver")

@@ -1,6 +1,6 @@
 """From a Master's driver and options to its heads: the one place where it is decided of which class a head is.
 
-What only some heads need is imported by those: a worker that is started anew, or a process that has to make a head safe,
+What only some heads need is imported by those: a worker that is started anew, or a process that is to make a head safe,
 has no time to lose.
 """
 
