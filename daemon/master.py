@@ -373,6 +373,8 @@ class Master(Instrument):
         if outcome.errors:
             self.heads.on_failure(worker, kind, reason, out)
         self._note_heads()
+        if outcome.doubt:  # its head waits for this
+            self._tell_settled(worker, out)
 
     def _accept(
         self,

@@ -13,7 +13,7 @@ interlock holds again and the daemon, which was told, has given its orders.
 
 Of each task it is known whether it may have acted (`Head.begin_acting`). One that has not begun when its head is lost,
 parked or stopped is given back; one that has is in doubt, unless the head itself says how it ended. Then the head is
-made safe, and not so much as connected to until the daemon has heard of it: it may be that somebody is to look at it.
+not so much as connected to until the daemon has heard of it: it may be that somebody is to look at it as it is.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ __all__ = ["Attendant", "Task"]
 
 #: Attempts to bring a head to its safe state follow each other by so many seconds, for as long as they fail.
 SAFE_AGAIN_SECONDS = 1.0
+#: What the daemon says to a task in doubt is awaited for so long before its head is made safe in any case.
+_WORD_SECONDS = 1.0
 _LONGEST_WAIT = 86400.0
 
 
@@ -269,6 +271,8 @@ class Attendant:
                 wish = self._wish
                 if wish.what == "wait" and not self._must_secure:
                     self._wait(None, wish)
+                elif self._doubted is not None and wish.what == "work" and not self._must_secure:
+                    self._await_word(wish)
                 elif self._must_secure or not self._may_work(wish):
                     self._give_back()
                     if self._secure(wish) and not self._may_work(wish):
@@ -289,6 +293,16 @@ class Attendant:
     def _may_work(self, wish: _Wish) -> bool:
         has_leave = wish.what == "work" and self._doubted is None
         return has_leave and not self._has_tripped and not self._polling.tripped
+
+    def _await_word(self, wish: _Wish) -> None:
+        """A task is in doubt: leave the head alone until the daemon says whether it is parked for that, or goes on.
+
+        Where that says nothing, the head is made safe.
+        """
+        self._give_back()
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._is_over(wish), _WORD_SECONDS):
+                self._must_secure = True
 
     def _pause(self, seconds: float, wish: _Wish) -> None:
         """Wait before the head is opened again. What is due meanwhile cannot be had; that may trip an interlock."""
@@ -392,7 +406,7 @@ class Attendant:
                 self._close()
             self.yields.flush(at_once=True)
             if head.acting:
-                self._doubted, self._must_secure = task.assignment.lease, True
+                self._doubted = task.assignment.lease
             stretch.lost(self._why(error), doubt=head.acting)
         except BaseException as error:  # noqa: BLE001 - whatever the user's code raises fails its task
             self.yields.flush(at_once=True)

@@ -125,7 +125,7 @@ def ahead(heart: Heart) -> tuple[Any, Tip]:
     run.put(*range(10))
     tip = back(heart, "tip-1")
     assert [at.indices for at in tip.assignments] == [[0]], "nobody knows yet how long they take"
-    tip.report(tip.assignments.pop(), seconds=0.002)
+    tip.report(tip.assignments.pop(), seconds=0.005)
     assert [at.indices for at in tip.assignments] == [[1, 2], [3, 4]]
     return run, tip
 
@@ -137,7 +137,7 @@ def test_of_quick_tasks_that_were_granted_together_those_are_in_doubt_that_had_b
     run.resolve(1, "fail")
     again = back(run.heart, "tip-1")
     assert [(at.indices, at.message.attempt) for at in again.assignments] == [([2, 3], 1), ([4, 5], 1)]
-    again.report(again.assignments[0], 0, 1, seconds=0.002)
+    again.report(again.assignments[0], 0, 1, seconds=0.005)
     again.give_back(m.TaskError(0, "TimedOut", "no answer"), doubt=True, position=1)
     assert run.book.states == ["done", "failed", "done", "held", *["open"] * 6]
     assert heads(run.heart)["tip-1"].tasks == 2
@@ -145,7 +145,7 @@ def test_of_quick_tasks_that_were_granted_together_those_are_in_doubt_that_had_b
 
 def test_of_quick_tasks_that_were_granted_together_the_rest_is_given_back(disk: Disk) -> None:
     run, tip = ahead(disk.heart())
-    tip.report(tip.assignments[0], 0, 1, seconds=0.002)
+    tip.report(tip.assignments[0], 0, 1, seconds=0.005)
     tip.give_back(position=1)
     assert run.book.states == ["done", "done", *["open"] * 8]
     assert [at.indices for at in tip.assignments] == [[3, 4], [2]]
@@ -154,7 +154,7 @@ def test_of_quick_tasks_that_were_granted_together_the_rest_is_given_back(disk: 
 def test_what_was_not_reported_of_tasks_that_were_granted_together_is_in_doubt_after_a_power_cut(disk: Disk) -> None:
     heart = disk.heart()
     run, tip = ahead(heart)
-    tip.report(tip.assignments[0], 0, 1, seconds=0.002)
+    tip.report(tip.assignments[0], 0, 1, seconds=0.005)
     disk.restart(heart)
     heart.tick(100.0)
     assert run.book.states == ["done", "done", "held", "held", "held", *["open"] * 5]
@@ -200,7 +200,7 @@ def test_nothing_that_was_given_ahead_of_time_begins_after_a_pause(disk: Disk, o
     revoked = [note for note in tip.heard if isinstance(note, m.Revoke)]
     assert [note.lease for note in revoked] == [at.lease for at in tip.assignments]
     tip.say(m.Outcome(tip.assignments.pop(1).lease, 0, 0, final=True))
-    tip.report(tip.assignments[0], 0, 1, seconds=0.002, final=False)
+    tip.report(tip.assignments[0], 0, 1, seconds=0.005, final=False)
     tip.give_back(position=1)
     assert not tip.assignments
     heart.ask(m.Resume(2, "stm", None if of_all else run.run), m.Done)
