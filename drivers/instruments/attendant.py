@@ -511,14 +511,17 @@ class Attendant:
             self._connect_pause = min(2 * self._connect_pause, self._longest_pause)
 
     def _find_out(self, question: Question) -> Found:
-        """What has become of a task in doubt; the head is open meanwhile, and safe again after."""
+        """What has become of a task in doubt; the head is connected to meanwhile, and safe again after."""
         head = self._head
         if not head.reconciles:
             return Found(question, "unknown", reason="its head has no way to find out")
         self._note(HeadState.WORKING)
         self._close()
         try:
-            head.open()
+            try:
+                head.connect()
+            except NotImplementedError:  # it cannot be without being initialised
+                head.open()
             found = head.reconcile(question.table.rows()[0], question.token)
         except Exception as error:  # noqa: BLE001 - whatever finding out raises, a person has to resolve it then
             return Found(question, "unknown", reason=f"{type(error).__name__}: {error}")
