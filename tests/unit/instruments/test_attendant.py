@@ -210,7 +210,7 @@ def several(seat: Seat, *rows: Any, hold: float) -> Assignment:
 
 def pieces(seat: Seat) -> list[tuple[int, int, bool]]:
     """Of an assignment: position and number of tasks of each report, and whether it is the last."""
-    told = []
+    told: list[tuple[int, int, bool]] = []
     while not told or not told[-1][2]:
         ended = seat.hear(Ended)
         assert len(memoryview(ended.times).cast("d")) == ended.n if ended.times is not None else ended.n <= 1
