@@ -45,7 +45,11 @@ class Instrument(Granting):
         self.heads.on_report(worker, report, out)
         self._note_head(worker)
         for run_id, index in self.heads.to_ask(worker):
-            self._ask_about(worker, self.runs[run_id], index, out)
+            run = self.runs.get(run_id)
+            if run is not None and index in run.held:
+                self._ask_about(worker, run, index, out)
+            else:
+                self.heads.resolved(run_id, index, out)
 
     def on_watched(self, worker: Worker, message: m.Tripped | m.Polled, now: float, out: Effects) -> None:
         """What a worker has seen of an interlock."""

@@ -404,7 +404,10 @@ class Master(Instrument):
             times is not None,
         )
         lease.remaining.remove(low, high)
+        in_doubt = lease.run.held.count(low, high) if self.heads else 0
         lease.run.finish(head, frames, out)
+        for index in range(low, high if in_doubt else low):  # it had been taken for lost
+            self.on_doubt_lifted(lease.run, index, out)
         worker.tasks += high - low
         self.ended += high - low
 

@@ -366,6 +366,28 @@ def test_a_late_word_of_doubt_changes_nothing(disk: Disk) -> None:
     assert run.book.states == ["held"]
 
 
+@pytest.mark.parametrize("others_wait", [True, False])
+def test_a_head_that_was_silent_for_a_while_ends_its_task_and_goes_on(disk: Disk, *, others_wait: bool) -> None:
+    heart = disk.heart()
+    run = heart.open("stm")
+    run.put(7)
+    tip = back(heart, "tip-1")
+    heart.tick(11.0)
+    assert run.book.states == ["held"], "the line to its machine was cut"
+    tip.hello(tip.assignments[0].lease)
+    tip.say(m.Ready())
+    assert told(tip) == "park"
+    if others_wait:
+        run.put(8)
+    tip.report(tip.assignments.pop())
+    assert run.book.states[0] == "done"
+    assert heads(heart)["tip-1"].doubts == ()
+    assert told(tip) == "work"
+    tip.obey()
+    assert not tip.asked()
+    assert [at.rows for at in tip.assignments] == ([[8]] if others_wait else [])
+
+
 def test_a_daemon_that_was_suspended_takes_nobody_for_lost(disk: Disk) -> None:
     heart = disk.heart()
     run = heart.open("stm")
