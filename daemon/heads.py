@@ -68,6 +68,8 @@ class Head:
         #: whether it is to be watched though it is safe
         self.watch = True
         self.obeyed: LeaseId = (0, 0)
+        #: the latest of what its worker has said of interlocks
+        self.heard = 0
         #: who took it out of service and why; empty if it is in
         self.out = ""
         self.quarantined = ""
@@ -217,6 +219,7 @@ class HeadBook:
         if head is not None and head.worker is worker:
             head.worker = None
             head.trips.clear()  # whoever has it next will see for himself
+            head.heard = 0
             head.usage.detach(out.wall)
             self._note(head, "away", out)
             self._tell(head, out)
@@ -346,10 +349,7 @@ class HeadBook:
     # -- interlocks ---------------------------------------------------------------------------------------------------
 
     def note_trip(self, head: Head, interlock: str, trip: Trip, out: Effects) -> bool:
-        """How an interlock stands at a head at present; whether the head is kept safe by that, and was not before.
-
-        One that has tripped there, its worker takes for unknown here until another order says to be safe.
-        """
+        """How an interlock stands at a head at present; whether the head is kept safe by that, and was not before."""
         kept, latched = head.kept_safe, head.tripped
         if not trip.reason:
             head.trips.pop(interlock, None)
@@ -362,6 +362,16 @@ class HeadBook:
             head.tripped = f"interlock {interlock}: {trip.reason}"
         self._order(head, "stop", out)
         return not kept or head.tripped != latched
+
+    def is_news(self, head: Head, number: int) -> bool:
+        """Whether this is not what its worker has said before; 0 is not counted."""
+        return not number or number > head.heard
+
+    def heard(self, head: Head, tripped: m.Tripped, out: Effects) -> None:
+        """Answer what a worker has said of an interlock; for a trip it waits for that, and repeats it till then."""
+        head.heard = max(head.heard, tripped.number)
+        if tripped.reason:
+            self._say(head, out, answers=True)
 
     def _on_unsafe(self, head: Head, error: str, out: Effects) -> None:
         """Say once that a head cannot be brought to its safe state, whatever reasons that has by and by."""
@@ -422,12 +432,14 @@ class HeadBook:
         if head.worker is not None and head.worker.host and "stop" in (was, wanted):
             out.urgent.append(ToWorker(head.worker.host, m.Guard(head.worker.token, stop=wanted == "stop")))
 
-    def _say(self, head: Head, out: Effects) -> None:
+    def _say(self, head: Head, out: Effects, *, answers: bool = False) -> None:
         if head.worker is not None:
             reason = self.stopped or head.out or head.kept_safe or head.quarantined
-            note = ToWorker(head.worker.address, m.HeadOrder(head.order, head.wanted, reason, head.watch))
-            # To be safe comes before the record of it, and does no harm without; to work comes after.
-            (out.to_workers if head.wanted == "work" else out.urgent).append(note)
+            # To be safe comes before the record of it, and does no harm without; to work comes after, and that a trip
+            # was heard: of what is not on disk the next daemon has to be told again.
+            later = answers or head.wanted == "work"
+            order = m.HeadOrder(head.order, head.wanted, reason, head.watch, head.heard if later else 0)
+            (out.to_workers if later else out.urgent).append(ToWorker(head.worker.address, order))
 
     def record(self, head: Head, what: str, reason: str, user: str, out: Effects) -> None:
         """What became of a head, and why, and who did it."""

@@ -72,8 +72,11 @@ class Interlocks:
     def on_tripped(self, worker: Worker, message: m.Tripped, out: Effects) -> None:
         """An interlock has tripped at a head, or holds again."""
         head, spec = self._heads.of(worker), self._specs.get(message.interlock)
-        if head is not None and spec is not None:
+        if head is None:
+            return
+        if spec is not None and self._heads.is_news(head, message.number):
             self._on_trip(head, spec, Trip(spec.action, message.reason, message.lost), out)
+        self._heads.heard(head, message, out)
 
     def on_polled(self, worker: Worker, message: m.Polled, now: float, out: Effects) -> None:
         """A value that bounds another head's, or is bounded by it."""

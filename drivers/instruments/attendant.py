@@ -113,8 +113,8 @@ class Attendant:
         self._must_secure = False
         #: of a head that is safe: when a lost connection is made anew (never: there is one), and the pause after that
         self._connect_at, self._connect_pause = math.inf, self._first_pause
-        #: an interlock has, and the daemon's order is from before it knew
-        self._has_tripped = False
+        #: the latest trip of which the daemon knows
+        self._heard = 0
         self._watched = tuple(watched)
         self.yields = Yields(who, tell)
         self.thread = threading.Thread(target=self._run, name="taskmaster-head", daemon=True)
@@ -124,9 +124,9 @@ class Attendant:
     def order(self, order: m.HeadOrder) -> None:
         """What the daemon wants the head to do from now on; a stop breaks off what it is doing."""
         with self._changed:
-            if order.number > self._order.number:
+            heard, self._heard = self._heard, max(self._heard, order.heard)
+            if order.number > self._order.number or (order.what == "work" and self._heard > heard):
                 self._order = order
-                self._has_tripped &= order.what == "work"
                 self._decide()
 
     def hold(self, reason: str) -> None:
@@ -196,7 +196,6 @@ class Attendant:
     def _on_trip(self, why: str) -> None:
         """An interlock that makes the head safe has tripped."""
         with self._changed:
-            self._has_tripped = self._order.what == "work"
             if self._assignment is not None and self._broken_off is None:
                 self._broken_off = m.TaskError(0, "InterlockTripped", why)
             self._break()
@@ -249,7 +248,7 @@ class Attendant:
             self._close()
 
     def _may_work(self, wish: _Wish) -> bool:
-        return wish.what == "work" and not self._has_tripped and not self._polling.tripped
+        return wish.what == "work" and self._heard >= self._polling.latest_trip and not self._polling.tripped
 
     def _pause(self, seconds: float, wish: _Wish) -> None:
         """Wait before the head is opened again. What is due meanwhile cannot be had; that may trip an interlock."""

@@ -186,6 +186,58 @@ def test_what_is_latched_is_so_after_a_restart(tmp_path: Path) -> None:
     journal.close()
 
 
+# -- while the daemon was away, or a trip was lost on the way ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(("interlock", "lost"), [("hot", False), ("hot", True), ("smoke", False), ("door", False)])
+def test_a_trip_that_has_passed_before_the_daemon_was_back_has_its_consequences(interlock: str, *, lost: bool) -> None:
+    bench = Bench()
+    tip = bench.one
+    before = tip.order.number
+    bench.hear(tip, m.Tripped(1.0, interlock, "its value was wrong", lost, 1))
+    assert [alarm.level for alarm in bench.alarms] == ["error"]
+    orders = [note for note in tip.heard if isinstance(note, m.HeadOrder)]
+    assert orders[-1].heard == 1
+    bench.hear(tip, m.Tripped(2.0, interlock, "", lost=False, number=2))
+    assert len(bench.alarms) == 1
+    master = bench.heart.statistics("stm").state
+    if lost:
+        assert (tip.order.what, tip.order.heard) == ("work", 1)
+        assert tip.order.number > before
+    elif interlock == "hot":
+        assert (tip.order.what, bench.head().state) == ("stop", "tripped")
+        bench.heart.ask(m.SetHead(1, "stm", "tip-1", True), m.Done)
+        assert (tip.order.what, tip.order.heard) == ("work", 2)
+    else:
+        assert master == {"smoke": "stopped", "door": "paused"}[interlock]
+
+
+def test_a_trip_is_answered_when_it_is_on_disk_and_not_before(bench: Bench) -> None:
+    out = bench.hear(bench.one, m.Tripped(1.0, "hot", "95 is above max = 60", number=1))
+    urgent = [note.message for note in out.urgent if isinstance(note.message, m.HeadOrder)]
+    (answer,) = [note.message for note in out.to_workers if isinstance(note.message, m.HeadOrder)]
+    assert [(order.what, order.heard) for order in urgent] == [("stop", 0)]
+    assert (answer.number, answer.what, answer.heard) == (urgent[0].number, "stop", 1)
+
+
+def test_an_interlock_that_the_configuration_has_no_more_is_answered(bench: Bench) -> None:
+    out = bench.hear(bench.one, m.Tripped(1.0, "former", "95 is above max = 60", number=1))
+    (answer,) = [note.message for note in out.to_workers if isinstance(note.message, m.HeadOrder)]
+    assert (answer.what, answer.heard) == ("work", 1)
+    assert not bench.alarms
+
+
+def test_what_was_heard_is_not_heeded_again(bench: Bench) -> None:
+    """Its worker says it again where it does not know whether it was heard; meanwhile somebody may have resumed."""
+    door = m.Tripped(1.0, "door", "'OPEN' is not 'CLOSED'", number=1)
+    bench.hear(bench.one, door)
+    bench.hear(bench.one, m.Tripped(2.0, "door", "", number=2))
+    bench.heart.ask(m.Resume(1, "stm"), m.Done)
+    bench.one.hello()
+    bench.hear(bench.one, door)
+    assert bench.heart.statistics("stm").state != "paused"
+
+
 # -- one head's value bounding another's -------------------------------------------------------------------------------
 
 
