@@ -347,7 +347,10 @@ class WorkerProtocol:
 
     def _on_settled(self, leases: Sequence[LeaseId]) -> None:
         for lease in leases:
-            if lease not in self._begun:
+            if lease in self._begun:  # it is this worker's no more: what it has not begun of it somebody else may do
+                assignment = self._begun[lease]
+                assignment.revoked.add(0, assignment.n)
+            else:
                 self._unsettled.pop(lease, None)
                 self.queue = deque(waiting for waiting in self.queue if waiting.lease != lease)
 

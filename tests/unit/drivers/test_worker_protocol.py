@@ -496,6 +496,17 @@ TestLossyLine = LossyLine.TestCase
 TestLossyLine.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 
 
+def test_what_is_settled_before_it_has_begun_is_not_begun(line: Line) -> None:
+    """A head's worker has tasks at hand while it is in another; meanwhile somebody else may have been given them."""
+    line.dispatch(A, 3)
+    at_hand = line.begin()
+    line.tell(m.Settled((A,), 1))
+    assert list(at_hand.revoked) == [(0, 3)]
+    line.report(at_hand, 0, 0)
+    line.tell(m.Settled((A,), 1))
+    assert line.worker.idle
+
+
 # -- interlocks -------------------------------------------------------------------------------------------------------
 
 
