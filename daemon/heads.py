@@ -95,6 +95,11 @@ class Head:
         return self.reported == "ready" and self.wanted == "work" and self.obeyed == self.order
 
     @property
+    def is_watched(self) -> bool:
+        """Whether its interlocks are asked at present; were one not answered, its worker would say so."""
+        return self.worker is not None and not self.out and self.reported in ("ready", "safe")
+
+    @property
     def kept_safe(self) -> str:
         """Which interlock keeps it safe, and why; empty if none does."""
         present = (f"interlock {name}: {trip.reason}" for name, trip in self.trips.items() if trip.action == "safe")

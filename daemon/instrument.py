@@ -59,6 +59,10 @@ class Instrument(Granting):
             self.interlocks.on_polled(worker, message, now, out)
         self._note_heads()
 
+    def _dispatch_to_heads(self, now: float, out: Effects) -> None:
+        if not self.interlocks.blind:
+            super()._dispatch_to_heads(now, out)
+
     def look_at_heads(self, now: float, out: Effects) -> None:
         """Once in a while: values that are too old, and heads that are not safe for too long."""
         self.interlocks.on_tick(now, out)

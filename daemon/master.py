@@ -498,7 +498,10 @@ class Master(Instrument):
             name=self.spec.name,
             driver=self.spec.driver,
             state=self._state(slots),
-            reason=self.heads.stopped or self.trouble or (self.remark[1] if self.remark[0] == self.ended else ""),
+            reason=self.heads.stopped
+            or self.trouble
+            or self.interlocks.blind
+            or (self.remark[1] if self.remark[0] == self.ended else ""),
             slots=slots,
             queued=self.backlog.tasks,
             leased=sum(len(lease.remaining) for lease in self._leases.values()) + len(self.requests),

@@ -238,6 +238,128 @@ def test_what_was_heard_is_not_heeded_again(bench: Bench) -> None:
     assert bench.heart.statistics("stm").state != "paused"
 
 
+# -- what all heads depend on ------------------------------------------------------------------------------------------
+
+
+class Plant:
+    """Two heads, both of which depend on the water that the first is asked for."""
+
+    def __init__(self, action: Any) -> None:
+        interlocks = (InterlockSpec("water", action, head="tip-1"),)
+        self.heart = Heart(spec("stm", "hold", heads=TIPS, interlocks=interlocks))
+        self.run = self.heart.open("stm")
+
+    def state(self) -> str:
+        return str(self.heart.statistics("stm").state)
+
+    def seconds(self, seconds: int, *tips: Tip) -> list[m.Alarm]:
+        alarms = []
+        for _ in range(seconds):
+            for tip in tips:
+                tip.say(m.Heartbeat())
+            alarms += self.heart.tick(1.0).alarms
+        return alarms
+
+
+def working(heart: Heart, head: str) -> Tip:
+    tip = Tip(heart, head)
+    tip.obey()
+    return tip
+
+
+@pytest.mark.parametrize(
+    ("action", "state", "undo"), [("stop", "stopped", m.Reset(1, "stm")), ("pause", "paused", m.Resume(1, "stm"))]
+)
+def test_what_nobody_can_ask_any_more_has_tripped_for_all(action: str, state: str, undo: m.ClientMessage) -> None:
+    plant = Plant(action)
+    one, two = working(plant.heart, "tip-1"), working(plant.heart, "tip-2")
+    plant.seconds(2, one, two)
+    one.say(m.WorkerLost(one.token, "WorkerLost", "it crashed"))
+    plant.run.put(1, 2, 3)
+    assert not two.assignments, "not before that is asked again"
+    assert plant.heart.statistics("stm").reason == "interlock 'water' cannot be asked: head 'tip-1' is away"
+    assert not plant.seconds(10, two), "it may be back in a moment"
+    (alarm,) = plant.seconds(30, two)
+    assert "'water' has tripped: its value cannot be had: head 'tip-1' is away" in alarm.message
+    assert plant.state() == state
+    assert "does not hold" in plant.heart.ask(undo, m.Refused).message
+
+    again = working(plant.heart, "tip-1")
+    plant.seconds(1, again, two)
+    plant.heart.ask(undo, m.Done)
+    for tip in (again, two):
+        tip.obey()
+    assert again.assignments
+    assert two.assignments
+
+
+def test_a_head_that_is_soon_back_stops_nobody() -> None:
+    plant = Plant("stop")
+    one, two = working(plant.heart, "tip-1"), working(plant.heart, "tip-2")
+    plant.seconds(2, one, two)
+    one.say(m.WorkerLost(one.token, "WorkerLost", "it crashed"))
+    plant.seconds(9, two)
+    plant.run.put(1, 2)
+    again = working(plant.heart, "tip-1")
+    assert not plant.seconds(20, again, two)
+    assert again.assignments
+    assert two.assignments
+
+
+def test_before_it_was_ever_asked_nobody_works_and_nothing_is_broken_off() -> None:
+    plant = Plant("stop")
+    two = working(plant.heart, "tip-2")
+    plant.run.put(1, 2)
+    assert not plant.seconds(100, two)
+    assert not two.assignments
+    working(plant.heart, "tip-1")
+    assert two.assignments
+
+
+def test_what_goes_on_over_a_restart_is_broken_off_where_it_cannot_be_asked(tmp_path: Path) -> None:
+    plant = Plant("stop")
+    plant.heart.journal = Journal(tmp_path, "crash")
+    plant.heart.journal.begin_epoch(0.0)
+    plant.run = plant.heart.open("stm", "b")
+    working(plant.heart, "tip-1")
+    two = working(plant.heart, "tip-2")
+    plant.run.put(1, 2)
+    plant.heart.restart({})
+    two.hello(two.assignments[0].lease)
+    two.say(m.Ready())
+    (alarm,) = plant.seconds(20, two)
+    assert "all heads of the Master are stopped" in alarm.message
+    assert told(two) == "stop"
+    plant.heart.journal.close()
+
+
+def test_who_takes_the_head_that_is_asked_out_of_service_does_without() -> None:
+    plant = Plant("stop")
+    one, two = working(plant.heart, "tip-1"), working(plant.heart, "tip-2")
+    plant.seconds(2, one, two)
+    one.say(m.WorkerLost(one.token, "WorkerLost", "it crashed"))
+    assert plant.seconds(20, two)
+    plant.heart.ask(m.SetHead(1, "stm", "tip-1", False, "broken"), m.Done)
+    plant.heart.ask(m.Reset(2, "stm"), m.Done)
+    two.obey()
+    plant.run.put(1)
+    plant.seconds(20, two)
+    assert two.assignments
+
+
+def test_worse_that_was_seen_meanwhile_is_not_forgotten() -> None:
+    plant = Plant("stop")
+    one, two = working(plant.heart, "tip-1"), working(plant.heart, "tip-2")
+    plant.seconds(2, one, two)
+    one.say(m.WorkerLost(one.token, "WorkerLost", "it crashed"))
+    plant.seconds(20, two)
+    again = Tip(plant.heart, "tip-1")
+    again.say(m.Tripped(1.0, "water", "0.1 is below min = 0.5", number=1))
+    again.obey()
+    plant.seconds(2, again, two)
+    assert "0.1 is below min" in plant.heart.ask(m.Reset(1, "stm"), m.Refused).message
+
+
 # -- one head's value bounding another's -------------------------------------------------------------------------------
 
 
