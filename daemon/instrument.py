@@ -162,6 +162,12 @@ class Instrument(Granting):
             if index in run.checkpoints and index in run.open:
                 self._suspended.add((run.id, index))
 
+    def on_unbegun(self, run: Run, low: int, high: int) -> None:
+        """Tasks wait again that had been granted; one that was to go on from its checkpoint is interrupted as before."""
+        for index in [index for index in run.checkpoints if low <= index < high]:
+            if run.checkpoints[index].lost:
+                self._suspended.add((run.id, index))
+
     def see_to_suspended(self, out: Effects) -> None:
         """Once in a while: do what the configuration says with tasks that have been interrupted for too long."""
         for run_id, index in list(self._suspended):

@@ -264,6 +264,7 @@ class Master(Instrument):
             middle = min(max(begun, low), high)
             self._lose(lease, low, middle, kind, reason, out)
             run.queued.add(middle, high)
+            self.on_unbegun(run, middle, high)
             for part in run.open.within(low, high):
                 still_open.add(*part)
         lease.remaining = still_open

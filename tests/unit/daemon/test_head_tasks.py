@@ -264,6 +264,30 @@ def test_how_long_it_was_interrupted_is_counted_from_when_its_worker_was_last_al
     assert run.book.states == ["held"]
 
 
+@pytest.mark.parametrize("dies", [True, False])
+def test_an_interruption_lasts_until_the_task_really_goes_on(disk: Disk, *, dies: bool) -> None:
+    heart = disk.heart(resume_within=100.0)
+    run = heart.open("stm")
+    run.put(7)
+    tip = back(heart, "tip-1")
+    tip.keep(1, b"day 1")
+    lost(tip)
+    again = back(heart, "tip-1")
+    heart.tick(1.0)
+    assert again.assignments[0].message.token == b"day 1"
+    if dies:
+        lost(again, begun=False)
+    else:
+        again.say(m.HeadReport("faulty", "", "no route to host", again.order.number))
+        again.give_back()
+    for _ in range(20):
+        assert run.book.states == ["open"]
+        heart.tick(5.0)
+        if not dies:
+            again.say(m.Heartbeat())
+    assert run.book.states == ["held"]
+
+
 def test_after_a_power_cut_it_is_counted_from_the_last_checkpoint(disk: Disk) -> None:
     heart = disk.heart(resume_within=100.0)
     run = heart.open("stm")
