@@ -37,6 +37,10 @@ Wanted: TypeAlias = Literal["stop", "park", "work"]
 #: A head that cannot be brought to its safe state is told of again, louder, after so many seconds, and then whenever
 #: that has lasted twice as long.
 ESCALATE_SECONDS = 30.0
+#: One that was told to stop is expected to have done so within this, …
+STOP_SECONDS = 2.0
+#: … and if it was ever reached, cannot be brought to its safe state after this.
+SECURE_SECONDS = 30.0
 #: Ends of a task that say nothing about how good the connection is.
 _BROKEN_OFF = frozenset({"Stopped", "InterlockTripped"})
 
@@ -79,6 +83,11 @@ class Head:
         #: why it cannot be brought to its safe state, since when, and when that is said again
         self.unsafe = ""
         self.unsafe_since = self.unsafe_again = math.inf
+        #: since when it is to have stopped, if it is (inf: since just now), and whether it was told that it has not
+        self.stop_since: float | None = None
+        self.stop_is_told = False
+        #: somebody has had it since the daemon's start; whoever was the last has left it in its safe state
+        self.reached = self.left_safe = False
         #: connections lost since a task was done, or came further
         self.failures = 0
         #: tasks in doubt that it had, and those it has been asked about since it was last at work
@@ -98,6 +107,11 @@ class Head:
     def is_watched(self) -> bool:
         """Whether its interlocks are asked at present; were one not answered, its worker would say so."""
         return self.worker is not None and not self.out and self.reported in ("ready", "safe")
+
+    @property
+    def is_safe(self) -> bool:
+        """Whether it is known to be in its safe state, and to stay there."""
+        return (self.reported == "safe" and self.obeyed == self.order) or (self.worker is None and self.left_safe)
 
     @property
     def kept_safe(self) -> str:
@@ -120,7 +134,7 @@ class Head:
             reason,
             self.identity,
             self.since,
-            self.reported == "safe" and self.obeyed == self.order,
+            self.is_safe,
             self.tasks,
             self.busy_seconds,
             tuple(sorted(self.doubts)),
@@ -237,6 +251,8 @@ class HeadBook:
         head.obeyed = max(head.obeyed, min(report.order, head.order))
         head.identity = report.identity or head.identity
         head.error = report.error
+        head.left_safe = report.state == "safe"
+        head.reached |= report.state in ("ready", "safe", "unsafe")
         if report.state == "unsafe":
             self._on_unsafe(head, report.error, out)
         elif report.state in ("safe", "ready"):
@@ -260,6 +276,7 @@ class HeadBook:
         head = self.heads.get(report.head)
         if head is None:
             return
+        head.left_safe = not report.error
         if report.error:
             head.error = f"not safe: {report.error}"
             self._on_unsafe(head, f"{report.reason}: {report.error}", out)
@@ -389,6 +406,7 @@ class HeadBook:
     def on_tick(self, now: float, out: Effects) -> None:
         """Once in a while: be louder about heads that are not safe for long."""
         for head in self:
+            self._mind_stop(head, now, out)
             if not head.unsafe:
                 continue
             if head.unsafe_since == math.inf:
@@ -398,6 +416,24 @@ class HeadBook:
                 head.unsafe_again = now + lasted
                 text = f"for {lasted:.0f} s it could not be made safe: {head.unsafe}; go and see to it"
                 self._alarm("critical", head, text, out)
+
+    def _mind_stop(self, head: Head, now: float, out: Effects) -> None:
+        """Say of one that was told to stop, and of which nothing is heard, that it is perhaps not safe."""
+        if head.stop_since is None or head.is_safe:
+            head.stop_since = None
+            return
+        head.stop_since = min(head.stop_since, now)
+        late = now - head.stop_since
+        error = f"{late:.0f} s after it was told to stop " + (
+            "no worker has it" if head.worker is None else f"its worker (process {head.worker.pid}) has not said so"
+        )
+        if late >= STOP_SECONDS and not (head.stop_is_told or head.unsafe):
+            head.stop_is_told = True
+            self._alarm("error", head, f"it is NOT KNOWN TO BE SAFE: {error}", out)
+        if late >= SECURE_SECONDS:
+            head.stop_since = None
+            if head.reached:
+                self._on_unsafe(head, error, out)
 
     def _alarm(self, level: str, head: Head, text: str, out: Effects) -> None:
         where = f"Master {self._master!r}, head {head.spec.name!r}" if head.spec.name else f"Master {self._master!r}"
@@ -432,6 +468,7 @@ class HeadBook:
         head.order = (head.order[0], head.order[1] + 1)
         was, head.wanted = head.wanted, wanted
         head.watch = not head.out
+        head.stop_since, head.stop_is_told = (math.inf, False) if wanted == "stop" else (None, False)
         head.since = out.wall
         self._say(head, out)
         if head.worker is not None and head.worker.host and "stop" in (was, wanted):

@@ -163,7 +163,7 @@ class Instrument(Granting):
                 self._suspended.add((run.id, index))
 
     def on_unbegun(self, run: Run, low: int, high: int) -> None:
-        """Tasks wait again that had been granted; one that was to go on from its checkpoint is interrupted as before."""
+        """Tasks wait again that had been granted; one that was to go on is interrupted as before."""
         for index in [index for index in run.checkpoints if low <= index < high]:
             if run.checkpoints[index].lost:
                 self._suspended.add((run.id, index))

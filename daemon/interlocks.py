@@ -10,7 +10,8 @@ interlock does not hold. But for this: a head whose value could not be had, say 
 out of bounds before or after, stays safe for as long as that is so, and no longer.
 
 Where all heads depend on what one of them is asked (``head``, with the action ``stop`` or ``pause``), none is given a
-task while that one cannot be asked; and it has tripped when that lasts, once it could be asked or while any is in a task.
+task while that one cannot be asked; and it has tripped when that lasts, if it could be asked before or any is in a
+task.
 """
 
 from __future__ import annotations

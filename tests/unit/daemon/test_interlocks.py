@@ -258,7 +258,7 @@ class Plant:
             for tip in tips:
                 tip.say(m.Heartbeat())
             alarms += self.heart.tick(1.0).alarms
-        return alarms
+        return [alarm for alarm in alarms if "has tripped" in alarm.message]
 
 
 def working(heart: Heart, head: str) -> Tip:
@@ -421,6 +421,7 @@ def test_what_no_interlock_is_called_is_not_heeded(bench: Bench) -> None:
 
 def test_a_head_that_cannot_be_made_safe_is_told_of_once_and_then_ever_louder(bench: Bench) -> None:
     bench.heart.ask(m.Stop(1, "stm"), m.Done)
+    bench.two.obey()
     for error in ("no route", "no answer", "no route"):
         bench.hear(bench.one, m.HeadReport("unsafe", "", error, bench.one.order.number))
         bench.tick(1.0)
