@@ -62,6 +62,9 @@ class Head:
         self.spec = spec
         #: who has it, if anybody
         self.worker: Worker | None = None
+        #: who was not heard of any more, and may be driving it still, until this time (monotonic)
+        self.silent: Worker | None = None
+        self.silent_until = -math.inf
         #: what that worker has said of it
         self.reported = "away"
         self.identity = ""
@@ -213,19 +216,28 @@ class HeadBook:
 
     # -- workers ------------------------------------------------------------------------------------------------------
 
-    def require_free(self, name: str, token: str) -> None:
-        """Raise CallerError if there is no such head, or another worker than this has it."""
-        worker = self.named(name).worker
+    def require_free(self, name: str, token: str, now: float) -> None:
+        """Raise CallerError if there is no such head, or another worker than this has it, or may have it still."""
+        head = self.named(name)
+        worker, silent = head.worker, head.silent
         if worker is not None and worker.token != token:
             raise CallerError(
                 f"head {name!r} of Master {self._master!r} has a worker already (process {worker.pid}); two would give "
                 "it orders at the same time"
+            )
+        if silent is not None and silent.token != token and now < head.silent_until:
+            raise CallerError(
+                f"head {name!r} of Master {self._master!r} had a worker that was not heard of any more, and may be "
+                f"driving it still; another is given it in {head.silent_until - now:.0f} s, or when that worker's host "
+                "says that it is gone"
             )
 
     def attach(self, worker: Worker, name: str, out: Effects) -> None:
         """A worker says hello for a head that is free, or its own again; it is told what the head is to do."""
         head = self.named(name)
         self._of_worker[worker.token] = head
+        if head.silent is not None:
+            head.silent, head.error = None, ""
         head.worker = worker
         head.usage.attach(out.wall)
         head.asked.clear()
@@ -242,6 +254,20 @@ class HeadBook:
             head.usage.detach(out.wall)
             self._note(head, "away", out)
             self._tell(head, out)
+
+    def reserve(self, worker: Worker, until: float) -> None:
+        """A worker is silent, and not known to be dead: as long as it may go on alone, nobody else has its head."""
+        head = self.had_by(worker.name)
+        if head is not None and head.worker is None:
+            head.silent, head.silent_until = worker, until
+            head.error = "its worker is not heard of, and may be driving it still"
+
+    def on_gone(self, token: str) -> None:
+        """A worker has ended, its host says."""
+        for head in self:
+            if head.silent is not None and head.silent.token == token:
+                head.silent = None
+                head.error = ""
 
     def on_report(self, worker: Worker, report: m.HeadReport, out: Effects) -> None:
         """What a worker says of its head."""
@@ -471,8 +497,9 @@ class HeadBook:
         head.stop_since, head.stop_is_told = (math.inf, False) if wanted == "stop" else (None, False)
         head.since = out.wall
         self._say(head, out)
-        if head.worker is not None and head.worker.host and "stop" in (was, wanted):
-            out.urgent.append(ToWorker(head.worker.host, m.Guard(head.worker.token, stop=wanted == "stop")))
+        worker = head.worker or head.silent
+        if worker is not None and worker.host and "stop" in (was, wanted):
+            out.urgent.append(ToWorker(worker.host, m.Guard(worker.token, stop=wanted == "stop")))
 
     def _say(self, head: Head, out: Effects, *, answers: bool = False) -> None:
         if head.worker is not None:

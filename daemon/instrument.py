@@ -18,7 +18,7 @@ from taskmaster.bus import messages as m
 from taskmaster.bus.errors import InvalidOutput, NotAllowed
 from taskmaster.bus.table import Table
 from taskmaster.bus.text import format_duration
-from taskmaster.daemon.effects import Asked, Checkpointed, Effects, MasterChanged
+from taskmaster.daemon.effects import Asked, Checkpointed, Effects, LeaseGranted, MasterChanged
 from taskmaster.daemon.granting import Granting
 from taskmaster.daemon.interlocks import Interlocks
 from taskmaster.daemon.leases import Lease, Worker
@@ -29,6 +29,8 @@ __all__ = ["UNKNOWN_SINCE", "Instrument"]
 
 #: Of a lease that was lost nobody knows when: while the daemon itself was not there.
 UNKNOWN_SINCE = -1.0
+#: What a worker that is alone may take after its ``deadman`` to make its head safe, and its guardian to end it.
+DEADMAN_LENIENCY = 5.0
 
 
 class Instrument(Granting):
@@ -43,6 +45,7 @@ class Instrument(Granting):
     def on_head(self, worker: Worker, report: m.HeadReport, out: Effects) -> None:
         """How the head of a worker is."""
         self.heads.on_report(worker, report, out)
+        self.interlocks.on_head(worker)
         self._note_head(worker)
         for run_id, index in self.heads.to_ask(worker):
             run = self.runs.get(run_id)
@@ -114,6 +117,16 @@ class Instrument(Granting):
             raise NotAllowed(
                 f"Master {self.spec.name!r} is no instrument: it has no heads that could be stopped, moved or asked for"
             )
+
+    def alone_until(self, now: float) -> float:
+        """Until when a worker may be driving its head that hears nothing of the daemon from ``now`` on."""
+        return now + self.spec.deadman + DEADMAN_LENIENCY
+
+    def restore_lease(self, record: LeaseGranted, run: Run, now: float) -> Lease:
+        """A lease from before the daemon's start, whose worker may be driving its head."""
+        lease = super().restore_lease(record, run, now)
+        self.heads.reserve(self.workers[record.worker], self.alone_until(now))
+        return lease
 
     # -- tasks that a head has lost -----------------------------------------------------------------------------------
 

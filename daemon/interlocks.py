@@ -89,6 +89,10 @@ class Interlocks:
             self._on_trip(head, spec, Trip(spec.action, message.reason, message.lost), out)
         self._heads.heard(head, message, out)
 
+    def on_head(self, worker: Worker) -> None:
+        """A head may be asked now that could not be before."""
+        self._seen.update(spec.name for spec, head in self._for_all if head.worker is worker and head.is_watched)
+
     def on_polled(self, worker: Worker, message: m.Polled, now: float, out: Effects) -> None:
         """A value that bounds another head's, or is bounded by it."""
         head, spec = self._heads.of(worker), self._specs.get(message.interlock)
@@ -125,8 +129,6 @@ class Interlocks:
         if head.is_watched or head.out:
             self._unseen.pop(spec.name, None)
             lost = self._lost.pop(spec.name, None)
-            if head.is_watched:
-                self._seen.add(spec.name)
             if lost is not None and head.trips.get(spec.name) is lost:  # else its worker has seen worse
                 self._on_trip(head, spec, replace(lost, reason=""), out)
             return

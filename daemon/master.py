@@ -250,6 +250,7 @@ class Master(Instrument):
                 reason = f"worker {worker.name} was not heard of for {silence:.1f} s"
                 since = UNKNOWN_SINCE if worker.state == "absent" else out.wall - silence
                 self.on_lost(worker, "WorkerLost", reason, None, out, since)
+                self.heads.reserve(worker, self.alone_until(now))
         if self._suspended:
             self.see_to_suspended(out)
         if self.heads:

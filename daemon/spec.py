@@ -107,6 +107,11 @@ class MasterSpec:
         )
 
     @property
+    def deadman(self) -> float:
+        """Seconds for which a head's worker goes on without the daemon."""
+        return float(self.options.get("deadman") or 60.0)
+
+    @property
     def resume_within(self) -> float:
         """Seconds of an interruption after which an evaluation goes on from its checkpoint."""
         return float(self.options.get("resume_within", 900.0))

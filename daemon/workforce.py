@@ -89,6 +89,9 @@ class Workforce:
             self._heartbeat(sender, message, now, out)
         elif isinstance(message, (m.WorkerLost, m.WorkerFailed, m.Leave)):
             master, worker = self._find(message.token)
+            if isinstance(message, m.WorkerLost):
+                for each in self._masters.values():
+                    each.heads.on_gone(message.token)
             if master is not None and worker is not None:
                 self._farewell(master, worker, message, out)
         elif isinstance(message, m.GuardianHello):
@@ -109,7 +112,7 @@ class Workforce:
             if master.requests:
                 raise NotAllowed(f"Master {hello.master!r} is answered by people; a worker has nothing to do there")
             if master.heads:
-                master.heads.require_free(hello.head, hello.token)
+                master.heads.require_free(hello.head, hello.token, now)
         except TaskMasterError as error:
             out.to_workers.append(ToWorker(sender.address, m.Refused(error.code, str(error))))
             return

@@ -445,6 +445,68 @@ def test_what_a_head_that_was_silent_had_not_begun_is_in_doubt_no_more(disk: Dis
     assert back(heart, "tip-2").assignments[0].indices == [2]
 
 
+def test_nobody_else_has_a_head_whose_worker_may_be_driving_it_still(disk: Disk) -> None:
+    heart = disk.heart(deadman=60.0)
+    run = heart.open("stm")
+    run.put(7)
+    tip = back(heart, "tip-1")
+    tip.keep(1, b"day 1")
+    heart.tick(11.0)  # the cable to its machine is cut, and it goes on for deadman
+    assert (heads(heart)["tip-1"].state, "may be driving it still" in heads(heart)["tip-1"].reason) == ("away", True)
+    other = Tip(heart, "tip-1")
+    (refused,) = [note for note in other.heard if isinstance(note, m.Refused) and note.code != m.HELLO]
+    assert "another is given it in 65 s" in refused.message
+    heart.tick(64.0)
+    other = Tip(heart, "tip-1")
+    assert any(isinstance(note, m.Refused) for note in other.heard)
+    heart.tick(2.0)
+    assert back(heart, "tip-1").assignments[0].message.token == b"day 1"
+    tip.hello(tip.assignments[0].lease)
+    assert any(isinstance(note, m.Refused) for note in tip.heard), "now it is another's"
+
+
+@pytest.mark.parametrize("how", ["returns", "is gone"])
+def test_a_head_is_free_again_when_its_silent_worker_is_back_or_known_to_be_gone(disk: Disk, how: str) -> None:
+    heart = disk.heart()
+    run = heart.open("stm")
+    run.put(7)
+    tip = back(heart, "tip-1")
+    tip.keep(1, b"day 1")
+    heart.tick(11.0)
+    if how == "returns":
+        tip.hello(tip.assignments[0].lease)
+        tip.obey()
+        tip.report(tip.assignments.pop())
+        assert run.book.states == ["done"]
+        return
+    host = heart.stranger(b"host")
+    host.say(m.WorkerLost(tip.token, "WorkerLost", "it was killed"))
+    assert back(heart, "tip-1").assignments[0].message.token == b"day 1"
+
+
+def test_after_a_restart_of_the_daemon_a_head_is_kept_for_who_was_in_a_task_of_it(disk: Disk) -> None:
+    heart = disk.heart()
+    heart.open("stm").put(7)
+    tip = back(heart, "tip-1")
+    disk.restart(heart)
+    other = Tip(heart, "tip-1")
+    assert any(isinstance(note, m.Refused) and "may be driving" in note.message for note in other.heard)
+    tip.hello(tip.assignments[0].lease)
+    tip.obey()
+    assert heads(heart)["tip-1"].pid == tip.number
+
+
+def test_a_stop_reaches_the_guardian_of_a_worker_that_is_silent(disk: Disk) -> None:
+    heart = disk.heart()
+    tip = back(heart, "tip-1")
+    host = heart.stranger(b"host")
+    host.say(m.Heartbeat((tip.token,)))
+    heart.tick(11.0)
+    host.heard.clear()
+    heart.ask(m.Stop(1, "stm"), m.Done)
+    assert [note for note in host.heard if isinstance(note, m.Guard)] == [m.Guard(tip.token, stop=True)]
+
+
 def test_a_daemon_that_was_suspended_takes_nobody_for_lost(disk: Disk) -> None:
     heart = disk.heart()
     run = heart.open("stm")
