@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import time
+
 import click
 
+from taskmaster.bus.status import HeadInfo
 from taskmaster.cli.base import Command, address_option, json_option
 from taskmaster.cli.connecting import connected
 from taskmaster.cli.heads_view import heads_table, units_of
-from taskmaster.cli.output import print_json, print_table, record, say
+from taskmaster.cli.output import in_red, print_json, print_table, record, say
+from taskmaster.learners.client import Lab
 
 __all__ = ["heads", "reset", "stop"]
+
+#: How long heads are waited for that were told to stop, and how often they are looked at meanwhile.
+_SAFE_SECONDS = 3.0
+_LOOK_SECONDS = 0.05
 
 _reason = click.option("--reason", metavar="TEXT", default="", help="Why; it is put on record.")
 
@@ -56,15 +64,34 @@ def stop(master: str | None, reason: str, address: str | None, as_json: bool) ->
     """Emergency stop: bring the heads of MASTER, or of all instruments, to their safe state at once.
 
     What they do is broken off, and nothing is evaluated until 'taskmaster reset', whatever is restarted meanwhile. This
-    is no substitute for interlocks that are wired.
+    is no substitute for interlocks that are wired. Heads that are not known to be safe after three seconds are named,
+    and the exit code is 1.
     """
     with connected(address) as lab:
         lab.stop(master, reason)
+        unsafe = _not_safe(lab, master)
     if as_json:
-        print_json({"master": master, "stopped": True})
+        print_json({"master": master, "stopped": True, "not_known_to_be_safe": [record(info) for info in unsafe]})
     else:
         again = "taskmaster reset" + ("" if master is None else f" {master}")
-        say(f"{_whose(master)} stopped; see 'taskmaster heads'; go on with: {again}")
+        known = "" if unsafe else "; every head is known to be safe"
+        say(f"{_whose(master)} stopped{known}; see 'taskmaster heads'; go on with: {again}")
+        for info in unsafe:
+            where = f"Master {info.master!r}, head {info.head!r}" if info.head else f"Master {info.master!r}"
+            why = f"its worker (process {info.pid}) has not said so yet" if info.pid else "no worker has it"
+            say(in_red(f"NOT KNOWN TO BE SAFE: {where}: {why}; {info.reason}"))
+    if unsafe:
+        click.get_current_context().exit(1)
+
+
+def _not_safe(lab: Lab, master: str | None) -> list[HeadInfo]:
+    """The heads that are not known to be in their safe state soon after a stop."""
+    deadline = time.monotonic() + _SAFE_SECONDS
+    while True:
+        unsafe = [info for info in lab.heads(master) if not info.safe]
+        if not unsafe or time.monotonic() > deadline:
+            return unsafe
+        time.sleep(_LOOK_SECONDS)
 
 
 @click.command("reset", cls=Command)

@@ -127,10 +127,10 @@ class Attendant:
         self._must_secure = False
         #: of a head that is safe: when a lost connection is made anew (never: there is one), and the pause after that
         self._connect_at, self._connect_pause = math.inf, self._first_pause
-        #: an interlock has, and the daemon's order is from before it knew
-        self._has_tripped = False
         #: the lease of a task that is in doubt, of which the daemon is not known to have heard
         self._doubted: m.LeaseId | None = None
+        #: the latest trip of which the daemon knows
+        self._heard = 0
         self._watched = tuple(watched)
         self.yields = Yields(who, tell)
         self.thread = threading.Thread(target=self._run, name="taskmaster-head", daemon=True)
@@ -140,9 +140,9 @@ class Attendant:
     def order(self, order: m.HeadOrder) -> None:
         """What the daemon wants the head to do from now on; a stop breaks off what it is doing."""
         with self._changed:
-            if order.number > self._order.number:
+            heard, self._heard = self._heard, max(self._heard, order.heard)
+            if order.number > self._order.number or (order.what == "work" and self._heard > heard):
                 self._order = order
-                self._has_tripped &= order.what == "work"
                 self._decide()
 
     def hold(self, reason: str) -> None:
@@ -236,7 +236,6 @@ class Attendant:
     def _on_trip(self, why: str) -> None:
         """An interlock that makes the head safe has tripped."""
         with self._changed:
-            self._has_tripped = self._order.what == "work"
             if self._task is not None and self._broken_off is None:
                 self._broken_off = m.TaskError(0, "InterlockTripped", why)
             self._break()
@@ -292,7 +291,7 @@ class Attendant:
 
     def _may_work(self, wish: _Wish) -> bool:
         has_leave = wish.what == "work" and self._doubted is None
-        return has_leave and not self._has_tripped and not self._polling.tripped
+        return has_leave and self._heard >= self._polling.latest_trip and not self._polling.tripped
 
     def _await_word(self, wish: _Wish) -> None:
         """A task is in doubt: leave the head alone until the daemon says whether it is parked for that, or goes on.

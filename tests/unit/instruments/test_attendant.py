@@ -277,8 +277,25 @@ def test_it_stays_safe_until_the_interlock_holds_and_there_are_orders_from_after
         assert (said.state, seat.head.calls.count("open")) == ("safe", 1)
         seat.order("stop")
         seat.hear(Said, lambda said: said.state == "safe")
-        seat.order("work")
+        seat.order("work", heard=1)
         seat.hear(Said, lambda said: said.state == "ready")
+
+
+def test_an_order_to_work_that_was_given_with_the_trip_in_mind_is_carried_out() -> None:
+    with seated(interlocks={"hot": TEMPERATURE}) as seat:
+        seat.head.now = 95.0
+        assert seat.hear(m.Tripped).number == 1
+        seat.hear(Said, lambda said: said.state == "safe")
+        seat.head.now = 25.0
+        assert seat.hear(m.Tripped, lambda news: not news.reason), "it holds again"
+        seat.order("work", heard=1)
+        seat.hear(Said, lambda said: said.state == "ready")
+        seat.head.now = 95.0
+        seat.hear(Said, lambda said: said.state == "safe")
+        seat.head.now = 25.0
+        assert seat.hear(m.Tripped, lambda news: not news.reason).number == 4
+        seat.order("work", heard=2)
+        assert seat.hear(Said).state == "safe", "of the second trip the daemon has not heard"
 
 
 def test_what_was_seen_before_somebody_used_the_instrument_by_hand_is_looked_at_anew() -> None:
@@ -287,12 +304,12 @@ def test_what_was_seen_before_somebody_used_the_instrument_by_hand_is_looked_at_
         seat.hear(m.Tripped)
         seat.order("park", watch=False)
         seat.hear(Said, lambda said: said.state == "safe" and said.order[1] > 1)
-        seat.order("work")
+        seat.order("work", heard=1)
         assert seat.hear(m.Tripped).reason, "it is still too hot, and that is said again"
         seat.order("park", watch=False)
         seat.hear(Said, lambda said: said.state == "safe" and said.order[1] > 3)
         seat.head.now = 25.0
-        seat.order("work")
+        seat.order("work", heard=2)
         seat.hear(Said, lambda said: said.state == "ready")
 
 
