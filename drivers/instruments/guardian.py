@@ -38,7 +38,7 @@ from taskmaster.bus import messages as m
 from taskmaster.config.heads import heads_of
 from taskmaster.drivers.host import HostedProcess, Seat, new_token, start, watched
 from taskmaster.drivers.hosting import Host, Place
-from taskmaster.drivers.instruments.notes import NOTES, HeadState, Noted, forget, read_notes, read_token
+from taskmaster.drivers.instruments.notes import NOTES, HeadState, Noted, are_missing, forget, read_notes, read_token
 from taskmaster.drivers.instruments.securing import Securing
 from taskmaster.drivers.progress import ProgressReader
 
@@ -82,7 +82,19 @@ class HeadSeat(Seat):
 
     def noted(self) -> Noted | None:
         """What it has noted of itself and its head."""
-        return read_notes(self._path.with_name(self._path.name + NOTES))
+        return read_notes(self._notes_path)
+
+    @property
+    def may_be_unsafe(self) -> bool:
+        """Whether something has to be done for its head, now that it is gone."""
+        noted = self.noted()
+        return (
+            are_missing(self._notes_path) if noted is None else noted.state in (HeadState.WORKING, HeadState.SECURING)
+        )
+
+    @property
+    def _notes_path(self) -> Path:
+        return self._path.with_name(self._path.name + NOTES)
 
     def checkpoint(self) -> m.Checkpoint | None:
         """The last one of the task that it is, or was, in."""
@@ -368,7 +380,7 @@ class Guardian(Host[HeadProcess]):
         noted = seat.noted()
         since = time.time() - (time.monotonic() - noted.alive) if noted is not None else 0.0
         self.send(msgspec.structs.replace(self.lost(seat, kind, reason), checkpoint=seat.checkpoint(), since=since))
-        if noted is not None and noted.state in (HeadState.WORKING, HeadState.SECURING):
+        if seat.may_be_unsafe:
             self._securing.add(seat.head, reason)
 
     def on_buried(self, process: HeadProcess, now: float, *, worked: bool) -> None:
@@ -407,8 +419,14 @@ class Guardian(Host[HeadProcess]):
 
 def _tidy(path: Path) -> None:
     """Begin the log anew if it has grown large. Who writes to it appends, so it can be cut under their hands."""
-    if path.exists() and path.stat().st_size > _LOG_BYTES:
-        shutil.copyfile(path, path.with_suffix(".1"))
+    if not path.exists() or path.stat().st_size <= _LOG_BYTES:
+        return
+    before = path.with_suffix(".1")
+    try:
+        shutil.copyfile(path, before)
+    except OSError:  # the disk is full: it does not grow either
+        before.unlink(missing_ok=True)
+    else:
         os.truncate(path, 0)
 
 
