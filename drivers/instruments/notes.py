@@ -27,6 +27,7 @@ from taskmaster.drivers.progress import machine_start
 
 __all__ = [
     "NOTES",
+    "TOKEN",
     "HeadNotes",
     "HeadState",
     "Noted",
@@ -40,7 +41,8 @@ __all__ = [
 
 #: What the names of a worker's notes for its guardian end in; the rest is that of its progress.
 NOTES = ".head"
-_TOKEN = ".token"
+#: … and those of its last checkpoint.
+TOKEN = ".token"
 
 #: the machine's start, process id and start time of the worker, when it last turned (monotonic ns), state, since (ns)
 _WORDS = struct.Struct("<6Q")
@@ -151,7 +153,7 @@ class TokenWriter:
 
     def __init__(self, progress: Path) -> None:
         """``progress`` is where the worker notes that."""
-        self._path = progress.with_name(progress.name + _TOKEN)
+        self._path = progress.with_name(progress.name + TOKEN)
         self._descriptor = -1
         #: bytes in each of the places
         self._room = 0
@@ -209,7 +211,7 @@ def _sync(folder: Path) -> None:
 def read_token(progress: Path) -> m.Checkpoint | None:
     """The last checkpoint that a worker has kept; None if there is none."""
     try:
-        data = progress.with_name(progress.name + _TOKEN).read_bytes()
+        data = progress.with_name(progress.name + TOKEN).read_bytes()
     except FileNotFoundError:
         return None
     room = len(data) // 2
@@ -233,7 +235,7 @@ def _record(data: bytes) -> tuple[int, bytes] | None:
 
 def forget(progress: Path) -> None:
     """Remove what a worker has noted for its guardian."""
-    for ending in (NOTES, _TOKEN):
+    for ending in (NOTES, TOKEN):
         progress.with_name(progress.name + ending).unlink(missing_ok=True)
 
 

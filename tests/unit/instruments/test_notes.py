@@ -9,8 +9,9 @@ import pytest
 from helpers.disks import no_file_larger_than
 
 from taskmaster.bus import messages as m
-from taskmaster.drivers.instruments import guardian
-from taskmaster.drivers.instruments.guardian import HeadSeat
+from taskmaster.drivers.hosting import Place
+from taskmaster.drivers.instruments import guardian, notes
+from taskmaster.drivers.instruments.guardian import Guardian, HeadSeat
 from taskmaster.drivers.instruments.notes import (
     NOTES,
     HeadNotes,
@@ -98,16 +99,45 @@ def token_file(progress: Path) -> Path:
     return progress.with_name(progress.name + ".token")
 
 
+def test_one_from_before_the_machine_was_started_is_told_until_the_daemon_has_answered(
+    progress: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    HeadNotes(progress.with_name(progress.name + NOTES), "tip-1")
+    TokenWriter(progress).keep(at(5))
+    HeadNotes(progress.with_name("stm-2" + NOTES), "tip-2")
+    TokenWriter(progress.with_name("stm-2"))  # had no task
+    monkeypatch.setattr(notes, "machine_start", lambda: 12345)
+
+    said: list[m.Message] = []
+    keeper = Guardian(Place("vm", "ipc:///nowhere", "stm"))
+    monkeypatch.setattr(keeper, "send", said.append)
+    keeper.adopt(progress.parent)
+    assert {path.name for path in progress.parent.iterdir()} == {"stm-1.head", "stm-1.token"}
+    for _ in range(2):  # the first is lost on its way
+        said.clear()
+        keeper.hello()
+        (lost, hello) = said
+        assert isinstance(lost, m.WorkerLost)
+        assert (lost.token, lost.checkpoint, lost.since, lost.known) == ("stm-1", at(5), 7.0, False)
+        assert isinstance(hello, m.GuardianHello), "its answer says that what came before was heard"
+        assert token_file(progress).exists()
+    keeper.on_message(m.GuardianPlan("stm", "1", "visa", {}, {}))
+    assert not list(progress.parent.iterdir())
+    said.clear()
+    keeper.hello()
+    assert len(said) == 1
+
+
 # -- how safe the head is ----------------------------------------------------------------------------------------------
 
 
 def test_a_worker_without_room_works_and_its_head_is_made_safe_when_it_dies(progress: Path) -> None:
-    notes = progress.with_name(progress.name + NOTES)
+    path = progress.with_name(progress.name + NOTES)
     with no_file_larger_than(16):
-        worker = HeadNotes(notes, "tip-1")
+        worker = HeadNotes(path, "tip-1")
     worker.state = HeadState.WORKING  # would be the end of a process that has mapped a file without room
-    assert read_notes(notes) is None
-    assert are_missing(notes)
+    assert read_notes(path) is None
+    assert are_missing(path)
     assert HeadSeat("tip-1", "stm-1", progress, 0.0).may_be_unsafe
 
 
