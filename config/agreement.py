@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from taskmaster.bus.text import did_you_mean, did_you_mean_or, nearest
-from taskmaster.config.commands import Parse, ReadSettings
+from taskmaster.config.commands import CommandSettings, Parse, ReadSettings
 from taskmaster.config.heads import VISA_CLASSES, normal_resource
 from taskmaster.config.lines import KeyPath
 from taskmaster.config.members import parameters_of
@@ -23,7 +23,7 @@ from taskmaster.config.parameters import OutputSettings, ParameterSettings
 from taskmaster.config.templates import ARRAY, SEPARATORS, Template, unsendable
 from taskmaster.config.values import show
 
-__all__ = ["completed_reading", "of_commands", "of_heads", "of_lines", "of_members", "of_resources"]
+__all__ = ["completed_reading", "of_commands", "of_heads", "of_lines", "of_members", "of_resources", "of_safety"]
 
 Found = Iterator[tuple[KeyPath, str]]
 
@@ -206,6 +206,14 @@ def of_commands(table: Mapping[str, Any]) -> Found:
     yield from _places(table, parameters)
     yield from _ramps(table, parameters)
     yield from _readings(table, parameters)
+
+
+def of_safety(table: Mapping[str, Any]) -> Found:
+    """What makes a head safe is not left out by an oversight: that there is nothing to do has to be written."""
+    commands = _dict(table.get("commands"))
+    if "safe" not in commands and not nearest("safe", commands.keys() - CommandSettings.model_fields.keys()):
+        problem = "is missing: nothing would be done to a head that is stopped or lost"
+        yield ("commands", "safe"), f"{problem}; for example safe = ['OUTP 0'], or safe = [] for what only looks on"
 
 
 def _places(table: Mapping[str, Any], parameters: Mapping[str, ParameterSettings]) -> Found:

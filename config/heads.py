@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["VISA_CLASSES", "heads_of", "normal_resource"]
+__all__ = ["VISA_CLASSES", "has_safe_state", "heads_of", "normal_resource"]
 
 #: What a VISA resource may end with; INSTR, where it ends with none of them.
 VISA_CLASSES = frozenset({"INSTR", "SOCKET", "RAW", "INTFC", "BACKPLANE", "MEMACC", "SERVANT"})
@@ -33,6 +33,12 @@ def _merged(common: Mapping[str, Any], head: Mapping[str, Any]) -> dict[str, Any
     own = {key: value for key, value in head.items() if value is not None}
     values = {**(common.get("values") or {}), **(own.get("values") or {})}
     return {"capabilities": (), **common, **own, "values": values}
+
+
+def has_safe_state(options: Mapping[str, Any]) -> bool:
+    """Whether anything is done to make a head safe; a class may have a way of its own, which nobody has to declare."""
+    declared = options["commands"]["safe"] if "commands" in options else options.get("safe")
+    return declared is None or bool(declared)
 
 
 def normal_resource(resource: str) -> str:

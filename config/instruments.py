@@ -204,6 +204,7 @@ class CommandOptions(InstrumentOptions):
         yield from super().conflicts(table)
         yield from agreement.of_resources(table)
         yield from agreement.of_lines(table)
+        yield from agreement.of_safety(table)
         yield from with_setpoints(agreement.of_commands, table)
 
     def completed(self, keys: MasterKeys) -> DriverOptions:

@@ -213,6 +213,7 @@ driver = "visa"
 resource = "GPIB0::1::INSTR"
 outputs = { a = {}, b = { min = 0 } }
 commands.read = { a = { query = "X?", pattern = "A=([^;]*)" }, b = "X?" }
+commands.safe = []
 """
 
 

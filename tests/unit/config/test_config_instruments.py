@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from taskmaster.bus.errors import ConfigError
-from taskmaster.config.heads import heads_of, normal_resource
+from taskmaster.config.heads import has_safe_state, heads_of, normal_resource
 from taskmaster.config.instruments import CommandOptions, HumanOptions, InstrumentClassOptions, VisaOptions
 from taskmaster.config.load import load, loads
 from taskmaster.config.shipped import example
@@ -37,6 +37,7 @@ resource = "TCPIP0::127.0.0.1::5026::SOCKET"
 [masters.stm.commands]
 set = ["BIAS {bias:.4f}", "MODE {mode};AVER {n:d}"]
 read = { current = "MEAS:CURR?" }
+safe = ["BIAS 0"]
 """
 
 
@@ -99,7 +100,7 @@ def test_a_command_that_cannot_be_sent(command: str, expected: str) -> None:
     ("line", "expected"),
     [
         ("open = ['B {bias:.1f}']", "commands.open[0]"),
-        ("safe = ['BIAS 0', 'B {bias:.1f}']", "commands.safe[1]"),
+        ("watchdog = { arm = ['W'], disarm = ['W {bias:.1f}'] }", "commands.watchdog.disarm[0]"),
         ("errors = { query = 'ERR? {bias:.1f}' }", "commands.errors.query"),
         ("watchdog = { arm = ['W {bias:.1f}'] }", "commands.watchdog.arm[0]"),
         ("watchdog = { arm = ['W'], keep = 'W {bias:.1f}' }", "commands.watchdog.keep"),
@@ -113,6 +114,25 @@ def test_what_is_sent_without_a_task_has_no_values(line: str, expected: str) -> 
     _, key, what = complaint.split(": ", 2)
     assert key == expected
     assert what == ("{bias}: this is sent without a task, so parameter 'bias' has no value; write the value itself")
+
+
+def test_what_makes_a_head_safe_may_name_no_parameter() -> None:
+    (complaint,) = complaints(changed('"BIAS 0"', '"BIAS 0", "B {bias:.1f}"'))
+    assert complaint.startswith("18: commands.safe[1]: {bias}: this is sent without a task, so parameter 'bias' has")
+
+
+def test_that_there_is_no_safe_state_has_to_be_written() -> None:
+    """An oversight would show only when an instrument is stopped, and is not."""
+    wanted = (
+        "is missing: nothing would be done to a head that is stopped or lost; for example safe = ['OUTP 0'], or "
+        "safe = [] for what only looks on"
+    )
+    assert complaints(changed('safe = ["BIAS 0"]', "")) == [f"15: commands.safe: {wanted}"]
+    assert complaints(ONE.replace("commands.safe = []\n", "")) == [f"6: commands.safe: {wanted}"]
+    for text, declared in ((STM, True), (changed('"BIAS 0"', ""), False), (LAMP, True), (LAMP + "safe = []", False)):
+        assert has_safe_state(options(text).model_dump()) == declared
+    (complaint,) = complaints(changed("safe = [", "sfae = ["))
+    assert complaint == "18: commands.sfae: unknown key; did you mean 'safe'?"
 
 
 def test_a_wait_and_a_reading_may_name_parameters() -> None:
@@ -203,7 +223,7 @@ def test_a_terminator_stands_in_no_command() -> None:
 )
 def test_a_key_of_the_commands(line: str, expected: str) -> None:
     (complaint,) = complaints(STM + line)
-    assert complaint.startswith(f"18: {expected}")
+    assert complaint.startswith(f"19: {expected}")
 
 
 # -- readings ----------------------------------------------------------------------------------------------------------
@@ -391,6 +411,7 @@ resource = "/dev/ttyUSB0"
 baud_rate = 19200
 outputs.mass = {}
 commands.read.mass = "SI"
+commands.safe = []
 """
 
 
@@ -404,7 +425,7 @@ def test_a_single_head_has_no_name() -> None:
     assert complaints(ONE.replace("/dev/ttyUSB0", "ttyUSB0")) == [
         "3: resource: 'ttyUSB0' is not the whole path of a serial port, as '/dev/ttyUSB0' is"
     ]
-    assert complaints(ONE + "shared = true") == ["7: shared: there is one head only; declare heads, or remove it"]
+    assert complaints(ONE + "shared = true") == ["8: shared: there is one head only; declare heads, or remove it"]
 
 
 LINE = """\
@@ -419,6 +440,7 @@ rtscts = true
 connect_timeout = "300 ms"
 outputs.mass = {}
 commands.read.mass = "SI"
+commands.safe = []
 """
 
 
@@ -460,7 +482,7 @@ resource = "GPIB0::5::INSTR"
         ('"ASRL/dev/ttyUSB0::INSTR"', '"scope"', "3: resource: 'scope' is no VISA resource, as 'GPIB0::5::INSTR' is;"),
         ('connect_timeout = "300 ms"', "safe = []", "9: safe: stands in the table 'commands': write commands.safe"),
         ("commands.read.mass", "commands.get.mass", "11: commands.get: unknown key; did you mean 'read'?"),
-        ('"SI"', '"SI"\ncommands.safe = "0"', "12: commands.safe: expected a list, got '0'; write ['0']"),
+        ("safe = []", 'safe = "0"', "12: commands.safe: expected a list, got '0'; write ['0']"),
         ('"SI"', '"SI"\ncommands.wait = "S"', "12: commands.wait: expected a table, got 'S'; write { query = 'S' }"),
         (
             '"SI"',
@@ -556,7 +578,7 @@ def test_different_resources_stay_different() -> None:
 )
 def test_an_interlock(interlock: str, expected: str) -> None:
     (complaint,) = complaints(f"{STM}[masters.stm.interlocks]\nhot = {interlock}")
-    assert complaint.startswith(f"19: interlocks.hot{expected}")
+    assert complaint.startswith(f"20: interlocks.hot{expected}")
 
 
 @pytest.mark.parametrize(
@@ -601,7 +623,7 @@ def test_a_retry_has_to_be_asked_for() -> None:
     ],
 )
 def test_a_key_of_a_serial_line(line: str, expected: str) -> None:
-    assert complaints(ONE + line) == [f"7: {expected}"]
+    assert complaints(ONE + line) == [f"8: {expected}"]
 
 
 # -- classes and people ------------------------------------------------------------------------------------------------
