@@ -543,6 +543,8 @@ heads = [{ name = "a", values = { channel = 1 } },
     ("one", "other"),
     [
         ("TCPIP::10.0.0.1", "tcpip0::10.0.0.1::INSTR"),
+        ("TCPIP::10.0.0.1", "TCPIP0::10.0.0.1::inst0::INSTR"),
+        ("TCPIP::localhost::5025::SOCKET", "TCPIP0::127.0.0.1::5025::SOCKET"),
         ("gpib::5", "GPIB0::5::INSTR"),
         ("USB::0x1::0x2::A", "USB0::0x1::0x2::A::INSTR"),
         ("ASRL/dev/ttyS0::INSTR", "/dev/ttyS0"),
