@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["VISA_CLASSES", "has_safe_state", "heads_of", "normal_resource"]
+__all__ = ["VISA_CLASSES", "has_safe_state", "heads_of", "is_simulated", "normal_resource"]
 
 #: What a VISA resource may end with; INSTR, where it ends with none of them.
 VISA_CLASSES = frozenset({"INSTR", "SOCKET", "RAW", "INTFC", "BACKPLANE", "MEMACC", "SERVANT"})
@@ -42,6 +42,13 @@ def has_safe_state(options: Mapping[str, Any]) -> bool:
     """Whether anything is done to make a head safe; a class may have a way of its own, which nobody has to declare."""
     declared = options["commands"]["safe"] if "commands" in options else options.get("safe")
     return declared is None or bool(declared)
+
+
+def is_simulated(options: Mapping[str, Any]) -> bool:
+    """Whether the resource of a class is one of PyVISA-sim's: every process has its own then."""
+    kwargs = options.get("kwargs") or {}
+    libraries = (options.get("backend"), kwargs.get("visa_library"), kwargs.get("visalib"))
+    return "pyvisa_sim_file" in kwargs or any(str(library).endswith("@sim") for library in libraries)
 
 
 def normal_resource(resource: str) -> str:

@@ -16,6 +16,7 @@ from taskmaster.bus.text import format_duration
 from taskmaster.config import agreement
 from taskmaster.config.base import Settings, setting
 from taskmaster.config.commands import CommandSettings
+from taskmaster.config.heads import heads_of, is_simulated
 from taskmaster.config.members import Arguments, Keywords, Steps, Target
 from taskmaster.config.options import DriverOptions
 from taskmaster.config.programme import ProgrammeSettings, SetpointSettings
@@ -154,6 +155,18 @@ class InstrumentOptions(DriverOptions):
         if self.deadman < daemon.lost_after:
             least, got = format_duration(daemon.lost_after), format_duration(self.deadman)
             yield ("deadman",), f"expected at least the daemon's lost_after = {least}, got {got}"
+
+    def resources(self) -> Iterator[tuple[KeyPath, str]]:
+        if self.processes == "elsewhere":
+            return  # of other machines each may have its own of that name
+        for i, head in enumerate(heads_of(self.model_dump(by_alias=True))):
+            own = head["name"] and not self.shared
+            if head["resource"] is not None and not self._is_simulated(head):
+                yield (("heads", i, "resource") if own else ("resource",)), head["resource"]
+
+    @staticmethod
+    def _is_simulated(head: Mapping[str, Any]) -> bool:
+        return False
 
 
 # -- described by commands ---------------------------------------------------------------------------------------------
@@ -372,6 +385,10 @@ class InstrumentClassOptions(InstrumentOptions):
 
     def importables(self) -> dict[str, str]:
         return {"class": self.class_}
+
+    @staticmethod
+    def _is_simulated(head: Mapping[str, Any]) -> bool:
+        return is_simulated(head)
 
     @model_serializer(mode="wrap")
     def _as_written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

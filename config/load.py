@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from taskmaster.bus.errors import ConfigError
 from taskmaster.bus.text import did_you_mean_or, nearest
 from taskmaster.config.base import declared
+from taskmaster.config.heads import normal_resource
 from taskmaster.config.lines import KeyPath, Lines, locate
 from taskmaster.config.mistakes import Mistake, Placed, in_words, placed, quoted, table_with, unknown_key
 from taskmaster.config.settings import (
@@ -221,9 +222,19 @@ class _Reader:
         for name, (_, options) in complete.items():
             for key_path, text in options.misfits(settings):
                 self._blame(("masters", name, *key_path), text)
+        self._one_master_each({name: options for name, (_, options) in complete.items()})
         if self.mistakes:
             return None, {}
         return settings, {name: MasterSettings.assemble(name, *parts, settings) for name, parts in complete.items()}
+
+    def _one_master_each(self, masters: Mapping[str, DriverOptions]) -> None:
+        first: dict[str, str] = {}
+        for name, options in masters.items():
+            for key_path, resource in options.resources():
+                other = first.setdefault(normal_resource(resource), name)
+                if other != name:
+                    text = f"{show(resource)} is that of Master {other!r}, too, and an instrument is one Master's alone"
+                    self._blame(("masters", name, *key_path), f"{text}; declare it in one of them")
 
     def _master(self, name: str, table: object) -> tuple[MasterKeys, DriverOptions] | None:
         path = ("masters", name)

@@ -539,6 +539,26 @@ heads = [{ name = "a", values = { channel = 1 } },
     ]
 
 
+def test_two_masters_cannot_have_one_instrument() -> None:
+    """Each has processes of its own; one of them would wait for the instrument for ever."""
+    two = STM.replace("masters.stm", "masters.two").replace("5026", "5027")
+    first = len(STM.splitlines())
+    told = "is that of Master 'stm', too, and an instrument is one Master's alone; declare it in one of them"
+    resource = "TCPIP0::127.0.0.1::5025::SOCKET"
+    assert complaints(STM + two) == [f"{first + 11}: masters.two.heads[0].resource: {resource!r} {told}"]
+    assert complaints(STM + two.replace(resource, "TCPIP::LOCALHOST::5025::SOCKET")) != []
+    assert complaints(STM + two.replace("5025", "5028")) == []
+    elsewhere = '"visa"\nprocesses = "elsewhere"'
+    assert complaints(STM + two.replace('"visa"', elsewhere)) == [], "where that is, another one may have the name"
+
+
+@pytest.mark.parametrize("key", ["resource = 'GPIB::1'", "resource = 'GPIB::1'\nbackend = '@sim'"])
+def test_each_process_has_simulated_instruments_of_its_own(key: str) -> None:
+    one = LAMP.replace('driver = "instrument"', f'driver = "instrument"\n{key}')
+    wrong = bool(complaints(one + one.replace("masters.stm", "masters.two")))
+    assert wrong == ("@sim" not in key)
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [
