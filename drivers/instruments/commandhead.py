@@ -36,6 +36,8 @@ class CommandHead(Head):
     does `evaluate` by itself before it acts. DeviceError says that the instrument refused something.
     """
 
+    marks_acting = True
+
     def __init__(self, context: HeadContext, commands: Commands | None = None, link: Link | None = None) -> None:
         """``link`` is that of another head, if both are parts of one instrument: they take turns then."""
         super().__init__(context)
@@ -281,7 +283,7 @@ class CommandHead(Head):
         known = self.commands.ramps
         ramps = [known[name] for name in line.fields if name in known] if known else ()
         if not ramps:
-            self._tell(line, message, acts=True)
+            self._tell(line, message, acts=True, more=True)
             return
         start = {ramp.parameter: self._present(ramp) for ramp in ramps}
         end = {ramp.parameter: float(values[ramp.parameter]) for ramp in ramps}
@@ -361,9 +363,10 @@ class CommandHead(Head):
         """A line that is the same for every task, and not part of one."""
         self._tell(line, line.format(self.commands.values), acts=False)
 
-    def _tell(self, line: Line, message: bytes, *, acts: bool) -> None:
+    def _tell(self, line: Line, message: bytes, *, acts: bool, more: bool = False) -> None:
+        """``more``: it may go out with what follows at once."""
         if line.answer is None:
-            self.link.tell(message, acts=acts)
+            self.link.tell(message, acts=acts, more=more and not line.delay)
         else:
             said = self.link.ask(message, _ACKNOWLEDGED, acts=acts)
             if line.answer.fullmatch(said) is None:
