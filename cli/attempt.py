@@ -36,6 +36,7 @@ from taskmaster.drivers.instruments.members import doubts
 from taskmaster.drivers.instruments.plan import read_plan
 from taskmaster.drivers.instruments.programme import ProgrammeHead, rehearsal
 from taskmaster.drivers.instruments.replies import NO_VALUES, Reply
+from taskmaster.drivers.instruments.watching import Interlock, scalar, watched
 from taskmaster.drivers.outputs import OutputPacker
 from taskmaster.drivers.simulated.described import DescribedHead
 from taskmaster.drivers.simulated.points import random_point
@@ -178,9 +179,11 @@ class _Trial:
                 self._read_each(head)
             else:
                 self._read_all(head)
+            self._look_at_interlocks(head)
+            if isinstance(head, CommandHead):
+                self._ask_for_errors(head)
 
     def _read_each(self, head: CommandHead) -> None:
-        failed = False
         for role, name, unit, query in _queries(head, self._head):
             if query.line.fields and not set(query.line.fields) <= head.commands.values.keys():
                 needed = ", ".join(name for name in query.line.fields if name not in head.commands.values)
@@ -190,25 +193,48 @@ class _Trial:
             try:
                 found = head.ask(query)
             except (InstrumentError, TaskMasterError) as error:
-                failed = True
                 self._report.values.append(Value(role, name, problem=self._without_name(str(error))))
             else:
-                bounds = head.options.get("interlocks", {}).get(name, {}) if role == "interlock" else {}
-                self._report.values.append(_value(role, name, unit, found, _tripped(found, bounds)))
-        if failed:
-            self._ask_why(head)
+                self._report.values.append(_value(role, name, unit, found))
 
-    def _ask_why(self, head: CommandHead) -> None:
-        """What was not answered may stand among the instrument's errors."""
-        if head.commands.errors is None:
+    def _ask_for_errors(self, head: CommandHead) -> None:
+        """Why something was not answered may stand there; and each task will ask the same."""
+        queue = head.commands.errors
+        if queue is None:
+            return
+        question = queue.query.line.template.text
+        if "?" not in question:
+            self._report.notes.append(f"errors.query = {question!r} was not tried: without a '?' it may do something")
             return
         self._doing("asking for its errors")
         try:
-            said = str(head.ask(head.commands.errors.query))
-        except InstrumentError:
+            said = str(head.ask(queue.query))
+        except InstrumentError as error:
+            self._report.problem = f"errors: {self._without_name(str(error))}"
             return
-        if not head.commands.errors.ok.fullmatch(said):
+        if mistaken := queue.mistaken(said):
+            self._report.problem = f"errors: {mistaken}"
+        elif not queue.ok.fullmatch(said):
             self._report.notes.append(f"the instrument says {said}")
+
+    def _look_at_interlocks(self, head: Head) -> None:
+        """As a daemon does before the first task: what would trip then is wrong now."""
+        for item in watched(head.options, head.name):
+            if not isinstance(item, Interlock):
+                continue
+            self._doing(f"looking at interlock {item.name!r}")
+            note = "is compared between heads, which the daemon does" if item.compared else ""
+            try:
+                if isinstance(head, CommandHead) and not head.link.in_step:
+                    head.connect()
+                found = scalar(head.look(item.table))
+            except Exception as error:  # noqa: BLE001 - whatever a user's property raises, the value cannot be had
+                problem = f"would trip: {self._without_name(str(error))}"
+                self._report.values.append(Value("interlock", item.name, problem=problem))
+                continue
+            wrong = item.wrong(found) if item.judged else ""
+            problem = f"would trip: {wrong}" if wrong else ""
+            self._report.values.append(_value("interlock", item.name, "", found, note, problem))
 
     def _read_all(self, head: Head) -> None:
         try:
@@ -297,35 +323,20 @@ def _made(context: HeadContext, driver: str) -> Head:
 
 def _queries(
     head: CommandHead, described: DescribedHead
-) -> Iterator[tuple[Literal["output", "monitor", "interlock"], str, str, Query]]:
+) -> Iterator[tuple[Literal["output", "monitor"], str, str, Query]]:
     """Everything that is read: role, name, unit and query."""
     units = {field.name: field.unit for field in described.outputs}
     for name, query in head.commands.read.items():
         yield "output", name, units.get(name, ""), query
     for name, table in (head.options.get("monitor") or {}).items():
         yield "monitor", name, table.get("unit", ""), head.commands.query(table)
-    for name, table in (head.options.get("interlocks") or {}).items():
-        if table.get("head") in (None, head.name):
-            text = {"parse": "text"} if isinstance(table.get("equals"), str) else {}
-            yield "interlock", name, "", head.commands.query({**table, **text})
 
 
-def _tripped(value: Any, bounds: Mapping[str, Any]) -> str:
-    """Why an interlock would trip, if it would."""
-    low, high, only = (bounds.get(key) for key in ("min", "max", "equals"))
-    if only is not None and value != only:
-        return f"would trip: it is not {only!r}"
-    if isinstance(value, (int, float)):
-        if low is not None and not value >= low:
-            return f"would trip: it is below min = {low:g}"
-        if high is not None and not value <= high:
-            return f"would trip: it is above max = {high:g}"
-    return ""
-
-
-def _value(role: Literal["output", "monitor", "interlock"], name: str, unit: str, found: Any, note: str = "") -> Value:
+def _value(
+    role: Literal["output", "monitor", "interlock"], name: str, unit: str, found: Any, note: str = "", problem: str = ""
+) -> Value:
     plain = found.tolist() if hasattr(found, "tolist") and getattr(found, "size", 0) <= _MOST_NUMBERS else found
-    return Value(role, name, value_text(found), unit, _for_json(plain), note=note)
+    return Value(role, name, value_text(found), unit, _for_json(plain), problem, note)
 
 
 def _for_json(value: Any) -> Any:
@@ -349,9 +360,9 @@ class _RecordedLink(Link):
         """The next part of the dialogue."""
         self._during, self._left = during, _MOST_LINES
 
-    def tell(self, message: bytes, *, acts: bool) -> None:
+    def tell(self, message: bytes, *, acts: bool, more: bool = False) -> None:
         self._record(Exchange(self._during, message.decode()))
-        super().tell(message, acts=acts)
+        super().tell(message, acts=acts, more=more)
 
     def ask(
         self,

@@ -116,7 +116,7 @@ def _table(tried: Sequence[Tried]) -> Table:
     for one in tried:
         well = Cell("no", "bold red") if one.problems else Cell("yes", "green")
         # An interlock mostly looks at what is monitored, too.
-        shown = {value.name: _shown(value) for value in reversed(one.report.values) if not value.problem}
+        shown = {value.name: _shown(value) for value in reversed(one.report.values) if value.text}
         values = "  ".join(reversed(shown.values()))
         head, report = one.head, one.report
         table.rows.append(

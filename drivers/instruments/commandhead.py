@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import re
 import threading
@@ -341,14 +342,18 @@ class CommandHead(Head):
         queue = self.commands.errors
         if queue is None:
             return
-        errors = []
+        errors: list[str] = []
+        mistaken = ""
         while not queue.ok.fullmatch(said := str(self._ask(queue.query))):
+            if errors[-1:] == [said] and (mistaken := queue.mistaken(said)):
+                break
             errors.append(said)
             if len(errors) == _MOST_ERRORS:
                 break
         if errors:
             of = f" of {dict(x)!r}" if x else ""
-            raise DeviceError(f"{self.context.label}: after {after}{of} the instrument says {'; '.join(errors)}")
+            told = "; ".join([*_counted(errors), *([mistaken] if mistaken else [])])
+            raise DeviceError(f"{self.context.label}: after {after}{of} the instrument says {told}")
 
     # -- one exchange -------------------------------------------------------------------------------------------------
 
@@ -379,6 +384,13 @@ class CommandHead(Head):
 
     def _sleep(self, seconds: float) -> None:
         wait(self._heeded, seconds, self.context.label)
+
+
+def _counted(errors: Sequence[str]) -> Iterator[str]:
+    """Each once, with how often it came in a row."""
+    for error, alike in itertools.groupby(errors):
+        times = sum(1 for _ in alike)
+        yield error if times == 1 else f"{error} ({times} times)"
 
 
 def _read_watched(text: str, table: Mapping[str, Any], question: str) -> Any:

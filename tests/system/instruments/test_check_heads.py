@@ -61,7 +61,7 @@ def test_instruments_are_looked_at_and_nothing_is_set(probe: Laboratory, typed: 
     for head in probe.heads:
         assert re.search(rf"{head.name} +{head.resource} +{head.identity} +yes", said.out)
         sent = probe.control.actions(head.name)
-        assert sent.counts.keys() == {"*IDN?", "MEAS:CURR?", "TEMP?"}
+        assert sent.counts.keys() == {"*IDN?", "MEAS:CURR?", "TEMP?", "SYST:ERR?"}
         assert {action.kind for action in sent.actions} == {"measure"}
     assert re.search(r"current=\S+ A  temperature=2\d\.\d+ °C", said.out)
 
@@ -92,7 +92,32 @@ def test_what_is_wrong_with_each_head_is_said_and_done_about(probe: Laboratory, 
     assert heads["tip-3"]["identity"] == probe["tip-3"].identity
     assert current["problem"].startswith("'MEAS:CURR?' for 'current'") or "received" in current["problem"]
     assert (temperature["problem"], temperature["unit"]) == ("", "°C")
-    assert interlock["note"] == "would trip: it is above max = 10"
+    assert re.fullmatch(r"would trip: 2\d(\.\d+)? is above max = 10", interlock["problem"])
+    assert interlock["value"] > 10
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("max = 60", "max = 10", "interlock temperature: would trip: 2"),
+        (
+            'ok = "0,.*"',
+            'ok = "OK"',
+            "errors: `errors.ok` = 'OK' does not match '0,\"No error\"'; correct it if that means",
+        ),
+        ('{ query = "SYST:ERR?"', '{ query = "*CLS"', "errors.query = '*CLS' was not tried: without a '?' it may do"),
+    ],
+)
+def test_what_would_fail_every_task_is_found_before_the_first(
+    probe: Laboratory, typed: Program, tmp_path: Path, old: str, new: str, expected: str
+) -> None:
+    path = stm(probe, tmp_path)
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+    said = typed("check", path, "--connect")
+    assert f"Master 'stm', head 'tip-4': {expected}" in said.out
+    assert said.status == (0 if "not tried" in expected else TROUBLE)
 
 
 CLASSES = f"""\
