@@ -141,7 +141,7 @@ class Link:
         return self._transport.drain()
 
     def tell(self, message: bytes, *, acts: bool, more: bool = False) -> None:
-        """Send one message that has no answer; at the end of this turn at the latest with ``more``, before what follows.
+        """Send one message that has no answer; with ``more`` together with the next, or at the end of this turn.
 
         Raises LinkErrors, Stopped.
         """
