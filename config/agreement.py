@@ -23,7 +23,16 @@ from taskmaster.config.parameters import OutputSettings, ParameterSettings
 from taskmaster.config.templates import ARRAY, SEPARATORS, Template, unsendable
 from taskmaster.config.values import show
 
-__all__ = ["completed_reading", "of_commands", "of_heads", "of_lines", "of_members", "of_resources", "of_safety"]
+__all__ = [
+    "completed_reading",
+    "of_commands",
+    "of_heads",
+    "of_lines",
+    "of_members",
+    "of_resources",
+    "of_safety",
+    "places",
+]
 
 Found = Iterator[tuple[KeyPath, str]]
 
@@ -38,6 +47,11 @@ def _dict(value: object) -> dict[str, Any]:
 
 def _list(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
+
+
+def places(table: Mapping[str, Any]) -> list[tuple[KeyPath, Mapping[str, Any]]]:
+    """Where the keys of heads may stand: the Master's own table, and those of its heads."""
+    return [((), table), *((("heads", i), _dict(head)) for i, head in enumerate(_list(table.get("heads"))))]
 
 
 # -- heads -------------------------------------------------------------------------------------------------------------
@@ -102,7 +116,7 @@ _HALF_A_SOCKET = re.compile(r"TCPIP\d*::(?P<host>[^:]+)::(?P<port>\d+)", re.IGNO
 
 def of_resources(table: Mapping[str, Any]) -> Found:
     """Resources that cannot be what is meant, by the driver that is to open them."""
-    for path, keys in [((), table), *((("heads", i), _dict(head)) for i, head in enumerate(_list(table.get("heads"))))]:
+    for path, keys in places(table):
         resource, backend = keys.get("resource"), keys.get("backend", table.get("backend", "@py"))
         serial = table.get("driver") == "serial"
         if isinstance(resource, str) and (text := _misplaced(resource, backend, serial=serial)):

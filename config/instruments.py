@@ -14,6 +14,7 @@ from pydantic import (
 
 from taskmaster.bus.text import format_duration
 from taskmaster.config import agreement
+from taskmaster.config.arguments import unknown_places
 from taskmaster.config.base import Settings, setting
 from taskmaster.config.commands import CommandSettings
 from taskmaster.config.heads import heads_of, is_simulated
@@ -331,8 +332,8 @@ class InstrumentClassOptions(InstrumentOptions):
         "Folders to import from, relative to this file.", default=(".",), validate_default=True
     )
     args: Arguments | None = setting(
-        'What the class is called with; `"{resource}"` and `"{name}"` are those of the head. By default as its library '
-        "has it: PyMeasure's instruments get the resource, QCoDeS' name and resource.",
+        'What the class is called with; `"{resource}"` and `"{name}"` are those of the head, in two braces that text '
+        "itself. By default as its library has it: PyMeasure's instruments get the resource, QCoDeS' name and resource.",
         default=None,
     )
     kwargs: Keywords = setting(
@@ -382,6 +383,9 @@ class InstrumentClassOptions(InstrumentOptions):
     def conflicts(cls, table: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
         yield from super().conflicts(table)
         yield from with_setpoints(agreement.of_members, table)
+        for path, keys in agreement.places(table):
+            for key in ("args", "kwargs"):
+                yield from unknown_places(keys.get(key), (*path, key))
 
     def importables(self) -> dict[str, str]:
         return {"class": self.class_}

@@ -692,6 +692,29 @@ def test_a_key_of_a_class(line: str, expected: str) -> None:
     assert any(complaint.startswith(f"8: {expected}") for complaint in found), found
 
 
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("args = ['{resorce}']", "args[0]: {resorce}: nothing is filled in there; did you mean {resource}?"),
+        (
+            "kwargs = { at = { class = 'a:B', kwargs = { where = 'at {port}' } } }",
+            "kwargs.at.kwargs.where: {port}: nothing is filled in there; there are {resource} and {name}.",
+        ),
+        ("heads = [{ name = 'a', args = ['{nane}'] }]", "heads[0].args[0]: {nane}: nothing is filled in there; did"),
+        ("args = ['{resource}', '{name}', '{{port}}', '{\"a\": 1}', '{0:.3f}', '{}']", None),
+    ],
+)
+def test_a_place_in_arguments(line: str, expected: str | None) -> None:
+    found = complaints(LAMP + line)
+    if expected is None:
+        assert found == []
+    else:
+        number = len(LAMP.splitlines()) + 1
+        (complaint,) = found
+        assert complaint.startswith(f"{number}: {expected}")
+        assert "As a text of its own, write {{" in complaint
+
+
 def test_a_class_that_is_not_named() -> None:
     assert complaints(LAMP.replace("lamp:Lamp", "lamp.Lamp")) == [
         "3: class: expected 'module:name', got 'lamp.Lamp'; did you mean 'lamp:Lamp'?"
