@@ -33,7 +33,6 @@ from taskmaster.drivers.instruments.head import Head, HeadContext
 from taskmaster.drivers.instruments.link import Link
 from taskmaster.drivers.instruments.making import HeadMaker
 from taskmaster.drivers.instruments.members import doubts
-from taskmaster.drivers.instruments.plan import read_plan
 from taskmaster.drivers.instruments.programme import ProgrammeHead, rehearsal
 from taskmaster.drivers.instruments.replies import NO_VALUES, Reply
 from taskmaster.drivers.instruments.watching import Interlock, scalar, watched
@@ -299,10 +298,7 @@ class _Trial:
         kind = find_object(options["class"], tuple(map(str, options.get("path", ()))), "class")
         if isinstance(head, kind):  # one of ours, which needs no tables
             return
-        for doubt in doubts(kind, read_plan(options, context.parameters, context.outputs)):
-            if doubt.is_slip:
-                raise ConfigError(doubt.text)
-            self._report.notes.append(doubt.text)
+        self._report.notes += [str(doubt) for doubt in doubts(kind, options)]
 
 
 def _without_programme(context: HeadContext) -> HeadContext:

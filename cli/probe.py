@@ -10,7 +10,7 @@ import importlib
 import inspect
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -18,6 +18,8 @@ import msgspec
 from taskmaster.bus.errors import ConfigError, WorkerError
 from taskmaster.drivers.functions import add_to_path, find_function
 from taskmaster.drivers.instruments.binding import find_class
+from taskmaster.drivers.instruments.head import Head
+from taskmaster.drivers.instruments.members import doubts
 from taskmaster.drivers.registry import driver_class
 
 __all__ = ["Finding", "Question", "main"]
@@ -35,12 +37,15 @@ class Question(msgspec.Struct, frozen=True):
     functions: dict[str, str] = {}
     #: names of the keyword arguments that the function gets; None where it gets the point as one argument
     keywords: tuple[str, ...] | None = None
-    #: of the driver's options, what decides which packages it needs
+    #: the driver's options, as far as they decide which packages it needs and what a class has to have
     options: dict[str, Any] = {}
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """What became of one of them: ``problem`` is empty where all is well."""
+    """What became of one of them: ``problem`` is empty where all is well.
+
+    The ``role`` is its key in the Master's table; of a name within a class, the key that has that: ``read.current``.
+    """
 
     role: str
     name: str
@@ -52,7 +57,10 @@ def main(arguments: list[str]) -> int:
     """Entry point; the argument is the file descriptor to answer on."""
     question = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=Question)
     findings = [_driver(question)] if not question.functions else []
-    findings += [_function(question, role, name) for role, name in question.functions.items()]
+    for role, name in question.functions.items():
+        findings.append(_function(question, role, name))
+        if role == "class" and not findings[-1].problem:
+            findings += _members(question, name)
     with open(int(arguments[0]), "wb") as answer:
         answer.write(msgspec.msgpack.encode(findings))
     return 0
@@ -89,6 +97,14 @@ def _function(question: Question, role: str, name: str) -> Finding:
             _check_call(function, name, ())
 
     return _attempt(role, name, find)
+
+
+def _members(question: Question, name: str) -> Iterator[Finding]:
+    """The slips among the names by which the tables speak of a class. One of our heads needs no tables."""
+    kind = find_class(name, question.path)
+    if not issubclass(kind, Head):
+        found = (doubt for doubt in doubts(kind, question.options) if doubt.is_slip)
+        yield from (Finding(doubt.key, doubt.name, doubt.problem) for doubt in found)
 
 
 def _check_call(function: Callable[..., Any], name: str, keywords: tuple[str, ...] | None) -> None:

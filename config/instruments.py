@@ -332,8 +332,8 @@ class InstrumentClassOptions(InstrumentOptions):
         "Folders to import from, relative to this file.", default=(".",), validate_default=True
     )
     args: Arguments | None = setting(
-        'What the class is called with; `"{resource}"` and `"{name}"` are those of the head, in two braces that text '
-        "itself. By default as its library has it: PyMeasure's instruments get the resource, QCoDeS' name and resource.",
+        'What the class is called with; `"{resource}"` and `"{name}"` are those of the head; in two braces, that text. '
+        "By default as its library has it: PyMeasure's instruments get the resource, QCoDeS' name and resource.",
         default=None,
     )
     kwargs: Keywords = setting(

@@ -31,6 +31,8 @@ __all__ = ["command"]
 #: Seconds that importing a Master's modules may take.
 PROBE_SECONDS = 120.0
 _STDERR = 2
+#: Options that a probe needs to know.
+_LOOKED_AT = ("backend", "init", "set", "call", "read", "safe", "interlocks", "monitor", "watchdog")
 
 
 @click.command("check", cls=Command)
@@ -173,7 +175,7 @@ def _all_mistakes(path: Path, reading: Reading, findings: dict[str, list[Finding
     from taskmaster.config.mistakes import Mistake, placed
 
     unusable = [
-        Mistake(("masters", name, finding.role), finding.problem)
+        Mistake(("masters", name, *finding.role.split(".", 1)), finding.problem)
         for name, found in findings.items()
         for finding in found
         if finding.problem
@@ -233,7 +235,7 @@ def _question(evaluator: Evaluator) -> Question:
         tuple(map(str, options.get("path", ()))),
         evaluator.options.importables(),
         evaluator.parameters if keywords else None,
-        {key: options[key] for key in ("backend",) if key in options},
+        {key: options[key] for key in _LOOKED_AT if key in options},
     )
 
 

@@ -17,7 +17,7 @@ from taskmaster.config.shipped import example, examples
 from taskmaster.drivers.instruments.claims import Claim
 from taskmaster.drivers.simulated import Laboratory
 
-TROUBLE = 12
+MISTAKE, TROUBLE = 3, 12
 
 
 @pytest.fixture
@@ -258,10 +258,16 @@ def test_names_that_a_class_does_not_have(typed: Program, tmp_path: Path) -> Non
     path.write_text(
         text.replace('"temperature" }', '"temprature" }').replace('"off"', '"switch_off"'), encoding="utf-8"
     )
-    said = typed("check", path, "--simulate")
-    assert said.status == TROUBLE
+    said = typed("check", path)
+    assert said.status == MISTAKE
+    assert re.search(r"heater +instrument +read.temperature +temprature +no\n", said.out)
     assert "read.temperature: nothing in benches.Heater mentions 'temprature'; did you mean 'temperature'?" in said.out
+    path.write_text(text + "interlocks.hot = { method = 'temperatur', max = 9 }\n", encoding="utf-8")
+    (slip,) = json.loads(typed("check", path, "--json").out)["mistakes"]
+    assert (slip["key"], slip["line"]) == ("masters.heater.interlocks.hot", 12)
+    assert slip["message"] == "nothing in benches.Heater mentions 'temperatur'; did you mean 'temperature'?"
     path.write_text(text.replace('"off"', '"xyzzy"'), encoding="utf-8")
+    assert typed("check", path).status == 0, "it may be right"
     said = typed("check", path, "--simulate")
     assert said.status == 0
     assert "safe: nothing in benches.Heater mentions 'xyzzy'; it may be made when the object is" in said.out
