@@ -65,6 +65,8 @@ class Evaluator:
 
     driver: str
     options: DriverOptions
+    #: as the file has it, where that is a slip for `driver`, too
+    written: str
     #: names, in the order of the file
     parameters: tuple[str, ...]
 
@@ -258,7 +260,7 @@ class _Reader:
         if options is not None:
             parameters = keys.get("parameters")
             names = tuple(parameters) if isinstance(parameters, dict) else ()
-            self.evaluators[name] = Evaluator(driver, options, names)
+            self.evaluators[name] = Evaluator(driver, options, str(given), names)
         return None if settings is None or options is None or driver != given else (settings, options)
 
     def _driver(self, name: object, path: KeyPath) -> str | None:

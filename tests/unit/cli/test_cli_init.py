@@ -118,6 +118,17 @@ def test_check_looks_for_the_class_of_an_instrument(tmp_path: Path, typed: Progr
         assert problem in found[0]["problem"]
         assert bool(problem) == bool(found[0]["problem"])
 
+    (tmp_path / "lab.toml").write_text('[masters.stm]\ndriver = "instrument"\nclass = "lab:Prob"\n')
+    assert typed("check", tmp_path / "lab.toml").err.endswith("lab.toml: 1 class cannot be used, see above\n")
+
+
+def test_a_driver_that_does_not_exist_is_not_said_to_be_found(tmp_path: Path, typed: Program) -> None:
+    path = tmp_path / "lab.toml"
+    path.write_text('[masters.stm]\ndriver = "vis"\nresource = "GPIB::1"\ncommands.safe = []\n')
+    said = typed("check", path)
+    assert (said.status, said.out) == (3, "")
+    assert said.err.endswith("masters.stm.driver: unknown driver 'vis'; did you mean 'visa'?\n")
+
 
 def test_check_says_what_to_install_for_a_librarys_class(tmp_path: Path, typed: Program) -> None:
     shadow = tmp_path / "qcodes"
