@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from types import TracebackType
 from typing import Any
 
 import msgspec
 
+import taskmaster
 from taskmaster.bus.errors import ConfigError, WorkerError
 from taskmaster.drivers.functions import add_to_path, find_function
 from taskmaster.drivers.instruments.binding import find_class
@@ -26,6 +29,14 @@ __all__ = ["Finding", "Question", "main"]
 
 #: Characters of a message or a traceback. All findings together must fit into a pipe that is read at the end.
 _LONGEST = 4000
+
+
+#: How the names of files begin that lead to a user's module: the package's own, and what imports.
+_NOT_THE_USERS = (
+    os.path.join(os.path.dirname(taskmaster.__file__), ""),
+    os.path.join(os.path.dirname(importlib.__file__), ""),
+    "<frozen importlib",
+)
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -125,11 +136,21 @@ def _attempt(role: str, name: str, look: Callable[[], object]) -> Finding:
         look()
     except (ConfigError, WorkerError) as error:
         return Finding(role, name, str(error)[:_LONGEST])
+    except SyntaxError as error:  # what was executed before it has nothing to do with it
+        problem = f"importing it raised {type(error).__qualname__}: {error.filename}, line {error.lineno}: {error.msg}"
+        return Finding(role, name, problem[:_LONGEST])
     except BaseException as error:  # noqa: BLE001 - whatever the user's modules raise when they are imported is told
-        text = "".join(traceback.format_exception(error))
+        text = "".join(traceback.format_exception(type(error), error, _of_the_user(error.__traceback__)))
         problem = f"importing it raised {type(error).__qualname__}: {error}"
         return Finding(role, name, problem[:_LONGEST], text[-_LONGEST:])
     return Finding(role, name)
+
+
+def _of_the_user(frames: TracebackType | None) -> TracebackType | None:
+    """Without those at the beginning that are ours, or Python's for an import."""
+    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_NOT_THE_USERS):
+        frames = frames.tb_next
+    return frames
 
 
 if __name__ == "__main__":

@@ -105,7 +105,21 @@ def test_check_imports_every_function_as_its_workers_would(lab: Path) -> None:
     table, _, rest = taskmaster("check", lab).out.partition("\n\n")
     assert [line.split()[-1] for line in table.splitlines()] == ["found", "yes", "no", "no", "yes", "no", "no"]
     assert "Master 'broken', function: importing it raised ModuleNotFoundError" in rest
-    assert "import nowhere\nModuleNotFoundError" in rest, "with the traceback, which says where"
+    traceback = rest.partition("importing it raised")[2].partition("\n\n")[0].splitlines()[1:]
+    assert traceback == [
+        "Traceback (most recent call last):",
+        f'  File "{lab.parent / "broken.py"}", line 1, in <module>',
+        "    import nowhere",
+        "ModuleNotFoundError: No module named 'nowhere'",
+    ], "which says where, and no more"
+
+
+def test_of_a_slip_in_its_syntax_a_module_is_told_file_and_line(lab: Path) -> None:
+    (lab.parent / "broken.py").write_text("\ndef evaluate(x:\n    return x\n")
+    rest = taskmaster("check", lab).out
+    place = f"{lab.parent / 'broken.py'}, line 2"
+    assert f"Master 'broken', function: importing it raised SyntaxError: {place}: '(' was never closed\n" in rest
+    assert "Traceback" not in rest.partition("was never closed")[2].partition("Master 'fatal'")[0]
 
 
 def test_check_looks_for_the_class_of_an_instrument(tmp_path: Path, typed: Program) -> None:
