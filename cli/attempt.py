@@ -14,7 +14,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -22,30 +22,27 @@ import msgspec
 
 from taskmaster.bus.errors import ConfigError, InvalidOutput, TaskMasterError
 from taskmaster.bus.fields import Schema
+from taskmaster.cli.dialogue import Exchange, recorded
 from taskmaster.cli.output import value_text
 from taskmaster.drivers.functions import find_object
 from taskmaster.drivers.instruments.commandhead import CommandHead
-from taskmaster.drivers.instruments.commands import Commands, Query
+from taskmaster.drivers.instruments.commands import Query
 from taskmaster.drivers.instruments.course import setpoint_fields
 from taskmaster.drivers.instruments.errors import InstrumentError
 from taskmaster.drivers.instruments.generators import drive
 from taskmaster.drivers.instruments.head import Head, HeadContext
-from taskmaster.drivers.instruments.link import Link
 from taskmaster.drivers.instruments.making import HeadMaker
 from taskmaster.drivers.instruments.members import doubts
-from taskmaster.drivers.instruments.programme import ProgrammeHead, rehearsal
-from taskmaster.drivers.instruments.replies import NO_VALUES, Reply
+from taskmaster.drivers.instruments.programme import rehearsal
 from taskmaster.drivers.instruments.watching import Interlock, scalar, watched
 from taskmaster.drivers.outputs import OutputPacker
 from taskmaster.drivers.simulated.described import DescribedHead
 from taskmaster.drivers.simulated.points import random_point
 
-__all__ = ["Attempt", "Exchange", "Report", "Value", "main"]
+__all__ = ["Attempt", "Report", "Value", "main"]
 
 #: Characters of a message or a traceback.
 _LONGEST = 4000
-#: Lines of each part of a dialogue: a ramp has very many, and a programme more.
-_MOST_LINES = 100
 #: Seconds that the rehearsal of a programme may take, weeks though it may be long.
 _REHEARSAL_SECONDS = 1.0
 #: Numbers of an array that are reported.
@@ -74,14 +71,6 @@ class Value(msgspec.Struct, frozen=True):
     problem: str = ""
     #: what is worth to be known of it, and no mistake
     note: str = ""
-
-
-class Exchange(msgspec.Struct, frozen=True):
-    """One message to the instrument, in this part of its life, and what was made of the answer."""
-
-    during: str
-    sent: str
-    answer: str | None = None
 
 
 class Report(msgspec.Struct):
@@ -194,7 +183,8 @@ class _Trial:
             except (InstrumentError, TaskMasterError) as error:
                 self._report.values.append(Value(role, name, problem=self._without_name(str(error))))
             else:
-                self._report.values.append(_value(role, name, unit, found))
+                own = self._output(head, name, unit, found) if role == "output" else _value(role, name, unit, found)
+                self._report.values.append(own)
 
     def _ask_for_errors(self, head: CommandHead) -> None:
         """Why something was not answered may stand there; and each task will ask the same."""
@@ -243,7 +233,19 @@ class _Trial:
             return
         units = {field.name: field.unit for field in self._head.outputs}
         values = found if isinstance(found, Mapping) else {"output": found}
-        self._report.values = [_value("output", name, units.get(name, ""), value) for name, value in values.items()]
+        self._report.values = [self._output(head, name, units.get(name, ""), value) for name, value in values.items()]
+
+    def _output(self, head: Head, name: str, unit: str, found: Any) -> Value:
+        """What was read, and whether a task could return it; of an instrument not initialised, that is not known."""
+        declared = Schema([field for field in self._head.outputs if field.name == name], self._head.master, "output")
+        _, wrong = OutputPacker(declared).pack((0,), ({name: found},)) if declared else (None, [])
+        if not wrong:
+            return _value("output", name, unit, found)
+        problem = " ".join(wrong[0].message.split()).partition(f"output {name!r} ")[2] or wrong[0].message
+        key = "open" if isinstance(head, CommandHead) else "init"
+        if (head.options.get("commands") or head.options).get(key):
+            return _value("output", name, unit, found, f"{problem}; but `{key}` was not carried out")
+        return _value("output", name, unit, found, problem=problem)
 
     # -- evaluating a task --------------------------------------------------------------------------------------------
 
@@ -257,7 +259,7 @@ class _Trial:
                 context, options=rehearsal(context.options, context.parameters, point, _REHEARSAL_SECONDS)
             )
             self._report.notes.append(f"its programme was rehearsed in {_REHEARSAL_SECONDS:g} s")
-        with _recorded(context, self._head.driver, self._report.dialogue) as (head, during):
+        with recorded(context, self._head.driver, self._report.dialogue) as (head, during):
             during("open")
             self._doing("opening")
             head.open()
@@ -341,64 +343,6 @@ def _for_json(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if isinstance(value, (int, str, bool)) else None
-
-
-class _RecordedLink(Link):
-    """Writes down what goes over it."""
-
-    def __init__(self, commands: Commands, holder: str, dialogue: list[Exchange]) -> None:
-        super().__init__(commands, holder)
-        self._during = ""
-        self._left = _MOST_LINES
-        self._dialogue = dialogue
-
-    def begin(self, during: str) -> None:
-        """The next part of the dialogue."""
-        self._during, self._left = during, _MOST_LINES
-
-    def tell(self, message: bytes, *, acts: bool, more: bool = False) -> None:
-        self._record(Exchange(self._during, message.decode()))
-        super().tell(message, acts=acts, more=more)
-
-    def ask(
-        self,
-        message: bytes,
-        reply: Reply,
-        values: Mapping[str, Any] = NO_VALUES,
-        *,
-        acts: bool = False,
-        deadline: float | None = None,
-        output: str = "",
-    ) -> Any:
-        found = super().ask(message, reply, values, acts=acts, deadline=deadline, output=output)
-        self._record(Exchange(self._during, message.decode(), value_text(found)))
-        return found
-
-    def _record(self, exchange: Exchange) -> None:
-        if self._left:
-            self._left -= 1
-            self._dialogue.append(exchange)
-
-
-@contextmanager
-def _recorded(
-    context: HeadContext, driver: str, dialogue: list[Exchange]
-) -> Iterator[tuple[Head, Callable[[str], None]]]:
-    """The head, closed with the context, and what says in which part of its life it is."""
-    if driver == "instrument":
-        with closing(_made(context, driver)) as head:
-            yield head, lambda _: None
-        return
-    commands = Commands.from_options(context.options, context.outputs, driver)
-    link = _RecordedLink(commands, context.label, dialogue)
-
-    def make(context: HeadContext) -> Head:
-        return CommandHead(context, commands, link)
-
-    programme = context.options.get("programme")
-    with closing(link), closing(ProgrammeHead(context, make) if programme else make(context)) as command_head:
-        yield command_head, link.begin
-        link.begin("close")
 
 
 if __name__ == "__main__":

@@ -10,8 +10,9 @@ import msgspec
 
 from taskmaster.bus.errors import UnknownMaster
 from taskmaster.bus.text import did_you_mean_or
-from taskmaster.cli.attempt import Exchange, Kind, Report, Value
+from taskmaster.cli.attempt import Kind, Report, Value
 from taskmaster.cli.attempts import attempt_all, described
+from taskmaster.cli.dialogue import Exchange
 from taskmaster.cli.output import Cell, Table, print_table, say
 from taskmaster.config.load import Config
 from taskmaster.drivers.simulated.bench import not_simulated, simulated

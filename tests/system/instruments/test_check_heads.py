@@ -174,6 +174,24 @@ def test_classes_are_connected_to_without_initialising(typed: Program, tmp_path:
     assert heads["crashes"]["identity"] == "LOOKS,1"
 
 
+def test_what_a_task_could_not_return_is_told(typed: Program, tmp_path: Path) -> None:
+    """Of an instrument that has not been initialised it may yet be right."""
+    path = tmp_path / "lab.toml"
+    text = CLASSES.replace("{log}", str(tmp_path / "log"))
+    path.write_text(text.replace("outputs.temperature = {", "outputs.temperature = { shape = [48, 64],"), encoding="utf-8")
+    said = typed("check", path, "--connect")
+    assert said.status == 0
+    assert re.search(
+        r"output temperature must be an array of shape \(48, 64\) in °C, got 20\.0.*; but `init` was not carried out\n",
+        said.out,
+    )
+    text = text.replace("init =", "#")
+    path.write_text(text.replace("outputs.temperature = {", "outputs.temperature = { max = 10,"), encoding="utf-8")
+    said = typed("check", path, "--connect")
+    assert said.status == TROUBLE
+    assert "Master 'heater': output temperature: must be a number ≤ 10 °C, got 20.0\n" in said.out
+
+
 def test_one_that_hangs_is_ended(typed: Program, tmp_path: Path) -> None:
     path = tmp_path / "lab.toml"
     path.write_text(OWN.format(name="hangs", kind="Hangs") + OWN.format(name="other", kind="Opens"), encoding="utf-8")
