@@ -146,6 +146,7 @@ class Head:
             task,
             attended=self.usage.attended(wall),
             utilisation=self.usage.share(wall, task.since if task is not None else None),
+            has_safe_state=self.spec.has_safe_state,
         )
 
     def _task(self) -> HeadTask | None:

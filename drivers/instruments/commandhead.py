@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import re
 import threading
@@ -359,11 +360,14 @@ class CommandHead(Head):
         """All that the instrument has to complain of; it has told it then."""
         queue = self.commands.errors
         errors: list[str] = []
+        mistaken = ""
         while queue is not None and not queue.ok.fullmatch(said := str(self._ask(queue.query))):
+            if errors[-1:] == [said] and (mistaken := queue.mistaken(said)):
+                break
             errors.append(said)
             if len(errors) == _MOST_ERRORS:
                 break
-        return errors
+        return [*_counted(errors), *([mistaken] if mistaken else [])]
 
     # -- one exchange -------------------------------------------------------------------------------------------------
 
@@ -394,6 +398,13 @@ class CommandHead(Head):
 
     def _sleep(self, seconds: float) -> None:
         wait(self._heeded, seconds, self.context.label)
+
+
+def _counted(errors: Sequence[str]) -> Iterator[str]:
+    """Each once, with how often it came in a row."""
+    for error, alike in itertools.groupby(errors):
+        times = sum(1 for _ in alike)
+        yield error if times == 1 else f"{error} ({times} times)"
 
 
 def _read_watched(text: str, table: Mapping[str, Any], question: str) -> Any:

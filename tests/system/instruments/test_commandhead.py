@@ -303,6 +303,24 @@ def test_errors_of_the_instrument_fail_the_task_and_leave_the_connection(probe: 
     assert counted.connections == 1
 
 
+def test_a_wrong_idea_of_no_error_is_told_from_errors(probe: Laboratory) -> None:
+    """The queue is not asked on and on, and what is shown is shown once."""
+    wrong = {"query": "SYST:ERR?", "ok": "OK"}
+    counted = Counted(probe)
+    with probe_head(probe[TIP], commands={"errors": wrong}) as head:
+        expected = (
+            r"""the instrument says 0,"No error"; `errors\.ok` = 'OK' does not match '0,"No error"'; correct it if"""
+        )
+        with pytest.raises(DeviceError, match=f"after open {expected}"):
+            head.open()
+    assert counted["SYST:ERR?"] == 2
+    with (
+        probe_head(probe[TIP], commands={"open": (), "errors": {"query": "*IDN?", "ok": "OK"}}) as head,
+        pytest.raises(DeviceError, match=r"the instrument says ACME.*0 \(64 times\)$"),
+    ):
+        head.evaluate(at(100))
+
+
 def test_waiting_for_what_never_comes(probe: Laboratory) -> None:
     wait = {"query": "TIP?", "until": "WITHDRAWN", "timeout": 0.2, "every": 0.02}
     with probe_head(probe[TIP], commands={"wait": wait}) as head:

@@ -47,6 +47,12 @@ def test_what_is_wrong_with_a_head_that_works_is_an_alarm_once(heart: Heart) -> 
     assert not tip.say(full).alarms
 
 
+def test_of_a_head_without_a_safe_state_that_is_told() -> None:
+    meter = m.HeadName("meter", has_safe_state=False)
+    heart = Heart(spec("lab", "hold", heads=(meter, m.HeadName("source"))))
+    assert {name: info.has_safe_state for name, info in heads(heart).items()} == {"meter": False, "source": True}
+
+
 @pytest.mark.parametrize(("head", "words"), [("tip-3", "has no head 'tip-3'; did you mean"), ("tip-1", "has a worker")])
 def test_a_worker_without_a_head_of_its_own_is_refused(heart: Heart, head: str, words: str) -> None:
     tips(heart)
