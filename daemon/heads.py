@@ -37,7 +37,7 @@ Wanted: TypeAlias = Literal["stop", "park", "work"]
 #: A head that cannot be brought to its safe state is told of again, louder, after so many seconds, and then whenever
 #: that has lasted twice as long.
 ESCALATE_SECONDS = 30.0
-#: Ends of a task that say nothing about how good the connection is.
+#: Ends of a task that say nothing about how good the connection is: names of exceptions, without their modules.
 _BROKEN_OFF = frozenset({"Stopped", "InterlockTripped"})
 
 
@@ -285,7 +285,7 @@ class HeadBook:
     def on_failure(self, worker: Worker, kind: str, reason: str, out: Effects) -> None:
         """A head has lost its connection in the midst of its work, once more; or it was made to break that off."""
         head = self._of_worker.get(worker.token)
-        if head is None or kind in _BROKEN_OFF:
+        if head is None or kind.rpartition(".")[2] in _BROKEN_OFF:
             return
         head.failures += 1
         if head.failures >= self._quarantine_after and not head.quarantined:

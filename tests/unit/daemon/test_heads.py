@@ -11,6 +11,8 @@ from helpers.tips import TIPS, Tip, heads, states, tips, told
 from taskmaster.bus import messages as m
 from taskmaster.daemon.effects import Sender
 from taskmaster.daemon.journal import Journal
+from taskmaster.drivers.instruments.errors import InterlockTripped, Stopped
+from taskmaster.drivers.outputs import task_error
 
 
 @pytest.fixture
@@ -131,6 +133,19 @@ def test_a_head_that_keeps_losing_its_connection_is_quarantined_until_somebody_p
     heart.ask(m.SetHead(2, "stm", "tip-1", True), m.Done)
     one.obey()
     assert one.assignments
+
+
+@pytest.mark.parametrize("error", [Stopped("stm/tip-1 was stopped"), InterlockTripped("too hot")])
+def test_a_head_is_not_quarantined_for_being_stopped(heart: Heart, error: Exception) -> None:
+    one, _ = tips(heart)
+    run = heart.open("stm")
+    run.put(*range(9))
+    for _ in range(3):
+        index = one.assignments[0].message.first
+        one.give_back(task_error(0, error), doubt=True)
+        run.resolve(index, "fail")
+        one.obey()
+        assert heads(heart)["tip-1"].state == "busy"
 
 
 def test_a_long_task_that_comes_further_in_between_may_lose_its_connection_as_often_as_it_likes(heart: Heart) -> None:
