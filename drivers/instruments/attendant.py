@@ -296,7 +296,7 @@ class Attendant:
     def _work(self, wish: _Wish) -> None:
         """Evaluate what comes until something else is wished for, or the head is lost."""
         self._tell(Said("ready", wish.number, self._identity))
-        while self._is_open:
+        while self._is_open and not self._is_over(wish):  # what broke off a task has left its conversation as it was
             try:
                 self._polling.between()
             except Stopped:
