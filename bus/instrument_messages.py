@@ -151,7 +151,7 @@ class Tripped(Message, tag="tripped"):
 
 
 class Checkpoint(Message, tag="checkpoint"):
-    """The evaluation of a lease's one task can go on from here, at a ``time`` in seconds since 1970.
+    """The evaluation of the task at ``position`` of a lease can go on from here, at a ``time`` in seconds since 1970.
 
     Only the last one of a task counts; ``number`` counts them. Said again after each welcome, until the task has ended.
     """
@@ -160,6 +160,7 @@ class Checkpoint(Message, tag="checkpoint"):
     number: Count
     time: Seconds
     token: Token
+    position: Count = 0
 
 
 class Reconciled(Message, tag="reconciled"):

@@ -129,7 +129,8 @@ class Head:
         if self.worker is None or not self.worker.leases:
             return None
         lease = next(iter(self.worker.leases.values()))
-        return HeadTask(lease.run.id, lease.run.name, lease.first, lease.attempt, lease.since)
+        first = lease.remaining.first[0] if lease.remaining else lease.first
+        return HeadTask(lease.run.id, lease.run.name, first, lease.attempt, lease.since)
 
     def _state(self, stopped: str) -> tuple[str, str]:
         """What people are told: of several reasons not to work the weightiest."""
@@ -267,12 +268,12 @@ class HeadBook:
 
     # -- what makes them safe, and what lets them go on ---------------------------------------------------------------
 
-    def on_done(self, worker: Worker, seconds: float, out: Effects) -> None:
-        """A head has ended a task as it should, whatever came out."""
+    def on_done(self, worker: Worker, n: int, seconds: float, out: Effects) -> None:
+        """A head has ended ``n`` tasks as it should, whatever came out; they took ``seconds`` together."""
         head = self._of_worker.get(worker.token)
         if head is not None:
             head.failures = 0
-            head.tasks += 1
+            head.tasks += n
             head.busy_seconds += seconds
             head.usage.done(seconds, out.wall)
 

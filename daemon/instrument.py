@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from taskmaster.bus import messages as m
 from taskmaster.bus.errors import InvalidOutput, NotAllowed
+from taskmaster.bus.intervals import IntervalSet
 from taskmaster.bus.table import Table
 from taskmaster.bus.text import format_duration
 from taskmaster.daemon.effects import Asked, Checkpointed, Effects, MasterChanged
@@ -114,7 +115,7 @@ class Instrument(Granting):
         lease = worker.leases.get(message.lease) or self._expired.get(message.lease)
         if lease is None or lease.worker != worker.token:
             return
-        run, index = lease.run, lease.first
+        run, index = lease.run, lease.first + min(message.position, lease.n - 1)
         known = run.checkpoints.get(index)
         if known is not None and (known.lease, known.number) >= (lease.id, message.number):
             return
@@ -127,11 +128,17 @@ class Instrument(Granting):
     def lose_at_head(self, lease: Lease, low: int, high: int, kind: str, reason: str, out: Effects) -> None:
         """Tasks that had, or may have, started at a head that was lost."""
         run = lease.run
-        if low in run.checkpoints and run.checkpoints[low].attempt == lease.attempt:
-            unknown = run.checkpoints[low].time if lease.lost == UNKNOWN_SINCE else out.wall
-            run.suspend(low, lease.lost if lease.lost > 0 else unknown, out)
-            self._suspended.add((run.id, low))
-        elif self.spec.on_lost == "hold":
+        goes_on = [k for k in range(low, high) if k in run.checkpoints and run.checkpoints[k].attempt == lease.attempt]
+        for index in goes_on:
+            unknown = run.checkpoints[index].time if lease.lost == UNKNOWN_SINCE else out.wall
+            run.suspend(index, lease.lost if lease.lost > 0 else unknown, out)
+            self._suspended.add((run.id, index))
+        for first, end in IntervalSet((k, k + 1) for k in goes_on).gaps(low, high):
+            self._lose_begun(lease, first, end, kind, reason, out)
+
+    def _lose_begun(self, lease: Lease, low: int, high: int, kind: str, reason: str, out: Effects) -> None:
+        run = lease.run
+        if self.spec.on_lost == "hold":
             run.charge(low, high, out)
             self._hold(run, low, high, lease.name, lease.attempt, reason, out)
         else:

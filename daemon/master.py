@@ -354,7 +354,7 @@ class Master(Instrument):
         if lease.id in worker.leases:
             if is_news:
                 self._charge_time(lease, outcome)
-                self.heads.on_done(worker, outcome.finished - outcome.started, out)
+                self.heads.on_done(worker, outcome.n, outcome.finished - outcome.started, out)
             self._conclude(worker, lease, outcome, out)
         elif not lease.is_wanted:
             self._expired.pop(lease.id, None)
@@ -362,8 +362,8 @@ class Master(Instrument):
         self.backlog.note(lease.run)
 
     def _on_unfinished(self, worker: Worker, lease: Lease, outcome: m.Outcome, out: Effects) -> None:
-        """A head has lost its connection with a task that may have acted, or gives back one that has not begun."""
-        begun = lease.first + (lease.n if outcome.doubt else 0)
+        """A head has lost its connection in a task that may have acted, or gives back those that have not begun."""
+        begun = lease.first + outcome.position + outcome.n
         kind, reason = "InDoubt", "its head does not know how it ended"
         if outcome.errors:
             kind, reason = outcome.errors[0].kind, outcome.errors[0].message

@@ -248,6 +248,10 @@ class WorkerProtocol:
                 sent.patience = min(2 * sent.patience, RESEND_LONGEST_SECONDS)
                 self.outbox += sent.messages
 
+    def is_settled(self, lease: LeaseId) -> bool:
+        """Whether the daemon has taken all that was said of a lease, and nothing of it is being evaluated."""
+        return lease not in self._begun and lease not in self._unsettled
+
     @property
     def idle(self) -> bool:
         """Nothing to evaluate and nothing unsettled."""

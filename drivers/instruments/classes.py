@@ -68,6 +68,8 @@ def make_head(context: HeadContext) -> Head:
 class ClassHead(Head):
     """An object of a class that is no :class:`Head`, worked by its names in the configuration."""
 
+    marks_acting = True
+
     def __init__(self, context: HeadContext, kind: type) -> None:
         """Raises ConfigError where the tables do not fit the Master's parameters and outputs."""
         super().__init__(context)

@@ -36,6 +36,8 @@ class CommandHead(Head):
     does `evaluate` by itself before it acts. DeviceError says that the instrument refused something.
     """
 
+    marks_acting = True
+
     def __init__(self, context: HeadContext, commands: Commands | None = None, link: Link | None = None) -> None:
         """``link`` is that of another head, if both are parts of one instrument: they take turns then."""
         super().__init__(context)

@@ -70,7 +70,7 @@ def test_tasks_are_evaluated_where_they_ask_to_be_and_keep_nobody_else_waiting(d
     two.obey()
     seen = []
     while two.assignments:
-        seen.append(two.assignments[0].rows[0])
+        seen += two.assignments[0].rows
         two.report(two.assignments.pop(0))
     assert seen == [3, 4, 5], "what waits for the other head waits for that"
 
@@ -120,23 +120,66 @@ def test_a_master_without_heads_has_no_where() -> None:
 
 
 def ahead(heart: Heart) -> tuple[Any, Tip]:
-    """A head at quick tasks, one of which it has been given ahead of time."""
+    """A head at quick tasks, which has been given some together, and some ahead of time."""
     run = heart.open("stm")
     run.put(*range(10))
     tip = back(heart, "tip-1")
     assert [at.indices for at in tip.assignments] == [[0]], "nobody knows yet how long they take"
     tip.report(tip.assignments.pop(), seconds=0.002)
-    assert [at.indices for at in tip.assignments] == [[1], [2]]
+    assert [at.indices for at in tip.assignments] == [[1, 2], [3, 4]]
     return run, tip
 
 
-def test_a_head_at_quick_tasks_has_the_next_one_at_hand(disk: Disk) -> None:
+def test_of_quick_tasks_that_were_granted_together_those_are_in_doubt_that_had_begun(disk: Disk) -> None:
     run, tip = ahead(disk.heart())
     lost(tip)
     assert run.book.states == ["done", "held", *["open"] * 8]
     run.resolve(1, "fail")
     again = back(run.heart, "tip-1")
-    assert [(at.indices, at.message.attempt) for at in again.assignments] == [([2], 1), ([3], 1)]
+    assert [(at.indices, at.message.attempt) for at in again.assignments] == [([2, 3], 1), ([4, 5], 1)]
+    again.report(again.assignments[0], 0, 1, seconds=0.002)
+    again.give_back(m.TaskError(0, "TimedOut", "no answer"), doubt=True, position=1)
+    assert run.book.states == ["done", "failed", "done", "held", *["open"] * 6]
+    assert heads(run.heart)["tip-1"].tasks == 2
+
+
+def test_of_quick_tasks_that_were_granted_together_the_rest_is_given_back(disk: Disk) -> None:
+    run, tip = ahead(disk.heart())
+    tip.report(tip.assignments[0], 0, 1, seconds=0.002)
+    tip.give_back(position=1)
+    assert run.book.states == ["done", "done", *["open"] * 8]
+    assert [at.indices for at in tip.assignments] == [[3, 4], [2]]
+
+
+def test_what_was_not_reported_of_tasks_that_were_granted_together_is_in_doubt_after_a_power_cut(disk: Disk) -> None:
+    heart = disk.heart()
+    run, tip = ahead(heart)
+    tip.report(tip.assignments[0], 0, 1, seconds=0.002)
+    disk.restart(heart)
+    heart.tick(100.0)
+    assert run.book.states == ["done", "done", "held", "held", "held", *["open"] * 5]
+
+
+def test_a_checkpoint_is_one_of_a_task_not_of_all_that_were_granted_with_it(disk: Disk) -> None:
+    run, tip = ahead(disk.heart())
+    tip.keep(1, b"half way", position=1)
+    at = tip.assignments.pop(0)
+    tip.say(m.WorkerLost(tip.token, "WorkerLost", "it died", True, at.lease, ((at.lease, 2),)))
+    assert run.book.states == ["done", "held", *["open"] * 8]
+    run.resolve(1, "fail")
+    again = back(run.heart, "tip-1")
+    assert [(at.indices, at.message.token) for at in again.assignments[:1]] == [([2], b"half way")]
+
+
+def test_tasks_that_ask_for_other_heads_or_have_been_begun_are_not_granted_together(disk: Disk) -> None:
+    heart = disk.heart()
+    run = heart.open("stm")
+    run.put(0, 1)
+    run.put(2, where=m.Where(head="tip-2"))
+    run.put(3, 4, 5, 6, 7, 8)
+    tip = back(heart, "tip-1")
+    tip.report(tip.assignments.pop(), seconds=0.001)
+    assert [at.indices for at in tip.assignments] == [[1], [3, 4, 5, 6]]
 
 
 def test_slow_tasks_wait_for_whoever_is_free_first(disk: Disk) -> None:
@@ -154,13 +197,14 @@ def test_nothing_that_was_given_ahead_of_time_begins_after_a_pause(disk: Disk, o
     run, tip = ahead(heart)
     tip.heard.clear()
     heart.ask(m.Pause(1, "stm", None if of_all else run.run), m.Done)
-    (revoked,) = [note for note in tip.heard if isinstance(note, m.Revoke)]
-    assert revoked.lease == tip.assignments[1].lease
+    revoked = [note for note in tip.heard if isinstance(note, m.Revoke)]
+    assert [note.lease for note in revoked] == [at.lease for at in tip.assignments]
     tip.say(m.Outcome(tip.assignments.pop(1).lease, 0, 0, final=True))
-    tip.report(tip.assignments.pop(), seconds=0.002)
+    tip.report(tip.assignments[0], 0, 1, seconds=0.002, final=False)
+    tip.give_back(position=1)
     assert not tip.assignments
     heart.ask(m.Resume(2, "stm", None if of_all else run.run), m.Done)
-    assert tip.assignments[0].indices == [2]
+    assert tip.assignments[0].indices == [2, 3]
 
 
 # -- checkpoints -------------------------------------------------------------------------------------------------------

@@ -112,7 +112,7 @@ class Seat:
             nothing,
             tell=self.told.put,
             begin=lambda assignment: None,
-            acts=lambda: None,
+            acts=lambda position: None,
             pauses=(0.01, 0.01),
             watched=watched(options, ""),
         )
