@@ -23,7 +23,7 @@ __all__ = ["BROKEN_PIPE", "ERROR", "EXITS", "INTERRUPTED", "OK", "USAGE", "Exit"
 
 
 class InstrumentTrouble(TaskMasterError):
-    """Something is wrong with the instruments that were looked at; what, has been printed."""
+    """Something is wrong with the instruments that were looked at, or stopped."""
 
     code = "instrument_trouble"
 
@@ -55,7 +55,11 @@ EXITS = (
     Exit(9, "a task has no output: it failed or was cancelled, or no worker can evaluate", (EvaluationError,)),
     Exit(10, "the state directory cannot be written", (StateUnwritable,)),
     Exit(11, "a point is not as its Master declares them", (InvalidTask,)),
-    Exit(12, "an instrument cannot be reached, is another one, or does not answer as it should", (InstrumentTrouble,)),
+    Exit(
+        12,
+        "an instrument cannot be reached, is another one, does not answer as it should, or is not known to be safe",
+        (InstrumentTrouble,),
+    ),
     Exit(INTERRUPTED, "interrupted (Ctrl-C)"),
     Exit(BROKEN_PIPE, "whoever read the output did not want all of it"),
 )

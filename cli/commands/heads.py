@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
+
 import click
 
+from taskmaster.bus.status import HeadInfo
 from taskmaster.cli.base import Command, address_option, json_option
 from taskmaster.cli.connecting import connected
+from taskmaster.cli.exits import InstrumentTrouble
 from taskmaster.cli.heads_view import heads_table, units_of
-from taskmaster.cli.output import print_json, print_table, record, say
+from taskmaster.cli.output import count, print_json, print_table, record, say
+from taskmaster.learners.client import Lab
 
-__all__ = ["heads", "reset", "stop"]
+__all__ = ["SAFE_SECONDS", "heads", "reset", "stop"]
 
+#: What heads may take to be safe after a stop before those that are not are named.
+SAFE_SECONDS = 3.0
+#: Between two looks whether they are.
+_LOOK_SECONDS = 0.05
 _reason = click.option("--reason", metavar="TEXT", default="", help="Why; it is put on record.")
 
 
@@ -55,16 +65,42 @@ def heads(
 def stop(master: str | None, reason: str, address: str | None, as_json: bool) -> None:
     """Emergency stop: bring the heads of MASTER, or of all instruments, to their safe state at once.
 
-    What they do is broken off, and nothing is evaluated until 'taskmaster reset', whatever is restarted meanwhile. This
-    is no substitute for interlocks that are wired.
+    What they do is broken off, and nothing is evaluated until 'taskmaster reset', whatever is restarted meanwhile. The
+    order is given at once; how many heads are known to be safe is said when all are, or after 3 s. This is no
+    substitute for interlocks that are wired.
     """
     with connected(address) as lab:
         lab.stop(master, reason)
+        infos = _await_safe(lab, master)
+    unsafe = [info for info in infos if not info.safe]
     if as_json:
-        print_json({"master": master, "stopped": True})
+        heads = [{"master": info.master, "head": info.head, "safe": info.safe} for info in infos]
+        print_json({"master": master, "stopped": True, "heads": heads})
+    elif not infos:
+        say("there are no instruments here: nothing was stopped")
+        return
     else:
         again = "taskmaster reset" + ("" if master is None else f" {master}")
-        say(f"{_whose(master)} stopped; see 'taskmaster heads'; go on with: {again}")
+        safe = f"{len(infos) - len(unsafe)} of {count(len(infos), 'head')}"
+        say(f"{_whose(master)} stopped; {safe} known to be safe; go on with: {again}")
+    if unsafe:
+        raise InstrumentTrouble(f"NOT KNOWN TO BE SAFE: {', '.join(map(_unsafe, unsafe))}")
+
+
+def _await_safe(lab: Lab, master: str | None) -> Sequence[HeadInfo]:
+    """How the heads are once all are safe, or when some have had their time."""
+    deadline = time.monotonic() + SAFE_SECONDS
+    while True:
+        infos = lab.heads(master)
+        if all(info.safe for info in infos) or time.monotonic() > deadline:
+            return infos
+        time.sleep(_LOOK_SECONDS)
+
+
+def _unsafe(info: HeadInfo) -> str:
+    """A head that is not known to be safe, and what is said of it."""
+    name = f"{info.master}/{info.head}" if info.head else info.master
+    return f"{name} ({' '.join(info.reason.split())})" if info.reason else name
 
 
 @click.command("reset", cls=Command)

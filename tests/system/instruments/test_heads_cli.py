@@ -1,0 +1,79 @@
+"""What the command line says of heads: whether they are safe after a stop, why they do not work, and what to do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from helpers import probes
+from helpers.cli import Program
+from helpers.daemon import Daemon, function
+from helpers.places import StartDaemon
+from helpers.probes import await_states
+from helpers.waiting import eventually
+
+from taskmaster.cli.commands import heads as heads_command
+from taskmaster.drivers.simulated import Laboratory
+from taskmaster.learners.client import Lab
+
+
+@pytest.fixture(scope="module")
+def probe() -> Iterator[Laboratory]:
+    with Laboratory("probe", heads=2, settling=0.01) as probe:
+        yield probe
+
+
+@pytest.fixture(scope="module")
+def daemon(probe: Laboratory, start_shared_daemon: StartDaemon) -> Daemon:
+    return start_shared_daemon({"stm": probes.stm(probe, ["tip-1", "tip-2"]), "square": function("square")})
+
+
+@pytest.fixture
+def lab(daemon: Daemon, probe: Laboratory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
+    monkeypatch.setenv("TASKMASTER", daemon.address)
+    with daemon.connect() as lab:
+        await_states(lab, "ready", "ready")
+        yield lab
+        probe.control.replug("tip-2")
+        for name in ("tip-1", "tip-2"):
+            lab.set_head("stm", name, inside=True)
+        lab.reset()
+        await_states(lab, "ready", "ready")
+
+
+@pytest.fixture
+def program(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Program:
+    return Program(capsys, monkeypatch)
+
+
+def test_a_stop_says_how_many_heads_are_known_to_be_safe(lab: Lab, program: Program) -> None:
+    said = program("stop", "stm", "--reason", "smoke")
+    assert said.out == "Master 'stm' is stopped; 2 of 2 heads known to be safe; go on with: taskmaster reset stm\n"
+    assert said.status == 0
+    assert [info.safe for info in lab.heads()] == [True, True]
+
+
+def test_a_stop_names_the_heads_that_are_not_known_to_be_safe(
+    lab: Lab, program: Program, probe: Laboratory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heads_command, "SAFE_SECONDS", 0.5)
+    probe.control.unplug("tip-2")
+    said = program("stop", "--reason", "smoke")
+    assert said.out == "all instruments are stopped; 1 of 2 heads known to be safe; go on with: taskmaster reset\n"
+    assert said.err.splitlines()[-1].startswith("taskmaster: NOT KNOWN TO BE SAFE: stm/tip-2 (by ")
+    assert said.status == 12
+    eventually(lambda: "not known to be safe: Unreachable" in program("stop").err, "it to be known why")
+    shown = program("stop", "--json")
+    assert json.loads(shown.out)["heads"] == [
+        {"master": "stm", "head": "tip-1", "safe": True},
+        {"master": "stm", "head": "tip-2", "safe": False},
+    ]
+    assert shown.status == 12
+
+
+def test_where_there_is_no_instrument_nothing_was_stopped(
+    start_daemon: StartDaemon, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TASKMASTER", start_daemon({"square": function("square")}).address)
+    assert program("stop").out == "there are no instruments here: nothing was stopped\n"
