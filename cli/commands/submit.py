@@ -78,10 +78,10 @@ def command(
             raise CallerError(f"{file} has no points")
         run = chosen.open(run_name, since="now", priority=priority)
         indices = run.tasks.put_many(given, where=where or None)
+        warn_if_idle(chosen)
         if wait:
             _wait(run, indices, ResultLines(chosen, as_json=as_json))
             return
-        warn_if_idle(chosen)
         run.close()
         number = in_master(lab, master, run.name).run
         if as_json:

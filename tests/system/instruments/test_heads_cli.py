@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from helpers import probes
-from helpers.cli import Program
+from helpers.cli import Program, Terminal
 from helpers.daemon import Daemon, function
 from helpers.places import StartDaemon
 from helpers.probes import await_states
@@ -77,3 +77,11 @@ def test_where_there_is_no_instrument_nothing_was_stopped(
 ) -> None:
     monkeypatch.setenv("TASKMASTER", start_daemon({"square": function("square")}).address)
     assert program("stop").out == "there are no instruments here: nothing was stopped\n"
+
+
+def test_who_waits_for_results_is_told_why_there_are_none(lab: Lab, program: Program) -> None:
+    program("pause", "stm")
+    with Terminal("submit", "stm", "1,1", "--run", "awaited", "--wait") as terminal:
+        terminal.await_text(r"its tasks wait: Master 'stm' is paused; go on with it: taskmaster resume stm")
+        program("resume", "stm")
+        assert terminal.wait() == 0
