@@ -37,6 +37,8 @@ Wanted: TypeAlias = Literal["stop", "park", "work"]
 #: A head that cannot be brought to its safe state is told of again, louder, after so many seconds, and then whenever
 #: that has lasted twice as long.
 ESCALATE_SECONDS = 30.0
+#: Heads of which it is said why they do not work, where none does.
+_SAID = 4
 #: Ends of a task that say nothing about how good the connection is: names of exceptions, without their modules.
 _BROKEN_OFF = frozenset({"Stopped", "InterlockTripped"})
 
@@ -91,6 +93,11 @@ class Head:
     def is_available(self) -> bool:
         """Whether it may be given a task."""
         return self.reported == "ready" and self.wanted == "work" and self.obeyed == self.order
+
+    @property
+    def works(self) -> bool:
+        """Whether it is there to evaluate, be it busy or not."""
+        return self.reported == "ready" and self.wanted == "work"
 
     @property
     def kept_safe(self) -> str:
@@ -445,6 +452,17 @@ class HeadBook:
         asked = sorted(head.doubts - head.asked)
         head.asked.update(asked)
         return asked
+
+    def serve(self, where: Where) -> bool:
+        """Whether there is a head that works and fits what a task asks for."""
+        return any(head.works and head.fits(where) for head in self)
+
+    def why_idle(self) -> str:
+        """What keeps each of the heads, or of the first few, from work."""
+        states = [(head.spec.name, *head._state(self.stopped)) for head in self]
+        said = [" ".join(filter(None, (name, state, reason and f"({reason})"))) for name, state, reason in states]
+        more = [f"and {len(said) - _SAID} more"] if len(said) > _SAID else []
+        return "; ".join(said[:_SAID] + more)
 
     def infos(self, wall: float) -> tuple[HeadInfo, ...]:
         """All heads, for lists, at ``wall`` seconds since 1970."""

@@ -85,3 +85,21 @@ def test_who_waits_for_results_is_told_why_there_are_none(lab: Lab, program: Pro
         terminal.await_text(r"its tasks wait: Master 'stm' is paused; go on with it: taskmaster resume stm")
         program("resume", "stm")
         assert terminal.wait() == 0
+
+
+def test_status_says_why_tasks_wait(lab: Lab, program: Program) -> None:
+    lab.set_head("stm", "tip-2", inside=False, reason="a new tip")
+    wait = "Master 'stm': 1 task waits for heads that do not work at present (head 'tip-2'): taskmaster heads stm\n"
+    put = program("submit", "stm", "1,1", "--run", "aside", "--head", "tip-2")
+    assert put.err == f"taskmaster: {wait}"
+    assert wait in program("status").out
+    lab.set_head("stm", "tip-1", inside=False)
+    await_states(lab, "out", "out")
+    eventually(lambda: all(info.safe for info in lab.heads()), "them to be out")
+    why = "tip-1 out (by local); tip-2 out (by local: a new tip)"
+    assert f"Master 'stm': no head works: {why}; see taskmaster heads stm\n" in program("status").out
+    assert f"has no head that works at present ({why})" in program("submit", "stm", "2,2", "--run", "aside").err
+    program("cancel", "stm/aside", "--all")
+    program("pause", "stm")
+    assert "Master 'stm': paused; when it may go on: taskmaster resume stm\n" in program("status").out
+    program("resume", "stm")

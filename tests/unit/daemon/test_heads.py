@@ -200,3 +200,18 @@ def test_a_master_without_heads_says_so(heart: Heart) -> None:
     for message in (m.Stop(1, "svm"), m.Reset(1, "svm"), m.SetHead(1, "svm", "tip-1", True)):
         assert "has no heads" in heart.ask(message, m.Refused).message
     assert heart.ask(m.Stop(1), m.Done).count == 1, "of all Masters those that have"
+
+
+def test_what_keeps_an_instrument_from_work_is_in_its_status(heart: Heart) -> None:
+    _, two = tips(heart)
+    run = heart.open("stm")
+    heart.ask(m.SetHead(1, "stm", "tip-2", False, "cleaning"), m.Done)
+    two.obey()
+    run.put(*range(3), where=m.Where(capability="cold"))
+    run.put(*range(4), where=m.Where(head="tip-1"))
+    status = heart.core.masters["stm"].statistics(heart.now)
+    assert (status.state, status.unserved, status.unserved_where) == ("ready", 3, m.Where(capability="cold"))
+    heart.ask(m.SetHead(2, "stm", "tip-1", False), m.Done)
+    status = heart.core.masters["stm"].statistics(heart.now)
+    assert (status.state, status.reason) == ("no heads", "tip-1 out (by ada); tip-2 out (by ada: cleaning)")
+    assert not heart.core.masters["svm"].statistics(heart.now).unserved
