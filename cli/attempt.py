@@ -349,9 +349,9 @@ class _RecordedLink(Link):
         """The next part of the dialogue."""
         self._during, self._left = during, _MOST_LINES
 
-    def tell(self, message: bytes, *, acts: bool) -> None:
+    def tell(self, message: bytes, *, acts: bool, more: bool = False) -> None:
         self._record(Exchange(self._during, message.decode()))
-        super().tell(message, acts=acts)
+        super().tell(message, acts=acts, more=more)
 
     def ask(
         self,

@@ -32,9 +32,9 @@ __all__ = ["Granting"]
 #: Age at which a repeatable task's lease is written down.
 RECORD_SECONDS = 0.5
 #: Work of a head's lease, where its tasks are quick: after a power cut all of them are in doubt.
-STRETCH_SECONDS = 0.005
+STRETCH_SECONDS = 0.01
 #: What has ended of it waits so long for others to be reported with: if its worker is killed, it is in doubt.
-HOLD_SECONDS = 0.002
+HOLD_SECONDS = 0.005
 
 
 @dataclass(slots=True)

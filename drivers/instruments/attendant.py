@@ -75,7 +75,8 @@ class Attendant:
     ``make`` makes the head, with a context whose ``on_acting`` is :meth:`on_acting`, whose ``on_between`` is
     :meth:`on_between` and so on, and whose ``stopping`` is :attr:`stopping`. ``begin`` is called with each assignment
     before it is begun, ``acts`` with the position of a task that begins to act, ``note`` with how safe the head is,
-    before that changes for the worse, ``keep`` with each checkpoint, before the evaluation goes on. ``watched`` is polled.
+    before that changes for the worse, ``keep`` with each checkpoint, before the evaluation goes on. ``watched`` is
+    polled.
     """
 
     def __init__(

@@ -46,8 +46,8 @@ class Claim:
     def __init__(self, resource: str, holder: str, places: Iterable[Path] | None = None) -> None:
         """``holder`` is named to others who want the resource. Raises Claimed, PermissionDenied."""
         self.resource = resource
-        key = normalised(resource)
-        name = f"taskmaster-{hashlib.sha256(key.encode()).hexdigest()[:16]}.lock"
+        self._key = normalised(resource)
+        name = f"taskmaster-{hashlib.sha256(self._key.encode()).hexdigest()[:16]}.lock"
         self._fd, self.path = _opened(name, list(folders() if places is None else places), resource)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -65,6 +65,10 @@ class Claim:
         with contextlib.suppress(OSError):
             os.ftruncate(self._fd, 0)
             os.pwrite(self._fd, note, 0)
+
+    def holds(self, resource: str) -> bool:
+        """Whether it is this that is held: a link may lead to another device by now."""
+        return self._key == normalised(resource)
 
     def close(self) -> None:
         """Let go; may be called again."""

@@ -287,7 +287,7 @@ class CommandHead(Head):
         known = self.commands.ramps
         ramps = [known[name] for name in line.fields if name in known] if known else ()
         if not ramps:
-            self._tell(line, message, acts=True)
+            self._tell(line, message, acts=True, more=True)
             return
         start = {ramp.parameter: self._present(ramp) for ramp in ramps}
         end = {ramp.parameter: float(values[ramp.parameter]) for ramp in ramps}
@@ -367,9 +367,10 @@ class CommandHead(Head):
         """A line that is the same for every task, and not part of one."""
         self._tell(line, line.format(self.commands.values), acts=False)
 
-    def _tell(self, line: Line, message: bytes, *, acts: bool) -> None:
+    def _tell(self, line: Line, message: bytes, *, acts: bool, more: bool = False) -> None:
+        """``more``: it may go out with what follows at once."""
         if line.answer is None:
-            self.link.tell(message, acts=acts)
+            self.link.tell(message, acts=acts, more=more and not line.delay)
         else:
             said = self.link.ask(message, _ACKNOWLEDGED, acts=acts)
             if line.answer.fullmatch(said) is None:

@@ -68,3 +68,13 @@ def test_the_next_place_serves_where_one_cannot_be_written(tmp_path: Path) -> No
         assert stat.S_IMODE(claim.path.stat().st_mode) & 0o444 == 0o444, "other users have to see it"
     with pytest.raises(PermissionDenied, match="missing; make one"):
         Claim(RESOURCE, "stm", [tmp_path / "missing"])
+
+
+def test_a_link_that_leads_elsewhere_by_now_is_not_what_is_held(tmp_path: Path) -> None:
+    link = tmp_path / "by-id"
+    link.symlink_to("/dev/ttyUSB0")
+    with Claim(str(link), "stm", [tmp_path]) as claim:
+        assert claim.holds(str(link))
+        assert claim.holds("ASRL/dev/ttyUSB0::INSTR")
+        link.unlink()
+        assert not claim.holds(str(link)), "it is unplugged: let others have /dev/ttyUSB0"
