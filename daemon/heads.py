@@ -111,7 +111,7 @@ class Head:
 
     def info(self, master: str, stopped: str, wall: float) -> HeadInfo:
         """This head for lists, at ``wall`` seconds since 1970. ``stopped``: why the Master is, empty if it is not."""
-        state, reason = self._state(stopped)
+        state, reason = self._state(master, stopped)
         task = self._task()
         return HeadInfo(
             master,
@@ -139,7 +139,7 @@ class Head:
         first = lease.remaining.first[0] if lease.remaining else lease.first
         return HeadTask(lease.run.id, lease.run.name, first, lease.attempt, lease.since)
 
-    def _state(self, stopped: str) -> tuple[str, str]:
+    def _state(self, master: str, stopped: str) -> tuple[str, str]:
         """What people are told: of several reasons not to work the weightiest."""
         reasons = {
             "stopped": stopped,
@@ -149,6 +149,8 @@ class Head:
         }
         for state, reason in reasons.items():
             if reason:
+                if state == "quarantined":
+                    reason += f"; when that is mended: taskmaster heads {master} --in {self.spec.name or repr('')}"
                 return state, f"{reason} (not known to be safe: {self.unsafe})" if self.unsafe else reason
         if self.doubts:
             run, index = min(self.doubts)
@@ -459,7 +461,7 @@ class HeadBook:
 
     def why_idle(self) -> str:
         """What keeps each of the heads, or of the first few, from work."""
-        states = [(head.spec.name, *head._state(self.stopped)) for head in self]
+        states = [(head.spec.name, *head._state(self._master, self.stopped)) for head in self]
         said = [" ".join(filter(None, (name, state, reason and f"({reason})"))) for name, state, reason in states]
         more = [f"and {len(said) - _SAID} more"] if len(said) > _SAID else []
         return "; ".join(said[:_SAID] + more)

@@ -128,7 +128,9 @@ def test_a_head_that_keeps_losing_its_connection_is_quarantined_until_somebody_p
         assert heads(heart)["tip-1"].state in ("ready", "busy")
         one.give_back(m.TaskError(0, "TimedOut", "no answer"))
     assert states(heart) == ["quarantined", "out"]
-    assert heads(heart)["tip-1"].reason == "2 times in a row: no answer"
+    assert heads(heart)["tip-1"].reason == (
+        "2 times in a row: no answer; when that is mended: taskmaster heads stm --in tip-1"
+    )
     one.obey()
     heart.ask(m.SetHead(2, "stm", "tip-1", True), m.Done)
     one.obey()
