@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from taskmaster.bus import messages as m
-from taskmaster.bus.errors import CallerError
+from taskmaster.bus.errors import CallerError, UnknownHead
 from taskmaster.bus.messages import HeadName, LeaseId, Where
 from taskmaster.bus.status import HeadInfo, HeadTask
 from taskmaster.bus.text import did_you_mean_or
@@ -188,10 +188,10 @@ class HeadBook:
         return self.heads.get(worker) or self.heads.get("")
 
     def named(self, name: str) -> Head:
-        """The head of this name. Raises CallerError, which says what there is."""
+        """The head of this name. Raises UnknownHead, which says what there is."""
         head = self.heads.get(name)
         if head is None:
-            raise CallerError(
+            raise UnknownHead(
                 f"Master {self._master!r} has no head {name!r}{did_you_mean_or(name, self.heads, 'it has')}"
             )
         return head
@@ -318,8 +318,13 @@ class HeadBook:
                 self._tell(head, out)
 
     def set_in(self, name: str, inside: bool, user: str, reason: str, out: Effects) -> None:
-        """Take a head out of service, or put it back, out of quarantine, too."""
+        """Take a head out of service, or put it back, out of quarantine, too.
+
+        To take it out once more without a reason changes nothing: it is out for the one that was given.
+        """
         head = self.named(name)
+        if head.out and not inside and not reason:
+            return
         head.out = "" if inside else _by(user, reason)
         if inside:
             head.quarantined = head.tripped = ""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import click
 
-from taskmaster.bus.status import HeadInfo
+from taskmaster.bus.status import DaemonStatus, HeadInfo
 from taskmaster.cli.base import Command, address_option, json_option
 from taskmaster.cli.connecting import connected
 from taskmaster.cli.exits import InstrumentTrouble
@@ -49,12 +49,25 @@ def heads(
             lab.set_head(master, head, inside=put is not None, reason=reason)
         infos = lab.heads(master)
         units = units_of(lab, infos)
+        status = lab.status()
     if as_json:
         print_json([record(info) for info in infos])
     elif not infos:
         say("there are no instruments here" if master is None else f"Master {master!r} has no heads")
     else:
         print_table(heads_table(infos, units))
+        if put is not None:
+            _warn_if_idle(next(info for info in infos if info.head == put), status)
+
+
+def _warn_if_idle(info: HeadInfo, status: DaemonStatus) -> None:
+    """Say why a head that was put into service gets no tasks all the same."""
+    if info.state == "stopped":
+        say(f"head {info.head!r} is in service, but stopped {info.reason}; go on with: taskmaster reset {info.master}")
+    elif info.state == "parked":
+        say(f"head {info.head!r} is in service, but {info.reason}")
+    elif any(one.name == info.master and one.state == "paused" for one in status.masters):
+        say(f"head {info.head!r} is in service, but its Master is paused: taskmaster resume {info.master}")
 
 
 @click.command("stop", cls=Command)

@@ -103,3 +103,28 @@ def test_status_says_why_tasks_wait(lab: Lab, program: Program) -> None:
     program("pause", "stm")
     assert "Master 'stm': paused; when it may go on: taskmaster resume stm\n" in program("status").out
     program("resume", "stm")
+
+
+def test_who_puts_a_head_in_is_told_what_else_keeps_it_from_work(lab: Lab, program: Program) -> None:
+    program("heads", "stm", "--out", "tip-2", "--reason", "a new tip")
+    said = program("heads", "stm", "--out", "tip-2")
+    assert "by local: a new tip" in said.out, "it is out for that, though it was not said again"
+    lab.stop("stm", reason="smoke")
+    said = program("heads", "stm", "--in", "tip-2")
+    assert said.out.endswith(
+        "head 'tip-2' is in service, but stopped by local: smoke; go on with: taskmaster reset stm\n"
+    )
+    lab.reset("stm")
+    program("pause", "stm")
+    said = program("heads", "stm", "--in", "tip-2")
+    assert said.out.endswith("head 'tip-2' is in service, but its Master is paused: taskmaster resume stm\n")
+    program("resume", "stm")
+
+
+def test_a_head_that_there_is_not_is_unknown_as_a_master_is(lab: Lab, program: Program) -> None:
+    for line in (["heads", "stm", "--in", "tip-9"], ["heads", "stm", "--out", "tip-9"]):
+        said = program(*line)
+        assert (said.status, said.err) == (
+            8,
+            "taskmaster: Master 'stm' has no head 'tip-9'; did you mean 'tip-2'?\n",
+        )
