@@ -12,7 +12,7 @@ __all__ = ["require_head"]
 
 
 def require_head(master: str, heads: Sequence[HeadName], where: Where) -> None:
-    """Raise CallerError if a task that asks for this could never be evaluated; UnknownHead if it names none there is."""
+    """Raise CallerError if a task that asks for this could never be evaluated, UnknownHead if there is no such head."""
     if any(head.fits(where) for head in heads):
         return
     if not heads:
