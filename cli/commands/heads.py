@@ -127,11 +127,22 @@ def reset(master: str | None, reason: str, address: str | None, as_json: bool) -
     Heads that are out of service, in quarantine, or have a task in doubt stay as they are.
     """
     with connected(address) as lab:
+        before = lab.heads(master)
         lab.reset(master, reason)
+        masters = {info.master for info in before}
+        paused = [one.name for one in lab.status().masters if one.state == "paused" and one.name in masters]
+    stopped = any(info.state in ("stopped", "tripped") for info in before)
     if as_json:
         print_json({"master": master, "stopped": False})
+    elif not before:
+        say("there are no instruments here: nothing was to be reset")
+    elif not stopped:
+        whose = "no instrument is" if master is None else f"Master {master!r} is not"
+        say(f"{whose} stopped: nothing was to be reset")
     else:
         say(f"{_whose(master)} released")
+    for name in () if as_json else paused:
+        say(f"Master {name!r} is paused all the same; go on with: taskmaster resume {name}")
 
 
 def _whose(master: str | None) -> str:

@@ -128,3 +128,13 @@ def test_a_head_that_there_is_not_is_unknown_as_a_master_is(lab: Lab, program: P
             8,
             "taskmaster: Master 'stm' has no head 'tip-9'; did you mean 'tip-2'?\n",
         )
+
+
+def test_a_reset_says_what_it_has_not_released(lab: Lab, program: Program) -> None:
+    assert program("reset").out == "no instrument is stopped: nothing was to be reset\n"
+    lab.stop()
+    program("pause", "stm")
+    paused = "Master 'stm' is paused all the same; go on with: taskmaster resume stm\n"
+    assert program("reset").out == f"all instruments are released\n{paused}"
+    program("resume", "stm")
+    assert program("reset", "stm").out == "Master 'stm' is not stopped: nothing was to be reset\n"
