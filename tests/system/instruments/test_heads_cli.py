@@ -138,3 +138,12 @@ def test_a_reset_says_what_it_has_not_released(lab: Lab, program: Program) -> No
     assert program("reset").out == f"all instruments are released\n{paused}"
     program("resume", "stm")
     assert program("reset", "stm").out == "Master 'stm' is not stopped: nothing was to be reset\n"
+
+
+def test_points_for_a_head_that_there_is_not_leave_no_run(lab: Lab, program: Program) -> None:
+    before = lab.runs()
+    said = program("submit", "stm", "1,1", "--head", "tip-9")
+    assert (said.status, said.err) == (8, "taskmaster: Master 'stm' has no head 'tip-9'; did you mean 'tip-2'?\n")
+    said = program("submit", "stm", "1,1", "--capability", "cold")
+    assert (said.status, "no head of Master 'stm' has the capability 'cold'" in said.err) == (1, True)
+    assert lab.runs() == before
