@@ -83,7 +83,10 @@ def warn_if_idle(master: Master) -> None:
     """Say so where a Master evaluates nothing at present, to somebody who would wait for it."""
     status, name = master.lab.status(), master.name
     seen = next(one for one in status.masters if one.name == name)
-    if seen.state in ("no workers", "no heads") and status.uptime < _STARTING_SECONDS:
+    if status.uptime < _STARTING_SECONDS and (
+        seen.state == "no workers"
+        or (seen.state == "no heads" and all(info.state in ("away", "connecting") for info in master.lab.heads(name)))
+    ):
         return  # they are on their way
     why = {
         "paused": f"is paused{f' {seen.reason}' * bool(seen.reason)}; go on with it: taskmaster resume {name}",
