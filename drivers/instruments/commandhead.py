@@ -193,8 +193,12 @@ class CommandHead(Head):
         self.link.connect(self.commands.timeout)
 
     def _require_in_step(self) -> None:
-        if not self.link.in_step:
+        """There is a connection; one on which a stop, of whichever head, has left a question open is made anew."""
+        if not self.link.is_open:
             raise Unreachable(f"{self.commands.resource}: not connected")
+        if not self.link.in_step:
+            wait(self._heeded, 0.0, self.context.label)  # it is needed as it is for what makes this head safe
+            self._connect()
 
     def _disarm(self) -> None:
         """It is safe already: that the instrument refuses this, or goes away now, is no reason to begin again."""

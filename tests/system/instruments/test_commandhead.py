@@ -556,6 +556,20 @@ def test_heads_of_one_instrument_take_turns(probe: Laboratory) -> None:
     assert (counted.connections, counted["TIP:APPR"]) == (2, 4)
 
 
+def test_a_poll_does_not_miss_an_instrument_because_another_head_was_stopped_in_mid_question(probe: Laboratory) -> None:
+    temperature = {"query": "TEMP?"}
+    with probe_head(probe[TIP]) as one:
+        other = CommandHead(dataclasses.replace(one.context, name="tip-b", stopping=threading.Event()), link=one.link)
+        other.open()
+        probe.control.fault("latency", TIP, match="MEAS", seconds=LONG, count=1)
+        stopped_when(one, Counted(probe), "MEAS:CURR?")
+        assert other.look(temperature) > 0
+        one.safe()
+        probe.control.unplug(TIP)
+        with pytest.raises(Unreachable):
+            other.look(temperature)
+
+
 def test_an_instruments_own_watchdog_is_armed_fed_and_switched_off_once_it_is_safe(probe: Laboratory) -> None:
     watchdog = {"arm": ("WDOG 60",), "keep": "WDOG?", "disarm": ("WDOG 0",)}
     counted = Counted(probe)
