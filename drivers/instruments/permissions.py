@@ -11,7 +11,10 @@ from pathlib import Path
 
 from taskmaster.drivers.instruments.errors import InstrumentError, PermissionDenied, Unreachable
 
-__all__ = ["denied", "denied_usb", "not_opened"]
+__all__ = ["LISTED", "denied", "denied_usb", "not_opened"]
+
+#: The remedy for a resource that cannot be meant.
+LISTED = "`taskmaster scan` lists what is there"
 
 
 def denied(resource: str, path: str) -> PermissionDenied:
@@ -53,7 +56,7 @@ def not_opened(resource: str, path: str, error: Exception) -> InstrumentError:
     if not os.path.exists(path):
         return Unreachable(f"{resource}: there is no {path}; is the instrument plugged in?")
     if not _is_terminal(path):
-        return Unreachable(f"{resource}: {path} is no serial port; `taskmaster scan` lists what is there")
+        return Unreachable(f"{resource}: {path} is no serial port; {LISTED}")
     return Unreachable(f"{resource}: {path} cannot be opened: {getattr(error, 'strerror', None) or error}")
 
 

@@ -20,7 +20,7 @@ from taskmaster.bus.errors import WorkerError
 from taskmaster.bus.text import lacking
 from taskmaster.config.heads import VISA_CLASSES
 from taskmaster.drivers.instruments.errors import Stopped, TimedOut, Unreachable
-from taskmaster.drivers.instruments.permissions import denied_usb, not_opened
+from taskmaster.drivers.instruments.permissions import LISTED, denied_usb, not_opened
 from taskmaster.drivers.instruments.streams import DescriptorStream, SocketStream, Stream, lost, unsuited
 from taskmaster.drivers.instruments.transport import LARGEST, SLICE, Transport
 
@@ -148,7 +148,7 @@ class VisaTransport(Transport):
             return denied_usb(self.resource)
         return Unreachable(
             f"{self.resource} cannot be opened: {text or type(error).__name__}; is the instrument on, and the resource "
-            "right? `taskmaster scan` lists what is there"
+            f"right? {LISTED}"
         )
 
     def _prepare(self) -> None:
