@@ -10,6 +10,7 @@ import msgspec
 
 from taskmaster.bus.fields import Field
 from taskmaster.bus.instrument_messages import (
+    LONGEST_TOKEN as LONGEST_TOKEN,
     Alive as Alive,
     Checkpoint as Checkpoint,
     Guard as Guard,

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from taskmaster.bus.wire import Scalar
+from taskmaster.bus.wire import Scalar, Where
 
 __all__ = [
     "DaemonStatus",
@@ -145,6 +145,9 @@ class MasterStatus(_Record, frozen=True):
     starting: int = 0
     #: tasks waiting for approval
     proposed: int = 0
+    #: tasks waiting for heads none of which works at present, though others may; and what the most of them ask for
+    unserved: int = 0
+    unserved_where: Where | None = None
 
 
 class JournalStatus(_Record, frozen=True):

@@ -141,7 +141,7 @@ class WaitSettings(Settings):
 
 
 class ErrorsSettings(Settings):
-    """How the instrument tells its errors: it is asked after `set` and `read` until it has no more."""
+    """How the instrument tells its errors: it is asked after `set`, `read` and `safe` until it has no more."""
 
     query: Command = setting("What is asked.", example="SYST:ERR?")
     ok: Regex = setting(

@@ -80,6 +80,8 @@ class InstrumentOptions(DriverOptions):
 
     #: Nothing is done twice to an instrument unless that is asked for.
     common_defaults: ClassVar[Mapping[str, Any]] = {"on_lost": "hold"}
+    #: Nothing can be set to that, and few libraries look.
+    takes_infinity: ClassVar[bool] = False
     #: Whether a head has to be told where its instrument is.
     needs_resource: ClassVar[bool] = False
 

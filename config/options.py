@@ -33,6 +33,8 @@ class DriverOptions(Settings):
 
     #: Defaults of common keys that are others with this driver.
     common_defaults: ClassVar[Mapping[str, Any]] = {}
+    #: Whether a parameter without limits may be infinite.
+    takes_infinity: ClassVar[bool] = True
 
     @classmethod
     def conflicts(cls, table: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:

@@ -136,9 +136,11 @@ def _heads_to_try(
 
 
 def _check_config(path: Path, try_heads: Callable[[Config], list[Tried]] | None, *, as_json: bool) -> None:
+    from taskmaster.cli.cautions import cautions
     from taskmaster.config.load import read
 
     reading = read(path)
+    told = [] if reading.config is None else list(cautions(reading.config))
     findings = {name: _probe(evaluator) for name, evaluator in reading.evaluators.items()}
     problems = sum(bool(finding.problem) for found in findings.values() for finding in found)
     ok = not problems and reading.config is not None
@@ -150,6 +152,7 @@ def _check_config(path: Path, try_heads: Callable[[Config], list[Tried]] | None,
                 "config": str(path),
                 "ok": ok and not troubled,
                 "mistakes": [mistake._asdict() for mistake in _all_mistakes(path, reading, findings)],
+                "cautions": [asdict(caution) for caution in told],
                 "masters": {name: [record(finding) for finding in found] for name, found in findings.items()},
                 "heads": None if try_heads is None else [one.record() for one in tried],
             }
@@ -162,6 +165,8 @@ def _check_config(path: Path, try_heads: Callable[[Config], list[Tried]] | None,
     if reading.config is None:
         return
     if not as_json:
+        for caution in told:
+            say(f"\n{path}: caution: {caution}")
         _print_heads(reading.config, try_heads is not None, tried)
     if troubled:
         raise InstrumentTrouble(f"{path}: {troubled} of {count(len(tried), 'head')} cannot be used, see above")

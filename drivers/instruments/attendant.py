@@ -13,7 +13,7 @@ interlock holds again and the daemon, which was told, has given its orders.
 
 Of each task it is known whether it may have acted (`Head.begin_acting`). One that has not begun when its head is lost,
 parked or stopped is given back; one that has is in doubt, unless the head itself says how it ended. Then the head is
-made safe, and not so much as connected to until the daemon has heard of it: it may be that somebody is to look at it.
+not so much as connected to until the daemon has heard of it: it may be that somebody is to look at it as it is.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from taskmaster.bus import messages as m
@@ -45,6 +45,8 @@ __all__ = ["Attendant", "Task"]
 
 #: Attempts to bring a head to its safe state follow each other by so many seconds, for as long as they fail.
 SAFE_AGAIN_SECONDS = 1.0
+#: What the daemon says to a task in doubt is awaited for so long before its head is made safe in any case.
+_WORD_SECONDS = 1.0
 _LONGEST_WAIT = 86400.0
 
 
@@ -75,8 +77,8 @@ class Attendant:
     ``make`` makes the head, with a context whose ``on_acting`` is :meth:`on_acting`, whose ``on_between`` is
     :meth:`on_between` and so on, and whose ``stopping`` is :attr:`stopping`. ``begin`` is called with each assignment
     before it is begun, ``acts`` with the position of a task that begins to act, ``note`` with how safe the head is,
-    before that changes for the worse, ``keep`` with each checkpoint, before the evaluation goes on. ``watched`` is
-    polled.
+    before that changes for the worse, ``keep`` with each checkpoint, before the evaluation goes on (it raises OSError
+    where it cannot). ``watched`` is polled.
     """
 
     def __init__(
@@ -116,6 +118,8 @@ class Attendant:
         self._broken_off: m.TaskError | None = None
         self._leaving = self._has_left = False
         self._identity = ""
+        #: of how it is at work
+        self._said = Said("ready", (0, 0))
         #: how the head was lost
         self._trouble = "it was never open"
         self._is_open = False
@@ -125,10 +129,10 @@ class Attendant:
         self._must_secure = False
         #: of a head that is safe: when a lost connection is made anew (never: there is one), and the pause after that
         self._connect_at, self._connect_pause = math.inf, self._first_pause
-        #: an interlock has, and the daemon's order is from before it knew
-        self._has_tripped = False
         #: the lease of a task that is in doubt, of which the daemon is not known to have heard
         self._doubted: m.LeaseId | None = None
+        #: the latest trip of which the daemon knows
+        self._heard = 0
         self._watched = tuple(watched)
         self.yields = Yields(who, tell)
         self.thread = threading.Thread(target=self._run, name="taskmaster-head", daemon=True)
@@ -138,9 +142,9 @@ class Attendant:
     def order(self, order: m.HeadOrder) -> None:
         """What the daemon wants the head to do from now on; a stop breaks off what it is doing."""
         with self._changed:
-            if order.number > self._order.number:
+            heard, self._heard = self._heard, max(self._heard, order.heard)
+            if order.number > self._order.number or (order.what == "work" and self._heard > heard):
                 self._order = order
-                self._has_tripped &= order.what == "work"
                 self._decide()
 
     def hold(self, reason: str) -> None:
@@ -234,7 +238,6 @@ class Attendant:
     def _on_trip(self, why: str) -> None:
         """An interlock that makes the head safe has tripped."""
         with self._changed:
-            self._has_tripped = self._order.what == "work"
             if self._task is not None and self._broken_off is None:
                 self._broken_off = m.TaskError(0, "InterlockTripped", why)
             self._break()
@@ -244,7 +247,14 @@ class Attendant:
         task = self._task
         if task is not None:
             self._checkpoints += 1
-            self._keep(Kept(task.assignment, task.position, self._checkpoints, token))
+            trouble = ""
+            try:
+                self._keep(Kept(task.assignment, task.position, self._checkpoints, token))
+            except OSError as error:  # a full disk is no reason to end what takes weeks
+                trouble = f"its checkpoints cannot be kept on the disk of its worker: {error}"
+            if trouble != self._said.error:
+                self._said = replace(self._said, error=trouble)
+                self._tell(self._said)
 
     # -- the thread ---------------------------------------------------------------------------------------------------
 
@@ -269,6 +279,8 @@ class Attendant:
                 wish = self._wish
                 if wish.what == "wait" and not self._must_secure:
                     self._wait(None, wish)
+                elif self._doubted is not None and wish.what == "work" and not self._must_secure:
+                    self._await_word(wish)
                 elif self._must_secure or not self._may_work(wish):
                     self._give_back()
                     if self._secure(wish) and not self._may_work(wish):
@@ -288,7 +300,17 @@ class Attendant:
 
     def _may_work(self, wish: _Wish) -> bool:
         has_leave = wish.what == "work" and self._doubted is None
-        return has_leave and not self._has_tripped and not self._polling.tripped
+        return has_leave and self._heard >= self._polling.latest_trip and not self._polling.tripped
+
+    def _await_word(self, wish: _Wish) -> None:
+        """A task is in doubt: leave the head alone until the daemon says whether it is parked for that, or goes on.
+
+        Where that says nothing, the head is made safe.
+        """
+        self._give_back()
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._is_over(wish), _WORD_SECONDS):
+                self._must_secure = True
 
     def _pause(self, seconds: float, wish: _Wish) -> None:
         """Wait before the head is opened again. What is due meanwhile cannot be had; that may trip an interlock."""
@@ -334,8 +356,9 @@ class Attendant:
 
     def _work(self, wish: _Wish) -> None:
         """Evaluate what comes until something else is wished for, or the head is lost."""
-        self._tell(Said("ready", wish.number, self._identity))
-        while self._is_open and not self._is_over(wish):
+        self._said = Said("ready", wish.number, self._identity)
+        self._tell(self._said)
+        while self._is_open and not self._is_over(wish):  # what broke off a task has left its conversation as it was
             try:
                 self._polling.between()
             except Stopped:
@@ -392,7 +415,7 @@ class Attendant:
                 self._close()
             self.yields.flush(at_once=True)
             if head.acting:
-                self._doubted, self._must_secure = task.assignment.lease, True
+                self._doubted = task.assignment.lease
             stretch.lost(self._why(error), doubt=head.acting)
         except BaseException as error:  # noqa: BLE001 - whatever the user's code raises fails its task
             self.yields.flush(at_once=True)
@@ -497,14 +520,17 @@ class Attendant:
             self._connect_pause = min(2 * self._connect_pause, self._longest_pause)
 
     def _find_out(self, question: Question) -> Found:
-        """What has become of a task in doubt; the head is open meanwhile, and safe again after."""
+        """What has become of a task in doubt; the head is connected to meanwhile, and safe again after."""
         head = self._head
         if not head.reconciles:
             return Found(question, "unknown", reason="its head has no way to find out")
         self._note(HeadState.WORKING)
         self._close()
         try:
-            head.open()
+            try:
+                head.connect()
+            except NotImplementedError:  # it cannot be without being initialised
+                head.open()
             found = head.reconcile(question.table.rows()[0], question.token)
         except Exception as error:  # noqa: BLE001 - whatever finding out raises, a person has to resolve it then
             return Found(question, "unknown", reason=f"{type(error).__name__}: {error}")

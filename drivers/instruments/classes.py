@@ -28,7 +28,7 @@ two steps, and the longest step's time-out is the longest that a stop can take b
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from threading import Event
 from typing import Any
@@ -173,14 +173,31 @@ class ClassHead(Head):
                 self._adapter.method(self._bound.instrument, name, (), {})()
 
     def safe(self) -> None:
-        """The declared safe state; a connection is made for it where there is none, and the identity asked, no more."""
+        """The declared safe state; a connection is made for it where there is none, and the identity asked, no more.
+
+        Every step is tried, also where one before has failed; what was raised is raised at the end. Where an `identity`
+        is declared, the instrument is asked for it after them: it has heard them if it answers.
+        """
         if self._bound is None and not (self._adapter_class.safe if self._plan.safe is None else self._plan.safe):
             return
         with self._undisturbed():
             bound = self._bound if self._bound is not None and not self._silent else self._connect()
-            for what, step in bound.safe:
+            failures = list(self._failures(bound.safe))
+            if self._plan.identity is not None:
+                self.identify()
+        if failures:
+            raise failures[0]
+
+    def _failures(self, steps: Iterable[tuple[str, Callable[[], Any]]]) -> Iterator[Exception]:
+        """Take every step of these; what was raised. Raises LinkErrors at once: no further step would arrive."""
+        for what, step in steps:
+            try:
                 with self._asking(what):
                     step()
+            except LinkError:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever a library raises, the other steps are as urgent
+                yield error
 
     def close(self) -> None:
         """Let go of the object and the resource. What a lost connection says to that is of no interest."""

@@ -458,6 +458,52 @@ def test_what_was_made_safe_is_initialised_again_before_it_acts(probe: Laborator
     assert counted.connections == 1
 
 
+@pytest.mark.parametrize("connected", [True, False], ids=["over the connection", "over a new one"])
+def test_what_the_instrument_refuses_is_not_called_safe_and_the_rest_is_sent(
+    probe: Laboratory, connected: bool
+) -> None:
+    counted = Counted(probe)
+    with probe_head(probe[TIP], commands={"safe": ("BIAS 99", "TIP:WITHDRAW")}) as head:
+        if connected:
+            head.open()
+        with pytest.raises(DeviceError, match="after safe the instrument says -222"):
+            head.safe()
+        assert probe.control.truth(TIP)["approached"] == 0
+    assert counted["TIP:WITH"] == 2, "told once more, to know which of its errors came of this"
+
+
+def test_errors_from_before_do_not_make_it_unsafe_nor_come_before_the_safe_commands(probe: Laboratory) -> None:
+    with probe_head(probe[TIP]) as head:
+        head.open()
+        head.link.tell(b"NONSENSE\n", acts=False)
+        head.safe()
+        assert [one.command for one in probe.control.actions(TIP).actions[-2:]] == ["BIAS", "TIP:WITH"]
+        assert truth(probe, head, 100), "its errors are not those of the next task"
+
+
+@pytest.mark.parametrize(
+    ("commands", "options", "asked"),
+    [
+        ({"wait": {"query": "*OPC?"}}, {}, "*OPC?"),
+        ({"wait": None}, {"interlocks": {"hot": {"query": "TEMP?", "max": 99}}}, "TEMP?"),
+        ({"wait": None}, {}, "MEAS:CURR?"),
+    ],
+    ids=["wait", "interlock", "read"],
+)
+def test_one_that_does_not_say_who_it_is_is_asked_something_else(
+    probe: Laboratory, commands: dict[str, Any], options: dict[str, Any], asked: str
+) -> None:
+    silent = {"identify": "", "identity": None, **options}
+    with probe_head(probe[TIP], commands={"errors": None, **commands}, **silent) as head:
+        head.open()
+        assert head.commands.shows_safe
+        probe.control.fault("silence", TIP, match=asked, count=1)
+        head.safe()  # unanswered once, so it was told again over a new connection
+        probe.control.fault("silence", TIP, match=asked)
+        with pytest.raises(TimedOut):
+            head.safe()
+
+
 def made_safe(head: CommandHead) -> bool:
     try:
         head.safe()
@@ -508,6 +554,20 @@ def test_heads_of_one_instrument_take_turns(probe: Laboratory) -> None:
         other.close()
         assert one.evaluate(at(30))["place"].tolist() == [30, 50]
     assert (counted.connections, counted["TIP:APPR"]) == (2, 4)
+
+
+def test_a_poll_does_not_miss_an_instrument_because_another_head_was_stopped_in_mid_question(probe: Laboratory) -> None:
+    temperature = {"query": "TEMP?"}
+    with probe_head(probe[TIP]) as one:
+        other = CommandHead(dataclasses.replace(one.context, name="tip-b", stopping=threading.Event()), link=one.link)
+        other.open()
+        probe.control.fault("latency", TIP, match="MEAS", seconds=LONG, count=1)
+        stopped_when(one, Counted(probe), "MEAS:CURR?")
+        assert other.look(temperature) > 0
+        one.safe()
+        probe.control.unplug(TIP)
+        with pytest.raises(Unreachable):
+            other.look(temperature)
 
 
 def test_an_instruments_own_watchdog_is_armed_fed_and_switched_off_once_it_is_safe(probe: Laboratory) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -175,6 +177,23 @@ def test_matrices_are_checked_whole() -> None:
         PLAIN.pack_points(np.array([["a", "b"]]))
     single = schema(Field("x")).pack_points(np.arange(3.0))
     assert single.rows() == [{"x": 0.0}, {"x": 1.0}, {"x": 2.0}]
+
+
+@pytest.mark.parametrize("infinite", [math.inf, -math.inf])
+@pytest.mark.parametrize("shape", [(), (2,)])
+def test_what_is_finite_is_so_without_limits_and_in_every_form(infinite: float, shape: tuple[int, ...]) -> None:
+    value: Any = np.array([1e308, infinite]) if shape else infinite
+    forms: list[Callable[[Schema], object]] = [
+        lambda taking: taking.row({"x": value}),
+        lambda taking: taking.pack_points([{"x": value}]),
+        lambda taking: taking.pack_points({"x": np.array([value] * 99)}),
+        lambda taking: taking.check(pack_columns({"x": np.array([value])}, 1)),
+    ]
+    for take in forms:
+        take(schema(Field("x", unit="V", shape=shape)))
+        with pytest.raises(InvalidTask, match=r"parameter 'x' must be a.* V, got -?inf: it is not finite"):
+            take(schema(Field("x", unit="V", shape=shape, finite=True)))
+    assert not Field("x", finite=True).is_bounded, "it has no limit that a learner could go to"
 
 
 def test_tables_of_peers_are_held_to_it_by_index() -> None:

@@ -218,7 +218,7 @@ def test_check_prints_the_documented_keys(lab: Path, tmp_path: Path, typed: Prog
     assert said.status == 0
     found = json.loads(said.out)
     assert list(found) == [row[0] for row in keys]
-    assert found["mistakes"] == []
+    assert found["mistakes"] == found["cautions"] == []
     assert found["masters"]["good"] == [{"role": "function", "name": "work:good", "problem": "", "traceback": ""}]
     described = next(row[1] for row in keys if row[0] == "masters")
     assert all(f"`{key}`" in described for key in found["masters"]["good"][0])
@@ -231,3 +231,47 @@ def test_config_prints_the_schema_and_the_examples(typed: Program) -> None:
     assert typed("config", "example").out == typed("config", "example", "full").out
     said = typed("config", "example", "svn")
     assert (said.status, said.err.partition("?")[0]) == (2, "taskmaster: there is no example 'svn'; did you mean 'svm'")
+
+
+@pytest.mark.parametrize(
+    ("lines", "cautioned"),
+    [
+        ('identify = ""', "masters.stm.commands.safe: nothing can be asked after these commands"),
+        ('identify = ""\ncommands.errors.query = "ERR?"', None),
+        ('identify = ""\nmonitor.t.query = "TEMP?"', None),
+        ("", None),
+    ],
+    ids=["nothing", "errors", "a monitored value", "identity"],
+)
+def test_check_says_where_nothing_shows_that_a_head_is_safe(
+    lab: Path, typed: Program, lines: str, cautioned: str | None
+) -> None:
+    lab.write_text(
+        f"""[masters.stm]
+driver = "visa"
+resource = "TCPIP0::127.0.0.1::5025::SOCKET"
+parameters.x = {{}}
+commands.set = ["POS {{x:.3f}}"]
+commands.safe = ["BIAS 0"]
+{lines}
+"""
+    )
+    said = typed("check", lab)
+    assert said.status == 0, said.err
+    assert (cautioned is None) == ("caution" not in said.out)
+    assert cautioned is None or f"{lab}: caution: {cautioned}" in said.out
+
+
+def test_check_says_where_the_safe_steps_of_a_class_are_just_believed(lab: Path, typed: Program) -> None:
+    lab.write_text(
+        """[masters.dot]
+driver = "instrument"
+class = "collections:Counter"
+init = ["clear"]
+set = { x = "update" }
+safe = ["clear"]
+parameters.x = {}
+"""
+    )
+    said = typed("check", lab)
+    assert "caution: masters.dot.safe: nothing is asked after these steps" in said.out

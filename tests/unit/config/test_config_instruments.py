@@ -174,6 +174,13 @@ def test_a_parameter_that_is_wrong_itself_is_complained_of_once() -> None:
     ]
 
 
+def test_no_number_for_an_instrument_is_infinite() -> None:
+    assert {field.name: field.finite for field in loads(STM).masters["stm"].parameter_fields} == {
+        "bias": True, "mode": False, "n": False,
+    }  # fmt: skip
+    assert not any(field.finite for field in loads(STM).masters["stm"].output_fields)
+
+
 def test_a_terminator_stands_in_no_command() -> None:
     assert complaints(STM.replace("{n:d}", "{n:d}!")) == []
     text = changed('driver = "visa"', 'driver = "visa"\nwrite_terminator = "!"').replace("{n:d}", "{n:d}!")
