@@ -200,7 +200,7 @@ class Interrupt(Message, tag="interrupt"):
 
 
 class Settled(Message, tag="settled"):
-    """The outcomes of these leases are on disk (or not wanted any more): forget them.
+    """The outcomes of these leases are on disk (or not wanted any more): forget them, and begin nothing more of them.
 
     ``dispatched`` counts the dispatches of this session; a worker that got fewer says hello again.
     """

@@ -21,7 +21,7 @@ from taskmaster.bus.errors import InvalidOutput, NotAllowed
 from taskmaster.bus.intervals import IntervalSet
 from taskmaster.bus.table import Table
 from taskmaster.bus.text import format_duration
-from taskmaster.daemon.effects import Asked, Checkpointed, Effects, MasterChanged
+from taskmaster.daemon.effects import Asked, Checkpointed, Effects, LeaseGranted, MasterChanged
 from taskmaster.daemon.granting import Granting
 from taskmaster.daemon.interlocks import Interlocks
 from taskmaster.daemon.leases import Lease, Worker
@@ -32,6 +32,8 @@ __all__ = ["UNKNOWN_SINCE", "Instrument"]
 
 #: Of a lease that was lost nobody knows when: while the daemon itself was not there.
 UNKNOWN_SINCE = -1.0
+#: What a worker that is alone may take after its ``deadman`` to make its head safe, and its guardian to end it.
+DEADMAN_LENIENCY = 5.0
 
 
 class Instrument(Granting):
@@ -48,9 +50,14 @@ class Instrument(Granting):
     def on_head(self, worker: Worker, report: m.HeadReport, out: Effects) -> None:
         """How the head of a worker is."""
         self.heads.on_report(worker, report, out)
+        self.interlocks.on_head(worker)
         self._note_head(worker)
         for run_id, index in self.heads.to_ask(worker):
-            self._ask_about(worker, self.runs[run_id], index, out)
+            run = self.runs.get(run_id)
+            if run is not None and index in run.held:
+                self._ask_about(worker, run, index, out)
+            else:
+                self.heads.resolved(run_id, index, out)
 
     def on_watched(self, worker: Worker, message: m.Tripped | m.Polled, now: float, out: Effects) -> None:
         """What a worker has seen of an interlock."""
@@ -59,6 +66,10 @@ class Instrument(Granting):
         else:
             self.interlocks.on_polled(worker, message, now, out)
         self._note_heads()
+
+    def _dispatch_to_heads(self, now: float, out: Effects) -> None:
+        if not self.interlocks.blind:
+            super()._dispatch_to_heads(now, out)
 
     def look_at_heads(self, now: float, out: Effects) -> None:
         """Once in a while: values that are too old, and heads that are not safe for too long."""
@@ -121,6 +132,16 @@ class Instrument(Granting):
                 f"Master {self.spec.name!r} is no instrument: it has no heads that could be stopped, moved or asked for"
             )
 
+    def alone_until(self, now: float) -> float:
+        """Until when a worker may be driving its head that hears nothing of the daemon from ``now`` on."""
+        return now + self.spec.deadman + DEADMAN_LENIENCY
+
+    def restore_lease(self, record: LeaseGranted, run: Run, now: float) -> Lease:
+        """A lease from before the daemon's start, whose worker may be driving its head."""
+        lease = super().restore_lease(record, run, now)
+        self.heads.reserve(self.workers[record.worker], self.alone_until(now))
+        return lease
+
     # -- tasks that a head has lost -----------------------------------------------------------------------------------
 
     def on_checkpoint(self, worker: Worker, message: m.Checkpoint, out: Effects) -> None:
@@ -172,6 +193,12 @@ class Instrument(Granting):
             self.heads.resolved(run.id, index, out)
             self._note_heads()
             if index in run.checkpoints and index in run.open:
+                self._suspended.add((run.id, index))
+
+    def on_unbegun(self, run: Run, low: int, high: int) -> None:
+        """Tasks wait again that had been granted; one that was to go on is interrupted as before."""
+        for index in [index for index in run.checkpoints if low <= index < high]:
+            if run.checkpoints[index].lost:
                 self._suspended.add((run.id, index))
 
     def see_to_suspended(self, out: Effects) -> None:

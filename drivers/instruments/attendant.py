@@ -13,7 +13,7 @@ interlock holds again and the daemon, which was told, has given its orders.
 
 Of each task it is known whether it may have acted (`Head.begin_acting`). One that has not begun when its head is lost,
 parked or stopped is given back; one that has is in doubt, unless the head itself says how it ended. Then the head is
-made safe, and not so much as connected to until the daemon has heard of it: it may be that somebody is to look at it.
+not so much as connected to until the daemon has heard of it: it may be that somebody is to look at it as it is.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ __all__ = ["Attendant", "Task"]
 
 #: Attempts to bring a head to its safe state follow each other by so many seconds, for as long as they fail.
 SAFE_AGAIN_SECONDS = 1.0
+#: What the daemon says to a task in doubt is awaited for so long before its head is made safe in any case.
+_WORD_SECONDS = 1.0
 _LONGEST_WAIT = 86400.0
 
 
@@ -125,10 +127,10 @@ class Attendant:
         self._must_secure = False
         #: of a head that is safe: when a lost connection is made anew (never: there is one), and the pause after that
         self._connect_at, self._connect_pause = math.inf, self._first_pause
-        #: an interlock has, and the daemon's order is from before it knew
-        self._has_tripped = False
         #: the lease of a task that is in doubt, of which the daemon is not known to have heard
         self._doubted: m.LeaseId | None = None
+        #: the latest trip of which the daemon knows
+        self._heard = 0
         self._watched = tuple(watched)
         self.yields = Yields(who, tell)
         self.thread = threading.Thread(target=self._run, name="taskmaster-head", daemon=True)
@@ -138,9 +140,9 @@ class Attendant:
     def order(self, order: m.HeadOrder) -> None:
         """What the daemon wants the head to do from now on; a stop breaks off what it is doing."""
         with self._changed:
-            if order.number > self._order.number:
+            heard, self._heard = self._heard, max(self._heard, order.heard)
+            if order.number > self._order.number or (order.what == "work" and self._heard > heard):
                 self._order = order
-                self._has_tripped &= order.what == "work"
                 self._decide()
 
     def hold(self, reason: str) -> None:
@@ -234,7 +236,6 @@ class Attendant:
     def _on_trip(self, why: str) -> None:
         """An interlock that makes the head safe has tripped."""
         with self._changed:
-            self._has_tripped = self._order.what == "work"
             if self._task is not None and self._broken_off is None:
                 self._broken_off = m.TaskError(0, "InterlockTripped", why)
             self._break()
@@ -269,6 +270,8 @@ class Attendant:
                 wish = self._wish
                 if wish.what == "wait" and not self._must_secure:
                     self._wait(None, wish)
+                elif self._doubted is not None and wish.what == "work" and not self._must_secure:
+                    self._await_word(wish)
                 elif self._must_secure or not self._may_work(wish):
                     self._give_back()
                     if self._secure(wish) and not self._may_work(wish):
@@ -288,7 +291,17 @@ class Attendant:
 
     def _may_work(self, wish: _Wish) -> bool:
         has_leave = wish.what == "work" and self._doubted is None
-        return has_leave and not self._has_tripped and not self._polling.tripped
+        return has_leave and self._heard >= self._polling.latest_trip and not self._polling.tripped
+
+    def _await_word(self, wish: _Wish) -> None:
+        """A task is in doubt: leave the head alone until the daemon says whether it is parked for that, or goes on.
+
+        Where that says nothing, the head is made safe.
+        """
+        self._give_back()
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._is_over(wish), _WORD_SECONDS):
+                self._must_secure = True
 
     def _pause(self, seconds: float, wish: _Wish) -> None:
         """Wait before the head is opened again. What is due meanwhile cannot be had; that may trip an interlock."""
@@ -392,7 +405,7 @@ class Attendant:
                 self._close()
             self.yields.flush(at_once=True)
             if head.acting:
-                self._doubted, self._must_secure = task.assignment.lease, True
+                self._doubted = task.assignment.lease
             stretch.lost(self._why(error), doubt=head.acting)
         except BaseException as error:  # noqa: BLE001 - whatever the user's code raises fails its task
             self.yields.flush(at_once=True)
@@ -497,14 +510,17 @@ class Attendant:
             self._connect_pause = min(2 * self._connect_pause, self._longest_pause)
 
     def _find_out(self, question: Question) -> Found:
-        """What has become of a task in doubt; the head is open meanwhile, and safe again after."""
+        """What has become of a task in doubt; the head is connected to meanwhile, and safe again after."""
         head = self._head
         if not head.reconciles:
             return Found(question, "unknown", reason="its head has no way to find out")
         self._note(HeadState.WORKING)
         self._close()
         try:
-            head.open()
+            try:
+                head.connect()
+            except NotImplementedError:  # it cannot be without being initialised
+                head.open()
             found = head.reconcile(question.table.rows()[0], question.token)
         except Exception as error:  # noqa: BLE001 - whatever finding out raises, a person has to resolve it then
             return Found(question, "unknown", reason=f"{type(error).__name__}: {error}")

@@ -153,7 +153,10 @@ class Head:
         return type(self).reconcile is not Head.reconcile
 
     def reconcile(self, x: Any, token: bytes) -> Reconciled:
-        """What has become of a task in doubt; ``token`` is its last checkpoint, b"" if it has none."""
+        """What has become of a task in doubt; ``token`` is its last checkpoint, b"" if it has none.
+
+        Called after `safe`, over a new connection: that of `connect`, or of `open` where the class has no `connect`.
+        """
         return Reconciled.unknown()
 
     def read(self) -> Any:

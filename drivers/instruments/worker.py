@@ -177,8 +177,8 @@ class HeadWorker(Worker):
             self._turn(wait=self._heard.empty())
             attendant.flush()
             self._hear()
-            self._look_after(attendant)
             attendant.order(self._protocol.order)
+            self._look_after(attendant)
             self._give(attendant)
             while self._protocol.questions:
                 attendant.ask(self._protocol.questions.popleft())

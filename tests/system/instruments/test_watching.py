@@ -128,6 +128,25 @@ def test_a_head_too_hot_is_made_safe_at_once_and_stays_so_over_a_restart(probe: 
     eventually(lambda: head(lab, "tip-1").state == "ready", "it to be back")
 
 
+def test_a_trip_that_has_passed_before_the_daemon_is_back_is_as_good_as_any(probe: Laboratory, here: Bench) -> None:
+    here.open(interlocks={"temperature": TEMPERATURE})
+    mark = probe.control.mark()
+    here.daemon.kill()
+    probe.control.overheat("tip-1")
+    probe.control.unplug("tip-2")
+    eventually(lambda: probe.control.first_safe("tip-1", mark), "the one to be safe")
+    probe.control.replug("tip-2")
+    cool_down(probe)
+    before = asked(probe, "TEMP?")
+    eventually(lambda: asked(probe, "TEMP?") > before + 3, "it to be in order again")
+    here.daemon.start()
+    lab = here.stack.enter_context(here.daemon.connect())
+    eventually(lambda: states(lab) == ["tripped", "ready"], "both to be told of")
+    assert head(lab, "tip-1").reason.startswith("interlock temperature: ")
+    lab.set_head("stm", "tip-1", inside=True)
+    eventually(lambda: states(lab) == ["ready", "ready"], "it to be back")
+
+
 def _put_back(lab: Lab) -> bool:
     try:
         lab.set_head("stm", "tip-1", inside=True)

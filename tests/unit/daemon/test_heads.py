@@ -83,6 +83,45 @@ def test_an_order_that_was_not_confirmed_is_not_taken_for_carried_out(heart: Hea
     assert one.assignments
 
 
+def test_a_stop_is_followed_by_an_alarm_for_each_head_that_is_not_known_to_be_safe(heart: Heart) -> None:
+    one, two = tips(heart)
+
+    def seconds(n: int) -> list[m.Alarm]:
+        alarms: list[m.Alarm] = []
+        for _ in range(n):
+            for tip in (one, two):
+                tip.say(m.Heartbeat())
+            alarms += heart.tick(1.0).alarms
+        return alarms
+
+    heart.ask(m.Stop(7, "stm"), m.Done)
+    one.obey()
+    assert [info.safe for info in heads(heart).values()] == [True, False]
+    (alarm,) = seconds(5)
+    assert (alarm.level, "'tip-2': it is NOT KNOWN TO BE SAFE" in alarm.message) == ("error", True)
+    assert f"its worker (process {two.number}) has not said so" in alarm.message
+    later = seconds(120)
+    assert [alarm.level for alarm in later] == ["error", *["critical"] * 2]
+    assert "not known to be safe" in heads(heart)["tip-2"].reason
+    two.obey()
+    assert heads(heart)["tip-2"].safe
+    assert seconds(300) == []
+
+
+def test_a_head_without_a_worker_is_as_safe_as_the_last_one_has_left_it(heart: Heart) -> None:
+    one, two = tips(heart)
+    for tip in (one, two):
+        tip.say(m.WorkerLost(tip.token, "WorkerLost", "it died"))
+    guardian = heart.stranger(b"guardian")
+    guardian.say(m.GuardianHello(m.PROTOCOL_VERSION, "stm", "g"))
+    guardian.say(m.Guarded(heart.now, "stm", "tip-2", "its worker died"))
+    heart.ask(m.Stop(7, "stm"), m.Done)
+    assert [info.safe for info in heads(heart).values()] == [False, True]
+    alarms = [alarm for _ in range(5) for alarm in heart.tick(1.0).alarms]
+    assert ["'tip-1': it is NOT KNOWN TO BE SAFE" in alarm.message for alarm in alarms] == [True]
+    assert "no worker has it" in alarms[0].message
+
+
 def test_a_task_in_doubt_parks_its_head_until_it_is_resolved(heart: Heart) -> None:
     one, two = tips(heart)
     run = heart.open("stm")
