@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import struct
+import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import cycle
 from operator import itemgetter
@@ -49,7 +50,8 @@ class Field(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One parameter or output.
 
     ``min`` and ``max`` are inclusive and in ``unit``; ``shape`` is that of one value (``()`` a scalar, -1 any length
-    along that axis); ``nan`` says whether NaN is a value it may take.
+    along that axis); ``nan`` says whether NaN is a value it may take, and ``finite`` that infinity is
+    none, also where there is no limit.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Field(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     choices: tuple[str | float | bool, ...] = ()
     shape: tuple[int, ...] = ()
     nan: bool = False
+    finite: bool = False
     description: str = ""
 
     @property
@@ -68,12 +71,18 @@ class Field(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         return (-math.inf if self.min is None else self.min, math.inf if self.max is None else self.max)
 
     @property
+    def extremes(self) -> tuple[float, float]:
+        """The lowest and the highest value that it takes."""
+        low, high = self.limits
+        return (max(low, -sys.float_info.max), min(high, sys.float_info.max)) if self.finite else (low, high)
+
+    @property
     def is_bounded(self) -> bool:
         """A float with both limits: what continuous learners need."""
         return self.min is not None and self.max is not None
 
     def describe(self) -> str:
-        """What is expected, for people: ``a number in [-2, 4] V``."""
+        """What is expected, for people: ``a number in [-2, 4] V``, ``a number in V``."""
         if self.choices:
             return "one of " + ", ".join(map(repr, self.choices))
         text = KINDS[self.kind][1]
@@ -84,6 +93,8 @@ class Field(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
             text += (
                 f" in [{low:g}, {high:g}]" if self.is_bounded else f" ≥ {low:g}" if self.max is None else f" ≤ {high:g}"
             )
+        elif self.unit:
+            text += " in"
         return f"{text} {self.unit}".rstrip()
 
 
@@ -105,10 +116,10 @@ class Schema:
             field.kind == "float" and not field.shape and not field.choices for field in self.fields
         )
         self._any_form = any(field.kind in ("any", "str") for field in self.fields)
-        self._low = np.array([field.limits[0] for field in self.fields])
-        self._high = np.array([field.limits[1] for field in self.fields])
+        self._low = np.array([field.extremes[0] for field in self.fields])
+        self._high = np.array([field.extremes[1] for field in self.fields])
         self._pick: Callable[[Any], Any] = itemgetter(*self.names) if len(self.names) > 1 else lambda _: ()
-        self._quick = [field.limits for field in self.fields]
+        self._quick = [field.extremes for field in self.fields]
         #: of tables that `pack_rows` makes where `is_matrix`
         self._layout = Layout((Part(self.names, "<f8"),)) if self.is_matrix else None
 
@@ -188,9 +199,9 @@ class Schema:
             if value not in field.choices:
                 raise self._bad(field, value)
         elif isinstance(value, (int, float)) and not isinstance(value, bool):
-            low, high = field.limits
+            low, high = field.extremes
             if not low <= value <= high:
-                raise self._bad(field, value)
+                raise self._bad(field, value, _not_finite(field, value))
             if field.kind == "int" and not -(2**63) <= value < 2**63:
                 raise self._bad(field, value, "it does not fit 64 bits")
 
@@ -347,7 +358,7 @@ class Schema:
     def _check_column(self, field: Field, column: NDArray[Any], first: int) -> None:
         if column.dtype.kind == "b" or column.size == 0:
             return
-        low, high = field.limits
+        low, high = field.extremes
         wrong = ~((column >= low) & (column <= high))
         if field.nan and column.dtype.kind == "f":
             wrong &= ~np.isnan(column)
@@ -355,7 +366,7 @@ class Schema:
             return
         row = int(np.flatnonzero(wrong.reshape(len(column), -1).any(axis=1))[0])
         value = column[row][wrong[row]].flat[0] if column.ndim > 1 else column[row]
-        reason = "NaN is not allowed" if column.dtype.kind == "f" and np.isnan(value) else ""
+        reason = "NaN is not allowed" if column.dtype.kind == "f" and np.isnan(value) else _not_finite(field, value)
         where = f" (task {first + row})" if len(column) > 1 or first else ""
         raise self._bad(field, value.item(), reason, where)
 
@@ -396,6 +407,10 @@ def _fits_int64(column: NDArray[Any]) -> NDArray[np.bool_]:
     if column.dtype.kind == "f":
         return np.asarray((column >= -(2.0**63)) & (column < 2.0**63))
     return np.ones(column.shape, bool)
+
+
+def _not_finite(field: Field, value: Any) -> str:
+    return "it is not finite" if field.finite and value in (math.inf, -math.inf) else ""
 
 
 def _all_fit(field: Field, column: Any) -> bool:

@@ -12,6 +12,7 @@ from taskmaster.bus.table import Layout
 from taskmaster.bus.wire import Count, LeaseId, Message, Scalar, Seconds
 
 __all__ = [
+    "LONGEST_TOKEN",
     "Alive",
     "Checkpoint",
     "Guard",
@@ -35,8 +36,10 @@ __all__ = [
     "Tripped",
 ]
 
+#: Bytes of the longest checkpoint.
+LONGEST_TOKEN = 1 << 20
 #: What `resume` needs to go on with a task: an evaluation that has more to keep keeps it in a file, and names that.
-Token: TypeAlias = Annotated[bytes, Meta(max_length=1 << 20)]
+Token: TypeAlias = Annotated[bytes, Meta(max_length=LONGEST_TOKEN)]
 
 # ---------------------------------------------------------------------------------------------------------------------
 # control socket, client → daemon

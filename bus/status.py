@@ -106,6 +106,8 @@ class HeadInfo(_Record, frozen=True):
     attended: float = 0.0
     #: the share of these, within the last hour, in which it was evaluating; 0 to 1
     utilisation: float = 0.0
+    #: whether it has a safe state at all: of an instrument that does nothing to anybody, none is declared
+    has_safe_state: bool = True
 
 
 class MasterStatus(_Record, frozen=True):

@@ -33,6 +33,8 @@ class DriverOptions(Settings):
 
     #: Defaults of common keys that are others with this driver.
     common_defaults: ClassVar[Mapping[str, Any]] = {}
+    #: Whether a parameter without limits may be infinite.
+    takes_infinity: ClassVar[bool] = True
 
     @classmethod
     def conflicts(cls, table: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
@@ -44,6 +46,10 @@ class DriverOptions(Settings):
 
     def misfits(self, daemon: DaemonSettings) -> Iterator[tuple[KeyPath, str]]:
         """What does not go together with the daemon's keys, as :meth:`conflicts`."""
+        yield from ()
+
+    def resources(self) -> Iterator[tuple[KeyPath, str]]:
+        """What one process alone can have, and with that one Master: (path of the key that names it, resource)."""
         yield from ()
 
     def completed(self, keys: MasterKeys) -> DriverOptions:

@@ -145,8 +145,8 @@ class FieldSettings(Settings):
             raise ValueError(f"only a 'float' can be NaN, and kind is {kind!r}")
         return nan
 
-    def field(self, name: str) -> Field:
-        """The same for the wire, under its name."""
+    def field(self, name: str, *, finite: bool = False) -> Field:
+        """The same for the wire, under its name; if it is a number, a ``finite`` one."""
         from taskmaster.bus.fields import Field  # numpy with it, which a reader of settings does not need
 
         return Field(
@@ -158,6 +158,7 @@ class FieldSettings(Settings):
             choices=self.choices,
             shape=self.shape,
             nan=self.nan and self.kind == "float",
+            finite=finite and self.kind == "float",
             description=self.description,
         )
 

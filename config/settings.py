@@ -191,11 +191,6 @@ class MasterKeys(Settings):
     )
 
     @property
-    def parameter_fields(self) -> tuple[Field, ...]:
-        """The parameters in the order of the file."""
-        return tuple(settings.field(name) for name, settings in self.parameters.items())
-
-    @property
     def output_fields(self) -> tuple[Field, ...]:
         """The outputs in the order of the file."""
         return tuple(settings.field(name) for name, settings in self.outputs.items())
@@ -208,6 +203,12 @@ class MasterSettings(MasterKeys):
     max_queued_bytes: int
     name: str
     options: DriverOptions
+
+    @property
+    def parameter_fields(self) -> tuple[Field, ...]:
+        """The parameters in the order of the file."""
+        finite = not self.options.takes_infinity
+        return tuple(settings.field(name, finite=finite) for name, settings in self.parameters.items())
 
     @classmethod
     def assemble(cls, name: str, keys: MasterKeys, options: DriverOptions, daemon: DaemonSettings) -> MasterSettings:

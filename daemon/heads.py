@@ -153,6 +153,7 @@ class Head:
             task,
             attended=self.usage.attended(wall),
             utilisation=self.usage.share(wall, task.since if task is not None else None),
+            has_safe_state=self.spec.has_safe_state,
         )
 
     def _task(self) -> HeadTask | None:
@@ -180,7 +181,7 @@ class Head:
             run, index = min(self.doubts)
             return "parked", f"task {index} of run {run} is in doubt: taskmaster resolve {run} {index} done|retry|fail"
         if self.reported == "ready":
-            return ("busy" if self.worker is not None and self.worker.leases else "ready"), ""
+            return ("busy" if self.worker is not None and self.worker.leases else "ready"), self.error
         return self.reported if self.reported != "safe" else "connecting", self.error
 
 
@@ -286,6 +287,8 @@ class HeadBook:
             return
         head.obeyed = max(head.obeyed, min(report.order, head.order))
         head.identity = report.identity or head.identity
+        if report.state == "ready" and report.error and report.error != head.error:
+            self._alarm("warning", head, report.error, out)
         head.error = report.error
         head.left_safe = report.state == "safe"
         head.reached |= report.state in ("ready", "safe", "unsafe")

@@ -24,7 +24,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from taskmaster.bus import messages as m
@@ -77,8 +77,8 @@ class Attendant:
     ``make`` makes the head, with a context whose ``on_acting`` is :meth:`on_acting`, whose ``on_between`` is
     :meth:`on_between` and so on, and whose ``stopping`` is :attr:`stopping`. ``begin`` is called with each assignment
     before it is begun, ``acts`` with the position of a task that begins to act, ``note`` with how safe the head is,
-    before that changes for the worse, ``keep`` with each checkpoint, before the evaluation goes on. ``watched`` is
-    polled.
+    before that changes for the worse, ``keep`` with each checkpoint, before the evaluation goes on (it raises OSError
+    where it cannot). ``watched`` is polled.
     """
 
     def __init__(
@@ -118,6 +118,8 @@ class Attendant:
         self._broken_off: m.TaskError | None = None
         self._leaving = self._has_left = False
         self._identity = ""
+        #: of how it is at work
+        self._said = Said("ready", (0, 0))
         #: how the head was lost
         self._trouble = "it was never open"
         self._is_open = False
@@ -245,7 +247,14 @@ class Attendant:
         task = self._task
         if task is not None:
             self._checkpoints += 1
-            self._keep(Kept(task.assignment, task.position, self._checkpoints, token))
+            trouble = ""
+            try:
+                self._keep(Kept(task.assignment, task.position, self._checkpoints, token))
+            except OSError as error:  # a full disk is no reason to end what takes weeks
+                trouble = f"its checkpoints cannot be kept on the disk of its worker: {error}"
+            if trouble != self._said.error:
+                self._said = replace(self._said, error=trouble)
+                self._tell(self._said)
 
     # -- the thread ---------------------------------------------------------------------------------------------------
 
@@ -347,7 +356,8 @@ class Attendant:
 
     def _work(self, wish: _Wish) -> None:
         """Evaluate what comes until something else is wished for, or the head is lost."""
-        self._tell(Said("ready", wish.number, self._identity))
+        self._said = Said("ready", wish.number, self._identity)
+        self._tell(self._said)
         while self._is_open and not self._is_over(wish):  # what broke off a task has left its conversation as it was
             try:
                 self._polling.between()

@@ -28,7 +28,7 @@ two steps, and the longest step's time-out is the longest that a stop can take b
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from threading import Event
 from typing import Any
@@ -37,6 +37,7 @@ import numpy as np
 
 from taskmaster.bus.errors import ConfigError, InvalidOutput, InvalidTask
 from taskmaster.bus.values import encode
+from taskmaster.config.heads import is_simulated
 from taskmaster.drivers.instruments.adapters import Adapter, Recipe, adapter_class
 from taskmaster.drivers.instruments.adapters.own import OwnAdapter, own_head
 from taskmaster.drivers.instruments.attributes import class_name
@@ -172,14 +173,31 @@ class ClassHead(Head):
                 self._adapter.method(self._bound.instrument, name, (), {})()
 
     def safe(self) -> None:
-        """The declared safe state; a connection is made for it where there is none, and the identity asked, no more."""
+        """The declared safe state; a connection is made for it where there is none, and the identity asked, no more.
+
+        Every step is tried, also where one before has failed; what was raised is raised at the end. Where an `identity`
+        is declared, the instrument is asked for it after them: it has heard them if it answers.
+        """
         if self._bound is None and not (self._adapter_class.safe if self._plan.safe is None else self._plan.safe):
             return
         with self._undisturbed():
             bound = self._bound if self._bound is not None and not self._silent else self._connect()
-            for what, step in bound.safe:
+            failures = list(self._failures(bound.safe))
+            if self._plan.identity is not None:
+                self.identify()
+        if failures:
+            raise failures[0]
+
+    def _failures(self, steps: Iterable[tuple[str, Callable[[], Any]]]) -> Iterator[Exception]:
+        """Take every step of these; what was raised. Raises LinkErrors at once: no further step would arrive."""
+        for what, step in steps:
+            try:
                 with self._asking(what):
                     step()
+            except LinkError:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever a library raises, the other steps are as urgent
+                yield error
 
     def close(self) -> None:
         """Let go of the object and the resource. What a lost connection says to that is of no interest."""
@@ -213,7 +231,7 @@ class ClassHead(Head):
         self.close()
         options = self.options
         resource = str(options.get("resource") or "")
-        if resource and not _is_simulated(options):
+        if resource and not is_simulated(options):
             self._claim = self.context.claim(resource, self.context.label)
         try:
             self._adapter = self._adapter_class(self._recipe(resource), self._heeded)
@@ -290,13 +308,6 @@ class ClassHead(Head):
             self.between()
             _require_travelling(outputs[name], f"{self.context.label}: {what}")
         return outputs
-
-
-def _is_simulated(options: Mapping[str, Any]) -> bool:
-    """Whether the resource is one of PyVISA-sim's: every process has its own then."""
-    kwargs = options.get("kwargs") or {}
-    libraries = (options.get("backend"), kwargs.get("visa_library"), kwargs.get("visalib"))
-    return "pyvisa_sim_file" in kwargs or any(str(library).endswith("@sim") for library in libraries)
 
 
 def _require_travelling(value: Any, what: str) -> None:

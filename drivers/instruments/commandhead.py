@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import re
 import threading
@@ -158,12 +159,13 @@ class CommandHead(Head):
         """It is switched off by `safe`, once that is confirmed."""
 
     def safe(self) -> None:
-        """Send the `safe` commands at once over the connection that there is, and see that they have arrived.
+        """Send the `safe` commands at once over the connection that there is, and see that they were obeyed.
 
         Where that cannot be seen (the instrument may be busy with a query that was given up, or gone), they are sent
         again over a new connection, once the instrument has been identified. Then, and not before, its own watchdog is
-        switched off. Does not heed `stopping`. Raises LinkErrors and WrongIdentity if it is not known to be safe; call
-        it again.
+        switched off. Does not heed `stopping`. Raises DeviceError, LinkErrors and WrongIdentity if it is not known to
+        be safe; call it again. (Of an instrument that can be asked nothing at all, see `Commands.shows_safe`, it is
+        known only that they could be sent.)
         """
         self._ready_since = None
         with self._unstoppable(), self._turn():
@@ -173,8 +175,7 @@ class CommandHead(Head):
                 return
             if not self._told_safe():
                 self.link.connect(min(self.commands.timeout, _LONGEST_QUIET))
-                self._tell_safe()
-                self._confirm()
+                self._have_safe()
             self._disarm()
 
     def close(self) -> None:
@@ -241,8 +242,7 @@ class CommandHead(Head):
             # Also finds out that the instrument has hung up: the first bytes after that would seem to be sent.
             self.link.drain()
             if in_step:
-                self._tell_safe()
-                self._confirm()
+                self._have_safe()
             else:  # what comes may answer what was asked before: nothing is waited for
                 for line in self.commands.safe:
                     self.link.tell(line.format(self.commands.values), acts=False)
@@ -251,14 +251,28 @@ class CommandHead(Head):
             return False
         return in_step
 
-    def _tell_safe(self) -> None:
-        for line in self.commands.safe:
-            self._tell_line(line)
+    def _have_safe(self) -> None:
+        """Send the `safe` commands, and ask whether they have arrived and were taken."""
+        refused = self._tell_safe()
+        if self.commands.errors is not None:
+            # Nothing is asked before they are out: what it complains of first may be what was sent earlier.
+            if self._errors():
+                refused = self._tell_safe()
+                refused += self._errors()
+        elif self.commands.confirmation is not None:
+            self._ask(self.commands.confirmation)
+        if refused:
+            raise DeviceError(f"{self.context.label}: after safe the instrument says {'; '.join(refused)}")
 
-    def _confirm(self) -> None:
-        """What was sent has arrived, as an answer after it shows."""
-        if self.commands.identify is not None:
-            self._ask(self.commands.identify)
+    def _tell_safe(self) -> list[str]:
+        """Each of the `safe` commands, also where one before was refused; how they were."""
+        refused = []
+        for line in self.commands.safe:
+            try:
+                self._tell_line(line)
+            except DeviceError as error:
+                refused.append(str(error))
+        return refused
 
     @contextmanager
     def _unstoppable(self) -> Iterator[None]:
@@ -342,17 +356,22 @@ class CommandHead(Head):
 
     def _check_errors(self, after: str, x: Mapping[str, Any] | None) -> None:
         """Ask until there is no error any more. Raises DeviceError with all of them."""
+        if errors := self._errors():
+            of = f" of {dict(x)!r}" if x else ""
+            raise DeviceError(f"{self.context.label}: after {after}{of} the instrument says {'; '.join(errors)}")
+
+    def _errors(self) -> list[str]:
+        """All that the instrument has to complain of; it has told it then."""
         queue = self.commands.errors
-        if queue is None:
-            return
-        errors = []
-        while not queue.ok.fullmatch(said := str(self._ask(queue.query))):
+        errors: list[str] = []
+        mistaken = ""
+        while queue is not None and not queue.ok.fullmatch(said := str(self._ask(queue.query))):
+            if errors[-1:] == [said] and (mistaken := queue.mistaken(said)):
+                break
             errors.append(said)
             if len(errors) == _MOST_ERRORS:
                 break
-        if errors:
-            of = f" of {dict(x)!r}" if x else ""
-            raise DeviceError(f"{self.context.label}: after {after}{of} the instrument says {'; '.join(errors)}")
+        return [*_counted(errors), *([mistaken] if mistaken else [])]
 
     # -- one exchange -------------------------------------------------------------------------------------------------
 
@@ -383,6 +402,13 @@ class CommandHead(Head):
 
     def _sleep(self, seconds: float) -> None:
         wait(self._heeded, seconds, self.context.label)
+
+
+def _counted(errors: Sequence[str]) -> Iterator[str]:
+    """Each once, with how often it came in a row."""
+    for error, alike in itertools.groupby(errors):
+        times = sum(1 for _ in alike)
+        yield error if times == 1 else f"{error} ({times} times)"
 
 
 def _read_watched(text: str, table: Mapping[str, Any], question: str) -> Any:

@@ -15,6 +15,10 @@ from taskmaster.drivers.instruments.replies import Number, Reply, Text, reply_fo
 __all__ = ["Commands", "ErrorQueue", "Line", "Query", "Ramp", "Wait", "Watchdog"]
 
 
+#: How instruments say that there is no error: SCPI's number 0, or words.
+_NONE = re.compile(r"[+-]?0+\b.*|\W*(no[ _]?errors?|none|ok)\W*", re.IGNORECASE)
+
+
 @dataclass(frozen=True)
 class Line:
     """One message to the instrument, and how long to wait after it, in seconds."""
@@ -62,6 +66,12 @@ class ErrorQueue:
     query: Query
     ok: re.Pattern[str]
 
+    def mistaken(self, said: str) -> str:
+        """Why ``ok`` cannot be what is meant, where it takes for an error what means that there is none; else empty."""
+        if self.ok.fullmatch(said) or _NONE.fullmatch(said) is None:
+            return ""
+        return f"`errors.ok` = {self.ok.pattern!r} does not match {said!r}; correct it if that means that there is none"
+
 
 @dataclass(frozen=True)
 class Ramp:
@@ -104,6 +114,8 @@ class Commands:
     read: Mapping[str, Query] = field(default_factory=dict)
     safe: tuple[Line, ...] = ()
     errors: ErrorQueue | None = None
+    #: what interlocks and monitored values ask
+    watched: tuple[Query, ...] = ()
     watchdog: Watchdog | None = None
     ramps: Mapping[str, Ramp] = field(default_factory=dict)
     #: what stands in templates beside parameters, such as the channel of this head
@@ -126,6 +138,26 @@ class Commands:
         """What is asked for a task and has parameters in it."""
         waiting = () if self.wait is None else (self.wait.query,)
         return tuple(query for query in (*waiting, *self.read.values()) if query.line.fields)
+
+    @cached_property
+    def confirmation(self) -> Query | None:
+        """A question that is the same for every task: its answer, whatever it is, shows that what was sent before it
+        has arrived. None where no such question is known.
+
+        One that is not meant to start a measurement is preferred.
+        """
+        waiting = () if self.wait is None else (self.wait.query,)
+        reading = (query for query in self.read.values() if not query.reply.is_block)
+        for query in (self.identify, *waiting, *self.watched, *reading):
+            if query is not None and self.values.keys() >= set(query.line.fields):
+                return Query(query.line, Text())
+        return None
+
+    @property
+    def shows_safe(self) -> bool:
+        """Whether it can be seen that the `safe` commands have arrived."""
+        answered = not self.safe or self.safe[-1].answer is not None
+        return answered or self.errors is not None or self.confirmation is not None
 
     def query(self, table: Mapping[str, Any]) -> Query:
         """Of an interlock or a monitored value: `query`, with `parse` (`number` or `text`) and `pattern`."""
@@ -164,6 +196,7 @@ class _Reader:
             read={name: self._reading(name, spec) for name, spec in (commands.get("read") or {}).items()},
             safe=self._lines(commands.get("safe")),
             errors=self._errors(commands.get("errors")),
+            watched=self._watched(),
             watchdog=self._watchdog(commands.get("watchdog")),
             ramps={name: self._ramp(name, spec) for name, spec in (commands.get("ramps") or {}).items()},
             values=dict(options.get("values") or {}),
@@ -207,6 +240,11 @@ class _Reader:
         if spec is None:
             return None
         return ErrorQueue(self._query(spec["query"], Text()), re.compile(spec.get("ok", "[+-]?0(,.*)?")))
+
+    def _watched(self) -> tuple[Query, ...]:
+        tables = [*(self._options.get("interlocks") or {}).values(), *(self._options.get("monitor") or {}).values()]
+        # What is asked of one head alone, the others may not know.
+        return tuple(self._query(table["query"], Text()) for table in tables if not table.get("head"))
 
     def _watchdog(self, spec: Mapping[str, Any] | None) -> Watchdog | None:
         if spec is None:

@@ -38,7 +38,16 @@ from taskmaster.bus import messages as m
 from taskmaster.config.heads import heads_of
 from taskmaster.drivers.host import HostedProcess, Seat, new_token, start, watched
 from taskmaster.drivers.hosting import Host, Place
-from taskmaster.drivers.instruments.notes import NOTES, HeadState, Noted, forget, read_notes, read_token
+from taskmaster.drivers.instruments.notes import (
+    NOTES,
+    TOKEN,
+    HeadState,
+    Noted,
+    are_missing,
+    forget,
+    read_notes,
+    read_token,
+)
 from taskmaster.drivers.instruments.securing import Securing
 from taskmaster.drivers.progress import ProgressReader
 
@@ -82,13 +91,26 @@ class HeadSeat(Seat):
 
     def noted(self) -> Noted | None:
         """What it has noted of itself and its head."""
-        return read_notes(self._path.with_name(self._path.name + NOTES))
+        return read_notes(self._notes_path)
+
+    @property
+    def may_be_unsafe(self) -> bool:
+        """Whether something has to be done for its head, now that it is gone."""
+        noted = self.noted()
+        return (
+            are_missing(self._notes_path) if noted is None else noted.state in (HeadState.WORKING, HeadState.SECURING)
+        )
+
+    @property
+    def _notes_path(self) -> Path:
+        return self._path.with_name(self._path.name + NOTES)
 
     def checkpoint(self) -> m.Checkpoint | None:
-        """The last one of the task that it is, or was, in."""
-        checkpoint = read_token(self._path)
-        leases = [at.lease for at in self.progress.positions() or []]
-        return checkpoint if checkpoint is not None and checkpoint.lease in leases else None
+        """The last one of the task that it is, or was, in, as far as that can be told."""
+        checkpoint, positions = read_token(self._path), self.progress.positions()
+        if checkpoint is None or positions is None:  # the daemon knows whether it is of a task that still matters
+            return checkpoint
+        return checkpoint if checkpoint.lease in [at.lease for at in positions] else None
 
     @property
     def is_busy(self) -> bool:
@@ -161,6 +183,8 @@ class Guardian(Host[HeadProcess]):
         self._daemon_heard = time.monotonic()
         self._securing = Securing(self._on_guarded)
         self._leftovers: list[tuple[HeadSeat, Noted]] = []
+        #: of workers of an earlier guardian: what the daemon is told, and may not have heard yet
+        self._bequests: list[tuple[HeadSeat, m.WorkerLost]] = []
         #: by the heads of a process: when to start it next, and how long to wait after its next early death
         self._next_start: dict[tuple[str, ...], float] = {}
         self._pauses: dict[tuple[str, ...], float] = {}
@@ -196,8 +220,10 @@ class Guardian(Host[HeadProcess]):
     # -- the daemon ---------------------------------------------------------------------------------------------------
 
     def hello(self) -> None:
-        """Say who this is."""
+        """Say who this is, and before that, what has become of the workers of the one before."""
         place = self.place
+        for _, lost in self._bequests:
+            self.send(lost)
         self.send(m.GuardianHello(m.PROTOCOL_VERSION, place.master, self._token, os.getpid(), sockets_.gethostname()))
 
     def on_line(self, *, is_up: bool) -> None:
@@ -217,6 +243,10 @@ class Guardian(Host[HeadProcess]):
         if isinstance(message, m.GuardianPlan):
             self._plan = message
             self._resting = None
+            # The answer to a hello: what was said before it is on the daemon's disk.
+            for seat, _ in self._bequests:
+                seat.forget()
+            self._bequests.clear()
         elif isinstance(message, m.Rest):
             self._resting = message.stop
         elif isinstance(message, m.Guard):
@@ -365,11 +395,16 @@ class Guardian(Host[HeadProcess]):
 
     def report_lost(self, seat: Seat, kind: str, reason: str) -> None:
         assert isinstance(seat, HeadSeat)
-        noted = seat.noted()
-        since = time.time() - (time.monotonic() - noted.alive) if noted is not None else 0.0
-        self.send(msgspec.structs.replace(self.lost(seat, kind, reason), checkpoint=seat.checkpoint(), since=since))
-        if noted is not None and noted.state in (HeadState.WORKING, HeadState.SECURING):
+        self.send(self._last_word(seat, kind, reason))
+        if seat.may_be_unsafe:
             self._securing.add(seat.head, reason)
+
+    def _last_word(self, seat: HeadSeat, kind: str, reason: str) -> m.WorkerLost:
+        noted, checkpoint = seat.noted(), seat.checkpoint()
+        since = time.time() - (time.monotonic() - noted.alive) if noted is not None else 0.0
+        if noted is None and checkpoint is not None:
+            since = checkpoint.time
+        return msgspec.structs.replace(self.lost(seat, kind, reason), checkpoint=checkpoint, since=since)
 
     def on_buried(self, process: HeadProcess, now: float, *, worked: bool) -> None:
         if process.left_as_agreed or worked or now - process.started > _LIVED_SECONDS:
@@ -382,16 +417,20 @@ class Guardian(Host[HeadProcess]):
     # -- what a guardian before has left ------------------------------------------------------------------------------
 
     def adopt(self, folder: Path) -> None:
-        """Take up the workers of a guardian that was killed: they have noticed, or will be ended."""
+        """Take up the workers of a guardian that was killed: they have noticed, or will be ended.
+
+        Of those from before the machine was started, checkpoints are left: these alone were synced.
+        """
         now = time.monotonic()
-        for notes in sorted(folder.glob(f"*{NOTES}")):
-            noted = read_notes(notes)
-            progress = notes.with_name(notes.name.removesuffix(NOTES))
+        for progress in sorted({path.with_suffix("") for path in folder.glob("*") if path.suffix in (NOTES, TOKEN)}):
+            noted = read_notes(progress.with_name(progress.name + NOTES))
+            seat = HeadSeat(noted.head if noted is not None else "", progress.name, progress, now)
             if noted is not None:
-                self._leftovers.append((HeadSeat(noted.head, progress.name, progress, now), noted))
+                self._leftovers.append((seat, noted))
+            elif seat.checkpoint() is not None:
+                self._bequests.append((seat, self._last_word(seat, "WorkerLost", "its machine went down")))
             else:
-                forget(progress)
-                progress.unlink(missing_ok=True)
+                seat.forget()
         self._adopted = now
 
     def _see_to_leftovers(self, now: float) -> None:
@@ -401,14 +440,23 @@ class Guardian(Host[HeadProcess]):
             if noted.runs:
                 _end(noted)
             self._leftovers.remove((seat, noted))
-            self.report_lost(seat, "WorkerLost", f"worker process {noted.pid} ended with its guardian")
-            seat.forget()
+            lost = self._last_word(seat, "WorkerLost", f"worker process {noted.pid} ended with its guardian")
+            self._bequests.append((seat, lost))
+            if seat.may_be_unsafe:
+                self._securing.add(seat.head, lost.reason)
+            self.hello()
 
 
 def _tidy(path: Path) -> None:
     """Begin the log anew if it has grown large. Who writes to it appends, so it can be cut under their hands."""
-    if path.exists() and path.stat().st_size > _LOG_BYTES:
-        shutil.copyfile(path, path.with_suffix(".1"))
+    if not path.exists() or path.stat().st_size <= _LOG_BYTES:
+        return
+    before = path.with_suffix(".1")
+    try:
+        shutil.copyfile(path, before)
+    except OSError:  # the disk is full: it does not grow either
+        before.unlink(missing_ok=True)
+    else:
         os.truncate(path, 0)
 
 

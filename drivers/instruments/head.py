@@ -15,6 +15,7 @@ from enum import Enum
 from typing import Any
 
 from taskmaster.bus.fields import Schema
+from taskmaster.bus.messages import LONGEST_TOKEN
 from taskmaster.drivers.instruments import attributes
 from taskmaster.drivers.instruments.claims import Claim
 from taskmaster.drivers.instruments.errors import Stopped
@@ -207,8 +208,17 @@ class Head:
             self.acting = True
 
     def checkpoint(self, token: bytes | str) -> None:
-        """Keep what `resume` needs; on disk before this returns."""
-        self.context.on_checkpoint(token.encode() if isinstance(token, str) else token)
+        """Keep what `resume` needs; on disk before this returns, if that has room.
+
+        Raises ValueError for more than 1 MiB (a text in UTF-8): keep that in a file, and its name here.
+        """
+        data = token.encode() if isinstance(token, str) else token
+        if len(data) > LONGEST_TOKEN:
+            raise ValueError(
+                f"{self.context.label}: a checkpoint of {len(data)} bytes; at most {LONGEST_TOKEN} are kept: write it "
+                "to a file, and name that in the checkpoint"
+            )
+        self.context.on_checkpoint(data)
 
     def between(self) -> float:
         """Between two steps of an evaluation: what is watched may be polled now, one value at most.

@@ -31,7 +31,7 @@ from taskmaster.drivers.instruments.attendant import Attendant
 from taskmaster.drivers.instruments.head import Head
 from taskmaster.drivers.instruments.making import HeadMaker
 from taskmaster.drivers.instruments.news import Ended, Found, Kept, Left, News, Said, Unusable
-from taskmaster.drivers.instruments.notes import NOTES, HeadNotes, HeadState, write_token
+from taskmaster.drivers.instruments.notes import NOTES, HeadNotes, HeadState, TokenWriter
 from taskmaster.drivers.instruments.sharing import Controller
 from taskmaster.drivers.instruments.watching import watched
 from taskmaster.drivers.progress import STARTED, ProgressWriter
@@ -69,6 +69,7 @@ class HeadWorker(Worker):
         self._wake.setblocking(False)
         super().__init__(address, protocol, seat.progress, path)
         self._heard: queue.SimpleQueue[News | m.Checkpoint] = queue.SimpleQueue()
+        self._tokens = TokenWriter(seat.progress)
         self._controller = controller
         self._attendant: Attendant | None = None
         self._left = False
@@ -137,9 +138,9 @@ class HeadWorker(Worker):
 
         def keep(kept: Kept) -> None:
             checkpoint = m.Checkpoint(kept.assignment.lease, kept.number, time.time(), kept.token, kept.position)
-            write_token(self._progress_path, checkpoint)
-            self._heard.put(checkpoint)
+            self._heard.put(checkpoint)  # also where this disk has no room for it: the daemon's may have
             self._awake()
+            self._tokens.keep(checkpoint)
 
         def note(state: HeadState) -> None:
             self._notes.state = state

@@ -303,6 +303,24 @@ def test_errors_of_the_instrument_fail_the_task_and_leave_the_connection(probe: 
     assert counted.connections == 1
 
 
+def test_a_wrong_idea_of_no_error_is_told_from_errors(probe: Laboratory) -> None:
+    """The queue is not asked on and on, and what is shown is shown once."""
+    wrong = {"query": "SYST:ERR?", "ok": "OK"}
+    counted = Counted(probe)
+    with probe_head(probe[TIP], commands={"errors": wrong}) as head:
+        expected = (
+            r"""the instrument says 0,"No error"; `errors\.ok` = 'OK' does not match '0,"No error"'; correct it if"""
+        )
+        with pytest.raises(DeviceError, match=f"after open {expected}"):
+            head.open()
+    assert counted["SYST:ERR?"] == 2
+    with (
+        probe_head(probe[TIP], commands={"open": (), "errors": {"query": "*IDN?", "ok": "OK"}}) as head,
+        pytest.raises(DeviceError, match=r"the instrument says ACME.*0 \(64 times\)$"),
+    ):
+        head.evaluate(at(100))
+
+
 def test_waiting_for_what_never_comes(probe: Laboratory) -> None:
     wait = {"query": "TIP?", "until": "WITHDRAWN", "timeout": 0.2, "every": 0.02}
     with probe_head(probe[TIP], commands={"wait": wait}) as head:
@@ -438,6 +456,52 @@ def test_what_was_made_safe_is_initialised_again_before_it_acts(probe: Laborator
         assert truth(probe, head, 100)
         assert probe.control.truth(TIP)["approached"] == 1
     assert counted.connections == 1
+
+
+@pytest.mark.parametrize("connected", [True, False], ids=["over the connection", "over a new one"])
+def test_what_the_instrument_refuses_is_not_called_safe_and_the_rest_is_sent(
+    probe: Laboratory, connected: bool
+) -> None:
+    counted = Counted(probe)
+    with probe_head(probe[TIP], commands={"safe": ("BIAS 99", "TIP:WITHDRAW")}) as head:
+        if connected:
+            head.open()
+        with pytest.raises(DeviceError, match="after safe the instrument says -222"):
+            head.safe()
+        assert probe.control.truth(TIP)["approached"] == 0
+    assert counted["TIP:WITH"] == 2, "told once more, to know which of its errors came of this"
+
+
+def test_errors_from_before_do_not_make_it_unsafe_nor_come_before_the_safe_commands(probe: Laboratory) -> None:
+    with probe_head(probe[TIP]) as head:
+        head.open()
+        head.link.tell(b"NONSENSE\n", acts=False)
+        head.safe()
+        assert [one.command for one in probe.control.actions(TIP).actions[-2:]] == ["BIAS", "TIP:WITH"]
+        assert truth(probe, head, 100), "its errors are not those of the next task"
+
+
+@pytest.mark.parametrize(
+    ("commands", "options", "asked"),
+    [
+        ({"wait": {"query": "*OPC?"}}, {}, "*OPC?"),
+        ({"wait": None}, {"interlocks": {"hot": {"query": "TEMP?", "max": 99}}}, "TEMP?"),
+        ({"wait": None}, {}, "MEAS:CURR?"),
+    ],
+    ids=["wait", "interlock", "read"],
+)
+def test_one_that_does_not_say_who_it_is_is_asked_something_else(
+    probe: Laboratory, commands: dict[str, Any], options: dict[str, Any], asked: str
+) -> None:
+    silent = {"identify": "", "identity": None, **options}
+    with probe_head(probe[TIP], commands={"errors": None, **commands}, **silent) as head:
+        head.open()
+        assert head.commands.shows_safe
+        probe.control.fault("silence", TIP, match=asked, count=1)
+        head.safe()  # unanswered once, so it was told again over a new connection
+        probe.control.fault("silence", TIP, match=asked)
+        with pytest.raises(TimedOut):
+            head.safe()
 
 
 def made_safe(head: CommandHead) -> bool:

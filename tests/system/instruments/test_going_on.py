@@ -116,6 +116,31 @@ def test_a_plant_goes_on_growing_where_it_was(room: Room, interrupt: Callable[[D
         ]
 
 
+def test_a_checkpoint_that_only_the_disk_of_its_worker_has_outlives_a_power_cut(room: Room) -> None:
+    daemon = room.daemon()
+    with daemon.connect() as lab:
+        sow(lab, room)
+        room.pass_day(1)
+        room.await_note("chamber-2 day 1")
+        pids = [daemon.guardians()["chambers"], *(info.pid for info in lab.heads())]
+        daemon.kill()
+        room.pass_day(2)
+        room.await_note("chamber-2 day 2")
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        for notes in (daemon.state / "guardians" / "chambers").iterdir():
+            if notes.suffix not in (".token", ".1") and notes.name not in ("lock", "log"):
+                _date_back(notes)
+        daemon.start()
+        room.await_note("chamber-2 resume 10 from 2")
+
+
+def _date_back(notes: Path) -> None:
+    """Have them be from before the machine was started."""
+    data = notes.read_bytes()
+    notes.write_bytes(bytes(byte ^ 255 for byte in data[:8]) + data[8:])
+
+
 def test_one_that_was_interrupted_before_its_first_checkpoint_is_in_doubt(room: Room) -> None:
     daemon = room.daemon()
     with daemon.connect() as lab:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -177,6 +179,23 @@ def test_matrices_are_checked_whole() -> None:
     assert single.rows() == [{"x": 0.0}, {"x": 1.0}, {"x": 2.0}]
 
 
+@pytest.mark.parametrize("infinite", [math.inf, -math.inf])
+@pytest.mark.parametrize("shape", [(), (2,)])
+def test_what_is_finite_is_so_without_limits_and_in_every_form(infinite: float, shape: tuple[int, ...]) -> None:
+    value: Any = np.array([1e308, infinite]) if shape else infinite
+    forms: list[Callable[[Schema], object]] = [
+        lambda taking: taking.row({"x": value}),
+        lambda taking: taking.pack_points([{"x": value}]),
+        lambda taking: taking.pack_points({"x": np.array([value] * 99)}),
+        lambda taking: taking.check(pack_columns({"x": np.array([value])}, 1)),
+    ]
+    for take in forms:
+        take(schema(Field("x", unit="V", shape=shape)))
+        with pytest.raises(InvalidTask, match=r"parameter 'x' must be a.* V, got -?inf: it is not finite"):
+            take(schema(Field("x", unit="V", shape=shape, finite=True)))
+    assert not Field("x", finite=True).is_bounded, "it has no limit that a learner could go to"
+
+
 def test_tables_of_peers_are_held_to_it_by_index() -> None:
     bad = pack_columns({"low": [0.0, 7.0], "high": [1, 1]}, 2)
     with pytest.raises(InvalidTask, match=r"got 7\.0 \(task 11\)"):
@@ -207,6 +226,8 @@ def test_a_field_says_what_it_is() -> None:
     said = {kind: field.describe() for kind, field in FIELDS.items()}
     assert said["float"] == "a number in [-2, 4] V"
     assert said["int"] == "a whole number"
+    assert Field("current", "float", unit="A").describe() == "a number in A"
+    assert Field("wave", "float", unit="V", shape=(-1,)).describe() == "an array of shape (any,) in V"
     assert said["rows"] == "an array of shape (any, 2)"
     assert {kind for kind, field in FIELDS.items() if field.is_bounded} == {"float", "int, bounded"}
     assert FIELDS["float, nan"].limits[0] == 0

@@ -38,6 +38,23 @@ def test_a_head_gets_tasks_once_it_says_that_it_is_ready(heart: Heart) -> None:
     assert info.busy == pytest.approx(2.0)
 
 
+def test_what_is_wrong_with_a_head_that_works_is_an_alarm_once(heart: Heart) -> None:
+    tip = Tip(heart, "tip-1")
+    tip.obey()
+    full = m.HeadReport("ready", "", "its checkpoints cannot be kept", tip.order.number)
+    (alarm,) = tip.say(full).alarms
+    assert (alarm.level, alarm.message) == ("warning", "Master 'stm', head 'tip-1': its checkpoints cannot be kept")
+    assert heads(heart)["tip-1"].state == "ready"
+    assert heads(heart)["tip-1"].reason == "its checkpoints cannot be kept"
+    assert not tip.say(full).alarms
+
+
+def test_of_a_head_without_a_safe_state_that_is_told() -> None:
+    meter = m.HeadName("meter", has_safe_state=False)
+    heart = Heart(spec("lab", "hold", heads=(meter, m.HeadName("source"))))
+    assert {name: info.has_safe_state for name, info in heads(heart).items()} == {"meter": False, "source": True}
+
+
 @pytest.mark.parametrize(("head", "words"), [("tip-3", "has no head 'tip-3'; did you mean"), ("tip-1", "has a worker")])
 def test_a_worker_without_a_head_of_its_own_is_refused(heart: Heart, head: str, words: str) -> None:
     tips(heart)

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.devices import Furnace, Gate, Growing, OwnHead, Refused, Wire
+from helpers.devices import Furnace, Gate, Growing, OwnHead, Probe, Refused, Wire
 
 from taskmaster.bus.errors import ConfigError, InvalidOutput, InvalidTask, TaskMasterError
 from taskmaster.bus.fields import Field, Schema
+from taskmaster.drivers.instruments.binding import arguments_of
 from taskmaster.drivers.instruments.classes import ClassHead, make_head
 from taskmaster.drivers.instruments.errors import (
     Garbled,
@@ -111,6 +112,11 @@ def test_arguments_of_the_class_may_be_objects_that_the_file_describes() -> None
     assert (probe.resource, probe.wire.baud, probe.filter) == ("virtual", 115200, Gate.SHUT)
     tip.close()
     assert probe.closed
+
+
+def test_places_in_arguments_are_filled_in() -> None:
+    options = {"resource": "GPIB::1", "args": ["{resource}", "{{resource}}", "{port}"], "kwargs": {"at": ["{name}"]}}
+    assert arguments_of(options, "tip") == (("GPIB::1", "{resource}", "{port}"), {"at": ["tip"]})
 
 
 def test_a_class_that_evaluates_needs_no_tables() -> None:
@@ -335,6 +341,34 @@ def test_a_class_that_raises_in_every_method(where: str, error: Exception, raise
         assert str(caught.value).startswith("stm/tip-1: ")
     else:
         assert caught.value is error
+
+
+def test_every_step_to_the_safe_state_is_taken_also_where_one_before_fails(
+    sent: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(probe: Probe) -> None:
+        raise ValueError("not now")
+
+    monkeypatch.setattr(Probe, "trigger", refuse)
+    probe = head("", "current", **wired(sent, read={"current": "current"}, safe=["trigger", "withdraw"]))
+    probe.open()
+    with pytest.raises(ValueError, match="not now"):
+        probe.safe()
+    assert sent == ["withdraw"]
+
+
+def test_after_the_safe_steps_it_is_asked_who_it_is_where_that_is_declared(monkeypatch: pytest.MonkeyPatch) -> None:
+    Furnace.alive.clear()
+    furnace = head(kind="Furnace", identity="ACME,.*")
+    furnace.open()
+
+    def silent(furnace: Furnace) -> str:
+        assert Furnace.alive[-1] == "safe"
+        raise TimeoutError("no answer")
+
+    monkeypatch.setattr(Furnace, "identify", silent)
+    with pytest.raises(TimedOut):
+        furnace.safe()
 
 
 def test_after_a_lost_connection_the_object_is_made_anew() -> None:

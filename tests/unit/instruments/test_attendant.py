@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import queue
 import threading
 import time
@@ -19,7 +21,7 @@ from taskmaster.bus.table import pack_values
 from taskmaster.drivers.instruments import Head, HeadContext
 from taskmaster.drivers.instruments.attendant import Attendant
 from taskmaster.drivers.instruments.errors import TimedOut, Unreachable
-from taskmaster.drivers.instruments.news import Ended, News, Said
+from taskmaster.drivers.instruments.news import Ended, Kept, News, Said
 from taskmaster.drivers.instruments.watching import watched
 from taskmaster.drivers.protocol import Assignment
 
@@ -89,6 +91,12 @@ class Oven(Head):
             time.sleep(self.slow_to_stop)
         return 1.0
 
+    def resume(self, x: Any, token: bytes) -> Any:
+        """Keeps what it is told to, one after the other."""
+        for part in token.split():
+            self.checkpoint(part)
+        return 1.0
+
     def _yielding(self, values: list[Any]) -> Generator[Any, None, float]:
         yield from values
         return 1.0
@@ -98,6 +106,7 @@ class Seat:
     """A head and its attendant, and what that tells."""
 
     def __init__(self, options: Mapping[str, Any]) -> None:
+        self.keep: Callable[[Kept], None] = lambda kept: None
         self.told: queue.SimpleQueue[News] = queue.SimpleQueue()
         self.head: Oven
         self.numbers = iter(range(1, 1000))
@@ -105,7 +114,14 @@ class Seat:
 
         def make(attendant: Attendant) -> Head:
             self.head = Oven(
-                HeadContext("", "oven", options, stopping=attendant.stopping, on_between=attendant.on_between)
+                HeadContext(
+                    "",
+                    "oven",
+                    options,
+                    stopping=attendant.stopping,
+                    on_checkpoint=attendant.on_checkpoint,
+                    on_between=attendant.on_between,
+                )
             )
             return self.head
 
@@ -115,6 +131,7 @@ class Seat:
             tell=self.told.put,
             begin=lambda assignment: None,
             acts=lambda position: None,
+            keep=lambda kept: self.keep(kept),
             pauses=(0.01, 0.01),
             watched=watched(options, ""),
         )
@@ -125,6 +142,9 @@ class Seat:
 
     def give(self, x: Any) -> None:
         self.attendant.give(Assignment((1, next(self.numbers)), 1, 0, 1, pack_values([x])))
+
+    def resume(self, token: bytes) -> None:
+        self.attendant.give(Assignment((1, next(self.numbers)), 1, 0, 1, pack_values([0.0]), token=token))
 
     def hear(self, kind: type[T], of: Callable[[T], bool] = lambda news: True) -> T:
         """The next news of this kind; others are skipped."""
@@ -404,3 +424,20 @@ def test_what_is_yielded_is_progress_at_most_ten_a_second_and_the_last_always(
         seat.give([[1], "half of it", {"x": [2]}])
         assert seat.hear(Ended).errors == ()
     assert capsys.readouterr().err.count("is not shown") == 1
+
+
+def test_a_checkpoint_that_cannot_be_kept_is_said_and_fails_nothing() -> None:
+    def keep(kept: Kept) -> None:
+        if kept.token == b"full":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with seated() as seat:
+        seat.keep = keep
+        seat.resume(b"day-1 full full day-4")
+        said = seat.hear(Said)
+        assert said.state == "ready"
+        assert said.error.endswith("cannot be kept on the disk of its worker: [Errno 28] No space left on device")
+        assert seat.hear(Said).error == "", "said once, and that it is over"
+        ended = seat.hear(Ended)
+        assert ended.outputs is not None
+        assert not ended.errors

@@ -71,3 +71,14 @@ def test_what_is_the_heads_fault_and_what_the_tasks() -> None:
     assert issubclass(Garbled, CONNECTING)
     assert issubclass(WrongIdentity, CONNECTING)
     assert not issubclass(DeviceError, CONNECTING)
+
+
+def test_a_checkpoint_that_no_message_carries_fails_the_task_and_says_why() -> None:
+    kept: list[bytes] = []
+    head = Head(HeadContext("tip-1", "stm", on_checkpoint=kept.append))
+    longest = "°" * (1 << 19)
+    head.checkpoint(longest)
+    assert kept == [longest.encode()]
+    with pytest.raises(ValueError, match=r"^stm/tip-1: a checkpoint of 1048577 bytes; at most 1048576 .* to a file"):
+        head.checkpoint(longest + "!")
+    assert len(kept) == 1
