@@ -70,11 +70,12 @@ class Room:
     def await_checkpoint(self, daemon: Daemon) -> None:
         """Wait until what is kept of the programme is another."""
 
-        def kept() -> dict[Path, bytes]:
-            return {path: path.read_bytes() for path in daemon.state.rglob("*.token")}
+        def kept() -> list[bytes]:
+            tokens = (read_token(path.with_suffix("")) for path in daemon.state.rglob("*.token"))
+            return [checkpoint.token for checkpoint in tokens if checkpoint is not None]
 
         before = kept()
-        eventually(lambda: kept() not in (before, {}), "a checkpoint")
+        eventually(lambda: kept() not in (before, []), "a checkpoint")
 
     def await_day(self, day: int) -> None:
         eventually(lambda: TEMPERATURES[day] in self.told, f"day {day} to begin, among {self.told}")
