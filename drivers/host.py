@@ -223,6 +223,7 @@ def start(
     working_directory: Path | None = None,
     umask: int = -1,
     stdin: int | IO[bytes] = subprocess.DEVNULL,
+    stdout: int | None = None,
     stderr: int | None = None,
     session: bool = False,
 ) -> subprocess.Popen[bytes]:
@@ -233,6 +234,7 @@ def start(
     return subprocess.Popen(
         [sys.executable, "-m", module, *arguments],
         stdin=stdin,
+        stdout=stdout,
         stderr=stderr,
         env={**ONE_THREAD, **os.environ, "PYTHONUNBUFFERED": "1", **dict(environment)},
         cwd=working_directory,

@@ -77,6 +77,8 @@ def test_when_their_process_is_killed_each_has_its_own_task_in_doubt(
                 lab.resolve(held.run, held.index, "fail")
         assert outcomes(run, 40)["done"] >= 38
         assert max(probes.visits(probe, [TIP]).values()) == 1
+    assert daemon.log.count("it was brought to its safe state") == 2
+    assert "NOT KNOWN TO BE SAFE" not in daemon.log, "none has locked the other out"
 
 
 @pytest.mark.parametrize("settling", [30.0])
