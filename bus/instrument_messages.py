@@ -143,18 +143,20 @@ class Polled(Message, tag="polled"):
 class Tripped(Message, tag="tripped"):
     """An interlock has tripped at this worker's head, for a ``reason``; or holds again (empty).
 
-    Said when that changes, and of each interlock that ever was again after each welcome. ``lost``: because its value
-    could not be had, and not for a value that was out of bounds.
+    Said when that changes, and of each interlock that ever was again after each welcome; before that the weightiest
+    trip of each that the daemon has not answered (`HeadOrder.heard`), though it holds again by now. ``lost``: because
+    its value could not be had, and not for a value that was out of bounds. ``number`` counts what this worker says so.
     """
 
     time: Seconds
     interlock: str
     reason: str
     lost: bool = False
+    number: Count = 0
 
 
 class Checkpoint(Message, tag="checkpoint"):
-    """The evaluation of a lease's one task can go on from here, at a ``time`` in seconds since 1970.
+    """The evaluation of the task at ``position`` of a lease can go on from here, at a ``time`` in seconds since 1970.
 
     Only the last one of a task counts; ``number`` counts them. Said again after each welcome, until the task has ended.
     """
@@ -163,6 +165,7 @@ class Checkpoint(Message, tag="checkpoint"):
     number: Count
     time: Seconds
     token: Token
+    position: Count = 0
 
 
 class Reconciled(Message, tag="reconciled"):
@@ -215,12 +218,16 @@ class HeadOrder(Message, tag="order"):
 
     A head that is safe is still watched: interlocks and monitored values are polled. Not without ``watch``: then its
     connection is closed, for somebody uses the instrument by hand.
+
+    ``heard`` is the number of this worker's latest `Tripped` that was taken into account, and is on disk; every trip is
+    answered so, by the same order once more if need be. A head that has made itself safe does not work before.
     """
 
     number: LeaseId
     what: Literal["stop", "park", "work"]
     reason: str = ""
     watch: bool = True
+    heard: Count = 0
 
 
 class Alive(Message, tag="alive"):

@@ -78,8 +78,9 @@ class Outcome(Message, tag="outcome"):
 
     ``final`` says that nothing more comes of this lease, and gives the slot back; ``n`` may be 0 then.
 
-    Of a head, about its one task: ``doubt`` says that it may have acted, and that it is not known how that ended (why
-    is in ``errors``); with ``n`` = 0 a lease is given back that has not begun.
+    Of a head, the last word on a lease: ``doubt`` says that the one task it is about may have acted, and that it is not
+    known how that ended (why is in ``errors``); what comes after it, or with ``n`` = 0 from ``position`` on, is given
+    back: it has not begun.
     """
 
     lease: LeaseId
@@ -199,7 +200,7 @@ class Interrupt(Message, tag="interrupt"):
 
 
 class Settled(Message, tag="settled"):
-    """The outcomes of these leases are on disk (or not wanted any more): forget them.
+    """The outcomes of these leases are on disk (or not wanted any more): forget them, and begin nothing more of them.
 
     ``dispatched`` counts the dispatches of this session; a worker that got fewer says hello again.
     """

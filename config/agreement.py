@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from taskmaster.bus.text import did_you_mean, did_you_mean_or, nearest
-from taskmaster.config.commands import Parse, ReadSettings
+from taskmaster.config.commands import CommandSettings, Parse, ReadSettings
 from taskmaster.config.heads import VISA_CLASSES, normal_resource
 from taskmaster.config.lines import KeyPath
 from taskmaster.config.members import parameters_of
@@ -23,7 +23,16 @@ from taskmaster.config.parameters import OutputSettings, ParameterSettings
 from taskmaster.config.templates import ARRAY, SEPARATORS, Template, unsendable
 from taskmaster.config.values import show
 
-__all__ = ["completed_reading", "of_commands", "of_heads", "of_lines", "of_members", "of_resources"]
+__all__ = [
+    "completed_reading",
+    "of_commands",
+    "of_heads",
+    "of_lines",
+    "of_members",
+    "of_resources",
+    "of_safety",
+    "places",
+]
 
 Found = Iterator[tuple[KeyPath, str]]
 
@@ -38,6 +47,11 @@ def _dict(value: object) -> dict[str, Any]:
 
 def _list(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
+
+
+def places(table: Mapping[str, Any]) -> list[tuple[KeyPath, Mapping[str, Any]]]:
+    """Where the keys of heads may stand: the Master's own table, and those of its heads."""
+    return [((), table), *((("heads", i), _dict(head)) for i, head in enumerate(_list(table.get("heads"))))]
 
 
 # -- heads -------------------------------------------------------------------------------------------------------------
@@ -102,7 +116,7 @@ _HALF_A_SOCKET = re.compile(r"TCPIP\d*::(?P<host>[^:]+)::(?P<port>\d+)", re.IGNO
 
 def of_resources(table: Mapping[str, Any]) -> Found:
     """Resources that cannot be what is meant, by the driver that is to open them."""
-    for path, keys in [((), table), *((("heads", i), _dict(head)) for i, head in enumerate(_list(table.get("heads"))))]:
+    for path, keys in places(table):
         resource, backend = keys.get("resource"), keys.get("backend", table.get("backend", "@py"))
         serial = table.get("driver") == "serial"
         if isinstance(resource, str) and (text := _misplaced(resource, backend, serial=serial)):
@@ -206,6 +220,14 @@ def of_commands(table: Mapping[str, Any]) -> Found:
     yield from _places(table, parameters)
     yield from _ramps(table, parameters)
     yield from _readings(table, parameters)
+
+
+def of_safety(table: Mapping[str, Any]) -> Found:
+    """What makes a head safe is not left out by an oversight: that there is nothing to do has to be written."""
+    commands = _dict(table.get("commands"))
+    if "safe" not in commands and not nearest("safe", commands.keys() - CommandSettings.model_fields.keys()):
+        problem = "is missing: nothing would be done to a head that is stopped or lost"
+        yield ("commands", "safe"), f"{problem}; for example safe = ['OUTP 0'], or safe = [] for what only looks on"
 
 
 def _places(table: Mapping[str, Any], parameters: Mapping[str, ParameterSettings]) -> Found:

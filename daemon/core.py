@@ -185,12 +185,14 @@ class Core:
         if now - self._last_tick > STALL_SECONDS:
             for master in self.masters.values():
                 master.on_stall(now - self._last_tick)
+            self.workforce.on_stall(now - self._last_tick)
         self._last_tick = now
         for master in self.masters.values():
             master.on_tick(now, out)
             master.settle_idle(out)
             master.record_leases(now, out)
         self.workforce.forget_former()
+        self.workforce.look_at_guardians(now, out)
         self.record_counts(out)
         self.runs.lay_aside(
             {run.id for master in self.masters.values() for run in master.leased_runs} | out.touched.keys()

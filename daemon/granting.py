@@ -31,6 +31,10 @@ __all__ = ["Granting"]
 
 #: Age at which a repeatable task's lease is written down.
 RECORD_SECONDS = 0.5
+#: Work of a head's lease, where its tasks are quick: after a power cut all of them are in doubt.
+STRETCH_SECONDS = 0.01
+#: What has ended of it waits so long for others to be reported with: if its worker is killed, it is in doubt.
+HOLD_SECONDS = 0.005
 
 
 @dataclass(slots=True)
@@ -125,10 +129,10 @@ class Granting:
             self._grant(run, worker, now, out)
 
     def _dispatch_to_heads(self, now: float, out: Effects) -> None:
-        """One task for each head that is free: the next that may be evaluated there. Longest idle ones come first.
+        """Tasks for each head that is free: the next that may be evaluated there. Longest idle ones come first.
 
-        Where tasks take no longer than it takes to get the next one, a head is given one more ahead of time. It has not
-        begun then, and nothing is lost with its head.
+        One at a time, unless they are so quick that getting each would cost more than evaluating it: then a head is
+        given a few milliseconds of them, and as many ahead of time. Those it has not begun are not lost with it.
         """
         if self.paused or not self.backlog.tasks:
             return
@@ -143,9 +147,9 @@ class Granting:
         if head is None:
             return
         for run in self.backlog.in_order():
-            index = run.first_for(head.fits)
-            if index is not None and (not worker.leases or self._is_quick(run, index)):
-                self._grant(run, worker, now, out, index)
+            found = run.first_for(head.fits)
+            if found is not None and (not worker.leases or self._is_quick(run, found[0])):
+                self._grant(run, worker, now, out, found)
                 return
 
     @staticmethod
@@ -155,8 +159,8 @@ class Granting:
     def take_back_ahead(self, run: Run | None, out: Effects) -> None:
         """Have heads give back what they were given ahead of time, of one run or of all: it is not to begin."""
         for worker in self.workers.values() if self.heads else ():
-            for lease in list(worker.leases.values())[1:]:
-                if run is None or lease.run is run:
+            for k, lease in enumerate(worker.leases.values()):
+                if (run is None or lease.run is run) and (k or lease.n > 1):
                     self._revoke(lease, [(lease.first, lease.first + lease.n)], out)
 
     def _steal(self, now: float, out: Effects) -> bool:
@@ -176,16 +180,17 @@ class Granting:
         self.backlog.note(lease.run)
         return True
 
-    def _grant(self, run: Run, worker: Worker, now: float, out: Effects, index: int | None = None) -> None:
-        """A lease of the next tasks of a run, or of the one of this ``index``, for a worker that has room."""
+    def _grant(self, run: Run, worker: Worker, now: float, out: Effects, among: tuple[int, int] | None = None) -> None:
+        """A lease of the next tasks of a run, or of the first of those ``among``, for a worker that has room."""
         estimate = run.estimate
         size, hold = 1, 0.0
-        if self.spec.repeatable and index is None:
+        if among is not None and self._is_quick(run, among[0]):
+            size = min(self._chunk_size(run), max(1, int(STRETCH_SECONDS / estimate.seconds)))
+            hold = HOLD_SECONDS if size > 1 else 0.0
+        elif among is None and self.spec.repeatable:
             hold = chunk_seconds(estimate, len(run.queued), self.slots) / 2
-            row_bytes = run.input_bytes / max(1, len(run.open))
-            size = chunk_size(estimate, len(run.queued), self.slots, row_bytes)
-            size = min(size, self.spec.largest_chunk or size)
-        low, high = run.take(size, self.spec.max_attempts) if index is None else run.take_one(index)
+            size = self._chunk_size(run)
+        low, high = run.take(size, self.spec.max_attempts) if among is None else run.take_among(*among, size)
         lease = Lease((self.epoch, next(self.lease_numbers)), run, worker.token, low, high - low, run.attempt(low))
         lease.granted = lease.heard = now
         lease.since = out.wall
@@ -212,6 +217,11 @@ class Granting:
         token = checkpoint.token if checkpoint is not None else None
         message = m.Dispatch(lease.id, run.id, low, high - low, tables[0].layout, lease.attempt, settled, hold, token)
         (out.early if early else out.dispatches).append(Dispatched(worker.address, message, tables))
+
+    def _chunk_size(self, run: Run) -> int:
+        row_bytes = run.input_bytes / max(1, len(run.open))
+        size = chunk_size(run.estimate, len(run.queued), self.slots, row_bytes)
+        return min(size, self.spec.largest_chunk or size)
 
     # -- leases -------------------------------------------------------------------------------------------------------
 

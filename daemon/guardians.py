@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import logging
+import math
 import os
 import select
 import signal
+import socket as sockets_
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -17,6 +19,7 @@ from pathlib import Path
 from taskmaster.bus import messages as m
 from taskmaster.daemon.effects import Effects
 from taskmaster.daemon.master import Master
+from taskmaster.daemon.workforce import LEAST_SILENCE_SECONDS
 from taskmaster.drivers.host import start
 from taskmaster.drivers.instruments.guardian import EXIT_LOCKED
 
@@ -31,6 +34,11 @@ _LONGEST_PAUSE = 10.0
 _GOING_SECONDS = 5.0
 #: One that has lived so long did not end at once.
 _LIVED_SECONDS = 10.0
+#: What one may take to say its first word, which a machine that starts many things at a time delays.
+_FIRST_WORD_SECONDS = 30.0
+#: How often it is looked whether they live; a daemon that was still for longer than that and this blames nobody.
+_LOOK_SECONDS = 1.0
+_STALL_SECONDS = 3.0
 
 
 @dataclass
@@ -47,12 +55,15 @@ class _Ward:
     started: float = 0.0
     next_start: float = 0.0
     pause: float = _FIRST_PAUSE
+    #: it was silent for too long, and was ended: when
+    ended: float | None = None
 
 
 class Guardians:
     """Keeps one for each Master that has heads: one that has outlived the last daemon, or a new one.
 
-    ``watch`` and ``unwatch`` tell the loop which processes to heed.
+    ``watch`` and ``unwatch`` tell the loop which processes to heed. ``heard`` says when a Master's guardian of a host
+    and process id was heard of last, if ever: one that hangs is ended and replaced.
     """
 
     def __init__(self, folder: Path, address: str, daemon: str) -> None:
@@ -62,7 +73,10 @@ class Guardians:
         self._wards: list[_Ward] = []
         self.watch: Callable[[int], None] = lambda descriptor: None
         self.unwatch: Callable[[int], None] = lambda descriptor: None
+        self.heard: Callable[[str, str, int], float | None] = lambda master, host, pid: None
         self.next_look = 0.0
+        #: when this daemon last looked, and when it was last known to have been still itself
+        self._looked = self._stalled = -math.inf
 
     def add(self, master: Master) -> None:
         """See to it from now on that this Master has one."""
@@ -75,10 +89,14 @@ class Guardians:
         for ward in self._wards:
             if ward.pidfd in ready:
                 self._on_end(ward, now, out)
+        if now - self._looked > _STALL_SECONDS:
+            self._stalled = now
+        self._looked = now
         if now < self.next_look:
             return
-        self.next_look = now + 3600.0
+        self.next_look = now + (_LOOK_SECONDS if self._wards else 3600.0)
         for ward in self._wards:
+            self._see_whether_it_hangs(ward, now, out)
             if ward.pidfd < 0 and now >= ward.next_start:
                 self._provide(ward, now)
             if ward.pidfd < 0:
@@ -106,10 +124,29 @@ class Guardians:
         else:
             self.watch(ward.pidfd)
 
+    def _see_whether_it_hangs(self, ward: _Ward, now: float, out: Effects) -> None:
+        """End one that does. Its workers notice, and make their heads safe; the next one ends those that have not."""
+        if ward.pidfd < 0 or (ward.ended is not None and now - ward.ended < _FIRST_WORD_SECONDS):
+            return
+        name = ward.master.spec.name
+        heard = self.heard(name, sockets_.gethostname(), ward.pid)
+        limit = max(ward.master.spec.lost_after, LEAST_SILENCE_SECONDS if heard is not None else _FIRST_WORD_SECONDS)
+        silence = now - max(heard if heard is not None else -math.inf, ward.started, self._stalled)
+        if silence > limit:
+            ward.ended = now
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(ward.pidfd, signal.SIGKILL)
+            text = (
+                f"the guardian of Master {name!r} (process {ward.pid}) was not heard of for {silence:.0f} s, and is "
+                "killed: its workers bring their heads to the safe state, and another is started"
+            )
+            out.alarms.append(m.Alarm("error", name, text, out.wall))
+
     def _on_end(self, ward: _Ward, now: float, out: Effects) -> None:
         self.unwatch(ward.pidfd)
         os.close(ward.pidfd)
         ward.pidfd = -1
+        ward.ended = None
         status = ward.process.wait() if ward.process is not None else None
         if now - ward.started > _LIVED_SECONDS or status == EXIT_LOCKED:
             ward.pause = _FIRST_PAUSE

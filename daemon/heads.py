@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from taskmaster.bus import messages as m
-from taskmaster.bus.errors import CallerError
+from taskmaster.bus.errors import CallerError, UnknownHead
 from taskmaster.bus.messages import HeadName, LeaseId, Where
 from taskmaster.bus.status import HeadInfo, HeadTask
 from taskmaster.bus.text import did_you_mean_or
@@ -37,7 +37,13 @@ Wanted: TypeAlias = Literal["stop", "park", "work"]
 #: A head that cannot be brought to its safe state is told of again, louder, after so many seconds, and then whenever
 #: that has lasted twice as long.
 ESCALATE_SECONDS = 30.0
-#: Ends of a task that say nothing about how good the connection is.
+#: One that was told to stop is expected to have done so within this, …
+STOP_SECONDS = 2.0
+#: … and if it was ever reached, cannot be brought to its safe state after this.
+SECURE_SECONDS = 30.0
+#: Heads of which it is said why they do not work, where none does.
+_SAID = 4
+#: Ends of a task that say nothing about how good the connection is: names of exceptions, without their modules.
 _BROKEN_OFF = frozenset({"Stopped", "InterlockTripped"})
 
 
@@ -58,6 +64,9 @@ class Head:
         self.spec = spec
         #: who has it, if anybody
         self.worker: Worker | None = None
+        #: who was not heard of any more, and may be driving it still, until this time (monotonic)
+        self.silent: Worker | None = None
+        self.silent_until = -math.inf
         #: what that worker has said of it
         self.reported = "away"
         self.identity = ""
@@ -68,6 +77,8 @@ class Head:
         #: whether it is to be watched though it is safe
         self.watch = True
         self.obeyed: LeaseId = (0, 0)
+        #: the latest of what its worker has said of interlocks
+        self.heard = 0
         #: who took it out of service and why; empty if it is in
         self.out = ""
         self.quarantined = ""
@@ -77,6 +88,11 @@ class Head:
         #: why it cannot be brought to its safe state, since when, and when that is said again
         self.unsafe = ""
         self.unsafe_since = self.unsafe_again = math.inf
+        #: since when it is to have stopped, if it is (inf: since just now), and whether it was told that it has not
+        self.stop_since: float | None = None
+        self.stop_is_told = False
+        #: somebody has had it since the daemon's start; whoever was the last has left it in its safe state
+        self.reached = self.left_safe = False
         #: connections lost since a task was done, or came further
         self.failures = 0
         #: tasks in doubt that it had, and those it has been asked about since it was last at work
@@ -93,6 +109,21 @@ class Head:
         return self.reported == "ready" and self.wanted == "work" and self.obeyed == self.order
 
     @property
+    def is_watched(self) -> bool:
+        """Whether its interlocks are asked at present; were one not answered, its worker would say so."""
+        return self.worker is not None and not self.out and self.reported in ("ready", "safe")
+
+    @property
+    def is_safe(self) -> bool:
+        """Whether it is known to be in its safe state, and to stay there."""
+        return (self.reported == "safe" and self.obeyed == self.order) or (self.worker is None and self.left_safe)
+
+    @property
+    def works(self) -> bool:
+        """Whether it is there to evaluate, be it busy or not."""
+        return self.reported == "ready" and self.wanted == "work"
+
+    @property
     def kept_safe(self) -> str:
         """Which interlock keeps it safe, and why; empty if none does."""
         present = (f"interlock {name}: {trip.reason}" for name, trip in self.trips.items() if trip.action == "safe")
@@ -104,7 +135,7 @@ class Head:
 
     def info(self, master: str, stopped: str, wall: float) -> HeadInfo:
         """This head for lists, at ``wall`` seconds since 1970. ``stopped``: why the Master is, empty if it is not."""
-        state, reason = self._state(stopped)
+        state, reason = self._state(master, stopped)
         task = self._task()
         return HeadInfo(
             master,
@@ -113,7 +144,7 @@ class Head:
             reason,
             self.identity,
             self.since,
-            self.reported == "safe" and self.obeyed == self.order,
+            self.is_safe,
             self.tasks,
             self.busy_seconds,
             tuple(sorted(self.doubts)),
@@ -122,6 +153,7 @@ class Head:
             task,
             attended=self.usage.attended(wall),
             utilisation=self.usage.share(wall, task.since if task is not None else None),
+            has_safe_state=self.spec.has_safe_state,
         )
 
     def _task(self) -> HeadTask | None:
@@ -129,9 +161,10 @@ class Head:
         if self.worker is None or not self.worker.leases:
             return None
         lease = next(iter(self.worker.leases.values()))
-        return HeadTask(lease.run.id, lease.run.name, lease.first, lease.attempt, lease.since)
+        first = lease.remaining.first[0] if lease.remaining else lease.first
+        return HeadTask(lease.run.id, lease.run.name, first, lease.attempt, lease.since)
 
-    def _state(self, stopped: str) -> tuple[str, str]:
+    def _state(self, master: str, stopped: str) -> tuple[str, str]:
         """What people are told: of several reasons not to work the weightiest."""
         reasons = {
             "stopped": stopped,
@@ -141,6 +174,8 @@ class Head:
         }
         for state, reason in reasons.items():
             if reason:
+                if state == "quarantined":
+                    reason += f"; when that is mended: taskmaster heads {master} --in {self.spec.name or repr('')}"
                 return state, f"{reason} (not known to be safe: {self.unsafe})" if self.unsafe else reason
         if self.doubts:
             run, index = min(self.doubts)
@@ -178,10 +213,10 @@ class HeadBook:
         return self.heads.get(worker) or self.heads.get("")
 
     def named(self, name: str) -> Head:
-        """The head of this name. Raises CallerError, which says what there is."""
+        """The head of this name. Raises UnknownHead, which says what there is."""
         head = self.heads.get(name)
         if head is None:
-            raise CallerError(
+            raise UnknownHead(
                 f"Master {self._master!r} has no head {name!r}{did_you_mean_or(name, self.heads, 'it has')}"
             )
         return head
@@ -192,19 +227,28 @@ class HeadBook:
 
     # -- workers ------------------------------------------------------------------------------------------------------
 
-    def require_free(self, name: str, token: str) -> None:
-        """Raise CallerError if there is no such head, or another worker than this has it."""
-        worker = self.named(name).worker
+    def require_free(self, name: str, token: str, now: float) -> None:
+        """Raise CallerError if there is no such head, or another worker than this has it, or may have it still."""
+        head = self.named(name)
+        worker, silent = head.worker, head.silent
         if worker is not None and worker.token != token:
             raise CallerError(
                 f"head {name!r} of Master {self._master!r} has a worker already (process {worker.pid}); two would give "
                 "it orders at the same time"
+            )
+        if silent is not None and silent.token != token and now < head.silent_until:
+            raise CallerError(
+                f"head {name!r} of Master {self._master!r} had a worker that was not heard of any more, and may be "
+                f"driving it still; another is given it in {head.silent_until - now:.0f} s, or when that worker's host "
+                "says that it is gone"
             )
 
     def attach(self, worker: Worker, name: str, out: Effects) -> None:
         """A worker says hello for a head that is free, or its own again; it is told what the head is to do."""
         head = self.named(name)
         self._of_worker[worker.token] = head
+        if head.silent is not None:
+            head.silent, head.error = None, ""
         head.worker = worker
         head.usage.attach(out.wall)
         head.asked.clear()
@@ -217,9 +261,24 @@ class HeadBook:
         if head is not None and head.worker is worker:
             head.worker = None
             head.trips.clear()  # whoever has it next will see for himself
+            head.heard = 0
             head.usage.detach(out.wall)
             self._note(head, "away", out)
             self._tell(head, out)
+
+    def reserve(self, worker: Worker, until: float) -> None:
+        """A worker is silent, and not known to be dead: as long as it may go on alone, nobody else has its head."""
+        head = self.had_by(worker.name)
+        if head is not None and head.worker is None:
+            head.silent, head.silent_until = worker, until
+            head.error = "its worker is not heard of, and may be driving it still"
+
+    def on_gone(self, token: str) -> None:
+        """A worker has ended, its host says."""
+        for head in self:
+            if head.silent is not None and head.silent.token == token:
+                head.silent = None
+                head.error = ""
 
     def on_report(self, worker: Worker, report: m.HeadReport, out: Effects) -> None:
         """What a worker says of its head."""
@@ -231,6 +290,8 @@ class HeadBook:
         if report.state == "ready" and report.error and report.error != head.error:
             self._alarm("warning", head, report.error, out)
         head.error = report.error
+        head.left_safe = report.state == "safe"
+        head.reached |= report.state in ("ready", "safe", "unsafe")
         if report.state == "unsafe":
             self._on_unsafe(head, report.error, out)
         elif report.state in ("safe", "ready"):
@@ -254,6 +315,7 @@ class HeadBook:
         head = self.heads.get(report.head)
         if head is None:
             return
+        head.left_safe = not report.error
         if report.error:
             head.error = f"not safe: {report.error}"
             self._on_unsafe(head, f"{report.reason}: {report.error}", out)
@@ -269,12 +331,12 @@ class HeadBook:
 
     # -- what makes them safe, and what lets them go on ---------------------------------------------------------------
 
-    def on_done(self, worker: Worker, seconds: float, out: Effects) -> None:
-        """A head has ended a task as it should, whatever came out."""
+    def on_done(self, worker: Worker, n: int, seconds: float, out: Effects) -> None:
+        """A head has ended ``n`` tasks as it should, whatever came out; they took ``seconds`` together."""
         head = self._of_worker.get(worker.token)
         if head is not None:
             head.failures = 0
-            head.tasks += 1
+            head.tasks += n
             head.busy_seconds += seconds
             head.usage.done(seconds, out.wall)
 
@@ -287,7 +349,7 @@ class HeadBook:
     def on_failure(self, worker: Worker, kind: str, reason: str, out: Effects) -> None:
         """A head has lost its connection in the midst of its work, once more; or it was made to break that off."""
         head = self._of_worker.get(worker.token)
-        if head is None or kind in _BROKEN_OFF:
+        if head is None or kind.rpartition(".")[2] in _BROKEN_OFF:
             return
         head.failures += 1
         if head.failures >= self._quarantine_after and not head.quarantined:
@@ -310,8 +372,13 @@ class HeadBook:
                 self._tell(head, out)
 
     def set_in(self, name: str, inside: bool, user: str, reason: str, out: Effects) -> None:
-        """Take a head out of service, or put it back, out of quarantine, too."""
+        """Take a head out of service, or put it back, out of quarantine, too.
+
+        To take it out once more without a reason changes nothing: it is out for the one that was given.
+        """
         head = self.named(name)
+        if head.out and not inside and not reason:
+            return
         head.out = "" if inside else _by(user, reason)
         if inside:
             head.quarantined = head.tripped = ""
@@ -348,10 +415,7 @@ class HeadBook:
     # -- interlocks ---------------------------------------------------------------------------------------------------
 
     def note_trip(self, head: Head, interlock: str, trip: Trip, out: Effects) -> bool:
-        """How an interlock stands at a head at present; whether the head is kept safe by that, and was not before.
-
-        One that has tripped there, its worker takes for unknown here until another order says to be safe.
-        """
+        """How an interlock stands at a head at present; whether the head is kept safe by that, and was not before."""
         kept, latched = head.kept_safe, head.tripped
         if not trip.reason:
             head.trips.pop(interlock, None)
@@ -365,6 +429,16 @@ class HeadBook:
         self._order(head, "stop", out)
         return not kept or head.tripped != latched
 
+    def is_news(self, head: Head, number: int) -> bool:
+        """Whether this is not what its worker has said before; 0 is not counted."""
+        return not number or number > head.heard
+
+    def heard(self, head: Head, tripped: m.Tripped, out: Effects) -> None:
+        """Answer what a worker has said of an interlock; for a trip it waits for that, and repeats it till then."""
+        head.heard = max(head.heard, tripped.number)
+        if tripped.reason:
+            self._say(head, out, answers=True)
+
     def _on_unsafe(self, head: Head, error: str, out: Effects) -> None:
         """Say once that a head cannot be brought to its safe state, whatever reasons that has by and by."""
         if not head.unsafe:
@@ -376,6 +450,7 @@ class HeadBook:
     def on_tick(self, now: float, out: Effects) -> None:
         """Once in a while: be louder about heads that are not safe for long."""
         for head in self:
+            self._mind_stop(head, now, out)
             if not head.unsafe:
                 continue
             if head.unsafe_since == math.inf:
@@ -385,6 +460,24 @@ class HeadBook:
                 head.unsafe_again = now + lasted
                 text = f"for {lasted:.0f} s it could not be made safe: {head.unsafe}; go and see to it"
                 self._alarm("critical", head, text, out)
+
+    def _mind_stop(self, head: Head, now: float, out: Effects) -> None:
+        """Say of one that was told to stop, and of which nothing is heard, that it is perhaps not safe."""
+        if head.stop_since is None or head.is_safe:
+            head.stop_since = None
+            return
+        head.stop_since = min(head.stop_since, now)
+        late = now - head.stop_since
+        error = f"{late:.0f} s after it was told to stop " + (
+            "no worker has it" if head.worker is None else f"its worker (process {head.worker.pid}) has not said so"
+        )
+        if late >= STOP_SECONDS and not (head.stop_is_told or head.unsafe):
+            head.stop_is_told = True
+            self._alarm("error", head, f"it is NOT KNOWN TO BE SAFE: {error}", out)
+        if late >= SECURE_SECONDS:
+            head.stop_since = None
+            if head.reached:
+                self._on_unsafe(head, error, out)
 
     def _alarm(self, level: str, head: Head, text: str, out: Effects) -> None:
         where = f"Master {self._master!r}, head {head.spec.name!r}" if head.spec.name else f"Master {self._master!r}"
@@ -419,17 +512,21 @@ class HeadBook:
         head.order = (head.order[0], head.order[1] + 1)
         was, head.wanted = head.wanted, wanted
         head.watch = not head.out
+        head.stop_since, head.stop_is_told = (math.inf, False) if wanted == "stop" else (None, False)
         head.since = out.wall
         self._say(head, out)
-        if head.worker is not None and head.worker.host and "stop" in (was, wanted):
-            out.urgent.append(ToWorker(head.worker.host, m.Guard(head.worker.token, stop=wanted == "stop")))
+        worker = head.worker or head.silent
+        if worker is not None and worker.host and "stop" in (was, wanted):
+            out.urgent.append(ToWorker(worker.host, m.Guard(worker.token, stop=wanted == "stop")))
 
-    def _say(self, head: Head, out: Effects) -> None:
+    def _say(self, head: Head, out: Effects, *, answers: bool = False) -> None:
         if head.worker is not None:
             reason = self.stopped or head.out or head.kept_safe or head.quarantined
-            note = ToWorker(head.worker.address, m.HeadOrder(head.order, head.wanted, reason, head.watch))
-            # To be safe comes before the record of it, and does no harm without; to work comes after.
-            (out.to_workers if head.wanted == "work" else out.urgent).append(note)
+            # To be safe comes before the record of it, and does no harm without; to work comes after, and that a trip
+            # was heard: of what is not on disk the next daemon has to be told again.
+            later = answers or head.wanted == "work"
+            order = m.HeadOrder(head.order, head.wanted, reason, head.watch, head.heard if later else 0)
+            (out.to_workers if later else out.urgent).append(ToWorker(head.worker.address, order))
 
     def record(self, head: Head, what: str, reason: str, user: str, out: Effects) -> None:
         """What became of a head, and why, and who did it."""
@@ -446,6 +543,17 @@ class HeadBook:
         asked = sorted(head.doubts - head.asked)
         head.asked.update(asked)
         return asked
+
+    def serve(self, where: Where) -> bool:
+        """Whether there is a head that works and fits what a task asks for."""
+        return any(head.works and head.fits(where) for head in self)
+
+    def why_idle(self) -> str:
+        """What keeps each of the heads, or of the first few, from work."""
+        states = [(head.spec.name, *head._state(self._master, self.stopped)) for head in self]
+        said = [" ".join(filter(None, (name, state, reason and f"({reason})"))) for name, state, reason in states]
+        more = [f"and {len(said) - _SAID} more"] if len(said) > _SAID else []
+        return "; ".join(said[:_SAID] + more)
 
     def infos(self, wall: float) -> tuple[HeadInfo, ...]:
         """All heads, for lists, at ``wall`` seconds since 1970."""

@@ -14,11 +14,14 @@ Sans-I/O, like the whole.
 
 from __future__ import annotations
 
+from collections import Counter
+
 from taskmaster.bus import messages as m
 from taskmaster.bus.errors import InvalidOutput, NotAllowed
+from taskmaster.bus.intervals import IntervalSet
 from taskmaster.bus.table import Table
 from taskmaster.bus.text import format_duration
-from taskmaster.daemon.effects import Asked, Checkpointed, Effects, MasterChanged
+from taskmaster.daemon.effects import Asked, Checkpointed, Effects, LeaseGranted, MasterChanged
 from taskmaster.daemon.granting import Granting
 from taskmaster.daemon.interlocks import Interlocks
 from taskmaster.daemon.leases import Lease, Worker
@@ -29,6 +32,8 @@ __all__ = ["UNKNOWN_SINCE", "Instrument"]
 
 #: Of a lease that was lost nobody knows when: while the daemon itself was not there.
 UNKNOWN_SINCE = -1.0
+#: What a worker that is alone may take after its ``deadman`` to make its head safe, and its guardian to end it.
+DEADMAN_LENIENCY = 5.0
 
 
 class Instrument(Granting):
@@ -36,6 +41,8 @@ class Instrument(Granting):
 
     def __init__(self, spec: MasterSpec, epoch: int) -> None:
         super().__init__(spec, epoch)
+        #: which interlock has paused it and why, as far as is known
+        self.paused_by = ""
         self.interlocks = Interlocks(spec.name, spec.interlocks, self.heads, self._pause_all)
 
     # -- heads --------------------------------------------------------------------------------------------------------
@@ -43,9 +50,14 @@ class Instrument(Granting):
     def on_head(self, worker: Worker, report: m.HeadReport, out: Effects) -> None:
         """How the head of a worker is."""
         self.heads.on_report(worker, report, out)
+        self.interlocks.on_head(worker)
         self._note_head(worker)
         for run_id, index in self.heads.to_ask(worker):
-            self._ask_about(worker, self.runs[run_id], index, out)
+            run = self.runs.get(run_id)
+            if run is not None and index in run.held:
+                self._ask_about(worker, run, index, out)
+            else:
+                self.heads.resolved(run_id, index, out)
 
     def on_watched(self, worker: Worker, message: m.Tripped | m.Polled, now: float, out: Effects) -> None:
         """What a worker has seen of an interlock."""
@@ -55,20 +67,33 @@ class Instrument(Granting):
             self.interlocks.on_polled(worker, message, now, out)
         self._note_heads()
 
+    def _dispatch_to_heads(self, now: float, out: Effects) -> None:
+        if not self.interlocks.blind:
+            super()._dispatch_to_heads(now, out)
+
     def look_at_heads(self, now: float, out: Effects) -> None:
         """Once in a while: values that are too old, and heads that are not safe for too long."""
         self.interlocks.on_tick(now, out)
         self.heads.on_tick(now, out)
         self._note_heads()
 
-    def _pause_all(self, out: Effects) -> bool:
+    def _pause_all(self, why: str, out: Effects) -> bool:
         """Grant nothing more, until somebody resumes it; whether anything was granted before."""
         if self.paused:
             return False
-        self.paused = True
+        self.paused, self.paused_by = True, why
         self.take_back_ahead(None, out)
         out.records.append(MasterChanged(self.spec.name, paused=True))
         return True
+
+    def unserved(self) -> tuple[int, m.Where | None]:
+        """How many tasks wait for heads of which none works, and what the most of them ask for."""
+        counts: Counter[m.Where] = Counter()
+        for run in self.backlog.runs if self.heads else ():
+            for where, n in run.waiting_for():
+                if not self.heads.serve(where):
+                    counts[where] += n
+        return counts.total(), max(counts, key=counts.__getitem__, default=None)
 
     def _note_head(self, worker: Worker) -> None:
         """Anything may have happened to the head of this worker."""
@@ -107,6 +132,16 @@ class Instrument(Granting):
                 f"Master {self.spec.name!r} is no instrument: it has no heads that could be stopped, moved or asked for"
             )
 
+    def alone_until(self, now: float) -> float:
+        """Until when a worker may be driving its head that hears nothing of the daemon from ``now`` on."""
+        return now + self.spec.deadman + DEADMAN_LENIENCY
+
+    def restore_lease(self, record: LeaseGranted, run: Run, now: float) -> Lease:
+        """A lease from before the daemon's start, whose worker may be driving its head."""
+        lease = super().restore_lease(record, run, now)
+        self.heads.reserve(self.workers[record.worker], self.alone_until(now))
+        return lease
+
     # -- tasks that a head has lost -----------------------------------------------------------------------------------
 
     def on_checkpoint(self, worker: Worker, message: m.Checkpoint, out: Effects) -> None:
@@ -114,7 +149,7 @@ class Instrument(Granting):
         lease = worker.leases.get(message.lease) or self._expired.get(message.lease)
         if lease is None or lease.worker != worker.token:
             return
-        run, index = lease.run, lease.first
+        run, index = lease.run, lease.first + min(message.position, lease.n - 1)
         known = run.checkpoints.get(index)
         if known is not None and (known.lease, known.number) >= (lease.id, message.number):
             return
@@ -127,11 +162,17 @@ class Instrument(Granting):
     def lose_at_head(self, lease: Lease, low: int, high: int, kind: str, reason: str, out: Effects) -> None:
         """Tasks that had, or may have, started at a head that was lost."""
         run = lease.run
-        if low in run.checkpoints and run.checkpoints[low].attempt == lease.attempt:
-            unknown = run.checkpoints[low].time if lease.lost == UNKNOWN_SINCE else out.wall
-            run.suspend(low, lease.lost if lease.lost > 0 else unknown, out)
-            self._suspended.add((run.id, low))
-        elif self.spec.on_lost == "hold":
+        goes_on = [k for k in range(low, high) if k in run.checkpoints and run.checkpoints[k].attempt == lease.attempt]
+        for index in goes_on:
+            unknown = run.checkpoints[index].time if lease.lost == UNKNOWN_SINCE else out.wall
+            run.suspend(index, lease.lost if lease.lost > 0 else unknown, out)
+            self._suspended.add((run.id, index))
+        for first, end in IntervalSet((k, k + 1) for k in goes_on).gaps(low, high):
+            self._lose_begun(lease, first, end, kind, reason, out)
+
+    def _lose_begun(self, lease: Lease, low: int, high: int, kind: str, reason: str, out: Effects) -> None:
+        run = lease.run
+        if self.spec.on_lost == "hold":
             run.charge(low, high, out)
             self._hold(run, low, high, lease.name, lease.attempt, reason, out)
         else:
@@ -152,6 +193,12 @@ class Instrument(Granting):
             self.heads.resolved(run.id, index, out)
             self._note_heads()
             if index in run.checkpoints and index in run.open:
+                self._suspended.add((run.id, index))
+
+    def on_unbegun(self, run: Run, low: int, high: int) -> None:
+        """Tasks wait again that had been granted; one that was to go on is interrupted as before."""
+        for index in [index for index in run.checkpoints if low <= index < high]:
+            if run.checkpoints[index].lost:
                 self._suspended.add((run.id, index))
 
     def see_to_suspended(self, out: Effects) -> None:

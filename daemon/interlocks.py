@@ -8,13 +8,17 @@ What follows is latched: a head (action ``safe``) stays safe until it is put bac
 is stopped until it is reset, paused until it is resumed, all of them over restarts; and none can be done while the
 interlock does not hold. But for this: a head whose value could not be had, say because it was unplugged, and was not
 out of bounds before or after, stays safe for as long as that is so, and no longer.
+
+Where all heads depend on what one of them is asked (``head``, with the action ``stop`` or ``pause``), none is given a
+task while that one cannot be asked; and it has tripped when that lasts, if it could be asked before or any is in a
+task.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from taskmaster.bus import messages as m
 from taskmaster.bus.errors import NotAllowed
@@ -56,9 +60,9 @@ class Interlocks:
     """The interlocks of one Master."""
 
     def __init__(
-        self, master: str, specs: tuple[InterlockSpec, ...], heads: HeadBook, pause: Callable[[Effects], bool]
+        self, master: str, specs: tuple[InterlockSpec, ...], heads: HeadBook, pause: Callable[[str, Effects], bool]
     ) -> None:
-        """``pause`` pauses the Master; False: it is paused."""
+        """``pause`` pauses the Master, saying why; False: it is paused."""
         self._master = master
         self._specs: Mapping[str, InterlockSpec] = {spec.name: spec for spec in specs}
         self._heads = heads
@@ -66,14 +70,28 @@ class Interlocks:
         #: (interlock, head) → what it has reported, and how the interlock stands there
         self._values: dict[tuple[str, str], _Values] = {}
         self._compared: dict[tuple[str, str], _Compared] = {}
+        #: those on which all heads depend and that one is asked
+        self._for_all = [(spec, heads.heads[spec.head]) for spec in specs if spec.head in heads.heads and spec.for_all]
+        #: of these: those that could be asked since the daemon's start, since when the others cannot be, and how that
+        #: was told, if it was
+        self._seen: set[str] = set()
+        self._unseen: dict[str, float] = {}
+        self._lost: dict[str, Trip] = {}
 
     # -- what heads say -----------------------------------------------------------------------------------------------
 
     def on_tripped(self, worker: Worker, message: m.Tripped, out: Effects) -> None:
         """An interlock has tripped at a head, or holds again."""
         head, spec = self._heads.of(worker), self._specs.get(message.interlock)
-        if head is not None and spec is not None:
+        if head is None:
+            return
+        if spec is not None and self._heads.is_news(head, message.number):
             self._on_trip(head, spec, Trip(spec.action, message.reason, message.lost), out)
+        self._heads.heard(head, message, out)
+
+    def on_head(self, worker: Worker) -> None:
+        """A head may be asked now that could not be before."""
+        self._seen.update(spec.name for spec, head in self._for_all if head.worker is worker and head.is_watched)
 
     def on_polled(self, worker: Worker, message: m.Polled, now: float, out: Effects) -> None:
         """A value that bounds another head's, or is bounded by it."""
@@ -93,6 +111,33 @@ class Interlocks:
         for spec in self._specs.values():
             for name in self._bounded(spec):
                 self._compare(self._heads.heads[name], spec, now, out)
+        for spec, head in self._for_all:
+            self._see_to(spec, head, now, out)
+
+    # -- what all heads depend on -------------------------------------------------------------------------------------
+
+    @property
+    def blind(self) -> str:
+        """Why no head may be given a task: an interlock of all of them cannot be asked. Empty if each can be."""
+        for spec, head in self._for_all:
+            if not (head.is_watched or head.out):
+                return f"interlock {spec.name!r} cannot be asked: head {head.spec.name!r} is {head.reported}"
+        return ""
+
+    def _see_to(self, spec: InterlockSpec, head: Head, now: float, out: Effects) -> None:
+        """Notice that such an interlock cannot be asked for long, or can be again."""
+        if head.is_watched or head.out:
+            self._unseen.pop(spec.name, None)
+            lost = self._lost.pop(spec.name, None)
+            if lost is not None and head.trips.get(spec.name) is lost:  # else its worker has seen worse
+                self._on_trip(head, spec, replace(lost, reason=""), out)
+            return
+        since = self._unseen.setdefault(spec.name, now)
+        matters = spec.name in self._seen or any(other.worker and other.worker.leases for other in self._heads)
+        if matters and now - since > _patience(spec) and spec.name not in head.trips:
+            why = f"its value cannot be had: head {head.spec.name!r} is {head.reported}"
+            trip = self._lost[spec.name] = Trip(spec.action, why, lost=True)
+            self._on_trip(head, spec, trip, out)
 
     # -- one head's value bounding another's --------------------------------------------------------------------------
 
@@ -123,8 +168,7 @@ class Interlocks:
                 continue
             bound, problem = self._fresh(spec, other, now)
             if problem:
-                first = max(_FIRST_SECONDS, _FRESH * spec.every)
-                waits = (spec.name, other) not in self._values and now - since <= first
+                waits = (spec.name, other) not in self._values and now - since <= _patience(spec)
                 if not waits:
                     return problem, True
             elif not is_right(own, bound):
@@ -153,7 +197,8 @@ class Interlocks:
         if spec.action == "safe":
             follows = "the head is brought to its safe state" if is_kept else ""
         elif spec.action == "pause":
-            follows = "the Master is paused" if self._pause(out) else ""
+            at = f" of head {head.spec.name!r}" if head.spec.name else ""
+            follows = "the Master is paused" if self._pause(f"by {by}{at}: {trip.reason}", out) else ""
         elif not self._heads.stopped:
             self._heads.stop(by, f"head {head.spec.name!r}: {trip.reason}", out)
             follows = "all heads of the Master are stopped"
@@ -186,6 +231,11 @@ class Interlocks:
                         f"Master {self._master!r} cannot be {what}: interlock {name!r}{at} does not hold: "
                         f"{trip.reason}. See to the instrument, or take the head out of service, first"
                     )
+
+
+def _patience(spec: InterlockSpec) -> float:
+    """How long a value is waited for that was never had, or that nobody asks for at present."""
+    return max(_FIRST_SECONDS, _FRESH * spec.every)
 
 
 def put_back(master: str, head: str) -> str:

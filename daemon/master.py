@@ -126,7 +126,7 @@ class Master(Instrument):
         if run is None:
             if not paused:
                 self.interlocks.require("pause", "resumed")
-            self.paused = paused
+            self.paused, self.paused_by = paused, ""
             out.records.append(MasterChanged(self.spec.name, paused))
         else:
             run.paused = paused
@@ -187,6 +187,8 @@ class Master(Instrument):
             )
         )
         if self.heads:
+            if worker.settled:
+                self._tell_settled(worker, out)
             self.heads.attach(worker, hello.head, out)
             self._note_head(worker)
         return worker
@@ -248,6 +250,7 @@ class Master(Instrument):
                 reason = f"worker {worker.name} was not heard of for {silence:.1f} s"
                 since = UNKNOWN_SINCE if worker.state == "absent" else out.wall - silence
                 self.on_lost(worker, "WorkerLost", reason, None, out, since)
+                self.heads.reserve(worker, self.alone_until(now))
         if self._suspended:
             self.see_to_suspended(out)
         if self.heads:
@@ -262,6 +265,7 @@ class Master(Instrument):
             middle = min(max(begun, low), high)
             self._lose(lease, low, middle, kind, reason, out)
             run.queued.add(middle, high)
+            self.on_unbegun(run, middle, high)
             for part in run.open.within(low, high):
                 still_open.add(*part)
         lease.remaining = still_open
@@ -298,7 +302,8 @@ class Master(Instrument):
         """Bring what a (returning) worker holds and what it was granted together.
 
         A lease it does not know of never reached it, and never will (`docs/protocol.md`, sessions): nothing of it has
-        started. One that had expired meanwhile is its own again as far as its tasks are still waiting.
+        started. One that had expired meanwhile is its own again as far as its tasks are still waiting. What is its own
+        no more it hears of right after the welcome: a head may have it in hand, and somebody else be at it.
         """
         known = set(held)
         for lease in [lease for lease in worker.leases.values() if lease.id not in known]:
@@ -312,10 +317,16 @@ class Master(Instrument):
 
     def _take_back(self, worker: Worker, lease: Lease, out: Effects) -> None:
         run = lease.run
-        waiting = [part for piece in lease.remaining for part in run.queued.within(*piece)]
+        wanted = IntervalSet([part for piece in lease.remaining for part in run.open.within(*piece)])
+        waiting = [part for piece in wanted for part in run.queued.within(*piece)]
+        if waiting or not wanted:
+            del self._expired[lease.id]
+        if not wanted:
+            worker.settle(lease.id, out.turn)
+            return
+        self._revoke(lease, wanted.gaps(lease.first, lease.first + lease.n), out)
         if not waiting:
             return  # in doubt: its outcome, when it comes, is still taken as a late one
-        del self._expired[lease.id]
         lease.remaining = IntervalSet(waiting)
         for low, high in waiting:
             run.queued.remove(low, high)
@@ -338,8 +349,8 @@ class Master(Instrument):
         if self.heads and outcome.final and (outcome.doubt or not outcome.n):
             if lease.id in worker.leases:
                 self._on_unfinished(worker, lease, outcome, out)
-            else:  # it had been given up before, and is in doubt since
-                worker.settle(lease.id, out.turn)
+            else:
+                self._on_late_word(worker, lease, outcome, out)
             return
         low, high = lease.first + outcome.position, lease.first + outcome.position + outcome.n
         is_news = lease.remaining.intersects(low, high)  # else it is said again, and is not to be charged again
@@ -354,7 +365,7 @@ class Master(Instrument):
         if lease.id in worker.leases:
             if is_news:
                 self._charge_time(lease, outcome)
-                self.heads.on_done(worker, outcome.finished - outcome.started, out)
+                self.heads.on_done(worker, outcome.n, outcome.finished - outcome.started, out)
             self._conclude(worker, lease, outcome, out)
         elif not lease.is_wanted:
             self._expired.pop(lease.id, None)
@@ -362,8 +373,8 @@ class Master(Instrument):
         self.backlog.note(lease.run)
 
     def _on_unfinished(self, worker: Worker, lease: Lease, outcome: m.Outcome, out: Effects) -> None:
-        """A head has lost its connection with a task that may have acted, or gives back one that has not begun."""
-        begun = lease.first + (lease.n if outcome.doubt else 0)
+        """A head has lost its connection in a task that may have acted, or gives back those that have not begun."""
+        begun = lease.first + outcome.position + outcome.n
         kind, reason = "InDoubt", "its head does not know how it ended"
         if outcome.errors:
             kind, reason = outcome.errors[0].kind, outcome.errors[0].message
@@ -373,6 +384,20 @@ class Master(Instrument):
         if outcome.errors:
             self.heads.on_failure(worker, kind, reason, out)
         self._note_heads()
+        if outcome.doubt:  # its head waits for this
+            self._tell_settled(worker, out)
+
+    def _on_late_word(self, worker: Worker, lease: Lease, outcome: m.Outcome, out: Effects) -> None:
+        """The same of a lease that had been given up before: what has not begun is in doubt no more."""
+        worker.settle(lease.id, out.turn)
+        if outcome.doubt:
+            return
+        del self._expired[lease.id]
+        for index in lease.remaining.indices():
+            if index in lease.run.held:
+                lease.run.release(index, worker.name, out)
+                self.on_doubt_lifted(lease.run, index, out)
+        self.backlog.note(lease.run)
 
     def _accept(
         self,
@@ -404,7 +429,10 @@ class Master(Instrument):
             times is not None,
         )
         lease.remaining.remove(low, high)
+        in_doubt = lease.run.held.count(low, high) if self.heads else 0
         lease.run.finish(head, frames, out)
+        for index in range(low, high if in_doubt else low):  # it had been taken for lost
+            self.on_doubt_lifted(lease.run, index, out)
         worker.tasks += high - low
         self.ended += high - low
 
@@ -469,12 +497,14 @@ class Master(Instrument):
         """This Master for ``status``, ``top`` and metrics."""
         runs, resting = self.runs.values(), self.resting
         slots = self.slots
+        state = self._state(slots)
+        unserved, where = self.unserved()
         times = [run.estimate.seconds for run in self.backlog.runs if run.estimate.seconds] or [self._task_seconds]
         return MasterStatus(
             name=self.spec.name,
             driver=self.spec.driver,
-            state=self._state(slots),
-            reason=self.heads.stopped or self.trouble or (self.remark[1] if self.remark[0] == self.ended else ""),
+            state=state,
+            reason=self._reason(state),
             slots=slots,
             queued=self.backlog.tasks,
             leased=sum(len(lease.remaining) for lease in self._leases.values()) + len(self.requests),
@@ -488,7 +518,16 @@ class Master(Instrument):
             runs=resting.runs + sum(not run.closed for run in runs),
             workers=tuple(worker.statistics(now) for worker in self.workers.values()),
             proposed=self.proposals.tasks,
+            unserved=unserved,
+            unserved_where=where,
         )
+
+    def _reason(self, state: str) -> str:
+        """Why it is in this state, where that is not a good one; else what is remarkable about its workers."""
+        if state in ("paused", "no heads"):
+            return self.paused_by if state == "paused" else self.heads.why_idle()
+        remark = self.remark[1] if self.remark[0] == self.ended else ""
+        return self.heads.stopped or self.trouble or self.interlocks.blind or remark
 
     def _state(self, slots: int) -> str:
         """In a word; of several reasons to evaluate nothing the weightiest."""

@@ -7,7 +7,7 @@ Pure state: no clock, no sockets, no journal. The states of a task and what move
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from operator import attrgetter
 from typing import NamedTuple
@@ -230,12 +230,7 @@ class Run:
             if used:
                 n = min(n, retry_size(end - low, max_attempts - used))
             high = min(end, low + n)
-        blocks = self._blocks_of(low, high)
-        layout = next(blocks).table.layout
-        for block in blocks:
-            if block.table.layout != layout:
-                high = block.first
-                break
+        high = next(self.alike(low, high))[1]
         self.queued.remove(low, high)
         return low, high
 
@@ -244,23 +239,34 @@ class Run:
         self.asked.set(low, high, where)
         self.place(low, high, where)
 
+    def waiting_for(self) -> Iterable[tuple[Where, int]]:
+        """How many of its queued tasks ask for which heads, of those that do."""
+        return self.queued.counts() if isinstance(self.queued, PlacedQueue) else ()
+
     def place(self, low: int, high: int, where: Where) -> None:
         """These tasks, which are not queued, are for the heads that ``where`` says."""
         self.places.set(low, high, where)
         if not isinstance(self.queued, PlacedQueue):
             self.queued = PlacedQueue(self.queued, self.places)
 
-    def first_for(self, fits: Callable[[Where], bool]) -> int | None:
-        """The first queued task that may be evaluated at a head, as ``fits`` says; None if there is none."""
+    def first_for(self, fits: Callable[[Where], bool]) -> tuple[int, int] | None:
+        """The first queued tasks that may be evaluated at a head, as ``fits`` says; None if there are none."""
         if isinstance(self.queued, PlacedQueue):
-            found = self.queued.first_for(fits)
-            return found[0] if found is not None else None
-        return self.queued.first[0] if self.queued else None
+            return self.queued.first_for(fits)
+        return self.queued.first if self.queued else None
 
-    def take_one(self, index: int) -> tuple[int, int]:
-        """Take this task off the queue."""
-        self.queued.remove(index, index + 1)
-        return index, index + 1
+    def take_among(self, low: int, end: int, n: int) -> tuple[int, int]:
+        """Take up to ``n`` of these queued tasks off the queue, from ``low`` on: the interval to lease to a head.
+
+        They share one layout. One that was begun before, or is to go on from a checkpoint, is alone.
+        """
+        high = min(end, low + n)
+        if n > 1:
+            high, used = self.attempts.alike(low, high)
+            high = low + 1 if used else min([high, *(index for index in self.checkpoints if low < index < high)])
+            high = next(self.alike(low, high))[1]
+        self.queued.remove(low, high)
+        return low, high
 
     def attempt(self, index: int) -> int:
         """The number of the next evaluation of a task, from 1."""

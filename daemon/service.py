@@ -126,6 +126,7 @@ def _assemble(
     supervisor = Supervisor(core, progress, local, umask)
     _restore(core, journal, progress)
     guardians = Guardians(plan.state / "guardians", local, plan.name)
+    guardians.heard = core.workforce.heard
     for master, settings in zip(masters, plan.masters):
         if master.heads:
             if master.spec.is_guarded_here:

@@ -29,6 +29,11 @@ class InterlockSpec:
     above: str | None = None
 
     @property
+    def for_all(self) -> bool:
+        """Whether all heads depend on what it is at one."""
+        return self.head is not None and self.action != "safe"
+
+    @property
     def bounding(self) -> tuple[str, ...]:
         """The heads whose values bound others'."""
         return tuple(name for name in (self.below, self.above) if name is not None)
@@ -100,6 +105,11 @@ class MasterSpec:
             self.heartbeat,
             self.lost_after,
         )
+
+    @property
+    def deadman(self) -> float:
+        """Seconds for which a head's worker goes on without the daemon."""
+        return float(self.options.get("deadman") or 60.0)
 
     @property
     def resume_within(self) -> float:

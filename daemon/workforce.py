@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from taskmaster.bus import messages as m
 from taskmaster.bus.errors import NotAllowed, TaskMasterError, UnknownMaster, VersionMismatch
@@ -14,14 +15,28 @@ from taskmaster.daemon.leases import NOTHING, Started, Worker
 from taskmaster.daemon.master import Master
 from taskmaster.daemon.series import SeriesBook
 
-__all__ = ["Workforce", "known_master"]
+__all__ = ["LEAST_SILENCE_SECONDS", "Workforce", "known_master"]
 
 #: Workers of the daemon's own that have ended and are remembered: a hello does not take longer than so many deaths.
 _DEPARTED = 1024
 #: Guardians that are remembered: a Master has one on this machine, and perhaps some on others.
 _GUARDIANS = 256
+#: A guardian says that it is there every second; one that is silent for less than this is busy.
+LEAST_SILENCE_SECONDS = 6.0
 _ALIVE = m.Alive()
 _SAY_HELLO = m.Refused(m.HELLO, "this daemon does not know you (any more): say hello")
+
+
+@dataclass
+class _Guardian:
+    """Who looks after the heads of a Master; of None, if it was refused."""
+
+    master: Master | None
+    hello: m.GuardianHello
+    #: when it was heard of last, monotonic
+    heard: float
+    #: that it is silent was told
+    is_told: bool = False
 
 
 class Workforce:
@@ -35,8 +50,8 @@ class Workforce:
         self._departed: deque[str] = deque(maxlen=_DEPARTED)
         #: connection → Master and token of the worker that said hello on it
         self._worker_at: dict[bytes, tuple[Master, str]] = {}
-        #: connections of guardians, the latest last, with the Master whose heads each looks after
-        self._guardian_at: dict[bytes, Master] = {}
+        #: guardians by their connections, the latest last
+        self._guardian_at: dict[bytes, _Guardian] = {}
 
     def hired(self, token: str) -> None:
         """The daemon has started a worker of its own."""
@@ -74,13 +89,17 @@ class Workforce:
             self._heartbeat(sender, message, now, out)
         elif isinstance(message, (m.WorkerLost, m.WorkerFailed, m.Leave)):
             master, worker = self._find(message.token)
+            if isinstance(message, m.WorkerLost):
+                for each in self._masters.values():
+                    each.heads.on_gone(message.token)
             if master is not None and worker is not None:
                 self._farewell(master, worker, message, out)
         elif isinstance(message, m.GuardianHello):
-            self._guardian(sender, message, out)
+            self._guardian(sender, message, now, out)
         elif isinstance(message, m.Guarded):
-            if (guarded := self._guardian_at.get(sender.address)) is not None:
-                guarded.heads.on_guarded(message, out)
+            guardian = self._guardian_at.get(sender.address)
+            if guardian is not None and guardian.master is not None:
+                guardian.master.heads.on_guarded(message, out)
         else:
             self._at_work(sender, message, table, times, now, out)
 
@@ -93,15 +112,19 @@ class Workforce:
             if master.requests:
                 raise NotAllowed(f"Master {hello.master!r} is answered by people; a worker has nothing to do there")
             if master.heads:
-                master.heads.require_free(hello.head, hello.token)
+                master.heads.require_free(hello.head, hello.token, now)
         except TaskMasterError as error:
             out.to_workers.append(ToWorker(sender.address, m.Refused(error.code, str(error))))
             return
         self._worker_at[sender.address] = (master, hello.token)
         master.on_hello(hello, sender.address, local=hello.token in self._local, now=now, out=out)
 
-    def _guardian(self, sender: Sender, hello: m.GuardianHello, out: Effects) -> None:
+    def _guardian(self, sender: Sender, hello: m.GuardianHello, now: float, out: Effects) -> None:
         """Who hosts the workers of a Master's heads wants to know which these are."""
+        self._guardian_at.pop(sender.address, None)
+        guardian = self._guardian_at[sender.address] = _Guardian(None, hello, now)
+        while len(self._guardian_at) > _GUARDIANS:
+            del self._guardian_at[next(iter(self._guardian_at))]
         try:
             _require_version(hello.version, "guardian")
             master = known_master(self._masters, hello.master)
@@ -109,16 +132,47 @@ class Workforce:
         except TaskMasterError as error:
             out.to_workers.append(ToWorker(sender.address, m.Refused(error.code, str(error))))
             return
-        self._guardian_at.pop(sender.address, None)
-        self._guardian_at[sender.address] = master
-        while len(self._guardian_at) > _GUARDIANS:
-            del self._guardian_at[next(iter(self._guardian_at))]
+        guardian.master = master
         out.to_workers.append(ToWorker(sender.address, master.spec.guardian_plan()))
+
+    def heard(self, master: str, host: str, pid: int) -> float | None:
+        """When a guardian, which is this process, was heard of last; None: it never was."""
+        said = [
+            guardian.heard
+            for guardian in self._guardian_at.values()
+            if (guardian.hello.master, guardian.hello.host, guardian.hello.pid) == (master, host, pid)
+        ]
+        return max(said, default=None)
+
+    def on_stall(self, seconds: float) -> None:
+        """The daemon itself has not moved for so long."""
+        for guardian in self._guardian_at.values():
+            guardian.heard += seconds
+
+    def look_at_guardians(self, now: float, out: Effects) -> None:
+        """Once in a while: say of one elsewhere that it hangs, while workers of its go on. (Those here are ended.)"""
+        for address, guardian in self._guardian_at.items():
+            master, hello = guardian.master, guardian.hello
+            if master is None or master.spec.is_guarded_here or guardian.is_told:
+                continue
+            silence = now - guardian.heard
+            limit = max(master.spec.lost_after, LEAST_SILENCE_SECONDS)
+            alive = (w for w in master.workers.values() if w.host == address and now - w.last_seen < limit)
+            if silence > limit and any(alive):
+                guardian.is_told = True
+                text = (
+                    f"the guardian of Master {master.spec.name!r} on {hello.host} (process {hello.pid}) was not heard "
+                    f"of for {silence:.0f} s: should one of its workers fail, nobody makes that head safe. End it "
+                    "there, and start it again"
+                )
+                out.alarms.append(m.Alarm("error", master.spec.name, text, out.wall))
 
     def rest(self) -> list[ToWorker]:
         """What the guardians are told when the daemon stops."""
         return [
-            ToWorker(address, m.Rest(stop=not master.spec.outlives)) for address, master in self._guardian_at.items()
+            ToWorker(address, m.Rest(stop=not guardian.master.spec.outlives))
+            for address, guardian in self._guardian_at.items()
+            if guardian.master is not None
         ]
 
     def _heartbeat(self, sender: Sender, message: m.Heartbeat, now: float, out: Effects) -> None:
@@ -128,7 +182,10 @@ class Workforce:
         worker that is heard of by a connection it has not said hello on is asked to, which also brings its leases in
         order.
         """
-        if sender.address in self._guardian_at:
+        guardian = self._guardian_at.get(sender.address)
+        if guardian is not None:
+            guardian.heard, guardian.is_told = now, False
+        if guardian is not None and guardian.master is not None:
             out.to_workers.append(ToWorker(sender.address, _ALIVE))
         elif not message.tokens:
             master, token = self._worker_at.get(sender.address, (None, ""))
@@ -143,6 +200,9 @@ class Workforce:
             master, worker = self._find(token)
             if master is not None and worker is not None:
                 worker.last_seen = now
+                if master.heads and guardian is None:  # by another connection, or from before this daemon's start
+                    guardian = _Guardian(None, m.GuardianHello(0, master.spec.name, ""), now)
+                    out.to_workers.append(ToWorker(sender.address, _SAY_HELLO))
                 if worker.host != sender.address:
                     worker.host = sender.address
                     master.heads.on_vouched(worker, out)

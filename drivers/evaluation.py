@@ -21,7 +21,7 @@ from taskmaster.drivers.outputs import OutputPacker, task_error
 from taskmaster.drivers.progress import STARTED
 from taskmaster.drivers.protocol import Assignment
 
-__all__ = ["Evaluator", "Report"]
+__all__ = ["Evaluator", "Report", "rows_of"]
 
 #: Mean duration below which tasks are not timed one by one: their finish times then cost more than they tell.
 LIGHT_SECONDS = 50e-6
@@ -106,7 +106,7 @@ class Evaluator:
     # -- one by one ---------------------------------------------------------------------------------------------------
 
     def _run_tasks(self, assignment: Assignment) -> None:
-        rows = _rows(assignment.table)
+        rows = rows_of(assignment.table)
         at = _skip(assignment.revoked, 0, assignment.n)
         while at < assignment.n:
             ended = _Ended(at, timed=self._seconds >= LIGHT_SECONDS)
@@ -236,7 +236,8 @@ class _OneByOne(Sequence[Any]):
         return self._table.slice(k, k + 1).rows()[0]
 
 
-def _rows(table: Table) -> Sequence[Any]:
+def rows_of(table: Table) -> Sequence[Any]:
+    """The inputs of tasks. One that cannot be read raises ProtocolError when it is asked for."""
     try:
         return table.rows()
     except ProtocolError:

@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from msgspec.structs import replace
+
 from taskmaster.bus import codec, messages as m
 from taskmaster.bus.errors import ProtocolError, TaskMasterError, from_code
 from taskmaster.bus.intervals import IntervalSet
@@ -88,8 +90,9 @@ class WorkerProtocol:
         self.head = head
         self.order = m.HeadOrder((0, 0), "work")
         self._head_report: m.HeadReport | None = None
-        #: the latest about each interlock that has ever tripped
+        #: the latest about each interlock that has ever tripped, and the weightiest that the daemon has not heard
         self._trips: dict[str, m.Tripped] = {}
+        self._unheard: dict[str, m.Tripped] = {}
         self._checkpoint: m.Checkpoint | None = None
         #: what this head is asked about tasks in doubt
         self.questions: deque[Question] = deque()
@@ -144,8 +147,14 @@ class WorkerProtocol:
                 self._send(report)
 
     def report_trip(self, tripped: m.Tripped) -> None:
-        """Say that an interlock has tripped, or holds again; said again after each welcome."""
-        self._trips[tripped.interlock] = tripped
+        """Say that an interlock has tripped, or holds again; said again after each welcome.
+
+        That it had tripped is, too, until the daemon has heard it, though it holds again: something follows from it.
+        """
+        name = tripped.interlock
+        self._trips[name] = tripped
+        if tripped.reason and (name not in self._unheard or (self._unheard[name].lost and not tripped.lost)):
+            self._unheard[name] = tripped
         if self._in_session:
             self._send(tripped)
 
@@ -248,10 +257,14 @@ class WorkerProtocol:
                 sent.patience = min(2 * sent.patience, RESEND_LONGEST_SECONDS)
                 self.outbox += sent.messages
 
+    def is_settled(self, lease: LeaseId) -> bool:
+        """Whether the daemon has taken all that was said of a lease, and nothing of it is being evaluated."""
+        return lease not in self._begun and lease not in self._unsettled
+
     @property
     def idle(self) -> bool:
-        """Nothing to evaluate and nothing unsettled."""
-        return not (self.queue or self._begun or self._unsettled)
+        """Nothing to evaluate, nothing unsettled, and no trip that the daemon has not heard of."""
+        return not (self.queue or self._begun or self._unsettled or self._unheard)
 
     # -- what the daemon says -----------------------------------------------------------------------------------------
 
@@ -279,8 +292,7 @@ class WorkerProtocol:
             if table:
                 self.questions.append(Question(message.run, message.index, message.attempt, table, message.token))
         elif isinstance(message, m.HeadOrder):
-            if message.number > self.order.number:
-                self.order = message
+            self._on_order(message)
         elif isinstance(message, m.Alive):
             pass  # that it was heard of is all
         elif message.code == m.HELLO:
@@ -299,8 +311,9 @@ class WorkerProtocol:
             self._send(m.Ready())
         if self._head_report is not None:
             self._send(self._head_report)
-        for tripped in self._trips.values():
-            self._send(tripped)
+        trips = {tripped.number: tripped for tripped in (*self._unheard.values(), *self._trips.values())}
+        for number in sorted(trips):
+            self._send(trips[number])
         if self._checkpoint is not None and self._checkpoint.lease in (*self._begun, *self._unsettled):
             self._send(self._checkpoint)  # before an outcome that says that its task is interrupted
         for sent in self._unsettled.values():
@@ -308,6 +321,13 @@ class WorkerProtocol:
             self.outbox += sent.messages
         if self.leaving:  # after the outcomes: they could not be settled with a worker that has been dismissed
             self._send(m.Leave(self.token))
+
+    def _on_order(self, order: m.HeadOrder) -> None:
+        """The latest one counts; what an earlier one has taken into account, that has, too."""
+        heard = max(order.heard, self.order.heard)
+        latest = max(order, self.order, key=lambda order: order.number)
+        self.order = replace(latest, heard=heard)
+        self._unheard = {name: tripped for name, tripped in self._unheard.items() if tripped.number > heard}
 
     def _on_dispatch(self, message: m.Dispatch, frames: Sequence[bytes]) -> None:
         table = codec.table_of(message.layout, message.n, frames)
@@ -331,7 +351,10 @@ class WorkerProtocol:
 
     def _on_settled(self, leases: Sequence[LeaseId]) -> None:
         for lease in leases:
-            if lease not in self._begun:
+            if lease in self._begun:  # it is this worker's no more: what it has not begun of it somebody else may do
+                assignment = self._begun[lease]
+                assignment.revoked.add(0, assignment.n)
+            else:
                 self._unsettled.pop(lease, None)
                 self.queue = deque(waiting for waiting in self.queue if waiting.lease != lease)
 

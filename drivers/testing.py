@@ -112,7 +112,10 @@ def check_opens_evaluates_and_closes(bench: Bench) -> None:
 
 
 def check_says_before_it_acts(bench: Bench) -> None:
-    """`begin_acting` comes before the first action of a task: what breaks off earlier is done again elsewhere."""
+    """`begin_acting` comes before the first action of a task: what breaks off earlier is done again elsewhere.
+
+    Where a head does not say ``marks_acting = True``, who hosts it sees to that.
+    """
     with _trial(bench) as trial:
         trial.open()
         for point in bench.points:
@@ -149,7 +152,7 @@ def check_heeds_a_stop(bench: Bench) -> None:
     point = bench.points[0] if bench.slow is None else bench.slow
     with _trial(bench) as trial:
         trial.open()
-        trial.head.begin_task()
+        trial.begin()
         stopped_at: list[float] = []
 
         def stop() -> None:
@@ -198,7 +201,7 @@ def check_yields_progress(bench: Bench) -> None:
     """A generator's progress can be sent; one that is given up in the middle cleans up and leaves the head usable."""
     with _trial(bench) as trial:
         trial.open()
-        trial.head.begin_task()
+        trial.begin()
         evaluation = trial.head.evaluate(bench.points[0])
         if not isinstance(evaluation, Generator):
             return
@@ -220,7 +223,7 @@ def check_resumes_from_its_checkpoint(bench: Bench) -> None:
             return
     with _trial(bench) as again:
         again.open()
-        again.head.begin_task()
+        again.begin()
         output = again.drive(again.head.resume(bench.points[0], trial.tokens[-1]))
         again.require_output(output, "the output of resume")
 
@@ -310,9 +313,15 @@ class _Trial:
         identity = self.head.identify()
         _require(isinstance(identity, str), f"identify has to return text, not {identity!r}")
 
-    def evaluate(self, point: Any) -> Any:
+    def begin(self) -> None:
+        """As whoever hosts it does before each task."""
         self.head.begin_task()
         self.acted, self.actions_at_first = 0, None
+        if not self.head.marks_acting:
+            self.head.begin_acting()
+
+    def evaluate(self, point: Any) -> Any:
+        self.begin()
         return self.drive(self.head.evaluate(point))
 
     def drive(self, evaluation: Any) -> Any:

@@ -12,7 +12,8 @@ head is safe. An interlock that trips breaks off what is being done as a stop do
 interlock holds again and the daemon, which was told, has given its orders.
 
 Of each task it is known whether it may have acted (`Head.begin_acting`). One that has not begun when its head is lost,
-parked or stopped is given back; one that has is in doubt, unless the head itself says how it ended.
+parked or stopped is given back; one that has is in doubt, unless the head itself says how it ended. Then the head is
+not so much as connected to until the daemon has heard of it: it may be that somebody is to look at it as it is.
 """
 
 from __future__ import annotations
@@ -24,26 +25,28 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from taskmaster.bus import messages as m
 from taskmaster.bus.fields import Schema
-from taskmaster.bus.table import Table
 from taskmaster.drivers.instruments.errors import CONNECTING, NOT_REACHED, LinkError, Stopped
 from taskmaster.drivers.instruments.generators import drive
 from taskmaster.drivers.instruments.head import Head, State
 from taskmaster.drivers.instruments.news import Ended, Found, Kept, Left, News, Reported, Said, Unusable
 from taskmaster.drivers.instruments.notes import HeadState
 from taskmaster.drivers.instruments.polling import Polling
+from taskmaster.drivers.instruments.stretch import Stretch
 from taskmaster.drivers.instruments.watching import Watched
 from taskmaster.drivers.instruments.yields import Yields
 from taskmaster.drivers.outputs import OutputPacker, task_error
 from taskmaster.drivers.protocol import Assignment, Question
 
-__all__ = ["Attendant"]
+__all__ = ["Attendant", "Task"]
 
 #: Attempts to bring a head to its safe state follow each other by so many seconds, for as long as they fail.
 SAFE_AGAIN_SECONDS = 1.0
+#: What the daemon says to a task in doubt is awaited for so long before its head is made safe in any case.
+_WORD_SECONDS = 1.0
 _LONGEST_WAIT = 86400.0
 
 
@@ -60,14 +63,22 @@ class _Wish:
     watch: bool = True
 
 
+class Task(NamedTuple):
+    """One that is being evaluated: since when (monotonic), of which assignment, and at which position of that."""
+
+    since: float
+    assignment: Assignment
+    position: int
+
+
 class Attendant:
     """Runs a head in a thread of its own. ``tell`` is called with everything that is to be known elsewhere.
 
     ``make`` makes the head, with a context whose ``on_acting`` is :meth:`on_acting`, whose ``on_between`` is
     :meth:`on_between` and so on, and whose ``stopping`` is :attr:`stopping`. ``begin`` is called with each assignment
-    before it is begun, ``acts`` when it begins to act, ``note`` with how safe the head is, before that changes for the
-    worse, ``keep`` with each checkpoint, before the evaluation goes on (it raises OSError where it cannot). ``watched``
-    is polled.
+    before it is begun, ``acts`` with the position of a task that begins to act, ``note`` with how safe the head is,
+    before that changes for the worse, ``keep`` with each checkpoint, before the evaluation goes on (it raises OSError
+    where it cannot). ``watched`` is polled.
     """
 
     def __init__(
@@ -78,7 +89,7 @@ class Attendant:
         who: str = "the head",
         tell: Callable[[News], None],
         begin: Callable[[Assignment], None],
-        acts: Callable[[], None],
+        acts: Callable[[int], None],
         note: Callable[[HeadState], None] = lambda state: None,
         keep: Callable[[Kept], None] = lambda kept: None,
         pauses: tuple[float, float] = (0.5, 30.0),
@@ -100,8 +111,10 @@ class Attendant:
         self._wish = _Wish()
         self._assignments: deque[Assignment] = deque()
         self._questions: deque[Question] = deque()
-        #: what is being evaluated, and why it was broken off, if it was
-        self._assignment: Assignment | None = None
+        #: the assignment in hand
+        self._stretch: Stretch | None = None
+        #: the task that is being evaluated, and why it was broken off, if it was
+        self._task: Task | None = None
         self._broken_off: m.TaskError | None = None
         self._leaving = self._has_left = False
         self._identity = ""
@@ -116,8 +129,10 @@ class Attendant:
         self._must_secure = False
         #: of a head that is safe: when a lost connection is made anew (never: there is one), and the pause after that
         self._connect_at, self._connect_pause = math.inf, self._first_pause
-        #: an interlock has, and the daemon's order is from before it knew
-        self._has_tripped = False
+        #: the lease of a task that is in doubt, of which the daemon is not known to have heard
+        self._doubted: m.LeaseId | None = None
+        #: the latest trip of which the daemon knows
+        self._heard = 0
         self._watched = tuple(watched)
         self.yields = Yields(who, tell)
         self.thread = threading.Thread(target=self._run, name="taskmaster-head", daemon=True)
@@ -127,9 +142,9 @@ class Attendant:
     def order(self, order: m.HeadOrder) -> None:
         """What the daemon wants the head to do from now on; a stop breaks off what it is doing."""
         with self._changed:
-            if order.number > self._order.number:
+            heard, self._heard = self._heard, max(self._heard, order.heard)
+            if order.number > self._order.number or (order.what == "work" and self._heard > heard):
                 self._order = order
-                self._has_tripped &= order.what == "work"
                 self._decide()
 
     def hold(self, reason: str) -> None:
@@ -146,6 +161,17 @@ class Attendant:
                 self._held = ""
                 self._decide()
 
+    @property
+    def doubted(self) -> m.LeaseId | None:
+        """The lease of a task in doubt that keeps the head safe, until the daemon has heard of it."""
+        return self._doubted
+
+    def on_doubt_heard(self) -> None:
+        """The daemon has heard of it, and has said before what the head is to do."""
+        with self._changed:
+            self._doubted = None
+            self._decide()
+
     def _decide(self) -> None:
         order = self._order
         self._wish = _Wish("stop" if self._held else order.what, order.number, self._held, order.watch)
@@ -153,10 +179,15 @@ class Attendant:
             self._break()
         self._changed.notify()
 
-    def break_off(self, assignment: Assignment, kind: str, reason: str) -> None:
+    @property
+    def task(self) -> Task | None:
+        """What is being evaluated."""
+        return self._task
+
+    def break_off(self, task: Task, kind: str, reason: str) -> None:
         """End what is being evaluated, if it is this; the head is brought to its safe state."""
         with self._changed:
-            if self._assignment is assignment and self._broken_off is None:
+            if self._task is task and self._broken_off is None:
                 self._broken_off = m.TaskError(0, kind, reason)
                 self._break()
 
@@ -172,7 +203,14 @@ class Attendant:
                 self._assignments.append(assignment)
                 self._changed.notify()
                 return
-        self._tell(Ended(assignment, given_back=True))
+        self._tell(Ended(assignment, n=0))
+
+    def flush(self) -> None:
+        """Have said what has waited to be said together with more."""
+        self.yields.flush()
+        stretch = self._stretch
+        if stretch is not None:
+            stretch.flush(time.perf_counter())
 
     def ask(self, question: Question) -> None:
         """Have the head find out about a task in doubt."""
@@ -190,7 +228,8 @@ class Attendant:
 
     def on_acting(self) -> None:
         """The present task begins to act."""
-        self._acts()
+        assert self._task is not None
+        self._acts(self._task.position)
 
     def on_between(self) -> float:
         """Poll what is due, see `Head.between`."""
@@ -199,19 +238,18 @@ class Attendant:
     def _on_trip(self, why: str) -> None:
         """An interlock that makes the head safe has tripped."""
         with self._changed:
-            self._has_tripped = self._order.what == "work"
-            if self._assignment is not None and self._broken_off is None:
+            if self._task is not None and self._broken_off is None:
                 self._broken_off = m.TaskError(0, "InterlockTripped", why)
             self._break()
 
     def on_checkpoint(self, token: bytes) -> None:
         """The present task can go on from here."""
-        assignment = self._assignment
-        if assignment is not None:
+        task = self._task
+        if task is not None:
             self._checkpoints += 1
             trouble = ""
             try:
-                self._keep(Kept(assignment, self._checkpoints, token))
+                self._keep(Kept(task.assignment, task.position, self._checkpoints, token))
             except OSError as error:  # a full disk is no reason to end what takes weeks
                 trouble = f"its checkpoints cannot be kept on the disk of its worker: {error}"
             if trouble != self._said.error:
@@ -241,6 +279,8 @@ class Attendant:
                 wish = self._wish
                 if wish.what == "wait" and not self._must_secure:
                     self._wait(None, wish)
+                elif self._doubted is not None and wish.what == "work" and not self._must_secure:
+                    self._await_word(wish)
                 elif self._must_secure or not self._may_work(wish):
                     self._give_back()
                     if self._secure(wish) and not self._may_work(wish):
@@ -259,7 +299,18 @@ class Attendant:
             self._close()
 
     def _may_work(self, wish: _Wish) -> bool:
-        return wish.what == "work" and not self._has_tripped and not self._polling.tripped
+        has_leave = wish.what == "work" and self._doubted is None
+        return has_leave and self._heard >= self._polling.latest_trip and not self._polling.tripped
+
+    def _await_word(self, wish: _Wish) -> None:
+        """A task is in doubt: leave the head alone until the daemon says whether it is parked for that, or goes on.
+
+        Where that says nothing, the head is made safe.
+        """
+        self._give_back()
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._is_over(wish), _WORD_SECONDS):
+                self._must_secure = True
 
     def _pause(self, seconds: float, wish: _Wish) -> None:
         """Wait before the head is opened again. What is due meanwhile cannot be had; that may trip an interlock."""
@@ -307,7 +358,7 @@ class Attendant:
         """Evaluate what comes until something else is wished for, or the head is lost."""
         self._said = Said("ready", wish.number, self._identity)
         self._tell(self._said)
-        while self._is_open:
+        while self._is_open and not self._is_over(wish):  # what broke off a task has left its conversation as it was
             try:
                 self._polling.between()
             except Stopped:
@@ -315,63 +366,63 @@ class Attendant:
             except LinkError as error:
                 self._lose(error, wish)
                 return
-            with self._changed:
-                if not self._assignments and not self._is_over(wish):
-                    self._changed.wait(_timeout(self._polling.due - time.monotonic()))
-                if self._is_over(wish):
-                    return
-                if not self._assignments:
-                    continue
-                assignment = self._assignment = self._assignments.popleft()
-            if assignment.revoked:
-                self._tell(Ended(assignment, given_back=True))
-            else:
-                self._evaluate(assignment)
-            with self._changed:
-                self._assignment = self._broken_off = None
+            stretch = self._stretch or self._next_stretch(wish)
+            if stretch is not None:
+                self._evaluate(stretch)
+
+    def _next_stretch(self, wish: _Wish) -> Stretch | None:
+        """What is to be evaluated next; None if something else is to be done before there is anything."""
+        with self._changed:
+            if not self._assignments and not self._is_over(wish):
+                self._changed.wait(_timeout(self._polling.due - time.monotonic()))
+            if self._is_over(wish) or not self._assignments:
+                return None
+            assignment = self._assignments.popleft()
+        self._stretch = Stretch(assignment, self._packer, self._tell)
+        if not assignment.revoked:
+            self._begin(assignment)
+        return self._stretch
 
     def _is_over(self, wish: _Wish) -> bool:
         return self._wish is not wish or self._must_secure or self._leaving
 
-    def _evaluate(self, assignment: Assignment) -> None:
-        head = self._head
-        self._begin(assignment)
-        self.yields.begin(assignment.lease)
+    def _evaluate(self, stretch: Stretch) -> None:
+        """The next task of what is in hand, unless that is not wanted any more."""
+        if stretch.assignment.revoked:
+            stretch.give_back()
+        else:
+            self._evaluate_next(stretch, Task(time.monotonic(), stretch.assignment, stretch.at))
+            with self._changed:
+                self._task = self._broken_off = None
+        if stretch.is_over:
+            self._stretch = None
+
+    def _evaluate_next(self, stretch: Stretch, task: Task) -> None:
+        self._task = task
+        head, token = self._head, task.assignment.token
+        self.yields.begin(task.assignment.lease, task.position)
         head.begin_task()
-        started = time.time()
-        began = time.perf_counter()
         self._checkpoints = 0
-        outputs: Table | None = None
-        errors: tuple[m.TaskError, ...] = ()
-        lost = False
         try:
-            x, token = assignment.table.rows()[0], assignment.token
+            x = stretch.next()
+            if not head.marks_acting:
+                head.begin_acting()
             evaluation = head.evaluate(x) if token is None else head.resume(x, token)
             value = drive(evaluation, self.yields.take, self.stopping, head.between)
         except (*CONNECTING, Stopped) as error:
-            lost = True
-            errors = (self._why(error),)
             if not isinstance(error, Stopped):
                 self._trouble = f"{type(error).__name__}: {error}"
                 self._close()
+            self.yields.flush(at_once=True)
+            if head.acting:
+                self._doubted = task.assignment.lease
+            stretch.lost(self._why(error), doubt=head.acting)
         except BaseException as error:  # noqa: BLE001 - whatever the user's code raises fails its task
-            errors = (task_error(0, error),)
+            self.yields.flush(at_once=True)
+            stretch.failed(task_error(0, error))
         else:
-            outputs, wrong = self._packer.pack((0,), (value,))
-            errors = tuple(wrong)
-        finished = started + time.perf_counter() - began
-        self.yields.flush(at_once=True)
-        self._tell(
-            Ended(
-                assignment,
-                outputs,
-                errors,
-                started,
-                finished,
-                doubt=lost and head.acting,
-                given_back=lost and not head.acting,
-            )
-        )
+            self.yields.flush(at_once=True)
+            stretch.done(value)
 
     def _why(self, error: BaseException) -> m.TaskError:
         """What to say of a task that was lost by ``error``: if it was stopped, by what."""
@@ -384,12 +435,15 @@ class Attendant:
 
     def _give_back(self, error: BaseException | None = None) -> None:
         """What has not been begun goes to another head."""
+        errors = (task_error(0, error),) if isinstance(error, LinkError) else ()
+        stretch, self._stretch = self._stretch, None
+        if stretch is not None:
+            stretch.give_back(errors)
         with self._changed:
             waiting = list(self._assignments)
             self._assignments.clear()
-        errors = (task_error(0, error),) if isinstance(error, LinkError) else ()
         for assignment in waiting:
-            self._tell(Ended(assignment, errors=errors, given_back=True))
+            self._tell(Ended(assignment, n=0, errors=errors))
 
     def _secure(self, wish: _Wish) -> bool:
         """Bring the head to its safe state, and again until that has succeeded. False: time to leave came before."""
@@ -466,14 +520,17 @@ class Attendant:
             self._connect_pause = min(2 * self._connect_pause, self._longest_pause)
 
     def _find_out(self, question: Question) -> Found:
-        """What has become of a task in doubt; the head is open meanwhile, and safe again after."""
+        """What has become of a task in doubt; the head is connected to meanwhile, and safe again after."""
         head = self._head
         if not head.reconciles:
             return Found(question, "unknown", reason="its head has no way to find out")
         self._note(HeadState.WORKING)
         self._close()
         try:
-            head.open()
+            try:
+                head.connect()
+            except NotImplementedError:  # it cannot be without being initialised
+                head.open()
             found = head.reconcile(question.table.rows()[0], question.token)
         except Exception as error:  # noqa: BLE001 - whatever finding out raises, a person has to resolve it then
             return Found(question, "unknown", reason=f"{type(error).__name__}: {error}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import re
 import threading
@@ -35,6 +36,8 @@ class CommandHead(Head):
     Raises LinkErrors where the conversation broke off, which has closed the connection: `open` makes a new one, and so
     does `evaluate` by itself before it acts. DeviceError says that the instrument refused something.
     """
+
+    marks_acting = True
 
     def __init__(self, context: HeadContext, commands: Commands | None = None, link: Link | None = None) -> None:
         """``link`` is that of another head, if both are parts of one instrument: they take turns then."""
@@ -190,8 +193,12 @@ class CommandHead(Head):
         self.link.connect(self.commands.timeout)
 
     def _require_in_step(self) -> None:
-        if not self.link.in_step:
+        """There is a connection; one on which a stop, of whichever head, has left a question open is made anew."""
+        if not self.link.is_open:
             raise Unreachable(f"{self.commands.resource}: not connected")
+        if not self.link.in_step:
+            wait(self._heeded, 0.0, self.context.label)  # it is needed as it is for what makes this head safe
+            self._connect()
 
     def _disarm(self) -> None:
         """It is safe already: that the instrument refuses this, or goes away now, is no reason to begin again."""
@@ -294,7 +301,7 @@ class CommandHead(Head):
         known = self.commands.ramps
         ramps = [known[name] for name in line.fields if name in known] if known else ()
         if not ramps:
-            self._tell(line, message, acts=True)
+            self._tell(line, message, acts=True, more=True)
             return
         start = {ramp.parameter: self._present(ramp) for ramp in ramps}
         end = {ramp.parameter: float(values[ramp.parameter]) for ramp in ramps}
@@ -357,11 +364,14 @@ class CommandHead(Head):
         """All that the instrument has to complain of; it has told it then."""
         queue = self.commands.errors
         errors: list[str] = []
+        mistaken = ""
         while queue is not None and not queue.ok.fullmatch(said := str(self._ask(queue.query))):
+            if errors[-1:] == [said] and (mistaken := queue.mistaken(said)):
+                break
             errors.append(said)
             if len(errors) == _MOST_ERRORS:
                 break
-        return errors
+        return [*_counted(errors), *([mistaken] if mistaken else [])]
 
     # -- one exchange -------------------------------------------------------------------------------------------------
 
@@ -376,9 +386,10 @@ class CommandHead(Head):
         """A line that is the same for every task, and not part of one."""
         self._tell(line, line.format(self.commands.values), acts=False)
 
-    def _tell(self, line: Line, message: bytes, *, acts: bool) -> None:
+    def _tell(self, line: Line, message: bytes, *, acts: bool, more: bool = False) -> None:
+        """``more``: it may go out with what follows at once."""
         if line.answer is None:
-            self.link.tell(message, acts=acts)
+            self.link.tell(message, acts=acts, more=more and not line.delay)
         else:
             said = self.link.ask(message, _ACKNOWLEDGED, acts=acts)
             if line.answer.fullmatch(said) is None:
@@ -391,6 +402,13 @@ class CommandHead(Head):
 
     def _sleep(self, seconds: float) -> None:
         wait(self._heeded, seconds, self.context.label)
+
+
+def _counted(errors: Sequence[str]) -> Iterator[str]:
+    """Each once, with how often it came in a row."""
+    for error, alike in itertools.groupby(errors):
+        times = sum(1 for _ in alike)
+        yield error if times == 1 else f"{error} ({times} times)"
 
 
 def _read_watched(text: str, table: Mapping[str, Any], question: str) -> Any:

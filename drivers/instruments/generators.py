@@ -13,6 +13,9 @@ from taskmaster.drivers.instruments.errors import Stopped
 
 __all__ = ["drive"]
 
+#: Most outputs, of which no questions need be asked.
+_PLAIN = frozenset({float, int, dict, tuple, list, str, type(None)})
+
 
 def drive(
     evaluation: Any,
@@ -29,6 +32,8 @@ def drive(
 
     Raises InvalidOutput for what ``async def`` gives: nothing here would run it.
     """
+    if type(evaluation) in _PLAIN:
+        return evaluation
     if inspect.iscoroutine(evaluation):
         evaluation.close()
         raise InvalidOutput("evaluate is an async function; it has to be def evaluate, with its own event loop")

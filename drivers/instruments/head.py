@@ -100,9 +100,13 @@ class Head:
     """Evaluates one task at a time on one piece of hardware.
 
     The host calls :meth:`open` before anything else and again after a :class:`LinkError`, :meth:`begin_task` and
-    :meth:`evaluate` (or :meth:`resume`) for each task, :meth:`safe` after whatever goes wrong, and :meth:`close` at the
-    end, all from one thread.
+    :meth:`evaluate` (or :meth:`resume`) for each task, :meth:`safe` when it is stopped, when a task is in doubt and at
+    the end, and :meth:`close` last, all from one thread. Between tasks, and where one has failed, it stays as it is.
     """
+
+    #: Whether it calls `begin_acting` itself, before the first byte of a task that may act. Where it does not, a task
+    #: counts as acting from its beginning: one that is interrupted at its first line is in doubt, too.
+    marks_acting = False
 
     def __init__(self, context: HeadContext | None = None) -> None:
         self.context = context or HeadContext()
@@ -150,7 +154,10 @@ class Head:
         return type(self).reconcile is not Head.reconcile
 
     def reconcile(self, x: Any, token: bytes) -> Reconciled:
-        """What has become of a task in doubt; ``token`` is its last checkpoint, b"" if it has none."""
+        """What has become of a task in doubt; ``token`` is its last checkpoint, b"" if it has none.
+
+        Called after `safe`, over a new connection: that of `connect`, or of `open` where the class has no `connect`.
+        """
         return Reconciled.unknown()
 
     def read(self) -> Any:
@@ -193,7 +200,8 @@ class Head:
     def begin_acting(self) -> None:
         """Mark the first byte of a task that may act; further calls for the same task do nothing.
 
-        A task that breaks off before this call goes back to the queue, after it it is in doubt.
+        A task that breaks off before this call goes back to the queue, after it it is in doubt. The host calls it
+        before each task of a head that does not say ``marks_acting = True``.
         """
         if not self.acting:
             self.context.on_acting()

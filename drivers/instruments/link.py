@@ -78,6 +78,8 @@ class Link:
         self._depth += 1
         try:
             yield
+            if self._depth == 1:
+                self._transport.flush()
         except LinkError as error:
             self._transport.close()
             self._pending |= not isinstance(error, Unreachable)
@@ -86,6 +88,8 @@ class Link:
             raise type(error)(f"{who}: {error}") from error
         finally:
             self._depth -= 1
+            if not self._depth:
+                self._transport.discard()  # of what broke off
             self._stopping = self._transport.stopping = before
             self._lock.release()
 
@@ -95,12 +99,19 @@ class Link:
         A line that carries over what was still to be said has to be quiet for ``quiet`` seconds, if something was.
         Raises Claimed, PermissionDenied, WorkerError, WrongIdentity, LinkErrors, Stopped.
         """
-        if self._claim is None:
-            self._claim = Claim(self._commands.resource, self._holder)
+        self._have_resource()
         self._transport.open(self._stopping, quiet=quiet if self._pending else 0.0)
         self._pending = False
         self.generation += 1
         self._check_identity()
+
+    def _have_resource(self) -> None:
+        """Claim it, anew where it is another device by now: after an unplug a tty may have another's former number."""
+        if self._claim is not None and not self._claim.holds(self._commands.resource):
+            self._claim.close()
+            self._claim = None
+        if self._claim is None:
+            self._claim = Claim(self._commands.resource, self._holder)
 
     def get_in_step(self, quiet: float) -> None:
         """Connect anew, but where there is a connection on which nothing is outstanding. Raises as `connect` does."""
@@ -129,9 +140,12 @@ class Link:
         """What lies in the input; also finds out that the instrument has hung up. Raises Unreachable."""
         return self._transport.drain()
 
-    def tell(self, message: bytes, *, acts: bool) -> None:
-        """Send one message that has no answer. Raises LinkErrors, Stopped."""
-        self._transport.write(message, acts=acts)
+    def tell(self, message: bytes, *, acts: bool, more: bool = False) -> None:
+        """Send one message that has no answer; with ``more`` together with the next, or at the end of this turn.
+
+        Raises LinkErrors, Stopped.
+        """
+        self._transport.write(message, acts=acts, more=more)
         self.said_at = time.monotonic()
 
     def ask(

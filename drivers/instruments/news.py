@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from taskmaster.bus import messages as m
-from taskmaster.bus.table import Table
+from taskmaster.bus.table import Buffer, Table
 from taskmaster.drivers.instruments.polling import Seen
 from taskmaster.drivers.protocol import Assignment, Question
 
@@ -17,15 +17,28 @@ Reported: TypeAlias = Literal["connecting", "ready", "faulty", "safe", "unsafe"]
 
 @dataclass(frozen=True)
 class Ended:
-    """The last word on an assignment: done (with an output or an error), in doubt, or given back, not begun."""
+    """Tasks of an assignment have ended: ``n`` of them, from ``position`` on, with an output or an error each.
+
+    With ``doubt`` it is one, and nobody knows how; then, and where it is none, the rest is given back, not begun.
+    """
 
     assignment: Assignment
+    position: int = 0
+    n: int = 1
     outputs: Table | None = None
     errors: tuple[m.TaskError, ...] = ()
     started: float = 0.0
     finished: float = 0.0
+    #: when each has ended, in seconds after ``started``, as of an outcome
+    times: Buffer | None = None
     doubt: bool = False
-    given_back: bool = False
+    #: it is the last word on the assignment
+    final: bool = True
+
+    @property
+    def given_back(self) -> bool:
+        """Whether it says nothing but that what is left was not begun."""
+        return not self.n
 
 
 @dataclass(frozen=True)
@@ -40,9 +53,10 @@ class Said:
 
 @dataclass(frozen=True)
 class Kept:
-    """The evaluation of an assignment can go on from here; ``number`` counts these."""
+    """The evaluation of the task at ``position`` of an assignment can go on from here; ``number`` counts these."""
 
     assignment: Assignment
+    position: int
     number: int
     token: bytes
 

@@ -49,6 +49,9 @@ class Polling:
         self._keeps = [item for item in items if isinstance(item, Keep)]
         self._values = [item for item in items if not isinstance(item, Keep)]
         self._conditions = {item: Condition() for item in items if isinstance(item, Interlock) and item.judged}
+        #: what was said of interlocks is counted; the latest trip for which the head must be safe
+        self._said = 0
+        self.latest_trip = 0
         #: a poll is under way
         self._looking = False
         #: a trip breaks off what the head does
@@ -167,6 +170,9 @@ class Polling:
         condition = self._conditions.get(item)
         if condition is None or not condition.hear(wrong, lost=lost):
             return
-        self._say(m.Tripped(now, item.name, condition.reason, condition.lost))
+        self._said += 1
+        if condition.reason and item.action != "pause":
+            self.latest_trip = self._said
+        self._say(m.Tripped(now, item.name, condition.reason, condition.lost, self._said))
         if condition.reason and item.action != "pause" and self._at_work:
             self._brake(f"interlock {item.name!r} has tripped: {condition.reason}")

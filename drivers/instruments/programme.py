@@ -64,6 +64,7 @@ class ProgrammeHead(Head):
         self._setpoints = Schema(setpoint_fields(self.options), context.label, "setpoint")
         #: does it; what it is told are setpoints
         self.inner = make(replace(context, parameters=self._setpoints, on_acting=self.begin_acting))
+        self.marks_acting = self.inner.marks_acting
         if not self.inner.applies:
             raise ConfigError(f"{context.label}: its class has no apply(self, x), which a programme needs")
         self._limits = tuple(_Limit(**limit) for limit in self._table.get("stop_when") or ())

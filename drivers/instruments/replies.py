@@ -101,7 +101,7 @@ class Number(Reply):
     whole: bool = False
 
     def parse(self, data: bytes, values: Mapping[str, Any] = NO_VALUES) -> float | int:
-        value = _number(Text(self.pattern).parse(data), self.unit, data)
+        value = _number(_text(data) if self.pattern is None else Text(self.pattern).parse(data), self.unit, data)
         if not self.whole:
             return value
         if not value.is_integer():

@@ -85,6 +85,7 @@ class SharedHead(Head):
     def __init__(self, head: Head, controller: Controller) -> None:
         super().__init__(head.context)
         self.head = head
+        self.marks_acting = head.marks_acting
         self._controller = controller
 
     def _turn(self, *, heed: bool = True) -> Any:

@@ -58,7 +58,7 @@ class SocketStream:
 
     def receive(self, seconds: float) -> bytes:
         try:
-            if seconds > 0 and not self._readable.poll(seconds * 1e3):
+            if not self._readable.poll(seconds * 1e3):
                 return b""
             data = self._socket.recv(_CHUNK)
         except BlockingIOError:

@@ -67,12 +67,16 @@ class Transport(ABC):
         self._input = bytearray()
         #: the carrier has said that what is in `_input` ends a message
         self._ended = False
+        #: messages that go out with the next one
+        self._unsent = b""
         #: part of a line is in the instrument's input
         self._mid_line = False
         #: Whether what an instrument still says arrives after the connection was opened anew, as on a serial line.
         self._survives_reopening = False
         #: False where a wait cannot be cut into slices without losing data
         self._sliced = True
+        #: Whether several messages may be sent as one: where there are no messages, but bytes.
+        self._joins = False
 
     # -- what a carrier provides --------------------------------------------------------------------------------------
 
@@ -119,21 +123,39 @@ class Transport(ABC):
         """Disconnect; may be called again."""
         self._input.clear()
         self._ended = False
+        self._unsent = b""
         self._disconnect()
 
-    def write(self, data: bytes, *, acts: bool) -> None:
-        """Send one message and its terminator. ``acts``: it may change something, so that is marked before."""
+    def write(self, data: bytes, *, acts: bool, more: bool = False) -> None:
+        """Send one message and its terminator. ``acts``: it may change something, so that is marked before.
+
+        With ``more`` it may wait for what is sent next: to a carrier of bytes they go together.
+        """
         if not self.is_open or self.stopping.is_set():
             self._require_open()
             self._heed()
         if acts:
             self.on_acting()
-        message = data + self._write_terminator
+        message = self._unsent + data + self._write_terminator
+        if more and self._joins:
+            self._unsent = message
+            return
+        self._unsent = b""
         sent = self._send(message, SLICE)
         if sent < len(message):
             self._mid_line = True
             self._send_rest(memoryview(message)[sent:])
         self._mid_line = False
+
+    def flush(self) -> None:
+        """Send what has waited to be sent with more. Raises as `write` does."""
+        if self._unsent:
+            message, self._unsent = self._unsent, b""
+            self.write(message.removesuffix(self._write_terminator), acts=False)
+
+    def discard(self) -> None:
+        """Do not send what has waited to be sent with more."""
+        self._unsent = b""
 
     def read(self, deadline: float) -> bytes:
         """One message without its terminator, by a moment of :func:`time.monotonic`."""

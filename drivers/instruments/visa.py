@@ -167,6 +167,7 @@ class VisaTransport(Transport):
         port: Any = getattr(getattr(resource.visalib, "sessions", {}).get(resource.session), "interface", None)
         if isinstance(port, socket.socket):
             self._stream = SocketStream(self.resource, port)
+            self._joins = True
         elif self._is_serial and hasattr(port, "fileno"):
             port.exclusive = True
             self._stream = DescriptorStream(self.resource, port)

@@ -76,8 +76,6 @@ class HeadWorker(Worker):
         self._unusable_by: BaseException | None = None
         self._daemon_heard = time.monotonic()
         self._deadman = float("inf")
-        #: when the task that is being evaluated was begun, and which that is
-        self._begun: tuple[float, Assignment] | None = None
         self._told_to_leave = self._at_once = False
 
     def leave(self, *, at_once: bool) -> None:
@@ -128,20 +126,18 @@ class HeadWorker(Worker):
 
         def begin(assignment: Assignment) -> None:
             progress.begin(0, assignment.lease, assignment.run, assignment.first, assignment.attempt)
-            self._begun = time.monotonic(), assignment
 
-        def acts() -> None:
-            progress.cells[0][STARTED] = 1
+        def acts(position: int) -> None:
+            progress.cells[0][STARTED] = position + 1
 
         def tell(news: News) -> None:
-            if isinstance(news, Ended):
-                self._begun = None
+            if isinstance(news, Ended) and news.final:
                 progress.end(0)
             self._heard.put(news)
             self._awake()
 
         def keep(kept: Kept) -> None:
-            checkpoint = m.Checkpoint(kept.assignment.lease, kept.number, time.time(), kept.token)
+            checkpoint = m.Checkpoint(kept.assignment.lease, kept.number, time.time(), kept.token, kept.position)
             self._heard.put(checkpoint)  # also where this disk has no room for it: the daemon's may have
             self._awake()
             self._tokens.keep(checkpoint)
@@ -180,10 +176,10 @@ class HeadWorker(Worker):
         """Carry between the daemon and the head, until neither has anything more to say."""
         while not self._left:
             self._turn(wait=self._heard.empty())
-            attendant.yields.flush()
+            attendant.flush()
             self._hear()
-            self._look_after(attendant)
             attendant.order(self._protocol.order)
+            self._look_after(attendant)
             self._give(attendant)
             while self._protocol.questions:
                 attendant.ask(self._protocol.questions.popleft())
@@ -215,12 +211,17 @@ class HeadWorker(Worker):
                 self.leave(at_once=True)
         else:
             attendant.release()
-        welcome, begun = self._protocol.welcome, self._begun
-        if begun is not None and welcome is not None and welcome.timeout is not None:
-            since, assignment = begun
-            if now - since > welcome.timeout:
-                attendant.break_off(assignment, "TaskTimeout", f"no outcome after {format_duration(welcome.timeout)}")
-            self._next_tick = min(self._next_tick, max(now, since + welcome.timeout) + _LATE_SECONDS)
+        if attendant.doubted is not None and self._protocol.is_settled(attendant.doubted):
+            attendant.on_doubt_heard()
+        welcome, task = self._protocol.welcome, attendant.task
+        if welcome is None or welcome.timeout is None:
+            return
+        if task is None:
+            self._next_tick = min(self._next_tick, now + welcome.timeout + _LATE_SECONDS)
+            return
+        if now - task.since > welcome.timeout:
+            attendant.break_off(task, "TaskTimeout", f"no outcome after {format_duration(welcome.timeout)}")
+        self._next_tick = min(self._next_tick, max(now, task.since + welcome.timeout) + _LATE_SECONDS)
 
     def _hear(self) -> None:
         while not self._heard.empty():
@@ -243,17 +244,18 @@ class HeadWorker(Worker):
                 self._protocol.mention(news)
 
     def _say(self, ended: Ended) -> None:
-        if ended.given_back or ended.doubt:
+        if ended.doubt or not ended.n:
             # Of what is given back nothing has come about, not even an error: why, the head says of itself.
             errors = ended.errors if ended.doubt else ()
             self._protocol.report(
-                ended.assignment, 0, int(ended.doubt), None, errors, ended.started, ended.finished, None,
+                ended.assignment, ended.position, ended.n, None, errors, ended.started, ended.finished, None,
                 final=True, now=time.monotonic(), doubt=ended.doubt,
             )  # fmt: skip
         else:
             self.report(
-                ended.assignment, 0, 1, ended.outputs, ended.errors, ended.started, ended.finished, None, final=True
-            )
+                ended.assignment, ended.position, ended.n, ended.outputs, ended.errors, ended.started, ended.finished,
+                ended.times, final=ended.final,
+            )  # fmt: skip
 
 
 # -- the process -------------------------------------------------------------------------------------------------------

@@ -45,16 +45,16 @@ class Yields:
         self._clock = clock
         self._lock = threading.Lock()
         self._lease: m.LeaseId = (0, 0)
-        self._number = 0
+        self._position = self._number = 0
         #: when the last one was said, and what has come since
         self._said = -EVERY
         self._waiting: tuple[float, dict[str, m.Scalar]] | None = None
         self._has_complained = False
 
-    def begin(self, lease: m.LeaseId) -> None:
-        """The next task's evaluation begins."""
+    def begin(self, lease: m.LeaseId, position: int) -> None:
+        """The evaluation of the task at this position of a lease begins."""
         with self._lock:
-            self._lease, self._number, self._waiting = lease, 0, None
+            self._lease, self._position, self._number, self._waiting = lease, position, 0, None
 
     def take(self, value: Any) -> None:
         """A value that the evaluation has yielded; None is a pause and nothing more."""
@@ -83,7 +83,7 @@ class Yields:
         (when, values), self._waiting = self._waiting, None
         self._said = now
         self._number += 1
-        self._say(m.Progress(self._lease, 0, self._number, when, values))
+        self._say(m.Progress(self._lease, self._position, self._number, when, values))
 
 
 def _plain(value: Any) -> dict[str, m.Scalar]:

@@ -45,14 +45,14 @@ class Tip(Hand):
         state: Any = "ready" if order.what == "work" else "safe"
         self.say(m.HeadReport(state, f"ACME,{self.head}", "", order.number))
 
-    def give_back(self, *errors: m.TaskError, doubt: bool = False) -> None:
-        """The last word on a task that has not ended as it should."""
+    def give_back(self, *errors: m.TaskError, doubt: bool = False, position: int = 0) -> None:
+        """The last word on a lease, of which the task at this position has not ended as it should."""
         at = self.assignments.pop(0)
-        self.say(m.Outcome(at.lease, 0, int(doubt), None, errors, final=True, doubt=doubt))
+        self.say(m.Outcome(at.lease, position, int(doubt), None, errors, final=True, doubt=doubt))
 
-    def keep(self, number: int, token: bytes, time: float = 0.0) -> None:
+    def keep(self, number: int, token: bytes, time: float = 0.0, position: int = 0) -> None:
         """Leave a checkpoint of its task."""
-        self.say(m.Checkpoint(self.assignments[0].lease, number, time or self.heart.now, token))
+        self.say(m.Checkpoint(self.assignments[0].lease, number, time or self.heart.now, token, position))
 
     def asked(self) -> list[m.Reconcile]:
         """What it is asked about tasks in doubt."""

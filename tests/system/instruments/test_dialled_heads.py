@@ -43,6 +43,14 @@ def elsewhere(daemon: Daemon, tmp_path: Path) -> Iterator[subprocess.Popen[bytes
         process.kill()
 
 
+def test_who_stops_what_nobody_has_reached_is_told_so(daemon: Daemon) -> None:
+    said = taskmaster("stop", "stm", TASKMASTER=daemon.address)
+    assert said.status == 1
+    assert "Master 'stm' is stopped; see" in said.out
+    for head in HEADS:
+        assert f"NOT KNOWN TO BE SAFE: Master 'stm', head '{head}': no worker has it" in said.out
+
+
 def test_they_work_through_a_restart_of_the_daemon_and_are_left_safe(
     probe: Laboratory, daemon: Daemon, elsewhere: subprocess.Popen[bytes], tmp_path: Path
 ) -> None:

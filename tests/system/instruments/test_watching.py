@@ -128,6 +128,25 @@ def test_a_head_too_hot_is_made_safe_at_once_and_stays_so_over_a_restart(probe: 
     eventually(lambda: head(lab, "tip-1").state == "ready", "it to be back")
 
 
+def test_a_trip_that_has_passed_before_the_daemon_is_back_is_as_good_as_any(probe: Laboratory, here: Bench) -> None:
+    here.open(interlocks={"temperature": TEMPERATURE})
+    mark = probe.control.mark()
+    here.daemon.kill()
+    probe.control.overheat("tip-1")
+    probe.control.unplug("tip-2")
+    eventually(lambda: probe.control.first_safe("tip-1", mark), "the one to be safe")
+    probe.control.replug("tip-2")
+    cool_down(probe)
+    before = asked(probe, "TEMP?")
+    eventually(lambda: asked(probe, "TEMP?") > before + 3, "it to be in order again")
+    here.daemon.start()
+    lab = here.stack.enter_context(here.daemon.connect())
+    eventually(lambda: states(lab) == ["tripped", "ready"], "both to be told of")
+    assert head(lab, "tip-1").reason.startswith("interlock temperature: ")
+    lab.set_head("stm", "tip-1", inside=True)
+    eventually(lambda: states(lab) == ["ready", "ready"], "it to be back")
+
+
 def _put_back(lab: Lab) -> bool:
     try:
         lab.set_head("stm", "tip-1", inside=True)
@@ -211,6 +230,26 @@ def test_an_interlock_pauses_the_master(probe: Laboratory, here: Bench) -> None:
     cool_down(probe)
     eventually(lambda: _done(lab["stm"].resume), "the interlock to hold")
     assert master_state(lab) == "ready"
+
+
+def test_a_stop_in_the_middle_of_a_question_trips_nothing(probe: Laboratory, here: Bench) -> None:
+    """The question is given up, and the poll that was due behind it is not asked over what is left of it."""
+    lab = here.open(interlocks={"temperature": {**TEMPERATURE, "action": "pause"}})
+    probe.control.fault("latency", match="MEAS:CURR", seconds=60.0)
+    for attempt in range(5):
+        before = asked(probe, "MEAS:CURR?", "tip-2")
+        run = lab["stm"].open(f"stopped {attempt}")
+        run.tasks.put({"x": float(attempt)}, where={"head": "tip-2"})
+        eventually(lambda before=before: asked(probe, "MEAS:CURR?", "tip-2") > before, "it to be asked")  # type: ignore[misc]
+        time.sleep(0.06 + 0.01 * attempt)  # until the poll is overdue
+        lab.stop("stm")
+        eventually(lambda: all(info.safe for info in lab.heads()), "all to be safe")
+        lab.reset("stm")
+        eventually(lab.held, "its task to be in doubt")
+        lab.resolve(run.number, 0, "fail")
+        eventually(lambda: states(lab) == ["ready"] * 2, "them to be back")
+        assert master_state(lab) == "ready"
+    assert not [text for text in alarms(lab) if "has tripped" in text]
 
 
 def test_one_heads_value_bounds_anothers(probe: Laboratory, here: Bench) -> None:

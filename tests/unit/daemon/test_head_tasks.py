@@ -70,7 +70,7 @@ def test_tasks_are_evaluated_where_they_ask_to_be_and_keep_nobody_else_waiting(d
     two.obey()
     seen = []
     while two.assignments:
-        seen.append(two.assignments[0].rows[0])
+        seen += two.assignments[0].rows
         two.report(two.assignments.pop(0))
     assert seen == [3, 4, 5], "what waits for the other head waits for that"
 
@@ -120,23 +120,66 @@ def test_a_master_without_heads_has_no_where() -> None:
 
 
 def ahead(heart: Heart) -> tuple[Any, Tip]:
-    """A head at quick tasks, one of which it has been given ahead of time."""
+    """A head at quick tasks, which has been given some together, and some ahead of time."""
     run = heart.open("stm")
     run.put(*range(10))
     tip = back(heart, "tip-1")
     assert [at.indices for at in tip.assignments] == [[0]], "nobody knows yet how long they take"
-    tip.report(tip.assignments.pop(), seconds=0.002)
-    assert [at.indices for at in tip.assignments] == [[1], [2]]
+    tip.report(tip.assignments.pop(), seconds=0.005)
+    assert [at.indices for at in tip.assignments] == [[1, 2], [3, 4]]
     return run, tip
 
 
-def test_a_head_at_quick_tasks_has_the_next_one_at_hand(disk: Disk) -> None:
+def test_of_quick_tasks_that_were_granted_together_those_are_in_doubt_that_had_begun(disk: Disk) -> None:
     run, tip = ahead(disk.heart())
     lost(tip)
     assert run.book.states == ["done", "held", *["open"] * 8]
     run.resolve(1, "fail")
     again = back(run.heart, "tip-1")
-    assert [(at.indices, at.message.attempt) for at in again.assignments] == [([2], 1), ([3], 1)]
+    assert [(at.indices, at.message.attempt) for at in again.assignments] == [([2, 3], 1), ([4, 5], 1)]
+    again.report(again.assignments[0], 0, 1, seconds=0.005)
+    again.give_back(m.TaskError(0, "TimedOut", "no answer"), doubt=True, position=1)
+    assert run.book.states == ["done", "failed", "done", "held", *["open"] * 6]
+    assert heads(run.heart)["tip-1"].tasks == 2
+
+
+def test_of_quick_tasks_that_were_granted_together_the_rest_is_given_back(disk: Disk) -> None:
+    run, tip = ahead(disk.heart())
+    tip.report(tip.assignments[0], 0, 1, seconds=0.005)
+    tip.give_back(position=1)
+    assert run.book.states == ["done", "done", *["open"] * 8]
+    assert [at.indices for at in tip.assignments] == [[3, 4], [2]]
+
+
+def test_what_was_not_reported_of_tasks_that_were_granted_together_is_in_doubt_after_a_power_cut(disk: Disk) -> None:
+    heart = disk.heart()
+    run, tip = ahead(heart)
+    tip.report(tip.assignments[0], 0, 1, seconds=0.005)
+    disk.restart(heart)
+    heart.tick(100.0)
+    assert run.book.states == ["done", "done", "held", "held", "held", *["open"] * 5]
+
+
+def test_a_checkpoint_is_one_of_a_task_not_of_all_that_were_granted_with_it(disk: Disk) -> None:
+    run, tip = ahead(disk.heart())
+    tip.keep(1, b"half way", position=1)
+    at = tip.assignments.pop(0)
+    tip.say(m.WorkerLost(tip.token, "WorkerLost", "it died", True, at.lease, ((at.lease, 2),)))
+    assert run.book.states == ["done", "held", *["open"] * 8]
+    run.resolve(1, "fail")
+    again = back(run.heart, "tip-1")
+    assert [(at.indices, at.message.token) for at in again.assignments[:1]] == [([2], b"half way")]
+
+
+def test_tasks_that_ask_for_other_heads_or_have_been_begun_are_not_granted_together(disk: Disk) -> None:
+    heart = disk.heart()
+    run = heart.open("stm")
+    run.put(0, 1)
+    run.put(2, where=m.Where(head="tip-2"))
+    run.put(3, 4, 5, 6, 7, 8)
+    tip = back(heart, "tip-1")
+    tip.report(tip.assignments.pop(), seconds=0.001)
+    assert [at.indices for at in tip.assignments] == [[1], [3, 4, 5, 6]]
 
 
 def test_slow_tasks_wait_for_whoever_is_free_first(disk: Disk) -> None:
@@ -154,13 +197,14 @@ def test_nothing_that_was_given_ahead_of_time_begins_after_a_pause(disk: Disk, o
     run, tip = ahead(heart)
     tip.heard.clear()
     heart.ask(m.Pause(1, "stm", None if of_all else run.run), m.Done)
-    (revoked,) = [note for note in tip.heard if isinstance(note, m.Revoke)]
-    assert revoked.lease == tip.assignments[1].lease
+    revoked = [note for note in tip.heard if isinstance(note, m.Revoke)]
+    assert [note.lease for note in revoked] == [at.lease for at in tip.assignments]
     tip.say(m.Outcome(tip.assignments.pop(1).lease, 0, 0, final=True))
-    tip.report(tip.assignments.pop(), seconds=0.002)
+    tip.report(tip.assignments[0], 0, 1, seconds=0.005, final=False)
+    tip.give_back(position=1)
     assert not tip.assignments
     heart.ask(m.Resume(2, "stm", None if of_all else run.run), m.Done)
-    assert tip.assignments[0].indices == [2]
+    assert tip.assignments[0].indices == [2, 3]
 
 
 # -- checkpoints -------------------------------------------------------------------------------------------------------
@@ -264,6 +308,30 @@ def test_how_long_it_was_interrupted_is_counted_from_when_its_worker_was_last_al
     assert run.book.states == ["held"]
 
 
+@pytest.mark.parametrize("dies", [True, False])
+def test_an_interruption_lasts_until_the_task_really_goes_on(disk: Disk, *, dies: bool) -> None:
+    heart = disk.heart(resume_within=100.0)
+    run = heart.open("stm")
+    run.put(7)
+    tip = back(heart, "tip-1")
+    tip.keep(1, b"day 1")
+    lost(tip)
+    again = back(heart, "tip-1")
+    heart.tick(1.0)
+    assert again.assignments[0].message.token == b"day 1"
+    if dies:
+        lost(again, begun=False)
+    else:
+        again.say(m.HeadReport("faulty", "", "no route to host", again.order.number))
+        again.give_back()
+    for _ in range(20):
+        assert run.book.states == ["open"]
+        heart.tick(5.0)
+        if not dies:
+            again.say(m.Heartbeat())
+    assert run.book.states == ["held"]
+
+
 def test_after_a_power_cut_it_is_counted_from_the_last_checkpoint(disk: Disk) -> None:
     heart = disk.heart(resume_within=100.0)
     run = heart.open("stm")
@@ -364,6 +432,123 @@ def test_a_late_word_of_doubt_changes_nothing(disk: Disk) -> None:
     tip.hello(tip.assignments[0].lease)
     tip.give_back(m.TaskError(0, "Stopped", "nothing was heard of the daemon"), doubt=True)
     assert run.book.states == ["held"]
+
+
+@pytest.mark.parametrize("others_wait", [True, False])
+def test_a_head_that_was_silent_for_a_while_ends_its_task_and_goes_on(disk: Disk, *, others_wait: bool) -> None:
+    heart = disk.heart()
+    run = heart.open("stm")
+    run.put(7)
+    tip = back(heart, "tip-1")
+    heart.tick(11.0)
+    assert run.book.states == ["held"], "the line to its machine was cut"
+    tip.hello(tip.assignments[0].lease)
+    tip.say(m.Ready())
+    assert told(tip) == "park"
+    if others_wait:
+        run.put(8)
+    tip.report(tip.assignments.pop())
+    assert run.book.states[0] == "done"
+    assert heads(heart)["tip-1"].doubts == ()
+    assert told(tip) == "work"
+    tip.obey()
+    assert not tip.asked()
+    assert [at.rows for at in tip.assignments] == ([[8]] if others_wait else [])
+
+
+def test_a_head_that_was_silent_hears_first_of_all_what_is_not_its_own_any_more(disk: Disk) -> None:
+    heart = disk.heart()
+    run, tip = ahead(heart)
+    begun, unbegun = (at.lease for at in tip.assignments)
+    heart.tick(11.0)
+    assert run.book.states[:3] == ["done", "held", "held"]
+    run.resolve(1, "fail")
+    run.resolve(2, "retry")
+    two = back(heart, "tip-2")
+    assert two.assignments[0].indices == [2]
+    two.report(two.assignments.pop(0))
+    tip.heard.clear()
+    tip.hello(begun, unbegun)
+    words = [note for note in tip.heard if not isinstance(note, m.HeadOrder)]
+    assert [type(note) for note in words] == [m.Welcome, m.Settled]
+    assert set(words[1].leases) == {begun, unbegun}, "others have done what it has in hand"
+
+
+def test_what_a_head_that_was_silent_had_not_begun_is_in_doubt_no_more(disk: Disk) -> None:
+    heart = disk.heart()
+    run, tip = ahead(heart)
+    heart.tick(11.0)
+    assert run.book.states[:3] == ["done", "held", "held"]
+    tip.hello(*(at.lease for at in tip.assignments))
+    tip.say(m.Ready())
+    assert not [note for note in tip.heard if isinstance(note, m.Settled)], "it may still tell what became of them"
+    tip.give_back(m.TaskError(0, "TimedOut", "no answer"), doubt=True)
+    tip.give_back()
+    assert run.book.states[:3] == ["done", "held", "open"]
+    assert heads(heart)["tip-1"].doubts == ((run.run, 1),)
+    assert back(heart, "tip-2").assignments[0].indices == [2]
+
+
+def test_nobody_else_has_a_head_whose_worker_may_be_driving_it_still(disk: Disk) -> None:
+    heart = disk.heart(deadman=60.0)
+    run = heart.open("stm")
+    run.put(7)
+    tip = back(heart, "tip-1")
+    tip.keep(1, b"day 1")
+    heart.tick(11.0)  # the cable to its machine is cut, and it goes on for deadman
+    assert (heads(heart)["tip-1"].state, "may be driving it still" in heads(heart)["tip-1"].reason) == ("away", True)
+    other = Tip(heart, "tip-1")
+    (refused,) = [note for note in other.heard if isinstance(note, m.Refused) and note.code != m.HELLO]
+    assert "another is given it in 65 s" in refused.message
+    heart.tick(64.0)
+    other = Tip(heart, "tip-1")
+    assert any(isinstance(note, m.Refused) for note in other.heard)
+    heart.tick(2.0)
+    assert back(heart, "tip-1").assignments[0].message.token == b"day 1"
+    tip.hello(tip.assignments[0].lease)
+    assert any(isinstance(note, m.Refused) for note in tip.heard), "now it is another's"
+
+
+@pytest.mark.parametrize("how", ["returns", "is gone"])
+def test_a_head_is_free_again_when_its_silent_worker_is_back_or_known_to_be_gone(disk: Disk, how: str) -> None:
+    heart = disk.heart()
+    run = heart.open("stm")
+    run.put(7)
+    tip = back(heart, "tip-1")
+    tip.keep(1, b"day 1")
+    heart.tick(11.0)
+    if how == "returns":
+        tip.hello(tip.assignments[0].lease)
+        tip.obey()
+        tip.report(tip.assignments.pop())
+        assert run.book.states == ["done"]
+        return
+    host = heart.stranger(b"host")
+    host.say(m.WorkerLost(tip.token, "WorkerLost", "it was killed"))
+    assert back(heart, "tip-1").assignments[0].message.token == b"day 1"
+
+
+def test_after_a_restart_of_the_daemon_a_head_is_kept_for_who_was_in_a_task_of_it(disk: Disk) -> None:
+    heart = disk.heart()
+    heart.open("stm").put(7)
+    tip = back(heart, "tip-1")
+    disk.restart(heart)
+    other = Tip(heart, "tip-1")
+    assert any(isinstance(note, m.Refused) and "may be driving" in note.message for note in other.heard)
+    tip.hello(tip.assignments[0].lease)
+    tip.obey()
+    assert heads(heart)["tip-1"].pid == tip.number
+
+
+def test_a_stop_reaches_the_guardian_of_a_worker_that_is_silent(disk: Disk) -> None:
+    heart = disk.heart()
+    tip = back(heart, "tip-1")
+    host = heart.stranger(b"host")
+    host.say(m.Heartbeat((tip.token,)))
+    heart.tick(11.0)
+    host.heard.clear()
+    heart.ask(m.Stop(1, "stm"), m.Done)
+    assert [note for note in host.heard if isinstance(note, m.Guard)] == [m.Guard(tip.token, stop=True)]
 
 
 def test_a_daemon_that_was_suspended_takes_nobody_for_lost(disk: Disk) -> None:

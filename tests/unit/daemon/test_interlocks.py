@@ -186,6 +186,179 @@ def test_what_is_latched_is_so_after_a_restart(tmp_path: Path) -> None:
     journal.close()
 
 
+# -- while the daemon was away, or a trip was lost on the way ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(("interlock", "lost"), [("hot", False), ("hot", True), ("smoke", False), ("door", False)])
+def test_a_trip_that_has_passed_before_the_daemon_was_back_has_its_consequences(interlock: str, *, lost: bool) -> None:
+    bench = Bench()
+    tip = bench.one
+    before = tip.order.number
+    bench.hear(tip, m.Tripped(1.0, interlock, "its value was wrong", lost, 1))
+    assert [alarm.level for alarm in bench.alarms] == ["error"]
+    orders = [note for note in tip.heard if isinstance(note, m.HeadOrder)]
+    assert orders[-1].heard == 1
+    bench.hear(tip, m.Tripped(2.0, interlock, "", lost=False, number=2))
+    assert len(bench.alarms) == 1
+    master = bench.heart.statistics("stm").state
+    if lost:
+        assert (tip.order.what, tip.order.heard) == ("work", 1)
+        assert tip.order.number > before
+    elif interlock == "hot":
+        assert (tip.order.what, bench.head().state) == ("stop", "tripped")
+        bench.heart.ask(m.SetHead(1, "stm", "tip-1", True), m.Done)
+        assert (tip.order.what, tip.order.heard) == ("work", 2)
+    else:
+        assert master == {"smoke": "stopped", "door": "paused"}[interlock]
+
+
+def test_a_trip_is_answered_when_it_is_on_disk_and_not_before(bench: Bench) -> None:
+    out = bench.hear(bench.one, m.Tripped(1.0, "hot", "95 is above max = 60", number=1))
+    urgent = [note.message for note in out.urgent if isinstance(note.message, m.HeadOrder)]
+    (answer,) = [note.message for note in out.to_workers if isinstance(note.message, m.HeadOrder)]
+    assert [(order.what, order.heard) for order in urgent] == [("stop", 0)]
+    assert (answer.number, answer.what, answer.heard) == (urgent[0].number, "stop", 1)
+
+
+def test_an_interlock_that_the_configuration_has_no_more_is_answered(bench: Bench) -> None:
+    out = bench.hear(bench.one, m.Tripped(1.0, "former", "95 is above max = 60", number=1))
+    (answer,) = [note.message for note in out.to_workers if isinstance(note.message, m.HeadOrder)]
+    assert (answer.what, answer.heard) == ("work", 1)
+    assert not bench.alarms
+
+
+def test_what_was_heard_is_not_heeded_again(bench: Bench) -> None:
+    """Its worker says it again where it does not know whether it was heard; meanwhile somebody may have resumed."""
+    door = m.Tripped(1.0, "door", "'OPEN' is not 'CLOSED'", number=1)
+    bench.hear(bench.one, door)
+    bench.hear(bench.one, m.Tripped(2.0, "door", "", number=2))
+    bench.heart.ask(m.Resume(1, "stm"), m.Done)
+    bench.one.hello()
+    bench.hear(bench.one, door)
+    assert bench.heart.statistics("stm").state != "paused"
+
+
+# -- what all heads depend on ------------------------------------------------------------------------------------------
+
+
+class Plant:
+    """Two heads, both of which depend on the water that the first is asked for."""
+
+    def __init__(self, action: Any) -> None:
+        interlocks = (InterlockSpec("water", action, head="tip-1"),)
+        self.heart = Heart(spec("stm", "hold", heads=TIPS, interlocks=interlocks))
+        self.run = self.heart.open("stm")
+
+    def state(self) -> str:
+        return str(self.heart.statistics("stm").state)
+
+    def seconds(self, seconds: int, *tips: Tip) -> list[m.Alarm]:
+        alarms = []
+        for _ in range(seconds):
+            for tip in tips:
+                tip.say(m.Heartbeat())
+            alarms += self.heart.tick(1.0).alarms
+        return [alarm for alarm in alarms if "has tripped" in alarm.message]
+
+
+def working(heart: Heart, head: str) -> Tip:
+    tip = Tip(heart, head)
+    tip.obey()
+    return tip
+
+
+@pytest.mark.parametrize(
+    ("action", "state", "undo"), [("stop", "stopped", m.Reset(1, "stm")), ("pause", "paused", m.Resume(1, "stm"))]
+)
+def test_what_nobody_can_ask_any_more_has_tripped_for_all(action: str, state: str, undo: m.ClientMessage) -> None:
+    plant = Plant(action)
+    one, two = working(plant.heart, "tip-1"), working(plant.heart, "tip-2")
+    one.say(m.WorkerLost(one.token, "WorkerLost", "it crashed"))
+    plant.run.put(1, 2, 3)
+    assert not two.assignments, "not before that is asked again"
+    assert plant.heart.statistics("stm").reason == "interlock 'water' cannot be asked: head 'tip-1' is away"
+    assert not plant.seconds(11, two), "it may be back in a moment"
+    (alarm,) = plant.seconds(30, two)
+    assert "'water' has tripped: its value cannot be had: head 'tip-1' is away" in alarm.message
+    assert plant.state() == state
+    assert "does not hold" in plant.heart.ask(undo, m.Refused).message
+
+    again = working(plant.heart, "tip-1")
+    plant.seconds(1, again, two)
+    plant.heart.ask(undo, m.Done)
+    for tip in (again, two):
+        tip.obey()
+    assert again.assignments
+    assert two.assignments
+
+
+def test_a_head_that_is_soon_back_stops_nobody() -> None:
+    plant = Plant("stop")
+    one, two = working(plant.heart, "tip-1"), working(plant.heart, "tip-2")
+    plant.seconds(2, one, two)
+    one.say(m.WorkerLost(one.token, "WorkerLost", "it crashed"))
+    plant.seconds(9, two)
+    plant.run.put(1, 2)
+    again = working(plant.heart, "tip-1")
+    assert not plant.seconds(20, again, two)
+    assert again.assignments
+    assert two.assignments
+
+
+def test_before_it_was_ever_asked_nobody_works_and_nothing_is_broken_off() -> None:
+    plant = Plant("stop")
+    two = working(plant.heart, "tip-2")
+    plant.run.put(1, 2)
+    assert not plant.seconds(100, two)
+    assert not two.assignments
+    working(plant.heart, "tip-1")
+    assert two.assignments
+
+
+def test_what_goes_on_over_a_restart_is_broken_off_where_it_cannot_be_asked(tmp_path: Path) -> None:
+    plant = Plant("stop")
+    plant.heart.journal = Journal(tmp_path, "crash")
+    plant.heart.journal.begin_epoch(0.0)
+    plant.run = plant.heart.open("stm", "b")
+    working(plant.heart, "tip-1")
+    two = working(plant.heart, "tip-2")
+    plant.run.put(1, 2)
+    plant.heart.restart({})
+    two.hello(two.assignments[0].lease)
+    two.say(m.Ready())
+    (alarm,) = plant.seconds(20, two)
+    assert "all heads of the Master are stopped" in alarm.message
+    assert told(two) == "stop"
+    plant.heart.journal.close()
+
+
+def test_who_takes_the_head_that_is_asked_out_of_service_does_without() -> None:
+    plant = Plant("stop")
+    one, two = working(plant.heart, "tip-1"), working(plant.heart, "tip-2")
+    plant.seconds(2, one, two)
+    one.say(m.WorkerLost(one.token, "WorkerLost", "it crashed"))
+    assert plant.seconds(20, two)
+    plant.heart.ask(m.SetHead(1, "stm", "tip-1", False, "broken"), m.Done)
+    plant.heart.ask(m.Reset(2, "stm"), m.Done)
+    two.obey()
+    plant.run.put(1)
+    plant.seconds(20, two)
+    assert two.assignments
+
+
+def test_worse_that_was_seen_meanwhile_is_not_forgotten() -> None:
+    plant = Plant("stop")
+    one, two = working(plant.heart, "tip-1"), working(plant.heart, "tip-2")
+    plant.seconds(2, one, two)
+    one.say(m.WorkerLost(one.token, "WorkerLost", "it crashed"))
+    plant.seconds(20, two)
+    again = Tip(plant.heart, "tip-1")
+    again.say(m.Tripped(1.0, "water", "0.1 is below min = 0.5", number=1))
+    again.obey()
+    plant.seconds(2, again, two)
+    assert "0.1 is below min" in plant.heart.ask(m.Reset(1, "stm"), m.Refused).message
+
+
 # -- one head's value bounding another's -------------------------------------------------------------------------------
 
 
@@ -247,6 +420,7 @@ def test_what_no_interlock_is_called_is_not_heeded(bench: Bench) -> None:
 
 def test_a_head_that_cannot_be_made_safe_is_told_of_once_and_then_ever_louder(bench: Bench) -> None:
     bench.heart.ask(m.Stop(1, "stm"), m.Done)
+    bench.two.obey()
     for error in ("no route", "no answer", "no route"):
         bench.hear(bench.one, m.HeadReport("unsafe", "", error, bench.one.order.number))
         bench.tick(1.0)
@@ -272,3 +446,14 @@ def test_what_is_broken_off_by_an_interlock_is_no_failure_of_the_connection(benc
     for _ in range(4):
         bench.two.give_back(m.TaskError(0, "InterlockTripped", "too hot"))
     assert bench.head("tip-2").state == "busy"
+
+
+def test_the_status_says_which_interlock_has_paused_a_master(bench: Bench) -> None:
+    bench.trip(bench.two, "door", "'OPEN' is not 'CLOSED'")
+    bench.holds(bench.two, "door")
+    master = bench.heart.core.masters["stm"]
+    why = "by interlock door of head 'tip-2': 'OPEN' is not 'CLOSED'"
+    assert (master.statistics(0.0).state, master.statistics(0.0).reason) == ("paused", why)
+    bench.heart.ask(m.Resume(1, "stm"), m.Done)
+    bench.heart.ask(m.Pause(2, "stm"), m.Done)
+    assert (master.statistics(0.0).state, master.statistics(0.0).reason) == ("paused", "")

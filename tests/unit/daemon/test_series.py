@@ -50,7 +50,7 @@ class Lab:
         return self.heart.journal
 
     def tip(self, name: str) -> Hand:
-        """A head's worker, ready for tasks."""
+        """A head's worker, ready for tasks; if it is refused, for the former one may be in a task still, a stranger."""
         hand = Hand(self.heart, "stm", local=False)
         hand.session = 1
         hand.address = hand.token.encode()
@@ -58,7 +58,8 @@ class Lab:
         hand.say(m.WorkerHello(m.PROTOCOL_VERSION, "stm", hand.token, 1, 1, 1, "far", head=name))
         hand.say(m.Ready())
         orders = [note.number for note in hand.heard if isinstance(note, m.HeadOrder)]
-        hand.say(m.HeadReport("ready", "ACME", "", max(orders)))
+        if orders:
+            hand.say(m.HeadReport("ready", "ACME", "", max(orders)))
         return hand
 
     def sample(self, tip: int = 0, /, **values: m.Scalar) -> Effects:
@@ -281,9 +282,7 @@ def test_progress_goes_on_where_it_was_after_a_restart_and_goes_with_its_run(
         lab.tell(at, tip, height=k)
         lab.settle()
     lab.restart()
-    with lab.heart.turn() as out:  # the worker has outlived the daemon, and comes back with its task
-        lab.heart.core.workforce.lost(lab.tips[tip].token, "Gone", "", None, out)
-    back = lab.heart.hands[hand.address] = hand
+    back = lab.heart.hands[hand.address] = hand  # the worker has outlived the daemon, and comes back with its task
     head = f"tip-{tip + 1}"
     back.say(m.WorkerHello(m.PROTOCOL_VERSION, "stm", hand.token, 2, 1, 1, "far", (at.lease,), head=head))
     lab.tips[tip] = back

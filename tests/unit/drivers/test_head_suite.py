@@ -123,6 +123,8 @@ class Meter(Head):
 
 
 class Hasty(Meter):
+    marks_acting = True
+
     def evaluate(self, x: Any) -> Any:
         self.told.append("set")
         self.begin_acting()
@@ -130,6 +132,8 @@ class Hasty(Meter):
 
 
 class Silent(Meter):
+    marks_acting = True
+
     def evaluate(self, x: Any) -> Any:
         self.told.append("set")
         return 1.0

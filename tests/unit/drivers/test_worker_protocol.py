@@ -494,3 +494,53 @@ class LossyLine(RuleBasedStateMachine):
 
 TestLossyLine = LossyLine.TestCase
 TestLossyLine.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+
+def test_what_is_settled_before_it_has_begun_is_not_begun(line: Line) -> None:
+    """A head's worker has tasks at hand while it is in another; meanwhile somebody else may have been given them."""
+    line.dispatch(A, 3)
+    at_hand = line.begin()
+    line.tell(m.Settled((A,), 1))
+    assert list(at_hand.revoked) == [(0, 3)]
+    line.report(at_hand, 0, 0)
+    line.tell(m.Settled((A,), 1))
+    assert line.worker.idle
+
+
+# -- interlocks -------------------------------------------------------------------------------------------------------
+
+
+def trips(said: list[Any]) -> list[tuple[str, str]]:
+    return [(each.interlock, each.reason) for each in said if isinstance(each, m.Tripped)]
+
+
+def test_a_trip_that_has_passed_while_nobody_listened_is_told_all_the_same(line: Line) -> None:
+    hello = line.greet()
+    story = [
+        m.Tripped(1.0, "hot", "its value cannot be had", lost=True, number=1),
+        m.Tripped(2.0, "hot", "95 is above max = 60", number=2),
+        m.Tripped(3.0, "door", "'OPEN' is not 'CLOSED'", number=3),
+        m.Tripped(4.0, "hot", "", number=4),
+        m.Tripped(5.0, "hot", "its value cannot be had", lost=True, number=5),
+        m.Tripped(6.0, "hot", "", number=6),
+    ]
+    for tripped in story:
+        line.worker.report_trip(tripped)
+    assert not line.worker.idle, "it stays until that is told"
+    told = [("hot", "95 is above max = 60"), ("door", "'OPEN' is not 'CLOSED'"), ("hot", "")]
+    line.tell(m.HeadOrder((8, 1), "work"))
+    assert trips(line.welcome(hello.session)) == told
+    assert trips(line.welcome(line.greet().session)) == told, "until it is answered"
+    line.tell(m.HeadOrder((8, 2), "stop"))
+    assert trips(line.welcome(line.greet().session)) == told, "an order alone is no answer"
+    line.tell(m.HeadOrder((8, 2), "stop", heard=3))
+    assert trips(line.welcome(line.greet().session)) == [("door", "'OPEN' is not 'CLOSED'"), ("hot", "")]
+    assert (line.worker.order.number, line.worker.order.what, line.worker.order.heard) == ((8, 2), "stop", 3)
+
+
+def test_an_answer_that_an_order_has_overtaken_counts_and_its_order_does_not(line: Line) -> None:
+    line.worker.report_trip(m.Tripped(1.0, "hot", "95 is above max = 60", number=1))
+    line.tell(m.HeadOrder((7, 3), "stop"))
+    line.tell(m.HeadOrder((7, 2), "work", heard=1))
+    assert (line.worker.order.number, line.worker.order.what, line.worker.order.heard) == ((7, 3), "stop", 1)
+    assert line.worker.idle

@@ -20,7 +20,7 @@ from taskmaster.bus.fields import Schema
 from taskmaster.bus.table import pack_values
 from taskmaster.drivers.instruments import Head, HeadContext
 from taskmaster.drivers.instruments.attendant import Attendant
-from taskmaster.drivers.instruments.errors import Unreachable
+from taskmaster.drivers.instruments.errors import TimedOut, Unreachable
 from taskmaster.drivers.instruments.news import Ended, Kept, News, Said
 from taskmaster.drivers.instruments.watching import watched
 from taskmaster.drivers.protocol import Assignment
@@ -38,6 +38,8 @@ class Oven(Head):
         self.threads: set[int] = set()
         self.calls: list[str] = []
         self.looking = False
+        #: seconds for which it does not let go of a task
+        self.slow_to_stop = 0.0
 
     def open(self) -> None:
         self.calls.append("open")
@@ -49,6 +51,8 @@ class Oven(Head):
     def temperature(self) -> Any:
         self.threads.add(threading.get_ident())
         assert not self.looking, "one poll at a time"
+        if isinstance(self.now, Unreachable):
+            raise self.now
         self.looking = True
         try:
             self.sleep(0.001)  # in which nothing else is polled
@@ -69,6 +73,8 @@ class Oven(Head):
 
     def evaluate(self, x: Any) -> Any:
         self.begin_acting()
+        if x == "lost":
+            raise TimedOut("no answer")
         if isinstance(x, list):
             return self._yielding(x)
         if x < 0:  # a user's code that thinks that it can go on whatever happens
@@ -79,7 +85,10 @@ class Oven(Head):
                 except Exception:  # noqa: BLE001 - that is what this is about
                     self.calls.append("broken")
             self.sleep(PATIENCE)
-        self.sleep(x)
+        try:
+            self.sleep(x)
+        finally:
+            time.sleep(self.slow_to_stop)
         return 1.0
 
     def resume(self, x: Any, token: bytes) -> Any:
@@ -121,7 +130,7 @@ class Seat:
             nothing,
             tell=self.told.put,
             begin=lambda assignment: None,
-            acts=lambda: None,
+            acts=lambda position: None,
             keep=lambda kept: self.keep(kept),
             pauses=(0.01, 0.01),
             watched=watched(options, ""),
@@ -181,6 +190,109 @@ def test_what_comes_when_it_has_left_is_given_back() -> None:
         assert seat.hear(Ended).given_back
 
 
+# -- a task in doubt ---------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def in_doubt() -> Iterator[Seat]:
+    with seated() as seat:
+        seat.give("lost")
+        seat.give(0.0)
+        assert seat.hear(Ended).doubt
+        assert seat.hear(Ended).given_back, "what waits for it is for others"
+        yield seat
+
+
+def test_a_head_in_doubt_is_parked_without_being_opened_again() -> None:
+    with in_doubt() as seat:
+        seat.order("park")
+        seat.hear(Said, lambda said: said.state == "safe")
+        assert seat.head.calls == ["open", "safe"]
+
+
+def test_a_head_in_doubt_that_is_not_parked_works_on() -> None:
+    with in_doubt() as seat:
+        assert seat.attendant.doubted is not None
+        seat.attendant.on_doubt_heard()
+        seat.hear(Said, lambda said: said.state == "ready")
+        assert seat.head.calls == ["open", "open"]
+
+
+def test_a_head_in_doubt_of_which_nobody_hears_is_made_safe() -> None:
+    with in_doubt() as seat:
+        seat.hear(Said, lambda said: said.state == "safe")
+        assert seat.head.calls == ["open", "safe"]
+        seat.attendant.on_doubt_heard()
+        seat.hear(Said, lambda said: said.state == "ready")
+
+
+# -- quick tasks -------------------------------------------------------------------------------------------------------
+
+
+def several(seat: Seat, *rows: Any, hold: float) -> Assignment:
+    assignment = Assignment((1, next(seat.numbers)), 1, 0, len(rows), pack_values(list(rows)), hold=hold)
+    seat.attendant.give(assignment)
+    return assignment
+
+
+def pieces(seat: Seat) -> list[tuple[int, int, bool]]:
+    """Of an assignment: position and number of tasks of each report, and whether it is the last."""
+    told: list[tuple[int, int, bool]] = []
+    while not told or not told[-1][2]:
+        ended = seat.hear(Ended)
+        assert len(memoryview(ended.times).cast("d")) == ended.n if ended.times is not None else ended.n <= 1
+        told.append((ended.position, ended.n, ended.final))
+    return told
+
+
+def test_quick_tasks_are_reported_together_and_slow_ones_as_they_end() -> None:
+    with seated() as seat:
+        several(seat, 0.0, 0.0, 0.0, hold=60.0)
+        assert pieces(seat) == [(0, 3, True)]
+        several(seat, 0.0, 0.02, 0.0, hold=0.01)
+        assert pieces(seat) == [(0, 2, False), (2, 1, True)]
+
+
+def test_a_slow_task_does_not_keep_the_quick_ones_before_it_waiting() -> None:
+    with seated() as seat:
+        several(seat, 0.0, 0.0, 1.0, hold=60.0)
+        while (task := seat.attendant.task) is None or task.position < 2:
+            time.sleep(0.001)
+        while seat.told.empty():
+            seat.attendant.flush()
+        assert pieces(seat) == [(0, 2, False), (2, 1, True)]
+
+
+def test_what_is_not_wanted_any_more_is_given_back_with_all_that_follows() -> None:
+    with seated() as seat:
+        assignment = several(seat, 0.0, 0.2, 0.0, 0.0, hold=60.0)
+        while (task := seat.attendant.task) is None or task.position < 1:
+            time.sleep(0.001)
+        assignment.revoked.add(3, 4)
+        assert pieces(seat) == [(0, 2, False), (2, 0, True)]
+
+
+def test_a_task_in_doubt_is_one_and_what_ended_before_it_has_ended() -> None:
+    with seated() as seat:
+        several(seat, [], "lost", 0.0, hold=60.0)
+        first, doubted = seat.hear(Ended), seat.hear(Ended)
+        assert (first.position, first.n, first.final, first.doubt) == (0, 1, False, False)
+        assert (doubted.position, doubted.n, doubted.final, doubted.doubt) == (1, 1, True, True)
+        assert doubted.errors[0].kind.endswith("TimedOut")
+
+
+def test_a_time_out_ends_its_own_task_only() -> None:
+    with seated() as seat:
+        several(seat, 0.0, PATIENCE, 0.0, hold=60.0)
+        while (task := seat.attendant.task) is None or task.position < 1:
+            former = task
+            time.sleep(0.001)
+        seat.attendant.break_off(former or task._replace(position=0), "TaskTimeout", "too late: it has ended")
+        seat.attendant.break_off(task, "TaskTimeout", "no outcome")
+        assert [(ended.n, ended.doubt) for ended in (seat.hear(Ended), seat.hear(Ended))] == [(1, False), (1, True)]
+        assert seat.hear(Said).state == "safe"
+
+
 def test_it_stays_safe_until_the_interlock_holds_and_there_are_orders_from_after_the_trip() -> None:
     with seated(interlocks={"hot": TEMPERATURE}) as seat:
         seat.head.now = 95.0
@@ -192,8 +304,25 @@ def test_it_stays_safe_until_the_interlock_holds_and_there_are_orders_from_after
         assert (said.state, seat.head.calls.count("open")) == ("safe", 1)
         seat.order("stop")
         seat.hear(Said, lambda said: said.state == "safe")
-        seat.order("work")
+        seat.order("work", heard=1)
         seat.hear(Said, lambda said: said.state == "ready")
+
+
+def test_an_order_to_work_that_was_given_with_the_trip_in_mind_is_carried_out() -> None:
+    with seated(interlocks={"hot": TEMPERATURE}) as seat:
+        seat.head.now = 95.0
+        assert seat.hear(m.Tripped).number == 1
+        seat.hear(Said, lambda said: said.state == "safe")
+        seat.head.now = 25.0
+        assert seat.hear(m.Tripped, lambda news: not news.reason), "it holds again"
+        seat.order("work", heard=1)
+        seat.hear(Said, lambda said: said.state == "ready")
+        seat.head.now = 95.0
+        seat.hear(Said, lambda said: said.state == "safe")
+        seat.head.now = 25.0
+        assert seat.hear(m.Tripped, lambda news: not news.reason).number == 4
+        seat.order("work", heard=2)
+        assert seat.hear(Said).state == "safe", "of the second trip the daemon has not heard"
 
 
 def test_what_was_seen_before_somebody_used_the_instrument_by_hand_is_looked_at_anew() -> None:
@@ -202,12 +331,12 @@ def test_what_was_seen_before_somebody_used_the_instrument_by_hand_is_looked_at_
         seat.hear(m.Tripped)
         seat.order("park", watch=False)
         seat.hear(Said, lambda said: said.state == "safe" and said.order[1] > 1)
-        seat.order("work")
+        seat.order("work", heard=1)
         assert seat.hear(m.Tripped).reason, "it is still too hot, and that is said again"
         seat.order("park", watch=False)
         seat.hear(Said, lambda said: said.state == "safe" and said.order[1] > 3)
         seat.head.now = 25.0
-        seat.order("work")
+        seat.order("work", heard=2)
         seat.hear(Said, lambda said: said.state == "ready")
 
 
@@ -230,6 +359,19 @@ def test_a_value_that_cannot_be_had_trips_and_no_more_when_it_can(error: Excepti
         if isinstance(error, ValueError):  # else a head without connect() cannot be looked at before it is opened
             seat.head.now = 25.0
             assert not seat.hear(m.Tripped).reason
+
+
+def test_what_a_stop_has_broken_off_is_not_asked_any_further() -> None:
+    """It is in the middle of something: a value that cannot be had there and then says nothing about the instrument."""
+    with seated(interlocks={"hot": {**TEMPERATURE, "action": "pause"}}) as seat:
+        seat.give(PATIENCE)
+        while not seat.head.acting:
+            time.sleep(0.001)
+        seat.head.slow_to_stop = 0.05  # so that the next poll is due
+        seat.order("stop")
+        seat.head.now = Unreachable("a question is open")
+        while not isinstance(news := seat.told.get(timeout=PATIENCE), Said) or news.state != "safe":
+            assert not isinstance(news, m.Tripped)
 
 
 def test_monitored_values_are_sampled_whatever_goes_wrong_with_them() -> None:

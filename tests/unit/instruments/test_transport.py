@@ -161,6 +161,41 @@ def test_what_acts_is_marked_before_it_is_sent(pair: Pair) -> None:
     assert marks == [True]
 
 
+def test_what_may_wait_goes_with_what_follows(pair: Pair) -> None:
+    pair._joins = True
+    pair.far.setblocking(False)
+    marks: list[bool] = []
+    pair.on_acting = lambda: marks.append(True)
+    pair.write(b"SET 1", acts=True, more=True)
+    assert marks == [True], "it is as good as sent"
+    with pytest.raises(BlockingIOError):
+        pair.far.recv(1)
+    pair.write(b"SET 2", acts=True, more=True)
+    pair.write(b"A?", acts=False)
+    pair.far.setblocking(True)
+    assert pair.far.recv(100) == b"SET 1\nSET 2\nA?\n"
+    pair.write(b"SET 3", acts=True, more=True)
+    pair.flush()
+    assert pair.far.recv(100) == b"SET 3\n"
+
+
+def test_what_has_waited_is_not_sent_after_what_has_broken_off(pair: Pair) -> None:
+    pair._joins = True
+    pair.write(b"SET 1", acts=True, more=True)
+    pair.discard()
+    pair.write(b"SAFE", acts=False)
+    pair.write(b"SET 2", acts=True, more=True)
+    pair.close()
+    pair.flush()
+    assert pair.far.recv(100) == b"SAFE\n"
+    assert pair.far.recv(100) == b"", "it hangs up"
+
+
+def test_where_messages_have_ends_nothing_waits(pair: Pair) -> None:
+    pair.write(b"SET 1", acts=True, more=True)
+    assert pair.far.recv(100) == b"SET 1\n"
+
+
 @pytest.mark.parametrize("doing", ["read", "block", "write"])
 def test_a_stop_is_heeded_in_every_wait(pair: Pair, doing: str) -> None:
     stopped_at: list[float] = []

@@ -1,0 +1,147 @@
+"""Guardians as their daemon sees them: who hangs is ended and replaced, or, elsewhere, told of."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.heart import Hand, Heart, spec
+from helpers.tips import TIPS, Tip
+
+from taskmaster.bus import messages as m
+from taskmaster.daemon.effects import Effects
+from taskmaster.daemon.guardians import Guardians
+from taskmaster.daemon.master import Master
+
+#: Has the lock of a guardian's folder, as one that has outlived its daemon, and does nothing more.
+HANGS = """
+import fcntl, os, sys, time
+descriptor = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT, 0o600)
+fcntl.flock(descriptor, fcntl.LOCK_EX)
+os.write(descriptor, f"{os.getpid()}\\n".encode())
+print("locked", flush=True)
+time.sleep(300)
+"""
+
+
+@pytest.fixture
+def hung(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    (tmp_path / "stm").mkdir()
+    lock = str(tmp_path / "stm" / "lock")
+    process = subprocess.Popen([sys.executable, "-c", HANGS, lock], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"locked\n"
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+class Watch:
+    """A daemon's guardians, at a time that is said."""
+
+    def __init__(self, folder: Path) -> None:
+        self.guardians = Guardians(folder, "inproc://nowhere", "tested")
+        self.guardians.add(Master(spec("stm", "hold", heads=TIPS), 1))
+        self.watched: list[int] = []
+        self.guardians.watch = self.watched.append
+
+    def until(self, start: int, stop: int, step: int = 1) -> list[str]:
+        out = Effects()
+        for now in range(start, stop, step):
+            self.guardians.look(float(now), {}, out)
+        return [alarm.message for alarm in out.alarms]
+
+
+def test_one_that_never_says_a_word_is_killed(tmp_path: Path, hung: subprocess.Popen[bytes]) -> None:
+    watch = Watch(tmp_path)
+    assert watch.until(100, 131) == []
+    assert len(watch.watched) == 1
+    (alarm,) = watch.until(131, 150)
+    assert f"(process {hung.pid}) was not heard of for 31 s, and is killed" in alarm
+    assert hung.wait(10) == -9
+
+
+def test_one_that_falls_silent_is_killed_sooner(tmp_path: Path, hung: subprocess.Popen[bytes]) -> None:
+    watch = Watch(tmp_path)
+    asked = []
+
+    def heard(*who: Any) -> float:
+        asked.append(who)
+        return 140.0
+
+    watch.guardians.heard = heard
+    assert watch.until(100, 151) == []
+    assert asked[-1] == ("stm", socket.gethostname(), hung.pid)
+    assert len(watch.until(151, 153)) == 1
+    assert hung.wait(10) == -9
+
+
+def test_a_daemon_that_was_still_itself_blames_nobody(tmp_path: Path, hung: subprocess.Popen[bytes]) -> None:
+    watch = Watch(tmp_path)
+    watch.guardians.heard = lambda *who: 100.0
+    watch.until(100, 105)
+    assert watch.until(1000, 1010) == []
+    assert hung.poll() is None
+
+
+# -- what the daemon hears of them -------------------------------------------------------------------------------------
+
+
+def guardian(heart: Heart, version: int = m.PROTOCOL_VERSION) -> Hand:
+    hand = heart.stranger(b"guardian")
+    hand.say(m.GuardianHello(version, "stm", "g", 77, "far"))
+    return hand
+
+
+@pytest.mark.parametrize("version", [m.PROTOCOL_VERSION, m.PROTOCOL_VERSION + 1])
+def test_it_is_known_when_each_was_heard_of_also_of_those_that_are_refused(version: int) -> None:
+    heart = Heart(spec("stm", "hold", heads=TIPS))
+    hand = guardian(heart, version)
+    assert isinstance(hand.heard[0], m.GuardianPlan) == (version == m.PROTOCOL_VERSION)
+    heart.now += 5.0
+    hand.say(m.Heartbeat())
+    heart.now += 5.0
+    workforce = heart.core.workforce
+    assert workforce.heard("stm", "far", 77) == heart.now - 5.0
+    assert workforce.heard("stm", "far", 78) is None
+    assert workforce.heard("stm", "here", 77) is None
+
+
+def test_one_elsewhere_that_hangs_is_told_of_once_while_its_workers_go_on() -> None:
+    heart = Heart(spec("stm", "hold", heads=TIPS, options={"processes": "elsewhere"}))
+    hand, tip = guardian(heart), Tip(heart, "tip-1")
+    hand.say(m.Heartbeat((tip.token,)))
+
+    def seconds(n: int) -> list[m.Alarm]:
+        alarms: list[m.Alarm] = []
+        for _ in range(n):
+            tip.say(m.Heartbeat())
+            alarms += heart.tick(1.0).alarms
+        return alarms
+
+    assert seconds(10) == []
+    (alarm,) = seconds(10)
+    assert "on far (process 77) was not heard of for 11 s" in alarm.message
+    hand.say(m.Heartbeat((tip.token,)))
+    assert len(seconds(20)) == 1
+    tip.say(m.WorkerLost(tip.token, "WorkerLost", "it has left"))
+    hand.say(m.Heartbeat())
+    for _ in range(20):
+        assert heart.tick(1.0).alarms == [], "it has gone, with its workers"
+
+
+def test_a_guardian_whose_connection_is_another_is_asked_who_it_is() -> None:
+    heart = Heart(spec("stm", "hold", heads=TIPS))
+    hand, tip = guardian(heart), Tip(heart, "tip-1")
+    heart.hands.pop(hand.address)
+    hand.address = b"again"
+    heart.hands[hand.address] = hand
+    hand.heard.clear()
+    hand.say(m.Heartbeat((tip.token,)))
+    assert [note.code for note in hand.heard if isinstance(note, m.Refused)] == [m.HELLO]
