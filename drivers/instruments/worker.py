@@ -130,6 +130,9 @@ class HeadWorker(Worker):
         def acts(position: int) -> None:
             progress.cells[0][STARTED] = position + 1
 
+        def waits(is_waiting: bool) -> None:
+            progress.wait(0, is_waiting)
+
         def tell(news: News) -> None:
             if isinstance(news, Ended) and news.final:
                 progress.end(0)
@@ -153,6 +156,7 @@ class HeadWorker(Worker):
             tell=tell,
             begin=begin,
             acts=acts,
+            waits=waits,
             note=note,
             keep=keep,
             pauses=pauses,

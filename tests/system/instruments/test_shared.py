@@ -81,6 +81,18 @@ def test_when_their_process_is_killed_each_has_its_own_task_in_doubt(
     assert "NOT KNOWN TO BE SAFE" not in daemon.log, "none has locked the other out"
 
 
+@pytest.mark.parametrize("settling", [0.5])
+def test_the_time_of_a_task_begins_with_its_turn(probe: Laboratory, start_daemon: StartDaemon) -> None:
+    names = ("left", "middle", "right")
+    keys = {**master(probe), "timeout": "900 ms", "heads": [{"name": name} for name in names]}
+    daemon = start_daemon({"stm": keys})
+    with daemon.connect() as lab:
+        await_states(lab, "ready", "ready", "ready")
+        run = lab["stm"].open()
+        run.tasks.put_many(points(3))
+        assert outcomes(run, 3)["done"] == 3
+
+
 @pytest.mark.parametrize("settling", [30.0])
 def test_a_stop_reaches_the_one_that_waits_for_its_turn(probe: Laboratory, start_daemon: StartDaemon) -> None:
     daemon = start_daemon({"stm": master(probe)})
