@@ -164,12 +164,14 @@ class HostedWorker(HostedProcess, Seat):
 class Interrupts:
     """Tasks that nobody wants any more, which some worker is perhaps in."""
 
-    def __init__(self) -> None:
+    def __init__(self, grace: float = INTERRUPT_SECONDS) -> None:
+        """A worker may be in one for ``grace`` seconds more."""
+        self._grace = grace
         self._waiting: deque[tuple[float, Interrupt]] = deque()
 
     def add(self, interrupt: Interrupt, now: float) -> None:
         """See in a moment whether the worker is still at it."""
-        self._waiting.append((now + INTERRUPT_SECONDS, interrupt))
+        self._waiting.append((now + self._grace, interrupt))
 
     @property
     def due(self) -> float:

@@ -108,6 +108,26 @@ def test_a_stop_reaches_the_one_that_waits_for_its_turn(probe: Laboratory, start
         assert (status.held, status.queued) == (1, 1), "the other had not begun"
 
 
+@pytest.mark.parametrize("settling", [30.0])
+def test_a_task_that_is_cancelled_is_broken_off_and_takes_nobody_along(
+    probe: Laboratory, start_daemon: StartDaemon
+) -> None:
+    daemon = start_daemon({"stm": {**master(probe), "on_lost": "retry"}})
+    with daemon.connect() as lab:
+        await_states(lab, "ready", "ready")
+        worker = heads(lab)["left"].pid
+        run = lab["stm"].open()
+        run.tasks.put_many(points(1))
+        probe.control.wait(TIP, "POS", 1)
+        mark = probe.control.mark()
+        assert run.cancel() == 1
+        eventually(lambda: probe.control.first_safe(TIP, mark), "its head to be safe")
+        lab["stm"].open().tasks.put_many(points(2))
+        probe.control.wait(TIP, "POS", 2)
+        assert {info.pid for info in lab.heads()} == {worker}, "the process of both heads goes on"
+    assert "was killed" not in daemon.log
+
+
 def test_objects_of_a_class_take_turns_too(start_daemon: StartDaemon, tmp_path: Path) -> None:
     keys = {
         "driver": "instrument",
