@@ -190,7 +190,8 @@ class Revoke(Message, tag="revoke"):
 class Interrupt(Message, tag="interrupt"):
     """To a host: nobody wants the tasks at positions ``low ≤ p < high`` of this lease of its worker any more.
 
-    A worker that is still in one of them after a moment's grace is to be killed.
+    A worker that is still in one of them after a moment's grace is to be killed. To the worker of a head itself: it is
+    to break off the one that it is in, and to make its head safe.
     """
 
     token: str
@@ -216,5 +217,5 @@ class Goodbye(Message, tag="goodbye"):
     drain: bool = True
 
 
-ToWorker = Welcome | Dispatch | Revoke | Settled | Goodbye | HeadOrder | Alive | Reconcile | Refused
+ToWorker = Welcome | Dispatch | Revoke | Interrupt | Settled | Goodbye | HeadOrder | Alive | Reconcile | Refused
 ToHost = Interrupt | GuardianPlan | Guard | Rest | Alive | Refused

@@ -114,6 +114,8 @@ class Master(Instrument):
 
     def _interrupt(self, interrupt: m.Interrupt, out: Effects) -> None:
         worker = self.workers.get(interrupt.token)
+        if worker is not None and self.heads:  # it can break off, which leaves its neighbours at a controller alone
+            out.to_workers.append(ToWorker(worker.address, interrupt))
         if worker is None or worker.local:
             out.interrupts.append(interrupt)
         elif worker.host:
@@ -379,9 +381,10 @@ class Master(Instrument):
         if outcome.errors:
             kind, reason = outcome.errors[0].kind, outcome.errors[0].message
         worker.settle(lease.id, out.turn)
+        was_wanted = lease.remaining.intersects(lease.first + outcome.position, lease.first + outcome.position + 1)
         self.expire(lease, begun, kind, reason, out)
         self._expired.pop(lease.id, None)  # its worker has had the last word on it
-        if outcome.errors:
+        if outcome.errors and was_wanted:  # that it was broken off because it was cancelled says nothing of the head
             self.heads.on_failure(worker, kind, reason, out)
         self._note_heads()
         if outcome.doubt:  # its head waits for this

@@ -164,12 +164,14 @@ class HostedWorker(HostedProcess, Seat):
 class Interrupts:
     """Tasks that nobody wants any more, which some worker is perhaps in."""
 
-    def __init__(self) -> None:
+    def __init__(self, grace: float = INTERRUPT_SECONDS) -> None:
+        """A worker may be in one for ``grace`` seconds more."""
+        self._grace = grace
         self._waiting: deque[tuple[float, Interrupt]] = deque()
 
     def add(self, interrupt: Interrupt, now: float) -> None:
         """See in a moment whether the worker is still at it."""
-        self._waiting.append((now + INTERRUPT_SECONDS, interrupt))
+        self._waiting.append((now + self._grace, interrupt))
 
     @property
     def due(self) -> float:
@@ -223,6 +225,7 @@ def start(
     working_directory: Path | None = None,
     umask: int = -1,
     stdin: int | IO[bytes] = subprocess.DEVNULL,
+    stdout: int | None = None,
     stderr: int | None = None,
     session: bool = False,
 ) -> subprocess.Popen[bytes]:
@@ -233,6 +236,7 @@ def start(
     return subprocess.Popen(
         [sys.executable, "-m", module, *arguments],
         stdin=stdin,
+        stdout=stdout,
         stderr=stderr,
         env={**ONE_THREAD, **os.environ, "PYTHONUNBUFFERED": "1", **dict(environment)},
         cwd=working_directory,

@@ -24,7 +24,7 @@ from zmq.utils.monitor import parse_monitor_message
 
 from taskmaster.bus import codec, messages as m, sockets
 from taskmaster.bus.errors import ProtocolError
-from taskmaster.drivers.host import CANCELLED, HostedProcess, Interrupts, Seat
+from taskmaster.drivers.host import CANCELLED, INTERRUPT_SECONDS, HostedProcess, Interrupts, Seat
 
 __all__ = ["HEARTBEAT_SECONDS", "WATCH_SECONDS", "Host", "Place"]
 
@@ -67,12 +67,15 @@ class Host(ABC, Generic[P]):
         self._next_heartbeat = 0.0
         self._next_watch = 0.0
         self._heartbeat = HEARTBEAT_SECONDS
-        self._interrupts = Interrupts()
+        self._interrupts = Interrupts(self.grace)
         self._decoder = codec.to_host_decoder()
         self._poller = zmq.Poller()
         #: signals to leave, and those that were heeded
         self.requests = 0
         self._heeded = 0
+
+    #: seconds in which a worker may end a task that was cancelled
+    grace = INTERRUPT_SECONDS
 
     # -- what a kind of host decides ----------------------------------------------------------------------------------
 

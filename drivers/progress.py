@@ -108,6 +108,10 @@ class ProgressWriter:
         cell[0], cell[1] = lease
         cell[_BUSY] = 1
 
+    def wait(self, slot: int, is_waiting: bool) -> None:
+        """In the lease that it is in, nothing is being evaluated: it is waiting for its turn; or has it."""
+        self.cells[slot][_BUSY] = 0 if is_waiting else 1
+
     def end(self, slot: int) -> None:
         """Leave it: nothing is being evaluated until the next begins."""
         self.cells[slot][_BUSY] = 0

@@ -96,6 +96,8 @@ class WorkerProtocol:
         self._checkpoint: m.Checkpoint | None = None
         #: what this head is asked about tasks in doubt
         self.questions: deque[Question] = deque()
+        #: tasks of a head that are not wanted any more, also where they have begun
+        self.interrupts: deque[m.Interrupt] = deque(maxlen=_MOST_WAITING)
         self.outbox: list[list[Buffer]] = []
         self.welcome: m.Welcome | None = None
         self.goodbye: m.Goodbye | None = None
@@ -291,6 +293,8 @@ class WorkerProtocol:
             table = codec.table_of(message.layout, 1, frames[1:])
             if table:
                 self.questions.append(Question(message.run, message.index, message.attempt, table, message.token))
+        elif isinstance(message, m.Interrupt):
+            self.interrupts.append(message)
         elif isinstance(message, m.HeadOrder):
             self._on_order(message)
         elif isinstance(message, m.Alive):

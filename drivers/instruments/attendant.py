@@ -23,7 +23,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
@@ -76,9 +76,9 @@ class Attendant:
 
     ``make`` makes the head, with a context whose ``on_acting`` is :meth:`on_acting`, whose ``on_between`` is
     :meth:`on_between` and so on, and whose ``stopping`` is :attr:`stopping`. ``begin`` is called with each assignment
-    before it is begun, ``acts`` with the position of a task that begins to act, ``note`` with how safe the head is,
-    before that changes for the worse, ``keep`` with each checkpoint, before the evaluation goes on (it raises OSError
-    where it cannot). ``watched`` is polled.
+    before it is begun, ``acts`` with the position of a task that begins to act, ``waits`` with whether it is waited for
+    the turn of a head that takes turns, ``note`` with how safe the head is, before that changes for the worse, ``keep``
+    with each checkpoint, before the evaluation goes on (it raises OSError where it cannot). ``watched`` is polled.
     """
 
     def __init__(
@@ -90,6 +90,7 @@ class Attendant:
         tell: Callable[[News], None],
         begin: Callable[[Assignment], None],
         acts: Callable[[int], None],
+        waits: Callable[[bool], None] = lambda waits: None,
         note: Callable[[HeadState], None] = lambda state: None,
         keep: Callable[[Kept], None] = lambda kept: None,
         pauses: tuple[float, float] = (0.5, 30.0),
@@ -101,6 +102,7 @@ class Attendant:
         self._tell = tell
         self._begin = begin
         self._acts = acts
+        self._waits = waits
         self._note = note
         self._keep = keep
         self._checkpoints = 0
@@ -391,31 +393,39 @@ class Attendant:
         if stretch.assignment.revoked:
             stretch.give_back()
         else:
-            self._evaluate_next(stretch, Task(time.monotonic(), stretch.assignment, stretch.at))
+            self._evaluate_next(stretch)
             with self._changed:
                 self._task = self._broken_off = None
         if stretch.is_over:
             self._stretch = None
 
-    def _evaluate_next(self, stretch: Stretch, task: Task) -> None:
-        self._task = task
-        head, token = self._head, task.assignment.token
-        self.yields.begin(task.assignment.lease, task.position)
+    def _evaluate_next(self, stretch: Stretch) -> None:
+        assignment, head = stretch.assignment, self._head
+        token = assignment.token
+        self.yields.begin(assignment.lease, stretch.at)
         head.begin_task()
         self._checkpoints = 0
         try:
-            x = stretch.next()
-            if not head.marks_acting:
-                head.begin_acting()
-            evaluation = head.evaluate(x) if token is None else head.resume(x, token)
+            with self._own_turn():
+                if assignment.revoked:
+                    stretch.give_back()
+                    return
+                x = stretch.next()
+                self._task = Task(time.monotonic(), assignment, stretch.at)
+                if not head.marks_acting:
+                    head.begin_acting()
+                evaluation = head.evaluate(x) if token is None else head.resume(x, token)
             value = drive(evaluation, self.yields.take, self.stopping, head.between)
         except (*CONNECTING, Stopped) as error:
             if not isinstance(error, Stopped):
                 self._trouble = f"{type(error).__name__}: {error}"
                 self._close()
             self.yields.flush(at_once=True)
+            if self._task is None:  # it has not had its turn
+                stretch.give_back()
+                return
             if head.acting:
-                self._doubted = task.assignment.lease
+                self._doubted = assignment.lease
             stretch.lost(self._why(error), doubt=head.acting)
         except BaseException as error:  # noqa: BLE001 - whatever the user's code raises fails its task
             self.yields.flush(at_once=True)
@@ -423,6 +433,19 @@ class Attendant:
         else:
             self.yields.flush(at_once=True)
             stretch.done(value)
+
+    def _own_turn(self) -> contextlib.AbstractContextManager[None]:
+        return self._awaited_turn() if self._head.takes_turns else contextlib.nullcontext()
+
+    @contextlib.contextmanager
+    def _awaited_turn(self) -> Iterator[None]:
+        """Within, no other head of its controller has it. To wait for that is no part of the task, whose time begins
+        then. (Of an evaluation that yields, this is its first step.)
+        """
+        self._waits(True)
+        with self._head.turn():
+            self._waits(False)
+            yield
 
     def _why(self, error: BaseException) -> m.TaskError:
         """What to say of a task that was lost by ``error``: if it was stopped, by what."""

@@ -45,6 +45,7 @@ class CommandHead(Head):
         self.commands = commands or Commands.from_options(context.options, context.outputs)
         self.link = link or Link(self.commands, context.label)
         self._owns_link = link is None
+        self.takes_turns = not self._owns_link
         #: what waits look at: `stopping`, but while the instrument is made safe
         self._heeded = self.stopping
         #: the connection over which the `open` commands were sent, if they hold still
@@ -182,6 +183,9 @@ class CommandHead(Head):
         """Disconnect, and let others have the resource. The instrument's own watchdog stays as it is."""
         if self._owns_link:
             self.link.close()
+
+    def turn(self) -> contextlib.AbstractContextManager[None]:
+        return self._turn()
 
     # -- being connected ----------------------------------------------------------------------------------------------
 

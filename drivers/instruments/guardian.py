@@ -171,6 +171,9 @@ class HeadProcess(HostedProcess):
 class Guardian(Host[HeadProcess]):
     """Hosts the workers of one instrument's heads, and sees to it that these are safe where it matters."""
 
+    # A worker is told as well, and breaks off its task as at a stop.
+    grace = STOP_SECONDS
+
     def __init__(self, place: Place, path: Sequence[Path] = (), *, stays: bool = False) -> None:
         """``path`` has folders to import from first; with ``stays`` it awaits the daemon's return however it went."""
         super().__init__(place)

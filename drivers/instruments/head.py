@@ -10,6 +10,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -192,6 +193,13 @@ class Head:
         """Let go of the instrument as it is."""
 
     # -- what the base class offers -----------------------------------------------------------------------------------
+
+    #: whether what it does has to wait for other heads of its controller
+    takes_turns = False
+
+    def turn(self) -> AbstractContextManager[None]:
+        """Have it to itself, where it takes turns; the host awaits that before it begins a task. Raises Stopped."""
+        return nullcontext()
 
     def begin_task(self) -> None:
         """The next task: nothing of it has acted. Called by the host before `evaluate`."""

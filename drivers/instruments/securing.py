@@ -1,27 +1,27 @@
 """Bringing heads to their safe state from processes of their own, for a guardian: start them, watch them, tell of them.
 
-Each head is tried for until it is safe. A process that hangs is ended and replaced: that is what they are for.
+Each head is tried for until it is safe. A process that hangs is ended and replaced: that is what they are for. Heads of
+one controller have one process at a time, or they would lock each other out.
 """
 
 from __future__ import annotations
 
 import os
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import IO
 
 import msgspec
 
 from taskmaster.bus import messages as m
 from taskmaster.drivers.host import start
-from taskmaster.drivers.instruments.safe import SafePlan
+from taskmaster.drivers.instruments.safe import Attempt, SafePlan
 
 __all__ = ["Securing"]
 
-#: A process that has not made its head safe in so many seconds is replaced: it may hang.
+#: A process that has made no head safe in so many seconds is replaced: it may hang.
 PATIENCE_SECONDS = 30.0
 #: Seconds before one is replaced that has ended without success.
 AGAIN_SECONDS = 1.0
@@ -35,17 +35,54 @@ class _Case:
 
     head: str
     reason: str
-    process: subprocess.Popen[bytes] | None = None
-    #: what the process says
-    errors: IO[bytes] = field(default_factory=tempfile.TemporaryFile)
-    #: when to end the process, or to start the next
+    #: what is wrong
+    trouble: str = ""
+    #: when to start a process for it
     due: float = 0.0
     said: float = float("-inf")
 
+
+@dataclass
+class _Process:
+    """Makes heads safe, one after the other."""
+
+    process: subprocess.Popen[bytes]
+    #: whose instruments it has to itself
+    heads: frozenset[str]
+    #: those of them that it has left to do
+    cases: dict[str, _Case]
+    #: what it reports, and what it says besides
+    reports: IO[bytes]
+    words: IO[bytes]
+    #: when to end it
+    due: float
+    #: bytes of the reports that were heard
+    heard: int = 0
+    #: the head that it is at
+    at: str = ""
+
+    def hear(self) -> Iterator[Attempt]:
+        """What it has reported since."""
+        data = os.pread(self.reports.fileno(), os.fstat(self.reports.fileno()).st_size - self.heard, self.heard)
+        whole = data[: data.rfind(b"\n") + 1]
+        self.heard += len(whole)
+        for line in whole.splitlines():
+            yield msgspec.json.decode(line, type=Attempt)
+
     def last_words(self) -> str:
-        self.errors.seek(0)
-        lines = self.errors.read().decode(errors="replace").splitlines()
+        """The last line that it has said, if it has said anything."""
+        length = os.fstat(self.words.fileno()).st_size
+        lines = os.pread(self.words.fileno(), 4096, max(0, length - 4096)).decode(errors="replace").splitlines()
         return lines[-1] if lines else ""
+
+    def end(self) -> None:
+        """Kill it, if it runs."""
+        self.process.kill()
+        self.process.wait()
+
+    def close(self) -> None:
+        self.reports.close()
+        self.words.close()
 
 
 class Securing:
@@ -54,12 +91,14 @@ class Securing:
     def __init__(self, tell: Callable[[m.Guarded], None]) -> None:
         self._tell = tell
         self._cases: dict[str, _Case] = {}
+        self._processes: list[_Process] = []
 
     def __contains__(self, head: str) -> bool:
-        return head in self._cases
+        """Whether nobody else may have its instrument now."""
+        return head in self._cases or head in self._taken
 
     def __bool__(self) -> bool:
-        return bool(self._cases)
+        return bool(self._cases or self._processes)
 
     def add(self, head: str, reason: str) -> None:
         """Make this head safe; nobody else may have its resource any more."""
@@ -67,55 +106,114 @@ class Securing:
 
     def look(self, now: float, plan: m.GuardianPlan) -> None:
         """Do what is due: hear of those that have ended, start, end."""
-        for case in list(self._cases.values()):
-            if case.process is not None and case.process.poll() is not None:
-                self._on_end(case, now, plan)
-            elif case.process is not None and now >= case.due:
-                case.process.kill()
-                case.process.wait()
-                self._retry(case, now, plan, f"no success within {PATIENCE_SECONDS:g} s, its process was ended")
-            elif case.process is None and now >= case.due:
-                self._start(case, now, plan)
-            elif case.process is not None and now - case.said > SAY_AGAIN_SECONDS and (words := case.last_words()):
-                self._say(case, now, plan, words)
+        for process in list(self._processes):
+            has_ended = process.process.poll() is not None  # what it has said by then is all
+            self._hear(process, now, plan)
+            if has_ended:
+                self._on_end(process, now, plan)
+            elif now >= process.due:
+                self._on_delay(process, now, plan)
+        for heads in self._startable(now, plan):
+            self._start(heads, now, plan)
 
     def due(self) -> Iterator[float]:
         """When :meth:`look` wants to be called."""
         now = time.monotonic()
-        for case in self._cases.values():
-            yield case.due if case.process is None else min(case.due, now + 0.02)
+        yield from (min(process.due, now + 0.02) for process in self._processes)
+        if not (self._processes and self._is_shared):
+            yield from (case.due for case in self._waiting)
 
-    def _start(self, case: _Case, now: float, plan: m.GuardianPlan) -> None:
-        if case.head not in plan.heads:  # nobody knows any more how it is reached
-            self._say(case, now, plan, "it is not in the configuration any more")
-            del self._cases[case.head]
-            return
-        case.errors.seek(0)
-        case.errors.truncate()
-        order = msgspec.msgpack.encode(SafePlan(plan, case.head))
+    # -- processes ----------------------------------------------------------------------------------------------------
+
+    #: whether all heads are parts of one instrument
+    _is_shared = False
+
+    @property
+    def _taken(self) -> set[str]:
+        return {head for process in self._processes for head in process.heads}
+
+    @property
+    def _waiting(self) -> list[_Case]:
+        """Those that no process is at."""
+        taken = self._taken
+        return [case for case in self._cases.values() if case.head not in taken]
+
+    def _startable(self, now: float, plan: m.GuardianPlan) -> list[list[_Case]]:
+        """The heads of each process that is to be started now."""
+        self._is_shared = bool(plan.options.get("shared"))
+        known = []
+        for case in self._waiting:
+            if case.head not in plan.heads:  # nobody knows any more how it is reached
+                self._say(case, now, plan, "it is not in the configuration any more")
+                del self._cases[case.head]
+            elif now >= case.due:
+                known.append(case)
+        if not self._is_shared:
+            return [[case] for case in known]
+        return [known] if known and not self._processes else []
+
+    def _start(self, cases: list[_Case], now: float, plan: m.GuardianPlan) -> None:
+        order = msgspec.msgpack.encode(SafePlan(plan, tuple(case.head for case in cases)))
+        reports, words = _memory(), _memory()
         try:
-            case.process = start(
-                "taskmaster.drivers.instruments.safe",
-                environment=plan.environment.items(),
-                stdin=_readable(order),
-                stderr=case.errors.fileno(),
-            )
+            with _memory(order) as stdin:
+                process = start(
+                    "taskmaster.drivers.instruments.safe",
+                    environment=plan.environment.items(),
+                    stdin=stdin,
+                    stdout=reports.fileno(),
+                    stderr=words.fileno(),
+                )
         except OSError as error:
-            self._retry(case, now, plan, f"no process can be started: {error}")
+            reports.close()
+            words.close()
+            for case in cases:
+                self._retry(case, now, plan, f"no process can be started: {error}")
             return
-        case.due = now + PATIENCE_SECONDS
+        by_name = {case.head: case for case in cases}
+        due = now + PATIENCE_SECONDS
+        self._processes.append(_Process(process, frozenset(by_name), by_name, reports, words, due))
 
-    def _on_end(self, case: _Case, now: float, plan: m.GuardianPlan) -> None:
-        assert case.process is not None
-        if case.process.returncode == 0:
-            self._tell(m.Guarded(time.time(), plan.master, case.head, case.reason))
-            case.errors.close()
-            del self._cases[case.head]
-        else:
-            self._retry(case, now, plan, case.last_words() or f"it ended with status {case.process.returncode}")
+    def _hear(self, process: _Process, now: float, plan: m.GuardianPlan) -> None:
+        for attempt in process.hear():
+            case = process.cases.get(attempt.head)
+            if case is None:
+                continue
+            if attempt.state == "trying":
+                process.at = attempt.head
+            elif attempt.state == "failed":
+                case.trouble = attempt.error
+                process.at = ""
+            else:
+                process.at = ""
+                process.due = now + PATIENCE_SECONDS
+                self._tell(m.Guarded(time.time(), plan.master, case.head, case.reason))
+                del process.cases[case.head], self._cases[case.head]
+        for case in process.cases.values():
+            if case.trouble:
+                self._say(case, now, plan, case.trouble)
+
+    def _on_end(self, process: _Process, now: float, plan: m.GuardianPlan) -> None:
+        words = process.last_words() or f"it ended with status {process.process.returncode}"
+        self._bury(process)
+        for case in process.cases.values():
+            self._retry(case, now, plan, case.trouble or words)
+
+    def _on_delay(self, process: _Process, now: float, plan: m.GuardianPlan) -> None:
+        """It hangs, or fails again and again. The others are not to wait for one head that it hangs at."""
+        process.end()
+        self._bury(process)
+        for case in process.cases.values():
+            if case.head == process.at or not process.at:
+                why = f"no success within {PATIENCE_SECONDS:g} s, its process was ended"
+                self._retry(case, now, plan, why)
+
+    def _bury(self, process: _Process) -> None:
+        process.process.wait()
+        process.close()
+        self._processes.remove(process)
 
     def _retry(self, case: _Case, now: float, plan: m.GuardianPlan, why: str) -> None:
-        case.process = None
         case.due = now + AGAIN_SECONDS
         self._say(case, now, plan, why)
 
@@ -127,19 +225,17 @@ class Securing:
     def abandon(self) -> Iterable[str]:
         """Give up; returns the heads that are not known to be safe."""
         left = list(self._cases)
-        for case in self._cases.values():
-            if case.process is not None:
-                case.process.kill()
-                case.process.wait()
-            case.errors.close()
+        for process in self._processes:
+            process.end()
+            process.close()
+        self._processes.clear()
         self._cases.clear()
         return left
 
 
-def _readable(data: bytes) -> IO[bytes]:
-    """A file that gives ``data`` to whoever is started with it."""
-    file = os.fdopen(os.memfd_create("plan", os.MFD_CLOEXEC), "w+b")
+def _memory(data: bytes = b"") -> IO[bytes]:
+    """A file that has no need of a disk, and gives ``data`` to whoever is started with it."""
+    file = os.fdopen(os.memfd_create("securing", os.MFD_CLOEXEC), "w+b", buffering=0)
     file.write(data)
-    file.flush()
     file.seek(0)
     return file

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from taskmaster.drivers.instruments.claims import Claim
@@ -90,6 +90,11 @@ class SharedHead(Head):
 
     def _turn(self, *, heed: bool = True) -> Any:
         return self._controller.turn(self.stopping if heed else None, self.context.label)
+
+    takes_turns = True
+
+    def turn(self) -> AbstractContextManager[None]:
+        return self._controller.turn(self.stopping, self.context.label)
 
     @property
     def reconciles(self) -> bool:

@@ -27,6 +27,7 @@ from pathlib import Path
 
 from taskmaster.bus import messages as m
 from taskmaster.bus.text import format_duration
+from taskmaster.drivers.host import CANCELLED
 from taskmaster.drivers.instruments.attendant import Attendant
 from taskmaster.drivers.instruments.head import Head
 from taskmaster.drivers.instruments.making import HeadMaker
@@ -130,6 +131,9 @@ class HeadWorker(Worker):
         def acts(position: int) -> None:
             progress.cells[0][STARTED] = position + 1
 
+        def waits(is_waiting: bool) -> None:
+            progress.wait(0, is_waiting)
+
         def tell(news: News) -> None:
             if isinstance(news, Ended) and news.final:
                 progress.end(0)
@@ -153,6 +157,7 @@ class HeadWorker(Worker):
             tell=tell,
             begin=begin,
             acts=acts,
+            waits=waits,
             note=note,
             keep=keep,
             pauses=pauses,
@@ -214,6 +219,14 @@ class HeadWorker(Worker):
         if attendant.doubted is not None and self._protocol.is_settled(attendant.doubted):
             attendant.on_doubt_heard()
         welcome, task = self._protocol.welcome, attendant.task
+        while self._protocol.interrupts:
+            unwanted = self._protocol.interrupts.popleft()
+            if (
+                task is not None
+                and task.assignment.lease == unwanted.lease
+                and unwanted.low <= task.position < unwanted.high
+            ):
+                attendant.break_off(task, CANCELLED, "it was cancelled")
         if welcome is None or welcome.timeout is None:
             return
         if task is None:

@@ -77,6 +77,20 @@ def test_when_their_process_is_killed_each_has_its_own_task_in_doubt(
                 lab.resolve(held.run, held.index, "fail")
         assert outcomes(run, 40)["done"] >= 38
         assert max(probes.visits(probe, [TIP]).values()) == 1
+    assert daemon.log.count("it was brought to its safe state") == 2
+    assert "NOT KNOWN TO BE SAFE" not in daemon.log, "none has locked the other out"
+
+
+@pytest.mark.parametrize("settling", [0.5])
+def test_the_time_of_a_task_begins_with_its_turn(probe: Laboratory, start_daemon: StartDaemon) -> None:
+    names = ("left", "middle", "right")
+    keys = {**master(probe), "timeout": "900 ms", "heads": [{"name": name} for name in names]}
+    daemon = start_daemon({"stm": keys})
+    with daemon.connect() as lab:
+        await_states(lab, "ready", "ready", "ready")
+        run = lab["stm"].open()
+        run.tasks.put_many(points(3))
+        assert outcomes(run, 3)["done"] == 3
 
 
 @pytest.mark.parametrize("settling", [30.0])
@@ -92,6 +106,26 @@ def test_a_stop_reaches_the_one_that_waits_for_its_turn(probe: Laboratory, start
         await_states(lab, "stopped", "stopped")
         status = lab["stm"].statistics()
         assert (status.held, status.queued) == (1, 1), "the other had not begun"
+
+
+@pytest.mark.parametrize("settling", [30.0])
+def test_a_task_that_is_cancelled_is_broken_off_and_takes_nobody_along(
+    probe: Laboratory, start_daemon: StartDaemon
+) -> None:
+    daemon = start_daemon({"stm": {**master(probe), "on_lost": "retry"}})
+    with daemon.connect() as lab:
+        await_states(lab, "ready", "ready")
+        worker = heads(lab)["left"].pid
+        run = lab["stm"].open()
+        run.tasks.put_many(points(1))
+        probe.control.wait(TIP, "POS", 1)
+        mark = probe.control.mark()
+        assert run.cancel() == 1
+        eventually(lambda: probe.control.first_safe(TIP, mark), "its head to be safe")
+        lab["stm"].open().tasks.put_many(points(2))
+        probe.control.wait(TIP, "POS", 2)
+        assert {info.pid for info in lab.heads()} == {worker}, "the process of both heads goes on"
+    assert "was killed" not in daemon.log
 
 
 def test_objects_of_a_class_take_turns_too(start_daemon: StartDaemon, tmp_path: Path) -> None:

@@ -43,6 +43,20 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
     disk.journal.close()
 
 
+def test_a_task_that_is_cancelled_is_broken_off_by_its_worker_which_is_no_failure_of_the_head() -> None:
+    heart = Heart(spec("stm", "retry", heads=TIPS[:1], quarantine_after=2))
+    run = heart.open("stm")
+    tip = Tip(heart, "tip-1")
+    tip.obey()
+    for index in range(3):
+        run.put(index)
+        run.cancel()
+        assert m.Interrupt(tip.token, tip.assignments[0].lease, 0, 1) in tip.heard
+        tip.give_back(m.TaskError(0, "TaskCancelled", "it was cancelled"), doubt=True)
+        assert heads(heart)["tip-1"].state == "ready"
+    assert run.kinds == [("cancelled", 0), ("cancelled", 1), ("cancelled", 2)]
+
+
 def lost(tip: Tip, *, begun: bool = True, since: float = 0.0) -> None:
     """Its guardian says that its worker has died, in its task."""
     at = tip.assignments.pop(0)

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from taskmaster.drivers import progress
+from taskmaster.drivers.host import Seat
 from taskmaster.drivers.progress import STARTED, Position, ProgressReader, ProgressWriter, Terms
 
 words = st.integers(0, 2**64 - 1)
@@ -162,3 +163,15 @@ def test_a_worker_without_room_for_it_works_and_nobody_knows_where(place: Path) 
     writer.cells[0][STARTED] = 1
     assert os.path.getsize(place) == 1
     assert (ProgressReader(place).positions(), ProgressReader(place).terms()) == (None, None)
+
+
+def test_who_waits_for_its_turn_does_not_hang(place: Path) -> None:
+    writer = ProgressWriter(place, 1)
+    seat = Seat("token", ProgressReader(place), 0.0)
+    writer.begin(0, (1, 1), 1, 0, 1)
+    assert not seat.hangs(0.0, 5.0)
+    writer.wait(0, True)
+    assert not seat.hangs(100.0, 5.0)
+    writer.wait(0, False)
+    assert not seat.hangs(101.0, 5.0), "its time begins now"
+    assert seat.hangs(107.0, 5.0)

@@ -8,7 +8,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeVar
 
 import numpy as np
@@ -105,7 +105,8 @@ class Oven(Head):
 class Seat:
     """A head and its attendant, and what that tells."""
 
-    def __init__(self, options: Mapping[str, Any]) -> None:
+    def __init__(self, options: Mapping[str, Any], kind: type[Oven]) -> None:
+        self.waits: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self.keep: Callable[[Kept], None] = lambda kept: None
         self.told: queue.SimpleQueue[News] = queue.SimpleQueue()
         self.head: Oven
@@ -113,7 +114,7 @@ class Seat:
         nothing = Schema((), "oven", "output")
 
         def make(attendant: Attendant) -> Head:
-            self.head = Oven(
+            self.head = kind(
                 HeadContext(
                     "",
                     "oven",
@@ -131,6 +132,7 @@ class Seat:
             tell=self.told.put,
             begin=lambda assignment: None,
             acts=lambda position: None,
+            waits=self.waits.put,
             keep=lambda kept: self.keep(kept),
             pauses=(0.01, 0.01),
             watched=watched(options, ""),
@@ -155,8 +157,8 @@ class Seat:
 
 
 @contextmanager
-def seated(**options: Any) -> Iterator[Seat]:
-    seat = Seat(options)
+def seated(kind: type[Oven] = Oven, /, **options: Any) -> Iterator[Seat]:
+    seat = Seat(options, kind)
     seat.order("work")
     seat.hear(Said, lambda said: said.state == "ready")
     try:
@@ -441,3 +443,35 @@ def test_a_checkpoint_that_cannot_be_kept_is_said_and_fails_nothing() -> None:
         ended = seat.hear(Ended)
         assert ended.outputs is not None
         assert not ended.errors
+
+
+class Taking(Oven):
+    """Takes turns with others."""
+
+    takes_turns = True
+
+    def __init__(self, context: HeadContext) -> None:
+        super().__init__(context)
+        self.has_turn = threading.Event()
+
+    def turn(self) -> AbstractContextManager[None]:
+        while not self.has_turn.wait(0.001):
+            self.sleep(0.0)  # raises where it is stopped
+        return nullcontext()
+
+
+def test_while_it_waits_for_its_turn_no_task_has_begun() -> None:
+    with seated(Taking) as seat:
+        assert isinstance(seat.head, Taking)
+        seat.give(0.0)
+        assert seat.waits.get(timeout=PATIENCE)
+        assert seat.attendant.task is None
+        seat.order("stop")
+        assert seat.hear(Ended).n == 0, "given back"
+        seat.order("work")
+        seat.hear(Said, lambda said: said.state == "ready")
+        seat.give(0.0)
+        assert seat.waits.get(timeout=PATIENCE)
+        seat.head.has_turn.set()
+        assert not seat.waits.get(timeout=PATIENCE)
+        assert seat.hear(Ended).n == 1
