@@ -42,6 +42,7 @@ __all__ = [
     "TaskHeld",
     "TaskMasterError",
     "TooLarge",
+    "UnknownHead",
     "UnknownMaster",
     "UnknownRun",
     "UnknownTask",
@@ -81,6 +82,12 @@ class UnknownMaster(CallerError, LookupError):
     """No Master of this name is exposed by the daemon."""
 
     code = "unknown_master"
+
+
+class UnknownHead(CallerError, LookupError):
+    """The instrument has no head of this name."""
+
+    code = "unknown_head"
 
 
 class UnknownRun(CallerError, LookupError):

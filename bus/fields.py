@@ -82,7 +82,7 @@ class Field(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         return self.min is not None and self.max is not None
 
     def describe(self) -> str:
-        """What is expected, for people: ``a number in [-2, 4] V``."""
+        """What is expected, for people: ``a number in [-2, 4] V``, ``a number in V``."""
         if self.choices:
             return "one of " + ", ".join(map(repr, self.choices))
         text = KINDS[self.kind][1]
@@ -93,6 +93,8 @@ class Field(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
             text += (
                 f" in [{low:g}, {high:g}]" if self.is_bounded else f" ≥ {low:g}" if self.max is None else f" ≤ {high:g}"
             )
+        elif self.unit:
+            text += " in"
         return f"{text} {self.unit}".rstrip()
 
 

@@ -296,6 +296,8 @@ class HeadName(msgspec.Struct, frozen=True, gc=False):
 
     name: str
     capabilities: tuple[str, ...] = ()
+    #: whether there is a safe state to bring it to
+    has_safe_state: bool = True
 
     def fits(self, where: Where) -> bool:
         """Whether a task that asks for this may be evaluated here."""

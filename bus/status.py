@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from taskmaster.bus.wire import Scalar
+from taskmaster.bus.wire import Scalar, Where
 
 __all__ = [
     "DaemonStatus",
@@ -106,6 +106,8 @@ class HeadInfo(_Record, frozen=True):
     attended: float = 0.0
     #: the share of these, within the last hour, in which it was evaluating; 0 to 1
     utilisation: float = 0.0
+    #: whether it has a safe state at all: of an instrument that does nothing to anybody, none is declared
+    has_safe_state: bool = True
 
 
 class MasterStatus(_Record, frozen=True):
@@ -143,6 +145,9 @@ class MasterStatus(_Record, frozen=True):
     starting: int = 0
     #: tasks waiting for approval
     proposed: int = 0
+    #: tasks waiting for heads none of which works at present, though others may; and what the most of them ask for
+    unserved: int = 0
+    unserved_where: Where | None = None
 
 
 class JournalStatus(_Record, frozen=True):

@@ -14,7 +14,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -22,30 +22,27 @@ import msgspec
 
 from taskmaster.bus.errors import ConfigError, InvalidOutput, TaskMasterError
 from taskmaster.bus.fields import Schema
+from taskmaster.cli.dialogue import Exchange, recorded
 from taskmaster.cli.output import value_text
 from taskmaster.drivers.functions import find_object
 from taskmaster.drivers.instruments.commandhead import CommandHead
-from taskmaster.drivers.instruments.commands import Commands, Query
+from taskmaster.drivers.instruments.commands import Query
 from taskmaster.drivers.instruments.course import setpoint_fields
 from taskmaster.drivers.instruments.errors import InstrumentError
 from taskmaster.drivers.instruments.generators import drive
 from taskmaster.drivers.instruments.head import Head, HeadContext
-from taskmaster.drivers.instruments.link import Link
 from taskmaster.drivers.instruments.making import HeadMaker
 from taskmaster.drivers.instruments.members import doubts
-from taskmaster.drivers.instruments.plan import read_plan
-from taskmaster.drivers.instruments.programme import ProgrammeHead, rehearsal
-from taskmaster.drivers.instruments.replies import NO_VALUES, Reply
+from taskmaster.drivers.instruments.programme import rehearsal
+from taskmaster.drivers.instruments.watching import Interlock, scalar, watched
 from taskmaster.drivers.outputs import OutputPacker
 from taskmaster.drivers.simulated.described import DescribedHead
 from taskmaster.drivers.simulated.points import random_point
 
-__all__ = ["Attempt", "Exchange", "Report", "Value", "main"]
+__all__ = ["Attempt", "Report", "Value", "main"]
 
 #: Characters of a message or a traceback.
 _LONGEST = 4000
-#: Lines of each part of a dialogue: a ramp has very many, and a programme more.
-_MOST_LINES = 100
 #: Seconds that the rehearsal of a programme may take, weeks though it may be long.
 _REHEARSAL_SECONDS = 1.0
 #: Numbers of an array that are reported.
@@ -74,14 +71,6 @@ class Value(msgspec.Struct, frozen=True):
     problem: str = ""
     #: what is worth to be known of it, and no mistake
     note: str = ""
-
-
-class Exchange(msgspec.Struct, frozen=True):
-    """One message to the instrument, in this part of its life, and what was made of the answer."""
-
-    during: str
-    sent: str
-    answer: str | None = None
 
 
 class Report(msgspec.Struct):
@@ -178,9 +167,11 @@ class _Trial:
                 self._read_each(head)
             else:
                 self._read_all(head)
+            self._look_at_interlocks(head)
+            if isinstance(head, CommandHead):
+                self._ask_for_errors(head)
 
     def _read_each(self, head: CommandHead) -> None:
-        failed = False
         for role, name, unit, query in _queries(head, self._head):
             if query.line.fields and not set(query.line.fields) <= head.commands.values.keys():
                 needed = ", ".join(name for name in query.line.fields if name not in head.commands.values)
@@ -190,25 +181,49 @@ class _Trial:
             try:
                 found = head.ask(query)
             except (InstrumentError, TaskMasterError) as error:
-                failed = True
                 self._report.values.append(Value(role, name, problem=self._without_name(str(error))))
             else:
-                bounds = head.options.get("interlocks", {}).get(name, {}) if role == "interlock" else {}
-                self._report.values.append(_value(role, name, unit, found, _tripped(found, bounds)))
-        if failed:
-            self._ask_why(head)
+                own = self._output(head, name, unit, found) if role == "output" else _value(role, name, unit, found)
+                self._report.values.append(own)
 
-    def _ask_why(self, head: CommandHead) -> None:
-        """What was not answered may stand among the instrument's errors."""
-        if head.commands.errors is None:
+    def _ask_for_errors(self, head: CommandHead) -> None:
+        """Why something was not answered may stand there; and each task will ask the same."""
+        queue = head.commands.errors
+        if queue is None:
+            return
+        question = queue.query.line.template.text
+        if "?" not in question:
+            self._report.notes.append(f"errors.query = {question!r} was not tried: without a '?' it may do something")
             return
         self._doing("asking for its errors")
         try:
-            said = str(head.ask(head.commands.errors.query))
-        except InstrumentError:
+            said = str(head.ask(queue.query))
+        except InstrumentError as error:
+            self._report.problem = f"errors: {self._without_name(str(error))}"
             return
-        if not head.commands.errors.ok.fullmatch(said):
+        if mistaken := queue.mistaken(said):
+            self._report.problem = f"errors: {mistaken}"
+        elif not queue.ok.fullmatch(said):
             self._report.notes.append(f"the instrument says {said}")
+
+    def _look_at_interlocks(self, head: Head) -> None:
+        """As a daemon does before the first task: what would trip then is wrong now."""
+        for item in watched(head.options, head.name):
+            if not isinstance(item, Interlock):
+                continue
+            self._doing(f"looking at interlock {item.name!r}")
+            note = "is compared between heads, which the daemon does" if item.compared else ""
+            try:
+                if isinstance(head, CommandHead) and not head.link.in_step:
+                    head.connect()
+                found = scalar(head.look(item.table))
+            except Exception as error:  # noqa: BLE001 - whatever a user's property raises, the value cannot be had
+                problem = f"would trip: {self._without_name(str(error))}"
+                self._report.values.append(Value("interlock", item.name, problem=problem))
+                continue
+            wrong = item.wrong(found) if item.judged else ""
+            problem = f"would trip: {wrong}" if wrong else ""
+            self._report.values.append(_value("interlock", item.name, "", found, note, problem))
 
     def _read_all(self, head: Head) -> None:
         try:
@@ -218,7 +233,19 @@ class _Trial:
             return
         units = {field.name: field.unit for field in self._head.outputs}
         values = found if isinstance(found, Mapping) else {"output": found}
-        self._report.values = [_value("output", name, units.get(name, ""), value) for name, value in values.items()]
+        self._report.values = [self._output(head, name, units.get(name, ""), value) for name, value in values.items()]
+
+    def _output(self, head: Head, name: str, unit: str, found: Any) -> Value:
+        """What was read, and whether a task could return it; of an instrument not initialised, that is not known."""
+        declared = Schema([field for field in self._head.outputs if field.name == name], self._head.master, "output")
+        _, wrong = OutputPacker(declared).pack((0,), ({name: found},)) if declared else (None, [])
+        if not wrong:
+            return _value("output", name, unit, found)
+        problem = " ".join(wrong[0].message.split()).partition(f"output {name!r} ")[2] or wrong[0].message
+        key = "open" if isinstance(head, CommandHead) else "init"
+        if (head.options.get("commands") or head.options).get(key):
+            return _value("output", name, unit, found, f"{problem}; but `{key}` was not carried out")
+        return _value("output", name, unit, found, problem=problem)
 
     # -- evaluating a task --------------------------------------------------------------------------------------------
 
@@ -232,7 +259,7 @@ class _Trial:
                 context, options=rehearsal(context.options, context.parameters, point, _REHEARSAL_SECONDS)
             )
             self._report.notes.append(f"its programme was rehearsed in {_REHEARSAL_SECONDS:g} s")
-        with _recorded(context, self._head.driver, self._report.dialogue) as (head, during):
+        with recorded(context, self._head.driver, self._report.dialogue) as (head, during):
             during("open")
             self._doing("opening")
             head.open()
@@ -273,10 +300,7 @@ class _Trial:
         kind = find_object(options["class"], tuple(map(str, options.get("path", ()))), "class")
         if isinstance(head, kind):  # one of ours, which needs no tables
             return
-        for doubt in doubts(kind, read_plan(options, context.parameters, context.outputs)):
-            if doubt.is_slip:
-                raise ConfigError(doubt.text)
-            self._report.notes.append(doubt.text)
+        self._report.notes += [str(doubt) for doubt in doubts(kind, options)]
 
 
 def _without_programme(context: HeadContext) -> HeadContext:
@@ -297,35 +321,20 @@ def _made(context: HeadContext, driver: str) -> Head:
 
 def _queries(
     head: CommandHead, described: DescribedHead
-) -> Iterator[tuple[Literal["output", "monitor", "interlock"], str, str, Query]]:
+) -> Iterator[tuple[Literal["output", "monitor"], str, str, Query]]:
     """Everything that is read: role, name, unit and query."""
     units = {field.name: field.unit for field in described.outputs}
     for name, query in head.commands.read.items():
         yield "output", name, units.get(name, ""), query
     for name, table in (head.options.get("monitor") or {}).items():
         yield "monitor", name, table.get("unit", ""), head.commands.query(table)
-    for name, table in (head.options.get("interlocks") or {}).items():
-        if table.get("head") in (None, head.name):
-            text = {"parse": "text"} if isinstance(table.get("equals"), str) else {}
-            yield "interlock", name, "", head.commands.query({**table, **text})
 
 
-def _tripped(value: Any, bounds: Mapping[str, Any]) -> str:
-    """Why an interlock would trip, if it would."""
-    low, high, only = (bounds.get(key) for key in ("min", "max", "equals"))
-    if only is not None and value != only:
-        return f"would trip: it is not {only!r}"
-    if isinstance(value, (int, float)):
-        if low is not None and not value >= low:
-            return f"would trip: it is below min = {low:g}"
-        if high is not None and not value <= high:
-            return f"would trip: it is above max = {high:g}"
-    return ""
-
-
-def _value(role: Literal["output", "monitor", "interlock"], name: str, unit: str, found: Any, note: str = "") -> Value:
+def _value(
+    role: Literal["output", "monitor", "interlock"], name: str, unit: str, found: Any, note: str = "", problem: str = ""
+) -> Value:
     plain = found.tolist() if hasattr(found, "tolist") and getattr(found, "size", 0) <= _MOST_NUMBERS else found
-    return Value(role, name, value_text(found), unit, _for_json(plain), note=note)
+    return Value(role, name, value_text(found), unit, _for_json(plain), problem, note)
 
 
 def _for_json(value: Any) -> Any:
@@ -334,64 +343,6 @@ def _for_json(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if isinstance(value, (int, str, bool)) else None
-
-
-class _RecordedLink(Link):
-    """Writes down what goes over it."""
-
-    def __init__(self, commands: Commands, holder: str, dialogue: list[Exchange]) -> None:
-        super().__init__(commands, holder)
-        self._during = ""
-        self._left = _MOST_LINES
-        self._dialogue = dialogue
-
-    def begin(self, during: str) -> None:
-        """The next part of the dialogue."""
-        self._during, self._left = during, _MOST_LINES
-
-    def tell(self, message: bytes, *, acts: bool, more: bool = False) -> None:
-        self._record(Exchange(self._during, message.decode()))
-        super().tell(message, acts=acts, more=more)
-
-    def ask(
-        self,
-        message: bytes,
-        reply: Reply,
-        values: Mapping[str, Any] = NO_VALUES,
-        *,
-        acts: bool = False,
-        deadline: float | None = None,
-        output: str = "",
-    ) -> Any:
-        found = super().ask(message, reply, values, acts=acts, deadline=deadline, output=output)
-        self._record(Exchange(self._during, message.decode(), value_text(found)))
-        return found
-
-    def _record(self, exchange: Exchange) -> None:
-        if self._left:
-            self._left -= 1
-            self._dialogue.append(exchange)
-
-
-@contextmanager
-def _recorded(
-    context: HeadContext, driver: str, dialogue: list[Exchange]
-) -> Iterator[tuple[Head, Callable[[str], None]]]:
-    """The head, closed with the context, and what says in which part of its life it is."""
-    if driver == "instrument":
-        with closing(_made(context, driver)) as head:
-            yield head, lambda _: None
-        return
-    commands = Commands.from_options(context.options, context.outputs, driver)
-    link = _RecordedLink(commands, context.label, dialogue)
-
-    def make(context: HeadContext) -> Head:
-        return CommandHead(context, commands, link)
-
-    programme = context.options.get("programme")
-    with closing(link), closing(ProgrammeHead(context, make) if programme else make(context)) as command_head:
-        yield command_head, link.begin
-        link.begin("close")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from taskmaster.bus.errors import DaemonUnreachable, UnknownRun, WorkerError
 from taskmaster.bus.places import ENVIRONMENT, default_address
 from taskmaster.bus.status import MasterStatus, RunInfo
 from taskmaster.bus.text import did_you_mean
+from taskmaster.cli.views import unserved_text
 from taskmaster.learners.client import Lab, Master, connect
 
 __all__ = [
@@ -82,18 +83,23 @@ def warn_if_idle(master: Master) -> None:
     """Say so where a Master evaluates nothing at present, to somebody who would wait for it."""
     status, name = master.lab.status(), master.name
     seen = next(one for one in status.masters if one.name == name)
-    if seen.state in ("no workers", "no heads") and status.uptime < _STARTING_SECONDS:
+    if status.uptime < _STARTING_SECONDS and (
+        seen.state == "no workers"
+        or (seen.state == "no heads" and all(info.state in ("away", "connecting") for info in master.lab.heads(name)))
+    ):
         return  # they are on their way
     why = {
-        "paused": f"is paused; go on with it: taskmaster resume {name}",
+        "paused": f"is paused{f' {seen.reason}' * bool(seen.reason)}; go on with it: taskmaster resume {name}",
         "no workers": f"has no workers; lend it some: taskmaster worker {master.lab.address} {name}",
-        "no heads": f"has no head that works at present: taskmaster heads {name}",
+        "no heads": f"has no head that works at present ({seen.reason}): taskmaster heads {name}",
         "stopped": f"is stopped {seen.reason}; when it may go on: taskmaster reset {name}",
         "crash loop": _broken(seen),
         "waiting for people": f"is answered by people: taskmaster answer {name}",
     }.get(seen.state)
     if why is None and seen.proposed:
         why = f"has them approved first: taskmaster proposed {name}"
+    if why is None and seen.unserved and seen.state == "ready":
+        click.echo(f"taskmaster: {unserved_text(seen)}", err=True)
     if why is not None:
         click.echo(f"taskmaster: its tasks wait: Master {name!r} {why}", err=True)
 

@@ -14,6 +14,7 @@ from taskmaster.bus.errors import (
     StateLocked,
     StateUnwritable,
     TaskMasterError,
+    UnknownHead,
     UnknownMaster,
     UnknownRun,
     UnknownTask,
@@ -23,7 +24,7 @@ __all__ = ["BROKEN_PIPE", "ERROR", "EXITS", "INTERRUPTED", "OK", "USAGE", "Exit"
 
 
 class InstrumentTrouble(TaskMasterError):
-    """Something is wrong with the instruments that were looked at; what, has been printed."""
+    """Something is wrong with the instruments that were looked at, or stopped."""
 
     code = "instrument_trouble"
 
@@ -51,11 +52,15 @@ EXITS = (
     Exit(5, "another daemon uses the state directory", (StateLocked,)),
     Exit(6, "another program listens on the address", (AddressInUse,)),
     Exit(7, "the journal is damaged", (JournalDamaged,)),
-    Exit(8, "there is no such Master, run or task", (UnknownMaster, UnknownRun, UnknownTask)),
+    Exit(8, "there is no such Master, head, run or task", (UnknownMaster, UnknownHead, UnknownRun, UnknownTask)),
     Exit(9, "a task has no output: it failed or was cancelled, or no worker can evaluate", (EvaluationError,)),
     Exit(10, "the state directory cannot be written", (StateUnwritable,)),
     Exit(11, "a point is not as its Master declares them", (InvalidTask,)),
-    Exit(12, "an instrument cannot be reached, is another one, or does not answer as it should", (InstrumentTrouble,)),
+    Exit(
+        12,
+        "an instrument cannot be reached, is another one, does not answer as it should, or is not known to be safe",
+        (InstrumentTrouble,),
+    ),
     Exit(INTERRUPTED, "interrupted (Ctrl-C)"),
     Exit(BROKEN_PIPE, "whoever read the output did not want all of it"),
 )

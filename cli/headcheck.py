@@ -10,8 +10,9 @@ import msgspec
 
 from taskmaster.bus.errors import UnknownMaster
 from taskmaster.bus.text import did_you_mean_or
-from taskmaster.cli.attempt import Exchange, Kind, Report, Value
+from taskmaster.cli.attempt import Kind, Report, Value
 from taskmaster.cli.attempts import attempt_all, described
+from taskmaster.cli.dialogue import Exchange
 from taskmaster.cli.output import Cell, Table, print_table, say
 from taskmaster.config.load import Config
 from taskmaster.drivers.simulated.bench import not_simulated, simulated
@@ -116,7 +117,7 @@ def _table(tried: Sequence[Tried]) -> Table:
     for one in tried:
         well = Cell("no", "bold red") if one.problems else Cell("yes", "green")
         # An interlock mostly looks at what is monitored, too.
-        shown = {value.name: _shown(value) for value in reversed(one.report.values) if not value.problem}
+        shown = {value.name: _shown(value) for value in reversed(one.report.values) if value.text}
         values = "  ".join(reversed(shown.values()))
         head, report = one.head, one.report
         table.rows.append(

@@ -49,7 +49,7 @@ def heads_table(infos: Sequence[HeadInfo], units: Units) -> Table:
     table = Table(headings, [], elastic, ("since", "identity", "busy", "task", "progress", "values"))
     for info in infos:
         since = datetime.datetime.fromtimestamp(info.since).isoformat(" ", "seconds") if info.since else ""
-        figures = ["yes" if info.safe else "", since, str(info.tasks), _share(info), _task(info.task)]
+        figures = [_safe(info), since, str(info.tasks), _share(info), _task(info.task)]
         told = [_progress(info.task, units[info.master]), _values(info)]
         reason = " ".join(info.reason.split())
         table.rows.append([info.master, info.head, _state(info), *figures, *told, info.identity, reason])
@@ -72,6 +72,11 @@ def work_table(infos: Sequence[HeadInfo], units: Units) -> Table:
 
 def _state(info: HeadInfo) -> Cell:
     return Cell(info.state, _STYLES.get(info.state, ""))
+
+
+def _safe(info: HeadInfo) -> str:
+    """Of a head with nothing to be done for it, that is told, not that it was done."""
+    return "" if not info.safe else "yes" if info.has_safe_state else "none"
 
 
 def _share(info: HeadInfo) -> str:

@@ -8,22 +8,35 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from types import TracebackType
 from typing import Any
 
 import msgspec
 
+import taskmaster
 from taskmaster.bus.errors import ConfigError, WorkerError
 from taskmaster.drivers.functions import add_to_path, find_function
 from taskmaster.drivers.instruments.binding import find_class
+from taskmaster.drivers.instruments.head import Head
+from taskmaster.drivers.instruments.members import doubts
 from taskmaster.drivers.registry import driver_class
 
 __all__ = ["Finding", "Question", "main"]
 
 #: Characters of a message or a traceback. All findings together must fit into a pipe that is read at the end.
 _LONGEST = 4000
+
+
+#: How the names of files begin that lead to a user's module: the package's own, and what imports.
+_NOT_THE_USERS = (
+    os.path.join(os.path.dirname(taskmaster.__file__), ""),
+    os.path.join(os.path.dirname(importlib.__file__), ""),
+    "<frozen importlib",
+)
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -35,12 +48,15 @@ class Question(msgspec.Struct, frozen=True):
     functions: dict[str, str] = {}
     #: names of the keyword arguments that the function gets; None where it gets the point as one argument
     keywords: tuple[str, ...] | None = None
-    #: of the driver's options, what decides which packages it needs
+    #: the driver's options, as far as they decide which packages it needs and what a class has to have
     options: dict[str, Any] = {}
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """What became of one of them: ``problem`` is empty where all is well."""
+    """What became of one of them: ``problem`` is empty where all is well.
+
+    The ``role`` is its key in the Master's table; of a name within a class, the key that has that: ``read.current``.
+    """
 
     role: str
     name: str
@@ -52,7 +68,10 @@ def main(arguments: list[str]) -> int:
     """Entry point; the argument is the file descriptor to answer on."""
     question = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=Question)
     findings = [_driver(question)] if not question.functions else []
-    findings += [_function(question, role, name) for role, name in question.functions.items()]
+    for role, name in question.functions.items():
+        findings.append(_function(question, role, name))
+        if role == "class" and not findings[-1].problem:
+            findings += _members(question, name)
     with open(int(arguments[0]), "wb") as answer:
         answer.write(msgspec.msgpack.encode(findings))
     return 0
@@ -91,6 +110,14 @@ def _function(question: Question, role: str, name: str) -> Finding:
     return _attempt(role, name, find)
 
 
+def _members(question: Question, name: str) -> Iterator[Finding]:
+    """The slips among the names by which the tables speak of a class. One of our heads needs no tables."""
+    kind = find_class(name, question.path)
+    if not issubclass(kind, Head):
+        found = (doubt for doubt in doubts(kind, question.options) if doubt.is_slip)
+        yield from (Finding(doubt.key, doubt.name, doubt.problem) for doubt in found)
+
+
 def _check_call(function: Callable[..., Any], name: str, keywords: tuple[str, ...] | None) -> None:
     """Raise ConfigError where the function cannot be called as it will be."""
     try:
@@ -109,11 +136,21 @@ def _attempt(role: str, name: str, look: Callable[[], object]) -> Finding:
         look()
     except (ConfigError, WorkerError) as error:
         return Finding(role, name, str(error)[:_LONGEST])
+    except SyntaxError as error:  # what was executed before it has nothing to do with it
+        problem = f"importing it raised {type(error).__qualname__}: {error.filename}, line {error.lineno}: {error.msg}"
+        return Finding(role, name, problem[:_LONGEST])
     except BaseException as error:  # noqa: BLE001 - whatever the user's modules raise when they are imported is told
-        text = "".join(traceback.format_exception(error))
+        text = "".join(traceback.format_exception(type(error), error, _of_the_user(error.__traceback__)))
         problem = f"importing it raised {type(error).__qualname__}: {error}"
         return Finding(role, name, problem[:_LONGEST], text[-_LONGEST:])
     return Finding(role, name)
+
+
+def _of_the_user(frames: TracebackType | None) -> TracebackType | None:
+    """Without those at the beginning that are ours, or Python's for an import."""
+    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_NOT_THE_USERS):
+        frames = frames.tb_next
+    return frames
 
 
 if __name__ == "__main__":

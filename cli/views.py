@@ -26,8 +26,10 @@ _STYLES = {
     "crash loop": "bold red",
 }
 #: How the reason of a state is put, and what is to be done.
-_WHY = {"stopped": "stopped {}"}
+_WHY = {"stopped": "stopped {}", "paused": "paused {}", "no heads": "no head works: {}"}
 _AGAIN = {
+    "paused": "; when it may go on: taskmaster resume {}",
+    "no heads": "; see taskmaster heads {}",
     "crash loop": "; when that is mended: taskmaster resume {}",
     "stopped": "; when it may go on: taskmaster reset {}",
 }
@@ -145,19 +147,34 @@ def rate_text(rate: float | None) -> str:
     return f"{rate:.1f}" if rate < 100 else f"{rate:.0f}"
 
 
+def unserved_text(master: MasterStatus) -> str:
+    """That tasks of a Master wait for heads that do not work."""
+    where = master.unserved_where
+    asked = (
+        ((f"head {where.head!r}", where.head), (f"capability {where.capability!r}", where.capability)) if where else ()
+    )
+    wanted = " and ".join(text for text, name in asked if name)
+    wait = count(master.unserved, "task waits", "tasks wait")
+    return (
+        f"Master {master.name!r}: {wait} for heads that do not work at present ({wanted}): taskmaster heads "
+        f"{master.name}"
+    )
+
+
 def troubles(status: DaemonStatus) -> list[str]:
     """What somebody should see to."""
     lines = [
-        f"Master {master.name!r}: {_WHY.get(master.state, '{}').format(master.reason)}"
+        f"Master {master.name!r}: {_WHY.get(master.state, '{}').format(master.reason).rstrip()}"
         + _AGAIN.get(master.state, "").format(master.name)
         for master in status.masters
-        if master.reason
+        if master.reason or master.state == "paused"
     ]
     lines += [
         f"Master {master.name!r}: {count(master.held, 'task is', 'tasks are')} in doubt: taskmaster held {master.name}"
         for master in status.masters
         if master.held
     ]
+    lines += [unserved_text(master) for master in status.masters if master.unserved and master.state == "ready"]
     lines += [
         f"Master {master.name!r}: {count(master.proposed, 'task waits', 'tasks wait')} for approval: taskmaster "
         f"proposed {master.name}"

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from taskmaster.bus.text import did_you_mean, did_you_mean_or, nearest
-from taskmaster.config.commands import Parse, ReadSettings
+from taskmaster.config.commands import CommandSettings, Parse, ReadSettings
 from taskmaster.config.heads import VISA_CLASSES, normal_resource
 from taskmaster.config.lines import KeyPath
 from taskmaster.config.members import parameters_of
@@ -23,7 +23,16 @@ from taskmaster.config.parameters import OutputSettings, ParameterSettings
 from taskmaster.config.templates import ARRAY, SEPARATORS, Template, unsendable
 from taskmaster.config.values import show
 
-__all__ = ["completed_reading", "of_commands", "of_heads", "of_lines", "of_members", "of_resources"]
+__all__ = [
+    "completed_reading",
+    "of_commands",
+    "of_heads",
+    "of_lines",
+    "of_members",
+    "of_resources",
+    "of_safety",
+    "places",
+]
 
 Found = Iterator[tuple[KeyPath, str]]
 
@@ -38,6 +47,11 @@ def _dict(value: object) -> dict[str, Any]:
 
 def _list(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
+
+
+def places(table: Mapping[str, Any]) -> list[tuple[KeyPath, Mapping[str, Any]]]:
+    """Where the keys of heads may stand: the Master's own table, and those of its heads."""
+    return [((), table), *((("heads", i), _dict(head)) for i, head in enumerate(_list(table.get("heads"))))]
 
 
 # -- heads -------------------------------------------------------------------------------------------------------------
@@ -97,12 +111,14 @@ def _without_resource(table: Mapping[str, Any], heads: list[dict[str, Any]]) -> 
 
 
 _HOST_PORT = re.compile(r"(?P<host>[\w.-]+):(?P<port>\d+)")
+_SOCKET = re.compile(r"TCPIP\d*::.+::(?P<port>\d+)::SOCKET", re.IGNORECASE)
+_NUMBERED_LINE = re.compile(r"ASRL\d+(::INSTR)?", re.IGNORECASE)
 _HALF_A_SOCKET = re.compile(r"TCPIP\d*::(?P<host>[^:]+)::(?P<port>\d+)", re.IGNORECASE)
 
 
 def of_resources(table: Mapping[str, Any]) -> Found:
     """Resources that cannot be what is meant, by the driver that is to open them."""
-    for path, keys in [((), table), *((("heads", i), _dict(head)) for i, head in enumerate(_list(table.get("heads"))))]:
+    for path, keys in places(table):
         resource, backend = keys.get("resource"), keys.get("backend", table.get("backend", "@py"))
         serial = table.get("driver") == "serial"
         if isinstance(resource, str) and (text := _misplaced(resource, backend, serial=serial)):
@@ -118,6 +134,11 @@ def _misplaced(resource: str, backend: object, *, serial: bool) -> str:
         return f"{show(resource)} is no serial line, as '/dev/ttyUSB0' is; for this one, driver = 'visa'"
     if match := _HOST_PORT.fullmatch(resource) or _HALF_A_SOCKET.fullmatch(resource):
         return f"{show(resource)} is no VISA resource; did you mean 'TCPIP0::{match['host']}::{match['port']}::SOCKET'?"
+    if (match := _SOCKET.fullmatch(resource)) and not 1 <= int(match["port"]) <= 65535:
+        return f"{show(resource)}: a port is a number from 1 to 65535, and {match['port']} is not"
+    if backend == "@py" and _NUMBERED_LINE.fullmatch(resource):
+        path = "PyVISA-py knows a serial port by its path, as 'ASRL/dev/ttyS0::INSTR'"
+        return f"{show(resource)} is no VISA resource here: {path}; `taskmaster scan` lists what is there"
     last = resource.upper().rpartition("::")[2]
     is_word = resource.count("::") > 1 and last.isalpha() and last not in VISA_CLASSES
     if is_word and (meant := nearest(last, VISA_CLASSES)):
@@ -206,6 +227,14 @@ def of_commands(table: Mapping[str, Any]) -> Found:
     yield from _places(table, parameters)
     yield from _ramps(table, parameters)
     yield from _readings(table, parameters)
+
+
+def of_safety(table: Mapping[str, Any]) -> Found:
+    """What makes a head safe is not left out by an oversight: that there is nothing to do has to be written."""
+    commands = _dict(table.get("commands"))
+    if "safe" not in commands and not nearest("safe", commands.keys() - CommandSettings.model_fields.keys()):
+        problem = "is missing: nothing would be done to a head that is stopped or lost"
+        yield ("commands", "safe"), f"{problem}; for example safe = ['OUTP 0'], or safe = [] for what only looks on"
 
 
 def _places(table: Mapping[str, Any], parameters: Mapping[str, ParameterSettings]) -> Found:

@@ -7,7 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field as PydanticField, GetJsonSchemaHandler, ValidationInfo, field_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field as PydanticField,
+    GetJsonSchemaHandler,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_core import CoreSchema
 
 from taskmaster.config.base import Settings, setting
@@ -51,6 +58,8 @@ def _read_query(value: object) -> object:
 def _read_extent(value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, (int, str)) or (isinstance(value, int) and value < -1):
         raise ValueError(f"expected a whole number of at least -1 or the name of a parameter, got {show(value)}")
+    if value == 0:
+        raise ValueError("an axis of length 0 has no values; write -1 for any length")
     return value
 
 
@@ -170,6 +179,9 @@ Reading = Annotated[ReadSettings, BeforeValidator(_read_query), _OrText("query")
 class CommandSettings(Settings):
     """The commands of an instrument. In `set`, `wait` and `read`, `{name:.3f}` is the value of a parameter."""
 
+    # That `safe` is missing is said together with all that does not agree, and with what to write instead.
+    model_config = ConfigDict(json_schema_extra={"required": ["safe"]})
+
     open: Commands = setting("Sent at every connection, after the identity was right.", default=())
     set: Commands = setting(
         "Sent for each task, in this order. `{name:format}` is the value of a parameter in a format of Python's, or a "
@@ -183,7 +195,7 @@ class CommandSettings(Settings):
         "How each output is read, by name: a query, or a table with what to make of the answer.", default={}
     )
     safe: Commands = setting(
-        "Sent to bring the head to its safe state. None: there is none to bring it to.", default=()
+        "Sent to bring the head to its safe state. `[]`: there is none to bring it to, as of a meter.", default=()
     )
     errors: ErrorsSettings | None = setting(
         "How the instrument tells its errors. By default it is not asked.", default=None

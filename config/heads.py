@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["VISA_CLASSES", "heads_of", "normal_resource"]
+__all__ = ["VISA_CLASSES", "has_safe_state", "heads_of", "is_simulated", "normal_resource"]
 
 #: What a VISA resource may end with; INSTR, where it ends with none of them.
 VISA_CLASSES = frozenset({"INSTR", "SOCKET", "RAW", "INTFC", "BACKPLANE", "MEMACC", "SERVANT"})
@@ -17,6 +17,9 @@ VISA_CLASSES = frozenset({"INSTR", "SOCKET", "RAW", "INTFC", "BACKPLANE", "MEMAC
 _OF_THE_MASTER = ("heads", "shared")
 
 _BOARD = re.compile(r"(TCPIP|GPIB|USB|VXI|PXI)(?=::)")
+_THIS_HOST = re.compile(r"(?<=^TCPIP0::)LOCALHOST(?=::)")
+#: Of instruments on the network, which of the host's devices is meant (VPP-4.3, 4.3.1).
+_NO_DEVICE = re.compile(r"(TCPIP\d+::(\[[^\]]*\]|[^:]+))::INSTR")
 
 
 def heads_of(options: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
@@ -35,14 +38,29 @@ def _merged(common: Mapping[str, Any], head: Mapping[str, Any]) -> dict[str, Any
     return {"capabilities": (), **common, **own, "values": values}
 
 
-def normal_resource(resource: str) -> str:
-    """One spelling for all that mean the same resource: ``tcpip::H::inst0`` and ``TCPIP0::h::inst0::INSTR``.
+def has_safe_state(options: Mapping[str, Any]) -> bool:
+    """Whether anything is done to make a head safe; a class may have a way of its own, which nobody has to declare."""
+    declared = options["commands"]["safe"] if "commands" in options else options.get("safe")
+    return declared is None or bool(declared)
 
-    A path keeps its case; whether two paths are links to one device is known only where the device is.
+
+def is_simulated(options: Mapping[str, Any]) -> bool:
+    """Whether the resource of a class is one of PyVISA-sim's: every process has its own then."""
+    kwargs = options.get("kwargs") or {}
+    libraries = (options.get("backend"), kwargs.get("visa_library"), kwargs.get("visalib"))
+    return "pyvisa_sim_file" in kwargs or any(str(library).endswith("@sim") for library in libraries)
+
+
+def normal_resource(resource: str) -> str:
+    """One spelling for all that mean the same resource: ``tcpip::H`` and ``TCPIP0::h::inst0::INSTR``.
+
+    A path keeps its case; whether two paths are links to one device is known only where the device is, and whether two
+    names are of one host, only to who asks the network.
     """
     if "::" not in resource:
         return resource
     if resource.upper().startswith("ASRL/"):
         return resource[4:].partition("::")[0]
-    upper = _BOARD.sub(r"\g<1>0", resource.upper().strip(), count=1)
-    return upper if upper.rpartition("::")[2] in VISA_CLASSES else f"{upper}::INSTR"
+    upper = _THIS_HOST.sub("127.0.0.1", _BOARD.sub(r"\g<1>0", resource.upper().strip(), count=1))
+    whole = upper if upper.rpartition("::")[2] in VISA_CLASSES else f"{upper}::INSTR"
+    return f"{known[1]}::INST0::INSTR" if (known := _NO_DEVICE.fullmatch(whole)) else whole

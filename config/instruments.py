@@ -14,8 +14,10 @@ from pydantic import (
 
 from taskmaster.bus.text import format_duration
 from taskmaster.config import agreement
+from taskmaster.config.arguments import unknown_places
 from taskmaster.config.base import Settings, setting
 from taskmaster.config.commands import CommandSettings
+from taskmaster.config.heads import heads_of, is_simulated
 from taskmaster.config.members import Arguments, Keywords, Steps, Target
 from taskmaster.config.options import DriverOptions
 from taskmaster.config.programme import ProgrammeSettings, SetpointSettings
@@ -157,6 +159,18 @@ class InstrumentOptions(DriverOptions):
             least, got = format_duration(daemon.lost_after), format_duration(self.deadman)
             yield ("deadman",), f"expected at least the daemon's lost_after = {least}, got {got}"
 
+    def resources(self) -> Iterator[tuple[KeyPath, str]]:
+        if self.processes == "elsewhere":
+            return  # of other machines each may have its own of that name
+        for i, head in enumerate(heads_of(self.model_dump(by_alias=True))):
+            own = head["name"] and not self.shared
+            if head["resource"] is not None and not self._is_simulated(head):
+                yield (("heads", i, "resource") if own else ("resource",)), head["resource"]
+
+    @staticmethod
+    def _is_simulated(head: Mapping[str, Any]) -> bool:
+        return False
+
 
 # -- described by commands ---------------------------------------------------------------------------------------------
 
@@ -206,6 +220,7 @@ class CommandOptions(InstrumentOptions):
         yield from super().conflicts(table)
         yield from agreement.of_resources(table)
         yield from agreement.of_lines(table)
+        yield from agreement.of_safety(table)
         yield from with_setpoints(agreement.of_commands, table)
 
     def completed(self, keys: MasterKeys) -> DriverOptions:
@@ -319,8 +334,8 @@ class InstrumentClassOptions(InstrumentOptions):
         "Folders to import from, relative to this file.", default=(".",), validate_default=True
     )
     args: Arguments | None = setting(
-        'What the class is called with; `"{resource}"` and `"{name}"` are those of the head. By default as its library '
-        "has it: PyMeasure's instruments get the resource, QCoDeS' name and resource.",
+        'What the class is called with; `"{resource}"` and `"{name}"` are those of the head; in two braces, that text. '
+        "By default as its library has it: PyMeasure's instruments get the resource, QCoDeS' name and resource.",
         default=None,
     )
     kwargs: Keywords = setting(
@@ -370,9 +385,16 @@ class InstrumentClassOptions(InstrumentOptions):
     def conflicts(cls, table: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
         yield from super().conflicts(table)
         yield from with_setpoints(agreement.of_members, table)
+        for path, keys in agreement.places(table):
+            for key in ("args", "kwargs"):
+                yield from unknown_places(keys.get(key), (*path, key))
 
     def importables(self) -> dict[str, str]:
         return {"class": self.class_}
+
+    @staticmethod
+    def _is_simulated(head: Mapping[str, Any]) -> bool:
+        return is_simulated(head)
 
     @model_serializer(mode="wrap")
     def _as_written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from taskmaster.bus.errors import ConfigError
 from taskmaster.bus.text import did_you_mean_or, nearest
 from taskmaster.config.base import declared
+from taskmaster.config.heads import normal_resource
 from taskmaster.config.lines import KeyPath, Lines, locate
 from taskmaster.config.mistakes import Mistake, Placed, in_words, placed, quoted, table_with, unknown_key
 from taskmaster.config.settings import (
@@ -64,6 +65,8 @@ class Evaluator:
 
     driver: str
     options: DriverOptions
+    #: as the file has it, where that is a slip for `driver`, too
+    written: str
     #: names, in the order of the file
     parameters: tuple[str, ...]
 
@@ -221,9 +224,19 @@ class _Reader:
         for name, (_, options) in complete.items():
             for key_path, text in options.misfits(settings):
                 self._blame(("masters", name, *key_path), text)
+        self._one_master_each({name: options for name, (_, options) in complete.items()})
         if self.mistakes:
             return None, {}
         return settings, {name: MasterSettings.assemble(name, *parts, settings) for name, parts in complete.items()}
+
+    def _one_master_each(self, masters: Mapping[str, DriverOptions]) -> None:
+        first: dict[str, str] = {}
+        for name, options in masters.items():
+            for key_path, resource in options.resources():
+                other = first.setdefault(normal_resource(resource), name)
+                if other != name:
+                    text = f"{show(resource)} is that of Master {other!r}, too, and an instrument is one Master's alone"
+                    self._blame(("masters", name, *key_path), f"{text}; declare it in one of them")
 
     def _master(self, name: str, table: object) -> tuple[MasterKeys, DriverOptions] | None:
         path = ("masters", name)
@@ -247,7 +260,7 @@ class _Reader:
         if options is not None:
             parameters = keys.get("parameters")
             names = tuple(parameters) if isinstance(parameters, dict) else ()
-            self.evaluators[name] = Evaluator(driver, options, names)
+            self.evaluators[name] = Evaluator(driver, options, str(given), names)
         return None if settings is None or options is None or driver != given else (settings, options)
 
     def _driver(self, name: object, path: KeyPath) -> str | None:

@@ -48,6 +48,10 @@ class DriverOptions(Settings):
         """What does not go together with the daemon's keys, as :meth:`conflicts`."""
         yield from ()
 
+    def resources(self) -> Iterator[tuple[KeyPath, str]]:
+        """What one process alone can have, and with that one Master: (path of the key that names it, resource)."""
+        yield from ()
+
     def completed(self, keys: MasterKeys) -> DriverOptions:
         """With what is left out here and follows from the Master's common keys."""
         return self

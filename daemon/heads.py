@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from taskmaster.bus import messages as m
-from taskmaster.bus.errors import CallerError
+from taskmaster.bus.errors import CallerError, UnknownHead
 from taskmaster.bus.messages import HeadName, LeaseId, Where
 from taskmaster.bus.status import HeadInfo, HeadTask
 from taskmaster.bus.text import did_you_mean_or
@@ -41,7 +41,9 @@ ESCALATE_SECONDS = 30.0
 STOP_SECONDS = 2.0
 #: … and if it was ever reached, cannot be brought to its safe state after this.
 SECURE_SECONDS = 30.0
-#: Ends of a task that say nothing about how good the connection is.
+#: Heads of which it is said why they do not work, where none does.
+_SAID = 4
+#: Ends of a task that say nothing about how good the connection is: names of exceptions, without their modules.
 _BROKEN_OFF = frozenset({"Stopped", "InterlockTripped"})
 
 
@@ -107,6 +109,11 @@ class Head:
         return self.reported == "ready" and self.wanted == "work" and self.obeyed == self.order
 
     @property
+    def works(self) -> bool:
+        """Whether it is there to evaluate, be it busy or not."""
+        return self.reported == "ready" and self.wanted == "work"
+
+    @property
     def is_watched(self) -> bool:
         """Whether its interlocks are asked at present; were one not answered, its worker would say so."""
         return self.worker is not None and not self.out and self.reported in ("ready", "safe")
@@ -128,7 +135,7 @@ class Head:
 
     def info(self, master: str, stopped: str, wall: float) -> HeadInfo:
         """This head for lists, at ``wall`` seconds since 1970. ``stopped``: why the Master is, empty if it is not."""
-        state, reason = self._state(stopped)
+        state, reason = self._state(master, stopped)
         task = self._task()
         return HeadInfo(
             master,
@@ -146,6 +153,7 @@ class Head:
             task,
             attended=self.usage.attended(wall),
             utilisation=self.usage.share(wall, task.since if task is not None else None),
+            has_safe_state=self.spec.has_safe_state,
         )
 
     def _task(self) -> HeadTask | None:
@@ -156,7 +164,7 @@ class Head:
         first = lease.remaining.first[0] if lease.remaining else lease.first
         return HeadTask(lease.run.id, lease.run.name, first, lease.attempt, lease.since)
 
-    def _state(self, stopped: str) -> tuple[str, str]:
+    def _state(self, master: str, stopped: str) -> tuple[str, str]:
         """What people are told: of several reasons not to work the weightiest."""
         reasons = {
             "stopped": stopped,
@@ -166,6 +174,8 @@ class Head:
         }
         for state, reason in reasons.items():
             if reason:
+                if state == "quarantined":
+                    reason += f"; when that is mended: taskmaster heads {master} --in {self.spec.name or repr('')}"
                 return state, f"{reason} (not known to be safe: {self.unsafe})" if self.unsafe else reason
         if self.doubts:
             run, index = min(self.doubts)
@@ -203,10 +213,10 @@ class HeadBook:
         return self.heads.get(worker) or self.heads.get("")
 
     def named(self, name: str) -> Head:
-        """The head of this name. Raises CallerError, which says what there is."""
+        """The head of this name. Raises UnknownHead, which says what there is."""
         head = self.heads.get(name)
         if head is None:
-            raise CallerError(
+            raise UnknownHead(
                 f"Master {self._master!r} has no head {name!r}{did_you_mean_or(name, self.heads, 'it has')}"
             )
         return head
@@ -339,7 +349,7 @@ class HeadBook:
     def on_failure(self, worker: Worker, kind: str, reason: str, out: Effects) -> None:
         """A head has lost its connection in the midst of its work, once more; or it was made to break that off."""
         head = self._of_worker.get(worker.token)
-        if head is None or kind in _BROKEN_OFF:
+        if head is None or kind.rpartition(".")[2] in _BROKEN_OFF:
             return
         head.failures += 1
         if head.failures >= self._quarantine_after and not head.quarantined:
@@ -362,8 +372,13 @@ class HeadBook:
                 self._tell(head, out)
 
     def set_in(self, name: str, inside: bool, user: str, reason: str, out: Effects) -> None:
-        """Take a head out of service, or put it back, out of quarantine, too."""
+        """Take a head out of service, or put it back, out of quarantine, too.
+
+        To take it out once more without a reason changes nothing: it is out for the one that was given.
+        """
         head = self.named(name)
+        if head.out and not inside and not reason:
+            return
         head.out = "" if inside else _by(user, reason)
         if inside:
             head.quarantined = head.tripped = ""
@@ -528,6 +543,17 @@ class HeadBook:
         asked = sorted(head.doubts - head.asked)
         head.asked.update(asked)
         return asked
+
+    def serve(self, where: Where) -> bool:
+        """Whether there is a head that works and fits what a task asks for."""
+        return any(head.works and head.fits(where) for head in self)
+
+    def why_idle(self) -> str:
+        """What keeps each of the heads, or of the first few, from work."""
+        states = [(head.spec.name, *head._state(self._master, self.stopped)) for head in self]
+        said = [" ".join(filter(None, (name, state, reason and f"({reason})"))) for name, state, reason in states]
+        more = [f"and {len(said) - _SAID} more"] if len(said) > _SAID else []
+        return "; ".join(said[:_SAID] + more)
 
     def infos(self, wall: float) -> tuple[HeadInfo, ...]:
         """All heads, for lists, at ``wall`` seconds since 1970."""

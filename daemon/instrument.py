@@ -14,6 +14,8 @@ Sans-I/O, like the whole.
 
 from __future__ import annotations
 
+from collections import Counter
+
 from taskmaster.bus import messages as m
 from taskmaster.bus.errors import InvalidOutput, NotAllowed
 from taskmaster.bus.intervals import IntervalSet
@@ -39,6 +41,8 @@ class Instrument(Granting):
 
     def __init__(self, spec: MasterSpec, epoch: int) -> None:
         super().__init__(spec, epoch)
+        #: which interlock has paused it and why, as far as is known
+        self.paused_by = ""
         self.interlocks = Interlocks(spec.name, spec.interlocks, self.heads, self._pause_all)
 
     # -- heads --------------------------------------------------------------------------------------------------------
@@ -73,14 +77,23 @@ class Instrument(Granting):
         self.heads.on_tick(now, out)
         self._note_heads()
 
-    def _pause_all(self, out: Effects) -> bool:
+    def _pause_all(self, why: str, out: Effects) -> bool:
         """Grant nothing more, until somebody resumes it; whether anything was granted before."""
         if self.paused:
             return False
-        self.paused = True
+        self.paused, self.paused_by = True, why
         self.take_back_ahead(None, out)
         out.records.append(MasterChanged(self.spec.name, paused=True))
         return True
+
+    def unserved(self) -> tuple[int, m.Where | None]:
+        """How many tasks wait for heads of which none works, and what the most of them ask for."""
+        counts: Counter[m.Where] = Counter()
+        for run in self.backlog.runs if self.heads else ():
+            for where, n in run.waiting_for():
+                if not self.heads.serve(where):
+                    counts[where] += n
+        return counts.total(), max(counts, key=counts.__getitem__, default=None)
 
     def _note_head(self, worker: Worker) -> None:
         """Anything may have happened to the head of this worker."""

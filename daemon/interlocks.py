@@ -60,9 +60,9 @@ class Interlocks:
     """The interlocks of one Master."""
 
     def __init__(
-        self, master: str, specs: tuple[InterlockSpec, ...], heads: HeadBook, pause: Callable[[Effects], bool]
+        self, master: str, specs: tuple[InterlockSpec, ...], heads: HeadBook, pause: Callable[[str, Effects], bool]
     ) -> None:
-        """``pause`` pauses the Master; False: it is paused."""
+        """``pause`` pauses the Master, saying why; False: it is paused."""
         self._master = master
         self._specs: Mapping[str, InterlockSpec] = {spec.name: spec for spec in specs}
         self._heads = heads
@@ -197,7 +197,8 @@ class Interlocks:
         if spec.action == "safe":
             follows = "the head is brought to its safe state" if is_kept else ""
         elif spec.action == "pause":
-            follows = "the Master is paused" if self._pause(out) else ""
+            at = f" of head {head.spec.name!r}" if head.spec.name else ""
+            follows = "the Master is paused" if self._pause(f"by {by}{at}: {trip.reason}", out) else ""
         elif not self._heads.stopped:
             self._heads.stop(by, f"head {head.spec.name!r}: {trip.reason}", out)
             follows = "all heads of the Master are stopped"

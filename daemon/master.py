@@ -126,7 +126,7 @@ class Master(Instrument):
         if run is None:
             if not paused:
                 self.interlocks.require("pause", "resumed")
-            self.paused = paused
+            self.paused, self.paused_by = paused, ""
             out.records.append(MasterChanged(self.spec.name, paused))
         else:
             run.paused = paused
@@ -399,6 +399,8 @@ class Master(Instrument):
                 lease.run.release(index, worker.name, out)
                 self.on_doubt_lifted(lease.run, index, out)
         self.backlog.note(lease.run)
+        if outcome.doubt:
+            self._tell_settled(worker, out)
 
     def _accept(
         self,
@@ -498,15 +500,14 @@ class Master(Instrument):
         """This Master for ``status``, ``top`` and metrics."""
         runs, resting = self.runs.values(), self.resting
         slots = self.slots
+        state = self._state(slots)
+        unserved, where = self.unserved()
         times = [run.estimate.seconds for run in self.backlog.runs if run.estimate.seconds] or [self._task_seconds]
         return MasterStatus(
             name=self.spec.name,
             driver=self.spec.driver,
-            state=self._state(slots),
-            reason=self.heads.stopped
-            or self.trouble
-            or self.interlocks.blind
-            or (self.remark[1] if self.remark[0] == self.ended else ""),
+            state=state,
+            reason=self._reason(state),
             slots=slots,
             queued=self.backlog.tasks,
             leased=sum(len(lease.remaining) for lease in self._leases.values()) + len(self.requests),
@@ -520,7 +521,16 @@ class Master(Instrument):
             runs=resting.runs + sum(not run.closed for run in runs),
             workers=tuple(worker.statistics(now) for worker in self.workers.values()),
             proposed=self.proposals.tasks,
+            unserved=unserved,
+            unserved_where=where,
         )
+
+    def _reason(self, state: str) -> str:
+        """Why it is in this state, where that is not a good one; else what is remarkable about its workers."""
+        if state in ("paused", "no heads"):
+            return self.paused_by if state == "paused" else self.heads.why_idle()
+        remark = self.remark[1] if self.remark[0] == self.ended else ""
+        return self.heads.stopped or self.trouble or self.interlocks.blind or remark
 
     def _state(self, slots: int) -> str:
         """In a word; of several reasons to evaluate nothing the weightiest."""

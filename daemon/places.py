@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from taskmaster.bus.intervals import IntervalSet
 from taskmaster.bus.messages import Where
@@ -37,6 +37,10 @@ class PlacedQueue(IntervalSet):
         """The lowest interval of tasks that ask for the same, if that fits; None if there is none."""
         firsts = [part.first for where, part in self._parts.items() if part and fits(where)]
         return min(firsts, default=None)
+
+    def counts(self) -> Iterator[tuple[Where, int]]:
+        """How many tasks ask for what, of those that do."""
+        return ((where, len(part)) for where, part in self._parts.items() if part and where != ANYWHERE)
 
     def add(self, low: int, high: int) -> None:
         super().add(low, high)

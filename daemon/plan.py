@@ -7,7 +7,7 @@ from typing import Any
 
 from taskmaster.bus.fields import Schema
 from taskmaster.bus.messages import HeadName
-from taskmaster.config.heads import heads_of
+from taskmaster.config.heads import has_safe_state, heads_of
 from taskmaster.config.instruments import HumanOptions, InstrumentOptions
 from taskmaster.config.load import Config
 from taskmaster.config.settings import DaemonSettings, MasterSettings
@@ -59,7 +59,7 @@ def _master(settings: MasterSettings, daemon: DaemonSettings) -> MasterPlan:
         description=settings.description,
         options=options_for_wire({key: value for key, value in options.items() if key not in _SUPERVISION}),
         environment=options.get("env", {}) if heads else {},
-        heads=tuple(HeadName(str(head["name"]), tuple(head["capabilities"])) for head in heads),
+        heads=tuple(HeadName(str(head["name"]), tuple(head["capabilities"]), has_safe_state(head)) for head in heads),
         monitors={str(head["name"]): _monitors(head) for head in heads},
         quarantine_after=int(options.get("quarantine_after", 3)),
         interlocks=tuple(

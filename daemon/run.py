@@ -7,7 +7,7 @@ Pure state: no clock, no sockets, no journal. The states of a task and what move
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from operator import attrgetter
 from typing import NamedTuple
@@ -238,6 +238,10 @@ class Run:
         """These tasks, which are not queued, ask for the heads that ``where`` says."""
         self.asked.set(low, high, where)
         self.place(low, high, where)
+
+    def waiting_for(self) -> Iterable[tuple[Where, int]]:
+        """How many of its queued tasks ask for which heads, of those that do."""
+        return self.queued.counts() if isinstance(self.queued, PlacedQueue) else ()
 
     def place(self, low: int, high: int, where: Where) -> None:
         """These tasks, which are not queued, are for the heads that ``where`` says."""

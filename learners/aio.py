@@ -211,7 +211,7 @@ class Lab(PeopleOfLab, LabView):
     async def set_head(self, master: str, head: str, *, inside: bool, reason: str = "") -> None:
         """Take a head out of service, safe, when its task has ended; or put it back, out of quarantine, too.
 
-        Raises UnknownMaster, NotAllowed where there are no heads, CallerError if there is none of this name.
+        Raises UnknownMaster, NotAllowed where there are no heads, UnknownHead if there is none of this name.
         """
         master, head = text(master, "a Master's name"), text(head, "a head's name")
         await self.ask(m.SetHead(0, master, head, inside, text(reason, "reason")))

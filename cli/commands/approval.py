@@ -11,6 +11,7 @@ import click
 
 from taskmaster.bus import messages as m
 from taskmaster.bus.errors import UnknownTask
+from taskmaster.bus.intervals import IntervalSet
 from taskmaster.bus.status import ProposedTask
 from taskmaster.cli.base import Command, address_option, json_option
 from taskmaster.cli.connecting import connected, find_run
@@ -156,7 +157,19 @@ def _decide(
     if as_json:
         print_json({"run": found.run, "master": found.master, "name": found.name, done: number})
     else:
-        say(f"run {found.run} ({found.master}/{found.name}): {count(number, 'task')} {done}")
+        named = found.proposed if all_tasks else len(IntervalSet(sorted(clipped)))
+        say(f"run {found.run} ({found.master}/{found.name}): {_decided(number, named, done)}")
+
+
+def _decided(number: int, named: int, done: str) -> str:
+    """How many tasks were, of those that were named, and why the others were not."""
+    passed_over = "not proposed: decided on before, or cancelled, or never in need of it"
+    if not named:
+        return f"no task waits for approval, none was {done}"
+    if not number:
+        return f"nothing was {done}: {'it is' if named == 1 else f'all {named} are'} {passed_over}"
+    others = f"; the other {named - number} {'is' if named - number == 1 else 'are'} {passed_over}" * (number < named)
+    return f"{count(number, 'task')} {done}{others}"
 
 
 def _table(tasks: Sequence[ProposedTask]) -> Table:

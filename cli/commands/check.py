@@ -31,6 +31,15 @@ __all__ = ["command"]
 #: Seconds that importing a Master's modules may take.
 PROBE_SECONDS = 120.0
 _STDERR = 2
+_FUNCTION = ("function", "functions")
+#: What is looked for, in words: one, and several.
+_KINDS = {
+    **dict.fromkeys(("function", "setup", "teardown"), _FUNCTION),
+    "class": ("class", "classes"),
+    "driver": ("driver", "drivers"),
+}
+#: Options that a probe needs to know.
+_LOOKED_AT = ("backend", "init", "set", "call", "read", "safe", "interlocks", "monitor", "watchdog")
 
 
 @click.command("check", cls=Command)
@@ -151,7 +160,7 @@ def _check_config(path: Path, try_heads: Callable[[Config], list[Tried]] | None,
     elif findings:
         _print_findings(reading, findings)
     if not ok:
-        unusable = [f"{path}: {count(problems, 'function')} cannot be used, see above"] if problems else []
+        unusable = [f"{path}: {_unusable(findings)} cannot be used, see above"] if problems else []
         raise ConfigError("\n".join([*map(str, reading.mistakes), *unusable]))
     if reading.config is None:
         return
@@ -166,6 +175,14 @@ def _check_config(path: Path, try_heads: Callable[[Config], list[Tried]] | None,
         say(f"\n{path} is right\nstate    {daemon.state}\naddress  {daemon.addresses.control}")
 
 
+def _unusable(findings: dict[str, list[Finding]]) -> str:
+    """``1 function``, ``2 classes``; of several kinds, how many names."""
+    roles = [finding.role for found in findings.values() for finding in found if finding.problem]
+    kinds = {_KINDS.get(role, ("name", "names")) for role in roles}
+    one, many = kinds.pop() if len(kinds) == 1 else ("name", "names")
+    return count(len(roles), one, many)
+
+
 def _print_heads(config: Config, asked: bool, tried: list[Tried]) -> None:
     if asked:
         from taskmaster.cli.headcheck import print_tried
@@ -178,7 +195,7 @@ def _all_mistakes(path: Path, reading: Reading, findings: dict[str, list[Finding
     from taskmaster.config.mistakes import Mistake, placed
 
     unusable = [
-        Mistake(("masters", name, finding.role), finding.problem)
+        Mistake(("masters", name, *finding.role.split(".", 1)), finding.problem)
         for name, found in findings.items()
         for finding in found
         if finding.problem
@@ -192,8 +209,9 @@ def _print_findings(reading: Reading, findings: dict[str, list[Finding]]) -> Non
     for name, found in findings.items():
         for finding in found:
             well = Cell("no", "bold red") if finding.problem else Cell("yes", "green")
-            table.rows.append([name, reading.evaluators[name].driver, finding.role, finding.name, well])
-    print_table(table)
+            table.rows.append([name, reading.evaluators[name].written, finding.role, finding.name, well])
+    if table.rows:
+        print_table(table)
     for name, found in findings.items():
         for finding in found:
             if finding.problem:
@@ -205,6 +223,8 @@ def _print_findings(reading: Reading, findings: dict[str, list[Finding]]) -> Non
 def _probe(evaluator: Evaluator) -> list[Finding]:
     """What a worker of this Master would find, in a process with its environment."""
     question = _question(evaluator)
+    if evaluator.written != evaluator.driver and not question.functions:
+        return []  # that there is no such driver has been said
     environment = {**os.environ, **getattr(evaluator.options, "env", {})}
     reader, writer = os.pipe()
     with open(reader, "rb") as answer:
@@ -238,7 +258,7 @@ def _question(evaluator: Evaluator) -> Question:
         tuple(map(str, options.get("path", ()))),
         evaluator.options.importables(),
         evaluator.parameters if keywords else None,
-        {key: options[key] for key in ("backend",) if key in options},
+        {key: options[key] for key in _LOOKED_AT if key in options},
     )
 
 

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import click
 
-from taskmaster.bus.status import HeadInfo
+from taskmaster.bus.status import DaemonStatus, HeadInfo
 from taskmaster.cli.base import Command, address_option, json_option
 from taskmaster.cli.connecting import connected
+from taskmaster.cli.exits import InstrumentTrouble
 from taskmaster.cli.heads_view import heads_table, units_of
-from taskmaster.cli.output import in_red, print_json, print_table, record, say
+from taskmaster.cli.output import count, print_json, print_table, record, say
 from taskmaster.learners.client import Lab
 
-__all__ = ["heads", "reset", "stop"]
+__all__ = ["SAFE_SECONDS", "heads", "reset", "stop"]
 
-#: How long heads are waited for that were told to stop, and how often they are looked at meanwhile.
-_SAFE_SECONDS = 3.0
+#: What heads may take to be safe after a stop before those that are not are named.
+SAFE_SECONDS = 3.0
+#: Between two looks whether they are.
 _LOOK_SECONDS = 0.05
 
 _reason = click.option("--reason", metavar="TEXT", default="", help="Why; it is put on record.")
@@ -47,12 +50,25 @@ def heads(
             lab.set_head(master, head, inside=put is not None, reason=reason)
         infos = lab.heads(master)
         units = units_of(lab, infos)
+        status = lab.status()
     if as_json:
         print_json([record(info) for info in infos])
     elif not infos:
         say("there are no instruments here" if master is None else f"Master {master!r} has no heads")
     else:
         print_table(heads_table(infos, units))
+        if put is not None:
+            _warn_if_idle(next(info for info in infos if info.head == put), status)
+
+
+def _warn_if_idle(info: HeadInfo, status: DaemonStatus) -> None:
+    """Say why a head that was put into service gets no tasks all the same."""
+    if info.state == "stopped":
+        say(f"head {info.head!r} is in service, but stopped {info.reason}; go on with: taskmaster reset {info.master}")
+    elif info.state == "parked":
+        say(f"head {info.head!r} is in service, but {info.reason}")
+    elif any(one.name == info.master and one.state == "paused" for one in status.masters):
+        say(f"head {info.head!r} is in service, but its Master is paused: taskmaster resume {info.master}")
 
 
 @click.command("stop", cls=Command)
@@ -63,35 +79,43 @@ def heads(
 def stop(master: str | None, reason: str, address: str | None, as_json: bool) -> None:
     """Emergency stop: bring the heads of MASTER, or of all instruments, to their safe state at once.
 
-    What they do is broken off, and nothing is evaluated until 'taskmaster reset', whatever is restarted meanwhile. This
-    is no substitute for interlocks that are wired. Heads that are not known to be safe after three seconds are named,
-    and the exit code is 1.
+    What they do is broken off, and nothing is evaluated until 'taskmaster reset', whatever is restarted meanwhile. The
+    order is given at once; how many heads are known to be safe is said when all are, or after 3 s. This is no
+    substitute for interlocks that are wired.
     """
     with connected(address) as lab:
         lab.stop(master, reason)
-        unsafe = _not_safe(lab, master)
+        infos = _await_safe(lab, master)
+    unsafe = [info for info in infos if not info.safe]
     if as_json:
-        print_json({"master": master, "stopped": True, "not_known_to_be_safe": [record(info) for info in unsafe]})
+        heads = [{"master": info.master, "head": info.head, "safe": info.safe} for info in infos]
+        print_json({"master": master, "stopped": True, "heads": heads})
+    elif not infos:
+        say("there are no instruments here: nothing was stopped")
+        return
     else:
         again = "taskmaster reset" + ("" if master is None else f" {master}")
-        known = "" if unsafe else "; every head is known to be safe"
-        say(f"{_whose(master)} stopped{known}; see 'taskmaster heads'; go on with: {again}")
-        for info in unsafe:
-            where = f"Master {info.master!r}, head {info.head!r}" if info.head else f"Master {info.master!r}"
-            why = f"its worker (process {info.pid}) has not said so yet" if info.pid else "no worker has it"
-            say(in_red(f"NOT KNOWN TO BE SAFE: {where}: {why}; {info.reason}"))
+        safe = f"{len(infos) - len(unsafe)} of {count(len(infos), 'head')}"
+        say(f"{_whose(master)} stopped; {safe} known to be safe; go on with: {again}")
     if unsafe:
-        click.get_current_context().exit(1)
+        raise InstrumentTrouble(f"NOT KNOWN TO BE SAFE: {', '.join(map(_unsafe, unsafe))}")
 
 
-def _not_safe(lab: Lab, master: str | None) -> list[HeadInfo]:
-    """The heads that are not known to be in their safe state soon after a stop."""
-    deadline = time.monotonic() + _SAFE_SECONDS
+def _await_safe(lab: Lab, master: str | None) -> Sequence[HeadInfo]:
+    """How the heads are once all are safe, or when some have had their time."""
+    deadline = time.monotonic() + SAFE_SECONDS
     while True:
-        unsafe = [info for info in lab.heads(master) if not info.safe]
-        if not unsafe or time.monotonic() > deadline:
-            return unsafe
+        infos = lab.heads(master)
+        if all(info.safe for info in infos) or time.monotonic() > deadline:
+            return infos
         time.sleep(_LOOK_SECONDS)
+
+
+def _unsafe(info: HeadInfo) -> str:
+    """A head that is not known to be safe, and what is said of it."""
+    name = f"{info.master}/{info.head}" if info.head else info.master
+    why = f"its worker, process {info.pid}, has not said so yet" if info.pid else "no worker has it"
+    return f"{name} ({why}; {' '.join(info.reason.split())})"
 
 
 @click.command("reset", cls=Command)
@@ -105,11 +129,22 @@ def reset(master: str | None, reason: str, address: str | None, as_json: bool) -
     Heads that are out of service, in quarantine, or have a task in doubt stay as they are.
     """
     with connected(address) as lab:
+        before = lab.heads(master)
         lab.reset(master, reason)
+        masters = {info.master for info in before}
+        paused = [one.name for one in lab.status().masters if one.state == "paused" and one.name in masters]
+    stopped = any(info.state in ("stopped", "tripped") for info in before)
     if as_json:
         print_json({"master": master, "stopped": False})
+    elif not before:
+        say("there are no instruments here: nothing was to be reset")
+    elif not stopped:
+        whose = "no instrument is" if master is None else f"Master {master!r} is not"
+        say(f"{whose} stopped: nothing was to be reset")
     else:
         say(f"{_whose(master)} released")
+    for name in () if as_json else paused:
+        say(f"Master {name!r} is paused all the same; go on with: taskmaster resume {name}")
 
 
 def _whose(master: str | None) -> str:

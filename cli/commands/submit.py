@@ -11,8 +11,10 @@ from typing import Any
 
 import click
 
+from taskmaster.bus import messages as m
 from taskmaster.bus.errors import CallerError, DaemonUnreachable, EvaluationError, WorkerError
 from taskmaster.bus.text import did_you_mean
+from taskmaster.bus.wanted import require_head
 from taskmaster.cli.base import Command, address_option, end_of_line, json_option
 from taskmaster.cli.connecting import connected, in_master, require_workers, warn_if_idle
 from taskmaster.cli.exits import INTERRUPTED
@@ -76,12 +78,15 @@ def command(
         given = _read(reader, file, form) if file is not None else [reader.typed(text) for text in points]
         if not given:
             raise CallerError(f"{file} has no points")
+        if where:  # before there is a run, which would stay empty
+            heads = [m.HeadName(info.head, info.capabilities) for info in lab.heads(master)]
+            require_head(master, heads, m.Where(**where))
         run = chosen.open(run_name, since="now", priority=priority)
         indices = run.tasks.put_many(given, where=where or None)
+        warn_if_idle(chosen)
         if wait:
             _wait(run, indices, ResultLines(chosen, as_json=as_json))
             return
-        warn_if_idle(chosen)
         run.close()
         number = in_master(lab, master, run.name).run
         if as_json:

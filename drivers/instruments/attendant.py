@@ -358,7 +358,7 @@ class Attendant:
         """Evaluate what comes until something else is wished for, or the head is lost."""
         self._said = Said("ready", wish.number, self._identity)
         self._tell(self._said)
-        while self._is_open and not self._is_over(wish):
+        while self._is_open and not self._is_over(wish):  # what broke off a task has left its conversation as it was
             try:
                 self._polling.between()
             except Stopped:

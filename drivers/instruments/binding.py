@@ -8,6 +8,7 @@ from typing import Any
 
 from taskmaster.bus.errors import ConfigError
 from taskmaster.bus.text import lacking
+from taskmaster.config.arguments import filled
 from taskmaster.drivers.functions import find_object
 from taskmaster.drivers.instruments.adapters import Adapter
 from taskmaster.drivers.instruments.attributes import method_names
@@ -57,7 +58,7 @@ def find_class(name: str, path: Any = (), base: type = object) -> type:
 
 def arguments_of(options: Mapping[str, Any], name: str) -> tuple[tuple[Any, ...] | None, dict[str, Any]]:
     """What the file says that the class is called with: ``args``, None where it leaves them to the library; kwargs."""
-    words = {"{resource}": str(options.get("resource") or ""), "{name}": name}
+    words = {"resource": str(options.get("resource") or ""), "name": name}
     args = options.get("args")
     return None if args is None else tuple(_built(list(args), words)), _built(dict(options.get("kwargs") or {}), words)
 
@@ -68,9 +69,7 @@ def _built(value: Any, words: Mapping[str, str]) -> Any:
     Raises ConfigError, and whatever the class raises.
     """
     if isinstance(value, str):
-        for word, meant in words.items():
-            value = value.replace(word, meant)
-        return value
+        return filled(value, words) if words else value
     if isinstance(value, list | tuple):
         return [_built(item, words) for item in value]
     if not isinstance(value, Mapping):

@@ -9,7 +9,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import ipaddress
 import os
+import re
+import socket
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
@@ -22,12 +26,39 @@ __all__ = ["Claim", "folders", "normalised"]
 
 #: Longest note of a holder that is read.
 _NOTE = 4096
+#: Seconds that the address of a host may take to be found out. Who cannot be found in that can hardly be connected to.
+_LOOKUP_SECONDS = 1.0
+_HOST = re.compile(r"(?<=::)(\[[^\]]*\]|[^:\[\]]+)")
 
 
 def normalised(resource: str) -> str:
-    """The same text for the same resource, however it is written: as path of a tty, as VISA resource, by a link."""
+    """The same text for the same resource, however it is written: as path of a tty or by a link to it, as VISA resource
+    with whatever case, by the name or the address of its host.
+
+    A host whose name nobody knows at present is known by that.
+    """
     text = normal_resource(resource)
-    return os.path.realpath(text) if text.startswith("/") else text
+    if text.startswith("/"):
+        return os.path.realpath(text)
+    return _HOST.sub(lambda host: _address(host[1]), text, count=1) if text.startswith("TCPIP") else text
+
+
+def _address(host: str) -> str:
+    """The host's address: of several always the same one, an IPv4 where there is one."""
+    with contextlib.suppress(ValueError):
+        return str(ipaddress.ip_address(host.strip("[]")))
+    found: list[str] = []
+
+    def look() -> None:
+        with contextlib.suppress(OSError, UnicodeError):
+            entries = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+            found.extend(sorted(str(place[0]) for _, _, _, _, place in entries))
+
+    # The system's own limit is much longer where no name server answers.
+    lookup = threading.Thread(target=look, name="claim-host", daemon=True)
+    lookup.start()
+    lookup.join(_LOOKUP_SECONDS)
+    return next((address for address in found if ":" not in address), next(iter(found), host))
 
 
 def folders() -> list[Path]:

@@ -37,6 +37,7 @@ import numpy as np
 
 from taskmaster.bus.errors import ConfigError, InvalidOutput, InvalidTask
 from taskmaster.bus.values import encode
+from taskmaster.config.heads import is_simulated
 from taskmaster.drivers.instruments.adapters import Adapter, Recipe, adapter_class
 from taskmaster.drivers.instruments.adapters.own import OwnAdapter, own_head
 from taskmaster.drivers.instruments.attributes import class_name
@@ -230,7 +231,7 @@ class ClassHead(Head):
         self.close()
         options = self.options
         resource = str(options.get("resource") or "")
-        if resource and not _is_simulated(options):
+        if resource and not is_simulated(options):
             self._claim = self.context.claim(resource, self.context.label)
         try:
             self._adapter = self._adapter_class(self._recipe(resource), self._heeded)
@@ -307,13 +308,6 @@ class ClassHead(Head):
             self.between()
             _require_travelling(outputs[name], f"{self.context.label}: {what}")
         return outputs
-
-
-def _is_simulated(options: Mapping[str, Any]) -> bool:
-    """Whether the resource is one of PyVISA-sim's: every process has its own then."""
-    kwargs = options.get("kwargs") or {}
-    libraries = (options.get("backend"), kwargs.get("visa_library"), kwargs.get("visalib"))
-    return "pyvisa_sim_file" in kwargs or any(str(library).endswith("@sim") for library in libraries)
 
 
 def _require_travelling(value: Any, what: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import re
 import threading
@@ -192,8 +193,12 @@ class CommandHead(Head):
         self.link.connect(self.commands.timeout)
 
     def _require_in_step(self) -> None:
-        if not self.link.in_step:
+        """There is a connection; one on which a stop, of whichever head, has left a question open is made anew."""
+        if not self.link.is_open:
             raise Unreachable(f"{self.commands.resource}: not connected")
+        if not self.link.in_step:
+            wait(self._heeded, 0.0, self.context.label)  # it is needed as it is for what makes this head safe
+            self._connect()
 
     def _disarm(self) -> None:
         """It is safe already: that the instrument refuses this, or goes away now, is no reason to begin again."""
@@ -359,11 +364,14 @@ class CommandHead(Head):
         """All that the instrument has to complain of; it has told it then."""
         queue = self.commands.errors
         errors: list[str] = []
+        mistaken = ""
         while queue is not None and not queue.ok.fullmatch(said := str(self._ask(queue.query))):
+            if errors[-1:] == [said] and (mistaken := queue.mistaken(said)):
+                break
             errors.append(said)
             if len(errors) == _MOST_ERRORS:
                 break
-        return errors
+        return [*_counted(errors), *([mistaken] if mistaken else [])]
 
     # -- one exchange -------------------------------------------------------------------------------------------------
 
@@ -394,6 +402,13 @@ class CommandHead(Head):
 
     def _sleep(self, seconds: float) -> None:
         wait(self._heeded, seconds, self.context.label)
+
+
+def _counted(errors: Sequence[str]) -> Iterator[str]:
+    """Each once, with how often it came in a row."""
+    for error, alike in itertools.groupby(errors):
+        times = sum(1 for _ in alike)
+        yield error if times == 1 else f"{error} ({times} times)"
 
 
 def _read_watched(text: str, table: Mapping[str, Any], question: str) -> Any:

@@ -15,6 +15,10 @@ from taskmaster.drivers.instruments.replies import Number, Reply, Text, reply_fo
 __all__ = ["Commands", "ErrorQueue", "Line", "Query", "Ramp", "Wait", "Watchdog"]
 
 
+#: How instruments say that there is no error: SCPI's number 0, or words.
+_NONE = re.compile(r"[+-]?0+\b.*|\W*(no[ _]?errors?|none|ok)\W*", re.IGNORECASE)
+
+
 @dataclass(frozen=True)
 class Line:
     """One message to the instrument, and how long to wait after it, in seconds."""
@@ -61,6 +65,12 @@ class ErrorQueue:
 
     query: Query
     ok: re.Pattern[str]
+
+    def mistaken(self, said: str) -> str:
+        """Why ``ok`` cannot be what is meant, where it takes for an error what means that there is none; else empty."""
+        if self.ok.fullmatch(said) or _NONE.fullmatch(said) is None:
+            return ""
+        return f"`errors.ok` = {self.ok.pattern!r} does not match {said!r}; correct it if that means that there is none"
 
 
 @dataclass(frozen=True)

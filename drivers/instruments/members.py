@@ -6,14 +6,13 @@ that can be known from the class's code counts, so that only names are doubted t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import CodeType, FunctionType
 from typing import Any
 
 from taskmaster.bus.text import nearest
 from taskmaster.drivers.instruments.attributes import class_name
-from taskmaster.drivers.instruments.plan import Assign, Call, Plan
 
 __all__ = ["Doubt", "doubts"]
 
@@ -22,34 +21,51 @@ __all__ = ["Doubt", "doubts"]
 class Doubt:
     """A name that is not found."""
 
-    text: str
+    #: where it stands, as a key within the Master's table: ``set.power``
+    key: str
+    name: str
+    problem: str
     #: whether it is a slip: another name is near
     is_slip: bool
 
+    def __str__(self) -> str:
+        return f"{self.key}: {self.problem}"
 
-def doubts(kind: type, plan: Plan) -> Iterator[Doubt]:
-    """The names in a plan that nothing in the class or its bases mentions."""
+
+def doubts(kind: type, options: Mapping[str, Any]) -> Iterator[Doubt]:
+    """The names in a head's options that nothing in the class or its bases mentions."""
     if any("__getattr__" in vars(base) for base in kind.__mro__):
         return  # it makes attributes up on demand
     mentioned = _mentioned(kind)
-    for table, name in dict.fromkeys(_names(plan)):
+    for key, name in dict.fromkeys(_names(options)):
         first = name.partition(".")[0]
         if first in mentioned:
             continue
         meant = nearest(first, (known for known in mentioned if known.isidentifier() and not known.startswith("_")))
         hint = f"did you mean {meant!r}?" if meant else "it may be made when the object is"
-        yield Doubt(f"{table}: nothing in {class_name(kind)} mentions {first!r}; {hint}", meant is not None)
+        problem = f"nothing in {class_name(kind)} mentions {first!r}; {hint}"
+        yield Doubt(key, name, problem, meant is not None)
 
 
-def _names(plan: Plan) -> Iterator[tuple[str, str]]:
-    def of(entry: str | Call | Assign) -> str:
-        return entry if isinstance(entry, str) else entry.name
+def _names(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Every property, parameter or method that the file names, and where."""
+    for key in ("init", "call", "safe"):
+        for step in options.get(key) or ():
+            yield from ((key, name) for name in _of(step))
+    for key in ("set", "read"):
+        for entry, target in (options.get(key) or {}).items():
+            yield from ((f"{key}.{entry}", name) for name in _of(target))
+    for key in ("interlocks", "monitor"):
+        for entry, table in (options.get(key) or {}).items():
+            yield f"{key}.{entry}", table["method"]
+    watchdog = options.get("watchdog") or {}
+    yield from (("watchdog", watchdog[key]) for key in ("arm", "keep", "disarm") if watchdog.get(key))
 
-    yield from (("init", of(step)) for step in plan.init)
-    yield from ((f"set.{parameter}", of(entry)) for parameter, entry in plan.set.items())
-    yield from (("call", of(call)) for call in plan.call)
-    yield from ((f"read.{output}", of(entry)) for output, entry in plan.read.items())
-    yield from (("safe", of(step)) for step in plan.safe or ())
+
+def _of(step: str | Mapping[str, Any]) -> Iterable[str]:
+    if isinstance(step, str):
+        return (step,)
+    return (step["method"],) if "method" in step else step
 
 
 def _mentioned(kind: type) -> set[str]:

@@ -391,8 +391,11 @@ def test_proposed_tasks_are_decided_on_by_command(typed: Program, lab: Lab) -> N
     assert [list(task) for task in told] == [documented("Of `proposed`")] * 4
     assert (told[1]["input"], told[1]["edits"], told[1]["edited_by"]) == ({"x": 5.0}, 1, "bob")
     assert json.loads(typed("reject", "day", "0", "--reason", "no", "--json").out)["rejected"] == 1
-    assert typed("approve", "day", "0-1").out.endswith("(laser/day): 1 task approved\n")
+    why = "not proposed: decided on before, or cancelled, or never in need of it"
+    assert typed("approve", "day", "0-1").out.endswith(f"(laser/day): 1 task approved; the other 1 is {why}\n")
+    assert typed("approve", "day", "0-1", "1").out.endswith(f"(laser/day): nothing was approved: all 2 are {why}\n")
     assert typed("approve", "laser/day", "--all").out.endswith(": 2 tasks approved\n")
+    assert typed("approve", "laser/day", "--all").out.endswith(": no task waits for approval, none was approved\n")
     with lab["laser"].watch("day") as run:
         outcomes = {result.index: result.outcome for result in (run.results.get(PATIENCE) for _ in range(4))}
     assert outcomes == {0: "failed", 1: "done", 2: "done", 3: "done"}

@@ -172,7 +172,7 @@ def test_what_is_missing_is_named_with_the_extra_that_has_it(place: Path, start_
             "driver": "visa",
             "backend": "/nowhere/libvisa.so",
             "resource": "GPIB0::1::INSTR",
-            "commands": {"read": {"y": "Y?"}},
+            "commands": {"read": {"y": "Y?"}, "safe": []},
             "outputs": {"y": {}},
         },
     }

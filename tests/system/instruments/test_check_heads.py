@@ -17,7 +17,7 @@ from taskmaster.config.shipped import example, examples
 from taskmaster.drivers.instruments.claims import Claim
 from taskmaster.drivers.simulated import Laboratory
 
-TROUBLE = 12
+MISTAKE, TROUBLE = 3, 12
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_instruments_are_looked_at_and_nothing_is_set(probe: Laboratory, typed: 
     for head in probe.heads:
         assert re.search(rf"{head.name} +{head.resource} +{head.identity} +yes", said.out)
         sent = probe.control.actions(head.name)
-        assert sent.counts.keys() == {"*IDN?", "MEAS:CURR?", "TEMP?"}
+        assert sent.counts.keys() == {"*IDN?", "MEAS:CURR?", "TEMP?", "SYST:ERR?"}
         assert {action.kind for action in sent.actions} == {"measure"}
     assert re.search(r"current=\S+ A  temperature=2\d\.\d+ °C", said.out)
 
@@ -92,7 +92,32 @@ def test_what_is_wrong_with_each_head_is_said_and_done_about(probe: Laboratory, 
     assert heads["tip-3"]["identity"] == probe["tip-3"].identity
     assert current["problem"].startswith("'MEAS:CURR?' for 'current'") or "received" in current["problem"]
     assert (temperature["problem"], temperature["unit"]) == ("", "°C")
-    assert interlock["note"] == "would trip: it is above max = 10"
+    assert re.fullmatch(r"would trip: 2\d(\.\d+)? is above max = 10", interlock["problem"])
+    assert interlock["value"] > 10
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("max = 60", "max = 10", "interlock temperature: would trip: 2"),
+        (
+            'ok = "0,.*"',
+            'ok = "OK"',
+            "errors: `errors.ok` = 'OK' does not match '0,\"No error\"'; correct it if that means",
+        ),
+        ('{ query = "SYST:ERR?"', '{ query = "*CLS"', "errors.query = '*CLS' was not tried: without a '?' it may do"),
+    ],
+)
+def test_what_would_fail_every_task_is_found_before_the_first(
+    probe: Laboratory, typed: Program, tmp_path: Path, old: str, new: str, expected: str
+) -> None:
+    path = stm(probe, tmp_path)
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+    said = typed("check", path, "--connect")
+    assert f"Master 'stm', head 'tip-4': {expected}" in said.out
+    assert said.status == (0 if "not tried" in expected else TROUBLE)
 
 
 CLASSES = f"""\
@@ -147,6 +172,25 @@ def test_classes_are_connected_to_without_initialising(typed: Program, tmp_path:
     assert "it has no connect(self); it was not connected to" in heads["opens"]["notes"][0]
     assert heads["crashes"]["problem"] == "while reading: its process ended with signal 11"
     assert heads["crashes"]["identity"] == "LOOKS,1"
+
+
+def test_what_a_task_could_not_return_is_told(typed: Program, tmp_path: Path) -> None:
+    """Of an instrument that has not been initialised it may yet be right."""
+    path = tmp_path / "lab.toml"
+    text = CLASSES.replace("{log}", str(tmp_path / "log"))
+    array = text.replace("outputs.temperature = {", "outputs.temperature = { shape = [48, 64],")
+    path.write_text(array, encoding="utf-8")
+    said = typed("check", path, "--connect")
+    assert said.status == 0
+    assert re.search(
+        r"output temperature must be an array of shape \(48, 64\) in °C, got 20\.0.*; but `init` was not carried out\n",
+        said.out,
+    )
+    text = text.replace("init =", "#")
+    path.write_text(text.replace("outputs.temperature = {", "outputs.temperature = { max = 10,"), encoding="utf-8")
+    said = typed("check", path, "--connect")
+    assert said.status == TROUBLE
+    assert "Master 'heater': output temperature: must be a number ≤ 10 °C, got 20.0\n" in said.out
 
 
 def test_one_that_hangs_is_ended(typed: Program, tmp_path: Path) -> None:
@@ -213,6 +257,7 @@ driver = "visa"
 resource = "GPIB0::1::INSTR"
 outputs = { a = {}, b = { min = 0 } }
 commands.read = { a = { query = "X?", pattern = "A=([^;]*)" }, b = "X?" }
+commands.safe = []
 """
 
 
@@ -232,10 +277,16 @@ def test_names_that_a_class_does_not_have(typed: Program, tmp_path: Path) -> Non
     path.write_text(
         text.replace('"temperature" }', '"temprature" }').replace('"off"', '"switch_off"'), encoding="utf-8"
     )
-    said = typed("check", path, "--simulate")
-    assert said.status == TROUBLE
+    said = typed("check", path)
+    assert said.status == MISTAKE
+    assert re.search(r"heater +instrument +read.temperature +temprature +no\n", said.out)
     assert "read.temperature: nothing in benches.Heater mentions 'temprature'; did you mean 'temperature'?" in said.out
+    path.write_text(text + "interlocks.hot = { method = 'temperatur', max = 9 }\n", encoding="utf-8")
+    (slip,) = json.loads(typed("check", path, "--json").out)["mistakes"]
+    assert (slip["key"], slip["line"]) == ("masters.heater.interlocks.hot", 12)
+    assert slip["message"] == "nothing in benches.Heater mentions 'temperatur'; did you mean 'temperature'?"
     path.write_text(text.replace('"off"', '"xyzzy"'), encoding="utf-8")
+    assert typed("check", path).status == 0, "it may be right"
     said = typed("check", path, "--simulate")
     assert said.status == 0
     assert "safe: nothing in benches.Heater mentions 'xyzzy'; it may be made when the object is" in said.out

@@ -303,6 +303,24 @@ def test_errors_of_the_instrument_fail_the_task_and_leave_the_connection(probe: 
     assert counted.connections == 1
 
 
+def test_a_wrong_idea_of_no_error_is_told_from_errors(probe: Laboratory) -> None:
+    """The queue is not asked on and on, and what is shown is shown once."""
+    wrong = {"query": "SYST:ERR?", "ok": "OK"}
+    counted = Counted(probe)
+    with probe_head(probe[TIP], commands={"errors": wrong}) as head:
+        expected = (
+            r"""the instrument says 0,"No error"; `errors\.ok` = 'OK' does not match '0,"No error"'; correct it if"""
+        )
+        with pytest.raises(DeviceError, match=f"after open {expected}"):
+            head.open()
+    assert counted["SYST:ERR?"] == 2
+    with (
+        probe_head(probe[TIP], commands={"open": (), "errors": {"query": "*IDN?", "ok": "OK"}}) as head,
+        pytest.raises(DeviceError, match=r"the instrument says ACME.*0 \(64 times\)$"),
+    ):
+        head.evaluate(at(100))
+
+
 def test_waiting_for_what_never_comes(probe: Laboratory) -> None:
     wait = {"query": "TIP?", "until": "WITHDRAWN", "timeout": 0.2, "every": 0.02}
     with probe_head(probe[TIP], commands={"wait": wait}) as head:
@@ -536,6 +554,20 @@ def test_heads_of_one_instrument_take_turns(probe: Laboratory) -> None:
         other.close()
         assert one.evaluate(at(30))["place"].tolist() == [30, 50]
     assert (counted.connections, counted["TIP:APPR"]) == (2, 4)
+
+
+def test_a_poll_does_not_miss_an_instrument_because_another_head_was_stopped_in_mid_question(probe: Laboratory) -> None:
+    temperature = {"query": "TEMP?"}
+    with probe_head(probe[TIP]) as one:
+        other = CommandHead(dataclasses.replace(one.context, name="tip-b", stopping=threading.Event()), link=one.link)
+        other.open()
+        probe.control.fault("latency", TIP, match="MEAS", seconds=LONG, count=1)
+        stopped_when(one, Counted(probe), "MEAS:CURR?")
+        assert other.look(temperature) > 0
+        one.safe()
+        probe.control.unplug(TIP)
+        with pytest.raises(Unreachable):
+            other.look(temperature)
 
 
 def test_an_instruments_own_watchdog_is_armed_fed_and_switched_off_once_it_is_safe(probe: Laboratory) -> None:

@@ -39,7 +39,7 @@ write_terminator = "\\r"
 parity = "odd"
 parameters.t = {{ min = 20, max = 80 }}
 outputs.reached = {{ min = 20, max = 80 }}
-commands = {{ set = ["T {{t:.1f}}"], read = {{ reached = {{ query = "T?", pattern = "T=(.*) C" }} }} }}
+commands = {{ set = ["T {{t:.1f}}"], read = {{ reached = {{ query = "T?", pattern = "T=(.*) C" }} }}, safe = [] }}
 
 [masters.real]
 driver = "instrument"

@@ -232,6 +232,26 @@ def test_an_interlock_pauses_the_master(probe: Laboratory, here: Bench) -> None:
     assert master_state(lab) == "ready"
 
 
+def test_a_stop_in_the_middle_of_a_question_trips_nothing(probe: Laboratory, here: Bench) -> None:
+    """The question is given up, and the poll that was due behind it is not asked over what is left of it."""
+    lab = here.open(interlocks={"temperature": {**TEMPERATURE, "action": "pause"}})
+    probe.control.fault("latency", match="MEAS:CURR", seconds=60.0)
+    for attempt in range(5):
+        before = asked(probe, "MEAS:CURR?", "tip-2")
+        run = lab["stm"].open(f"stopped {attempt}")
+        run.tasks.put({"x": float(attempt)}, where={"head": "tip-2"})
+        eventually(lambda before=before: asked(probe, "MEAS:CURR?", "tip-2") > before, "it to be asked")  # type: ignore[misc]
+        time.sleep(0.06 + 0.01 * attempt)  # until the poll is overdue
+        lab.stop("stm")
+        eventually(lambda: all(info.safe for info in lab.heads()), "all to be safe")
+        lab.reset("stm")
+        eventually(lab.held, "its task to be in doubt")
+        lab.resolve(run.number, 0, "fail")
+        eventually(lambda: states(lab) == ["ready"] * 2, "them to be back")
+        assert master_state(lab) == "ready"
+    assert not [text for text in alarms(lab) if "has tripped" in text]
+
+
 def test_one_heads_value_bounds_anothers(probe: Laboratory, here: Bench) -> None:
     balance = {"query": "BIAS?", "every": "50 ms", "head": "tip-1", "below": "tip-2"}
     lab = here.open({"open": ["BIAS {start:.1f}"]}, values={"start": 0.5}, interlocks={"balance": balance})

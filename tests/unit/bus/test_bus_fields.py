@@ -226,6 +226,8 @@ def test_a_field_says_what_it_is() -> None:
     said = {kind: field.describe() for kind, field in FIELDS.items()}
     assert said["float"] == "a number in [-2, 4] V"
     assert said["int"] == "a whole number"
+    assert Field("current", "float", unit="A").describe() == "a number in A"
+    assert Field("wave", "float", unit="V", shape=(-1,)).describe() == "an array of shape (any,) in V"
     assert said["rows"] == "an array of shape (any, 2)"
     assert {kind for kind, field in FIELDS.items() if field.is_bounded} == {"float", "int, bounded"}
     assert FIELDS["float, nan"].limits[0] == 0

@@ -105,7 +105,21 @@ def test_check_imports_every_function_as_its_workers_would(lab: Path) -> None:
     table, _, rest = taskmaster("check", lab).out.partition("\n\n")
     assert [line.split()[-1] for line in table.splitlines()] == ["found", "yes", "no", "no", "yes", "no", "no"]
     assert "Master 'broken', function: importing it raised ModuleNotFoundError" in rest
-    assert "import nowhere\nModuleNotFoundError" in rest, "with the traceback, which says where"
+    traceback = rest.partition("importing it raised")[2].partition("\n\n")[0].splitlines()[1:]
+    assert traceback == [
+        "Traceback (most recent call last):",
+        f'  File "{lab.parent / "broken.py"}", line 1, in <module>',
+        "    import nowhere",
+        "ModuleNotFoundError: No module named 'nowhere'",
+    ], "which says where, and no more"
+
+
+def test_of_a_slip_in_its_syntax_a_module_is_told_file_and_line(lab: Path) -> None:
+    (lab.parent / "broken.py").write_text("\ndef evaluate(x:\n    return x\n")
+    rest = taskmaster("check", lab).out
+    place = f"{lab.parent / 'broken.py'}, line 2"
+    assert f"Master 'broken', function: importing it raised SyntaxError: {place}: '(' was never closed\n" in rest
+    assert "Traceback" not in rest.partition("was never closed")[2].partition("Master 'fatal'")[0]
 
 
 def test_check_looks_for_the_class_of_an_instrument(tmp_path: Path, typed: Program) -> None:
@@ -117,6 +131,17 @@ def test_check_looks_for_the_class_of_an_instrument(tmp_path: Path, typed: Progr
         assert [(one["role"], one["name"]) for one in found] == [("class", f"lab:{name}")]
         assert problem in found[0]["problem"]
         assert bool(problem) == bool(found[0]["problem"])
+
+    (tmp_path / "lab.toml").write_text('[masters.stm]\ndriver = "instrument"\nclass = "lab:Prob"\n')
+    assert typed("check", tmp_path / "lab.toml").err.endswith("lab.toml: 1 class cannot be used, see above\n")
+
+
+def test_a_driver_that_does_not_exist_is_not_said_to_be_found(tmp_path: Path, typed: Program) -> None:
+    path = tmp_path / "lab.toml"
+    path.write_text('[masters.stm]\ndriver = "vis"\nresource = "GPIB::1"\ncommands.safe = []\n')
+    said = typed("check", path)
+    assert (said.status, said.out) == (3, "")
+    assert said.err.endswith("masters.stm.driver: unknown driver 'vis'; did you mean 'visa'?\n")
 
 
 def test_check_says_what_to_install_for_a_librarys_class(tmp_path: Path, typed: Program) -> None:

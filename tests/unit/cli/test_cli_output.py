@@ -10,8 +10,10 @@ import sys
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
-from taskmaster.bus.status import DaemonStatus, JournalStatus, MasterStatus, WorkerStatus
+from taskmaster.bus.status import DaemonStatus, HeadInfo, JournalStatus, MasterStatus, WorkerStatus
+from taskmaster.cli.heads_view import heads_table
 from taskmaster.cli.logs import log_to_stderr
 from taskmaster.cli.output import Cell, Table, duration, number, print_table, shortened, value_text
 from taskmaster.cli.views import Rates, rate_text, troubles
@@ -30,6 +32,14 @@ def test_a_table_in_a_pipe_is_plain_and_aligned(capsys: pytest.CaptureFixture[st
         "  7  a-rather-long-name  open",
         " 12  b                   closed",
     ]
+
+
+def test_that_a_head_is_safe_is_not_said_where_nothing_makes_it_so() -> None:
+    safe = HeadInfo("stm", "tip-1", "stopped", safe=True)
+    heads = [safe, replace(safe, safe=False), replace(safe, has_safe_state=False)]
+    table = heads_table(heads, {"stm": {}})
+    column = table.headings.index("safe")
+    assert [row[column] for row in table.rows] == ["yes", "", "none"]
 
 
 def test_columns_that_can_give_way_do_so_where_there_is_little_room() -> None:

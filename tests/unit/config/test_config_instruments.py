@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from taskmaster.bus.errors import ConfigError
-from taskmaster.config.heads import heads_of, normal_resource
+from taskmaster.config.heads import has_safe_state, heads_of, normal_resource
 from taskmaster.config.instruments import CommandOptions, HumanOptions, InstrumentClassOptions, VisaOptions
 from taskmaster.config.load import load, loads
 from taskmaster.config.shipped import example
@@ -37,6 +37,7 @@ resource = "TCPIP0::127.0.0.1::5026::SOCKET"
 [masters.stm.commands]
 set = ["BIAS {bias:.4f}", "MODE {mode};AVER {n:d}"]
 read = { current = "MEAS:CURR?" }
+safe = ["BIAS 0"]
 """
 
 
@@ -99,7 +100,7 @@ def test_a_command_that_cannot_be_sent(command: str, expected: str) -> None:
     ("line", "expected"),
     [
         ("open = ['B {bias:.1f}']", "commands.open[0]"),
-        ("safe = ['BIAS 0', 'B {bias:.1f}']", "commands.safe[1]"),
+        ("watchdog = { arm = ['W'], disarm = ['W {bias:.1f}'] }", "commands.watchdog.disarm[0]"),
         ("errors = { query = 'ERR? {bias:.1f}' }", "commands.errors.query"),
         ("watchdog = { arm = ['W {bias:.1f}'] }", "commands.watchdog.arm[0]"),
         ("watchdog = { arm = ['W'], keep = 'W {bias:.1f}' }", "commands.watchdog.keep"),
@@ -113,6 +114,25 @@ def test_what_is_sent_without_a_task_has_no_values(line: str, expected: str) -> 
     _, key, what = complaint.split(": ", 2)
     assert key == expected
     assert what == ("{bias}: this is sent without a task, so parameter 'bias' has no value; write the value itself")
+
+
+def test_what_makes_a_head_safe_may_name_no_parameter() -> None:
+    (complaint,) = complaints(changed('"BIAS 0"', '"BIAS 0", "B {bias:.1f}"'))
+    assert complaint.startswith("18: commands.safe[1]: {bias}: this is sent without a task, so parameter 'bias' has")
+
+
+def test_that_there_is_no_safe_state_has_to_be_written() -> None:
+    """An oversight would show only when an instrument is stopped, and is not."""
+    wanted = (
+        "is missing: nothing would be done to a head that is stopped or lost; for example safe = ['OUTP 0'], or "
+        "safe = [] for what only looks on"
+    )
+    assert complaints(changed('safe = ["BIAS 0"]', "")) == [f"15: commands.safe: {wanted}"]
+    assert complaints(ONE.replace("commands.safe = []\n", "")) == [f"6: commands.safe: {wanted}"]
+    for text, declared in ((STM, True), (changed('"BIAS 0"', ""), False), (LAMP, True), (LAMP + "safe = []", False)):
+        assert has_safe_state(options(text).model_dump()) == declared
+    (complaint,) = complaints(changed("safe = [", "sfae = ["))
+    assert complaint == "18: commands.sfae: unknown key; did you mean 'safe'?"
 
 
 def test_a_wait_and_a_reading_may_name_parameters() -> None:
@@ -210,7 +230,7 @@ def test_a_terminator_stands_in_no_command() -> None:
 )
 def test_a_key_of_the_commands(line: str, expected: str) -> None:
     (complaint,) = complaints(STM + line)
-    assert complaint.startswith(f"18: {expected}")
+    assert complaint.startswith(f"19: {expected}")
 
 
 # -- readings ----------------------------------------------------------------------------------------------------------
@@ -298,6 +318,7 @@ def test_outputs_and_readings_belong_together() -> None:
             "{ query = 'Q?', shape = [-2] }",
             ".shape[0]: expected a whole number of at least -1 or the name of a parameter, got -2",
         ),
+        ("{ shape = [-1] }", "{ query = 'Q?', shape = [0] }", ".shape[0]: an axis of length 0 has no values; write -1"),
         (
             "{ shape = [-1, -1] }",
             "{ query = 'Q?', shape = [-1, -1] }",
@@ -398,6 +419,7 @@ resource = "/dev/ttyUSB0"
 baud_rate = 19200
 outputs.mass = {}
 commands.read.mass = "SI"
+commands.safe = []
 """
 
 
@@ -411,7 +433,7 @@ def test_a_single_head_has_no_name() -> None:
     assert complaints(ONE.replace("/dev/ttyUSB0", "ttyUSB0")) == [
         "3: resource: 'ttyUSB0' is not the whole path of a serial port, as '/dev/ttyUSB0' is"
     ]
-    assert complaints(ONE + "shared = true") == ["7: shared: there is one head only; declare heads, or remove it"]
+    assert complaints(ONE + "shared = true") == ["8: shared: there is one head only; declare heads, or remove it"]
 
 
 LINE = """\
@@ -426,6 +448,7 @@ rtscts = true
 connect_timeout = "300 ms"
 outputs.mass = {}
 commands.read.mass = "SI"
+commands.safe = []
 """
 
 
@@ -465,9 +488,19 @@ resource = "GPIB0::5::INSTR"
             "3: resource: '10.0.0.7:5025' is no VISA resource; did you mea",
         ),
         ('"ASRL/dev/ttyUSB0::INSTR"', '"scope"', "3: resource: 'scope' is no VISA resource, as 'GPIB0::5::INSTR' is;"),
+        (
+            '"ASRL/dev/ttyUSB0::INSTR"',
+            '"TCPIP::10.0.0.7::99999::SOCKET"',
+            "3: resource: 'TCPIP::10.0.0.7::99999::SOCKET': a port is a number from 1 to 65535, and 99999 is not",
+        ),
+        (
+            '"ASRL/dev/ttyUSB0::INSTR"',
+            '"asrl1::INSTR"',
+            "3: resource: 'asrl1::INSTR' is no VISA resource here: PyVISA-py knows a serial port by its path, as",
+        ),
         ('connect_timeout = "300 ms"', "safe = []", "9: safe: stands in the table 'commands': write commands.safe"),
         ("commands.read.mass", "commands.get.mass", "11: commands.get: unknown key; did you mean 'read'?"),
-        ('"SI"', '"SI"\ncommands.safe = "0"', "12: commands.safe: expected a list, got '0'; write ['0']"),
+        ("safe = []", 'safe = "0"', "12: commands.safe: expected a list, got '0'; write ['0']"),
         ('"SI"', '"SI"\ncommands.wait = "S"', "12: commands.wait: expected a table, got 'S'; write { query = 'S' }"),
         (
             '"SI"',
@@ -524,10 +557,32 @@ heads = [{ name = "a", values = { channel = 1 } },
     ]
 
 
+def test_two_masters_cannot_have_one_instrument() -> None:
+    """Each has processes of its own; one of them would wait for the instrument for ever."""
+    two = STM.replace("masters.stm", "masters.two").replace("5026", "5027")
+    first = len(STM.splitlines())
+    told = "is that of Master 'stm', too, and an instrument is one Master's alone; declare it in one of them"
+    resource = "TCPIP0::127.0.0.1::5025::SOCKET"
+    assert complaints(STM + two) == [f"{first + 11}: masters.two.heads[0].resource: {resource!r} {told}"]
+    assert complaints(STM + two.replace(resource, "TCPIP::LOCALHOST::5025::SOCKET")) != []
+    assert complaints(STM + two.replace("5025", "5028")) == []
+    elsewhere = '"visa"\nprocesses = "elsewhere"'
+    assert complaints(STM + two.replace('"visa"', elsewhere)) == [], "where that is, another one may have the name"
+
+
+@pytest.mark.parametrize("key", ["resource = 'GPIB::1'", "resource = 'GPIB::1'\nbackend = '@sim'"])
+def test_each_process_has_simulated_instruments_of_its_own(key: str) -> None:
+    one = LAMP.replace('driver = "instrument"', f'driver = "instrument"\n{key}')
+    wrong = bool(complaints(one + one.replace("masters.stm", "masters.two")))
+    assert wrong == ("@sim" not in key)
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [
         ("TCPIP::10.0.0.1", "tcpip0::10.0.0.1::INSTR"),
+        ("TCPIP::10.0.0.1", "TCPIP0::10.0.0.1::inst0::INSTR"),
+        ("TCPIP::localhost::5025::SOCKET", "TCPIP0::127.0.0.1::5025::SOCKET"),
         ("gpib::5", "GPIB0::5::INSTR"),
         ("USB::0x1::0x2::A", "USB0::0x1::0x2::A::INSTR"),
         ("ASRL/dev/ttyS0::INSTR", "/dev/ttyS0"),
@@ -563,7 +618,7 @@ def test_different_resources_stay_different() -> None:
 )
 def test_an_interlock(interlock: str, expected: str) -> None:
     (complaint,) = complaints(f"{STM}[masters.stm.interlocks]\nhot = {interlock}")
-    assert complaint.startswith(f"19: interlocks.hot{expected}")
+    assert complaint.startswith(f"20: interlocks.hot{expected}")
 
 
 @pytest.mark.parametrize(
@@ -608,7 +663,7 @@ def test_a_retry_has_to_be_asked_for() -> None:
     ],
 )
 def test_a_key_of_a_serial_line(line: str, expected: str) -> None:
-    assert complaints(ONE + line) == [f"7: {expected}"]
+    assert complaints(ONE + line) == [f"8: {expected}"]
 
 
 # -- classes and people ------------------------------------------------------------------------------------------------
@@ -653,6 +708,29 @@ def test_a_key_of_a_class(line: str, expected: str) -> None:
     text = LAMP.replace('set = { power = "dimmer.power" }', 'set.power = "dimmer.power"')
     found = complaints(text + line)
     assert any(complaint.startswith(f"8: {expected}") for complaint in found), found
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("args = ['{resorce}']", "args[0]: {resorce}: nothing is filled in there; did you mean {resource}?"),
+        (
+            "kwargs = { at = { class = 'a:B', kwargs = { where = 'at {port}' } } }",
+            "kwargs.at.kwargs.where: {port}: nothing is filled in there; there are {resource} and {name}.",
+        ),
+        ("heads = [{ name = 'a', args = ['{nane}'] }]", "heads[0].args[0]: {nane}: nothing is filled in there; did"),
+        ("args = ['{resource}', '{name}', '{{port}}', '{\"a\": 1}', '{0:.3f}', '{}']", None),
+    ],
+)
+def test_a_place_in_arguments(line: str, expected: str | None) -> None:
+    found = complaints(LAMP + line)
+    if expected is None:
+        assert found == []
+    else:
+        number = len(LAMP.splitlines()) + 1
+        (complaint,) = found
+        assert complaint.startswith(f"{number}: {expected}")
+        assert "As a text of its own, write {{" in complaint
 
 
 def test_a_class_that_is_not_named() -> None:

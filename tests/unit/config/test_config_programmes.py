@@ -36,6 +36,7 @@ stop_when = { output = "mass", above = 5.0 }
 [masters.growth.commands]
 set = ["TEMP {temperature:.2f};LIGHT {light:.0f};GAS {gas}"]
 read = { mass = "MASS?", name = "NAME?" }
+safe = ["STANDBY"]
 """
 
 
@@ -252,7 +253,7 @@ def test_a_ramp_of_commands_is_of_a_setpoint() -> None:
     ramp = "ramps = { {} = { step = 1, start = 20 } }\n"
     assert complaints(GROWTH + ramp.replace("{}", "temperature", 1)) == []
     assert complaints(GROWTH + ramp.replace("{}", "warm", 1)) == [
-        "26: commands.ramps.warm: there is no setpoint 'warm'; there are 'temperature', 'light', 'gas'"
+        "27: commands.ramps.warm: there is no setpoint 'warm'; there are 'temperature', 'light', 'gas'"
     ]
 
 

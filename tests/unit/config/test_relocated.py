@@ -18,6 +18,7 @@ resource = "TCPIP0::127.0.0.1::5025::SOCKET"
 voltage = { unit = "V" }
 [masters.meter.commands]
 read = { voltage = "MEAS?" }
+safe = []
 """
 
 

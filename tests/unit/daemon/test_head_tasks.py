@@ -459,22 +459,41 @@ def test_a_head_that_was_silent_for_a_while_ends_its_task_and_goes_on(disk: Disk
 def test_a_head_that_was_silent_hears_first_of_all_what_is_not_its_own_any_more(disk: Disk) -> None:
     heart = disk.heart()
     run, tip = ahead(heart)
-    begun, at_hand = (at.lease for at in tip.assignments)
+    leases = [at.lease for at in tip.assignments]
     heart.tick(11.0)
     assert run.book.states[:5] == ["done", *["held"] * 4]
     for index in (1, 2):
         run.resolve(index, "fail")
+    for index in (3, 4):
+        run.resolve(index, "retry")
+    two = back(heart, "tip-2")
+    assert [at.indices for at in two.assignments] == [[3], [4]], "each was begun before, perhaps"
+    while two.assignments:
+        two.report(two.assignments.pop(0))
+    tip.heard.clear()
+    tip.hello(*leases)
+    words = [note for note in tip.heard if not isinstance(note, m.HeadOrder)]
+    assert [type(note) for note in words] == [m.Welcome, m.Settled]
+    assert set(words[1].leases) == set(leases), "others have done what it has in hand"
+
+
+def test_of_tasks_that_were_granted_together_those_in_doubt_stay_the_silent_heads_own(disk: Disk) -> None:
+    heart = disk.heart()
+    run, tip = ahead(heart)
+    heart.tick(11.0)
     run.resolve(3, "retry")
     two = back(heart, "tip-2")
     assert two.assignments[0].indices == [3]
     two.report(two.assignments.pop(0))
+    begun, at_hand = tip.assignments
     tip.heard.clear()
-    tip.hello(begun, at_hand)
+    tip.hello(begun.lease, at_hand.lease)
     tip.say(m.Ready())
     words = [note for note in tip.heard if isinstance(note, (m.Revoke, m.Settled))]
-    assert words == [m.Revoke(at_hand, ((0, 1),)), m.Settled((begun,), 0)], "others have done what it has in hand"
-    tip.report(tip.assignments[1], 1)
-    assert run.book.states[:5] == ["done", "failed", "failed", "done", "done"], "the last was still in doubt"
+    assert words == [m.Revoke(at_hand.lease, ((0, 1),))], "another head has done that one"
+    tip.report(begun)
+    tip.report(at_hand, 1)
+    assert run.book.states[:5] == ["done"] * 5
 
 
 def test_what_a_head_that_was_silent_had_not_begun_is_in_doubt_no_more(disk: Disk) -> None:

@@ -11,6 +11,8 @@ from helpers.tips import TIPS, Tip, heads, states, tips, told
 from taskmaster.bus import messages as m
 from taskmaster.daemon.effects import Sender
 from taskmaster.daemon.journal import Journal
+from taskmaster.drivers.instruments.errors import InterlockTripped, Stopped
+from taskmaster.drivers.outputs import task_error
 
 
 @pytest.fixture
@@ -45,6 +47,12 @@ def test_what_is_wrong_with_a_head_that_works_is_an_alarm_once(heart: Heart) -> 
     assert heads(heart)["tip-1"].state == "ready"
     assert heads(heart)["tip-1"].reason == "its checkpoints cannot be kept"
     assert not tip.say(full).alarms
+
+
+def test_of_a_head_without_a_safe_state_that_is_told() -> None:
+    meter = m.HeadName("meter", has_safe_state=False)
+    heart = Heart(spec("lab", "hold", heads=(meter, m.HeadName("source"))))
+    assert {name: info.has_safe_state for name, info in heads(heart).items()} == {"meter": False, "source": True}
 
 
 @pytest.mark.parametrize(("head", "words"), [("tip-3", "has no head 'tip-3'; did you mean"), ("tip-1", "has a worker")])
@@ -176,11 +184,26 @@ def test_a_head_that_keeps_losing_its_connection_is_quarantined_until_somebody_p
         assert heads(heart)["tip-1"].state in ("ready", "busy")
         one.give_back(m.TaskError(0, "TimedOut", "no answer"))
     assert states(heart) == ["quarantined", "out"]
-    assert heads(heart)["tip-1"].reason == "2 times in a row: no answer"
+    assert heads(heart)["tip-1"].reason == (
+        "2 times in a row: no answer; when that is mended: taskmaster heads stm --in tip-1"
+    )
     one.obey()
     heart.ask(m.SetHead(2, "stm", "tip-1", True), m.Done)
     one.obey()
     assert one.assignments
+
+
+@pytest.mark.parametrize("error", [Stopped("stm/tip-1 was stopped"), InterlockTripped("too hot")])
+def test_a_head_is_not_quarantined_for_being_stopped(heart: Heart, error: Exception) -> None:
+    one, _ = tips(heart)
+    run = heart.open("stm")
+    run.put(*range(9))
+    for _ in range(3):
+        index = one.assignments[0].message.first
+        one.give_back(task_error(0, error), doubt=True)
+        run.resolve(index, "fail")
+        one.obey()
+        assert heads(heart)["tip-1"].state == "busy"
 
 
 def test_a_long_task_that_comes_further_in_between_may_lose_its_connection_as_often_as_it_likes(heart: Heart) -> None:
@@ -235,3 +258,18 @@ def test_a_master_without_heads_says_so(heart: Heart) -> None:
     for message in (m.Stop(1, "svm"), m.Reset(1, "svm"), m.SetHead(1, "svm", "tip-1", True)):
         assert "has no heads" in heart.ask(message, m.Refused).message
     assert heart.ask(m.Stop(1), m.Done).count == 1, "of all Masters those that have"
+
+
+def test_what_keeps_an_instrument_from_work_is_in_its_status(heart: Heart) -> None:
+    _, two = tips(heart)
+    run = heart.open("stm")
+    heart.ask(m.SetHead(1, "stm", "tip-2", False, "cleaning"), m.Done)
+    two.obey()
+    run.put(*range(3), where=m.Where(capability="cold"))
+    run.put(*range(4), where=m.Where(head="tip-1"))
+    status = heart.core.masters["stm"].statistics(heart.now)
+    assert (status.state, status.unserved, status.unserved_where) == ("ready", 3, m.Where(capability="cold"))
+    heart.ask(m.SetHead(2, "stm", "tip-1", False), m.Done)
+    status = heart.core.masters["stm"].statistics(heart.now)
+    assert (status.state, status.reason) == ("no heads", "tip-1 out (by ada); tip-2 out (by ada: cleaning)")
+    assert not heart.core.masters["svm"].statistics(heart.now).unserved

@@ -446,3 +446,14 @@ def test_what_is_broken_off_by_an_interlock_is_no_failure_of_the_connection(benc
     for _ in range(4):
         bench.two.give_back(m.TaskError(0, "InterlockTripped", "too hot"))
     assert bench.head("tip-2").state == "busy"
+
+
+def test_the_status_says_which_interlock_has_paused_a_master(bench: Bench) -> None:
+    bench.trip(bench.two, "door", "'OPEN' is not 'CLOSED'")
+    bench.holds(bench.two, "door")
+    master = bench.heart.core.masters["stm"]
+    why = "by interlock door of head 'tip-2': 'OPEN' is not 'CLOSED'"
+    assert (master.statistics(0.0).state, master.statistics(0.0).reason) == ("paused", why)
+    bench.heart.ask(m.Resume(1, "stm"), m.Done)
+    bench.heart.ask(m.Pause(2, "stm"), m.Done)
+    assert (master.statistics(0.0).state, master.statistics(0.0).reason) == ("paused", "")

@@ -13,6 +13,7 @@ from helpers.devices import Furnace, Gate, Growing, OwnHead, Probe, Refused, Wir
 
 from taskmaster.bus.errors import ConfigError, InvalidOutput, InvalidTask, TaskMasterError
 from taskmaster.bus.fields import Field, Schema
+from taskmaster.drivers.instruments.binding import arguments_of
 from taskmaster.drivers.instruments.classes import ClassHead, make_head
 from taskmaster.drivers.instruments.errors import (
     Garbled,
@@ -111,6 +112,11 @@ def test_arguments_of_the_class_may_be_objects_that_the_file_describes() -> None
     assert (probe.resource, probe.wire.baud, probe.filter) == ("virtual", 115200, Gate.SHUT)
     tip.close()
     assert probe.closed
+
+
+def test_places_in_arguments_are_filled_in() -> None:
+    options = {"resource": "GPIB::1", "args": ["{resource}", "{{resource}}", "{port}"], "kwargs": {"at": ["{name}"]}}
+    assert arguments_of(options, "tip") == (("GPIB::1", "{resource}", "{port}"), {"at": ["tip"]})
 
 
 def test_a_class_that_evaluates_needs_no_tables() -> None:

@@ -38,6 +38,8 @@ class Oven(Head):
         self.threads: set[int] = set()
         self.calls: list[str] = []
         self.looking = False
+        #: seconds for which it does not let go of a task
+        self.slow_to_stop = 0.0
 
     def open(self) -> None:
         self.calls.append("open")
@@ -49,6 +51,8 @@ class Oven(Head):
     def temperature(self) -> Any:
         self.threads.add(threading.get_ident())
         assert not self.looking, "one poll at a time"
+        if isinstance(self.now, Unreachable):
+            raise self.now
         self.looking = True
         try:
             self.sleep(0.001)  # in which nothing else is polled
@@ -81,7 +85,10 @@ class Oven(Head):
                 except Exception:  # noqa: BLE001 - that is what this is about
                     self.calls.append("broken")
             self.sleep(PATIENCE)
-        self.sleep(x)
+        try:
+            self.sleep(x)
+        finally:
+            time.sleep(self.slow_to_stop)
         return 1.0
 
     def resume(self, x: Any, token: bytes) -> Any:
@@ -352,6 +359,19 @@ def test_a_value_that_cannot_be_had_trips_and_no_more_when_it_can(error: Excepti
         if isinstance(error, ValueError):  # else a head without connect() cannot be looked at before it is opened
             seat.head.now = 25.0
             assert not seat.hear(m.Tripped).reason
+
+
+def test_what_a_stop_has_broken_off_is_not_asked_any_further() -> None:
+    """It is in the middle of something: a value that cannot be had there and then says nothing about the instrument."""
+    with seated(interlocks={"hot": {**TEMPERATURE, "action": "pause"}}) as seat:
+        seat.give(PATIENCE)
+        while not seat.head.acting:
+            time.sleep(0.001)
+        seat.head.slow_to_stop = 0.05  # so that the next poll is due
+        seat.order("stop")
+        seat.head.now = Unreachable("a question is open")
+        while not isinstance(news := seat.told.get(timeout=PATIENCE), Said) or news.state != "safe":
+            assert not isinstance(news, m.Tripped)
 
 
 def test_monitored_values_are_sampled_whatever_goes_wrong_with_them() -> None:

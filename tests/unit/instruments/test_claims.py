@@ -31,6 +31,9 @@ sys.stdin.read()
         ("GPIB::8", "GPIB0::8::INSTR"),
         ("USB0::0x0957::0x1796::MY1::INSTR", "usb::0x0957::0X1796::my1"),
         ("/dev/null", "ASRL/dev/null::INSTR"),
+        ("TCPIP0::127.0.0.1::5025::SOCKET", "tcpip::localhost::5025::SOCKET"),
+        ("TCPIP0::localhost::inst0::INSTR", "TCPIP::LOCALHOST"),
+        ("TCPIP0::[0:0:0:0:0:0:0:1]::5025::SOCKET", "TCPIP0::[::1]::5025::SOCKET"),
     ],
 )
 def test_the_same_resource_written_otherwise(one: str, other: str) -> None:
@@ -44,6 +47,8 @@ def test_others_are_others(tmp_path: Path) -> None:
     assert normalised("/dev/zero") != normalised("/dev/null")
     assert normalised("TCPIP::h::5025::SOCKET") != normalised("TCPIP::h::5026::SOCKET")
     assert normalised("TCPIP::h") != normalised("TCPIP1::h")
+    assert normalised("TCPIP::localhost::5025::SOCKET") != normalised("TCPIP::nobody.invalid::5025::SOCKET")
+    assert "NOBODY.INVALID" in normalised("TCPIP::nobody.invalid::5025::SOCKET")
 
 
 def test_another_process_is_named_and_its_death_frees_the_resource(tmp_path: Path) -> None:
