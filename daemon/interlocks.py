@@ -23,7 +23,8 @@ from dataclasses import dataclass, field, replace
 from taskmaster.bus import messages as m
 from taskmaster.bus.errors import NotAllowed
 from taskmaster.daemon.effects import Effects
-from taskmaster.daemon.heads import Head, HeadBook, Trip
+from taskmaster.daemon.head import Head, Trip
+from taskmaster.daemon.heads import HeadBook
 from taskmaster.daemon.leases import Worker
 from taskmaster.daemon.spec import InterlockSpec
 from taskmaster.drivers.instruments.watching import Condition

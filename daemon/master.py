@@ -319,16 +319,18 @@ class Master(Instrument):
 
     def _take_back(self, worker: Worker, lease: Lease, out: Effects) -> None:
         run = lease.run
-        wanted = IntervalSet([part for piece in lease.remaining for part in run.open.within(*piece)])
-        waiting = [part for piece in wanted for part in run.queued.within(*piece)]
-        if waiting or not wanted:
+        in_doubt = IntervalSet([part for piece in lease.remaining for part in run.open.within(*piece)])
+        waiting = [part for piece in in_doubt for part in run.queued.within(*piece)]
+        in_doubt.remove_all(IntervalSet(waiting))
+        wanted = in_doubt or IntervalSet(waiting)
+        if not in_doubt:
             del self._expired[lease.id]
         if not wanted:
             worker.settle(lease.id, out.turn)
             return
         self._revoke(lease, wanted.gaps(lease.first, lease.first + lease.n), out)
-        if not waiting:
-            return  # in doubt: its outcome, when it comes, is still taken as a late one
+        if in_doubt:
+            return  # their outcomes, when they come, are still taken as late ones
         lease.remaining = IntervalSet(waiting)
         for low, high in waiting:
             run.queued.remove(low, high)

@@ -491,6 +491,25 @@ def test_a_head_that_was_silent_hears_first_of_all_what_is_not_its_own_any_more(
     assert set(words[1].leases) == set(leases), "others have done what it has in hand"
 
 
+def test_of_tasks_that_were_granted_together_those_in_doubt_stay_the_silent_heads_own(disk: Disk) -> None:
+    heart = disk.heart()
+    run, tip = ahead(heart)
+    heart.tick(11.0)
+    run.resolve(3, "retry")
+    two = back(heart, "tip-2")
+    assert two.assignments[0].indices == [3]
+    two.report(two.assignments.pop(0))
+    begun, at_hand = tip.assignments
+    tip.heard.clear()
+    tip.hello(begun.lease, at_hand.lease)
+    tip.say(m.Ready())
+    words = [note for note in tip.heard if isinstance(note, (m.Revoke, m.Settled))]
+    assert words == [m.Revoke(at_hand.lease, ((0, 1),))], "another head has done that one"
+    tip.report(begun)
+    tip.report(at_hand, 1)
+    assert run.book.states[:5] == ["done"] * 5
+
+
 def test_what_a_head_that_was_silent_had_not_begun_is_in_doubt_no_more(disk: Disk) -> None:
     heart = disk.heart()
     run, tip = ahead(heart)
