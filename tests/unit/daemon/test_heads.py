@@ -273,3 +273,19 @@ def test_what_keeps_an_instrument_from_work_is_in_its_status(heart: Heart) -> No
     status = heart.core.masters["stm"].statistics(heart.now)
     assert (status.state, status.reason) == ("no heads", "tip-1 out (by ada); tip-2 out (by ada: cleaning)")
     assert not heart.core.masters["svm"].statistics(heart.now).unserved
+
+
+def test_who_has_done_what_to_heads_is_on_record_as_they_say(heart: Heart) -> None:
+    one, two = tips(heart)
+    heart.ask(m.SetHead(1, "stm", "tip-2", False, "cleaning", "eve"), m.Done)
+    assert heads(heart)["tip-2"].reason == "by eve: cleaning"
+    run = heart.open("stm")
+    run.put(1)
+    heart.ask(m.Stop(2, "stm", "smoke", "eve"), m.Done)
+    assert heads(heart)["tip-1"].reason == "by eve: smoke"
+    one.give_back(doubt=True)
+    heart.ask(m.Resolve(3, run.run, 0, "fail", who="eve"), m.Done)
+    assert "cannot name a person" in heart.ask(m.Reset(4, "stm", who="\n"), m.Refused).message
+    heart.ask(m.Stop(5, "stm", who="\n"), m.Done)
+    assert heads(heart)["tip-1"].reason == "by ada", "no stop fails by a name"
+    two.obey()
