@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import shutil
 import signal
 import tempfile
@@ -19,7 +20,7 @@ from time import monotonic
 
 from rich.console import Console
 
-from taskmaster.bus.errors import CallerError
+from taskmaster.bus.errors import CallerError, StateUnwritable
 from taskmaster.bus.text import did_you_mean_or, lacking
 from taskmaster.cli.demos.base import Demonstration, DemoReport, Stage
 from taskmaster.cli.demos.chambers import ChambersDemo
@@ -49,15 +50,16 @@ def run_demo(
     its journal: by default a temporary folder; in a folder of one's own an interrupted demo goes on where it was.
     ``headless`` prints plain lines instead of drawing in place, as is done where there is no terminal.
 
-    Raises CallerError for an unknown demo or missing packages, DaemonError if the daemon cannot run or the results do
-    not add up, and KeyboardInterrupt when it was interrupted (by Ctrl-C, SIGTERM or SIGHUP), having said so and ended
-    every process.
+    Raises CallerError for an unknown demo, missing packages or an output folder that cannot be made, StateUnwritable
+    for such a state folder, DaemonError if the daemon cannot run or the results do not add up, and KeyboardInterrupt
+    when it was interrupted (by Ctrl-C, SIGTERM or SIGHUP), having said so and ended every process.
     """
     kind = _find(which)
     console = console or Console()
     began = monotonic()
     folder = Path(output_folder).absolute()
-    folder.mkdir(parents=True, exist_ok=True)
+    if problem := _not_made(folder):
+        raise CallerError(f"the output folder {folder} {problem}; name another one by -o")
     demo = kind(Stage(console, folder, console.is_terminal and not headless, points))
     with _ended_as_by_ctrl_c(), _state_folder(state) as place, _calm_algebra():
         try:
@@ -106,11 +108,21 @@ def _ended_as_by_ctrl_c() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _not_made(folder: Path) -> str:
+    """Make a folder, if need be, to write into; why that cannot be done, if it cannot."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        return f"cannot be made ({error.strerror})"
+    return "" if os.access(folder, os.W_OK | os.X_OK) else "cannot be written into"
+
+
 @contextmanager
 def _state_folder(given: str | Path | None) -> Iterator[Path]:
     if given is not None:
         folder = Path(given).absolute()
-        folder.mkdir(parents=True, exist_ok=True)
+        if problem := _not_made(folder):
+            raise StateUnwritable(f"the state folder {folder} {problem}; name another one by --state")
         yield folder
         return
     folder = Path(tempfile.mkdtemp(prefix="taskmaster-demo-"))

@@ -111,6 +111,8 @@ def _without_resource(table: Mapping[str, Any], heads: list[dict[str, Any]]) -> 
 
 
 _HOST_PORT = re.compile(r"(?P<host>[\w.-]+):(?P<port>\d+)")
+_SOCKET = re.compile(r"TCPIP\d*::.+::(?P<port>\d+)::SOCKET", re.IGNORECASE)
+_NUMBERED_LINE = re.compile(r"ASRL\d+(::INSTR)?", re.IGNORECASE)
 _HALF_A_SOCKET = re.compile(r"TCPIP\d*::(?P<host>[^:]+)::(?P<port>\d+)", re.IGNORECASE)
 
 
@@ -132,6 +134,11 @@ def _misplaced(resource: str, backend: object, *, serial: bool) -> str:
         return f"{show(resource)} is no serial line, as '/dev/ttyUSB0' is; for this one, driver = 'visa'"
     if match := _HOST_PORT.fullmatch(resource) or _HALF_A_SOCKET.fullmatch(resource):
         return f"{show(resource)} is no VISA resource; did you mean 'TCPIP0::{match['host']}::{match['port']}::SOCKET'?"
+    if (match := _SOCKET.fullmatch(resource)) and not 1 <= int(match["port"]) <= 65535:
+        return f"{show(resource)}: a port is a number from 1 to 65535, and {match['port']} is not"
+    if backend == "@py" and _NUMBERED_LINE.fullmatch(resource):
+        path = "PyVISA-py knows a serial port by its path, as 'ASRL/dev/ttyS0::INSTR'"
+        return f"{show(resource)} is no VISA resource here: {path}; `taskmaster scan` lists what is there"
     last = resource.upper().rpartition("::")[2]
     is_word = resource.count("::") > 1 and last.isalpha() and last not in VISA_CLASSES
     if is_word and (meant := nearest(last, VISA_CLASSES)):

@@ -58,6 +58,8 @@ def _read_query(value: object) -> object:
 def _read_extent(value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, (int, str)) or (isinstance(value, int) and value < -1):
         raise ValueError(f"expected a whole number of at least -1 or the name of a parameter, got {show(value)}")
+    if value == 0:
+        raise ValueError("an axis of length 0 has no values; write -1 for any length")
     return value
 
 

@@ -135,6 +135,8 @@ class FieldSettings(Settings):
             raise ValueError("cannot stand beside choices: a choice is a single value")
         if shape and info.data.get("kind") in ("str", "any"):
             raise ValueError(f"only arrays of numbers or true/false have a shape, and kind is {info.data['kind']!r}")
+        if 0 in shape:
+            raise ValueError(f"an array of shape {show(list(shape))} has no values; write -1 for an axis of any length")
         return shape
 
     @field_validator("nan", check_fields=False)

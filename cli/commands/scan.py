@@ -15,6 +15,7 @@ import click
 from taskmaster.bus.errors import TaskMasterError, WorkerError
 from taskmaster.bus.text import parse_duration
 from taskmaster.cli.base import Command, json_option
+from taskmaster.cli.exits import InstrumentTrouble
 from taskmaster.cli.output import Cell, Table, print_json, print_table, say
 
 __all__ = ["command"]
@@ -72,6 +73,8 @@ def command(
 
     VISA resources on USB, GPIB and the network are asked '*IDN?'; those that a daemon uses are left alone. Serial ports
     are listed only, unless --ask is given: to a device that does not know the question it may mean something else.
+
+    A place that is named, and is not there or does not answer, is an error.
     """
     try:
         seconds = parse_duration(timeout)
@@ -79,19 +82,24 @@ def command(
         raise click.BadParameter(str(error), param_hint="--timeout") from None
     asked = [resource for place in places for resource in _sockets(place)]
     found, notes = _listed(backend, local=local)
-    found += [
-        _Found(resource, "visa", named=True) for resource in asked if resource not in {one.resource for one in found}
-    ]
+    for one in found:
+        one.named = one.resource in asked
+    listed = {one.resource for one in found}
+    found += [_Found(resource, "visa", named=True) for resource in asked if resource not in listed]
     serial, more = _serial(ports)
     notes += more
-    _ask([one for one in found if not _NOT_ASKED.match(one.resource)], backend, seconds, None)
+    missed = [one for one in serial if one.problem]
+    missed += _ask([one for one in found if not _NOT_ASKED.match(one.resource)], backend, seconds, None)
     if baud is not None:
-        _ask([one for one in serial if not one.problem and (one.named or not ports)], backend, seconds, baud)
+        whom = [one for one in serial if not one.problem and (one.named or not ports)]
+        missed += _ask(whom, backend, seconds, baud)
     _suggest([*found, *serial], baud)
     if as_json:
         print_json({"resources": [asdict(one) for one in (*found, *serial)], "notes": notes})
     else:
         _print([*found, *serial], notes)
+    if named := [one.resource for one in missed if one.named]:
+        raise InstrumentTrouble(f"{' and '.join(named)} cannot be asked, or did not answer: see above")
 
 
 # -- what there is ----------------------------------------------------------------------------------------------------
@@ -146,10 +154,12 @@ def _serial(paths: Sequence[str]) -> tuple[list[_Found], list[str]]:
 # -- who it is --------------------------------------------------------------------------------------------------------
 
 
-def _ask(found: Sequence[_Found], backend: str, seconds: float, baud: int | None) -> None:
-    """Connect to each and ask who it is, as a check of a configuration does."""
+def _ask(found: Sequence[_Found], backend: str, seconds: float, baud: int | None) -> list[_Found]:
+    """Connect to each and ask who it is, as a check of a configuration does. Those that did not answer."""
     from taskmaster.cli.attempt import Kind
     from taskmaster.cli.attempts import attempt_all
+    from taskmaster.drivers.instruments.errors import Claimed
+    from taskmaster.drivers.instruments.permissions import LISTED
     from taskmaster.drivers.simulated.described import DescribedHead
 
     heads: list[tuple[Kind, DescribedHead]] = []
@@ -158,9 +168,13 @@ def _ask(found: Sequence[_Found], backend: str, seconds: float, baud: int | None
         options |= {"backend": backend} if baud is None else {"baud_rate": baud}
         heads.append(("connect", DescribedHead("scan", f"{i}", one.driver, options)))
     reports = attempt_all(heads, 3 * seconds + _STARTING)
+    missed = []
     for one, (_, report) in zip(found, reports):
         one.asked = True
-        one.identity, one.problem = report.identity, report.problem
+        one.identity, one.problem = report.identity, report.problem.replace(LISTED, "").rstrip("; ")
+        if report.problem and report.error != Claimed.__name__:  # who uses it, had its answer
+            missed.append(one)
+    return missed
 
 
 def _suggest(found: Sequence[_Found], baud: int | None) -> None:

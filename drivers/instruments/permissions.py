@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import grp
 import os
 import pwd
@@ -10,7 +11,10 @@ from pathlib import Path
 
 from taskmaster.drivers.instruments.errors import InstrumentError, PermissionDenied, Unreachable
 
-__all__ = ["denied", "denied_usb", "not_opened"]
+__all__ = ["LISTED", "denied", "denied_usb", "not_opened"]
+
+#: The remedy for a resource that cannot be meant.
+LISTED = "`taskmaster scan` lists what is there"
 
 
 def denied(resource: str, path: str) -> PermissionDenied:
@@ -45,13 +49,27 @@ def denied_usb(resource: str) -> PermissionDenied:
     )
 
 
-def not_opened(resource: str, path: str, error: OSError) -> InstrumentError:
-    """What a device node's error at opening means."""
-    if isinstance(error, PermissionError) or error.errno in (1, 13):
+def not_opened(resource: str, path: str, error: Exception) -> InstrumentError:
+    """What the error at opening a serial port means, whichever library has raised it."""
+    if isinstance(error, PermissionError) or getattr(error, "errno", None) in (errno.EPERM, errno.EACCES):
         return denied(resource, path)
     if not os.path.exists(path):
         return Unreachable(f"{resource}: there is no {path}; is the instrument plugged in?")
-    return Unreachable(f"{resource}: {path} cannot be opened: {error.strerror or error}")
+    if not _is_terminal(path):
+        return Unreachable(f"{resource}: {path} is no serial port; {LISTED}")
+    return Unreachable(f"{resource}: {path} cannot be opened: {getattr(error, 'strerror', None) or error}")
+
+
+def _is_terminal(path: str) -> bool:
+    """As far as can be told: not of one that cannot be opened at all."""
+    try:
+        device = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+    except OSError:
+        return not os.path.isdir(path)
+    try:
+        return os.isatty(device)
+    finally:
+        os.close(device)
 
 
 def _user() -> str:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from taskmaster.bus.text import lacking
 from taskmaster.drivers.instruments.permissions import denied
 from taskmaster.drivers.instruments.serialport import pyserial
 from taskmaster.drivers.instruments.visa import resource_manager
@@ -96,8 +97,20 @@ def _of_pyvisa_py(*, local: bool) -> tuple[list[str], list[str]]:
             notes.append(f"{interface.name.upper()}: {type(error).__name__}: {error}")
     for (interface, _), issue in Session.iter_session_classes_issues():
         if interface.name in ("usb", "gpib"):
-            notes.append(f"{interface.name.upper()} is not looked for: {str(issue).strip().splitlines()[0]}")
+            notes.append(_not_looked_for(interface.name.upper(), str(issue).strip().splitlines()[0]))
     return found, notes
+
+
+def _not_looked_for(kind: str, issue: str) -> str:
+    """PyVISA-py names packages without saying how they come to be there, and those of other systems, too."""
+    if "lease install" not in issue:
+        return f"{kind} is not looked for: {issue}"
+    if kind == "USB":
+        return lacking("to look for instruments on USB, PyVISA-py needs", "pyusb", "usb")
+    return (
+        f"to look for instruments on {kind}, PyVISA-py needs gpib-ctypes: pip install gpib-ctypes; or have a vendor's "
+        "VISA library do it, by --backend @ivi"
+    )
 
 
 def identity_pattern(identity: str) -> str:

@@ -20,7 +20,7 @@ from taskmaster.bus.errors import WorkerError
 from taskmaster.bus.text import lacking
 from taskmaster.config.heads import VISA_CLASSES
 from taskmaster.drivers.instruments.errors import Stopped, TimedOut, Unreachable
-from taskmaster.drivers.instruments.permissions import denied, denied_usb
+from taskmaster.drivers.instruments.permissions import LISTED, denied_usb, not_opened
 from taskmaster.drivers.instruments.streams import DescriptorStream, SocketStream, Stream, lost, unsuited
 from taskmaster.drivers.instruments.transport import LARGEST, SLICE, Transport
 
@@ -140,14 +140,15 @@ class VisaTransport(Transport):
 
     def _not_opened(self, error: Exception) -> Exception:
         text = str(error)
-        if isinstance(error, PermissionError) or getattr(error, "errno", None) in (errno.EACCES, errno.EPERM):
-            path = re.match(r"ASRL(/[^:]*)", self.resource, re.IGNORECASE)
-            return denied(self.resource, path[1]) if path else denied_usb(self.resource)
         if "lease install" in text:
             return _lacking(self.resource, text.splitlines()[0])
+        if path := re.match(r"ASRL(/[^:]*)", self.resource, re.IGNORECASE):
+            return not_opened(self.resource, path[1], error)
+        if isinstance(error, PermissionError) or getattr(error, "errno", None) in (errno.EACCES, errno.EPERM):
+            return denied_usb(self.resource)
         return Unreachable(
             f"{self.resource} cannot be opened: {text or type(error).__name__}; is the instrument on, and the resource "
-            "right? `taskmaster scan` lists what is there"
+            f"right? {LISTED}"
         )
 
     def _prepare(self) -> None:

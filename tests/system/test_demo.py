@@ -16,7 +16,7 @@ from helpers.demos import DemoProcess, read_table
 from PIL import Image
 from rich.console import Console
 
-from taskmaster.bus.errors import CallerError, DaemonError
+from taskmaster.bus.errors import CallerError, DaemonError, StateUnwritable
 from taskmaster.cli.demo import DEMOS, run_demo
 from taskmaster.cli.demos.base import check_complete
 from taskmaster.cli.demos.svm import ClassifierReport
@@ -190,6 +190,15 @@ def test_that_nothing_is_lost_or_twice_is_looked_at_before_it_is_said(
 def test_what_there_is_no_demo_of_is_said_with_a_suggestion(tmp_path: Path) -> None:
     with pytest.raises(CallerError, match=r"no demo 'smv'; did you mean 'svm'\?"):
         run_demo("smv", tmp_path)
+
+
+def test_a_folder_that_cannot_be_made_is_said_before_anything_begins(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    wrong = tmp_path / "file" / "out"
+    with pytest.raises(CallerError, match=rf"^the output folder {wrong} cannot be made \(Not a directory\); .* by -o$"):
+        run_demo("svm", wrong)
+    with pytest.raises(StateUnwritable, match=rf"^the state folder {wrong} cannot be made .* by --state$"):
+        run_demo("svm", tmp_path, state=wrong)
 
 
 def test_a_daemon_that_cannot_start_is_told_with_its_reason(tmp_path: Path) -> None:

@@ -178,9 +178,8 @@ def test_what_a_task_could_not_return_is_told(typed: Program, tmp_path: Path) ->
     """Of an instrument that has not been initialised it may yet be right."""
     path = tmp_path / "lab.toml"
     text = CLASSES.replace("{log}", str(tmp_path / "log"))
-    path.write_text(
-        text.replace("outputs.temperature = {", "outputs.temperature = { shape = [48, 64],"), encoding="utf-8"
-    )
+    array = text.replace("outputs.temperature = {", "outputs.temperature = { shape = [48, 64],")
+    path.write_text(array, encoding="utf-8")
     said = typed("check", path, "--connect")
     assert said.status == 0
     assert re.search(

@@ -33,6 +33,10 @@ def probe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laboratory]:
         yield laboratory
 
 
+#: The exit code for instruments.
+TROUBLE = 12
+
+
 def found(out: str) -> dict[str, dict[str, Any]]:
     return {one["resource"]: one for one in json.loads(out)["resources"]}
 
@@ -47,7 +51,8 @@ def test_places_on_the_network(probe: Laboratory, typed: Program) -> None:
             said = typed("scan", "--local", "--tcp", f"127.0.0.1:{ports}", "--timeout", "0.5 s", "--json")
     finally:
         probe.control.clear()
-    assert said.status == 0, said.err
+    assert said.status == TROUBLE
+    assert said.err == f"taskmaster: {third.resource} cannot be asked, or did not answer: see above\n"
     heads = found(said.out)
     [[(_, described), _]] = tables(section(document("docs/cli.md"), "Of `scan`"))
     assert all(f"`{key}`" in described for key in heads[first.resource])
@@ -86,6 +91,22 @@ def test_a_port_that_this_user_may_not_open(tmp_path: Path) -> None:
     assert "may not open" in problem
     assert "udev rule" in problem or "usermod -aG" in problem
     assert serial_port(str(tmp_path / "none")).problem == f"there is no {tmp_path / 'none'}; is it plugged in?"
+
+
+def test_a_port_that_is_not_there_is_an_error_where_it_was_named(typed: Program, tmp_path: Path) -> None:
+    """What a scan says does not send anybody to the scan."""
+    path = tmp_path / "file"
+    path.touch()
+    said = typed("scan", "--local", "--port", str(path), "--ask", "9600")
+    assert said.status == TROUBLE
+    assert f"{path} is no serial port" in said.out
+    assert "taskmaster scan" not in said.out
+    notes = [line for line in said.err.splitlines() if line.startswith("note: to look for instruments on ")]
+    assert all("pip install" in note for note in notes)
+    assert "Please install" not in said.err
+    said = typed("scan", "--local", "--port", str(tmp_path / "none"))
+    assert said.status == TROUBLE
+    assert said.err.endswith(f"taskmaster: {tmp_path / 'none'} cannot be asked, or did not answer: see above\n")
 
 
 MUTE = "USB0::0x1111::0x2222::S1::0::INSTR"

@@ -318,6 +318,7 @@ def test_outputs_and_readings_belong_together() -> None:
             "{ query = 'Q?', shape = [-2] }",
             ".shape[0]: expected a whole number of at least -1 or the name of a parameter, got -2",
         ),
+        ("{ shape = [-1] }", "{ query = 'Q?', shape = [0] }", ".shape[0]: an axis of length 0 has no values; write -1"),
         (
             "{ shape = [-1, -1] }",
             "{ query = 'Q?', shape = [-1, -1] }",
@@ -487,6 +488,16 @@ resource = "GPIB0::5::INSTR"
             "3: resource: '10.0.0.7:5025' is no VISA resource; did you mea",
         ),
         ('"ASRL/dev/ttyUSB0::INSTR"', '"scope"', "3: resource: 'scope' is no VISA resource, as 'GPIB0::5::INSTR' is;"),
+        (
+            '"ASRL/dev/ttyUSB0::INSTR"',
+            '"TCPIP::10.0.0.7::99999::SOCKET"',
+            "3: resource: 'TCPIP::10.0.0.7::99999::SOCKET': a port is a number from 1 to 65535, and 99999 is not",
+        ),
+        (
+            '"ASRL/dev/ttyUSB0::INSTR"',
+            '"asrl1::INSTR"',
+            "3: resource: 'asrl1::INSTR' is no VISA resource here: PyVISA-py knows a serial port by its path, as",
+        ),
         ('connect_timeout = "300 ms"', "safe = []", "9: safe: stands in the table 'commands': write commands.safe"),
         ("commands.read.mass", "commands.get.mass", "11: commands.get: unknown key; did you mean 'read'?"),
         ("safe = []", 'safe = "0"', "12: commands.safe: expected a list, got '0'; write ['0']"),

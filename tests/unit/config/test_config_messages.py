@@ -254,6 +254,7 @@ def test_keys_of_one_master_that_exclude_each_other() -> None:
         ("{ kind = 'int', choices = [0.5, 1] }", ".choices: expected values of kind 'int', got [0.5, 1]"),
         ("{ shape = 3 }", ".shape: expected a list, got 3"),
         ("{ shape = [3, -2] }", ".shape[1]: expected at least -1, got -2"),
+        ("{ shape = [0, 4] }", ".shape: an array of shape [0, 4] has no values; write -1 for an axis of any length"),
         (
             "{ shape = [3], kind = 'any' }",
             ".shape: only arrays of numbers or true/false have a shape, and kind is 'any'",

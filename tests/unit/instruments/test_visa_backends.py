@@ -127,8 +127,18 @@ def test_nobody_there(backend: str) -> None:
             VisaTransport(resource, backend=library).open(threading.Event())
     with pytest.raises(Unreachable, match="there is no /dev/ttyNOTHING; is the instrument plugged in"):
         SerialTransport("/dev/ttyNOTHING").open(threading.Event())
-    with pytest.raises(Unreachable, match="ASRL/dev/ttyNOTHING"):
+    with pytest.raises(Unreachable, match=r"^ASRL/dev/ttyNOTHING::INSTR: there is no /dev/ttyNOTHING; is the instr"):
         VisaTransport("ASRL/dev/ttyNOTHING::INSTR").open(threading.Event())
+
+
+@pytest.mark.parametrize("what", ["a file", "/dev/null", "/dev"])
+def test_what_is_no_serial_port(what: str, tmp_path: Path) -> None:
+    path = what if what.startswith("/") else str(tmp_path / "file")
+    if path != what:
+        (tmp_path / "file").touch()
+    for transport in (SerialTransport(path), VisaTransport(f"ASRL{path}::INSTR")):
+        with pytest.raises(Unreachable, match=f": {path} is no serial port; `taskmaster scan` lists what is there$"):
+            transport.open(threading.Event())
 
 
 def test_a_tty_that_another_program_has(terminal: str) -> None:
