@@ -26,7 +26,7 @@ from taskmaster.bus.messages import HeadName, LeaseId, Where
 from taskmaster.bus.status import HeadInfo, HeadTask
 from taskmaster.bus.text import did_you_mean_or
 from taskmaster.bus.wanted import require_head
-from taskmaster.daemon.effects import Effects, HeadChanged, MasterStopped, ToWorker
+from taskmaster.daemon.effects import Effects, HeadChanged, HeadCounted, MasterStopped, ToWorker
 from taskmaster.daemon.leases import Worker
 from taskmaster.daemon.usage import Usage
 
@@ -43,6 +43,8 @@ STOP_SECONDS = 2.0
 SECURE_SECONDS = 30.0
 #: Heads of which it is said why they do not work, where none does.
 _SAID = 4
+#: Characters of an error that is kept.
+_LONGEST_ERROR = 500
 #: Ends of a task that say nothing about how good the connection is: names of exceptions, without their modules.
 _BROKEN_OFF = frozenset({"Stopped", "InterlockTripped"})
 
@@ -99,8 +101,10 @@ class Head:
         self.doubts: set[tuple[int, int]] = set()
         self.asked: set[tuple[int, int]] = set()
         self.since = wall
+        #: ever; and the last thing that went wrong, and when that was first said
         self.tasks = 0
         self.busy_seconds = 0.0
+        self.last_error, self.last_error_time = "", 0.0
         self.usage = Usage()
 
     @property
@@ -154,6 +158,8 @@ class Head:
             attended=self.usage.attended(wall),
             utilisation=self.usage.share(wall, task.since if task is not None else None),
             has_safe_state=self.spec.has_safe_state,
+            last_error=self.last_error,
+            last_error_time=self.last_error_time,
         )
 
     def _task(self) -> HeadTask | None:
@@ -290,6 +296,7 @@ class HeadBook:
         if report.state == "ready" and report.error and report.error != head.error:
             self._alarm("warning", head, report.error, out)
         head.error = report.error
+        self._note_error(head, report.error, out)
         head.left_safe = report.state == "safe"
         head.reached |= report.state in ("ready", "safe", "unsafe")
         if report.state == "unsafe":
@@ -298,11 +305,12 @@ class HeadBook:
             head.unsafe = ""
         self._note(head, report.state, out)
 
-    def on_unusable(self, worker: Worker, why: str) -> None:
+    def on_unusable(self, worker: Worker, why: str, out: Effects) -> None:
         """A head cannot be had, whoever tries."""
         head = self._of_worker.get(worker.token)
         if head is not None:
             head.error = why
+            self._note_error(head, why, out)
 
     def on_vouched(self, worker: Worker, out: Effects) -> None:
         """A guardian vouches for a worker from now on; it has to know whether that is to stop."""
@@ -318,11 +326,28 @@ class HeadBook:
         head.left_safe = not report.error
         if report.error:
             head.error = f"not safe: {report.error}"
+            self._note_error(head, head.error, out)
             self._on_unsafe(head, f"{report.reason}: {report.error}", out)
         else:
             head.error = head.unsafe = ""
             self.record(head, "secured", report.reason, "guardian", out)
             self._alarm("warning", head, f"it was brought to its safe state: {report.reason}", out)
+
+    def _note_error(self, head: Head, error: str, out: Effects) -> None:
+        """Something has gone wrong, if it has; on record, where that is news."""
+        if self._mark_error(head, error, out):
+            self._count(head, out)
+
+    def _mark_error(self, head: Head, error: str, out: Effects) -> bool:
+        error = " ".join(error.split())[:_LONGEST_ERROR]
+        if not error or error == head.last_error:
+            return False
+        head.last_error, head.last_error_time = error, out.wall
+        return True
+
+    def _count(self, head: Head, out: Effects) -> None:
+        counts = head.tasks, head.busy_seconds, head.last_error, head.last_error_time
+        out.records.append(HeadCounted(self._master, head.spec.name, *counts))
 
     def _note(self, head: Head, reported: str, out: Effects) -> None:
         if head.reported != reported:
@@ -331,14 +356,18 @@ class HeadBook:
 
     # -- what makes them safe, and what lets them go on ---------------------------------------------------------------
 
-    def on_done(self, worker: Worker, n: int, seconds: float, out: Effects) -> None:
-        """A head has ended ``n`` tasks as it should, whatever came out; they took ``seconds`` together."""
+    def on_done(self, worker: Worker, outcome: m.Outcome, out: Effects) -> None:
+        """A head has ended tasks as it should, whatever came out."""
         head = self._of_worker.get(worker.token)
         if head is not None:
+            seconds = outcome.finished - outcome.started
             head.failures = 0
-            head.tasks += n
+            head.tasks += outcome.n
             head.busy_seconds += seconds
             head.usage.done(seconds, out.wall)
+            if outcome.errors:
+                self._mark_error(head, _shown(outcome.errors[-1]), out)
+            self._count(head, out)
 
     def on_checkpoint(self, worker: Worker) -> None:
         """A task of a head has come further: whatever its connection is lost by, it is not for good."""
@@ -351,6 +380,7 @@ class HeadBook:
         head = self._of_worker.get(worker.token)
         if head is None or kind.rpartition(".")[2] in _BROKEN_OFF:
             return
+        self._note_error(head, reason, out)
         head.failures += 1
         if head.failures >= self._quarantine_after and not head.quarantined:
             head.quarantined = f"{head.failures} times in a row: {reason}"
@@ -495,6 +525,12 @@ class HeadBook:
         for head in self:
             head.wanted, head.watch = self._wanted(head), not head.out
 
+    def restore_counts(self, heads: Iterable[tuple[str, int, float, str, float]]) -> None:
+        """(name, tasks, seconds that they took, last error, when) of heads."""
+        for name, tasks, seconds, error, at in heads:
+            if (head := self.heads.get(name)) is not None:
+                head.tasks, head.busy_seconds, head.last_error, head.last_error_time = tasks, seconds, error, at
+
     # -- orders -------------------------------------------------------------------------------------------------------
 
     def _wanted(self, head: Head) -> Wanted:
@@ -558,6 +594,10 @@ class HeadBook:
     def infos(self, wall: float) -> tuple[HeadInfo, ...]:
         """All heads, for lists, at ``wall`` seconds since 1970."""
         return tuple(head.info(self._master, self.stopped, wall) for head in self)
+
+
+def _shown(error: m.TaskError) -> str:
+    return f"{error.kind.rpartition('.')[2]}: {error.message}"
 
 
 def _by(user: str, reason: str) -> str:

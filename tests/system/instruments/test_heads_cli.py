@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -164,3 +165,16 @@ def test_who_stops_is_on_record_as_they_say_and_else_by_their_login_name(
 
     asyncio.run(stop())
     assert {info.reason for info in lab.heads()} == {"by ada"}
+
+
+def test_the_last_error_of_a_head_is_shown_when_it_is_well_again(lab: Lab, program: Program, probe: Laboratory) -> None:
+    probe.control.unplug("tip-2")
+    lab["stm"].open().tasks.put({"x": 1.0, "y": 1.0}, where={"head": "tip-2"})
+    eventually(lambda: lab.heads()[1].last_error, "it to be missed")
+    probe.control.replug("tip-2")
+    await_states(lab, "ready", "ready")
+    eventually(lambda: lab.heads()[1].tasks, "its task to be done")
+    shown = program("heads", "stm").out.splitlines()
+    assert "last error" in shown[0]
+    assert re.search(r"\d\d:\d\d:\d\d: .*SOCKET", shown[-1])
+    assert "last error" not in shown[-2]
