@@ -54,6 +54,7 @@ class Stop(Message, tag="stop"):
     id: Count
     master: str | None = None
     reason: str = ""
+    who: str = ""
 
 
 class Reset(Message, tag="reset"):
@@ -62,6 +63,7 @@ class Reset(Message, tag="reset"):
     id: Count
     master: str | None = None
     reason: str = ""
+    who: str = ""
 
 
 class ListHeads(Message, tag="list_heads"):
@@ -79,6 +81,7 @@ class SetHead(Message, tag="set_head"):
     head: str
     inside: bool
     reason: str = ""
+    who: str = ""
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -211,6 +211,7 @@ class Resolve(Message, tag="resolve"):
     layout: Layout | None = None
     reason: str = ""
     attempt: Count = 0
+    who: str = ""
 
 
 class SetWorkers(Message, tag="set_workers"):

@@ -90,7 +90,7 @@ class HeadInfo(_Record, frozen=True):
     since: float = 0.0
     #: whether it has been brought to its safe state and stays there
     safe: bool = False
-    #: tasks that it has ended since the daemon started, and the seconds they took
+    #: tasks that it has ended, ever, and the seconds they took
     tasks: int = 0
     busy: float = 0.0
     #: tasks in doubt that it had: (number of the run, index)
@@ -108,6 +108,9 @@ class HeadInfo(_Record, frozen=True):
     utilisation: float = 0.0
     #: whether it has a safe state at all: of an instrument that does nothing to anybody, none is declared
     has_safe_state: bool = True
+    #: the last thing that went wrong with it or a task of it, and when that was first said, seconds since 1970
+    last_error: str = ""
+    last_error_time: float = 0.0
 
 
 class MasterStatus(_Record, frozen=True):

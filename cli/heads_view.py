@@ -43,17 +43,26 @@ def heads_table(infos: Sequence[HeadInfo], units: Units) -> Table:
     """All that is known of heads."""
     headings = [
         "master", "head", "state", "safe", "since", ">tasks", ">busy", "task", "progress", "values", "identity",
-        "reason",
+        "reason", "last error",
     ]  # fmt: skip
-    elastic = ("reason", "identity", "values", "progress", "head", "master")
-    table = Table(headings, [], elastic, ("since", "identity", "busy", "task", "progress", "values"))
+    elastic = ("last error", "reason", "identity", "values", "progress", "head", "master")
+    table = Table(headings, [], elastic, ("last error", "since", "identity", "busy", "task", "progress", "values"))
     for info in infos:
         since = datetime.datetime.fromtimestamp(info.since).isoformat(" ", "seconds") if info.since else ""
         figures = [_safe(info), since, str(info.tasks), _share(info), _task(info.task)]
         told = [_progress(info.task, units[info.master]), _values(info)]
         reason = " ".join(info.reason.split())
-        table.rows.append([info.master, info.head, _state(info), *figures, *told, info.identity, reason])
+        table.rows.append(
+            [info.master, info.head, _state(info), *figures, *told, info.identity, reason, _last_error(info)]
+        )
     return table
+
+
+def _last_error(info: HeadInfo) -> str:
+    """When it was, and what, unless that is why the head is as it is."""
+    if not info.last_error or info.last_error in info.reason:
+        return ""
+    return f"{datetime.datetime.fromtimestamp(info.last_error_time).isoformat(' ', 'seconds')}: {info.last_error}"
 
 
 def work_table(infos: Sequence[HeadInfo], units: Units) -> Table:

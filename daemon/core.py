@@ -37,7 +37,7 @@ from taskmaster.daemon.effects import (
     WriterChanged,
 )
 from taskmaster.daemon.master import Master
-from taskmaster.daemon.people import People
+from taskmaster.daemon.people import People, who_says
 from taskmaster.daemon.run import Run
 from taskmaster.daemon.runs import Runs, still_open
 from taskmaster.daemon.series import SeriesBook
@@ -378,7 +378,7 @@ class Core:
 
     def _resolve(self, sender: Sender, message: m.Resolve, table: Table | None, out: Effects) -> None:
         run = self.run(message.run)
-        self._master(run.master).on_resolve(run, message, table, sender.user, out)
+        self._master(run.master).on_resolve(run, message, table, who_says(sender, message.who), out)
         self._done(sender, message.id, out)
 
     def _set_workers(self, sender: Sender, message: m.SetWorkers, table: Table | None, out: Effects) -> None:
@@ -405,7 +405,9 @@ class Core:
         out.replies.append(Reply(sender.address, m.HeadList(message.id, infos)))
 
     def _set_head(self, sender: Sender, message: m.SetHead, table: Table | None, out: Effects) -> None:
-        self._master(message.master).set_head(message.head, message.inside, sender.user, message.reason, out)
+        self._master(message.master).set_head(
+            message.head, message.inside, who_says(sender, message.who), message.reason, out
+        )
         self._done(sender, message.id, out)
 
     def _stop(self, sender: Sender, message: m.Stop | m.Reset, table: Table | None, out: Effects) -> None:
@@ -417,8 +419,14 @@ class Core:
         if isinstance(message, m.Reset):
             for master in masters:
                 master.interlocks.require("stop", "reset")  # all of them or none
+        try:
+            user = who_says(sender, message.who)
+        except CallerError:
+            if isinstance(message, m.Reset):
+                raise
+            user = sender.user  # no stop fails by a name
         for master in masters:
-            (master.stop if isinstance(message, m.Stop) else master.reset)(sender.user, message.reason, out)
+            (master.stop if isinstance(message, m.Stop) else master.reset)(user, message.reason, out)
         self._done(sender, message.id, out, len(masters))
 
     def _ping(self, sender: Sender, message: m.Ping, table: Table | None, out: Effects) -> None:

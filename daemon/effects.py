@@ -150,6 +150,17 @@ class HeadChanged(_Record, frozen=True):
     tripped: str = ""
 
 
+class HeadCounted(_Record, frozen=True):
+    """What a head has done, ever, and what went wrong with it last."""
+
+    master: str
+    head: str
+    tasks: int
+    busy: float
+    error: str
+    error_time: float
+
+
 class KeptPoint(msgspec.Struct, frozen=True, array_like=True):
     """A point of a series; ``values`` is JSON, see `tails.Point`, ``time`` in milliseconds since 1970."""
 
@@ -267,6 +278,7 @@ Record: TypeAlias = (
     | RunCounted
     | MasterStopped
     | HeadChanged
+    | HeadCounted
     | PointsKept
     | PointsFolded
     | MonitorDeclared

@@ -24,8 +24,12 @@ from taskmaster.bus.messages import HeadName, Where
 from taskmaster.bus.status import HeadInfo
 from taskmaster.bus.text import did_you_mean_or
 from taskmaster.bus.wanted import require_head
+<<<<<<< HEAD
 from taskmaster.daemon.effects import Effects, HeadChanged, MasterStopped, ToWorker
 from taskmaster.daemon.head import Head, Trip, Wanted
+=======
+from taskmaster.daemon.effects import Effects, HeadChanged, HeadCounted, MasterStopped, ToWorker
+>>>>>>> fixu
 from taskmaster.daemon.leases import Worker
 
 __all__ = ["HeadBook"]
@@ -39,10 +43,157 @@ STOP_SECONDS = 2.0
 SECURE_SECONDS = 30.0
 #: Heads of which it is said why they do not work, where none does.
 _SAID = 4
+#: Characters of an error that is kept.
+_LONGEST_ERROR = 500
 #: Ends of a task that say nothing about how good the connection is: names of exceptions, without their modules.
 _BROKEN_OFF = frozenset({"Stopped", "InterlockTripped"})
 
 
+<<<<<<< HEAD
+=======
+@dataclass(frozen=True)
+class Trip:
+    """How an interlock does not hold; an empty reason: it does."""
+
+    action: Literal["pause", "safe", "stop"]
+    reason: str
+    #: because its value cannot be had
+    lost: bool = False
+
+
+class Head:
+    """One head as the Master sees it."""
+
+    def __init__(self, spec: HeadName, wall: float = 0.0) -> None:
+        self.spec = spec
+        #: who has it, if anybody
+        self.worker: Worker | None = None
+        #: who was not heard of any more, and may be driving it still, until this time (monotonic)
+        self.silent: Worker | None = None
+        self.silent_until = -math.inf
+        #: what that worker has said of it
+        self.reported = "away"
+        self.identity = ""
+        self.error = ""
+        #: number of the latest order, what that was, and the latest that was carried out
+        self.order: LeaseId = (0, 0)
+        self.wanted: Wanted = "work"
+        #: whether it is to be watched though it is safe
+        self.watch = True
+        self.obeyed: LeaseId = (0, 0)
+        #: the latest of what its worker has said of interlocks
+        self.heard = 0
+        #: who took it out of service and why; empty if it is in
+        self.out = ""
+        self.quarantined = ""
+        #: which interlock has tripped and why, until it is put back in; and those that do not hold at present
+        self.tripped = ""
+        self.trips: dict[str, Trip] = {}
+        #: why it cannot be brought to its safe state, since when, and when that is said again
+        self.unsafe = ""
+        self.unsafe_since = self.unsafe_again = math.inf
+        #: since when it is to have stopped, if it is (inf: since just now), and whether it was told that it has not
+        self.stop_since: float | None = None
+        self.stop_is_told = False
+        #: somebody has had it since the daemon's start; whoever was the last has left it in its safe state
+        self.reached = self.left_safe = False
+        #: connections lost since a task was done, or came further
+        self.failures = 0
+        #: tasks in doubt that it had, and those it has been asked about since it was last at work
+        self.doubts: set[tuple[int, int]] = set()
+        self.asked: set[tuple[int, int]] = set()
+        self.since = wall
+        #: ever; and the last thing that went wrong, and when that was first said
+        self.tasks = 0
+        self.busy_seconds = 0.0
+        self.last_error, self.last_error_time = "", 0.0
+        self.usage = Usage()
+
+    @property
+    def is_available(self) -> bool:
+        """Whether it may be given a task."""
+        return self.reported == "ready" and self.wanted == "work" and self.obeyed == self.order
+
+    @property
+    def works(self) -> bool:
+        """Whether it is there to evaluate, be it busy or not."""
+        return self.reported == "ready" and self.wanted == "work"
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether its interlocks are asked at present; were one not answered, its worker would say so."""
+        return self.worker is not None and not self.out and self.reported in ("ready", "safe")
+
+    @property
+    def is_safe(self) -> bool:
+        """Whether it is known to be in its safe state, and to stay there."""
+        return (self.reported == "safe" and self.obeyed == self.order) or (self.worker is None and self.left_safe)
+
+    @property
+    def kept_safe(self) -> str:
+        """Which interlock keeps it safe, and why; empty if none does."""
+        present = (f"interlock {name}: {trip.reason}" for name, trip in self.trips.items() if trip.action == "safe")
+        return self.tripped or next(present, "")
+
+    def fits(self, where: Where) -> bool:
+        """Whether a task that asks for this may be evaluated here."""
+        return self.spec.fits(where)
+
+    def info(self, master: str, stopped: str, wall: float) -> HeadInfo:
+        """This head for lists, at ``wall`` seconds since 1970. ``stopped``: why the Master is, empty if it is not."""
+        state, reason = self._state(master, stopped)
+        task = self._task()
+        return HeadInfo(
+            master,
+            self.spec.name,
+            state,
+            reason,
+            self.identity,
+            self.since,
+            self.is_safe,
+            self.tasks,
+            self.busy_seconds,
+            tuple(sorted(self.doubts)),
+            self.spec.capabilities,
+            self.worker.pid if self.worker is not None else 0,
+            task,
+            attended=self.usage.attended(wall),
+            utilisation=self.usage.share(wall, task.since if task is not None else None),
+            has_safe_state=self.spec.has_safe_state,
+            last_error=self.last_error,
+            last_error_time=self.last_error_time,
+        )
+
+    def _task(self) -> HeadTask | None:
+        """What its worker has been granted; it begins its leases in their order."""
+        if self.worker is None or not self.worker.leases:
+            return None
+        lease = next(iter(self.worker.leases.values()))
+        first = lease.remaining.first[0] if lease.remaining else lease.first
+        return HeadTask(lease.run.id, lease.run.name, first, lease.attempt, lease.since)
+
+    def _state(self, master: str, stopped: str) -> tuple[str, str]:
+        """What people are told: of several reasons not to work the weightiest."""
+        reasons = {
+            "stopped": stopped,
+            "out": self.out,
+            "tripped": self.kept_safe,
+            "quarantined": self.quarantined,
+        }
+        for state, reason in reasons.items():
+            if reason:
+                if state == "quarantined":
+                    reason += f"; when that is mended: taskmaster heads {master} --in {self.spec.name or repr('')}"
+                return state, f"{reason} (not known to be safe: {self.unsafe})" if self.unsafe else reason
+        if self.doubts:
+            run, index = min(self.doubts)
+            return "parked", f"task {index} of run {run} is in doubt: taskmaster resolve {run} {index} done|retry|fail"
+        if self.reported == "ready":
+            return ("busy" if self.worker is not None and self.worker.leases else "ready"), self.error
+        return self.reported if self.reported != "safe" else "connecting", self.error
+
+
+>>>>>>> fixu
 class HeadBook:
     """All heads of a Master, by name."""
 
@@ -148,6 +299,7 @@ class HeadBook:
         if report.state == "ready" and report.error and report.error != head.error:
             self._alarm("warning", head, report.error, out)
         head.error = report.error
+        self._note_error(head, report.error, out)
         head.left_safe = report.state == "safe"
         head.reached |= report.state in ("ready", "safe", "unsafe")
         if report.state == "unsafe":
@@ -156,11 +308,12 @@ class HeadBook:
             head.unsafe = ""
         self._note(head, report.state, out)
 
-    def on_unusable(self, worker: Worker, why: str) -> None:
+    def on_unusable(self, worker: Worker, why: str, out: Effects) -> None:
         """A head cannot be had, whoever tries."""
         head = self._of_worker.get(worker.token)
         if head is not None:
             head.error = why
+            self._note_error(head, why, out)
 
     def on_vouched(self, worker: Worker, out: Effects) -> None:
         """A guardian vouches for a worker from now on; it has to know whether that is to stop."""
@@ -176,11 +329,28 @@ class HeadBook:
         head.left_safe = not report.error
         if report.error:
             head.error = f"not safe: {report.error}"
+            self._note_error(head, head.error, out)
             self._on_unsafe(head, f"{report.reason}: {report.error}", out)
         else:
             head.error = head.unsafe = ""
             self.record(head, "secured", report.reason, "guardian", out)
             self._alarm("warning", head, f"it was brought to its safe state: {report.reason}", out)
+
+    def _note_error(self, head: Head, error: str, out: Effects) -> None:
+        """Something has gone wrong, if it has; on record, where that is news."""
+        if self._mark_error(head, error, out):
+            self._count(head, out)
+
+    def _mark_error(self, head: Head, error: str, out: Effects) -> bool:
+        error = " ".join(error.split())[:_LONGEST_ERROR]
+        if not error or error == head.last_error:
+            return False
+        head.last_error, head.last_error_time = error, out.wall
+        return True
+
+    def _count(self, head: Head, out: Effects) -> None:
+        counts = head.tasks, head.busy_seconds, head.last_error, head.last_error_time
+        out.records.append(HeadCounted(self._master, head.spec.name, *counts))
 
     def _note(self, head: Head, reported: str, out: Effects) -> None:
         if head.reported != reported:
@@ -189,14 +359,18 @@ class HeadBook:
 
     # -- what makes them safe, and what lets them go on ---------------------------------------------------------------
 
-    def on_done(self, worker: Worker, n: int, seconds: float, out: Effects) -> None:
-        """A head has ended ``n`` tasks as it should, whatever came out; they took ``seconds`` together."""
+    def on_done(self, worker: Worker, outcome: m.Outcome, out: Effects) -> None:
+        """A head has ended tasks as it should, whatever came out."""
         head = self._of_worker.get(worker.token)
         if head is not None:
+            seconds = outcome.finished - outcome.started
             head.failures = 0
-            head.tasks += n
+            head.tasks += outcome.n
             head.busy_seconds += seconds
             head.usage.done(seconds, out.wall)
+            if outcome.errors:
+                self._mark_error(head, _shown(outcome.errors[-1]), out)
+            self._count(head, out)
 
     def on_checkpoint(self, worker: Worker) -> None:
         """A task of a head has come further: whatever its connection is lost by, it is not for good."""
@@ -209,6 +383,7 @@ class HeadBook:
         head = self._of_worker.get(worker.token)
         if head is None or kind.rpartition(".")[2] in _BROKEN_OFF:
             return
+        self._note_error(head, reason, out)
         head.failures += 1
         if head.failures >= self._quarantine_after and not head.quarantined:
             head.quarantined = f"{head.failures} times in a row: {reason}"
@@ -353,6 +528,12 @@ class HeadBook:
         for head in self:
             head.wanted, head.watch = self._wanted(head), not head.out
 
+    def restore_counts(self, heads: Iterable[tuple[str, int, float, str, float]]) -> None:
+        """(name, tasks, seconds that they took, last error, when) of heads."""
+        for name, tasks, seconds, error, at in heads:
+            if (head := self.heads.get(name)) is not None:
+                head.tasks, head.busy_seconds, head.last_error, head.last_error_time = tasks, seconds, error, at
+
     # -- orders -------------------------------------------------------------------------------------------------------
 
     def _wanted(self, head: Head) -> Wanted:
@@ -416,6 +597,10 @@ class HeadBook:
     def infos(self, wall: float) -> tuple[HeadInfo, ...]:
         """All heads, for lists, at ``wall`` seconds since 1970."""
         return tuple(head.info(self._master, self.stopped, wall) for head in self)
+
+
+def _shown(error: m.TaskError) -> str:
+    return f"{error.kind.rpartition('.')[2]}: {error.message}"
 
 
 def _by(user: str, reason: str) -> str:

@@ -200,7 +200,7 @@ class Master(Instrument):
         if self.heads and why != self.trouble:  # of others supervision says so when it gives up; a guardian never does
             out.alarms.append(m.Alarm("error", self.spec.name, f"Master {self.spec.name!r}: {why}", out.wall))
         self.trouble = why
-        self.heads.on_unusable(worker, why)
+        self.heads.on_unusable(worker, why, out)
 
     def on_ready(self, worker: Worker) -> None:
         """Its driver is set up."""
@@ -369,7 +369,7 @@ class Master(Instrument):
         if lease.id in worker.leases:
             if is_news:
                 self._charge_time(lease, outcome)
-                self.heads.on_done(worker, outcome.n, outcome.finished - outcome.started, out)
+                self.heads.on_done(worker, outcome, out)
             self._conclude(worker, lease, outcome, out)
         elif not lease.is_wanted:
             self._expired.pop(lease.id, None)

@@ -20,7 +20,7 @@ from taskmaster.daemon.run import Edited, Run, by_hand
 from taskmaster.daemon.runs import Runs, encoded_input
 from taskmaster.daemon.workforce import known_master
 
-__all__ = ["People", "SubmittedAt"]
+__all__ = ["People", "SubmittedAt", "who_says"]
 
 #: Bytes of a list of tasks in one message: hundreds, whose inputs have to be read.
 _LISTED_BYTES = 64 << 10
@@ -51,7 +51,7 @@ class People:
         run = None if message.run is None else self._run(message.run)
         if run is not None and run.master != message.master:
             raise CallerError(f"run {run.id} is not one of Master {message.master!r} but of {run.master!r}")
-        claim = master.requests.claim(message, run, _who(sender, message.who), paused=master.paused, out=out)
+        claim = master.requests.claim(message, run, who_says(sender, message.who), paused=master.paused, out=out)
         if claim is None:
             out.replies.append(Reply(sender.address, m.Claimed(message.id)))
             return
@@ -70,7 +70,7 @@ class People:
         run = self._run(message.run)
         master = self._master(run.master)
         master.requests.require()
-        who = _who(sender, message.who)
+        who = who_says(sender, message.who)
         _check_reason(message.reason)
         if message.index < run.next_index and message.index not in run.open:
             out.verifications.append(Recheck(sender.address, message, by_hand(who), table))
@@ -90,7 +90,7 @@ class People:
                 raise CallerError(f"run {run.name!r}: {low}…{high} is not an interval of task indices")
         _check_reason(message.reason)
         decision = approval.approve if isinstance(message, m.Approve) else approval.reject
-        count = decision(run, message.intervals, _who(sender, message.who), message.reason, out)
+        count = decision(run, message.intervals, who_says(sender, message.who), message.reason, out)
         if run.master in self._masters:
             self._masters[run.master].note(run, out)
             out.waiting.add(run.master)
@@ -105,7 +105,9 @@ class People:
             raise CallerError(f"run {run.name!r}: to edit task {message.index} needs the input that it is to have")
         if master.spec.parameters:
             master.spec.parameters.check(table, message.index)
-        count = approval.edit(run, message.index, table, message.edits, _who(sender, message.who), message.reason, out)
+        count = approval.edit(
+            run, message.index, table, message.edits, who_says(sender, message.who), message.reason, out
+        )
         master.note(run, out)
         out.waiting.add(run.master)
         out.replies.append(Reply(sender.address, m.Done(message.id, count)))
@@ -166,7 +168,8 @@ class People:
         return run
 
 
-def _who(sender: Sender, who: str) -> str:
+def who_says(sender: Sender, who: str) -> str:
+    """Who a message is from: as it says, else as the daemon knows them. Raises CallerError for what is no name."""
     if len(who) > _NAME or not (who or "x").isprintable():
         raise CallerError(f"{who[:40]!r} cannot name a person; use up to {_NAME} printable characters")
     return who or sender.user

@@ -55,9 +55,18 @@ class Run(RunView):
             cancelled += int((await self.master.lab.ask(self._cancel_message(wanted))).count)
         return cancelled + int((await self.master.lab.ask(self._cancel_message(wanted))).count)
 
-    async def resolve(self, index: int, action: str, output: Any = None, *, reason: str = "", attempt: int = 0) -> None:
+    async def resolve(
+        self,
+        index: int,
+        action: str,
+        output: Any = None,
+        *,
+        reason: str = "",
+        attempt: int = 0,
+        who: str | None = None,
+    ) -> None:
         """Say what becomes of a task of it that is in doubt; see :meth:`Lab.resolve`, and :meth:`Lab.held`."""
-        await self.master.lab.resolve(self._core.id, index, action, output, reason=reason, attempt=attempt)
+        await self.master.lab.resolve(self._core.id, index, action, output, reason=reason, attempt=attempt, who=who)
 
     async def progress(self, index: int, attempt: int | None = None) -> Series:
         """What the evaluation of a task has told of its progress so far: of its latest ``attempt``, or of this one.

@@ -20,6 +20,7 @@ from taskmaster.bus.table import Buffer
 from taskmaster.learners.arguments import duration, text
 from taskmaster.learners.channel import Channel
 from taskmaster.learners.clientpeople import PeopleOfLab, PeopleOfMaster
+from taskmaster.learners.people import login
 from taskmaster.learners.resolving import Resolution, held_message
 from taskmaster.learners.results import Result
 from taskmaster.learners.run import Results, Run, Tasks
@@ -171,24 +172,25 @@ class Lab(PeopleOfLab, LabView):
             with channel.lock:
                 core.unfollow_series(following)
 
-    def set_head(self, master: str, head: str, *, inside: bool, reason: str = "") -> None:
+    def set_head(self, master: str, head: str, *, inside: bool, reason: str = "", who: str | None = None) -> None:
         """Take a head out of service, safe, when its task has ended; or put it back, out of quarantine, too.
 
-        Raises UnknownMaster, NotAllowed where there are no heads, UnknownHead if there is none of this name.
+        ``who`` does it is on record, by default the login name; so it is with :meth:`stop` and :meth:`reset`. Raises
+        UnknownMaster, NotAllowed where there are no heads, UnknownHead if there is none of this name.
         """
         master, head = text(master, "a Master's name"), text(head, "a head's name")
-        self.ask(m.SetHead(0, master, head, inside, text(reason, "reason")))
+        self.ask(m.SetHead(0, master, head, inside, text(reason, "reason"), login(who)))
 
-    def stop(self, master: str | None = None, reason: str = "") -> None:
+    def stop(self, master: str | None = None, reason: str = "", *, who: str | None = None) -> None:
         """Emergency stop: each head of this Master, or of all, breaks off what it does and goes to its safe state.
 
         It stays there, whatever is restarted, until :meth:`reset`. It is no substitute for hard-wired interlocks.
         """
-        self.ask(m.Stop(0, master, text(reason, "reason")))
+        self.ask(m.Stop(0, master, text(reason, "reason"), login(who)))
 
-    def reset(self, master: str | None = None, reason: str = "") -> None:
+    def reset(self, master: str | None = None, reason: str = "", *, who: str | None = None) -> None:
         """Undo :meth:`stop`."""
-        self.ask(m.Reset(0, master, text(reason, "reason")))
+        self.ask(m.Reset(0, master, text(reason, "reason"), login(who)))
 
     def held(self, master: str | None = None, *, run: int | None = None) -> tuple[HeldTask, ...]:
         """The tasks in doubt of one Master, of the run of this number, or all; oldest run first.
@@ -206,17 +208,26 @@ class Lab(PeopleOfLab, LabView):
         return tuple(tasks)
 
     def resolve(
-        self, run: int, index: int, action: str, output: Any = None, *, reason: str = "", attempt: int = 0
+        self,
+        run: int,
+        index: int,
+        action: str,
+        output: Any = None,
+        *,
+        reason: str = "",
+        attempt: int = 0,
+        who: str | None = None,
     ) -> None:
         """Say what becomes of a task in doubt: ``run`` is the number of its run.
 
         ``"done"`` it was, with this ``output`` (that of the Master, or a dict of several); ``"retry"``: it is evaluated
         again; ``"resume"``: it goes on from the checkpoint that it has left; ``"fail"``, for this ``reason``. With an
         ``attempt`` it is only about that one, see
-        :class:`~taskmaster.bus.status.HeldTask`. Raises UnknownRun, UnknownTask if it is not in doubt, CallerError for
-        another action, InvalidOutput for an output that the Master does not declare so.
+        :class:`~taskmaster.bus.status.HeldTask`. ``who`` says so is on record, by default the login name.
+        Raises UnknownRun, UnknownTask if it is not in doubt, CallerError for another action, InvalidOutput for an
+        output that the Master does not declare so.
         """
-        resolution = Resolution(run, index, action, output, reason, attempt)
+        resolution = Resolution(run, index, action, output, reason, attempt, who)
         self.ask(*resolution.request(self.ask(resolution.question), self._core))
 
     def delete_run(self, run: int) -> None:

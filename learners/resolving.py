@@ -13,7 +13,7 @@ from taskmaster.bus.table import Buffer
 from taskmaster.bus.text import did_you_mean_or
 from taskmaster.learners.arguments import LARGEST, Whole, text, whole
 from taskmaster.learners.core import ClientCore
-from taskmaster.learners.people import pack_output
+from taskmaster.learners.people import login, pack_output
 
 __all__ = ["ACTIONS", "Resolution", "held_message"]
 
@@ -34,11 +34,14 @@ def held_message(master: str | None, run: Whole | None, known: Sequence[HeldTask
 class Resolution:
     """An operator's word on one task. Raises CallerError for one that makes no sense."""
 
-    def __init__(self, run: Whole, index: Whole, action: str, output: Any, reason: str, attempt: Whole) -> None:
+    def __init__(
+        self, run: Whole, index: Whole, action: str, output: Any, reason: str, attempt: Whole, who: str | None = None
+    ) -> None:
         self._run = whole(run, "the number of a run", 0, LARGEST)
         self._index = whole(index, "the index of a task", 0, LARGEST - 1)
         self._attempt = whole(attempt, "the number of an attempt", 0, LARGEST)
         self._reason = text(reason, "a reason")
+        self._who = login(who)
         self._action, self._output = action, output
         if action not in ACTIONS:
             raise CallerError(
@@ -70,5 +73,5 @@ class Resolution:
             table = pack_output(Schema(daemon.master(task.master).outputs, task.master, "output"), self._output)
         attempt = self._attempt or task.attempt
         layout = table.layout if table is not None else None
-        message = m.Resolve(0, self._run, self._index, self._action, layout, self._reason, attempt)
+        message = m.Resolve(0, self._run, self._index, self._action, layout, self._reason, attempt, self._who)
         return message, table.frames if table is not None else ()

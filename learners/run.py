@@ -51,9 +51,18 @@ class Run(RunView):
             cancelled += int(self.master.lab.ask(self._cancel_message(wanted)).count)
         return cancelled + int(self.master.lab.ask(self._cancel_message(wanted)).count)
 
-    def resolve(self, index: int, action: str, output: Any = None, *, reason: str = "", attempt: int = 0) -> None:
+    def resolve(
+        self,
+        index: int,
+        action: str,
+        output: Any = None,
+        *,
+        reason: str = "",
+        attempt: int = 0,
+        who: str | None = None,
+    ) -> None:
         """Say what becomes of a task of it that is in doubt; see :meth:`Lab.resolve`, and :meth:`Lab.held`."""
-        self.master.lab.resolve(self._core.id, index, action, output, reason=reason, attempt=attempt)
+        self.master.lab.resolve(self._core.id, index, action, output, reason=reason, attempt=attempt, who=who)
 
     def progress(self, index: int, attempt: int | None = None) -> Series:
         """What the evaluation of a task has told of its progress so far: of its latest ``attempt``, or of this one.

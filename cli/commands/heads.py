@@ -23,6 +23,7 @@ SAFE_SECONDS = 3.0
 _LOOK_SECONDS = 0.05
 
 _reason = click.option("--reason", metavar="TEXT", default="", help="Why; it is put on record.")
+_who = click.option("--as", "who", metavar="NAME", help="Who does it; by default your login name.")
 
 
 @click.command("heads", cls=Command)
@@ -30,10 +31,17 @@ _reason = click.option("--reason", metavar="TEXT", default="", help="Why; it is 
 @click.option("--out", "taken", metavar="HEAD", help="Take this head of MASTER out of service, in its safe state.")
 @click.option("--in", "put", metavar="HEAD", help="Put it back into service, out of quarantine, too.")
 @_reason
+@_who
 @address_option
 @json_option
 def heads(
-    master: str | None, taken: str | None, put: str | None, reason: str, address: str | None, as_json: bool
+    master: str | None,
+    taken: str | None,
+    put: str | None,
+    reason: str,
+    who: str | None,
+    address: str | None,
+    as_json: bool,
 ) -> None:
     """List the heads of instruments, of MASTER or of all; or take one out of service, or put it back.
 
@@ -47,7 +55,7 @@ def heads(
         raise click.UsageError("name the Master of the head, too: taskmaster heads MASTER --out HEAD")
     with connected(address) as lab:
         if head is not None and master is not None:
-            lab.set_head(master, head, inside=put is not None, reason=reason)
+            lab.set_head(master, head, inside=put is not None, reason=reason, who=who)
         infos = lab.heads(master)
         units = units_of(lab, infos)
         status = lab.status()
@@ -74,9 +82,10 @@ def _warn_if_idle(info: HeadInfo, status: DaemonStatus) -> None:
 @click.command("stop", cls=Command)
 @click.argument("master", required=False)
 @_reason
+@_who
 @address_option
 @json_option
-def stop(master: str | None, reason: str, address: str | None, as_json: bool) -> None:
+def stop(master: str | None, reason: str, who: str | None, address: str | None, as_json: bool) -> None:
     """Emergency stop: bring the heads of MASTER, or of all instruments, to their safe state at once.
 
     What they do is broken off, and nothing is evaluated until 'taskmaster reset', whatever is restarted meanwhile. The
@@ -84,7 +93,7 @@ def stop(master: str | None, reason: str, address: str | None, as_json: bool) ->
     substitute for interlocks that are wired.
     """
     with connected(address) as lab:
-        lab.stop(master, reason)
+        lab.stop(master, reason, who=who)
         infos = _await_safe(lab, master)
     unsafe = [info for info in infos if not info.safe]
     if as_json:
@@ -121,16 +130,17 @@ def _unsafe(info: HeadInfo) -> str:
 @click.command("reset", cls=Command)
 @click.argument("master", required=False)
 @_reason
+@_who
 @address_option
 @json_option
-def reset(master: str | None, reason: str, address: str | None, as_json: bool) -> None:
+def reset(master: str | None, reason: str, who: str | None, address: str | None, as_json: bool) -> None:
     """Let MASTER, or all instruments, go on after a stop.
 
     Heads that are out of service, in quarantine, or have a task in doubt stay as they are.
     """
     with connected(address) as lab:
         before = lab.heads(master)
-        lab.reset(master, reason)
+        lab.reset(master, reason, who=who)
         masters = {info.master for info in before}
         paused = [one.name for one in lab.status().masters if one.state == "paused" and one.name in masters]
     stopped = any(info.state in ("stopped", "tripped") for info in before)

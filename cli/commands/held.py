@@ -53,6 +53,7 @@ def held(master: str | None, address: str | None, as_json: bool) -> None:
     "--attempt", metavar="N", type=click.IntRange(1),
     help="Only if this attempt is the one in doubt, as 'taskmaster held' lists it.",
 )  # fmt: skip
+@click.option("--as", "who", metavar="NAME", help="Who says so; by default your login name.")
 @address_option
 @json_option
 def resolve(
@@ -62,6 +63,7 @@ def resolve(
     output: str | None,
     reason: str,
     attempt: int | None,
+    who: str | None,
     address: str | None,
     as_json: bool,
 ) -> None:
@@ -79,7 +81,7 @@ def resolve(
         found = find_run(lab, run)
         try:
             value = None if output is None else _read_output(lab, found.master, output)
-            lab.resolve(found.run, index, action, value, reason=reason, attempt=attempt or 0)
+            lab.resolve(found.run, index, action, value, reason=reason, attempt=attempt or 0, who=who)
         except InvalidOutput as error:  # not an evaluation has gone wrong, but who types
             raise CallerError(str(error)) from None
     if as_json:

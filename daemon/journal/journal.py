@@ -33,6 +33,7 @@ from taskmaster.daemon.effects import (
     Decided,
     EventAppended,
     HeadChanged,
+    HeadCounted,
     LeaseEnded,
     LeaseGranted,
     MasterChanged,
@@ -120,6 +121,7 @@ class Journal:
             AttemptsCharged: self._attempts_charged,
             MasterStopped: self._master_stopped,
             HeadChanged: self._head_changed,
+            HeadCounted: self._head_counted,
             Decided: self._decided,
             RequestClaimed: lambda r: self._execute(sql.SET_CLAIM, (r.run, r.task, r.claim, r.who, r.since, r.until)),
             ClaimEnded: lambda r: self._execute(sql.DELETE_CLAIM, (r.run, r.task)),
@@ -300,6 +302,9 @@ class Journal:
     def _head_changed(self, r: HeadChanged) -> None:
         self._execute(sql.SET_HEAD, (r.master, r.head, r.out, r.quarantined, r.tripped))
         self._execute(sql.INSERT_HEAD_LOG, (r.time, r.master, r.head, r.what, r.reason, r.user))
+
+    def _head_counted(self, r: HeadCounted) -> None:
+        self._execute(sql.SET_HEAD_COUNTS, (r.master, r.head, r.tasks, r.busy, r.error, r.error_time))
 
     def _attempts_charged(self, r: AttemptsCharged) -> None:
         for task in range(r.first, r.last):

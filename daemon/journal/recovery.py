@@ -73,6 +73,7 @@ def _restore_heads(core: Core, journal: Journal) -> None:
     stopped = dict(journal.query(sql.SELECT_STOPPED))
     for name, master in core.masters.items():
         master.heads.restore(stopped.get(name, ""), list(journal.query(sql.SELECT_HEADS, (name,))))
+        master.heads.restore_counts(list(journal.query(sql.SELECT_HEAD_COUNTS, (name,))))
 
 
 def _restore_runs(core: Core, journal: Journal, out: Effects) -> None:

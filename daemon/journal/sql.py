@@ -128,6 +128,17 @@ CREATE TABLE heads (
     PRIMARY KEY (master, head)
 ) STRICT, WITHOUT ROWID;
 
+-- What heads have done, ever, and what went wrong with each last.
+CREATE TABLE head_counts (
+    master TEXT NOT NULL,
+    head TEXT NOT NULL,
+    tasks INTEGER NOT NULL,
+    busy REAL NOT NULL,              -- seconds that they took
+    error TEXT NOT NULL,
+    error_time REAL NOT NULL,        -- when it was first said
+    PRIMARY KEY (master, head)
+) STRICT, WITHOUT ROWID;
+
 -- Tasks first … first + n - 1 ask for the head of this name, or for those with this capability.
 CREATE TABLE places (
     run INTEGER NOT NULL,
@@ -280,6 +291,9 @@ SET_STOPPED = """
 INSERT INTO masters (master, stopped) VALUES (?, ?) ON CONFLICT DO UPDATE SET stopped = excluded.stopped
 """
 SET_HEAD = "INSERT OR REPLACE INTO heads (master, head, out, quarantined, tripped) VALUES (?, ?, ?, ?, ?)"
+SET_HEAD_COUNTS = """
+INSERT OR REPLACE INTO head_counts (master, head, tasks, busy, error, error_time) VALUES (?, ?, ?, ?, ?, ?)
+"""
 INSERT_HEAD_LOG = "INSERT INTO head_log (time, master, head, what, reason, user) VALUES (?, ?, ?, ?, ?, ?)"
 INSERT_APPROVAL = """
 INSERT INTO approvals (run, first, n, what, reason, user, time, layout, data) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -356,6 +370,7 @@ LAST_RUN = "SELECT seq FROM sqlite_sequence WHERE name = 'runs'"
 SET_LAST_RUN = "INSERT INTO sqlite_sequence (name, seq) VALUES ('runs', ?)"
 SELECT_MASTERS = "SELECT master, paused FROM masters"
 SELECT_STOPPED = "SELECT master, stopped FROM masters"
+SELECT_HEAD_COUNTS = "SELECT head, tasks, busy, error, error_time FROM head_counts WHERE master = ?"
 SELECT_HEADS = "SELECT head, out, quarantined, tripped FROM heads WHERE master = ?"
 #: The tasks of a run that have an outcome.
 SELECT_ENDED = "SELECT first, n FROM events WHERE run = ? AND kind IN ('done', 'cancelled')"

@@ -126,12 +126,12 @@ def test_a_stop_reaches_all_heads_at_once_and_lasts(probe: Laboratory, daemon: D
 
 
 def test_a_head_is_taken_out_and_put_back(probe: Laboratory, lab: Lab) -> None:
-    lab.set_head("stm", "tip-1", inside=False, reason="a new tip")
+    lab.set_head("stm", "tip-1", inside=False, reason="a new tip", who="ada")
     eventually(lambda: heads(lab)["tip-1"].safe, "it to be safe")
     run = lab["stm"].open()
     run.tasks.put_many(points(20))
     assert {result.worker for result in run.results} == {"tip-2", "tip-3"}
-    assert (heads(lab)["tip-1"].state, heads(lab)["tip-1"].reason) == ("out", "by local: a new tip")
+    assert (heads(lab)["tip-1"].state, heads(lab)["tip-1"].reason) == ("out", "by ada: a new tip")
     lab.set_head("stm", "tip-1", inside=True)
     eventually(lambda: heads(lab)["tip-1"].state == "ready", "it to be back")
     run.tasks.put_many(points(40))

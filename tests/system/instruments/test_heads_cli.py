@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -15,6 +17,7 @@ from helpers.waiting import eventually
 
 from taskmaster.cli.commands import heads as heads_command
 from taskmaster.drivers.simulated import Laboratory
+from taskmaster.learners import aio
 from taskmaster.learners.client import Lab
 
 
@@ -88,15 +91,15 @@ def test_who_waits_for_results_is_told_why_there_are_none(lab: Lab, program: Pro
 
 
 def test_status_says_why_tasks_wait(lab: Lab, program: Program) -> None:
-    lab.set_head("stm", "tip-2", inside=False, reason="a new tip")
+    lab.set_head("stm", "tip-2", inside=False, reason="a new tip", who="ada")
     wait = "Master 'stm': 1 task waits for heads that do not work at present (head 'tip-2'): taskmaster heads stm\n"
     put = program("submit", "stm", "1,1", "--run", "aside", "--head", "tip-2")
     assert put.err == f"taskmaster: {wait}"
     assert wait in program("status").out
-    lab.set_head("stm", "tip-1", inside=False)
+    lab.set_head("stm", "tip-1", inside=False, who="eve")
     await_states(lab, "out", "out")
     eventually(lambda: all(info.safe for info in lab.heads()), "them to be out")
-    why = "tip-1 out (by local); tip-2 out (by local: a new tip)"
+    why = "tip-1 out (by eve); tip-2 out (by ada: a new tip)"
     assert f"Master 'stm': no head works: {why}; see taskmaster heads stm\n" in program("status").out
     assert f"has no head that works at present ({why})" in program("submit", "stm", "2,2", "--run", "aside").err
     program("cancel", "stm/aside", "--all")
@@ -106,13 +109,13 @@ def test_status_says_why_tasks_wait(lab: Lab, program: Program) -> None:
 
 
 def test_who_puts_a_head_in_is_told_what_else_keeps_it_from_work(lab: Lab, program: Program) -> None:
-    program("heads", "stm", "--out", "tip-2", "--reason", "a new tip")
+    program("heads", "stm", "--out", "tip-2", "--reason", "a new tip", "--as", "ada")
     said = program("heads", "stm", "--out", "tip-2")
-    assert "by local: a new tip" in said.out, "it is out for that, though it was not said again"
-    lab.stop("stm", reason="smoke")
+    assert "by ada: a new tip" in said.out, "it is out for that, though it was not said again"
+    program("stop", "stm", "--reason", "smoke", "--as", "eve")
     said = program("heads", "stm", "--in", "tip-2")
     assert said.out.endswith(
-        "head 'tip-2' is in service, but stopped by local: smoke; go on with: taskmaster reset stm\n"
+        "head 'tip-2' is in service, but stopped by eve: smoke; go on with: taskmaster reset stm\n"
     )
     lab.reset("stm")
     program("pause", "stm")
@@ -147,3 +150,31 @@ def test_points_for_a_head_that_there_is_not_leave_no_run(lab: Lab, program: Pro
     said = program("submit", "stm", "1,1", "--capability", "cold")
     assert (said.status, "no head of Master 'stm' has the capability 'cold'" in said.err) == (1, True)
     assert lab.runs() == before
+
+
+def test_who_stops_is_on_record_as_they_say_and_else_by_their_login_name(
+    daemon: Daemon, lab: Lab, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOGNAME", "eve")
+    program("stop", "stm")
+    assert {info.reason for info in lab.heads()} == {"by eve"}
+
+    async def stop() -> None:
+        async with aio.connect(daemon.address) as twin:
+            await twin.stop("stm", who="ada")
+
+    asyncio.run(stop())
+    assert {info.reason for info in lab.heads()} == {"by ada"}
+
+
+def test_the_last_error_of_a_head_is_shown_when_it_is_well_again(lab: Lab, program: Program, probe: Laboratory) -> None:
+    probe.control.unplug("tip-2")
+    lab["stm"].open().tasks.put({"x": 1.0, "y": 1.0}, where={"head": "tip-2"})
+    eventually(lambda: lab.heads()[1].last_error, "it to be missed")
+    probe.control.replug("tip-2")
+    await_states(lab, "ready", "ready")
+    eventually(lambda: lab.heads()[1].tasks, "its task to be done")
+    shown = program("heads", "stm").out.splitlines()
+    assert "last error" in shown[0]
+    assert re.search(r"\d\d:\d\d:\d\d: .*SOCKET", shown[-1])
+    assert "last error" not in shown[-2]

@@ -6,7 +6,6 @@ import os
 import signal
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from helpers.places import StartDaemon
 from helpers.probes import heads
 from helpers.waiting import eventually
 
+from taskmaster.drivers.instruments.notes import read_token
 from taskmaster.drivers.simulated import Laboratory
 from taskmaster.learners.client import Lab, Run
 

@@ -94,8 +94,8 @@ def typed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_who_puts_tasks_for_a_stopped_master_is_told_why_they_wait(lab: Lab, typed: Program) -> None:
-    lab.stop("left", reason="smoke")
-    said = "stopped by local: smoke; when it may go on: taskmaster reset left\n"
+    lab.stop("left", reason="smoke", who="ada")
+    said = "stopped by ada: smoke; when it may go on: taskmaster reset left\n"
     assert f"Master 'left': {said}" in typed("status").out
     put = typed("submit", "left", "1,1", "--run", "waiting")
     assert f"taskmaster: its tasks wait: Master 'left' is {said}" in put.err

@@ -273,3 +273,51 @@ def test_what_keeps_an_instrument_from_work_is_in_its_status(heart: Heart) -> No
     status = heart.core.masters["stm"].statistics(heart.now)
     assert (status.state, status.reason) == ("no heads", "tip-1 out (by ada); tip-2 out (by ada: cleaning)")
     assert not heart.core.masters["svm"].statistics(heart.now).unserved
+
+
+def test_who_has_done_what_to_heads_is_on_record_as_they_say(heart: Heart) -> None:
+    one, two = tips(heart)
+    heart.ask(m.SetHead(1, "stm", "tip-2", False, "cleaning", "eve"), m.Done)
+    assert heads(heart)["tip-2"].reason == "by eve: cleaning"
+    run = heart.open("stm")
+    run.put(1)
+    heart.ask(m.Stop(2, "stm", "smoke", "eve"), m.Done)
+    assert heads(heart)["tip-1"].reason == "by eve: smoke"
+    one.give_back(doubt=True)
+    heart.ask(m.Resolve(3, run.run, 0, "fail", who="eve"), m.Done)
+    assert "cannot name a person" in heart.ask(m.Reset(4, "stm", who="\n"), m.Refused).message
+    heart.ask(m.Stop(5, "stm", who="\n"), m.Done)
+    assert heads(heart)["tip-1"].reason == "by ada", "no stop fails by a name"
+    two.obey()
+
+
+def test_what_heads_have_done_and_what_went_wrong_last_outlives_the_daemon(tmp_path: Path) -> None:
+    def journal() -> Journal:
+        made = Journal(tmp_path, "crash")
+        made.begin_epoch(0.0)
+        return made
+
+    heart = Heart(spec("stm", "hold", heads=TIPS), journal=journal())
+    one, two = tips(heart)
+    run = heart.open("stm")
+    run.put(1, 2, where=m.Where(head="tip-1"))
+    one.report(one.assignments.pop(0), seconds=2.0)
+    one.report(one.assignments.pop(0), seconds=1.0)
+    two.say(m.HeadReport("faulty", "", "no route to host", two.order.number))
+    said = heads(heart)["tip-2"].last_error_time
+    two.obey()
+    assert said > 0
+    assert heart.journal is not None
+    heart.journal.close(in_order=False)
+    heart.journal = journal()
+    heart.restart({})
+    first, second = heads(heart).values()
+    assert (first.tasks, first.busy, first.last_error) == (2, 3.0, "")
+    assert (second.tasks, second.last_error, second.last_error_time) == (0, "no route to host", said)
+    one.hello()
+    one.say(m.Ready())
+    one.obey()
+    heart.open("stm").put(1, where=m.Where(head="tip-1"))
+    one.report(one.assignments.pop(0), errors=(0,))
+    last = heads(heart)["tip-1"]
+    assert (last.tasks, last.last_error) == (3, "ValueError: no")
