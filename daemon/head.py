@@ -68,8 +68,10 @@ class Head:
         self.doubts: set[tuple[int, int]] = set()
         self.asked: set[tuple[int, int]] = set()
         self.since = wall
+        #: ever; and the last thing that went wrong, and when that was first said
         self.tasks = 0
         self.busy_seconds = 0.0
+        self.last_error, self.last_error_time = "", 0.0
         self.usage = Usage()
 
     @property
@@ -123,6 +125,8 @@ class Head:
             attended=self.usage.attended(wall),
             utilisation=self.usage.share(wall, task.since if task is not None else None),
             has_safe_state=self.spec.has_safe_state,
+            last_error=self.last_error,
+            last_error_time=self.last_error_time,
         )
 
     def _task(self) -> HeadTask | None:
