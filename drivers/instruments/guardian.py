@@ -127,8 +127,12 @@ class HeadSeat(Seat):
             return ""
         if now - noted.alive > silence:
             return f"it has not moved for {now - noted.alive:.0f} s"
+        if noted.state in (HeadState.UNTOUCHED, HeadState.SAFE):
+            # It has stopped. That it works again is by a later order, which may reach it before this process hears.
+            self.stopped_since = None
+            return ""
         since = min(alone_since, self.stopped_since if self.stopped_since is not None else alone_since)
-        if since < now and noted.state in (HeadState.WORKING, HeadState.SECURING):
+        if since < now:
             late = now - since
             if late > SECURE_SECONDS or (late > STOP_SECONDS and noted.state is HeadState.WORKING):
                 return f"it was told to stop and head {self.head!r} is not safe after {late:.1f} s"

@@ -169,3 +169,23 @@ def test_a_log_that_cannot_be_put_aside_stays(tmp_path: Path, monkeypatch: pytes
     assert log.stat().st_size == 101
     guardian._tidy(log)
     assert log.stat().st_size == 0
+
+
+# -- what a guardian makes of it ---------------------------------------------------------------------------------------
+
+
+def test_a_head_that_has_stopped_and_works_again_is_not_late(progress: Path) -> None:
+    """The order to work comes from the daemon to its worker; to the guardian perhaps later."""
+    noting = HeadNotes(progress.with_name(progress.name + NOTES), "tip-1")
+    noting.turn()
+    noted = read_notes(progress.with_name(progress.name + NOTES))
+    assert noted is not None
+    now = noted.alive
+    seat = HeadSeat("tip-1", progress.name, progress, now)
+    seat.stopped_since = now - 10.0
+    noting.state = HeadState.WORKING
+    assert "is not safe after 10.0 s" in seat.fault(now, 60.0, now + 60.0)
+    noting.state = HeadState.SAFE
+    assert seat.fault(now, 60.0, now + 60.0) == ""
+    noting.state = HeadState.WORKING
+    assert seat.fault(now, 60.0, now + 60.0) == ""
