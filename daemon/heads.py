@@ -109,6 +109,11 @@ class Head:
         return self.reported == "ready" and self.wanted == "work" and self.obeyed == self.order
 
     @property
+    def works(self) -> bool:
+        """Whether it is there to evaluate, be it busy or not."""
+        return self.reported == "ready" and self.wanted == "work"
+
+    @property
     def is_watched(self) -> bool:
         """Whether its interlocks are asked at present; were one not answered, its worker would say so."""
         return self.worker is not None and not self.out and self.reported in ("ready", "safe")
@@ -117,11 +122,6 @@ class Head:
     def is_safe(self) -> bool:
         """Whether it is known to be in its safe state, and to stay there."""
         return (self.reported == "safe" and self.obeyed == self.order) or (self.worker is None and self.left_safe)
-
-    @property
-    def works(self) -> bool:
-        """Whether it is there to evaluate, be it busy or not."""
-        return self.reported == "ready" and self.wanted == "work"
 
     @property
     def kept_safe(self) -> str:

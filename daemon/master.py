@@ -390,14 +390,15 @@ class Master(Instrument):
     def _on_late_word(self, worker: Worker, lease: Lease, outcome: m.Outcome, out: Effects) -> None:
         """The same of a lease that had been given up before: what has not begun is in doubt no more."""
         worker.settle(lease.id, out.turn)
-        if outcome.doubt:
-            return
         del self._expired[lease.id]
+        begun = lease.first + outcome.position + outcome.n
         for index in lease.remaining.indices():
-            if index in lease.run.held:
+            if index >= begun and index in lease.run.held:
                 lease.run.release(index, worker.name, out)
                 self.on_doubt_lifted(lease.run, index, out)
         self.backlog.note(lease.run)
+        if outcome.doubt:
+            self._tell_settled(worker, out)
 
     def _accept(
         self,

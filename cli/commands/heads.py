@@ -21,6 +21,7 @@ __all__ = ["SAFE_SECONDS", "heads", "reset", "stop"]
 SAFE_SECONDS = 3.0
 #: Between two looks whether they are.
 _LOOK_SECONDS = 0.05
+
 _reason = click.option("--reason", metavar="TEXT", default="", help="Why; it is put on record.")
 
 
@@ -113,7 +114,8 @@ def _await_safe(lab: Lab, master: str | None) -> Sequence[HeadInfo]:
 def _unsafe(info: HeadInfo) -> str:
     """A head that is not known to be safe, and what is said of it."""
     name = f"{info.master}/{info.head}" if info.head else info.master
-    return f"{name} ({' '.join(info.reason.split())})" if info.reason else name
+    why = f"its worker, process {info.pid}, has not said so yet" if info.pid else "no worker has it"
+    return f"{name} ({why}; {' '.join(info.reason.split())})"
 
 
 @click.command("reset", cls=Command)

@@ -61,7 +61,7 @@ def test_a_stop_names_the_heads_that_are_not_known_to_be_safe(
     probe.control.unplug("tip-2")
     said = program("stop", "--reason", "smoke")
     assert said.out == "all instruments are stopped; 1 of 2 heads known to be safe; go on with: taskmaster reset\n"
-    assert said.err.splitlines()[-1].startswith("taskmaster: NOT KNOWN TO BE SAFE: stm/tip-2 (by ")
+    assert said.err.splitlines()[-1].startswith("taskmaster: NOT KNOWN TO BE SAFE: stm/tip-2 (its worker, process ")
     assert said.status == 12
     eventually(lambda: "not known to be safe: Unreachable" in program("stop").err, "it to be known why")
     shown = program("stop", "--json")

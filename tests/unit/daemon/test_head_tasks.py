@@ -459,32 +459,36 @@ def test_a_head_that_was_silent_for_a_while_ends_its_task_and_goes_on(disk: Disk
 def test_a_head_that_was_silent_hears_first_of_all_what_is_not_its_own_any_more(disk: Disk) -> None:
     heart = disk.heart()
     run, tip = ahead(heart)
-    begun, unbegun = (at.lease for at in tip.assignments)
+    leases = [at.lease for at in tip.assignments]
     heart.tick(11.0)
-    assert run.book.states[:3] == ["done", "held", "held"]
-    run.resolve(1, "fail")
-    run.resolve(2, "retry")
+    assert run.book.states[:5] == ["done", *["held"] * 4]
+    for index in (1, 2):
+        run.resolve(index, "fail")
+    for index in (3, 4):
+        run.resolve(index, "retry")
     two = back(heart, "tip-2")
-    assert two.assignments[0].indices == [2]
-    two.report(two.assignments.pop(0))
+    assert [at.indices for at in two.assignments] == [[3], [4]], "each was begun before, perhaps"
+    while two.assignments:
+        two.report(two.assignments.pop(0))
     tip.heard.clear()
-    tip.hello(begun, unbegun)
+    tip.hello(*leases)
     words = [note for note in tip.heard if not isinstance(note, m.HeadOrder)]
     assert [type(note) for note in words] == [m.Welcome, m.Settled]
-    assert set(words[1].leases) == {begun, unbegun}, "others have done what it has in hand"
+    assert set(words[1].leases) == set(leases), "others have done what it has in hand"
 
 
 def test_what_a_head_that_was_silent_had_not_begun_is_in_doubt_no_more(disk: Disk) -> None:
     heart = disk.heart()
     run, tip = ahead(heart)
     heart.tick(11.0)
-    assert run.book.states[:3] == ["done", "held", "held"]
+    assert run.book.states[:5] == ["done", *["held"] * 4]
     tip.hello(*(at.lease for at in tip.assignments))
     tip.say(m.Ready())
     assert not [note for note in tip.heard if isinstance(note, m.Settled)], "it may still tell what became of them"
     tip.give_back(m.TaskError(0, "TimedOut", "no answer"), doubt=True)
+    assert run.book.states[:5] == ["done", "held", "open", "held", "held"]
     tip.give_back()
-    assert run.book.states[:3] == ["done", "held", "open"]
+    assert run.book.states[:5] == ["done", "held", "open", "open", "open"]
     assert heads(heart)["tip-1"].doubts == ((run.run, 1),)
     assert back(heart, "tip-2").assignments[0].indices == [2]
 
