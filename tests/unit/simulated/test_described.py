@@ -203,12 +203,9 @@ def test_an_answer_that_nobody_can_give_says_so() -> None:
 
 
 def test_one_resource_is_one_instrument_whoever_names_it() -> None:
-    one = TWO.replace("shared = true", 'shared = true\nprocesses = "elsewhere"')  # else it could not be one Master's
-    text = one + TWO.replace("masters.lab", "masters.other").replace("GPIB0::5::INSTR", "gpib::5")
+    text = TWO.replace('name = "two",', 'name = "two", resource = "gpib::5",')
     (description,) = descriptions(loads(text, folder="/"))
-    assert [(head.master, head.name) for head in description.heads] == [
-        ("lab", "one"), ("lab", "two"), ("other", "one"), ("other", "two"),
-    ]  # fmt: skip
+    assert [(head.master, head.name) for head in description.heads] == [("lab", "one"), ("lab", "two")]
 
 
 def test_the_bench_of_an_example() -> None:
