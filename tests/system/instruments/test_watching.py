@@ -282,8 +282,8 @@ def test_monitors_cost_a_task_one_query_each_at_most(probe: Laboratory, here: Be
     lab = here.open(monitor=monitor)
     before, begun = asked(probe, "BIAS?") + asked(probe, "POS?"), time.monotonic()
     run = lab["stm"].open()
-    run.tasks.put_many([{"x": float(x)} for x in range(400)])
-    assert len(list(run.results)) == 400
+    run.tasks.put_many([{"x": x / 10} for x in range(4000)])
+    assert len(list(run.results)) == 4000
     elapsed = time.monotonic() - begun
     polls = asked(probe, "BIAS?") + asked(probe, "POS?") - before
     assert 2 <= polls <= 2 * (elapsed / 0.05 + 2), "as often as declared, and not with each of the tasks"
