@@ -356,6 +356,8 @@ class Broker:
         for alarm in out.alarms:
             log.log(getattr(logging, alarm.level.upper(), logging.WARNING), "%s", alarm.message)
             self._publisher.alarm(alarm)
+        for is_bad, text in out.remarks:
+            log.log(logging.WARNING if is_bad else logging.INFO, "%s", text)
 
     def _dispatch(self, dispatch: Dispatched) -> None:
         tables = dispatch.tables

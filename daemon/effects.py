@@ -385,5 +385,7 @@ class Effects:
     queries: list[Query] = field(default_factory=list)
     scalings: list[m.SetWorkers] = field(default_factory=list)
     alarms: list[m.Alarm] = field(default_factory=list)
+    #: What else somebody who reads the daemon's log in the morning wants to know: whether it is a bad thing, and what.
+    remarks: list[tuple[bool, str]] = field(default_factory=list)
     #: runs whose counts changed
     touched: dict[int, Run] = field(default_factory=dict)

@@ -54,6 +54,8 @@ class Head:
         #: which interlock has tripped and why, until it is put back in; and those that do not hold at present
         self.tripped = ""
         self.trips: dict[str, Trip] = {}
+        #: it was said that it cannot be reached
+        self.is_missed = False
         #: why it cannot be brought to its safe state, since when, and when that is said again
         self.unsafe = ""
         self.unsafe_since = self.unsafe_again = math.inf

@@ -39,6 +39,8 @@ STOP_SECONDS = 2.0
 SECURE_SECONDS = 30.0
 #: Heads of which it is said why they do not work, where none does.
 _SAID = 4
+#: What becomes of a head, as far as no alarm tells of it.
+_SAID_OF = {"in": "put back", "out": "taken out of service", "quarantined": "put in quarantine"}
 #: Characters of an error that is kept.
 _LONGEST_ERROR = 500
 #: Ends of a task that say nothing about how good the connection is: names of exceptions, without their modules.
@@ -204,9 +206,18 @@ class HeadBook:
         out.records.append(HeadCounted(self._master, head.spec.name, *counts))
 
     def _note(self, head: Head, reported: str, out: Effects) -> None:
-        if head.reported != reported:
-            head.reported = reported
-            head.since = out.wall
+        if head.reported == reported:
+            return
+        head.reported = reported
+        head.since = out.wall
+        if reported == "faulty" and not head.is_missed:
+            head.is_missed = True
+            out.remarks.append((True, f"{self._where(head)}: {head.error}; tried again and again"))
+        elif reported == "ready" and head.is_missed:
+            head.is_missed = False
+            out.remarks.append(
+                (False, f"{self._where(head)}: it is back ({head.identity or 'it does not say who it is'})")
+            )
 
     # -- what makes them safe, and what lets them go on ---------------------------------------------------------------
 
@@ -275,6 +286,7 @@ class HeadBook:
     def stop(self, user: str, reason: str, out: Effects) -> None:
         """Bring every head to its safe state now, whatever it is doing. Said again it is done again."""
         self.stopped = _by(user, reason)
+        out.remarks.append((True, f"Master {self._master!r}: stopped {self.stopped}; taskmaster reset {self._master}"))
         out.records.append(MasterStopped(self._master, self.stopped, user, out.wall))
         for head in self:
             self._order(head, "stop", out)
@@ -283,6 +295,7 @@ class HeadBook:
         """Undo :meth:`stop`, and what interlocks have done that hold again."""
         if self.stopped:
             self.stopped = ""
+            out.remarks.append((False, f"Master {self._master!r}: released {_by(user, reason)}"))
             out.records.append(MasterStopped(self._master, "", user, out.wall, reason))
         for head in self:
             if head.tripped and not any(trip.action == "safe" for trip in head.trips.values()):
@@ -364,8 +377,10 @@ class HeadBook:
                 self._on_unsafe(head, error, out)
 
     def _alarm(self, level: str, head: Head, text: str, out: Effects) -> None:
-        where = f"Master {self._master!r}, head {head.spec.name!r}" if head.spec.name else f"Master {self._master!r}"
-        out.alarms.append(m.Alarm(level, self._master, f"{where}: {text}", out.wall))
+        out.alarms.append(m.Alarm(level, self._master, f"{self._where(head)}: {text}", out.wall))
+
+    def _where(self, head: Head) -> str:
+        return f"Master {self._master!r}, head {head.spec.name!r}" if head.spec.name else f"Master {self._master!r}"
 
     # -- from the journal ---------------------------------------------------------------------------------------------
 
@@ -421,6 +436,9 @@ class HeadBook:
     def record(self, head: Head, what: str, reason: str, user: str, out: Effects) -> None:
         """What became of a head, and why, and who did it."""
         name, out_of = head.spec.name, (head.out, head.quarantined)
+        if what in _SAID_OF:
+            why = _by(user, reason) if user else reason
+            out.remarks.append((what == "quarantined", f"{self._where(head)}: {_SAID_OF[what]} {why}".rstrip()))
         out.records.append(HeadChanged(self._master, name, what, *out_of, reason, user, out.wall, head.tripped))
 
     def to_ask(self, worker: Worker) -> list[tuple[int, int]]:

@@ -359,6 +359,9 @@ class Run:
             finished=out.wall,
         )
         self._emit(head, (), self.inputs(low, high), out)
+        which = f"task {low}" if high == low + 1 else f"tasks {low} to {high - 1}"
+        cure = f"taskmaster resolve {self.id} {low} done|retry|fail"
+        out.remarks.append((True, f"{which} of run {self.name!r} of Master {self.master!r} in doubt: {reason}; {cure}"))
 
     def cancel(self, intervals: Sequence[tuple[int, int]], out: Effects) -> None:
         """Open tasks that nobody wants any more, as disjoint intervals in order; any number of them at a time."""

@@ -321,3 +321,27 @@ def test_what_heads_have_done_and_what_went_wrong_last_outlives_the_daemon(tmp_p
     one.report(one.assignments.pop(0), errors=(0,))
     last = heads(heart)["tip-1"]
     assert (last.tasks, last.last_error) == (3, "ValueError: no")
+
+
+# -- the daemon's log --------------------------------------------------------------------------------------------------
+
+
+def test_who_reads_the_log_learns_what_became_of_heads_and_tasks(heart: Heart) -> None:
+    tip = Tip(heart, "tip-1")
+    order = tip.order.number
+    run = heart.open("stm")
+    run.put(7)
+    assert tip.say(m.HeadReport("faulty", "", "Unreachable: no route", order)).remarks == [
+        (True, "Master 'stm', head 'tip-1': Unreachable: no route; tried again and again")
+    ]
+    tip.say(m.HeadReport("connecting", "", "", order))
+    assert not tip.say(m.HeadReport("faulty", "", "Unreachable: no route", order)).remarks, "once is enough"
+    assert tip.say(m.HeadReport("ready", "ACME,1", "", order)).remarks == [
+        (False, "Master 'stm', head 'tip-1': it is back (ACME,1)")
+    ]
+    at = tip.assignments.pop()
+    error = m.TaskError(0, "TimedOut", "no answer")
+    ((is_bad, said),) = tip.say(m.Outcome(at.lease, 0, 1, None, (error,), final=True, doubt=True)).remarks
+    assert is_bad
+    assert said.startswith("task 0 of run ")
+    assert said.endswith("in doubt: no answer; taskmaster resolve 1 0 done|retry|fail")
