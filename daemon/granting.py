@@ -31,6 +31,8 @@ __all__ = ["Granting"]
 
 #: Age at which a repeatable task's lease is written down.
 RECORD_SECONDS = 0.5
+#: Tasks that take no longer are given to a head ahead of time.
+SHORT_SECONDS = 10.0
 #: Work of a head's lease, where its tasks are quick: after a power cut all of them are in doubt.
 STRETCH_SECONDS = 0.01
 #: What has ended of it waits so long for others to be reported with: if its worker is killed, it is in doubt.
@@ -132,15 +134,21 @@ class Granting:
         """Tasks for each head that is free: the next that may be evaluated there. Longest idle ones come first.
 
         One at a time, unless they are so quick that getting each would cost more than evaluating it: then a head is
-        given a few milliseconds of them, and as many ahead of time. Those it has not begun are not lost with it.
+        given a few milliseconds of them. It is given the next ahead of time, shortly before it should need them. What
+        it has not begun is not lost with it, and taken back for another one that is free, should it be late.
         """
-        if self.paused or not self.backlog.tasks:
+        if self.paused:
             return
-        for worker in self.roster.idle:
+        for worker in self.roster.idle if self.backlog.tasks else ():
             self._grant_to_head(worker, now, out)
         for worker in self.roster.partly if self.backlog.tasks else ():
-            if worker.seconds_in_hand < AHEAD_SECONDS:
+            early = worker.seconds_left(now) - AHEAD_SECONDS
+            if early <= 0:
                 self._grant_to_head(worker, now, out)
+            else:
+                self.look_again = min(self.look_again, now + early)
+        if self.roster.has_idle:
+            self._ask_back(now, out)
 
     def _grant_to_head(self, worker: Worker, now: float, out: Effects) -> None:
         head = self.heads.of(worker)
@@ -148,13 +156,32 @@ class Granting:
             return
         for run in self.backlog.in_order():
             found = run.first_for(head.fits)
-            if found is not None and (not worker.leases or self._is_quick(run, found[0])):
+            if found is not None and (not worker.leases or self._is_short(run, found[0])):
                 self._grant(run, worker, now, out, found)
                 return
 
     @staticmethod
-    def _is_quick(run: Run, index: int) -> bool:
-        return 0 < run.estimate.seconds < AHEAD_SECONDS and index not in run.checkpoints
+    def _is_short(run: Run, index: int, limit: float = SHORT_SECONDS) -> bool:
+        return 0 < run.estimate.seconds < limit and index not in run.checkpoints
+
+    def _ask_back(self, now: float, out: Effects) -> None:
+        """Have heads that stand in a task for longer than they should give back what is behind it."""
+        free = [head for worker in self.roster.idle if (head := self.heads.of(worker)) is not None]
+        for worker in self.roster.workers.values():
+            late = worker.is_late_at(now)
+            for k, lease in enumerate(worker.leases.values()):
+                low, high = lease.remaining.last if lease.remaining else (0, 0)
+                if (
+                    lease.is_asked_back
+                    or high - low < (1 if k else 2)
+                    or not any(head.fits(lease.run.places[high - 1]) for head in free)
+                ):
+                    continue
+                if late > 0:
+                    self.look_again = min(self.look_again, now + late)
+                else:
+                    lease.is_asked_back = True
+                    self._revoke(lease, [(lease.first, lease.first + lease.n)], out)
 
     def take_back_ahead(self, run: Run | None, out: Effects) -> None:
         """Have heads give back what they were given ahead of time, of one run or of all: it is not to begin."""
@@ -184,7 +211,7 @@ class Granting:
         """A lease of the next tasks of a run, or of the first of those ``among``, for a worker that has room."""
         estimate = run.estimate
         size, hold = 1, 0.0
-        if among is not None and self._is_quick(run, among[0]):
+        if among is not None and self._is_short(run, among[0], AHEAD_SECONDS):
             size = min(self._chunk_size(run), max(1, int(STRETCH_SECONDS / estimate.seconds)))
             hold = HOLD_SECONDS if size > 1 else 0.0
         elif among is None and self.spec.repeatable:

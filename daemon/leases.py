@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -11,6 +12,9 @@ from taskmaster.bus.status import WorkerStatus
 from taskmaster.daemon.run import Run
 
 __all__ = ["NOTHING", "Lease", "Started", "Worker"]
+
+#: A worker may be slower than expected by this before what waits behind its task is given to another.
+LATE_SECONDS = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,7 @@ class Lease:
         "granted",
         "heard",
         "id",
+        "is_asked_back",
         "lost",
         "n",
         "name",
@@ -80,6 +85,8 @@ class Lease:
         self.recorded = False
         #: its worker has said that nothing more comes
         self.final = False
+        #: its worker was told not to begin what it has not begun
+        self.is_asked_back = False
 
     @property
     def is_wanted(self) -> bool:
@@ -137,6 +144,24 @@ class Worker:
     def seconds_in_hand(self) -> float:
         """Expected work of its leases."""
         return sum(lease.seconds for lease in self.leases.values())
+
+    def seconds_left(self, now: float) -> float:
+        """The same, less what it should have done since it was last heard of it."""
+        return self.seconds_in_hand - min(self._since_heard(now), self._first.seconds if self.leases else 0.0)
+
+    def is_late_at(self, now: float) -> float:
+        """In how many seconds it stands in its task for longer than can be expected; negative: for so long it does."""
+        if not self.leases:
+            return math.inf
+        each = self._first.seconds / max(1, len(self._first.remaining))
+        return LATE_SECONDS + 2 * each - self._since_heard(now)
+
+    @property
+    def _first(self) -> Lease:
+        return next(iter(self.leases.values()))
+
+    def _since_heard(self, now: float) -> float:
+        return now - self._first.heard if self.leases else 0.0
 
     def statistics(self, now: float) -> WorkerStatus:
         """This worker for ``status``."""

@@ -356,6 +356,9 @@ class Master(Instrument):
             else:
                 self._on_late_word(worker, lease, outcome, out)
             return
+        if self.heads and not outcome.n:
+            self._on_given_back(worker, lease, outcome.position, out)
+            return
         low, high = lease.first + outcome.position, lease.first + outcome.position + outcome.n
         is_news = lease.remaining.intersects(low, high)  # else it is said again, and is not to be charged again
         if lease.remaining.covers(low, high) and lease.run.open.covers(low, high):
@@ -392,18 +395,36 @@ class Master(Instrument):
         if outcome.doubt:  # its head waits for this
             self._tell_settled(worker, out)
 
+    def _on_given_back(self, worker: Worker, lease: Lease, position: int, out: Effects) -> None:
+        """A head will not begin the tasks of a lease from this position on; it is still in one before."""
+        run, before = lease.run, len(lease.remaining)
+        rest = lease.remaining.within(lease.first + position, lease.first + lease.n)
+        if lease.id not in worker.leases:
+            self._release(lease, lease.first + position, worker, out)
+        elif rest:
+            for low, high in rest:
+                lease.remaining.remove(low, high)
+                run.queued.add(low, high)
+            lease.seconds *= len(lease.remaining) / before
+            if lease.recorded and lease.remaining:
+                self._record(lease, out)
+        self.backlog.note(run)
+
     def _on_late_word(self, worker: Worker, lease: Lease, outcome: m.Outcome, out: Effects) -> None:
         """The same of a lease that had been given up before: what has not begun is in doubt no more."""
         worker.settle(lease.id, out.turn)
         del self._expired[lease.id]
-        begun = lease.first + outcome.position + outcome.n
+        self._release(lease, lease.first + outcome.position + outcome.n, worker, out)
+        self.backlog.note(lease.run)
+        if outcome.doubt:
+            self._tell_settled(worker, out)
+
+    def _release(self, lease: Lease, begun: int, worker: Worker, out: Effects) -> None:
+        """What of a lease that was given up has not begun, from ``begun`` on, is in doubt no more."""
         for index in lease.remaining.indices():
             if index >= begun and index in lease.run.held:
                 lease.run.release(index, worker.name, out)
                 self.on_doubt_lifted(lease.run, index, out)
-        self.backlog.note(lease.run)
-        if outcome.doubt:
-            self._tell_settled(worker, out)
 
     def _accept(
         self,

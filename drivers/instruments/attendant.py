@@ -208,11 +208,19 @@ class Attendant:
         self._tell(Ended(assignment, n=0))
 
     def flush(self) -> None:
-        """Have said what has waited to be said together with more."""
+        """Have said what has waited to be said together with more; give back what is not wanted and has not begun."""
         self.yields.flush()
         stretch = self._stretch
         if stretch is not None:
             stretch.flush(time.perf_counter())
+            if stretch.assignment.revoked:
+                stretch.cut()
+        with self._changed:
+            revoked = [assignment for assignment in self._assignments if assignment.revoked]
+            if revoked:
+                self._assignments = deque(assignment for assignment in self._assignments if not assignment.revoked)
+        for assignment in revoked:
+            self._tell(Ended(assignment, n=0))
 
     def ask(self, question: Question) -> None:
         """Have the head find out about a task in doubt."""

@@ -35,6 +35,8 @@ class Stretch:
         self.at = 0
         #: nothing more will be said of this assignment
         self.is_over = False
+        #: position behind the last task that is wanted
+        self._end = assignment.n
         self._packer = packer
         self._tell = tell
         self._rows: Any = None
@@ -72,7 +74,7 @@ class Stretch:
         self._took = time.perf_counter() - self._began
         self._times.append(self._took)
         self.at += 1
-        is_last = self.at == self.assignment.n
+        is_last = self.at >= self._end
         if is_last or self._took >= self.assignment.hold:
             self._report(final=is_last)
 
@@ -88,6 +90,13 @@ class Stretch:
         with self._lock:
             self._report(final=False)
             self._finish(Ended(self.assignment, self.at, 0, None, errors))
+
+    def cut(self) -> None:
+        """Give back, at once, what has not begun: of the task in hand that is not known. From any thread."""
+        with self._lock:
+            if self.at + 1 < self._end and not self.is_over:
+                self._end = self.at + 1
+                self._tell(Ended(self.assignment, self._end, 0, final=False))
 
     def flush(self, now: float) -> None:
         """Report what has waited for long, at ``now`` seconds of :func:`time.perf_counter`. From any thread."""

@@ -262,7 +262,7 @@ class HeadWorker(Worker):
             errors = ended.errors if ended.doubt else ()
             self._protocol.report(
                 ended.assignment, ended.position, ended.n, None, errors, ended.started, ended.finished, None,
-                final=True, now=time.monotonic(), doubt=ended.doubt,
+                final=ended.final, now=time.monotonic(), doubt=ended.doubt,
             )  # fmt: skip
         else:
             self.report(

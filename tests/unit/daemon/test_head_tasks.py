@@ -598,3 +598,43 @@ def test_a_daemon_that_was_suspended_takes_nobody_for_lost(disk: Disk) -> None:
     assert run.book.states == ["open"]
     tip.report(tip.assignments.pop())
     assert run.book.states == ["done"]
+
+
+# -- who is late -------------------------------------------------------------------------------------------------------
+
+
+def test_the_next_task_is_granted_shortly_before_the_one_in_hand_should_end(disk: Disk) -> None:
+    heart = disk.heart()
+    heart.open("stm").put(*range(10))
+    tip = back(heart, "tip-1")
+    tip.report(tip.assignments.pop(), seconds=1.0)
+    assert [at.indices for at in tip.assignments] == [[1]]
+    heart.wait(0.97)
+    assert [at.indices for at in tip.assignments] == [[1]], "whoever is free first has the next"
+    heart.wait(0.02)
+    assert [at.indices for at in tip.assignments] == [[1], [2]]
+
+
+def test_what_waits_behind_a_task_that_takes_longer_than_expected_is_for_whoever_is_free(disk: Disk) -> None:
+    heart = disk.heart()
+    run, tip = ahead(heart)
+    heart.ask(m.Cancel(9, run.run, ((5, 10),)), m.Done)
+    two = back(heart, "tip-2")
+    assert not two.assignments
+    tip.heard.clear()
+    heart.wait(0.02)
+    assert not [note for note in tip.heard if isinstance(note, m.Revoke)], "it may be on its way"
+    heart.wait(0.1)
+    revoked = [note.lease for note in tip.heard if isinstance(note, m.Revoke)]
+    first, second = tip.assignments
+    assert revoked == [first.lease, second.lease]
+    heart.wait(0.1)
+    assert len([note for note in tip.heard if isinstance(note, m.Revoke)]) == 2, "it is asked once"
+    tip.say(m.Outcome(first.lease, 1, 0, final=False))
+    assert [at.indices for at in two.assignments] == [[2]]
+    tip.say(m.Outcome(second.lease, 0, 0, final=True))
+    assert [index for at in two.assignments for index in at.indices][:2] == [2, 3]
+    two.report(two.assignments.pop(0), seconds=0.005)
+    tip.say(m.Outcome(first.lease, 1, 0, final=False))
+    lost(tip)
+    assert run.book.states[:5] == ["done", "held", "done", "open", "open"], "only the one that it was in is in doubt"

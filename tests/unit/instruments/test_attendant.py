@@ -274,6 +274,22 @@ def test_what_is_not_wanted_any_more_is_given_back_with_all_that_follows() -> No
         assert pieces(seat) == [(0, 2, False), (2, 0, True)]
 
 
+def test_what_is_behind_a_slow_task_can_be_had_back_while_that_goes_on() -> None:
+    with seated() as seat:
+        assignment = several(seat, 0.0, 0.3, 0.0, 0.0, hold=60.0)
+        behind = several(seat, 0.0, hold=60.0)
+        while (task := seat.attendant.task) is None or task.position < 1:
+            time.sleep(0.001)
+        assignment.revoked.add(0, 4)
+        behind.revoked.add(0, 1)
+        seat.attendant.flush()
+        rest, ahead = seat.hear(Ended), seat.hear(Ended)
+        assert (rest.assignment, rest.position, rest.n, rest.final) == (assignment, 2, 0, False)
+        assert (ahead.assignment, ahead.position, ahead.n, ahead.final) == (behind, 0, 0, True)
+        assert seat.attendant.task is not None, "it goes on"
+        assert pieces(seat) == [(0, 2, True)]
+
+
 def test_a_task_in_doubt_is_one_and_what_ended_before_it_has_ended() -> None:
     with seated() as seat:
         several(seat, [], "lost", 0.0, hold=60.0)
