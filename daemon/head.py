@@ -74,6 +74,8 @@ class Head:
         self.tasks = 0
         self.busy_seconds = 0.0
         self.last_error, self.last_error_time = "", 0.0
+        #: the journal has these
+        self.is_counted = True
         self.usage = Usage()
 
     @property

@@ -202,6 +202,7 @@ class HeadBook:
         return True
 
     def _count(self, head: Head, out: Effects) -> None:
+        head.is_counted = True
         counts = head.tasks, head.busy_seconds, head.last_error, head.last_error_time
         out.records.append(HeadCounted(self._master, head.spec.name, *counts))
 
@@ -232,7 +233,7 @@ class HeadBook:
             head.usage.done(seconds, out.wall)
             if outcome.errors:
                 self._mark_error(head, _shown(outcome.errors[-1]), out)
-            self._count(head, out)
+            head.is_counted = False
 
     def on_checkpoint(self, worker: Worker) -> None:
         """A task of a head has come further: whatever its connection is lost by, it is not for good."""
@@ -304,7 +305,7 @@ class HeadBook:
             self._tell(head, out)
 
     def rest(self, out: Effects) -> None:
-        """The daemon stops: have what is being evaluated broken off. Nothing is recorded: it ends with the daemon."""
+        """The daemon stops: have what is being evaluated broken off. That is not recorded: it ends with the daemon."""
         for head in self:
             if head.worker is not None and head.worker.leases:
                 self._order(head, "stop", out)
@@ -347,6 +348,8 @@ class HeadBook:
     def on_tick(self, now: float, out: Effects) -> None:
         """Once in a while: be louder about heads that are not safe for long."""
         for head in self:
+            if not head.is_counted:
+                self._count(head, out)
             self._mind_stop(head, now, out)
             if not head.unsafe:
                 continue
