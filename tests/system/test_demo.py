@@ -54,9 +54,9 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
 
 
 @pytest.fixture
-def demo(tmp_path: Path) -> Iterator[DemoProcess]:
+def demo(place: Path) -> Iterator[DemoProcess]:
     """A demo under way, with a state folder of its own to be watched in."""
-    process = DemoProcess(tmp_path, "svm", POINTS, state=tmp_path / "state")
+    process = DemoProcess(place, "svm", POINTS, state=place / "state")
     yield process
     process.close()
 
@@ -115,8 +115,8 @@ def test_a_daemon_that_is_killed_twice_changes_nothing(demo: DemoProcess, undist
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
-def test_whoever_ends_it_is_told_so_and_nothing_is_left_behind(number: signal.Signals, tmp_path: Path) -> None:
-    demo = DemoProcess(tmp_path, "svm", 10_000)
+def test_whoever_ends_it_is_told_so_and_nothing_is_left_behind(number: signal.Signals, place: Path) -> None:
+    demo = DemoProcess(place, "svm", 10_000)
     try:
         with connect(demo.address, timeout=30) as lab:
             wait_for_results(lab["svm"].watch("demo"), 4)
@@ -135,8 +135,8 @@ def test_whoever_ends_it_is_told_so_and_nothing_is_left_behind(number: signal.Si
     assert demo.process.returncode != 0
 
 
-def test_a_killed_demo_takes_its_processes_and_its_state_along(tmp_path: Path) -> None:
-    demo = DemoProcess(tmp_path, "svm", 10_000)
+def test_a_killed_demo_takes_its_processes_and_its_state_along(place: Path) -> None:
+    demo = DemoProcess(place, "svm", 10_000)
     try:
         with connect(demo.address, timeout=30) as lab:
             wait_for_results(lab["svm"].watch("demo"), 4)
@@ -155,7 +155,7 @@ def test_a_killed_demo_takes_its_processes_and_its_state_along(tmp_path: Path) -
 
 
 def test_an_interrupted_demo_goes_on_in_its_state_folder(
-    demo: DemoProcess, tmp_path: Path, undisturbed: Undisturbed
+    demo: DemoProcess, place: Path, undisturbed: Undisturbed
 ) -> None:
     with connect(demo.address, timeout=30) as lab:
         wait_for_results(lab["svm"].watch("demo"), POINTS // 2)
@@ -163,7 +163,7 @@ def test_an_interrupted_demo_goes_on_in_its_state_folder(
     assert "What was measured is kept" in demo.finish()
 
     began = time.time()
-    report = run_demo("svm", tmp_path / "again", points=POINTS, state=tmp_path / "state", headless=True)
+    report = run_demo("svm", place / "again", points=POINTS, state=place / "state", headless=True)
     table = read_table(report.table)
 
     assert points_of(table) == points_of(undisturbed.table)

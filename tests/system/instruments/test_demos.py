@@ -56,9 +56,9 @@ def test_four_heads_image_a_surface_and_one_is_unplugged_meanwhile(tmp_path: Pat
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=lambda number: number.name)
 def test_nothing_is_left_behind_by_a_demo_that_is_ended_while_a_head_is_unplugged(
-    number: signal.Signals, tmp_path: Path
+    number: signal.Signals, place: Path
 ) -> None:
-    demo = DemoProcess(tmp_path, "stm", 100)
+    demo = DemoProcess(place, "stm", 100)
     try:
         demo.read_until("is unplugged")
         family = demo.family()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from helpers.cli import taskmaster
 from helpers.daemon import EVALUATIONS
-from helpers.waiting import PATIENCE
+from helpers.waiting import PATIENCE, eventually
 
 from taskmaster.learners.client import connect
 
@@ -80,9 +80,8 @@ def test_a_learner_can_be_tried_before_the_hardware_is_there(place: Path) -> Non
             with lab["oven"].open("first") as run:
                 run.tasks.put({"t": 50.0})
                 assert 20 <= run.results.get(timeout=PATIENCE).output <= 80
-        heads = taskmaster("heads", "--address", address).out
-        assert re.search(r"probe +a +ready", heads)
-        assert "ACME,B,simulated" in heads
+        eventually(lambda: "ACME,B,simulated" in taskmaster("heads", "--address", address).out, "both to be connected")
+        assert re.search(r"probe +a +ready", taskmaster("heads", "--address", address).out)
     finally:
         process.send_signal(signal.SIGTERM)
         rest = process.communicate(timeout=PATIENCE)[1]
