@@ -213,7 +213,7 @@ def test_a_stop_is_heeded_in_every_wait(pair: Pair, doing: str) -> None:
     }
     with pytest.raises(Stopped):
         waits[doing]()
-    assert time.monotonic() - stopped_at[0] < 0.05
+    assert time.monotonic() - stopped_at[0] < 0.5, "on a machine that does much else"
     with pytest.raises(Stopped):
         pair.open(pair.stopping)
 
