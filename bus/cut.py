@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from taskmaster.bus.messages import TaskError
 from taskmaster.bus.table import Buffer, Table
 
@@ -16,11 +18,7 @@ def cut_outcome(
     Rows of ``table`` are the tasks without an error, in order; ``times`` has eight bytes for each of all tasks.
     """
     before = sum(error.position < low for error in errors)
-    inside = tuple(
-        TaskError(error.position - low, error.kind, error.message, error.traceback)
-        for error in errors
-        if low <= error.position < high
-    )
+    inside = tuple(replace(error, position=error.position - low) for error in errors if low <= error.position < high)
     if table is not None:
         first = low - before
         table = table.slice(first, first + (high - low) - len(inside)) if high - low > len(inside) else None

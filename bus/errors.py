@@ -167,15 +167,17 @@ class InvalidOutput(EvaluationError, ValueError):
 class TaskFailed(EvaluationError):
     """The evaluation raised, timed out, or its worker was lost more often than allowed.
 
-    ``kind`` is the qualified name of the remote exception's type, ``traceback`` its remote traceback (may be empty).
+    ``kind`` is the qualified name of the remote exception's type, ``traceback`` its remote traceback (may be empty),
+    ``made_of`` what it held beside its message, encoded (may be empty).
     """
 
     code = "failed"
 
-    def __init__(self, message: str, kind: str = "", traceback: str = "") -> None:
+    def __init__(self, message: str, kind: str = "", traceback: str = "", made_of: bytes = b"") -> None:
         super().__init__(message)
         self.kind = kind
         self.traceback = traceback
+        self.made_of = made_of
 
     def __str__(self) -> str:
         text = f"{self.kind}: {self.args[0]}" if self.kind else str(self.args[0])

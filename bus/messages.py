@@ -47,6 +47,19 @@ from taskmaster.bus.people_messages import (
     RequestList as RequestList,
     Waiting as Waiting,
 )
+from taskmaster.bus.record_messages import (
+    AGAIN as AGAIN,
+    BY_HAND as BY_HAND,
+    KEPT as KEPT,
+    Ask as Ask,
+    Asks as Asks,
+    AsksPage as AsksPage,
+    BlockHead as BlockHead,
+    Fork as Fork,
+    Forked as Forked,
+    NoteAsks as NoteAsks,
+    ReadAsks as ReadAsks,
+)
 from taskmaster.bus.series_messages import (
     Piece as Piece,
     ReadProgress as ReadProgress,
@@ -124,9 +137,8 @@ class Open(Message, tag="open"):
 class Submit(Message, tag="submit"):
     """A block: tasks ``first … first + n - 1`` of a run, as a table in the frames that follow.
 
-    ``asks`` holds ``(offset, after)`` for each point where the learner asked: from task ``first + offset`` on, the last
-    event it had been told was number ``after`` (-1: none). Tasks before the first offset belong to the last ask of the
-    block before.
+    ``asks`` says where in it the learner was asked, in that order; several may share an offset. Tasks before the first
+    offset belong to the last ask of the block before.
     """
 
     run: Count
@@ -134,16 +146,20 @@ class Submit(Message, tag="submit"):
     first: Count
     n: Count
     layout: Layout
-    asks: tuple[tuple[Count, Whole], ...] = ()
+    asks: Asks = ()
     where: Where | None = None
 
 
 class Cancel(Message, tag="cancel"):
-    """Cancel tasks that are not done yet; all open ones where ``intervals`` is None."""
+    """Cancel tasks that are not done yet; all open ones where ``intervals`` is None.
+
+    ``queued``: only those that nobody evaluates, and that no worker has been granted.
+    """
 
     id: Count
     run: Count
     intervals: tuple[Interval, ...] | None = None
+    queued: bool = False
 
 
 class Replay(Message, tag="replay"):
@@ -284,6 +300,9 @@ ClientMessage = (
     | Approve
     | Reject
     | Edit
+    | NoteAsks
+    | ReadAsks
+    | Fork
     | Ping
 )
 
@@ -318,6 +337,7 @@ class MasterInfo(msgspec.Struct, frozen=True, gc=False):
     question: str = ""
     approval: bool = False
     heads: tuple[HeadName, ...] = ()
+    calls: tuple[str, ...] = ()
 
 
 class Described(Message, tag="described"):
@@ -459,6 +479,8 @@ DaemonMessage = (
     | RequestList
     | Claimed
     | ProposedList
+    | AsksPage
+    | Forked
 )
 
 

@@ -43,6 +43,8 @@ class TaskError(msgspec.Struct, array_like=True, frozen=True, gc=False):
     kind: str
     message: str
     traceback: str = ""
+    #: ``(arguments, attributes)`` of the exception, encoded, as far as they can travel and are more than its message
+    made_of: bytes = b""
 
 
 class Refused(Message, tag="refused"):

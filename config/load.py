@@ -257,7 +257,7 @@ class _Reader:
         options = self._options(driver, own, path)
         for key_path, text in self.drivers[driver].conflicts(keys):
             self._blame((*path, *key_path), text)
-        if options is not None:
+        if options is not None and options.evaluates:
             parameters = keys.get("parameters")
             names = tuple(parameters) if isinstance(parameters, dict) else ()
             self.evaluators[name] = Evaluator(driver, options, str(given), names)

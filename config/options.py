@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field as PydanticField, ValidationInfo, field_validator
 
 from taskmaster.config.base import Settings, setting
-from taskmaster.config.values import Environment, ExistingFolder, FunctionName, duration, size
+from taskmaster.config.values import CallName, Environment, ExistingFolder, FunctionName, duration, size
 
 if TYPE_CHECKING:
     from taskmaster.config.lines import KeyPath
@@ -56,6 +56,11 @@ class DriverOptions(Settings):
         """With what is left out here and follows from the Master's common keys."""
         return self
 
+    @property
+    def evaluates(self) -> bool:
+        """Whether this says what evaluates; that it does not is among the :meth:`conflicts`."""
+        return True
+
     def importables(self) -> dict[str, str]:
         """What a worker imports, by the key that names it: `taskmaster check` looks for it."""
         return {}
@@ -64,9 +69,24 @@ class DriverOptions(Settings):
 class FunctionOptions(DriverOptions):
     """Keys of drivers that evaluate a Python function."""
 
-    function: FunctionName = setting(
-        "The function that evaluates a point, as `module:name`; its module is searched in `path` first.",
+    function: FunctionName | None = setting(
+        "The function that evaluates a point, as `module:name`; its module is searched in `path` first. Each Master "
+        "has this, or `calls`, or `code`.",
+        default=None,
+        shown="must be given, or `calls`, or `code`",
         example="digits:accuracy",
+    )
+    calls: Annotated[tuple[CallName, ...], PydanticField(strict=False, min_length=1)] | None = setting(
+        "In place of `function`: tasks are calls, each of a function by its name, of these. `module:name`; `module:*`, "
+        "all that the module defines; `package.*`, all that it and what is below it define (but for names that begin "
+        "with `_`).",
+        default=None,
+        example='["numpy.linalg:*", "mypackage.work:fit"]',
+    )
+    code: bool = setting(
+        "In place of `function`: tasks bring their own code. Whoever can put tasks can then run any program as the "
+        "daemon's user; so `listen` must be an ipc address, which is that user's alone.",
+        default=False,
     )
     path: Annotated[tuple[ExistingFolder, ...], PydanticField(strict=False)] = setting(
         "Folders to import from, relative to this file.", default=(".",), validate_default=True
@@ -112,12 +132,23 @@ class FunctionOptions(DriverOptions):
             raise ValueError("expected 'point', as batch = true passes a table of columns; remove one of the two")
         return call
 
+    def misfits(self, daemon: DaemonSettings) -> Iterator[tuple[KeyPath, str]]:
+        if self.code and not daemon.addresses.control.startswith("ipc://"):
+            why = "a tcp port is open to every user of this machine, who could run programs as this one"
+            yield ("code",), f"true needs [daemon] listen = 'ipc:///PATH': {why}; or use calls = ['module:name', …]"
+
+    @property
+    def evaluates(self) -> bool:
+        return self.function is not None or self.calls is not None or self.code
+
     def importables(self) -> dict[str, str]:
         named = {"function": self.function, "setup": self.setup, "teardown": self.teardown}
-        return {key: name for key, name in named.items() if name is not None}
+        called = {f"calls.{k}": name for k, name in enumerate(self.calls or ())}
+        return {**{key: name for key, name in named.items() if name is not None}, **called}
 
     @classmethod
     def conflicts(cls, table: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
+        yield from _ways_to_evaluate(table)
         if table.get("call") != "keywords":
             return
         parameters = table.get("parameters")
@@ -126,6 +157,19 @@ class FunctionOptions(DriverOptions):
         for name in parameters if isinstance(parameters, dict) else ():
             if not name.isidentifier() or keyword.iskeyword(name):
                 yield ("parameters", name), "cannot be a keyword argument; rename it, or use call = 'point'"
+
+
+def _ways_to_evaluate(table: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
+    """A Master has a function, or takes calls by name, or as code."""
+    ways = [key for key in ("function", "calls", "code") if table.get(key)]
+    if not ways and "function" not in table and "calls" not in table:
+        yield ("function",), "is missing; for example function = 'digits:accuracy'"
+    for key in ways[1:]:
+        yield (key,), f"a Master has one of function, calls and code; this one has {ways[0]!r}, too: remove one"
+    if ways and ways[0] != "function":
+        for key in ("parameters", "batch", "call"):
+            if table.get(key):
+                yield (key,), f"with {ways[0]!r} tasks are calls with arguments of their own; remove {key!r}"
 
 
 class ProcessOptions(FunctionOptions):

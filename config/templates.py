@@ -29,6 +29,10 @@ _SPECIFICATION = re.compile(
     r"(?:(?P<fill>[^{}])?(?P<align>[<>=^]))?(?P<sign>[-+ ])?#?0?(?P<width>\d{1,3})?(?:\.\d{1,2})?(?P<type>[a-zA-Z%])?"
 )
 _REAL = "eEfFgG%"
+#: Formats of real numbers that give nothing but …
+_REAL_FORMAT = re.compile(r"[-+ ]?0?\d{0,3}(?:\.\d{1,2})?[eEfFgG]")
+#: … these.
+_REAL_CHARACTERS = "0123456789.+-eE "
 _WHOLE = "dxXob"
 _BASES: Mapping[str, int] = {"d": 10, "x": 16, "X": 16, "o": 8, "b": 2}
 #: Kind → the types of format that fit it; an empty one is none at all, as in ``{x}`` or ``{x:.3}``.
@@ -65,6 +69,8 @@ class Template:
     terminator: str = "\n"
     _places: tuple[_Place, ...] = field(init=False, repr=False, compare=False)
     _rest: str = field(init=False, repr=False, compare=False)
+    #: of a command of numbers in plain formats: their names, and what puts finite ones in
+    _plain: tuple[tuple[str, ...], Callable[..., str]] | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         places, rest = _parse(self.text)
@@ -75,6 +81,7 @@ class Template:
             raise ValueError(f"{self.text!r} cannot be a command: it {problem}")
         object.__setattr__(self, "_places", places)
         object.__setattr__(self, "_rest", rest)
+        object.__setattr__(self, "_plain", _plain_format(places, rest, self.terminator))
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -94,11 +101,16 @@ class Template:
         Raises ValueError, naming parameter and value, where a value is missing, does not fit its format, is not finite,
         or is text that could end the command.
         """
+        if self._plain is not None:  # the usual case, for each task at an instrument
+            names, filled = self._plain
+            given = [values.get(name) for name in names]
+            if all(type(value) is float and math.isfinite(value) for value in given):
+                return filled(*given)
         parts = [place.literal + self._filled(place, values) for place in self._places]
         command = "".join(parts) + self._rest
         if problem := unsendable(command, self.terminator):
-            given = ", ".join(f"{name} = {_shown(values[name])}" for name in self.fields)
-            raise ValueError(f"{self.text!r} with {given} cannot be sent: it {problem}")
+            shown = ", ".join(f"{name} = {_shown(values[name])}" for name in self.fields)
+            raise ValueError(f"{self.text!r} with {shown} cannot be sent: it {problem}")
         return command
 
     def reader(self, known: Mapping[str, Any]) -> Callable[[str], dict[str, Any] | None]:
@@ -139,6 +151,22 @@ class Template:
 
     def _unfit(self, place: _Place, given: Any, problem: str) -> ValueError:
         return ValueError(f"parameter {place.name!r}: {_shown(given)} cannot be sent in {self.text!r}: it {problem}")
+
+
+def _plain_format(
+    places: tuple[_Place, ...], rest: str, terminator: str
+) -> tuple[tuple[str, ...], Callable[..., str]] | None:
+    """What fills real numbers in, where nothing in their formats can be other than a number; None where it can."""
+    if not places or not all(_REAL_FORMAT.fullmatch(place.specification) for place in places):
+        return None
+    if any(character in _REAL_CHARACTERS for character in terminator):
+        return None
+    pieces = [_doubled(place.literal) + f"{{:{place.specification}}}" for place in places]
+    return tuple(place.name for place in places), ("".join(pieces) + _doubled(rest)).format
+
+
+def _doubled(literal: str) -> str:
+    return literal.replace("{", "{{").replace("}", "}}")
 
 
 _STRANGE = re.compile("[^ -~]")

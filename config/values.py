@@ -23,6 +23,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
+from taskmaster.bus.calls import PATTERN
 from taskmaster.bus.text import FIELD_NAME, parse_duration, parse_size
 from taskmaster.config.templates import Template
 
@@ -30,6 +31,7 @@ __all__ = [
     "MAX_INTEGER",
     "NAME",
     "Backend",
+    "CallName",
     "Command",
     "Constant",
     "Environment",
@@ -222,6 +224,12 @@ def _check_environment(table: dict[str, str]) -> dict[str, str]:
     return table
 
 
+def _check_call(text: str) -> str:
+    if not re.fullmatch(PATTERN, text):
+        raise ValueError(f"expected 'module:name', 'module:*' or 'package.*', got {show(text)}")
+    return text
+
+
 def _check_name(name: str) -> str:
     if not re.fullmatch(NAME, name):
         raise ValueError(
@@ -264,6 +272,9 @@ FunctionName = Annotated[
     str,
     BeforeValidator(_read_function),
     WithJsonSchema({"type": "string", "title": "module:name", "pattern": r"^[^\W\d][\w.]*:[^\W\d][\w.]*$"}),
+]
+CallName = Annotated[
+    str, AfterValidator(_check_call), WithJsonSchema({"type": "string", "title": "module:name", "pattern": PATTERN})
 ]
 FieldName = Annotated[str, AfterValidator(_check_field_name)]
 Label = Annotated[str, AfterValidator(_check_label)]

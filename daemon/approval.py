@@ -11,22 +11,18 @@ and which its events carry; the journal keeps the one it was put with, too.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Collection, Sequence
-from operator import attrgetter
 
 from taskmaster.bus.errors import Conflict, UnknownTask
 from taskmaster.bus.intervals import IntervalSet
 from taskmaster.bus.table import Table
 from taskmaster.daemon.effects import Decided, Effects
-from taskmaster.daemon.run import Block, Edited, Run, by_hand
+from taskmaster.daemon.run import Edited, Run, by_hand
 
-__all__ = ["Proposals", "approve", "edit", "propose", "reject", "replace_input"]
+__all__ = ["Proposals", "approve", "edit", "propose", "reject"]
 
 #: Rejected tasks of one event: each has its error in the event's header, which has a limit.
 _REJECTED = 1000
-
-_first = attrgetter("first")
 
 
 class Proposals:
@@ -83,7 +79,7 @@ def reject(run: Run, intervals: Sequence[tuple[int, int]], who: str, reason: str
     text = f"by {who}" + (f": {reason}" if reason else "")
     for low, high in parts:
         out.records.append(Decided(run.id, low, high, "rejected", reason, who, out.wall))
-        for first, end in run.alike(low, high):
+        for first, end in run.blocks.alike(low, high):
             for start in range(first, end, _REJECTED):
                 stop = min(start + _REJECTED, end)
                 run.fail(start, stop, "Rejected", text, by_hand(who), run.attempt(start), out)
@@ -107,22 +103,7 @@ def edit(run: Run, index: int, table: Table, edits: int, who: str, reason: str, 
             f"run {run.name!r}: task {index} was edited by {known.who} meanwhile; look again ('taskmaster proposed "
             f"{run.master}') before you edit it"
         )
-    replace_input(run, index, table)
+    run.blocks.replace(index, table)
     run.edited[index] = Edited(known.times + 1, who)
     out.records.append(Decided(run.id, index, index + 1, "edited", reason, who, out.wall, table))
     return known.times + 1
-
-
-def replace_input(run: Run, index: int, table: Table) -> None:
-    """Put another input into the block that holds an open task's."""
-    blocks = run.blocks
-    k = bisect_right(blocks, index, key=_first) - 1
-    block = blocks[k]
-    at = index - block.first
-    parts = [Block(index, table)]
-    if at:
-        parts.insert(0, Block(block.first, block.table.slice(0, at), block.turn))
-    if at + 1 < block.n:
-        parts.append(Block(index + 1, block.table.slice(at + 1, block.n), block.turn))
-    blocks[k : k + 1] = parts
-    run.input_bytes += sum(part.table.nbytes for part in parts) - block.table.nbytes

@@ -37,8 +37,10 @@ from taskmaster.bus.table import Buffer, Table
 from taskmaster.daemon.answering import Answer, Answers, Question, framed
 from taskmaster.daemon.core import Core
 from taskmaster.daemon.effects import BlockAppended, Dispatched, Effects, Recheck, Sender, Verify
+from taskmaster.daemon.forking import fork
 from taskmaster.daemon.guardians import Guardians
 from taskmaster.daemon.journal import Journal, sql
+from taskmaster.daemon.journal.asks import read_asks
 from taskmaster.daemon.journal.pages import read_page, recheck, same_block
 from taskmaster.daemon.journal.series import Pruning
 from taskmaster.daemon.journal.seriespages import read_series
@@ -187,7 +189,7 @@ class Broker:
     def _poll(self) -> dict[Any, int]:
         now = time.monotonic()
         core = self.core
-        until = min(self._next_tick, self.supervisor.due(now), core.acknowledge_at, core.look_again, self._answers.due)
+        until = min(self._next_tick, self.supervisor.due(now), core.look_again, self._answers.due)
         until = min(until, self.stop_at or math.inf, self.guardians.next_look)
         timeout = max(0, round((until - now) * 1e3 + 0.5))
         return dict(self._poller.poll(timeout))
@@ -347,6 +349,9 @@ class Broker:
                 self._recheck(verification)
             else:
                 self._verify(verification)
+        for forking in out.forks:
+            answer = fork(self.core, self.journal, self.space, forking, out.wall)
+            sockets.send(control, [forking.sender.address, *framed(answer)])
         for query in out.queries:
             self._answers.ask(query)
         for interrupt in out.interrupts:
@@ -404,6 +409,8 @@ class Broker:
         try:
             if isinstance(question, m.Replay):
                 return read_page(self.journal, self.core.run(question.run), question)
+            if isinstance(question, m.ReadAsks):
+                return read_asks(self.journal, self.core.run(question.run), question)
             if isinstance(question, m.ListHeld):
                 return self.core.held_list(question), ()
             if isinstance(question, (m.ReadProgress, m.ReadSamples)):

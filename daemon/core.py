@@ -26,29 +26,31 @@ from taskmaster.bus.errors import (
 from taskmaster.bus.status import MasterStatus
 from taskmaster.bus.table import Table
 from taskmaster.bus.text import did_you_mean
+from taskmaster.daemon.acknowledging import Acknowledging
 from taskmaster.daemon.effects import (
+    AsksNoted,
     Effects,
+    Forking,
     Query,
     Reply,
     RunCreated,
     RunDeleted,
+    RunForked,
     Sender,
     Verify,
     WriterChanged,
 )
 from taskmaster.daemon.master import Master
+from taskmaster.daemon.operators import Operators
 from taskmaster.daemon.people import People, who_says
 from taskmaster.daemon.run import Run
 from taskmaster.daemon.runs import Runs, still_open
 from taskmaster.daemon.series import SeriesBook
+from taskmaster.daemon.status import master_info, master_status
 from taskmaster.daemon.workforce import Workforce, known_master
 
 __all__ = ["Core", "Identity"]
 
-#: Tasks this short are acknowledged by their events …
-QUICK_SECONDS = 0.001
-#: … and by a message of its own this long after they were submitted.
-ACKNOWLEDGE_SECONDS = 0.005
 #: Having been still for so long (suspended, or waiting for a disk), the daemon holds nobody's silence against them.
 STALL_SECONDS = 3.0
 #: Bytes of a list of runs in one message: thousands, and a few milliseconds' work.
@@ -81,14 +83,12 @@ class Core:
         self.workforce = Workforce(self.masters, self.series)
         self.runs = Runs(self.masters)
         self.people = People(self.masters, self.runs)
+        self.operators = Operators(self.masters, self.series)
+        self.acknowledging = Acknowledging(self.runs)
         self.next_run = 1
         #: no further leases: the daemon is about to stop
         self.draining = False
         self._new_seed = new_seed
-        #: runs that took submissions, where to acknowledge them, and by when (None: not decided yet)
-        self._to_acknowledge: dict[int, tuple[bytes, float | None]] = {}
-        #: when the next acknowledgement that was put off is due
-        self.acknowledge_at = math.inf
         #: when a turn should be made though nothing may have happened
         self.look_again = math.inf
         self._last_tick = math.inf
@@ -100,6 +100,9 @@ class Core:
             m.Submit: self._submit,
             m.Cancel: self._cancel,
             m.Replay: self._query,
+            m.ReadAsks: self._query,
+            m.NoteAsks: self._note_asks,
+            m.Fork: self._fork,
             m.Status: self._query,
             m.Pause: self._pause,
             m.Resume: self._pause,
@@ -110,12 +113,12 @@ class Core:
             m.SetWorkers: self._set_workers,
             m.ListRuns: self._list_runs,
             m.ListHeld: self._query,
-            m.ListHeads: self._list_heads,
+            m.ListHeads: self.operators.list_heads,
             m.ReadProgress: self._query,
-            m.ReadSamples: self._query,
-            m.SetHead: self._set_head,
-            m.Stop: self._stop,
-            m.Reset: self._stop,
+            m.ReadSamples: self.operators.read_samples,
+            m.SetHead: self.operators.set_head,
+            m.Stop: self.operators.stop,
+            m.Reset: self.operators.stop,
             m.ListRequests: self.people.query,
             m.Claim: self.people.claim,
             m.Release: self.people.release,
@@ -151,28 +154,8 @@ class Core:
             self._uncounted.update(out.touched)
         self.series.end_turn(now, out)
         self.look_again = min(self.look_again, self.series.due)
-        self.acknowledge_at = math.inf  # also where the run to be acknowledged was deleted in this turn
-        if self._to_acknowledge:
-            self._acknowledge(now, out)
-
-    def _acknowledge(self, now: float, out: Effects) -> None:
-        """Acknowledge submissions, at once or in a moment.
-
-        Tasks that are out with workers and quickly done are acknowledged by their own events, which carry
-        ``next_index``; a message of its own would only wake the client between its put and its result. In case no
-        event comes through, one follows all the same.
-        """
-        for run_id, (address, due) in list(self._to_acknowledge.items()):
-            run = self.runs[run_id]
-            if due is None:
-                quick = not run.queued and 0 < run.estimate.seconds < QUICK_SECONDS
-                due = now + ACKNOWLEDGE_SECONDS if quick else now
-            if due <= now:
-                del self._to_acknowledge[run_id]
-                out.replies.append(Reply(address, m.Ack(run_id, run.next_index, run.writer)))
-            else:
-                self._to_acknowledge[run_id] = (address, due)
-                self.acknowledge_at = min(self.acknowledge_at, due)
+        self.acknowledging.end_turn(now, out)
+        self.look_again = min(self.look_again, self.acknowledging.due)
 
     def rest(self, out: Effects) -> None:
         """The daemon stops, and has waited as long as it was to: heads are to break off what they still do."""
@@ -199,7 +182,9 @@ class Core:
         )
 
     def record_counts(self, out: Effects) -> None:
-        """Record where the runs stand that have changed; a start then need not count their events."""
+        """Record where changed runs stand, which a start need not count then; and what heads have done."""
+        for master in self.masters.values():
+            master.heads.record_counts(out)
         out.records.extend(run.counted() for run in self._uncounted.values() if run.id in self.runs)
         self.runs.touched({number: run for number, run in self._uncounted.items() if number in self.runs})
         self._uncounted.clear()
@@ -236,22 +221,7 @@ class Core:
                 f"{message.version}; install the same release on both sides"
             )
         me = self.identity
-        masters = tuple(
-            m.MasterInfo(
-                spec.name,
-                spec.driver,
-                spec.parameters.fields,
-                spec.outputs.fields,
-                master.slots,
-                spec.description,
-                spec.code,
-                spec.question,
-                spec.approval,
-                spec.heads,
-            )
-            for master in self.masters.values()
-            for spec in (master.spec,)
-        )
+        masters = tuple(master_info(master) for master in self.masters.values())
         out.replies.append(
             Reply(
                 sender.address,
@@ -310,8 +280,7 @@ class Core:
         return run.writer
 
     def _create(self, sender: Sender, message: m.Open, out: Effects) -> Run:
-        if not message.name or len(message.name) > 200 or not message.name.isprintable():
-            raise CallerError(f"{message.name[:40]!r} cannot name a run; use 1 to 200 printable characters")
+        _check_name(message.name)
         seed = self._new_seed() if message.seed is None else message.seed
         if not 0 <= seed < 2**63:
             raise CallerError(f"a seed must be a whole number from 0 to 2**63 - 1, not {seed}")
@@ -335,8 +304,15 @@ class Core:
         if message.first > run.next_index:
             raise Gap(f"run {run.name!r}: tasks {run.next_index} to {message.first - 1} are missing; submit them first")
         self._master(run.master).on_submit(run, message, table, sender.user, out)
-        put_off = self._to_acknowledge.get(run.id)
-        self._to_acknowledge[run.id] = (sender.address, put_off[1] if put_off is not None else None)
+        self.acknowledging.owe(run, sender.address)
+
+    def _note_asks(self, sender: Sender, message: m.NoteAsks, table: Table | None, out: Effects) -> None:
+        run = self.run(message.run)
+        self._require_writer(run, message.writer)
+        if not 0 < message.first <= run.next_index:
+            raise Gap(f"run {run.name!r}: asks behind task {message.first - 1}, but it has {run.next_index} tasks")
+        out.records.append(AsksNoted(run.id, message.first, message.at, message.asks))
+        self._done(sender, message.id, out)
 
     def _cancel(self, sender: Sender, message: m.Cancel, table: Table | None, out: Effects) -> None:
         run = self.run(message.run)
@@ -344,7 +320,9 @@ class Core:
         for low, high in intervals:
             if not 0 <= low <= high:
                 raise CallerError(f"run {run.name!r}: {low}…{high} is not an interval of task indices")
-        self._done(sender, message.id, out, self._master(run.master).on_cancel(run, intervals, out))
+        self._done(
+            sender, message.id, out, self._master(run.master).on_cancel(run, intervals, out, queued=message.queued)
+        )
 
     def _pause(self, sender: Sender, message: m.Pause | m.Resume, table: Table | None, out: Effects) -> None:
         master = self._master(message.master)
@@ -371,10 +349,45 @@ class Core:
         if run.open:
             raise NotAllowed(still_open(run))
         out.records.append(RunDeleted(run.id))
-        self._to_acknowledge.pop(run.id, None)
+        self.acknowledging.forget(run.id)
         self.runs.remove(run)
         self.series.forget_run(run.id)
         self._done(sender, message.id, out)
+
+    def _fork(self, sender: Sender, message: m.Fork, table: Table | None, out: Effects) -> None:
+        out.forks.append(Forking(sender, message))
+
+    def forked(self, forking: Forking, now: float) -> RunForked | Run:
+        """What is to be recorded of a run that somebody wants forked; or the fork, where they have it already.
+
+        Raises UnknownRun, CallerError where the run has not so many events, Conflict where another has that name.
+        """
+        message = forking.message
+        source = self.run(message.run)
+        _check_name(message.name)
+        at = source.next_seq if message.at is None else message.at
+        if at > source.next_seq:
+            raise CallerError(f"run {source.name!r} has {source.next_seq} events, it cannot be forked at {at}")
+        origin = {"forked_from": f"{source.master}/{source.name}", "forked_at": str(at)}
+        known = self.runs.named(source.master, message.name)
+        if known is not None and origin.items() <= known.metadata.items():
+            return known
+        if known is not None:
+            raise Conflict(f"Master {source.master!r} has a run {message.name!r} already; choose another name")
+        spec = self._master(source.master).spec
+        return RunForked(
+            self.next_run,
+            source.id,
+            at,
+            source.master,
+            message.name,
+            source.seed,
+            now,
+            forking.sender.user,
+            {**source.metadata, **origin},
+            source.priority,
+            bool(spec.heads) or not spec.repeatable,
+        )
 
     def _resolve(self, sender: Sender, message: m.Resolve, table: Table | None, out: Effects) -> None:
         run = self.run(message.run)
@@ -394,40 +407,6 @@ class Core:
             self._master(message.master)
         infos, more = self.runs.infos(message.master, message.after, _LISTED_BYTES)
         out.replies.append(Reply(sender.address, m.RunList(message.id, infos, more)))
-
-    def _list_heads(self, sender: Sender, message: m.ListHeads, table: Table | None, out: Effects) -> None:
-        masters = self.masters.values() if message.master is None else (self._master(message.master),)
-        infos = tuple(
-            self.series.shown(info, master.spec.monitors.get(info.head, {}))
-            for master in masters
-            for info in master.heads.infos(out.wall)
-        )
-        out.replies.append(Reply(sender.address, m.HeadList(message.id, infos)))
-
-    def _set_head(self, sender: Sender, message: m.SetHead, table: Table | None, out: Effects) -> None:
-        self._master(message.master).set_head(
-            message.head, message.inside, who_says(sender, message.who), message.reason, out
-        )
-        self._done(sender, message.id, out)
-
-    def _stop(self, sender: Sender, message: m.Stop | m.Reset, table: Table | None, out: Effects) -> None:
-        if message.master is not None:
-            masters = [self._master(message.master)]
-            masters[0].require_heads()
-        else:
-            masters = [master for master in self.masters.values() if master.heads]
-        if isinstance(message, m.Reset):
-            for master in masters:
-                master.interlocks.require("stop", "reset")  # all of them or none
-        try:
-            user = who_says(sender, message.who)
-        except CallerError:
-            if isinstance(message, m.Reset):
-                raise
-            user = sender.user  # no stop fails by a name
-        for master in masters:
-            (master.stop if isinstance(message, m.Stop) else master.reset)(user, message.reason, out)
-        self._done(sender, message.id, out, len(masters))
 
     def _ping(self, sender: Sender, message: m.Ping, table: Table | None, out: Effects) -> None:
         run = self.runs.get(message.run)
@@ -452,17 +431,12 @@ class Core:
     def _query(
         self,
         sender: Sender,
-        message: m.Replay | m.Status | m.ListHeld | m.ReadProgress | m.ReadSamples,
+        message: m.Replay | m.ReadAsks | m.Status | m.ListHeld | m.ReadProgress,
         table: Table | None,
         out: Effects,
     ) -> None:
-        if isinstance(message, (m.Replay, m.ReadProgress)):
+        if isinstance(message, (m.Replay, m.ReadAsks, m.ReadProgress)):
             self.run(message.run)
-        elif isinstance(message, m.ReadSamples):
-            master = self._master(message.master)
-            master.require_heads()
-            if message.head is not None:
-                master.heads.named(message.head)
         elif isinstance(message, m.ListHeld):
             self._check_held(message)
         out.queries.append(Query(sender.address, message))
@@ -517,7 +491,12 @@ class Core:
 
     def statistics(self, now: float) -> tuple[MasterStatus, ...]:
         """Every Master, for ``status``."""
-        return tuple(master.statistics(now) for master in self.masters.values())
+        return tuple(master_status(master, now) for master in self.masters.values())
+
+
+def _check_name(name: str) -> None:
+    if not name or len(name) > 200 or not name.isprintable():
+        raise CallerError(f"{name[:40]!r} cannot name a run; use 1 to 200 printable characters")
 
 
 def _check_priority(priority: int) -> None:

@@ -17,7 +17,8 @@ from taskmaster.bus.table import Buffer, Table
 from taskmaster.daemon.tails import Segment, SeriesKey
 
 if TYPE_CHECKING:
-    from taskmaster.daemon.run import Block, Run
+    from taskmaster.daemon.blocks import Block
+    from taskmaster.daemon.run import Run
 
 __all__ = ["Dispatched", "Effects", "Publication", "Record", "Reply", "Sender", "ToWorker", "Verify"]
 
@@ -65,6 +66,22 @@ class RunDeleted(_Record, frozen=True):
     run: int
 
 
+class RunForked(_Record, frozen=True):
+    """Run ``run`` is new, and starts from the first ``at`` events of ``source``; see `daemon.journal.forks`."""
+
+    run: int
+    source: int
+    at: int
+    master: str
+    name: str
+    seed: int
+    created: float
+    user: str
+    metadata: dict[str, str]
+    priority: int
+    paused: bool
+
+
 class MasterChanged(_Record, frozen=True):
     master: str
     paused: bool
@@ -74,11 +91,20 @@ class BlockAppended(msgspec.Struct, frozen=True):
     run: int
     first: int
     n: int
-    asks: tuple[tuple[int, int], ...]
+    asks: tuple[m.Ask, ...]
     time: float
     user: str
     block: Block
     table: Table
+
+
+class AsksNoted(_Record, frozen=True):
+    """What a learner was asked behind task ``first - 1``, from the number ``at`` of those on; see NoteAsks."""
+
+    run: int
+    first: int
+    at: int
+    asks: tuple[m.Ask, ...]
 
 
 class EventAppended(msgspec.Struct, frozen=True):
@@ -269,8 +295,10 @@ Record: TypeAlias = (
     | WriterChanged
     | RunChanged
     | RunDeleted
+    | RunForked
     | MasterChanged
     | BlockAppended
+    | AsksNoted
     | EventAppended
     | LeaseGranted
     | LeaseEnded
@@ -354,7 +382,16 @@ class Query(msgspec.Struct, frozen=True):
     """A request that needs no decision, only a look at what is recorded."""
 
     address: bytes
-    message: m.Replay | m.Status | m.ListHeld | m.ReadProgress | m.ReadSamples | m.ListRequests | m.ListProposed
+    message: (
+        m.Replay | m.ReadAsks | m.Status | m.ListHeld | m.ReadProgress | m.ReadSamples | m.ListRequests | m.ListProposed
+    )
+
+
+class Forking(msgspec.Struct, frozen=True):
+    """A run is to be forked, which is done by copying in the journal, after the turn's commit and in one of its own."""
+
+    sender: Sender
+    message: m.Fork
 
 
 @dataclass(slots=True)
@@ -377,6 +414,7 @@ class Effects:
     #: Orders to be safe: they leave before the commit.
     urgent: list[ToWorker] = field(default_factory=list)
     verifications: list[Verify | Recheck] = field(default_factory=list)
+    forks: list[Forking] = field(default_factory=list)
     #: Masters of which something else waits for people than before
     waiting: set[str] = field(default_factory=set)
     #: About the daemon's own workers; the hosts of others are sent theirs.

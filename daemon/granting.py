@@ -34,9 +34,9 @@ RECORD_SECONDS = 0.5
 #: Tasks that take no longer are given to a head ahead of time.
 SHORT_SECONDS = 10.0
 #: Work of a head's lease, where its tasks are quick: after a power cut all of them are in doubt.
-STRETCH_SECONDS = 0.01
+STRETCH_SECONDS = 0.02
 #: What has ended of it waits so long for others to be reported with: if its worker is killed, it is in doubt.
-HOLD_SECONDS = 0.005
+HOLD_SECONDS = 0.02
 
 
 @dataclass(slots=True)
@@ -142,13 +142,14 @@ class Granting:
         for worker in self.roster.idle if self.backlog.tasks else ():
             self._grant_to_head(worker, now, out)
         for worker in self.roster.partly if self.backlog.tasks else ():
+            if not self._ends_soon(worker, now):
+                continue
             early = worker.seconds_left(now) - AHEAD_SECONDS
             if early <= 0:
                 self._grant_to_head(worker, now, out)
             else:
                 self.look_again = min(self.look_again, now + early)
-        if self.roster.has_idle:
-            self._ask_back(now, out)
+        self._ask_back(now, out)
 
     def _grant_to_head(self, worker: Worker, now: float, out: Effects) -> None:
         head = self.heads.of(worker)
@@ -160,21 +161,38 @@ class Granting:
                 self._grant(run, worker, now, out, found)
                 return
 
+    def _ends_soon(self, worker: Worker, now: float) -> bool:
+        """Whether it is known when a head will have ended what it is in, and it is not late with that."""
+        first = worker.first
+        return (
+            first is not None
+            and bool(first.remaining)
+            and first.is_timed
+            and self._is_short(first.run, next(first.remaining.indices()))
+            and worker.is_late_at(now) > 0
+        )
+
     @staticmethod
     def _is_short(run: Run, index: int, limit: float = SHORT_SECONDS) -> bool:
         return 0 < run.estimate.seconds < limit and index not in run.checkpoints
 
     def _ask_back(self, now: float, out: Effects) -> None:
-        """Have heads that stand in a task for longer than they should give back what is behind it."""
+        """Have heads that stand in a task for longer than they should give back what is behind it.
+
+        What was granted ahead of time is had back in any case: it can be cancelled then, and give way to what has come
+        meanwhile. The rest of the tasks that were granted together is only where another head is free for them.
+        """
         free = [head for worker in self.roster.idle if (head := self.heads.of(worker)) is not None]
         for worker in self.roster.workers.values():
+            if len(worker.leases) < 2 and not free:
+                continue
             late = worker.is_late_at(now)
             for k, lease in enumerate(worker.leases.values()):
                 low, high = lease.remaining.last if lease.remaining else (0, 0)
                 if (
                     lease.is_asked_back
                     or high - low < (1 if k else 2)
-                    or not any(head.fits(lease.run.places[high - 1]) for head in free)
+                    or not (k or any(head.fits(lease.run.places[high - 1]) for head in free))
                 ):
                     continue
                 if late > 0:
@@ -222,6 +240,7 @@ class Granting:
         lease.granted = lease.heard = now
         lease.since = out.wall
         lease.name = worker.name
+        lease.is_timed = estimate.seconds > 0
         lease.seconds = (high - low) * (estimate.seconds or UNKNOWN_SECONDS)
         self.backlog.clock = max(self.backlog.clock, run.virtual_time)
         run.virtual_time += lease.seconds

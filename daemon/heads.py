@@ -24,25 +24,15 @@ from taskmaster.bus.messages import HeadName, Where
 from taskmaster.bus.status import HeadInfo
 from taskmaster.bus.text import did_you_mean_or
 from taskmaster.bus.wanted import require_head
-from taskmaster.daemon.effects import Effects, HeadChanged, HeadCounted, MasterStopped, ToWorker
+from taskmaster.daemon.effects import Effects, MasterStopped, ToWorker
 from taskmaster.daemon.head import Head, Trip, Wanted
+from taskmaster.daemon.headlog import HeadLog, said_by
 from taskmaster.daemon.leases import Worker
 
 __all__ = ["HeadBook"]
 
-#: A head that cannot be brought to its safe state is told of again, louder, after so many seconds, and then whenever
-#: that has lasted twice as long.
-ESCALATE_SECONDS = 30.0
-#: One that was told to stop is expected to have done so within this, …
-STOP_SECONDS = 2.0
-#: … and if it was ever reached, cannot be brought to its safe state after this.
-SECURE_SECONDS = 30.0
 #: Heads of which it is said why they do not work, where none does.
 _SAID = 4
-#: What becomes of a head, as far as no alarm tells of it.
-_SAID_OF = {"in": "put back", "out": "taken out of service", "quarantined": "put in quarantine"}
-#: Characters of an error that is kept.
-_LONGEST_ERROR = 500
 #: Ends of a task that say nothing about how good the connection is: names of exceptions, without their modules.
 _BROKEN_OFF = frozenset({"Stopped", "InterlockTripped"})
 
@@ -52,6 +42,8 @@ class HeadBook:
 
     def __init__(self, master: str, epoch: int, specs: Iterable[HeadName], quarantine_after: int) -> None:
         self._master = master
+        #: says what becomes of them
+        self.log = HeadLog(master)
         self._quarantine_after = quarantine_after
         self.heads = {spec.name: Head(spec) for spec in specs}
         for head in self:
@@ -150,13 +142,13 @@ class HeadBook:
         head.obeyed = max(head.obeyed, min(report.order, head.order))
         head.identity = report.identity or head.identity
         if report.state == "ready" and report.error and report.error != head.error:
-            self._alarm("warning", head, report.error, out)
+            self.log.alarm("warning", head, report.error, out)
         head.error = report.error
-        self._note_error(head, report.error, out)
+        self.log.note_error(head, report.error, out)
         head.left_safe = report.state == "safe"
         head.reached |= report.state in ("ready", "safe", "unsafe")
         if report.state == "unsafe":
-            self._on_unsafe(head, report.error, out)
+            self.log.on_unsafe(head, report.error, out)
         elif report.state in ("safe", "ready"):
             head.unsafe = ""
         self._note(head, report.state, out)
@@ -166,7 +158,7 @@ class HeadBook:
         head = self._of_worker.get(worker.token)
         if head is not None:
             head.error = why
-            self._note_error(head, why, out)
+            self.log.note_error(head, why, out)
 
     def on_vouched(self, worker: Worker, out: Effects) -> None:
         """A guardian vouches for a worker from now on; it has to know whether that is to stop."""
@@ -182,29 +174,12 @@ class HeadBook:
         head.left_safe = not report.error
         if report.error:
             head.error = f"not safe: {report.error}"
-            self._note_error(head, head.error, out)
-            self._on_unsafe(head, f"{report.reason}: {report.error}", out)
+            self.log.note_error(head, head.error, out)
+            self.log.on_unsafe(head, f"{report.reason}: {report.error}", out)
         else:
             head.error = head.unsafe = ""
-            self.record(head, "secured", report.reason, "guardian", out)
-            self._alarm("warning", head, f"it was brought to its safe state: {report.reason}", out)
-
-    def _note_error(self, head: Head, error: str, out: Effects) -> None:
-        """Something has gone wrong, if it has; on record, where that is news."""
-        if self._mark_error(head, error, out):
-            self._count(head, out)
-
-    def _mark_error(self, head: Head, error: str, out: Effects) -> bool:
-        error = " ".join(error.split())[:_LONGEST_ERROR]
-        if not error or error == head.last_error:
-            return False
-        head.last_error, head.last_error_time = error, out.wall
-        return True
-
-    def _count(self, head: Head, out: Effects) -> None:
-        head.is_counted = True
-        counts = head.tasks, head.busy_seconds, head.last_error, head.last_error_time
-        out.records.append(HeadCounted(self._master, head.spec.name, *counts))
+            self.log.record(head, "secured", report.reason, "guardian", out)
+            self.log.alarm("warning", head, f"it was brought to its safe state: {report.reason}", out)
 
     def _note(self, head: Head, reported: str, out: Effects) -> None:
         if head.reported == reported:
@@ -213,12 +188,10 @@ class HeadBook:
         head.since = out.wall
         if reported == "faulty" and not head.is_missed:
             head.is_missed = True
-            out.remarks.append((True, f"{self._where(head)}: {head.error}; tried again and again"))
+            self.log.remark(head, f"{head.error}; tried again and again", out, good=False)
         elif reported == "ready" and head.is_missed:
             head.is_missed = False
-            out.remarks.append(
-                (False, f"{self._where(head)}: it is back ({head.identity or 'it does not say who it is'})")
-            )
+            self.log.remark(head, f"it is back ({head.identity or 'it does not say who it is'})", out, good=True)
 
     # -- what makes them safe, and what lets them go on ---------------------------------------------------------------
 
@@ -232,7 +205,7 @@ class HeadBook:
             head.busy_seconds += seconds
             head.usage.done(seconds, out.wall)
             if outcome.errors:
-                self._mark_error(head, _shown(outcome.errors[-1]), out)
+                self.log.mark_error(head, _shown(outcome.errors[-1]), out)
             head.is_counted = False
 
     def on_checkpoint(self, worker: Worker) -> None:
@@ -246,11 +219,11 @@ class HeadBook:
         head = self._of_worker.get(worker.token)
         if head is None or kind.rpartition(".")[2] in _BROKEN_OFF:
             return
-        self._note_error(head, reason, out)
+        self.log.note_error(head, reason, out)
         head.failures += 1
         if head.failures >= self._quarantine_after and not head.quarantined:
             head.quarantined = f"{head.failures} times in a row: {reason}"
-            self.record(head, "quarantined", head.quarantined, "", out)
+            self.log.record(head, "quarantined", head.quarantined, "", out)
             self._tell(head, out)
 
     def hold(self, worker: str, run: int, first: int, end: int, out: Effects) -> None:
@@ -275,18 +248,18 @@ class HeadBook:
         head = self.named(name)
         if head.out and not inside and not reason:
             return
-        head.out = "" if inside else _by(user, reason)
+        head.out = "" if inside else said_by(user, reason)
         if inside:
             head.quarantined = head.tripped = ""
             head.failures = 0
         else:
             head.trips.clear()  # it is not watched any more
-        self.record(head, "in" if inside else "out", reason, user, out)
+        self.log.record(head, "in" if inside else "out", reason, user, out)
         self._tell(head, out)
 
     def stop(self, user: str, reason: str, out: Effects) -> None:
         """Bring every head to its safe state now, whatever it is doing. Said again it is done again."""
-        self.stopped = _by(user, reason)
+        self.stopped = said_by(user, reason)
         out.remarks.append((True, f"Master {self._master!r}: stopped {self.stopped}; taskmaster reset {self._master}"))
         out.records.append(MasterStopped(self._master, self.stopped, user, out.wall))
         for head in self:
@@ -296,12 +269,12 @@ class HeadBook:
         """Undo :meth:`stop`, and what interlocks have done that hold again."""
         if self.stopped:
             self.stopped = ""
-            out.remarks.append((False, f"Master {self._master!r}: released {_by(user, reason)}"))
+            out.remarks.append((False, f"Master {self._master!r}: released {said_by(user, reason)}"))
             out.records.append(MasterStopped(self._master, "", user, out.wall, reason))
         for head in self:
             if head.tripped and not any(trip.action == "safe" for trip in head.trips.values()):
                 head.tripped = ""
-                self.record(head, "in", reason, user, out)
+                self.log.record(head, "in", reason, user, out)
             self._tell(head, out)
 
     def rest(self, out: Effects) -> None:
@@ -309,6 +282,16 @@ class HeadBook:
         for head in self:
             if head.worker is not None and head.worker.leases:
                 self._order(head, "stop", out)
+
+    def on_tick(self, now: float, out: Effects) -> None:
+        """Once in a while: be louder about those that are not safe for long."""
+        for head in self:
+            self.log.mind(head, now, out)
+
+    def record_counts(self, out: Effects) -> None:
+        """Put on record what they have done."""
+        for head in self:
+            self.log.count(head, out)
 
     # -- interlocks ---------------------------------------------------------------------------------------------------
 
@@ -336,54 +319,6 @@ class HeadBook:
         head.heard = max(head.heard, tripped.number)
         if tripped.reason:
             self._say(head, out, answers=True)
-
-    def _on_unsafe(self, head: Head, error: str, out: Effects) -> None:
-        """Say once that a head cannot be brought to its safe state, whatever reasons that has by and by."""
-        if not head.unsafe:
-            head.unsafe_since = head.unsafe_again = math.inf
-            self.record(head, "unsafe", error, "", out)
-            self._alarm("error", head, f"it is NOT KNOWN TO BE SAFE: {error}; that is tried again all the time", out)
-        head.unsafe = error
-
-    def on_tick(self, now: float, out: Effects) -> None:
-        """Once in a while: be louder about heads that are not safe for long."""
-        for head in self:
-            if not head.is_counted:
-                self._count(head, out)
-            self._mind_stop(head, now, out)
-            if not head.unsafe:
-                continue
-            if head.unsafe_since == math.inf:
-                head.unsafe_since, head.unsafe_again = now, now + ESCALATE_SECONDS
-            elif now >= head.unsafe_again:
-                lasted = now - head.unsafe_since
-                head.unsafe_again = now + lasted
-                text = f"for {lasted:.0f} s it could not be made safe: {head.unsafe}; go and see to it"
-                self._alarm("critical", head, text, out)
-
-    def _mind_stop(self, head: Head, now: float, out: Effects) -> None:
-        """Say of one that was told to stop, and of which nothing is heard, that it is perhaps not safe."""
-        if head.stop_since is None or head.is_safe:
-            head.stop_since = None
-            return
-        head.stop_since = min(head.stop_since, now)
-        late = now - head.stop_since
-        error = f"{late:.0f} s after it was told to stop " + (
-            "no worker has it" if head.worker is None else f"its worker (process {head.worker.pid}) has not said so"
-        )
-        if late >= STOP_SECONDS and not (head.stop_is_told or head.unsafe):
-            head.stop_is_told = True
-            self._alarm("error", head, f"it is NOT KNOWN TO BE SAFE: {error}", out)
-        if late >= SECURE_SECONDS:
-            head.stop_since = None
-            if head.reached:
-                self._on_unsafe(head, error, out)
-
-    def _alarm(self, level: str, head: Head, text: str, out: Effects) -> None:
-        out.alarms.append(m.Alarm(level, self._master, f"{self._where(head)}: {text}", out.wall))
-
-    def _where(self, head: Head) -> str:
-        return f"Master {self._master!r}, head {head.spec.name!r}" if head.spec.name else f"Master {self._master!r}"
 
     # -- from the journal ---------------------------------------------------------------------------------------------
 
@@ -436,13 +371,7 @@ class HeadBook:
             order = m.HeadOrder(head.order, head.wanted, reason, head.watch, head.heard if later else 0)
             (out.to_workers if later else out.urgent).append(ToWorker(head.worker.address, order))
 
-    def record(self, head: Head, what: str, reason: str, user: str, out: Effects) -> None:
-        """What became of a head, and why, and who did it."""
-        name, out_of = head.spec.name, (head.out, head.quarantined)
-        if what in _SAID_OF:
-            why = _by(user, reason) if user else reason
-            out.remarks.append((what == "quarantined", f"{self._where(head)}: {_SAID_OF[what]} {why}".rstrip()))
-        out.records.append(HeadChanged(self._master, name, what, *out_of, reason, user, out.wall, head.tripped))
+    # -- looking ------------------------------------------------------------------------------------------------------
 
     def to_ask(self, worker: Worker) -> list[tuple[int, int]]:
         """Tasks in doubt that a worker's head can now be asked about: it is parked for them, and safe."""
@@ -473,7 +402,3 @@ class HeadBook:
 
 def _shown(error: m.TaskError) -> str:
     return f"{error.kind.rpartition('.')[2]}: {error.message}"
-
-
-def _by(user: str, reason: str) -> str:
-    return f"by {user or 'somebody'}" + (f": {reason}" if reason else "")

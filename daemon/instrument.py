@@ -22,9 +22,9 @@ from taskmaster.bus.intervals import IntervalSet
 from taskmaster.bus.table import Table
 from taskmaster.bus.text import format_duration
 from taskmaster.daemon.effects import Asked, Checkpointed, Effects, LeaseGranted, MasterChanged
-from taskmaster.daemon.granting import Granting
 from taskmaster.daemon.interlocks import Interlocks
 from taskmaster.daemon.leases import Lease, Worker
+from taskmaster.daemon.losing import Losing
 from taskmaster.daemon.run import Run
 from taskmaster.daemon.spec import MasterSpec
 
@@ -36,7 +36,7 @@ UNKNOWN_SINCE = -1.0
 DEADMAN_LENIENCY = 5.0
 
 
-class Instrument(Granting):
+class Instrument(Losing):
     """One Master's heads, and the tasks that these have, or have lost."""
 
     def __init__(self, spec: MasterSpec, epoch: int) -> None:
@@ -142,7 +142,63 @@ class Instrument(Granting):
         self.heads.reserve(self.workers[record.worker], self.alone_until(now))
         return lease
 
-    # -- tasks that a head has lost -----------------------------------------------------------------------------------
+    # -- what a head says of its tasks, other than outcomes -----------------------------------------------------------
+
+    def on_not_ended(self, worker: Worker, lease: Lease, outcome: m.Outcome, out: Effects) -> None:
+        """Tasks that a head will not begin, or of which it does not know how they ended."""
+        if not outcome.final:
+            self._on_given_back(worker, lease, outcome.position, out)
+        elif lease.id in worker.leases:
+            self._on_unfinished(worker, lease, outcome, out)
+        else:
+            self._on_late_word(worker, lease, outcome, out)
+
+    def _on_unfinished(self, worker: Worker, lease: Lease, outcome: m.Outcome, out: Effects) -> None:
+        """A head has lost its connection in a task that may have acted, or gives back those that have not begun."""
+        begun = lease.first + outcome.position + outcome.n
+        kind, reason = "InDoubt", "its head does not know how it ended"
+        if outcome.errors:
+            kind, reason = outcome.errors[0].kind, outcome.errors[0].message
+        worker.settle(lease.id, out.turn)
+        was_wanted = lease.remaining.intersects(lease.first + outcome.position, lease.first + outcome.position + 1)
+        self.expire(lease, begun, kind, reason, out)
+        self._expired.pop(lease.id, None)  # its worker has had the last word on it
+        if outcome.errors and was_wanted:  # that it was broken off because it was cancelled says nothing of the head
+            self.heads.on_failure(worker, kind, reason, out)
+        self._note_heads()
+        if outcome.doubt:  # its head waits for this
+            worker.tell_settled(out)
+
+    def _on_given_back(self, worker: Worker, lease: Lease, position: int, out: Effects) -> None:
+        """A head will not begin the tasks of a lease from this position on; it is still in one before."""
+        run, before = lease.run, len(lease.remaining)
+        rest = lease.remaining.within(lease.first + position, lease.first + lease.n)
+        if lease.id not in worker.leases:
+            self._release(lease, lease.first + position, worker, out)
+        elif rest:
+            for low, high in rest:
+                lease.remaining.remove(low, high)
+                run.queued.add(low, high)
+            lease.seconds *= len(lease.remaining) / before
+            if lease.recorded and lease.remaining:
+                self._record(lease, out)
+        self.backlog.note(run)
+
+    def _on_late_word(self, worker: Worker, lease: Lease, outcome: m.Outcome, out: Effects) -> None:
+        """The same of a lease that had been given up before: what has not begun is in doubt no more."""
+        worker.settle(lease.id, out.turn)
+        del self._expired[lease.id]
+        self._release(lease, lease.first + outcome.position + outcome.n, worker, out)
+        self.backlog.note(lease.run)
+        if outcome.doubt:
+            worker.tell_settled(out)
+
+    def _release(self, lease: Lease, begun: int, worker: Worker, out: Effects) -> None:
+        """What of a lease that was given up has not begun, from ``begun`` on, is in doubt no more."""
+        for index in lease.remaining.indices():
+            if index >= begun and index in lease.run.held:
+                lease.run.release(index, worker.name, out)
+                self.on_doubt_lifted(lease.run, index, out)
 
     def on_checkpoint(self, worker: Worker, message: m.Checkpoint, out: Effects) -> None:
         """From here the evaluation of a worker's task can go on."""
@@ -159,33 +215,27 @@ class Instrument(Granting):
             at = run.id, index, lease.attempt, head.spec.name, lease.id
             run.keep(Checkpointed(*at, message.number, message.time, message.token), out)
 
-    def lose_at_head(self, lease: Lease, low: int, high: int, kind: str, reason: str, out: Effects) -> None:
-        """Tasks that had, or may have, started at a head that was lost."""
+    # -- tasks that a head has lost -----------------------------------------------------------------------------------
+
+    def _lose(self, lease: Lease, low: int, high: int, kind: str, reason: str, out: Effects) -> None:
+        """Of the tasks that had, or may have, started at a head that was lost some go on."""
         run = lease.run
-        goes_on = [k for k in range(low, high) if k in run.checkpoints and run.checkpoints[k].attempt == lease.attempt]
+        goes_on: list[int] = []
+        if self.heads:
+            known = run.checkpoints
+            goes_on = [k for k in range(low, high) if k in known and known[k].attempt == lease.attempt]
         for index in goes_on:
             unknown = run.checkpoints[index].time if lease.lost == UNKNOWN_SINCE else out.wall
             run.suspend(index, lease.lost if lease.lost > 0 else unknown, out)
             self._suspended.add((run.id, index))
         for first, end in IntervalSet((k, k + 1) for k in goes_on).gaps(low, high):
-            self._lose_begun(lease, first, end, kind, reason, out)
-
-    def _lose_begun(self, lease: Lease, low: int, high: int, kind: str, reason: str, out: Effects) -> None:
-        run = lease.run
-        if self.spec.on_lost == "hold":
-            run.charge(low, high, out)
-            self._hold(run, low, high, lease.name, lease.attempt, reason, out)
-        else:
-            self.lose_repeatable(lease, low, high, kind, reason, out)
-
-    def lose_repeatable(self, lease: Lease, low: int, high: int, kind: str, reason: str, out: Effects) -> None:
-        """Tasks that may be evaluated again, or are to fail."""
-        raise NotImplementedError
+            super()._lose(lease, first, end, kind, reason, out)
 
     def _hold(self, run: Run, low: int, high: int, worker: str, attempt: int, reason: str, out: Effects) -> None:
-        run.hold(low, high, reason, worker, attempt, out)
-        self.heads.hold(worker, run.id, low, high, out)
-        self._note_heads()
+        super()._hold(run, low, high, worker, attempt, reason, out)
+        if self.heads:
+            self.heads.hold(worker, run.id, low, high, out)
+            self._note_heads()
 
     def on_doubt_lifted(self, run: Run, index: int, out: Effects) -> None:
         """A task is not in doubt any more; it may be that it waits to go on."""
@@ -195,7 +245,7 @@ class Instrument(Granting):
             if index in run.checkpoints and index in run.open:
                 self._suspended.add((run.id, index))
 
-    def on_unbegun(self, run: Run, low: int, high: int) -> None:
+    def _on_unbegun(self, run: Run, low: int, high: int) -> None:
         """Tasks wait again that had been granted; one that was to go on is interrupted as before."""
         for index in [index for index in run.checkpoints if low <= index < high]:
             if run.checkpoints[index].lost:

@@ -204,12 +204,9 @@ class Interlocks:
             self._heads.stop(by, f"head {head.spec.name!r}: {trip.reason}", out)
             follows = "all heads of the Master are stopped"
         if follows:
-            self._heads.record(head, "tripped", f"{by}: {trip.reason}", by, out)
-            where = (
-                f"Master {self._master!r}, head {head.spec.name!r}" if head.spec.name else f"Master {self._master!r}"
-            )
-            text = f"{where}: interlock {spec.name!r} has tripped: {trip.reason}; {follows}{self._way_on(head, trip)}"
-            out.alarms.append(m.Alarm("error", self._master, text, out.wall))
+            self._heads.log.record(head, "tripped", f"{by}: {trip.reason}", by, out)
+            text = f"interlock {spec.name!r} has tripped: {trip.reason}; {follows}{self._way_on(head, trip)}"
+            self._heads.log.alarm("error", head, text, out)
 
     def _way_on(self, head: Head, trip: Trip) -> str:
         if trip.action == "pause":

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from taskmaster.bus.intervals import IntervalSet
-from taskmaster.bus.messages import Interrupt, LeaseId
+from taskmaster.bus.messages import Interrupt, LeaseId, Settled
 from taskmaster.bus.status import WorkerStatus
+from taskmaster.daemon.effects import Effects, ToWorker
 from taskmaster.daemon.run import Run
 
 __all__ = ["NOTHING", "Lease", "Started", "Worker"]
@@ -21,8 +22,8 @@ LATE_SECONDS = 0.02
 class Started:
     """How far a worker had come when it was lost.
 
-    It begins its leases in the order of their numbers, so all before ``latest`` have been through; ``positions`` says
-    of those it was in how many tasks had started.
+    It begins its leases in the order of their numbers, so those before ``latest`` have been through, or were given back
+    without the word of it having arrived; ``positions`` says of those it was in how many tasks had started.
     """
 
     latest: LeaseId | None = None
@@ -50,6 +51,7 @@ class Lease:
         "heard",
         "id",
         "is_asked_back",
+        "is_timed",
         "lost",
         "n",
         "name",
@@ -87,6 +89,8 @@ class Lease:
         self.final = False
         #: its worker was told not to begin what it has not begun
         self.is_asked_back = False
+        #: it was known how long its tasks take when it was granted
+        self.is_timed = False
 
     @property
     def is_wanted(self) -> bool:
@@ -117,6 +121,8 @@ class Worker:
         self.since = now
         self.last_seen = now
         self.leases: dict[LeaseId, Lease] = {}
+        #: when it has last said what became of tasks
+        self.heard = 0.0
         #: leases whose outcomes are on disk when this turn is, of which it has not been told yet
         self.settled: list[LeaseId] = []
         #: the turn in which the last of them was settled
@@ -140,28 +146,35 @@ class Worker:
         self.settled.clear()
         return settled
 
+    def tell_settled(self, out: Effects) -> None:
+        """Tell it which of its outcomes are on disk, and how many dispatches it must have got."""
+        out.to_workers.append(ToWorker(self.address, Settled(self.take_settled(), self.dispatched)))
+
     @property
     def seconds_in_hand(self) -> float:
         """Expected work of its leases."""
         return sum(lease.seconds for lease in self.leases.values())
 
+    @property
+    def first(self) -> Lease | None:
+        """The lease that it is in."""
+        return next(iter(self.leases.values()), None)
+
     def seconds_left(self, now: float) -> float:
-        """The same, less what it should have done since it was last heard of it."""
-        return self.seconds_in_hand - min(self._since_heard(now), self._first.seconds if self.leases else 0.0)
+        """Expected work of its leases, less what it should have done since it was last heard of it."""
+        first = self.first
+        return 0.0 if first is None else self.seconds_in_hand - min(self._since_heard(first, now), first.seconds)
 
     def is_late_at(self, now: float) -> float:
         """In how many seconds it stands in its task for longer than can be expected; negative: for so long it does."""
-        if not self.leases:
+        first = self.first
+        if first is None:
             return math.inf
-        each = self._first.seconds / max(1, len(self._first.remaining))
-        return LATE_SECONDS + 2 * each - self._since_heard(now)
+        each = first.seconds / max(1, len(first.remaining))
+        return LATE_SECONDS + 2 * each - self._since_heard(first, now)
 
-    @property
-    def _first(self) -> Lease:
-        return next(iter(self.leases.values()))
-
-    def _since_heard(self, now: float) -> float:
-        return now - self._first.heard if self.leases else 0.0
+    def _since_heard(self, first: Lease, now: float) -> float:
+        return now - max(first.heard, self.heard)
 
     def statistics(self, now: float) -> WorkerStatus:
         """This worker for ``status``."""

@@ -12,8 +12,9 @@ What it promises, for any order of events whatever, the simulation checks (`test
   repeatable is given to a worker once, unless an operator says otherwise;
 - what a worker says about a lease that is not its own any more changes nothing.
 
-Handing out is in :mod:`taskmaster.daemon.granting`; here is what comes back: outcomes, workers that are lost or return,
-and what people want done with tasks.
+Handing out is in :mod:`taskmaster.daemon.granting`, what becomes of a lost worker's tasks in
+:mod:`taskmaster.daemon.losing`, what heads need beside that in :mod:`taskmaster.daemon.instrument`; here is the rest:
+workers that come and go, outcomes, and what people want done with tasks.
 """
 
 from __future__ import annotations
@@ -24,8 +25,7 @@ from taskmaster.bus import messages as m
 from taskmaster.bus.cut import cut_outcome
 from taskmaster.bus.errors import Full
 from taskmaster.bus.intervals import IntervalSet
-from taskmaster.bus.messages import EventHead, LeaseId
-from taskmaster.bus.status import MasterStatus
+from taskmaster.bus.messages import EventHead
 from taskmaster.bus.table import Buffer, Table
 from taskmaster.daemon.approval import propose
 from taskmaster.daemon.effects import Effects, MasterChanged, ToWorker
@@ -89,17 +89,19 @@ class Master(Instrument):
         if self.requests or self.spec.approval or run.proposed:
             out.waiting.add(self.spec.name)
 
-    def on_cancel(self, run: Run, intervals: Sequence[tuple[int, int]], out: Effects) -> int:
-        """Cancel the open tasks among ``intervals``; returns how many.
+    def on_cancel(self, run: Run, intervals: Sequence[tuple[int, int]], out: Effects, *, queued: bool = False) -> int:
+        """Cancel the open tasks among ``intervals``; of ``queued`` only those that nobody has yet. Returns how many.
 
         Tasks in doubt are not cancelled, and of a Master whose tasks are not repeatable those that were granted are
         not either: they may have acted.
         """
         wanted = IntervalSet(run.open.common(IntervalSet(sorted(intervals))))
-        cancelled = run.queued.common(wanted) + run.proposed.common(wanted) + self.requests.cancel(run, wanted, out)
-        for lease in self._leases.values() if self.spec.repeatable else ():
-            if lease.run is run:
-                cancelled += self._call_back(lease, lease.remaining.common(wanted), out)
+        cancelled = run.queued.common(wanted) + run.proposed.common(wanted)
+        if not queued:
+            cancelled += self.requests.cancel(run, wanted, out)
+            for lease in self._leases.values() if self.spec.repeatable else ():
+                if lease.run is run:
+                    cancelled += self._call_back(lease, lease.remaining.common(wanted), out)
         run.cancel(sorted(cancelled), out)
         self.note(run, out)
         return sum(high - low for low, high in cancelled)
@@ -190,7 +192,7 @@ class Master(Instrument):
         )
         if self.heads:
             if worker.settled:
-                self._tell_settled(worker, out)
+                worker.tell_settled(out)
             self.heads.attach(worker, hello.head, out)
             self._note_head(worker)
         return worker
@@ -258,86 +260,6 @@ class Master(Instrument):
         if self.heads:
             self.look_at_heads(now, out)
 
-    def expire(self, lease: Lease, begun: int, kind: str, reason: str, out: Effects) -> None:
-        """A lease has lost its worker; tasks below ``begun`` may have been evaluated."""
-        run = lease.run
-        self._end(lease, out)
-        still_open = IntervalSet()
-        for low, high in lease.remaining:
-            middle = min(max(begun, low), high)
-            self._lose(lease, low, middle, kind, reason, out)
-            run.queued.add(middle, high)
-            self.on_unbegun(run, middle, high)
-            for part in run.open.within(low, high):
-                still_open.add(*part)
-        lease.remaining = still_open
-        if still_open:
-            self._expired[lease.id] = lease
-        self.backlog.note(run)
-
-    def _lose(self, lease: Lease, low: int, high: int, kind: str, reason: str, out: Effects) -> None:
-        """Tasks that had, or may have, started on a worker that was lost."""
-        run, spec = lease.run, self.spec
-        if low >= high:
-            return
-        if self.heads:
-            self.lose_at_head(lease, low, high, kind, reason, out)
-            return
-        if spec.on_lost == "hold":
-            run.charge(low, high, out)
-            run.hold(low, high, reason, lease.name, lease.attempt, out)
-            return
-        self.lose_repeatable(lease, low, high, kind, reason, out)
-
-    def lose_repeatable(self, lease: Lease, low: int, high: int, kind: str, reason: str, out: Effects) -> None:
-        """The same where the task may be evaluated again, or is to fail."""
-        run, spec = lease.run, self.spec
-        for first, end, used in run.attempts.pieces(low, high):
-            if spec.on_lost == "retry" and used + 1 < spec.max_attempts:
-                run.charge(first, end, out)
-                run.queued.add(first, end)
-            else:
-                text = f"{reason} (attempt {used + 1} of {spec.max_attempts})" if used else reason
-                run.fail(first, end, kind, text, lease.name, used + 1, out)
-
-    def _reconcile(self, worker: Worker, held: Sequence[LeaseId], out: Effects) -> None:
-        """Bring what a (returning) worker holds and what it was granted together.
-
-        A lease it does not know of never reached it, and never will (`docs/protocol.md`, sessions): nothing of it has
-        started. One that had expired meanwhile is its own again as far as its tasks are still waiting. What is its own
-        no more it hears of right after the welcome: a head may have it in hand, and somebody else be at it.
-        """
-        known = set(held)
-        for lease in [lease for lease in worker.leases.values() if lease.id not in known]:
-            self.expire(lease, lease.first, "", "", out)
-        for lease_id in held:
-            expired = self._expired.get(lease_id)
-            if expired is not None and expired.worker == worker.token:
-                self._take_back(worker, expired, out)
-            elif lease_id not in worker.leases:
-                worker.settle(lease_id, out.turn)
-
-    def _take_back(self, worker: Worker, lease: Lease, out: Effects) -> None:
-        run = lease.run
-        in_doubt = IntervalSet([part for piece in lease.remaining for part in run.open.within(*piece)])
-        waiting = [part for piece in in_doubt for part in run.queued.within(*piece)]
-        in_doubt.remove_all(IntervalSet(waiting))
-        wanted = in_doubt or IntervalSet(waiting)
-        if not in_doubt:
-            del self._expired[lease.id]
-        if not wanted:
-            worker.settle(lease.id, out.turn)
-            return
-        self._revoke(lease, wanted.gaps(lease.first, lease.first + lease.n), out)
-        if in_doubt:
-            return  # their outcomes, when they come, are still taken as late ones
-        lease.remaining = IntervalSet(waiting)
-        for low, high in waiting:
-            run.queued.remove(low, high)
-        self.backlog.note(run)
-        worker.leases[lease.id] = self._leases[lease.id] = lease
-        self._record(lease, out)
-
     # -- outcomes -----------------------------------------------------------------------------------------------------
 
     def on_outcome(
@@ -350,14 +272,10 @@ class Master(Instrument):
             worker.settle(outcome.lease, out.turn)
             return
         lease.heard = now
-        if self.heads and outcome.final and (outcome.doubt or not outcome.n):
-            if lease.id in worker.leases:
-                self._on_unfinished(worker, lease, outcome, out)
-            else:
-                self._on_late_word(worker, lease, outcome, out)
-            return
-        if self.heads and not outcome.n:
-            self._on_given_back(worker, lease, outcome.position, out)
+        if outcome.n:
+            worker.heard = now
+        if self.heads and (not outcome.n or (outcome.final and outcome.doubt)):
+            self.on_not_ended(worker, lease, outcome, out)
             return
         low, high = lease.first + outcome.position, lease.first + outcome.position + outcome.n
         is_news = lease.remaining.intersects(low, high)  # else it is said again, and is not to be charged again
@@ -378,53 +296,6 @@ class Master(Instrument):
             self._expired.pop(lease.id, None)
             worker.settle(lease.id, out.turn)
         self.backlog.note(lease.run)
-
-    def _on_unfinished(self, worker: Worker, lease: Lease, outcome: m.Outcome, out: Effects) -> None:
-        """A head has lost its connection in a task that may have acted, or gives back those that have not begun."""
-        begun = lease.first + outcome.position + outcome.n
-        kind, reason = "InDoubt", "its head does not know how it ended"
-        if outcome.errors:
-            kind, reason = outcome.errors[0].kind, outcome.errors[0].message
-        worker.settle(lease.id, out.turn)
-        was_wanted = lease.remaining.intersects(lease.first + outcome.position, lease.first + outcome.position + 1)
-        self.expire(lease, begun, kind, reason, out)
-        self._expired.pop(lease.id, None)  # its worker has had the last word on it
-        if outcome.errors and was_wanted:  # that it was broken off because it was cancelled says nothing of the head
-            self.heads.on_failure(worker, kind, reason, out)
-        self._note_heads()
-        if outcome.doubt:  # its head waits for this
-            self._tell_settled(worker, out)
-
-    def _on_given_back(self, worker: Worker, lease: Lease, position: int, out: Effects) -> None:
-        """A head will not begin the tasks of a lease from this position on; it is still in one before."""
-        run, before = lease.run, len(lease.remaining)
-        rest = lease.remaining.within(lease.first + position, lease.first + lease.n)
-        if lease.id not in worker.leases:
-            self._release(lease, lease.first + position, worker, out)
-        elif rest:
-            for low, high in rest:
-                lease.remaining.remove(low, high)
-                run.queued.add(low, high)
-            lease.seconds *= len(lease.remaining) / before
-            if lease.recorded and lease.remaining:
-                self._record(lease, out)
-        self.backlog.note(run)
-
-    def _on_late_word(self, worker: Worker, lease: Lease, outcome: m.Outcome, out: Effects) -> None:
-        """The same of a lease that had been given up before: what has not begun is in doubt no more."""
-        worker.settle(lease.id, out.turn)
-        del self._expired[lease.id]
-        self._release(lease, lease.first + outcome.position + outcome.n, worker, out)
-        self.backlog.note(lease.run)
-        if outcome.doubt:
-            self._tell_settled(worker, out)
-
-    def _release(self, lease: Lease, begun: int, worker: Worker, out: Effects) -> None:
-        """What of a lease that was given up has not begun, from ``begun`` on, is in doubt no more."""
-        for index in lease.remaining.indices():
-            if index >= begun and index in lease.run.held:
-                lease.run.release(index, worker.name, out)
-                self.on_doubt_lifted(lease.run, index, out)
 
     def _accept(
         self,
@@ -485,7 +356,7 @@ class Master(Instrument):
         self.roster.note(worker)
 
     def _dismiss(self, worker: Worker, out: Effects) -> None:
-        self._tell_settled(worker, out)
+        worker.tell_settled(out)
         out.to_workers.append(ToWorker(worker.address, m.Goodbye("as it asked")))
         self.workers.pop(worker.token, None)
         self.roster.note(worker)
@@ -499,78 +370,20 @@ class Master(Instrument):
         """
         for worker in self.workers.values():
             if (worker.settled or worker.leases) and worker.state != "absent":
-                self._tell_settled(worker, out)
-
-    def _tell_settled(self, worker: Worker, out: Effects) -> None:
-        out.to_workers.append(ToWorker(worker.address, m.Settled(worker.take_settled(), worker.dispatched)))
-
-    # -- restoring ----------------------------------------------------------------------------------------------------
-
-    def restore_unrecorded(self, run: Run, index: int, attempt: int, reason: str, out: Effects) -> None:
-        """A queued task that was being evaluated when the daemon died, under a lease too young to be recorded.
-
-        The note that says so outlives the commit that takes it into account: an ``attempt`` that was charged already
-        is not charged again.
-        """
-        if index in run.queued and run.attempt(index) == attempt:
-            run.queued.remove(index, index + 1)
-            lease = Lease((0, 0), run, "", index, 1, attempt)
-            self._lose(lease, index, index + 1, "WorkerLost", reason, out)
-            self.backlog.note(run)
+                worker.tell_settled(out)
 
     # -- looking ------------------------------------------------------------------------------------------------------
 
-    def statistics(self, now: float) -> MasterStatus:
-        """This Master for ``status``, ``top`` and metrics."""
-        runs, resting = self.runs.values(), self.resting
-        slots = self.slots
-        state = self._state(slots)
-        unserved, where = self.unserved()
+    @property
+    def leased(self) -> int:
+        """Tasks that workers have."""
+        return sum(len(lease.remaining) for lease in self._leases.values())
+
+    @property
+    def task_seconds(self) -> float:
+        """What a task takes: the mean over the runs with tasks waiting."""
         times = [run.estimate.seconds for run in self.backlog.runs if run.estimate.seconds] or [self._task_seconds]
-        return MasterStatus(
-            name=self.spec.name,
-            driver=self.spec.driver,
-            state=state,
-            reason=self._reason(state),
-            slots=slots,
-            queued=self.backlog.tasks,
-            leased=sum(len(lease.remaining) for lease in self._leases.values()) + len(self.requests),
-            held=sum(len(run.held) for run in runs),
-            done=resting.done + sum(run.done for run in runs),
-            failed=resting.failed + sum(run.failed for run in runs),
-            cancelled=resting.cancelled + sum(run.cancelled for run in runs),
-            lost=self.lost,
-            queued_bytes=sum(run.input_bytes for run in runs),
-            task_seconds=sum(times) / len(times),
-            runs=resting.runs + sum(not run.closed for run in runs),
-            workers=tuple(worker.statistics(now) for worker in self.workers.values()),
-            proposed=self.proposals.tasks,
-            unserved=unserved,
-            unserved_where=where,
-        )
-
-    def _reason(self, state: str) -> str:
-        """Why it is in this state, where that is not a good one; else what is remarkable about its workers."""
-        if state in ("paused", "no heads"):
-            return self.paused_by if state == "paused" else self.heads.why_idle()
-        remark = self.remark[1] if self.remark[0] == self.ended else ""
-        return self.heads.stopped or self.trouble or self.interlocks.blind or remark
-
-    def _state(self, slots: int) -> str:
-        """In a word; of several reasons to evaluate nothing the weightiest."""
-        if self.heads.stopped:
-            return "stopped"
-        if self.trouble:
-            return "crash loop"
-        if self.paused:
-            return "paused"
-        if self.requests and self.backlog.tasks + len(self.requests):
-            return "waiting for people"
-        if slots:
-            return "ready"
-        if any(worker.state == "starting" for worker in self.workers.values()):
-            return "starting"
-        return "no heads" if self.heads else "no workers"
+        return sum(times) / len(times)
 
     def waiting(self) -> m.Waiting:
         """How much of this Master waits for people."""

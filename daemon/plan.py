@@ -57,7 +57,9 @@ def _master(settings: MasterSettings, daemon: DaemonSettings) -> MasterPlan:
         timeout=settings.timeout,
         largest_chunk=options.get("recycle_after"),  # or a process would evaluate many more than that
         description=settings.description,
-        options=options_for_wire({key: value for key, value in options.items() if key not in _SUPERVISION}),
+        code=bool(options.get("code")),
+        calls=tuple(options.get("calls") or ()),
+        options=options_for_wire(_for_driver(options)),
         environment=options.get("env", {}) if heads else {},
         heads=tuple(HeadName(str(head["name"]), tuple(head["capabilities"]), has_safe_state(head)) for head in heads),
         monitors={str(head["name"]): _monitors(head) for head in heads},
@@ -78,6 +80,16 @@ def _master(settings: MasterSettings, daemon: DaemonSettings) -> MasterPlan:
         restarts=int(options.get("restarts", 5)),
         restart_window=float(options.get("restart_window", 60.0)),
     )
+
+
+def _for_driver(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What the driver gets of its keys; how it is to call what it evaluates is one of them."""
+    own = {key: value for key, value in options.items() if key not in _SUPERVISION}
+    if own.pop("code", False):
+        own["call"] = "task"
+    elif own.get("calls"):
+        own["call"] = "named"
+    return own
 
 
 def _monitors(head: Mapping[str, Any]) -> dict[str, MonitorSpec]:

@@ -6,10 +6,7 @@ Pure state: no clock, no sockets, no journal. The states of a task and what move
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import pairwise
-from operator import attrgetter
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -18,8 +15,9 @@ from taskmaster.bus import messages as m
 from taskmaster.bus.errors import RunClosed, UnknownTask
 from taskmaster.bus.intervals import IntervalSet
 from taskmaster.bus.messages import EventHead, TaskError, Where
-from taskmaster.bus.table import Buffer, Table, concatenate
+from taskmaster.bus.table import Buffer, Table
 from taskmaster.daemon.attempts import Attempts
+from taskmaster.daemon.blocks import Block, Blocks
 from taskmaster.daemon.effects import (
     AttemptsCharged,
     BlockAppended,
@@ -36,7 +34,7 @@ from taskmaster.daemon.held import Doubt, Held
 from taskmaster.daemon.places import ANYWHERE, PlacedQueue, Places
 from taskmaster.daemon.scheduling import Estimate, retry_size
 
-__all__ = ["CLAIMS", "TASK_STATES", "Block", "Edited", "Run", "by_hand"]
+__all__ = ["CLAIMS", "TASK_STATES", "Edited", "Run", "by_hand"]
 
 #: state → what may happen → next state. `done`, `failed` and `cancelled` are outcomes: nothing leaves them.
 TASK_STATES: dict[str, dict[str, str]] = {
@@ -67,10 +65,6 @@ TASK_STATES: dict[str, dict[str, str]] = {
     "cancelled": {},
 }
 
-#: Small neighbouring blocks are joined in memory up to this many bytes, so that a million tasks that were put one by
-#: one do not cost a million objects.
-_JOIN_BYTES = 256 << 10
-
 
 class Edited(NamedTuple):
     """How often a task's input was replaced, and by whom last."""
@@ -79,27 +73,8 @@ class Edited(NamedTuple):
     who: str = ""
 
 
-class Block:
-    """Contiguous tasks and their inputs. The broker may replace ``table`` by one that stays in its file."""
-
-    __slots__ = ("first", "n", "table", "turn")
-
-    def __init__(self, first: int, table: Table, turn: int = -1) -> None:
-        self.first = first
-        self.n = table.n
-        self.table = table
-        #: the turn it was submitted in; in that very turn it is not on disk yet
-        self.turn = turn
-
-    @property
-    def end(self) -> int:
-        return self.first + self.n
-
-
 #: Wishes to write that are remembered, so that one whose answer was lost is known when it is repeated.
 CLAIMS = 64
-
-_first = attrgetter("first")
 
 
 def by_hand(who: str) -> str:
@@ -126,7 +101,8 @@ class Run:
         self.claims: dict[str, int] = {}
         self.next_index = 0
         self.next_seq = 0
-        self.blocks: list[Block] = []
+        #: the inputs of open tasks
+        self.blocks = Blocks()
         self.queued = IntervalSet()
         #: which heads tasks ask for, and which they are for: that of its checkpoint, for one that has left one
         self.asked = Places()
@@ -143,8 +119,6 @@ class Run:
         self.open = IntervalSet()
         #: evaluations used up by tasks that lost a worker and are still open
         self.attempts = Attempts()
-        #: bytes of inputs kept
-        self.input_bytes = 0
         self.done = self.failed = self.cancelled = 0
         self.estimate = Estimate()
         #: seconds of evaluation granted so far, see `scheduling`
@@ -163,56 +137,20 @@ class Run:
         self.queued.add(block.first, block.end)
         self.open.add(block.first, block.end)
         out.touched[self.id] = self
-        self.input_bytes += table.nbytes
-        self.add_block(block)
+        self.blocks.add(block)
 
-    def add_block(self, block: Block) -> None:
-        """Keep a block's inputs; small neighbours are joined like the digits of a binary counter."""
-        blocks = self.blocks
-        while (
-            blocks
-            and blocks[-1].n <= block.n
-            and blocks[-1].table.in_memory
-            and blocks[-1].end == block.first
-            and blocks[-1].table.layout == block.table.layout
-            and blocks[-1].table.nbytes + block.table.nbytes <= _JOIN_BYTES
-        ):
-            last = blocks.pop()
-            # Of two turns the older one stands for both: what is on disk may pass for not yet, never the reverse.
-            block = Block(last.first, concatenate([last.table, block.table]), min(last.turn, block.turn))
-        blocks.append(block)
+    @property
+    def input_bytes(self) -> int:
+        """Bytes of inputs kept."""
+        return self.blocks.nbytes
 
     def inputs(self, low: int, high: int) -> tuple[Table, ...]:
         """The inputs of tasks ``low ≤ i < high``, whose blocks are still kept, in as many tables as blocks."""
-        first = self.blocks[0]
-        if first.first <= low and high <= first.end:
-            return (first.table.slice(low - first.first, high - first.first),)
-        return tuple(
-            block.table.slice(max(low, block.first) - block.first, min(high, block.end) - block.first)
-            for block in self._blocks_of(low, high)
-        )
+        return self.blocks.tables(low, high)
 
     def submitted_in(self, low: int, high: int, turn: int) -> bool:
         """Whether all these tasks were submitted in ``turn``."""
-        if self.blocks[-1].turn != turn:
-            return False
-        return all(block.turn == turn for block in self._blocks_of(low, high))
-
-    def _blocks_of(self, low: int, high: int) -> Iterator[Block]:
-        k = bisect_right(self.blocks, low, key=_first) - 1
-        while k < len(self.blocks) and self.blocks[k].first < high:
-            yield self.blocks[k]
-            k += 1
-
-    def alike(self, low: int, high: int) -> Iterator[tuple[int, int]]:
-        """The tasks ``low ≤ i < high`` in pieces whose inputs share one layout, so that an event's are one table."""
-        first = low
-        blocks = list(self._blocks_of(low, high))
-        for block, following in pairwise(blocks):
-            if block.table.layout != following.table.layout:
-                yield first, following.first
-                first = following.first
-        yield first, high
+        return self.blocks.are_of(turn, low, high)
 
     # -- leasing ------------------------------------------------------------------------------------------------------
 
@@ -230,7 +168,7 @@ class Run:
             if used:
                 n = min(n, retry_size(end - low, max_attempts - used))
             high = min(end, low + n)
-        high = next(self.alike(low, high))[1]
+        high = next(self.blocks.alike(low, high))[1]
         self.queued.remove(low, high)
         return low, high
 
@@ -264,7 +202,7 @@ class Run:
         if n > 1:
             high, used = self.attempts.alike(low, high)
             high = low + 1 if used else min([high, *(index for index in self.checkpoints if low < index < high)])
-            high = next(self.alike(low, high))[1]
+            high = next(self.blocks.alike(low, high))[1]
         self.queued.remove(low, high)
         return low, high
 
@@ -307,7 +245,7 @@ class Run:
     def finish(self, head: EventHead, frames: tuple[Buffer, ...], out: Effects) -> None:
         """Record the outcome of open tasks, as `head` (its seq is set here) with the frames of outputs and times."""
         low, high = head.first, head.first + head.n
-        inputs = self.inputs(low, high)
+        inputs = self.blocks.tables(low, high)
         self.open.remove(low, high)
         if self.queued:
             self.queued.remove(low, high)
@@ -325,7 +263,7 @@ class Run:
         self.failed += len(head.errors)
         self.done += head.n - len(head.errors)
         self._emit(head, frames, inputs, out)
-        self._drop_blocks(low, high)
+        self.blocks.drop(low, high, self.open)
 
     def fail(self, low: int, high: int, kind: str, message: str, worker: str, attempt: int, out: Effects) -> None:
         """Tasks that end without their evaluation having said so."""
@@ -358,7 +296,7 @@ class Run:
             started=out.wall,
             finished=out.wall,
         )
-        self._emit(head, (), self.inputs(low, high), out)
+        self._emit(head, (), self.blocks.tables(low, high), out)
         which = f"task {low}" if high == low + 1 else f"tasks {low} to {high - 1}"
         cure = f"taskmaster resolve {self.id} {low} done|retry|fail"
         out.remarks.append((True, f"{which} of run {self.name!r} of Master {self.master!r} in doubt: {reason}; {cure}"))
@@ -374,12 +312,12 @@ class Run:
             self.drop_checkpoints(low, high, out)
             self.places.forget(low, high)
             self.asked.forget(low, high)
-            for first, end in self.alike(low, high):
+            for first, end in self.blocks.alike(low, high):
                 head = EventHead(0, end - first, "cancelled", first, started=out.wall, finished=out.wall)
-                self._emit(head, (), self.inputs(first, end), out)
+                self._emit(head, (), self.blocks.tables(first, end), out)
         if gone:
             self.cancelled += len(gone)
-            self._drop_blocks(gone.first[0], gone.end)
+            self.blocks.drop(gone.first[0], gone.end, self.open)
 
     def resolve(self, request: m.Resolve, output: Table | None, user: str, out: Effects) -> None:
         """Carry out an operator's word on a held task. Raises UnknownTask if it is not held, or the word is unknown."""
@@ -443,7 +381,7 @@ class Run:
 
     def _say_released(self, index: int, worker: str, out: Effects) -> None:
         head = EventHead(0, 1, "released", index, worker=worker, started=out.wall, finished=out.wall)
-        self._emit(head, (), self.inputs(index, index + 1), out)
+        self._emit(head, (), self.blocks.tables(index, index + 1), out)
 
     # -- switches -----------------------------------------------------------------------------------------------------
 
@@ -499,18 +437,3 @@ class Run:
             for index in found:
                 del self.edited[index]
         return tuple(index - head.first for index in found)
-
-    def _drop_blocks(self, low: int, high: int) -> None:
-        """Forget the inputs of those blocks from that of ``low`` up to ``high`` that have no open task left."""
-        blocks = self.blocks
-        if not self.open:
-            blocks.clear()
-            self.input_bytes = 0
-            return
-        start = bisect_right(blocks, low, key=_first) - 1
-        stop = bisect_left(blocks, high, start, key=_first)
-        kept = [block for block in blocks[start:stop] if self.open.intersects(block.first, block.end)]
-        if len(kept) < stop - start:
-            self.input_bytes -= sum(block.table.nbytes for block in blocks[start:stop])
-            self.input_bytes += sum(block.table.nbytes for block in kept)
-            blocks[start:stop] = kept

@@ -69,7 +69,10 @@ class MasterSpec:
     #: tasks of one lease at most; None: any number
     largest_chunk: int | None = None
     description: str = ""
+    #: tasks bring their own code
     code: bool = False
+    #: tasks are calls of functions by name, of these: see :mod:`taskmaster.bus.calls`
+    calls: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     #: what the processes of heads get beside the daemon's own
     environment: Mapping[str, str] = field(default_factory=dict)

@@ -15,7 +15,7 @@ from taskmaster.bus.errors import InvalidOutput
 from taskmaster.bus.fields import Schema
 from taskmaster.bus.messages import TaskError
 from taskmaster.bus.table import Buffer, Table
-from taskmaster.bus.values import require_unmasked
+from taskmaster.bus.values import encode, require_unmasked
 
 __all__ = ["OutputPacker", "Portion", "portions", "task_error", "time_of"]
 
@@ -23,6 +23,8 @@ __all__ = ["OutputPacker", "Portion", "portions", "task_error", "time_of"]
 _KIND = 256
 _MESSAGE = 4096
 _TRACEBACK = 16_000
+#: Bytes of what it holds beside its message.
+_MADE_OF = 4096
 #: What the errors of one report may take: they travel in the header, which is bounded; the rest of it takes less.
 _HEADER_BYTES = 1 << 20
 
@@ -169,7 +171,8 @@ def time_of(part: Portion, whole: Portion, seconds: float) -> tuple[float, float
 
 
 def _text_bytes(error: TaskError) -> int:
-    return sum(len(text.encode(errors="replace")) for text in (error.kind, error.message, error.traceback))
+    texts = (error.kind, error.message, error.traceback)
+    return len(error.made_of) + sum(len(text.encode(errors="replace")) for text in texts)
 
 
 _NUMBERS = {float, int, np.float64, np.float32}
@@ -197,7 +200,24 @@ def task_error(position: int, error: BaseException, skip: int = 1) -> TaskError:
     module = type(error).__module__
     if module not in ("builtins", "__main__"):
         kind = f"{module}.{kind}"
-    return TaskError(position, _short(kind, _KIND), _message(error), _traceback(error, frames))
+    message = _message(error)
+    return TaskError(position, _short(kind, _KIND), message, _traceback(error, frames), _made_of(error, message))
+
+
+def _made_of(error: BaseException, message: str) -> bytes:
+    """What pickle would make it anew of, if that can travel and is not much; nothing where its message says it all."""
+    try:
+        reduced = error.__reduce__()
+        if isinstance(reduced, str):
+            return b""
+        kind, arguments, *rest = reduced
+        attributes = rest[0] if rest and rest[0] is not None else {}
+        if kind is not type(error) or (arguments == (message,) and not attributes):
+            return b""
+        data = encode((arguments, attributes))
+    except Exception:  # noqa: BLE001 - a user's class may do anything here, and hold what cannot travel
+        return b""
+    return data if len(data) <= _MADE_OF else b""
 
 
 def _message(error: BaseException) -> str:

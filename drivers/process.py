@@ -6,6 +6,9 @@ import resource
 from collections.abc import Callable
 from typing import Any
 
+from taskmaster.bus.calls import find_allowed
+from taskmaster.bus.errors import InvalidTask
+from taskmaster.bus.fields import shown
 from taskmaster.drivers.base import Driver
 from taskmaster.drivers.functions import add_to_path, find_function, load_code
 
@@ -31,6 +34,8 @@ class FunctionDriver(Driver):
         function: Callable[..., Any]
         if options.get("call") == "task":
             function = _call_task
+        elif options.get("call") == "named":
+            function = _Named(self.context.master, tuple(options["calls"]))
         else:
             function = load_code(options) if options.get("code") else find_function(options["function"], path)
         self._function = function
@@ -75,6 +80,26 @@ def function_driver(driver: str, options: Any) -> type[Driver]:
     if driver == "thread":
         return ThreadBatchDriver if options.get("batch") else ThreadDriver
     return BatchFunctionDriver if options.get("batch") else FunctionDriver
+
+
+class _Named:
+    """Calls the functions that tasks name, as far as the configuration allows them."""
+
+    def __init__(self, master: str, allowed: tuple[str, ...]) -> None:
+        self._master = master
+        self._allowed = allowed
+        self._found: dict[str, Callable[..., Any]] = {}
+
+    def __call__(self, task: Any) -> Any:
+        if not isinstance(task, tuple) or len(task) != 3 or not isinstance(task[0], str):
+            raise InvalidTask(
+                f"Master {self._master!r} takes ('module:name', args, kwargs) as tasks, not {shown(task)}"
+            )
+        name, args, kwargs = task
+        function = self._found.get(name)
+        if function is None:  # there are as many to be found as the configuration allows
+            function = self._found[name] = find_allowed(self._master, self._allowed, name)
+        return function(*args, **kwargs)
 
 
 def _call_task(task: Any) -> Any:

@@ -116,6 +116,11 @@ class ProgressWriter:
         """Leave it: nothing is being evaluated until the next begins."""
         self.cells[slot][_BUSY] = 0
 
+    def is_in(self, slot: int, lease: LeaseId) -> bool:
+        """Whether this is the lease that was entered last."""
+        cell = self.cells[slot]
+        return (cell[0], cell[1]) == lease
+
 
 class ProgressReader:
     """The watcher's end."""

@@ -29,6 +29,7 @@ from taskmaster.bus import messages as m, sockets
 from taskmaster.bus.errors import ProtocolError
 from taskmaster.bus.fields import Schema
 from taskmaster.bus.messages import TaskError
+from taskmaster.bus.sections import mark_process
 from taskmaster.bus.table import Buffer, Table
 from taskmaster.drivers.base import Driver, DriverContext
 from taskmaster.drivers.evaluation import Evaluator
@@ -366,6 +367,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--path", action="append", default=[])
     options = parser.parse_args(arguments)
     die_with_parent(options.parent)
+    mark_process()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers in order
     protocol = WorkerProtocol(options.master, options.token, pid=os.getpid(), host=sockets_.gethostname())
     return Worker(options.address, protocol, options.progress, options.path).run()

@@ -25,6 +25,7 @@ from taskmaster.bus.errors import JournalError
 from taskmaster.bus.status import JournalStatus
 from taskmaster.bus.table import Buffer, Layout, Table
 from taskmaster.daemon.effects import (
+    AsksNoted,
     AttemptsCharged,
     BlockAppended,
     CheckpointDropped,
@@ -44,16 +45,18 @@ from taskmaster.daemon.effects import (
     RunCounted,
     RunCreated,
     RunDeleted,
+    RunForked,
     TasksPlaced,
     WriterChanged,
 )
 from taskmaster.daemon.journal import sql
 from taskmaster.daemon.journal.checksums import connect, create
 from taskmaster.daemon.journal.failures import journal_error, transaction
+from taskmaster.daemon.journal.forks import Fork
 from taskmaster.daemon.journal.mark import MarkFile
 from taskmaster.daemon.journal.payloads import Payloads
 from taskmaster.daemon.journal.series import writers
-from taskmaster.daemon.journal.stored import FiledTable, split_frames
+from taskmaster.daemon.journal.stored import FiledTable, decode_asks, split_frames, with_noted
 
 __all__ = ["INLINE_BYTES", "Journal"]
 
@@ -111,9 +114,11 @@ class Journal:
             WriterChanged: self._writer_changed,
             RunChanged: lambda r: self._execute(sql.SET_RUN_SWITCHES, (r.closed, r.paused, r.priority, r.run)),
             RunDeleted: self._run_deleted,
+            RunForked: self._run_forked,
             MasterChanged: lambda r: self._execute(sql.SET_MASTER, (r.master, r.paused)),
             BlockAppended: self._block_appended,
             EventAppended: self._event_appended,
+            AsksNoted: self._asks_noted,
             LeaseGranted: lambda r: self._execute(
                 sql.INSERT_LEASE, (*r.lease, r.run, r.first, r.n, r.attempt, r.worker, r.local, r.time, r.name)
             ),
@@ -248,6 +253,11 @@ class Journal:
         for statement in sql.DELETE_RUN:
             self._execute(statement, (r.run,))
 
+    def _run_forked(self, r: RunForked) -> None:
+        self._run_created(RunCreated(r.run, r.master, r.name, r.seed, r.created, r.user, r.metadata, r.priority))
+        closed = Fork(self, r).write(self._block_appended, self._event_appended)
+        self._execute(sql.SET_RUN_SWITCHES, (closed, r.paused, r.priority, r.run))
+
     def _block_appended(self, r: BlockAppended) -> None:
         table = r.table
         file = self._file
@@ -268,6 +278,12 @@ class Journal:
                 file,
             ),
         )
+
+    def _asks_noted(self, r: AsksNoted) -> None:
+        for first, n, text in list(self._db.execute(sql.BLOCK_BEFORE, (r.run, r.first))):
+            if first + n == r.first:
+                asks = with_noted(decode_asks(text), n, r.at, r.asks)
+                self._execute(sql.SET_ASKS, (_json(asks).decode(), r.run, first))
 
     def _event_appended(self, r: EventAppended) -> None:
         head = r.head

@@ -6,10 +6,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
 
 import apsw
-import msgspec
 from msgspec.structs import replace
 
 from taskmaster.bus import codec, messages as m
@@ -20,11 +18,10 @@ from taskmaster.daemon.effects import Recheck
 from taskmaster.daemon.journal import sql
 from taskmaster.daemon.journal.failures import journal_error
 from taskmaster.daemon.journal.journal import Journal
-from taskmaster.daemon.journal.payloads import Payloads
-from taskmaster.daemon.journal.stored import split_frames
+from taskmaster.daemon.journal.stored import read_event
 from taskmaster.daemon.run import Run
 
-__all__ = ["read_event", "read_inputs", "read_page", "recheck", "same_block"]
+__all__ = ["read_inputs", "read_page", "recheck", "same_block"]
 
 #: Bytes of a page, header and all, and of one piece of a row: enough that asking costs little (from 256 kB on a million
 #: results are read back equally fast), little enough to keep a turn short and not to fill a slow line.
@@ -34,8 +31,6 @@ PAGE_ROWS = 1024
 PAGE_FRAMES = 6000
 #: Characters of an error's text that are sent; the journal has the rest.
 ERROR_TEXT = 256 << 10
-
-_errors = msgspec.json.Decoder(tuple[m.TaskError, ...]).decode
 
 
 @dataclass(frozen=True)
@@ -154,7 +149,8 @@ def _shortened(error: m.TaskError) -> m.TaskError:
         text if len(text) <= ERROR_TEXT else f"{text[:ERROR_TEXT]}… ({len(text)} characters)"
         for text in (error.kind, error.message, error.traceback)
     )
-    return m.TaskError(error.position, kind, message, traceback)
+    made_of = error.made_of if len(error.made_of) <= ERROR_TEXT else b""
+    return m.TaskError(error.position, kind, message, traceback, made_of)
 
 
 def read_inputs(journal: Journal, layouts: Mapping[int, Layout], run: int, low: int, high: int) -> Table:
@@ -242,29 +238,3 @@ def _is_same(head: m.EventHead, frames: Sequence[Buffer], said: Recheck) -> bool
     if said.table is None:
         return [error.message for error in head.errors] == [said.answer.reason]
     return head.outputs is not None and Table(head.outputs, 1, frames).digest() == said.table.digest()
-
-
-def read_event(
-    payloads: Payloads, layouts: Mapping[int, Layout], row: Sequence[Any]
-) -> tuple[m.EventHead, list[Buffer]]:
-    """The head and the frames of a row of `sql.SELECT_EVENTS`. Raises JournalDamaged where they do not fit."""
-    seq, n, kind, first, layout, errors, timed, worker, attempt, started, finished, data, file = row
-    try:
-        failures = _errors(errors) if errors else ()
-        outputs = layouts[layout] if layout is not None else None
-    except (KeyError, msgspec.DecodeError) as error:
-        raise JournalDamaged(f"event {seq} of its run cannot be understood: {error!r}") from error
-    frames: list[Buffer] = []
-    if outputs is not None or timed:
-        content = memoryview(data if file is None else payloads.read(file))
-        times = content.nbytes - 8 * n if timed else content.nbytes
-        if times < 0:
-            raise JournalDamaged(f"event {seq} of its run is cut short")
-        if outputs is not None:
-            frames = split_frames(outputs, n - len(failures), content[:times])
-        if timed:
-            frames.append(content[times:])
-    head = m.EventHead(
-        seq, n, kind, first, len(frames), outputs, failures, worker, attempt, started, finished, bool(timed)
-    )
-    return head, frames

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, groupby
+from typing import Any
 
 import apsw
 import numpy as np
@@ -13,7 +14,7 @@ from taskmaster.bus.errors import JournalDamaged
 from taskmaster.bus.intervals import IntervalSet
 from taskmaster.bus.messages import LeaseId, Where
 from taskmaster.bus.table import Layout, Table, concatenate
-from taskmaster.daemon.approval import replace_input
+from taskmaster.daemon.blocks import Block
 from taskmaster.daemon.core import Core
 from taskmaster.daemon.effects import Checkpointed, Effects, LeaseGranted, RequestClaimed
 from taskmaster.daemon.held import Doubt
@@ -21,12 +22,12 @@ from taskmaster.daemon.journal import sql
 from taskmaster.daemon.journal.failures import journal_error
 from taskmaster.daemon.journal.journal import Journal
 from taskmaster.daemon.journal.series import restore_series
-from taskmaster.daemon.run import CLAIMS, Block, Edited, Run
+from taskmaster.daemon.run import CLAIMS, Edited, Run
 from taskmaster.daemon.runs import Resting
 from taskmaster.daemon.supervision import started
 from taskmaster.drivers.progress import Position
 
-__all__ = ["restore"]
+__all__ = ["restore", "restore_run"]
 
 #: Blocks smaller than this are put together as they are read, up to this size: one by one, a million of them would take
 #: seconds.
@@ -80,19 +81,37 @@ def _restore_runs(core: Core, journal: Journal, out: Effects) -> None:
     """Those that are over, which is most, are taken over row by row; of the others everything is looked up."""
     claims = _Claims(journal)
     for row in journal.query(sql.SELECT_RUNS):
-        state = Resting(*(*row[:8], bool(row[8]), bool(row[9]), *row[10:16], claims.of(row[0])))
+        state = _state(row, claims.of(row[0]))
         last_index, last_seq = row[16:]
         ended = state.done + state.failed + state.cancelled
         if (state.next_index, state.next_seq) == (last_index, last_seq) and ended == state.next_index:
             core.runs.add_resting(state)
         else:
-            run = _restore_run(journal, state)
-            _restore_places(journal, run)
-            core.add_run(run)
-            if run.master in core.masters:
-                core.masters[run.master].restore_checkpoints(run)
-            if run.held and run.master in core.masters:
-                core.masters[run.master].restore_doubts(run, out)
+            _take_up(core, journal, state, out)
+
+
+def _state(row: Sequence[Any], claims: tuple[tuple[str, int], ...]) -> Resting:
+    return Resting(*(*row[:8], bool(row[8]), bool(row[9]), *row[10:16], claims))
+
+
+def _take_up(core: Core, journal: Journal, state: Resting, out: Effects) -> Run:
+    run = _restore_run(journal, state)
+    _restore_places(journal, run)
+    core.add_run(run)
+    if run.master in core.masters:
+        core.masters[run.master].restore_checkpoints(run)
+    if run.held and run.master in core.masters:
+        core.masters[run.master].restore_doubts(run, out)
+    return run
+
+
+def restore_run(core: Core, journal: Journal, number: int) -> Run:
+    """Give ``core`` one run more that the journal holds, which nobody has opened yet and of which nothing is held."""
+    try:
+        (row,) = journal.query(sql.SELECT_RUN, (number,))
+        return _take_up(core, journal, _state(row, ()), Effects())
+    except apsw.Error as error:
+        raise journal_error(error, f"the journal {journal.path} cannot be read") from error
 
 
 def _restore_places(journal: Journal, run: Run) -> None:
@@ -166,8 +185,7 @@ def _restore_tasks(journal: Journal, run: Run) -> None:
         run.open.add(low, high)
         run.queued.add(low, high)
     for block in _blocks(journal, run):
-        run.input_bytes += block.table.nbytes
-        run.add_block(block)
+        run.blocks.add(block)
     for kind, first, n, *what in journal.query(sql.SELECT_HELD, (run.id,)):
         if kind == "held":
             for low, high in run.open.within(first, first + n):
@@ -190,7 +208,7 @@ def _restore_approvals(journal: Journal, run: Run) -> None:
             if what == "proposed":
                 run.proposed.add(low, high)
             elif what == "edited":
-                replace_input(run, low, journal.stored_table(layouts[layout], 1, data, None))
+                run.blocks.replace(low, journal.stored_table(layouts[layout], 1, data, None))
                 run.edited[low] = Edited(run.edited.get(low, Edited()).times + 1, user)
             else:
                 run.proposed.remove(low, high)

@@ -13,9 +13,8 @@ from taskmaster.bus.errors import JournalDamaged, JournalError, ProtocolError
 from taskmaster.bus.intervals import IntervalSet
 from taskmaster.bus.table import Layout, Table
 from taskmaster.daemon.journal import sql
-from taskmaster.daemon.journal.pages import read_event
 from taskmaster.daemon.journal.payloads import Payloads
-from taskmaster.daemon.journal.stored import split_frames
+from taskmaster.daemon.journal.stored import read_event, split_frames
 
 __all__ = ["Row", "RunScan", "Source"]
 

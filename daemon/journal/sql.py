@@ -57,7 +57,8 @@ CREATE TABLE layouts (
     json TEXT NOT NULL UNIQUE
 ) STRICT;
 
--- Inputs: tasks first … first + n - 1 of a run. asks: [[offset, last event the learner had been told], …]
+-- Inputs: tasks first … first + n - 1 of a run. asks: [[offset, last event the
+-- learner had been told, points it was asked for], …], see `docs/protocol.md`.
 CREATE TABLE blocks (
     run INTEGER NOT NULL,
     first INTEGER NOT NULL,
@@ -359,6 +360,7 @@ SELECT run, master, name, seed, created, user, metadata, priority, closed, pause
        coalesce((SELECT seq + n FROM events WHERE events.run = runs.run ORDER BY seq DESC LIMIT 1), 0)
 FROM runs ORDER BY run
 """
+SELECT_RUN = SELECT_RUNS.replace("FROM runs ORDER BY run", "FROM runs WHERE run = ?1")
 #: Outcomes of a run from event ?2 on: tasks, and how many of them failed, by kind.
 COUNT_EVENTS = """
 SELECT kind, sum(n), sum(coalesce(json_array_length(errors), 0)) FROM events
@@ -399,6 +401,12 @@ SELECT first, n, layout, data, file FROM blocks
 WHERE run = ?1 AND first < ?3 AND first >= coalesce((SELECT max(first) FROM blocks WHERE run = ?1 AND first <= ?2), 0)
 ORDER BY first
 """
+#: The same, each whole, with what the learner was asked.
+SELECT_ASKS = """
+SELECT first, n, layout, data, file, asks FROM blocks
+WHERE run = ?1 AND first >= coalesce((SELECT max(first) FROM blocks WHERE run = ?1 AND first <= ?2), 0)
+ORDER BY first
+"""
 SELECT_LEASES = """
 SELECT epoch, number, run, first, n, attempt, worker, local, time, name FROM leases ORDER BY epoch DESC, number DESC
 """
@@ -412,6 +420,67 @@ ORDER BY seq
 """
 LAST_SEQ = "SELECT seq + n FROM events WHERE run = ? ORDER BY seq DESC LIMIT 1"
 LAST_INDEX = "SELECT first + n FROM blocks WHERE run = ? ORDER BY first DESC LIMIT 1"
+
+# -- forks, see `daemon.journal.forks` --------------------------------------------------------------------------------
+
+#: The first block of a run in which the learner was asked when it had been told event ?2, or put something then.
+FIRST_ASKED_SINCE = """
+SELECT first, n, asks FROM blocks
+WHERE run = ?1 AND EXISTS (SELECT 1 FROM json_each(blocks.asks) WHERE json_extract(value, '$[1]') >= ?2)
+ORDER BY first LIMIT 1
+"""
+#: How far the tasks go of which the first ?2 events of a run tell.
+TASKS_OF_EVENTS = """
+SELECT max(first + min(n, ?2 - seq)) FROM events
+WHERE run = ?1 AND seq < ?2 AND kind NOT IN ('closed', 'reopened')
+"""
+COUNT_ROWS = "SELECT (SELECT count(*) FROM blocks WHERE run = ?1) + (SELECT count(*) FROM events WHERE run = ?1)"
+#: The blocks of run ?2 that end at task ?3, or before, are those of run ?1, too; so with events.
+COPY_BLOCKS = """
+INSERT INTO blocks (run, first, n, layout, asks, digest, time, user, data, file)
+SELECT ?1, first, n, layout, asks, digest, time, user, data, file FROM blocks WHERE run = ?2 AND first + n <= ?3
+"""
+#: The block that begins before task ?2 and ends behind it.
+SELECT_BLOCK_ACROSS = """
+SELECT first, n, layout, asks, time, user, data, file FROM blocks WHERE run = ?1 AND first < ?2 AND first + n > ?2
+"""
+#: The block that ends at task ?2, if one does.
+BLOCK_BEFORE = "SELECT first, n, asks FROM blocks WHERE run = ? AND first < ? ORDER BY first DESC LIMIT 1"
+LAST_BLOCK = "SELECT first, n, asks FROM blocks WHERE run = ? ORDER BY first DESC LIMIT 1"
+SET_ASKS = "UPDATE blocks SET asks = ? WHERE run = ? AND first = ?"
+COPY_EVENTS = """
+INSERT INTO events (run, seq, n, kind, first, layout, errors, timed, worker, attempt, started, finished, data, file)
+SELECT ?1, seq, n, kind, first, layout, errors, timed, worker, attempt, started, finished, data, file
+FROM events WHERE run = ?2 AND seq + n <= ?3
+"""
+#: One row of events of run ?2 gets the number ?4 there.
+COPY_EVENT = """
+INSERT INTO events (run, seq, n, kind, first, layout, errors, timed, worker, attempt, started, finished, data, file)
+SELECT ?1, ?4, n, kind, first, layout, errors, timed, worker, attempt, started, finished, data, file
+FROM events WHERE run = ?2 AND seq = ?3
+"""
+#: Outcomes that end behind the first ?2 events, of tasks below ?3; and such a row, whole.
+OUTCOMES_BEHIND = """
+SELECT seq, n, first FROM events
+WHERE run = ?1 AND seq + n > ?2 AND first < ?3 AND kind IN ('done', 'cancelled') ORDER BY seq
+"""
+SELECT_EVENT = """
+SELECT seq, n, kind, first, layout, errors, timed, worker, attempt, started, finished, data, file
+FROM events WHERE run = ?1 AND seq = ?2
+"""
+#: What was proposed has to be approved again, unless it has ended.
+COPY_APPROVALS = """
+INSERT INTO approvals (run, first, n, what, reason, user, time, layout, data)
+SELECT ?1, first, min(n, ?3 - first), what, reason, user, time, layout, data FROM approvals
+WHERE run = ?2 AND first < ?3 AND what IN ('proposed', 'edited') ORDER BY entry
+"""
+COPY_PLACES = """
+INSERT INTO places (run, first, n, head, capability)
+SELECT ?1, first, min(n, ?3 - first), head, capability FROM places WHERE run = ?2 AND first < ?3
+"""
+LAST_SWITCH = """
+SELECT kind FROM events WHERE run = ?1 AND seq < ?2 AND kind IN ('closed', 'reopened') ORDER BY seq DESC LIMIT 1
+"""
 
 # -- series in time, see `daemon.series` ------------------------------------------------------------------------------
 

@@ -1,14 +1,23 @@
-"""Tables as the journal stores them: the frames one after the other, in a row or in a payload file."""
+"""Tables as the journal stores them, the frames one after the other, in a row or in a payload file; events and asks."""
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import msgspec
+
+from taskmaster.bus import messages as m
 from taskmaster.bus.errors import JournalDamaged
+from taskmaster.bus.record_messages import MOST_ASKS
 from taskmaster.bus.table import Buffer, Layout, Table
 from taskmaster.daemon.journal.payloads import Payloads, size_of
 
-__all__ = ["FiledTable", "split_frames"]
+__all__ = ["FiledTable", "decode_asks", "read_event", "split_frames", "with_noted"]
+
+_errors = msgspec.json.Decoder(tuple[m.TaskError, ...]).decode
+_asks = msgspec.json.Decoder(tuple[m.Ask, ...]).decode
 
 
 class FiledTable(Table):
@@ -85,3 +94,52 @@ def _frame_sizes(layout: Layout, n: int, view: memoryview) -> list[int]:
         (first,), (last,) = struct.unpack_from("<I", offsets, 0), struct.unpack_from("<I", offsets, 4 * n)
         sizes += (4 * (n + 1), last - first)
     return sizes
+
+
+def decode_asks(text: str) -> tuple[m.Ask, ...]:
+    """What was asked in a block; where it was written before it said for how many points, that is not known.
+
+    Raises JournalDamaged.
+    """
+    try:
+        return _asks(text)
+    except msgspec.DecodeError as error:
+        raise JournalDamaged(f"what the learner of a run was asked cannot be understood: {error}") from error
+
+
+def with_noted(asks: tuple[m.Ask, ...], n: int, at: int, noted: tuple[m.Ask, ...]) -> tuple[m.Ask, ...]:
+    """The asks of a block of ``n`` tasks with those ``noted`` behind its last task, from the number ``at`` of them on.
+
+    As many as one submission may have at most: further ones are not kept. Nor is what comes again, late.
+    """
+    own = tuple(ask for ask in asks if ask.offset < n)
+    behind = asks[len(own) :]
+    if len(behind) < at + len(noted):
+        behind = behind[:at] + tuple(m.Ask(n, ask.after, ask.asked) for ask in noted)
+    return own + behind[:MOST_ASKS]
+
+
+def read_event(
+    payloads: Payloads, layouts: Mapping[int, Layout], row: Sequence[Any]
+) -> tuple[m.EventHead, list[Buffer]]:
+    """The head and the frames of a row of `sql.SELECT_EVENTS`. Raises JournalDamaged where they do not fit."""
+    seq, n, kind, first, layout, errors, timed, worker, attempt, started, finished, data, file = row
+    try:
+        failures = _errors(errors) if errors else ()
+        outputs = layouts[layout] if layout is not None else None
+    except (KeyError, msgspec.DecodeError) as error:
+        raise JournalDamaged(f"event {seq} of its run cannot be understood: {error!r}") from error
+    frames: list[Buffer] = []
+    if outputs is not None or timed:
+        content = memoryview(data if file is None else payloads.read(file))
+        times = content.nbytes - 8 * n if timed else content.nbytes
+        if times < 0:
+            raise JournalDamaged(f"event {seq} of its run is cut short")
+        if outputs is not None:
+            frames = split_frames(outputs, n - len(failures), content[:times])
+        if timed:
+            frames.append(content[times:])
+    head = m.EventHead(
+        seq, n, kind, first, len(frames), outputs, failures, worker, attempt, started, finished, bool(timed)
+    )
+    return head, frames

@@ -1,11 +1,7 @@
 """Who attends to one head: the thread that owns it, opens it again when it was lost, and does what it is told to.
 
-A head is driven from this one thread alone. Whoever talks to the daemon hands over assignments and wishes, is told what
-has become of them through a queue, and need not wait for the hardware. Only a stop reaches past the queue: it sets the
-event at which transports and sleeps look every few milliseconds, so that what is being done is broken off.
-
-What the head is to do is the daemon's order, unless something weightier is so: that the daemon is not heard of any more
-(`hold`), that an interlock has tripped, or that it is time to leave.
+A head is driven from this one thread alone. Whoever talks to the daemon says what it is to do by the `mailbox`, and is
+told what has become of it through a queue. An interlock that has tripped is weightier than what the daemon says.
 
 Between tasks, and between the steps of one, the thread polls what is watched at the head (`polling`), also while the
 head is safe. An interlock that trips breaks off what is being done as a stop does, and the head stays safe until the
@@ -22,16 +18,16 @@ import contextlib
 import math
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from dataclasses import replace
+from typing import Any
 
 from taskmaster.bus import messages as m
 from taskmaster.bus.fields import Schema
 from taskmaster.drivers.instruments.errors import CONNECTING, NOT_REACHED, LinkError, Stopped
 from taskmaster.drivers.instruments.generators import drive
 from taskmaster.drivers.instruments.head import Head, State
+from taskmaster.drivers.instruments.mailbox import Mailbox, Task, Wish, limited
 from taskmaster.drivers.instruments.news import Ended, Found, Kept, Left, News, Reported, Said, Unusable
 from taskmaster.drivers.instruments.notes import HeadState
 from taskmaster.drivers.instruments.polling import Polling
@@ -41,37 +37,15 @@ from taskmaster.drivers.instruments.yields import Yields
 from taskmaster.drivers.outputs import OutputPacker, task_error
 from taskmaster.drivers.protocol import Assignment, Question
 
-__all__ = ["Attendant", "Task"]
+__all__ = ["Attendant"]
 
 #: Attempts to bring a head to its safe state follow each other by so many seconds, for as long as they fail.
 SAFE_AGAIN_SECONDS = 1.0
 #: What the daemon says to a task in doubt is awaited for so long before its head is made safe in any case.
 _WORD_SECONDS = 1.0
-_LONGEST_WAIT = 86400.0
 
 
-@dataclass(frozen=True, eq=False)
-class _Wish:
-    """What the head is to do now, and the daemon's order that this is in answer to."""
-
-    #: ``wait``: nobody has said anything yet
-    what: Literal["stop", "park", "work", "wait"] = "wait"
-    number: m.LeaseId = (0, 0)
-    #: why, where it is not the daemon's order
-    reason: str = ""
-    #: whether to poll what is watched while the head is safe
-    watch: bool = True
-
-
-class Task(NamedTuple):
-    """One that is being evaluated: since when (monotonic), of which assignment, and at which position of that."""
-
-    since: float
-    assignment: Assignment
-    position: int
-
-
-class Attendant:
+class Attendant(Mailbox):
     """Runs a head in a thread of its own. ``tell`` is called with everything that is to be known elsewhere.
 
     ``make`` makes the head, with a context whose ``on_acting`` is :meth:`on_acting`, whose ``on_between`` is
@@ -96,10 +70,9 @@ class Attendant:
         pauses: tuple[float, float] = (0.5, 30.0),
         watched: Iterable[Watched] = (),
     ) -> None:
-        self.stopping = threading.Event()
+        super().__init__(tell)
         self._make = make
         self._packer = OutputPacker(outputs)
-        self._tell = tell
         self._begin = begin
         self._acts = acts
         self._waits = waits
@@ -107,18 +80,8 @@ class Attendant:
         self._keep = keep
         self._checkpoints = 0
         self._first_pause, self._longest_pause = pauses
-        self._changed = threading.Condition()
-        self._order = m.HeadOrder((0, 0), "park")
-        self._held = ""
-        self._wish = _Wish()
-        self._assignments: deque[Assignment] = deque()
-        self._questions: deque[Question] = deque()
         #: the assignment in hand
         self._stretch: Stretch | None = None
-        #: the task that is being evaluated, and why it was broken off, if it was
-        self._task: Task | None = None
-        self._broken_off: m.TaskError | None = None
-        self._leaving = self._has_left = False
         self._identity = ""
         #: of how it is at work
         self._said = Said("ready", (0, 0))
@@ -127,85 +90,11 @@ class Attendant:
         self._is_open = False
         #: something may have been sent to the instrument
         self._touched = False
-        #: it is to be safe before anything else
-        self._must_secure = False
         #: of a head that is safe: when a lost connection is made anew (never: there is one), and the pause after that
         self._connect_at, self._connect_pause = math.inf, self._first_pause
-        #: the lease of a task that is in doubt, of which the daemon is not known to have heard
-        self._doubted: m.LeaseId | None = None
-        #: the latest trip of which the daemon knows
-        self._heard = 0
         self._watched = tuple(watched)
         self.yields = Yields(who, tell)
         self.thread = threading.Thread(target=self._run, name="taskmaster-head", daemon=True)
-
-    # -- called by whoever talks to the daemon ------------------------------------------------------------------------
-
-    def order(self, order: m.HeadOrder) -> None:
-        """What the daemon wants the head to do from now on; a stop breaks off what it is doing."""
-        with self._changed:
-            heard, self._heard = self._heard, max(self._heard, order.heard)
-            if order.number > self._order.number or (order.what == "work" and self._heard > heard):
-                self._order = order
-                self._decide()
-
-    def hold(self, reason: str) -> None:
-        """Stop the head, whatever the daemon's last order was: nobody is there to give another one."""
-        with self._changed:
-            if not self._held:
-                self._held = reason
-                self._decide()
-
-    def release(self) -> None:
-        """Undo :meth:`hold`."""
-        with self._changed:
-            if self._held:
-                self._held = ""
-                self._decide()
-
-    @property
-    def doubted(self) -> m.LeaseId | None:
-        """The lease of a task in doubt that keeps the head safe, until the daemon has heard of it."""
-        return self._doubted
-
-    def on_doubt_heard(self) -> None:
-        """The daemon has heard of it, and has said before what the head is to do."""
-        with self._changed:
-            self._doubted = None
-            self._decide()
-
-    def _decide(self) -> None:
-        order = self._order
-        self._wish = _Wish("stop" if self._held else order.what, order.number, self._held, order.watch)
-        if self._wish.what == "stop":
-            self._break()
-        self._changed.notify()
-
-    @property
-    def task(self) -> Task | None:
-        """What is being evaluated."""
-        return self._task
-
-    def break_off(self, task: Task, kind: str, reason: str) -> None:
-        """End what is being evaluated, if it is this; the head is brought to its safe state."""
-        with self._changed:
-            if self._task is task and self._broken_off is None:
-                self._broken_off = m.TaskError(0, kind, reason)
-                self._break()
-
-    def _break(self) -> None:
-        # Also where something else is wished for before the head's thread has heard of it: a stop is never skipped.
-        self._must_secure = True
-        self.stopping.set()
-
-    def give(self, assignment: Assignment) -> None:
-        """A task to evaluate. It is given back at once where the thread has ended: it was on its way then."""
-        with self._changed:
-            if not self._has_left:
-                self._assignments.append(assignment)
-                self._changed.notify()
-                return
-        self._tell(Ended(assignment, n=0))
 
     def flush(self) -> None:
         """Have said what has waited to be said together with more; give back what is not wanted and has not begun."""
@@ -215,26 +104,17 @@ class Attendant:
             stretch.flush(time.perf_counter())
             if stretch.assignment.revoked:
                 stretch.cut()
-        with self._changed:
-            revoked = [assignment for assignment in self._assignments if assignment.revoked]
-            if revoked:
-                self._assignments = deque(assignment for assignment in self._assignments if not assignment.revoked)
-        for assignment in revoked:
-            self._tell(Ended(assignment, n=0))
+        self.give_back_revoked()
 
-    def ask(self, question: Question) -> None:
-        """Have the head find out about a task in doubt."""
+    @property
+    def reports_late(self) -> bool:
+        """Whether it has, or is about to have, tasks that are reported together: `flush` is to be called meanwhile."""
         with self._changed:
-            self._questions.append(question)
-            self._changed.notify()
+            stretch = self._stretch
+            in_hand = stretch is not None and stretch.assignment.hold > 0
+            return in_hand or any(assignment.hold > 0 for assignment in self._assignments)
 
-    def leave(self, *, at_once: bool = False) -> None:
-        """End the thread, with the head in its safe state, when its task has ended, or ``at_once``."""
-        with self._changed:
-            self._leaving = True
-            if at_once:
-                self.stopping.set()
-            self._changed.notify()
+    # -- called by the head, in its thread ----------------------------------------------------------------------------
 
     def on_acting(self) -> None:
         """The present task begins to act."""
@@ -308,11 +188,11 @@ class Attendant:
         finally:
             self._close()
 
-    def _may_work(self, wish: _Wish) -> bool:
+    def _may_work(self, wish: Wish) -> bool:
         has_leave = wish.what == "work" and self._doubted is None
         return has_leave and self._heard >= self._polling.latest_trip and not self._polling.tripped
 
-    def _await_word(self, wish: _Wish) -> None:
+    def _await_word(self, wish: Wish) -> None:
         """A task is in doubt: leave the head alone until the daemon says whether it is parked for that, or goes on.
 
         Where that says nothing, the head is made safe.
@@ -322,7 +202,7 @@ class Attendant:
             if not self._changed.wait_for(lambda: self._is_over(wish), _WORD_SECONDS):
                 self._must_secure = True
 
-    def _pause(self, seconds: float, wish: _Wish) -> None:
+    def _pause(self, seconds: float, wish: Wish) -> None:
         """Wait before the head is opened again. What is due meanwhile cannot be had; that may trip an interlock."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0 and self._may_work(wish):
@@ -330,7 +210,7 @@ class Attendant:
                 return
             self._polling.missed(self._trouble)
 
-    def _open(self, wish: _Wish) -> bool:
+    def _open(self, wish: Wish) -> bool:
         """Connect, identify, initialise; says what came of it."""
         self._tell(Said("connecting", wish.number))
         touched, self._touched = self._touched, True
@@ -351,7 +231,7 @@ class Attendant:
         self._is_open = True
         return True
 
-    def _lose(self, error: Exception, wish: _Wish) -> None:
+    def _lose(self, error: Exception, wish: Wish) -> None:
         """The head cannot be opened, or is lost while nothing was evaluated."""
         self._trouble = f"{type(error).__name__}: {error}"
         self._close()
@@ -364,7 +244,7 @@ class Attendant:
         with contextlib.suppress(Exception):
             self._head.close()
 
-    def _work(self, wish: _Wish) -> None:
+    def _work(self, wish: Wish) -> None:
         """Evaluate what comes until something else is wished for, or the head is lost."""
         self._said = Said("ready", wish.number, self._identity)
         self._tell(self._said)
@@ -380,21 +260,18 @@ class Attendant:
             if stretch is not None:
                 self._evaluate(stretch)
 
-    def _next_stretch(self, wish: _Wish) -> Stretch | None:
+    def _next_stretch(self, wish: Wish) -> Stretch | None:
         """What is to be evaluated next; None if something else is to be done before there is anything."""
         with self._changed:
             if not self._assignments and not self._is_over(wish):
-                self._changed.wait(_timeout(self._polling.due - time.monotonic()))
+                self._changed.wait(limited(self._polling.due - time.monotonic()))
             if self._is_over(wish) or not self._assignments:
                 return None
             assignment = self._assignments.popleft()
-        self._stretch = Stretch(assignment, self._packer, self._tell)
+            stretch = self._stretch = Stretch(assignment, self._packer, self._tell)
         if not assignment.revoked:
             self._begin(assignment)
-        return self._stretch
-
-    def _is_over(self, wish: _Wish) -> bool:
-        return self._wish is not wish or self._must_secure or self._leaving
+        return stretch
 
     def _evaluate(self, stretch: Stretch) -> None:
         """The next task of what is in hand, unless that is not wanted any more."""
@@ -409,20 +286,18 @@ class Attendant:
 
     def _evaluate_next(self, stretch: Stretch) -> None:
         assignment, head = stretch.assignment, self._head
-        token = assignment.token
         self.yields.begin(assignment.lease, stretch.at)
         head.begin_task()
         self._checkpoints = 0
         try:
-            with self._own_turn():
-                if assignment.revoked:
-                    stretch.give_back()
-                    return
-                x = stretch.next()
-                self._task = Task(time.monotonic(), assignment, stretch.at)
-                if not head.marks_acting:
-                    head.begin_acting()
-                evaluation = head.evaluate(x) if token is None else head.resume(x, token)
+            if not head.takes_turns:
+                evaluation = self._begin_evaluation(stretch)
+            else:
+                with self._awaited_turn():
+                    if assignment.revoked:
+                        stretch.give_back()
+                        return
+                    evaluation = self._begin_evaluation(stretch)
             value = drive(evaluation, self.yields.take, self.stopping, head.between)
         except (*CONNECTING, Stopped) as error:
             if not isinstance(error, Stopped):
@@ -442,8 +317,13 @@ class Attendant:
             self.yields.flush(at_once=True)
             stretch.done(value)
 
-    def _own_turn(self) -> contextlib.AbstractContextManager[None]:
-        return self._awaited_turn() if self._head.takes_turns else contextlib.nullcontext()
+    def _begin_evaluation(self, stretch: Stretch) -> Any:
+        head, token = self._head, stretch.assignment.token
+        x = stretch.next()
+        self._task = Task(time.monotonic(), stretch.assignment, stretch.at)
+        if not head.marks_acting:
+            head.begin_acting()
+        return head.evaluate(x) if token is None else head.resume(x, token)
 
     @contextlib.contextmanager
     def _awaited_turn(self) -> Iterator[None]:
@@ -476,7 +356,7 @@ class Attendant:
         for assignment in waiting:
             self._tell(Ended(assignment, n=0, errors=errors))
 
-    def _secure(self, wish: _Wish) -> bool:
+    def _secure(self, wish: Wish) -> bool:
         """Bring the head to its safe state, and again until that has succeeded. False: time to leave came before."""
         touched = self._touched
         self._polling.rest()
@@ -506,7 +386,7 @@ class Attendant:
         self._note(HeadState.SAFE)
         return True
 
-    def _stay(self, wish: _Wish) -> None:
+    def _stay(self, wish: Wish) -> None:
         """It is safe: wait until something else is wished for, or an interlock does not keep it any longer.
 
         Meanwhile it finds out what it is asked; and what is watched is polled, over the connection that there is or a
@@ -522,7 +402,7 @@ class Attendant:
         while not self._may_work(wish):
             with self._changed:
                 due = min(self._polling.due, self._connect_at) - time.monotonic()
-                self._changed.wait_for(lambda: self._is_over(wish) or self._questions, _timeout(due))
+                self._changed.wait_for(lambda: self._is_over(wish) or self._questions, limited(due))
                 if self._is_over(wish):
                     self._questions.clear()  # who has asked asks again, if that is still the question
                     return
@@ -573,13 +453,3 @@ class Attendant:
         if wrong:
             return Found(question, "unknown", reason=wrong[0].message)
         return Found(question, "done", outputs)
-
-    def _wait(self, seconds: float | None, wish: _Wish) -> bool:
-        """Wait until something else is wished for, or it is time to leave; False if ``seconds`` have passed before."""
-        with self._changed:
-            return self._changed.wait_for(lambda: self._is_over(wish), _timeout(seconds))
-
-
-def _timeout(seconds: float | None) -> float | None:
-    """For a wait that may be for ever. Longer ones than this overflow in some places, and are as long for all."""
-    return None if seconds is None or seconds == math.inf else min(max(0.0, seconds), _LONGEST_WAIT)

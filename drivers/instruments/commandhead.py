@@ -45,6 +45,7 @@ class CommandHead(Head):
         self.commands = commands or Commands.from_options(context.options, context.outputs)
         self.link = link or Link(self.commands, context.label)
         self._owns_link = link is None
+        self._who = context.label
         self.takes_turns = not self._owns_link
         #: what waits look at: `stopping`, but while the instrument is made safe
         self._heeded = self.stopping
@@ -92,9 +93,12 @@ class CommandHead(Head):
     def _prepared(self, x: Mapping[str, Any] | None) -> tuple[dict[str, Any], list[tuple[Line, bytes]]]:
         """All of it is formatted before any of it is sent: what cannot be sent stops the task before it acts."""
         values = self._values(x)
-        messages = [(line, self._formatted(line, values)) for line in self.commands.set]
-        for query in self.commands.questions:
-            self._formatted(query.line, values)
+        try:
+            messages = [(line, line.format(values)) for line in self.commands.set]
+            for query in self.commands.questions:
+                query.line.format(values)
+        except ValueError as error:
+            raise InvalidTask(f"{self.context.label}: {error}") from error
         return values, messages
 
     def _apply(
@@ -104,7 +108,7 @@ class CommandHead(Head):
         for line, message in messages:
             self._set(line, message, values)
             self.between()
-        if messages:
+        if messages and self.commands.errors is not None:
             self._check_errors("set", x)
         if self.commands.wait is not None:
             self._await(self.commands.wait, values)
@@ -190,7 +194,7 @@ class CommandHead(Head):
     # -- being connected ----------------------------------------------------------------------------------------------
 
     def _turn(self) -> contextlib.AbstractContextManager[None]:
-        return self.link.turn(self._heeded, self.begin_acting, self.context.label)
+        return self.link.turn(self._heeded, self.begin_acting, self._who)
 
     def _connect(self) -> None:
         # On a line that carries over what was still to be said, an answer may be late by as much as it may take.
@@ -291,7 +295,7 @@ class CommandHead(Head):
 
     def _values(self, x: Mapping[str, Any] | None) -> dict[str, Any]:
         x = {} if x is None else x  # all that there is to say where there are no parameters
-        if not isinstance(x, Mapping):
+        if type(x) is not dict and not isinstance(x, Mapping):
             raise InvalidTask(f"{self.context.label}: a task is a dict of parameters, not {x!r}")
         return {**self.commands.values, **x}
 
@@ -355,11 +359,14 @@ class CommandHead(Head):
         for name, query in self.commands.read.items():
             outputs[name] = self._ask(query, values, output=name)
             self.between()
-        self._check_errors("read", x)
+        if self.commands.errors is not None:
+            self._check_errors("read", x)
         return outputs
 
     def _check_errors(self, after: str, x: Mapping[str, Any] | None) -> None:
         """Ask until there is no error any more. Raises DeviceError with all of them."""
+        if self.commands.errors is None:
+            return
         if errors := self._errors():
             of = f" of {dict(x)!r}" if x else ""
             raise DeviceError(f"{self.context.label}: after {after}{of} the instrument says {'; '.join(errors)}")
@@ -383,7 +390,7 @@ class CommandHead(Head):
         self, query: Query, values: Mapping[str, Any] | None = None, deadline: float | None = None, output: str = ""
     ) -> Any:
         values = self.commands.values if values is None else values
-        message = self._formatted(query.line, values)
+        message = query.line.fixed or self._formatted(query.line, values)
         return self.link.ask(message, query.reply, values, deadline=deadline, output=output)
 
     def _tell_line(self, line: Line) -> None:

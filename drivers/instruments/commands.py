@@ -30,15 +30,15 @@ class Line:
     #: the parameters in it
     fields: tuple[str, ...] = field(init=False, repr=False, compare=False)
     #: the message itself, if there are none
-    _fixed: bytes | None = field(init=False, repr=False, compare=False)
+    fixed: bytes | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fields", self.template.fields)
-        object.__setattr__(self, "_fixed", None if self.fields else self.template.format({}).encode("ascii"))
+        object.__setattr__(self, "fixed", None if self.fields else self.template.format({}).encode("ascii"))
 
     def format(self, values: Mapping[str, Any]) -> bytes:
         """The message with values in it. Raises ValueError, naming the parameter, for what cannot be sent."""
-        return self.template.format(values).encode("ascii") if self._fixed is None else self._fixed
+        return self.template.format(values).encode("ascii") if self.fixed is None else self.fixed
 
 
 @dataclass(frozen=True)

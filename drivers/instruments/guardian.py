@@ -17,16 +17,12 @@ There is one per folder, which it locks. Which heads there are, and how they are
 from __future__ import annotations
 
 import argparse
-import contextlib
 import fcntl
 import hashlib
 import logging
 import os
-import select
 import shutil
-import signal
 import socket as sockets_
-import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -36,20 +32,11 @@ import msgspec
 
 from taskmaster.bus import messages as m
 from taskmaster.config.heads import heads_of
-from taskmaster.drivers.host import HostedProcess, Seat, new_token, start, watched
+from taskmaster.drivers.host import Seat, new_token, start, watched
 from taskmaster.drivers.hosting import Host, Place
-from taskmaster.drivers.instruments.notes import (
-    NOTES,
-    TOKEN,
-    HeadState,
-    Noted,
-    are_missing,
-    forget,
-    read_notes,
-    read_token,
-)
+from taskmaster.drivers.instruments.leftovers import Leftovers
+from taskmaster.drivers.instruments.seats import SECURE_SECONDS, STOP_SECONDS, HeadProcess, HeadSeat
 from taskmaster.drivers.instruments.securing import Securing
-from taskmaster.drivers.progress import ProgressReader
 
 __all__ = ["EXIT_LOCKED", "Guardian", "guard", "main"]
 
@@ -62,114 +49,15 @@ LOG = "log"
 #: … which is begun anew when it is larger than this; the one before is kept.
 _LOG_BYTES = 4 << 20
 
-#: A worker that has been told to stop has to have begun to make its head safe within this …
-STOP_SECONDS = 2.0
-#: … and to have done it within this; else it is ended, and the head made safe from elsewhere.
-SECURE_SECONDS = 30.0
 #: Workers act on a lost daemon by themselves; those that have not after so much longer are ended.
 DEADMAN_LENIENCY = 2.0
 #: The same for a task that takes longer than its time-out.
 TIMEOUT_LENIENCY = 2.0
-#: What workers that a killed guardian has left behind may take to make their heads safe.
-LEFTOVER_SECONDS = 5.0
 #: Pauses between starts of a worker that dies at once.
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
 #: One that has lived so long did not die at once.
 _LIVED_SECONDS = 10.0
-
-
-class HeadSeat(Seat):
-    """A head's worker, as its guardian sees it."""
-
-    def __init__(self, head: str, token: str, progress: Path, now: float) -> None:
-        super().__init__(token, ProgressReader(progress), now)
-        self.head = head
-        self._path = progress
-        #: since when it has to be safe, if it has to; monotonic
-        self.stopped_since: float | None = None
-
-    def noted(self) -> Noted | None:
-        """What it has noted of itself and its head."""
-        return read_notes(self._notes_path)
-
-    @property
-    def may_be_unsafe(self) -> bool:
-        """Whether something has to be done for its head, now that it is gone."""
-        noted = self.noted()
-        return (
-            are_missing(self._notes_path) if noted is None else noted.state in (HeadState.WORKING, HeadState.SECURING)
-        )
-
-    @property
-    def _notes_path(self) -> Path:
-        return self._path.with_name(self._path.name + NOTES)
-
-    def checkpoint(self) -> m.Checkpoint | None:
-        """The last one of the task that it is, or was, in, as far as that can be told."""
-        checkpoint, positions = read_token(self._path), self.progress.positions()
-        if checkpoint is None or positions is None:  # the daemon knows whether it is of a task that still matters
-            return checkpoint
-        return checkpoint if checkpoint.lease in [at.lease for at in positions] else None
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether it is in a task."""
-        return any(at.busy for at in self.progress.positions() or [])
-
-    def fault(self, now: float, silence: float, alone_since: float) -> str:
-        """Why its process has to be ended: what it should have done and has not. Empty if nothing.
-
-        It may be still for ``silence`` seconds; from ``alone_since`` on it has to be safe, because nobody is there.
-        """
-        noted = self.noted()
-        if noted is None:
-            return ""
-        if now - noted.alive > silence:
-            return f"it has not moved for {now - noted.alive:.0f} s"
-        if noted.state in (HeadState.UNTOUCHED, HeadState.SAFE):
-            # It has stopped. That it works again is by a later order, which may reach it before this process hears.
-            self.stopped_since = None
-            return ""
-        since = min(alone_since, self.stopped_since if self.stopped_since is not None else alone_since)
-        if since < now:
-            late = now - since
-            if late > SECURE_SECONDS or (late > STOP_SECONDS and noted.state is HeadState.WORKING):
-                return f"it was told to stop and head {self.head!r} is not safe after {late:.1f} s"
-        return ""
-
-    def forget(self) -> None:
-        self.progress.remove()
-        forget(self._path)
-
-
-class HeadProcess(HostedProcess):
-    """The worker process of a head, or of all heads of one controller."""
-
-    def __init__(self, process: subprocess.Popen[bytes], seats: Sequence[HeadSeat], digest: bytes, now: float) -> None:
-        super().__init__(process, now)
-        self._seats = tuple(seats)
-        #: of what it was started with
-        self.digest = digest
-        self.was_hurried = False
-
-    @property
-    def seats(self) -> Sequence[HeadSeat]:
-        return self._seats
-
-    @property
-    def heads(self) -> tuple[str, ...]:
-        return tuple(seat.head for seat in self._seats)
-
-    def hurry(self) -> None:
-        """Have it break off what it does, make its heads safe, and go."""
-        if not self.was_hurried:
-            self.was_hurried = self.was_told_to_go = True
-            self.process.send_signal(signal.SIGUSR1)
-
-    def forget(self) -> None:
-        for seat in self._seats:
-            seat.forget()
 
 
 class Guardian(Host[HeadProcess]):
@@ -189,9 +77,7 @@ class Guardian(Host[HeadProcess]):
         self._resting: bool | None = None
         self._daemon_heard = time.monotonic()
         self._securing = Securing(self._on_guarded)
-        self._leftovers: list[tuple[HeadSeat, Noted]] = []
-        #: of workers of an earlier guardian: what the daemon is told, and may not have heard yet
-        self._bequests: list[tuple[HeadSeat, m.WorkerLost]] = []
+        self._leftovers = Leftovers(self._last_word)
         #: by the heads of a process: when to start it next, and how long to wait after its next early death
         self._next_start: dict[tuple[str, ...], float] = {}
         self._pauses: dict[tuple[str, ...], float] = {}
@@ -229,7 +115,7 @@ class Guardian(Host[HeadProcess]):
     def hello(self) -> None:
         """Say who this is, and before that, what has become of the workers of the one before."""
         place = self.place
-        for _, lost in self._bequests:
+        for lost in self._leftovers.to_tell:
             self.send(lost)
         self.send(m.GuardianHello(m.PROTOCOL_VERSION, place.master, self._token, os.getpid(), sockets_.gethostname()))
 
@@ -250,10 +136,7 @@ class Guardian(Host[HeadProcess]):
         if isinstance(message, m.GuardianPlan):
             self._plan = message
             self._resting = None
-            # The answer to a hello: what was said before it is on the daemon's disk.
-            for seat, _ in self._bequests:
-                seat.forget()
-            self._bequests.clear()
+            self._leftovers.on_told()  # the answer to a hello: what was said before it is on the daemon's disk
         elif isinstance(message, m.Rest):
             self._resting = message.stop
         elif isinstance(message, m.Guard):
@@ -273,6 +156,10 @@ class Guardian(Host[HeadProcess]):
         self.send(guarded)
 
     # -- a turn -------------------------------------------------------------------------------------------------------
+
+    def adopt(self, folder: Path) -> None:
+        """Take up the workers of a guardian that was killed: they have noticed, or will be ended."""
+        self._leftovers.adopt(folder, time.monotonic())
 
     def act(self, now: float) -> None:
         if now >= self._next_tidying:
@@ -299,6 +186,12 @@ class Guardian(Host[HeadProcess]):
             yield from (self._next_start.get(heads, now) for heads in self._missing())
         if any(seat.stopped_since is not None for seat in self._seats) or self.is_leaving or self._leftovers:
             yield now + 0.05
+
+    def _see_to_leftovers(self, now: float) -> None:
+        for seat, lost in self._leftovers.look(now):
+            if seat.may_be_unsafe:
+                self._securing.add(seat.head, lost.reason)
+            self.hello()
 
     def _gives_up(self, now: float) -> bool:
         """Whether to let go of heads that cannot be made safe: told to go twice, or for as long as nobody is there."""
@@ -362,7 +255,7 @@ class Guardian(Host[HeadProcess]):
 
     def _missing(self) -> list[tuple[str, ...]]:
         taken = {head for process in (*self.processes, *self.mourned) for head in process.heads}
-        taken |= {seat.head for seat, _ in self._leftovers}
+        taken |= self._leftovers.heads
         return [
             heads
             for heads in self._groups()
@@ -421,38 +314,6 @@ class Guardian(Host[HeadProcess]):
         else:
             self._pause(process.heads, now)
 
-    # -- what a guardian before has left ------------------------------------------------------------------------------
-
-    def adopt(self, folder: Path) -> None:
-        """Take up the workers of a guardian that was killed: they have noticed, or will be ended.
-
-        Of those from before the machine was started, checkpoints are left: these alone were synced.
-        """
-        now = time.monotonic()
-        for progress in sorted({path.with_suffix("") for path in folder.glob("*") if path.suffix in (NOTES, TOKEN)}):
-            noted = read_notes(progress.with_name(progress.name + NOTES))
-            seat = HeadSeat(noted.head if noted is not None else "", progress.name, progress, now)
-            if noted is not None:
-                self._leftovers.append((seat, noted))
-            elif seat.checkpoint() is not None:
-                self._bequests.append((seat, self._last_word(seat, "WorkerLost", "its machine went down")))
-            else:
-                seat.forget()
-        self._adopted = now
-
-    def _see_to_leftovers(self, now: float) -> None:
-        for seat, noted in list(self._leftovers):
-            if noted.runs and now - self._adopted < LEFTOVER_SECONDS:
-                continue
-            if noted.runs:
-                _end(noted)
-            self._leftovers.remove((seat, noted))
-            lost = self._last_word(seat, "WorkerLost", f"worker process {noted.pid} ended with its guardian")
-            self._bequests.append((seat, lost))
-            if seat.may_be_unsafe:
-                self._securing.add(seat.head, lost.reason)
-            self.hello()
-
 
 def _tidy(path: Path) -> None:
     """Begin the log anew if it has grown large. Who writes to it appends, so it can be cut under their hands."""
@@ -465,18 +326,6 @@ def _tidy(path: Path) -> None:
         before.unlink(missing_ok=True)
     else:
         os.truncate(path, 0)
-
-
-def _end(noted: Noted) -> None:
-    """Kill a process that was started by another, and await its end."""
-    with contextlib.suppress(ProcessLookupError):
-        descriptor = os.pidfd_open(noted.pid)
-        try:
-            if noted.runs:  # the descriptor is that of the very process
-                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-                select.select([descriptor], [], [], LEFTOVER_SECONDS)
-        finally:
-            os.close(descriptor)
 
 
 def _locked(folder: Path) -> int | None:

@@ -12,8 +12,8 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from types import TracebackType
 from typing import Any
 
 from taskmaster.drivers.instruments.claims import Claim
@@ -51,6 +51,8 @@ class Link:
         self.said_at = -math.inf
         #: an answer may still come, or may not have been read to its end
         self._pending = False
+        #: the input was found empty, and nothing was sent since
+        self._drained = False
         #: counts connections: what was sent over an earlier one may no longer hold
         self.generation = 0
 
@@ -64,34 +66,46 @@ class Link:
         """Whether nothing is outstanding on it."""
         return self.is_open and not self._pending
 
-    @contextmanager
-    def turn(self, stopping: threading.Event, on_acting: Callable[[], None], who: str) -> Iterator[None]:
-        """Have it to oneself; may be nested. What breaks off within ends the connection; a stop leaves it.
+    def turn(self, stopping: threading.Event, on_acting: Callable[[], None], who: str) -> _Turn:
+        """Have it to oneself, in a ``with``; may be nested. What breaks off within ends the connection, not a stop.
 
         Raises Stopped, LinkErrors with ``who`` before their message.
         """
+        return _Turn(self, stopping, on_acting, who)
+
+    def _begin(self, turn: _Turn) -> None:
         while not self._lock.acquire(timeout=SLICE):
-            if stopping.is_set():
-                raise Stopped(f"{who} was stopped")
-        before, self._stopping = self._stopping, stopping
-        self._transport.stopping, self._transport.on_acting = stopping, on_acting
+            if turn.stopping.is_set():
+                raise Stopped(f"{turn.who} was stopped")
+        turn.before, self._stopping = self._stopping, turn.stopping
+        self._transport.stopping, self._transport.on_acting = turn.stopping, turn.on_acting
         self._depth += 1
+
+    def _end(self, turn: _Turn, error: BaseException | None) -> None:
         try:
-            yield
-            if self._depth == 1:
-                self._transport.flush()
-        except LinkError as error:
-            self._transport.close()
-            self._pending |= not isinstance(error, Unreachable)
-            if self._depth > 1:
-                raise  # the outermost turn says whose it was
-            raise type(error)(f"{who}: {error}") from error
+            if error is None:
+                if self._depth == 1 and self._transport.unsent:
+                    self._transport.flush()
+            elif isinstance(error, LinkError):
+                self._break_off(error)
+        except LinkError as failed:
+            self._break_off(failed)
+            error = failed
         finally:
             self._depth -= 1
-            if not self._depth:
-                self._transport.discard()  # of what broke off
-            self._stopping = self._transport.stopping = before
+            outermost = not self._depth  # as soon as the lock is released, others count, too
+            if outermost:
+                self._transport.unsent = b""  # of what broke off
+                self._drained = False  # something may come before the next turn
+            self._stopping = self._transport.stopping = turn.before
             self._lock.release()
+        if isinstance(error, LinkError) and outermost:  # it says whose it was
+            raise type(error)(f"{turn.who}: {error}") from error
+
+    def _break_off(self, error: LinkError) -> None:
+        self._transport.close()
+        self._drained = False
+        self._pending |= not isinstance(error, Unreachable)
 
     def connect(self, quiet: float) -> None:
         """A new connection, and the right instrument at its end.
@@ -100,6 +114,7 @@ class Link:
         Raises Claimed, PermissionDenied, WorkerError, WrongIdentity, LinkErrors, Stopped.
         """
         self._have_resource()
+        self._drained = False
         self._transport.open(self._stopping, quiet=quiet if self._pending else 0.0)
         self._pending = False
         self.generation += 1
@@ -115,9 +130,10 @@ class Link:
 
     def get_in_step(self, quiet: float) -> None:
         """Connect anew, but where there is a connection on which nothing is outstanding. Raises as `connect` does."""
-        if self.in_step:
+        if self._transport.is_open and not self._pending:
             try:
                 if not self._transport.drain():
+                    self._drained = True
                     return
                 self._pending = True
             except LinkError:
@@ -146,6 +162,7 @@ class Link:
         Raises LinkErrors, Stopped.
         """
         self._transport.write(message, acts=acts, more=more)
+        self._drained = self._drained and bool(self._transport.unsent)
         self.said_at = time.monotonic()
 
     def ask(
@@ -163,30 +180,27 @@ class Link:
         ``values`` are those in the question, on which a shape may depend; ``output`` names the answer in messages;
         ``acts``: the message may change something, so that is marked before it is sent.
         """
-        late = self._transport.drain()
-        if late:
+        transport = self._transport
+        if not self._drained and (late := transport.drain()):
             raise Garbled(
                 f"{self._commands.resource}: {shortened(late)} had come before {message.decode()!r} was asked"
             )
+        self._drained = False
         self._pending = True
-        self._transport.write(message, acts=acts)
+        transport.write(message, acts=acts)
         self.said_at = time.monotonic()
         if deadline is None:
             deadline = self.said_at + self._commands.timeout
         try:
-            value = self._answer(reply, values, deadline)
+            data = transport.read_block(deadline) if reply.is_block else transport.read(deadline)
+            if transport.pending:
+                raise Garbled(f"received {shortened(data)}, and {shortened(transport.pending)} more")
+            value = reply.parse(data, values)
         except (TimedOut, Garbled) as error:
             of = f" for {output!r}" if output else ""
             raise type(error)(f"{message.decode()!r}{of}: {error}") from error
         self._pending = False
         return value
-
-    def _answer(self, reply: Reply, values: Mapping[str, Any], deadline: float) -> Any:
-        transport = self._transport
-        data = transport.read_block(deadline) if reply.is_block else transport.read(deadline)
-        if transport.pending:
-            raise Garbled(f"received {shortened(data)}, and {shortened(transport.pending)} more")
-        return reply.parse(data, values)
 
     def lose(self) -> None:
         """Disconnect."""
@@ -198,3 +212,24 @@ class Link:
         if self._claim is not None:
             self._claim.close()
             self._claim = None
+
+
+class _Turn:
+    """A turn at a link. (No generator: there is one for each task.)"""
+
+    __slots__ = ("_link", "before", "on_acting", "stopping", "who")
+
+    def __init__(self, link: Link, stopping: threading.Event, on_acting: Callable[[], None], who: str) -> None:
+        self._link = link
+        self.stopping = stopping
+        self.on_acting = on_acting
+        self.who = who
+        self.before = stopping
+
+    def __enter__(self) -> None:
+        self._link._begin(self)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._link._end(self, error)

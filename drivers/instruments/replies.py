@@ -24,6 +24,8 @@ __all__ = ["NO_VALUES", "Block", "Choice", "Listed", "Number", "Reply", "Text", 
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:inf(?:inity)?|nan)"
 _NUMERIC = re.compile(rf"\s*({_NUMBER})\s*(\S*)\s*", re.IGNORECASE)
+#: A number and nothing else, which is what most answers are.
+_ALONE = re.compile(rb"[+-]?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?")
 #: What Python takes in a number and no instrument sends.
 _PLAIN = frozenset(b"_")
 _TRUE, _FALSE = frozenset({"1", "on", "true"}), frozenset({"0", "off", "false"})
@@ -101,7 +103,10 @@ class Number(Reply):
     whole: bool = False
 
     def parse(self, data: bytes, values: Mapping[str, Any] = NO_VALUES) -> float | int:
-        value = _number(_text(data) if self.pattern is None else Text(self.pattern).parse(data), self.unit, data)
+        if self.pattern is None and not self.unit and _ALONE.fullmatch(data):
+            value = _scpi(float(data))
+        else:
+            value = _number(_text(data) if self.pattern is None else Text(self.pattern).parse(data), self.unit, data)
         if not self.whole:
             return value
         if not value.is_integer():

@@ -67,11 +67,10 @@ class SerialTransport(Transport):
             self._settings["parity"] = _PARITIES[self._settings["parity"]]
         self._survives_reopening = True
         self._port: Any = None
-        self._stream: DescriptorStream | None = None
 
     @property
     def is_open(self) -> bool:
-        return self._stream is not None
+        return self._port is not None
 
     def _connect(self) -> None:
         serial = pyserial()
@@ -90,7 +89,7 @@ class SerialTransport(Transport):
         return not_opened(self.resource, self.path, error)
 
     def _disconnect(self) -> None:
-        port, self._port, self._stream = self._port, None, None
+        port, self._port = self._port, None
         if port is not None:
             try:
                 port.close()

@@ -1,8 +1,8 @@
 """What a head does of one lease: which of its tasks are next, and what has ended and is yet to be reported.
 
 Most leases have one task. Where tasks are so quick that a message for each would cost more than they do, a lease has
-some, and those that end within ``hold`` seconds are reported together. They are reported late only where a quick one is
-followed by one that is not; then :meth:`Stretch.flush` is called from another thread.
+some, and those that end within ``hold`` seconds are reported together. Where a quick one is followed by one that is
+not, or by something else that the head has to do, :meth:`Stretch.flush` is called from another thread meanwhile.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from array import array
 from collections.abc import Callable
 from typing import Any
 
+from msgspec.structs import replace
+
 from taskmaster.bus.messages import TaskError
 from taskmaster.bus.table import Table
 from taskmaster.drivers.evaluation import rows_of
@@ -20,10 +22,10 @@ from taskmaster.drivers.instruments.news import Ended
 from taskmaster.drivers.outputs import OutputPacker
 from taskmaster.drivers.protocol import Assignment
 
-__all__ = ["Stretch"]
+__all__ = ["LATE", "Stretch"]
 
 #: Seconds after which what has ended is reported by whoever comes by.
-_LATE = 0.1
+LATE = 0.1
 
 
 class Stretch:
@@ -52,8 +54,9 @@ class Stretch:
 
     def next(self) -> Any:
         """The input of the next task, which begins now. Raises ProtocolError if it cannot be read."""
+        self._latest = time.perf_counter()
         if not self._times:
-            self._started, self._began = time.time(), time.perf_counter()
+            self._started, self._began = time.time(), self._latest
         if self._rows is None:
             self._rows = rows_of(self.assignment.table)
         return self._rows[self.at]
@@ -67,7 +70,7 @@ class Stretch:
     def failed(self, error: TaskError) -> None:
         """It has ended with an error."""
         with self._lock:
-            self._errors.append(TaskError(self.at - self._from, error.kind, error.message, error.traceback))
+            self._errors.append(replace(error, position=self.at - self._from))
             self._end_task()
 
     def _end_task(self) -> None:
@@ -102,8 +105,10 @@ class Stretch:
         """Report what has waited for long, at ``now`` seconds of :func:`time.perf_counter`. From any thread."""
         if self._times:
             with self._lock:
-                if self._times and now - self._began - self._times[-1] > _LATE:
+                if self._times and now - self._began - self._times[-1] > LATE:
                     self._report(final=False)
+                    self._started += self._latest - self._began  # of the task in hand, if there is one
+                    self._began = self._latest
 
     def _finish(self, ended: Ended) -> None:
         if not self.is_over:

@@ -16,6 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from taskmaster.drivers.instruments.errors import Garbled, Stopped, TimedOut, Unreachable
+from taskmaster.drivers.instruments.streams import Stream
 
 __all__ = ["LARGEST", "SLICE", "Transport", "shortened"]
 
@@ -68,7 +69,9 @@ class Transport(ABC):
         #: the carrier has said that what is in `_input` ends a message
         self._ended = False
         #: messages that go out with the next one
-        self._unsent = b""
+        self.unsent = b""
+        #: where bytes come and go while it is open, to what has bytes and not messages
+        self._stream: Stream | None = None
         #: part of a line is in the instrument's input
         self._mid_line = False
         #: Whether what an instrument still says arrives after the connection was opened anew, as on a serial line.
@@ -123,7 +126,8 @@ class Transport(ABC):
         """Disconnect; may be called again."""
         self._input.clear()
         self._ended = False
-        self._unsent = b""
+        self.unsent = b""
+        self._stream = None
         self._disconnect()
 
     def write(self, data: bytes, *, acts: bool, more: bool = False) -> None:
@@ -131,17 +135,18 @@ class Transport(ABC):
 
         With ``more`` it may wait for what is sent next: to a carrier of bytes they go together.
         """
-        if not self.is_open or self.stopping.is_set():
+        stream = self._stream
+        if stream is None or self.stopping.is_set():
             self._require_open()
             self._heed()
         if acts:
             self.on_acting()
-        message = self._unsent + data + self._write_terminator
+        message = self.unsent + data + self._write_terminator
         if more and self._joins:
-            self._unsent = message
+            self.unsent = message
             return
-        self._unsent = b""
-        sent = self._send(message, SLICE)
+        self.unsent = b""
+        sent = self._send(message, SLICE) if stream is None else stream.send(message, SLICE)
         if sent < len(message):
             self._mid_line = True
             self._send_rest(memoryview(message)[sent:])
@@ -149,17 +154,22 @@ class Transport(ABC):
 
     def flush(self) -> None:
         """Send what has waited to be sent with more. Raises as `write` does."""
-        if self._unsent:
-            message, self._unsent = self._unsent, b""
+        if self.unsent:
+            message, self.unsent = self.unsent, b""
             self.write(message.removesuffix(self._write_terminator), acts=False)
-
-    def discard(self) -> None:
-        """Do not send what has waited to be sent with more."""
-        self._unsent = b""
 
     def read(self, deadline: float) -> bytes:
         """One message without its terminator, by a moment of :func:`time.monotonic`."""
-        searched, terminator = 0, self._read_terminator
+        searched, terminator, stream = 0, self._read_terminator, self._stream
+        if stream is not None and terminator and not (self._input or self._ended or self.stopping.is_set()):
+            # The usual case, in few steps: an answer that comes whole.
+            left = deadline - time.monotonic()
+            if left > 0:
+                data = stream.receive(left if left < SLICE else SLICE)
+                end = data.find(terminator)
+                if end >= 0 and end == len(data) - len(terminator) and end <= self._largest:
+                    return data[:end]
+                self._take_in(data)
         while True:
             if terminator and self._input:
                 end = self._input.find(terminator, max(0, searched - len(terminator)))
@@ -194,6 +204,11 @@ class Transport(ABC):
 
     def drain(self) -> bytes:
         """What lies in the input, which is empty after: anything there is no answer to what is asked next."""
+        if self._stream is not None and not self._input:
+            self._ended = False
+            self._input += self._stream.receive(0.0)
+            if not self._input:
+                return b""
         self._require_open()
         if self._sliced:
             while data := self._receive(0.0)[0]:
@@ -241,14 +256,16 @@ class Transport(ABC):
                 self._heed()
             left = deadline - time.monotonic()
             data, self._ended = self._receive(max(0.0, min(SLICE, left) if self._sliced else left))
-            if data:
-                self._input += data
-                if len(self._input) > self._largest + _FRAME:
-                    raise self._garbled(f"more than {self._largest} bytes without an end")
+            self._take_in(data)
             if data or self._ended:
                 return
             if left <= 0:
                 raise self._timed_out()
+
+    def _take_in(self, data: bytes) -> None:
+        self._input += data
+        if len(self._input) > self._largest + _FRAME:
+            raise self._garbled(f"more than {self._largest} bytes without an end")
 
     def _await(self, n: int, deadline: float) -> None:
         """At least ``n`` bytes."""

@@ -21,7 +21,7 @@ from taskmaster.bus.text import lacking
 from taskmaster.config.heads import VISA_CLASSES
 from taskmaster.drivers.instruments.errors import Stopped, TimedOut, Unreachable
 from taskmaster.drivers.instruments.permissions import LISTED, denied_usb, not_opened
-from taskmaster.drivers.instruments.streams import DescriptorStream, SocketStream, Stream, lost, unsuited
+from taskmaster.drivers.instruments.streams import DescriptorStream, SocketStream, lost, unsuited
 from taskmaster.drivers.instruments.transport import LARGEST, SLICE, Transport
 
 __all__ = ["VisaTransport", "resource_manager"]
@@ -107,7 +107,6 @@ class VisaTransport(Transport):
         self._is_stream = _STREAMS.match(resource) is not None
         self._sliced = self._is_stream
         self._resource: Any = None
-        self._stream: Stream | None = None
         self._set_timeout_to = -1.0
 
     @property
@@ -123,7 +122,7 @@ class VisaTransport(Transport):
         try:
             self._prepare()
         except BaseException:
-            self._disconnect()
+            self.close()
             raise
 
     def _opened(self, manager: Any) -> Any:
@@ -191,10 +190,10 @@ class VisaTransport(Transport):
             resource.set_visa_attribute(constants.ResourceAttribute.asrl_flow_control, flow)
 
     def _disconnect(self) -> None:
-        resource, self._resource, self._stream = self._resource, None, None
+        resource, self._resource = self._resource, None
         if resource is not None:
             with contextlib.suppress(*self._errors()):
-                resource.close()
+                _close(resource)
 
     # -- bytes --------------------------------------------------------------------------------------------------------
 
@@ -254,6 +253,13 @@ class VisaTransport(Transport):
         return (errors.VisaIOError, errors.InvalidSession, OSError, termios.error)  # the last is no OSError
 
 
+def _close(resource: Any) -> None:
+    session = resource.session
+    resource.close()
+    # PyVISA-py (0.8) remembers every session for ever; there is one for each attempt at an instrument that is off.
+    getattr(resource.visalib, "sessions", {}).pop(session, None)
+
+
 def _as_visa_has_it(resource: str) -> str:
     """With its class in capitals, which PyVISA insists on; VISA itself does not mind (VPP-4.3, 4.3.1)."""
     head, colons, last = resource.rpartition("::")
@@ -309,4 +315,4 @@ class _Opening:
             self._ended.set()
             abandoned = self._abandoned
         if abandoned and self._result is not None:
-            self._result.close()
+            _close(self._result)

@@ -34,6 +34,7 @@ from taskmaster.drivers.instruments.making import HeadMaker
 from taskmaster.drivers.instruments.news import Ended, Found, Kept, Left, News, Said, Unusable
 from taskmaster.drivers.instruments.notes import NOTES, HeadNotes, HeadState, TokenWriter
 from taskmaster.drivers.instruments.sharing import Controller
+from taskmaster.drivers.instruments.stretch import LATE
 from taskmaster.drivers.instruments.watching import watched
 from taskmaster.drivers.progress import STARTED, ProgressWriter
 from taskmaster.drivers.protocol import Assignment, WorkerProtocol
@@ -135,7 +136,8 @@ class HeadWorker(Worker):
             progress.wait(0, is_waiting)
 
         def tell(news: News) -> None:
-            if isinstance(news, Ended) and news.final:
+            # (What is given back of leases behind the one in hand ends nothing.)
+            if isinstance(news, Ended) and news.final and progress.is_in(0, news.assignment.lease):
                 progress.end(0)
             self._heard.put(news)
             self._awake()
@@ -202,6 +204,8 @@ class HeadWorker(Worker):
     def _give(self, attendant: Attendant) -> None:
         while (assignment := self._protocol.begin()) is not None:
             attendant.give(assignment)
+        if attendant.reports_late:
+            self._next_tick = min(self._next_tick, time.monotonic() + LATE)
 
     def _has_said_all(self, until: float) -> bool:
         return self._protocol.idle or time.monotonic() > until

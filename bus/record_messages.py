@@ -1,0 +1,110 @@
+"""Messages about the record of a run: what its learner was asked, the points it gave, and a run that starts from it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from taskmaster.bus.status import RunInfo
+from taskmaster.bus.table import Layout
+from taskmaster.bus.wire import Count, Message, Whole
+
+__all__ = [
+    "AGAIN",
+    "BY_HAND",
+    "KEPT",
+    "MOST_ASKS",
+    "Ask",
+    "Asks",
+    "AsksPage",
+    "BlockHead",
+    "Fork",
+    "Forked",
+    "NoteAsks",
+    "ReadAsks",
+]
+
+#: What `Ask.asked` says where it is no number of points: they had been asked for before and kept back; …
+KEPT = 0
+#: … nobody has said that a learner was asked; …
+BY_HAND = -1
+#: … the task that failed by event `Ask.after` is put again.
+AGAIN = -2
+
+#: Of one submission: as many as its header has room for, whatever the numbers.
+MOST_ASKS = 1 << 16
+
+
+class Ask(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """The learner was asked for ``asked`` points when event ``after`` was the last it had been told of (-1: none).
+
+    What it gave are the tasks from ``offset`` of their block on, up to the next of these; they may be none. ``asked``
+    is :data:`KEPT`, :data:`BY_HAND` or :data:`AGAIN` where it was not asked.
+    """
+
+    offset: Count
+    after: Whole
+    asked: Whole = BY_HAND
+
+
+Asks = Annotated[tuple[Ask, ...], Meta(max_length=MOST_ASKS)]
+
+
+class NoteAsks(Message, tag="note_asks"):
+    """What the learner of a run was asked behind task ``first - 1``, of which no tasks have come: to be recorded.
+
+    The offsets of ``asks`` do not count. ``at`` is how many were recorded there before, so that a repetition changes
+    nothing.
+    """
+
+    id: Count
+    run: Count
+    writer: Count
+    first: Count
+    at: Count
+    asks: Asks
+
+
+class ReadAsks(Message, tag="read_asks"):
+    """What was the learner of a run asked, and which points has it given? From task ``first`` on."""
+
+    id: Count
+    run: Count
+    first: Count = 0
+
+
+class BlockHead(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Tasks ``first … first + n - 1`` as they were put: a table in ``frames`` frames, and the asks that began in it."""
+
+    first: int
+    n: int
+    layout: Layout
+    frames: int
+    asks: tuple[Ask, ...] = ()
+
+
+class AsksPage(Message, tag="asks_page"):
+    """Answer to ReadAsks: tasks contiguous from the one asked for, whose run's end at ``next_index`` now."""
+
+    id: int
+    run: int
+    next_index: int
+    blocks: tuple[BlockHead, ...] = ()
+
+
+class Fork(Message, tag="fork"):
+    """Make a run ``name`` of the same Master that starts from the first ``at`` events of this one (None: all)."""
+
+    id: Count
+    run: Count
+    name: str
+    at: Count | None = None
+
+
+class Forked(Message, tag="forked"):
+    """Answer to Fork: the new run."""
+
+    id: int
+    run: RunInfo
