@@ -31,10 +31,11 @@ from taskmaster.learners.aiopeople import PeopleOfLab, PeopleOfMaster
 from taskmaster.learners.aiorun import Results, Run, Tasks
 from taskmaster.learners.arguments import duration, text
 from taskmaster.learners.people import login
+from taskmaster.learners.requests import Request
 from taskmaster.learners.resolving import Resolution, held_message
 from taskmaster.learners.results import Result
 from taskmaster.learners.series import Following, ProgressPoint, Sample, Series
-from taskmaster.learners.views import ANSWER_SECONDS, LabView, check_since, run_number, samples_of
+from taskmaster.learners.views import ANSWER_SECONDS, LabView, check_since, fork_message, run_number, samples_of
 
 log = logging.getLogger("taskmaster")
 
@@ -274,6 +275,18 @@ class Lab(PeopleOfLab, LabView):
         """
         await self.ask(m.Delete(0, run_number(run)))
 
+    async def fork(self, run: int, name: str, at: int | None = None) -> RunInfo:
+        """Make a run ``name`` of the same Master that starts from the first ``at`` events of this one, or all.
+
+        ``run`` is the number of the run. What was measured is not measured again: tasks that had been put by then and
+        ended later keep how they ended, behind those events. Tasks without an outcome are open in the fork, which is
+        paused where the Master is an instrument's. Returns the new run, which :meth:`Master.open` goes on with. Raises
+        UnknownRun, CallerError if there are not so many events, Conflict if the name is taken.
+        """
+        reply = await self.ask(fork_message(run, name, at))
+        assert isinstance(reply, m.Forked)
+        return reply.run
+
     async def ask(self, message: m.ClientMessage, frames: Sequence[Buffer] = ()) -> Any:
         """Send a request and wait for its reply; raises what the daemon answers, or DaemonUnreachable.
 
@@ -281,7 +294,15 @@ class Lab(PeopleOfLab, LabView):
         """
         return await self._ask(message, frames, self.patience)
 
+    async def page(self, message: m.Replay | m.ReadAsks) -> tuple[Any, Sequence[bytes]]:
+        """A page of what is recorded of a run, with its frames. Waits for a daemon that is away to come back."""
+        request = await self._answered(message, (), None)
+        return request.reply, request.attached
+
     async def _ask(self, message: m.ClientMessage, frames: Sequence[Buffer], patience: float | None) -> Any:
+        return (await self._answered(message, frames, patience)).reply
+
+    async def _answered(self, message: m.ClientMessage, frames: Sequence[Buffer], patience: float | None) -> Request:
         self._channel.require_open()
         request = self._core.request(message, self._channel.loop.time(), frames)
         try:
@@ -291,7 +312,7 @@ class Lab(PeopleOfLab, LabView):
             self._core.withdraw(request)
         if request.error is not None:
             raise request.error
-        return request.reply
+        return request
 
     async def close(self, timeout: float | None = None) -> None:
         """Wait until what was put is acknowledged, then disconnect. Runs stay with the daemon, and go on there.

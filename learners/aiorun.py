@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from taskmaster.bus import messages as m
 from taskmaster.bus.errors import DaemonUnreachable
+from taskmaster.bus.status import RunInfo
 from taskmaster.learners.arguments import Where
+from taskmaster.learners.history import AskedBlock, asked_blocks, noted_behind
 from taskmaster.learners.results import Chunk, Result
 from taskmaster.learners.runcore import RunCore
 from taskmaster.learners.series import ProgressPoint, Series
@@ -42,18 +44,19 @@ class Run(RunView):
         #: where results arrive
         self.results = Results(self)
 
-    async def cancel(self, indices: Iterable[int] | None = None) -> int:
+    async def cancel(self, indices: Iterable[int] | None = None, *, queued: bool = False) -> int:
         """Cancel tasks that have no outcome yet (all of them, by default); returns how many were cancelled.
 
-        Each arrives as a result that says so. A task that is being evaluated is broken off where that is harmless.
+        Each arrives as a result that says so. A task that is being evaluated is broken off where that is harmless;
+        ``queued``: it, and what else was granted to a worker, is left alone.
         """
         wanted = self._wanted(indices)
         cancelled, taken = 0, -1
         while not await self._flush(self.master.lab.patience, full_beyond=taken):
             # Full, perhaps of just these tasks: those that it has make room for those that are still here.
             taken = self._core.acknowledged
-            cancelled += int((await self.master.lab.ask(self._cancel_message(wanted))).count)
-        return cancelled + int((await self.master.lab.ask(self._cancel_message(wanted))).count)
+            cancelled += int((await self.master.lab.ask(self._cancel_message(wanted, queued))).count)
+        return cancelled + int((await self.master.lab.ask(self._cancel_message(wanted, queued))).count)
 
     async def resolve(
         self,
@@ -90,6 +93,24 @@ class Run(RunView):
         async for point in self.master.lab.follow_series(following):
             yield point
 
+    async def record(self) -> AsyncIterator[AskedBlock]:
+        """The tasks that it has, as they were put, and what its learner was asked for them: block by block.
+
+        From the daemon's journal; what is still on its way there, or put meanwhile, is left out.
+        """
+        first, end = 0, self._core.acknowledged if self._core.write else self._core.next_index
+        while first < end:
+            page, frames = await self.master.lab.page(m.ReadAsks(0, self._core.id, first))
+            for block in asked_blocks(page, frames, end):
+                first = block.first + block.points.n
+                yield block
+
+    async def fork(self, name: str, at: int | None = None) -> RunInfo:
+        """A run ``name`` that starts from the first ``at`` events of this one, by default all: see :meth:`Lab.fork`."""
+        await self.flush()
+        forked: RunInfo = await self.master.lab.fork(self._core.id, name, at)
+        return forked
+
     async def pause(self) -> None:
         """Evaluate nothing further of this run for now."""
         await self.master.lab.ask(m.Pause(0, self.master.name, self._core.id))
@@ -103,8 +124,12 @@ class Run(RunView):
         await self.master.lab.ask(self._prioritise_message(priority))
 
     async def flush(self, timeout: float | None = ANSWER_SECONDS) -> None:
-        """Wait until all that was put is on the daemon's disk. Raises DaemonUnreachable after ``timeout`` seconds."""
+        """Wait until all that was put is on the daemon's disk. Raises DaemonUnreachable after ``timeout`` seconds.
+
+        And all that the learner was asked, also behind the last task that was put.
+        """
         await self._flush(timeout)
+        await self._note_vain(timeout)
 
     async def _flush(self, timeout: float | None, full_beyond: float = math.inf) -> bool:
         """The same, but give it up (False) where the daemon is full and has more than so many tasks of this run."""
@@ -115,11 +140,28 @@ class Run(RunView):
             raise core.error
         return core.is_settled
 
+    async def _note_vain(self, timeout: float | None) -> None:
+        """Have the daemon record what the learner was asked behind the last task, as it records what it was asked else.
+
+        ``timeout`` is for each of the two answers that takes.
+        """
+        lab, core = self.master.lab, self._core
+        first, asks = core.take_vain()
+        if not asks:
+            return
+        try:
+            page = await lab._ask(m.ReadAsks(0, core.id, first - 1), (), timeout)
+            await lab._ask(m.NoteAsks(0, core.id, core.writer, first, noted_behind(page), asks), (), timeout)
+        except BaseException:
+            core.give_back(first, asks)
+            raise
+
     async def close(self) -> None:
         """No further tasks: followers are told. Open tasks are still evaluated; opening it again goes on with it."""
         core = self._core
         if core.write and core.error is None:
             await self._flush(self.master.lab.patience)
+            await self._note_vain(self.master.lab.patience)
             await self.master.lab.ask(m.Close(0, core.id, core.writer))
         await self.detach()
 
@@ -199,12 +241,14 @@ class Tasks:
         self._channel.send()
         return indices
 
-    def new_ask(self, after: int | None = None) -> None:
-        """What is put next belongs to a new ask of the learner: that is noted with it, for replaying the run.
+    def new_ask(self, after: int | None = None, asked: int = m.BY_HAND) -> None:
+        """The learner was asked for ``asked`` points, of which those that are put next came: noted, for replaying it.
 
-        ``after`` is the ``seq`` of the last result that it had been told then, by default the last one taken.
+        Also to be called if it gave none. ``after`` is the ``seq`` of the last result that it had been told then, by
+        default the last one taken. ``asked`` is KEPT (0) for points that it was asked for at that time and that were
+        kept back since, AGAIN (-2) where the point that failed by result ``after`` is put again.
         """
-        self._core.new_ask(after)
+        self._core.new_ask(after, asked)
 
     async def _wait_for_room(self) -> None:
         channel, core = self._channel, self._core

@@ -16,7 +16,7 @@ import numpy as np
 from taskmaster.bus.errors import CallerError
 from taskmaster.bus.fields import Field
 
-__all__ = ["Axis", "Interval", "Levels", "Parameters", "axes_of"]
+__all__ = ["Axis", "Interval", "Levels", "Parameters", "axes_of", "distinct"]
 
 #: A Master's ``parameters``, or ``{name: (min, max)}`` and ``{name: [value, value, …]}``, also mixed.
 Parameters: TypeAlias = "Mapping[str, Any] | Iterable[Field]"
@@ -30,6 +30,11 @@ class Interval:
     low: float
     high: float
     whole: bool = False
+
+    @property
+    def size(self) -> float:
+        """How many values it has; infinitely many, where they are real."""
+        return int(self.high) - int(self.low) + 1 if self.whole else 1 if self.low == self.high else math.inf
 
     def at(self, u: float) -> float:
         """The value at ``u`` in [0, 1): linear, or whole numbers with equal shares (exact for spans below 2⁵³)."""
@@ -58,6 +63,11 @@ class Levels:
     name: str
     values: tuple[Any, ...]
 
+    @property
+    def size(self) -> float:
+        """How many values it has."""
+        return len(self.values)
+
     def at(self, u: float) -> Any:
         """The value at ``u`` in [0, 1), each with an equal share."""
         return self.values[min(math.floor(u * len(self.values)), len(self.values) - 1)]
@@ -84,6 +94,24 @@ def axes_of(parameters: Parameters, learner: str) -> tuple[Axis, ...]:
             f"{learner} needs to know the parameters: declare them for the Master, or pass {{name: (min, max)}}"
         )
     return axes
+
+
+def distinct(axes: Iterable[Axis]) -> tuple[Axis, ...]:
+    """``axes``, with each listed value once, for learners that ask nothing twice.
+
+    Raises CallerError for values that cannot be told from each other.
+    """
+    return tuple(axis if isinstance(axis, Interval) else Levels(axis.name, _once(axis)) for axis in axes)
+
+
+def _once(axis: Levels) -> tuple[Any, ...]:
+    try:
+        return tuple(dict.fromkeys(axis.values))
+    except TypeError:
+        raise CallerError(
+            f"parameter {axis.name!r} has values that are lists or arrays, which cannot be looked up; "
+            "list names for them instead, and have the Master know what they mean"
+        ) from None
 
 
 def _field_axis(field: Field, learner: str) -> Axis:

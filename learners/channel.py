@@ -126,6 +126,8 @@ class Channel:
         used, so whoever has used it must look for himself.
         """
         self.require_open()
+        if threading.get_ident() != self._keeper.ident:
+            self._led_at = time.monotonic()
         self._take_in()
         if self.core.outbox or self.core.subscriptions:
             self.send()
@@ -166,7 +168,7 @@ class Channel:
 
     def wake_keeper(self) -> None:
         """Something waits for an acknowledgement, and perhaps nobody listens."""
-        if self._leader is None:
+        if self._leader in (None, self._keeper.ident) and not self._keeper_needed.is_set():
             self._keeper_needed.set()
 
     def notify(self) -> None:
@@ -331,7 +333,8 @@ class Channel:
     def _keep_for_a_while(self) -> None:
         needed = self._keeper_needed.is_set()
         self._keeper_needed.clear()
-        recently = time.monotonic() - self._led_at < KEEPER_SECONDS
+        began = time.monotonic()
+        recently = began - self._led_at < KEEPER_SECONDS and began < min(self._next_tick, self.core.due)
         if self.closed or self._leader is not None or (recently and not needed):
             return
         me = self._leader = threading.get_ident()
@@ -340,6 +343,11 @@ class Channel:
             if self._is_through:
                 break
             self._lead(None)
+            if self._keeper_needed.is_set():
+                self._keeper_needed.clear()
+                began = time.monotonic()
+            elif self._led_at > began:
+                break  # somebody takes in what comes by himself, and would wait for this thread now and then
         if self._leader == me:
             self._leader = None
 

@@ -21,15 +21,20 @@ from taskmaster.learners.arguments import duration, text
 from taskmaster.learners.channel import Channel
 from taskmaster.learners.clientpeople import PeopleOfLab, PeopleOfMaster
 from taskmaster.learners.people import login
+from taskmaster.learners.requests import Request
 from taskmaster.learners.resolving import Resolution, held_message
 from taskmaster.learners.results import Result
 from taskmaster.learners.run import Results, Run, Tasks
 from taskmaster.learners.series import Following, ProgressPoint, Sample, Series
-from taskmaster.learners.views import ANSWER_SECONDS, LabView, check_since, run_number, samples_of
+from taskmaster.learners.views import ANSWER_SECONDS, LabView, check_since, fork_message, run_number, samples_of
 
 log = logging.getLogger("taskmaster")
 
 __all__ = ["Lab", "Master", "Results", "Run", "Tasks", "connect"]
+
+#: Seconds to wait for a Master's workers to start.
+SLOTS_SECONDS = 10.0
+_LOOK_SECONDS = 0.02
 
 P = TypeVar("P", ProgressPoint, Sample)
 
@@ -237,6 +242,18 @@ class Lab(PeopleOfLab, LabView):
         """
         self.ask(m.Delete(0, run_number(run)))
 
+    def fork(self, run: int, name: str, at: int | None = None) -> RunInfo:
+        """Make a run ``name`` of the same Master that starts from the first ``at`` events of this one, or all.
+
+        ``run`` is the number of the run. What was measured is not measured again: tasks that had been put by then and
+        ended later keep how they ended, behind those events. Tasks without an outcome are open in the fork, which is
+        paused where the Master is an instrument's. Returns the new run, which :meth:`Master.open` goes on with. Raises
+        UnknownRun, CallerError if there are not so many events, Conflict if the name is taken.
+        """
+        reply = self.ask(fork_message(run, name, at))
+        assert isinstance(reply, m.Forked)
+        return reply.run
+
     def ask(self, message: m.ClientMessage, frames: Sequence[Buffer] = ()) -> Any:
         """Send a request and wait for its reply; raises what the daemon answers, or DaemonUnreachable.
 
@@ -244,7 +261,18 @@ class Lab(PeopleOfLab, LabView):
         """
         return self._ask(message, frames, self.patience)
 
+    def page(self, message: m.Replay | m.ReadAsks) -> tuple[Any, Sequence[bytes]]:
+        """A page of what is recorded of a run, with its frames: see :class:`~taskmaster.learners.history.History`.
+
+        Waits for a daemon that is away to come back.
+        """
+        request = self._answered(message, (), None)
+        return request.reply, request.attached
+
     def _ask(self, message: m.ClientMessage, frames: Sequence[Buffer], patience: float | None) -> Any:
+        return self._answered(message, frames, patience).reply
+
+    def _answered(self, message: m.ClientMessage, frames: Sequence[Buffer], patience: float | None) -> Request:
         channel = self._channel
         with channel.lock:
             channel.require_open()
@@ -258,7 +286,7 @@ class Lab(PeopleOfLab, LabView):
                     self._core.withdraw(request)
         if request.error is not None:
             raise request.error
-        return request.reply
+        return request
 
     def close(self, timeout: float | None = None) -> None:
         """Wait until what was put is acknowledged, then disconnect. Runs stay with the daemon, and go on there.
@@ -315,6 +343,15 @@ class Master(PeopleOfMaster):
     def statistics(self) -> MasterStatus:
         """Its state, queue, workers and counts."""
         return self._find(self.lab.status())
+
+    def wait_for_slots(self, timeout: float = SLOTS_SECONDS) -> int:
+        """:attr:`slots` as soon as all its workers have started, or when ``timeout`` seconds have passed."""
+        deadline = time.monotonic() + duration(timeout, "timeout")
+        status = self.statistics()
+        while (status.starting or not status.slots) and time.monotonic() < deadline:
+            time.sleep(_LOOK_SECONDS)
+            status = self.statistics()
+        return status.slots
 
     def open(
         self,

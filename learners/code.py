@@ -1,4 +1,7 @@
-"""Code that travels: to the workers of a program's own daemon, or where a configuration grants it. Never back."""
+"""Code that travels: to the workers of a program's own daemon, or where a configuration grants it.
+
+Nothing comes back pickled, except to an executor that trusts its daemon, see :mod:`taskmaster.bus.calls`.
+"""
 
 from __future__ import annotations
 

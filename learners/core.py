@@ -122,6 +122,7 @@ class ClientCore:
             write=write,
             since=start,
             code=info.code,
+            calls=info.calls,
             send=self.outbox.append,
             ask=self._ask_for,
             max_message=self.max_message,
@@ -253,9 +254,9 @@ class ClientCore:
         elif isinstance(message, m.Refused):
             self._on_refused(message, now)
         elif not isinstance(message, m.Page):
-            self._on_reply(message, now)
+            self._on_reply(message, frames[1:], now)
 
-    def _on_reply(self, message: m.DaemonMessage, now: float) -> None:
+    def _on_reply(self, message: m.DaemonMessage, frames: Sequence[bytes], now: float) -> None:
         request = self._requests.answered(message.id)  # type: ignore[union-attr]
         if isinstance(message, m.Pong):
             self._on_epoch(message.epoch, now)
@@ -269,7 +270,7 @@ class ClientCore:
             if before not in ("", self.results_address):
                 self._on_moved(now)
         if request is not None:
-            request.reply = message
+            request.reply, request.attached = message, frames
 
     @property
     def due(self) -> float:
@@ -303,8 +304,10 @@ class ClientCore:
         if sum(head.frames for head in page.events) != len(frames):
             raise ProtocolError("a page's frames do not fit its events")
         request = self._requests.answered(page.id)
-        if request is not None and request.run is not None:  # else the run was left meanwhile, or has asked again
+        if request is not None and request.run is not None:
             request.run.on_page(page, _portion(page.events, frames))
+        elif request is not None:  # else the run was left meanwhile, or has asked again
+            request.reply, request.attached = page, frames
 
     def on_publication(self, frames: Sequence[bytes], now: float) -> None:
         """A message on the results socket."""
@@ -370,6 +373,8 @@ class ClientCore:
         self._now = max(self._now, now)
         if self._died is None and (died := self.obituary()) is not None:
             self._bury(died)
+        if self._died is not None:
+            return  # there is nobody to be asked, or waited for
         self._requests.repeat(now)
         runs = self.all_runs()
         for run in runs:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from datetime import datetime, time, timedelta
 from typing import TYPE_CHECKING, TypeAlias
 
 from taskmaster.bus.errors import CallerError
@@ -19,7 +20,10 @@ from taskmaster.learners.protocol import Learner, Lossy
 if TYPE_CHECKING:
     from taskmaster.learners.loop import Loop
 
-__all__ = ["Goal", "GoalLike", "as_goal", "loss", "npoints", "seconds"]
+__all__ = ["Goal", "GoalLike", "as_goal", "loss", "npoints", "seconds", "until"]
+
+#: How long a loop that waits for a time of day does not look at the clock, which may be set meanwhile.
+_CLOCK_SECONDS = 60.0
 
 #: Loss is looked at after every result at first, then after each further 2 % of the points: it can cost more than all
 #: of a learner's learning, and has to be looked at after the same points in every run.
@@ -80,18 +84,30 @@ class Goal:
         second = as_goal(other)
         return Goal(
             lambda loop: self.reached(loop) and second.reached(loop),
-            f"{self} and {second}",
+            f"{_part(self)} and {_part(second)}",
             lambda loop: min(self.fraction(loop), second.fraction(loop)),
             lambda loop: max(self.missing(loop), second.missing(loop)),
             lambda loop: min(self.due(loop), second.due(loop)),
             lambda learner: (self._require(learner), second._require(learner)),
         )
 
+    def __ror__(self, other: GoalLike) -> Goal:
+        return as_goal(other) | self
+
+    def __rand__(self, other: GoalLike) -> Goal:
+        return as_goal(other) & self
+
     def __repr__(self) -> str:
         return self._text
 
 
-GoalLike: TypeAlias = "Goal | int | Callable[[Loop], bool]"
+def _part(goal: Goal) -> str:
+    """A goal, as a part of one that is several together."""
+    text = repr(goal)
+    return f"({text})" if " or " in text else text
+
+
+GoalLike: TypeAlias = "Goal | int | timedelta | datetime | time | Callable[[Loop], bool]"
 
 
 def npoints(n: Whole) -> Goal:
@@ -104,6 +120,8 @@ def npoints(n: Whole) -> Goal:
 
 def loss(target: float) -> Goal:
     """The learner's loss is at most ``target``."""
+    if not isinstance(target, (int, float)) or math.isnan(target):
+        raise CallerError(f"a goal of loss is a number, not {target!r}")
 
     def lossy(learner: Learner) -> Lossy:
         if not isinstance(learner, Lossy):
@@ -134,8 +152,53 @@ def seconds(duration: float) -> Goal:
     return Goal(lambda loop: loop.elapsed >= duration, f"{duration:g} s", lambda loop: loop.elapsed / duration, due=due)
 
 
+def until(moment: datetime | time | str) -> Goal:
+    """The clock shows this time: a datetime, or the next time of day after the loop was started.
+
+    Also as text: ``"18:00"``, ``"2026-11-23 06:30"``. Without a time zone it is local time. It is the system's clock
+    that counts, at which a loop looks once a minute at least: where that is set, the goal comes sooner or later.
+    """
+    wanted = _moment(moment)
+
+    def target(loop: Loop) -> float:
+        if isinstance(wanted, datetime):
+            return wanted.timestamp()
+        return _next(wanted, loop.started_at)
+
+    def due(loop: Loop) -> float:
+        left = target(loop) - loop.now()
+        return min(left, _CLOCK_SECONDS) if left > 0 else math.inf
+
+    def fraction(loop: Loop) -> float:
+        whole = target(loop) - loop.started_at
+        return (loop.now() - loop.started_at) / whole if whole > 0 else 1.0
+
+    text = f"until {wanted:%Y-%m-%d %H:%M:%S}" if isinstance(wanted, datetime) else f"until {wanted:%H:%M:%S}"
+    return Goal(lambda loop: loop.now() >= target(loop), text, fraction, due=due)
+
+
+def _moment(moment: datetime | time | str) -> datetime | time:
+    if isinstance(moment, (datetime, time)):
+        return moment
+    for read in (time.fromisoformat, datetime.fromisoformat):
+        try:
+            return read(moment)
+        except (ValueError, TypeError):
+            continue
+    raise CallerError(f"a goal of time is a datetime, or text like '18:00' or '2026-11-23 06:30', not {moment!r}")
+
+
+def _next(wanted: time, after: float) -> float:
+    """When it is next this time of day. A day may have 23 hours, or 25, so that days are not added as seconds."""
+    day = datetime.fromtimestamp(after, wanted.tzinfo).date()
+    today = datetime.combine(day, wanted).timestamp()
+    return today if today > after else datetime.combine(day + timedelta(days=1), wanted).timestamp()
+
+
 def as_goal(goal: GoalLike | None) -> Goal:
     """A number stands for that many points, a function of the loop for itself, None for a learner's own end.
+
+    A timedelta stands for :func:`seconds`, a datetime or a time for :func:`until`.
 
     The function is called after each result, and again before the loop waits for the next one.
     """
@@ -143,6 +206,15 @@ def as_goal(goal: GoalLike | None) -> Goal:
         return Goal(lambda loop: False, "the learner's own end")
     if isinstance(goal, Goal):
         return goal
+    if isinstance(goal, timedelta):
+        return seconds(goal.total_seconds())
+    if isinstance(goal, (datetime, time)):
+        return until(goal)
+    if isinstance(goal, str):
+        raise CallerError(
+            "a goal is a number of points, npoints(n), loss(x), seconds(s), until('18:00') or a function of the loop, "
+            f"not {goal!r}"
+        )
     if not callable(goal):
         return npoints(goal)
     condition = goal

@@ -13,23 +13,13 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
-from taskmaster.bus.errors import CallerError
-from taskmaster.bus.fields import Field
-from taskmaster.learners.protocol import (
-    Bindable,
-    Endable,
-    Failable,
-    Learner,
-    Lossy,
-    Point,
-    Seeded,
-    describe,
-)
+from taskmaster.learners.arguments import whole
+from taskmaster.learners.looping.points import same_point
+from taskmaster.learners.protocol import Learner, Point
+from taskmaster.learners.wrapper import Wrapper
 
 __all__ = ["InOrder"]
 
@@ -45,99 +35,95 @@ class _Asked:
         self.pass_on: Callable[[], None] | None = None
 
 
-class InOrder:
+class InOrder(Wrapper):
     """``learner``, asked and told in an order that is the same in every run.
 
     ``ahead`` points are asked for before the first is told, and from then on so many are out or waiting to be passed
     on; keep at least so many in flight. ``limit`` is how many are asked for in all, endlessly many by default.
+
+    It keeps in ``data`` what was told, as it came; the learner has it in order.
     """
 
     def __init__(self, learner: Learner, ahead: int, limit: int | None = None) -> None:
-        if ahead < 1:
-            raise CallerError(f"InOrder needs at least one point ahead, not {ahead}")
-        self.learner = learner
-        self._left = math.inf if limit is None else limit
+        super().__init__(learner)
         #: points that may be asked for now
-        self._due = ahead
+        self._due = whole(ahead, "ahead of InOrder", 1, 2**53)
+        self._left = math.inf if limit is None else whole(limit, "limit of InOrder", 1, 2**53)
         #: the learner has been told something since it was asked last
-        self._news = True
+        self._has_news = True
         #: in the order of asking
         self._asked: deque[_Asked] = deque()
         #: asked for, and not handed out yet
         self._ready: deque[Point] = deque()
+        #: what was told last, and whether the learner raised meanwhile: then it will be told again
+        self._latest: Point = None
+        self._is_broken_off = False
 
     # -- the protocol -------------------------------------------------------------------------------------------------
 
-    def ask(self, n: int) -> Sequence[Point]:
+    def ask(self, n: int) -> list[Point]:
         """At most ``n`` of the points that are due."""
         self._ask_learner()
         return [self._ready.popleft() for _ in range(min(n, len(self._ready)))]
 
     def tell(self, point: Point, output: Any) -> None:
         """Keep the output of ``point`` until its turn; one that was not asked for is passed on at once."""
-        self._end(point, lambda: self.learner.tell(point, output))
+        record = super(Wrapper, self).tell
+        self._end(point, lambda: self.learner.tell(point, output), lambda: record(point, output))
 
     def fail(self, point: Point, error: BaseException) -> None:
         """Keep the failure of ``point`` until its turn."""
-        learner = self.learner
-        self._end(point, lambda: learner.fail(point, error) if isinstance(learner, Failable) else None)
+        record = super(Wrapper, self).fail
+        self._end(point, lambda: self._fail(point, error), lambda: record(point, error))
 
     def done(self) -> bool:
         """Whether every point there will be has been told."""
         if self._asked:
             return False
-        return self._left <= 0 or (isinstance(self.learner, Endable) and self.learner.done())
-
-    def loss(self) -> float:
-        """The learner's; NaN if it has none."""
-        return self.learner.loss() if isinstance(self.learner, Lossy) else math.nan
-
-    def seed(self, rng: np.random.Generator) -> None:
-        """Seed the learner, if it uses randomness."""
-        if isinstance(self.learner, Seeded):
-            self.learner.seed(rng)
-
-    def bind(self, parameters: Sequence[Field], outputs: Sequence[Field] = ()) -> None:
-        """Let the learner know the Master, if it wants to."""
-        if isinstance(self.learner, Bindable):
-            self.learner.bind(parameters, outputs)
+        return self._left <= 0 or super().done()
 
     def describe(self) -> str:
         """What it is, in a few words."""
-        return f"{describe(self.learner)}, told in order"
+        return f"{super().describe()}, told in order"
 
     # -- the order ----------------------------------------------------------------------------------------------------
 
-    def _end(self, point: Point, pass_on: Callable[[], None]) -> None:
-        for asked in self._asked:
-            if asked.pass_on is None and _same(asked.point, point):
-                asked.pass_on = pass_on
-                break
-        else:
-            pass_on()
-        while self._asked and (ready := self._asked[0].pass_on) is not None:
-            self._asked.popleft()
-            ready()
-            self._due += 1
-            self._news = True
+    def _end(self, point: Point, pass_on: Callable[[], None], record: Callable[[], None]) -> None:
+        if not (self._is_broken_off and point is self._latest):
+            own = self._own(point)
+            if own is None:
+                pass_on()
+                record()
+                return
+            own.pass_on = pass_on
+            record()
+        self._latest, self._is_broken_off = point, True
+        self._pass_on()
+        self._is_broken_off = False
+
+    def _own(self, point: Point) -> _Asked | None:
+        waiting = [asked for asked in self._asked if asked.pass_on is None]
+        own = next((asked for asked in waiting if asked.point is point), None)
+        return own or next((asked for asked in waiting if same_point(asked.point, point)), None)
+
+    def _pass_on(self) -> None:
+        """Pass on what it is the turn of, and ask after each. If the learner raises, it goes on there when called."""
+        while True:
             self._ask_learner()
+            if not self._asked or (pass_on := self._asked[0].pass_on) is None:
+                return
+            pass_on()
+            self._asked.popleft()
+            self._due += 1
+            self._has_news = True
 
     def _ask_learner(self) -> None:
         """Ask for what is due, once after each result passed on: asking again could change what comes next."""
         n = int(min(self._due, self._left))
-        if self._news and n > 0:
-            self._news = False
+        if self._has_news and n > 0:
             points = self.learner.ask(n)
+            self._has_news = False
             self._due -= len(points)
             self._left -= len(points)
             self._asked.extend(map(_Asked, points))
             self._ready.extend(points)
-
-
-def _same(one: Any, other: Any) -> bool:
-    """Whether these are the same point; one of them may have travelled to the daemon and back."""
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        return one.keys() == other.keys() and all(_same(value, other[key]) for key, value in one.items())
-    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
-        return np.array_equal(one, other)
-    return bool(one == other)

@@ -60,15 +60,19 @@ class OwnInputs:
 
     def of(self, low: int, high: int) -> tuple[Table, ...]:
         """The inputs of the tasks ``low ≤ i < high``, as far as they are here."""
+        return tuple([table.slice(start, stop) for table, start, stop in self.places(low, high)])
+
+    def places(self, low: int, high: int) -> list[tuple[Table, int, int]]:
+        """Where the inputs of these tasks are: tables, and which of their rows."""
         firsts = self._firsts
         found = []
         k = max(0, bisect_right(firsts, low) - 1)
         while k < len(firsts) and firsts[k] < high:
             first, table = firsts[k], self._tables[k]
             if low < first + table.n:
-                found.append(table.slice(max(low, first) - first, min(high, first + table.n) - first))
+                found.append((table, max(low, first) - first, min(high, first + table.n) - first))
             k += 1
-        return tuple(found)
+        return found
 
     def on_ended(self, low: int, high: int) -> None:
         """The tasks ``low ≤ i < high`` have ended: let go of the tables at the front of which all have."""

@@ -8,10 +8,10 @@ They do not depend on the goal either. What is asked and would be more than the 
 task fails, or when the loop is given another goal. (Not asking would be simpler. But then a learner would be asked at
 other places in a run that is resumed with a further goal than it had, and could choose other points than are recorded.)
 
-That is also how a Loop resumes. It is started again over the same run: it takes the recorded results in their recorded
-order, asks the learner at the same places as before, and finds that what it is about to put has been put already. A
-learner that asks something else this time (another seed, another version, an impatient user's other settings) is told
-what was measured all the same, and what it asked in vain is put anew.
+A Loop resumes by replay: started again over the same run it takes the recorded results in their recorded order, and
+asks the learner where the record says that it was asked, for as many points (see `playback`). So neither another goal
+nor another ``in_flight`` changes anything of what was. A learner that gives something else this time (another seed,
+another version, no determinism) is told what was measured all the same, and what it gave in vain is put anew.
 """
 
 from __future__ import annotations
@@ -19,23 +19,28 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import signal
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from types import FrameType
-from typing import Any
-
-import numpy as np
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from taskmaster.bus.errors import CallerError, TaskCancelled, TaskFailed, TaskMasterError
 from taskmaster.learners.arguments import whole
-from taskmaster.learners.client import Master, Run
 from taskmaster.learners.goals import GoalLike, as_goal
-from taskmaster.learners.protocol import Bindable, Endable, Failable, Learner, Lossy, Seeded, describe
+from taskmaster.learners.looping.asking import Asking, Retries
+from taskmaster.learners.looping.errors import LearnerStuck, TooManyFailures
+from taskmaster.learners.looping.figures import LoopStatistics
+from taskmaster.learners.looping.hooks import HookLike, Hooks, as_hooks
+from taskmaster.learners.looping.interrupts import heeding_interrupts
+from taskmaster.learners.looping.libraries import LIBRARIES, libraries
+from taskmaster.learners.looping.telling import Teller, fails_nan, require_nan
+from taskmaster.learners.playback import Asked, Divergence
+from taskmaster.learners.protocol import Learner, Lossy, Recalling, describe, prepare
 from taskmaster.learners.results import Result
+from taskmaster.learners.target import Target, TargetRun
+
+if TYPE_CHECKING:
+    from taskmaster.learners.run import Run
 
 __all__ = ["LearnerStuck", "Loop", "LoopStatistics", "TooManyFailures"]
 
@@ -46,58 +51,17 @@ log = logging.getLogger("taskmaster")
 IN_FLIGHT_PER_SLOT = 2
 #: Failures one after the other that end a loop: more than bad luck brings, and soon over where every task fails.
 MAX_FAILURES = 100
-#: Seconds to wait for a Master's workers to start before it is settled how many tasks to keep in flight.
-_SLOTS_SECONDS = 10.0
-_LOOK_SECONDS = 0.02
 #: What may be waited for a result in one go; longer is more than every system's clock takes.
 _WAIT_SECONDS = 3600.0
+#: What may be waited at the end until all is recorded; what is not then will be, as long as the connection is open.
+_FLUSH_SECONDS = 2.0
 _IN_FLIGHT = "in_flight"
 _RATE_RESULTS = 64
-
-
-class LearnerStuck(TaskMasterError):
-    """The learner asks for nothing although it has been told everything there is to tell."""
-
-    code = "stuck"
-
-
-class TooManyFailures(TaskMasterError):
-    """One task after the other fails; the loop can go on when that is mended."""
-
-    code = "failures"
-
-
-@dataclass
-class _Asked:
-    """A point that the learner has asked and that has not ended."""
-
-    point: Any
-    #: the last event that the learner had been told then
-    after: int
-    #: how often it has failed
-    tries: int = 0
-
-
-@dataclass(frozen=True)
-class LoopStatistics:
-    """Where a loop stands."""
-
-    #: results told to the learner
-    told: int
-    #: points that ended without an output
-    failed: int
-    #: tasks put and not ended
-    in_flight: int
-    #: seconds since the start
-    elapsed: float
-    #: results a second, over the latest ones
-    rate: float
-    #: the learner's loss as last looked at; NaN if it has none
-    loss: float
-    #: how much of the goal is reached, from 0 to 1, as far as it can be known
-    fraction: float
-    #: seconds until the goal at the present rate; infinite if nobody can tell
-    remaining: float
+#: A learner that has been told and has asked in less time will soon have done so again, and what it asked for may be
+#: sent with what it asks for next. A message costs about as much.
+_QUICK_SECONDS = 0.0005
+#: What hooks are told of a result, see :class:`~taskmaster.learners.looping.hooks.Hooks`.
+_Step: TypeAlias = Callable[[Hooks], None]
 
 
 class Loop:
@@ -106,9 +70,11 @@ class Loop:
     ``target`` is a Master (a run is opened: by ``name``, with ``seed``) or a run that is open for writing, of which no
     result was taken. ``goal`` is a number of points, a :class:`~taskmaster.learners.goals.Goal` or a function of the
     loop; without one the learner's own end counts. ``in_flight`` tasks are kept with the Master, by default two for
-    each of its slots, as many as when the run was made. ``hook(loop, result)`` is called after each result. A point
-    that failed is put again up to ``retries`` times before the learner is told that it failed. After ``max_failures``
-    failures one after the other (None: however many) the loop ends with TooManyFailures.
+    each of its slots, as many as when the run was made. ``hook(loop, result)`` is called after each result; it may be
+    :class:`~taskmaster.learners.looping.hooks.Hooks`, which hear of each step, or several in a list. A point that
+    failed is put again up to ``retries`` times, or as long as ``retries(point, error, tries)`` says, before the learner
+    is told that it failed. ``nan="fail"`` takes outputs with a NaN for failures, and is recorded: a run keeps to it.
+    After ``max_failures`` failures one after the other (None: however many) the loop ends with TooManyFailures.
 
         Loop(lab["svm"], Sobol(lab["svm"].parameters), goal=200, name="first-try").run()
 
@@ -117,59 +83,72 @@ class Loop:
 
     def __init__(
         self,
-        target: Master | Run,
+        target: Target | TargetRun,
         learner: Learner,
         *,
         goal: GoalLike | None = None,
         in_flight: int | None = None,
-        hook: Callable[[Loop, Result], None] | None = None,
-        retries: int = 0,
+        hook: HookLike | None = None,
+        retries: Retries = 0,
+        nan: str | None = None,
         max_failures: int | None = MAX_FAILURES,
         name: str | None = None,
         seed: int | None = None,
     ) -> None:
         in_flight = None if in_flight is None else whole(in_flight, "in_flight", 1, 1_000_000)
         max_failures = None if max_failures is None else whole(max_failures, "max_failures", 1, 2**53)
-        retries = whole(retries, "retries", 0, 2**53)
+        if not callable(retries):
+            retries = whole(retries, "retries", 0, 2**53)
+        require_nan(nan)
+        _require_learner(learner)
         self.learner = learner
         self.goal = as_goal(goal)
         self.goal.require(learner)  # before there is a run: one that cannot be is to leave none
-        self.told = 0
-        self.failed = 0
+        #: points that were put again
+        self.retried = 0
+        #: when it was started, by the clock of `now`
+        self.started_at = math.nan
+        #: nothing further is put, see `stop`
         self.interrupted = False
+        self.master: Target
+        #: of what stands in for a Master it has no more than a `TargetRun` has
         self.run_: Run
-        self._hook = hook
-        self._retries = retries
+        self._hooks: Hooks | None = as_hooks(hook)
         self._max_failures = max_failures
-        if isinstance(target, Run):
-            self.master, self.run_ = target.master, target
-        else:
+        if isinstance(target, Target):
             self.master = target
             wanted = in_flight or _default_in_flight(target)
-            self.run_ = target.open(name, seed=seed, metadata={_IN_FLIGHT: str(wanted), "learner": describe(learner)})
+            metadata = {_IN_FLIGHT: str(wanted), "learner": describe(learner), LIBRARIES: libraries(learner)}
+            if nan == "fail":
+                metadata["nan"] = nan
+            self.run_ = cast("Run", target.open(name, seed=seed, metadata=metadata))
+        elif hasattr(target, "tasks") and hasattr(target, "results"):
+            self.master, self.run_ = target.master, cast("Run", target)
+        else:
+            raise CallerError(f"a Loop is over a Master, lab['name'], or over a run, master.open(), not {target!r}")
         #: tasks kept in flight
         self.in_flight = in_flight or int(self.run_.metadata.get(_IN_FLIGHT, 0)) or _default_in_flight(self.master)
-        if self.run_._core.told >= 0:
+        if self.run_.told >= 0:
             raise CallerError(
                 f"run {self.run_.name!r}: some of its results were taken or left out, the learner would not be told; "
                 "give the loop the Master and the run's name, or a run as open() returns it"
             )
-        #: tasks that were put before this loop was started
-        self._recorded = self.run_.next_index
-        #: tasks that this loop has put or found put, and those of them whose results it has taken
-        self._next_index = 0
-        self._taken = 0
-        #: points that have been asked and not put, in the order in which they will be
-        self._ready: deque[_Asked] = deque()
-        #: points that have been put and not ended, by the index of their task
-        self._asked: dict[int, _Asked] = {}
+        self._teller = Teller(learner, self.run_, fails_nan=fails_nan(self.run_, nan))
+        self._asking = Asking(learner, self.run_, self._teller, retries, self._on_asked, self._on_put)
+        #: tasks put since what was put was last sent
+        self._unsent = 0
+        #: whether the latest turn took its time
+        self._is_slow = True
+        #: others run beside it, and it is stopped at their word; it is to leave, at its next step
+        self._is_grouped = self._is_to_leave = False
+        #: it has left between two steps; it was broken off within one, and nobody knows what the learner has heard
+        self._has_left = self._is_torn = False
         #: a result that was taken, and of which the learner has not been told
         self._in_hand: Result | None = None
         #: tasks that have failed since the last that was done, not counting what is recorded
         self._in_a_row = 0
-        self._same_so_far = True
         self._begun = False
-        self._started = 0.0
+        self._started: float | None = None
         self._times: deque[float] = deque(maxlen=_RATE_RESULTS)
         self._loss = math.nan
 
@@ -179,74 +158,134 @@ class Loop:
         """Loop until the goal is reached or the learner is done; returns the run, which is left open.
 
         The first Ctrl-C puts nothing further and waits for what is in flight: called again it goes on. The second
-        leaves at once, wherever that is; then a new loop over a run of that name goes on, and nothing is lost, either.
+        leaves at once; again it goes on, unless it was the learner that was interrupted, in the middle of its thoughts:
+        then a new loop with a new learner, over the run of that name, does. Nothing is lost, either way.
         (It also goes on after a goal was reached and another one set: ``loop.goal = npoints(500)``.) What the learner
         raises comes through.
 
         Raises LearnerStuck if the learner asks for nothing, though it was told everything and the goal is not reached;
         TooManyFailures if one task after the other fails.
         """
-        self._started = time.monotonic()
-        self.interrupted = False
+        if self._is_torn:
+            raise CallerError(
+                f"run {self.run_.name!r}: this loop was broken off while its learner was asked or told, and that may "
+                "have heard half of it; go on with a new learner in a new loop over the run of this name"
+            )
+        self._started, self.started_at = self.run_.clock(), self.now()
+        self.interrupted = self.interrupted and self._is_grouped
+        self._is_to_leave = self._is_to_leave and self._is_grouped
+        self._has_left = False
+        self.run_.results.rouse(self._is_to_leave)
         self._in_a_row = 0
+        if self._hooks is not None:
+            self._hooks.started(self)
+        error: BaseException | None = None
+        tasks = self.run_.tasks
+        try:
+            with heeding_interrupts(self._on_interrupt, self.break_off):
+                tasks.gather()
+                try:
+                    self._run()
+                finally:
+                    tasks.gather(False)
+        except BaseException as raised:
+            error = raised
+            self._is_torn = not (isinstance(raised, Exception) or self._has_left)
+            raise
+        finally:
+            if error is None or isinstance(error, Exception):  # else somebody wants to leave at once
+                with contextlib.suppress(TaskMasterError):  # it says what is wrong when it is needed
+                    self.run_.flush(_FLUSH_SECONDS)
+            if self._hooks is not None:
+                self._hooks.ended(self, error)
+        return self.run_
+
+    def stop(self) -> None:
+        """Have it end as the first Ctrl-C does; from any thread, and from a signal's handler."""
+        self.interrupted = True
+
+    def leave(self) -> None:
+        """Have it end as the second Ctrl-C does, before its next step: it raises KeyboardInterrupt.
+
+        From any thread, and from a signal's handler.
+        """
+        self._is_to_leave = True
+        self.run_.results.rouse()
+
+    def break_off(self) -> None:
+        """What the second Ctrl-C does, from the signal's handler: :meth:`leave`, though the learner thinks for ever.
+
+        Raises KeyboardInterrupt where it is at it.
+        """
+        self.leave()
+        if self._teller.is_thinking or (self._asking.record is not None and self._asking.record.is_asking):
+            raise KeyboardInterrupt
+
+    @contextlib.contextmanager
+    def grouped(self) -> Iterator[None]:
+        """Have it heed :meth:`stop` and :meth:`leave` also where they come before it is run."""
+        self._is_grouped = True
+        try:
+            yield
+        finally:
+            self._is_grouped = self._is_to_leave = False
+
+    def _on_interrupt(self) -> None:
+        self.stop()
+        log.warning("stopping: waiting for %d tasks in flight (Ctrl-C again: leave at once)", self._asking.open)
+
+    def _run(self) -> None:
         if not self._begun:
             self._begun = True
-            if isinstance(self.learner, Bindable):
-                self.learner.bind(self.master.parameters, self.master.outputs)
-            if isinstance(self.learner, Seeded):
-                self.learner.seed(np.random.default_rng(self.run_.seed))
-        with self._heeding_interrupts():
-            if self._in_hand is not None:
-                self._on_result(self._in_hand)
-            self._advance()
-            while True:
-                due = self.goal.due(self)  # before the look at the goal: were it due in between, nobody would notice
-                if self._finished():
-                    return self.run_
-                result = self._next_result(due)
-                if result is not None:
-                    self._on_result(result)
+            prepare(self.learner, self.master.parameters, self.master.outputs, self.run_.seed)
+            self._asking.find_record()
+        if self._in_hand is not None:
+            self._on_result(self._in_hand)
+        self._advance()
+        while True:
+            due = self.goal.due(self)  # before the look at the goal: were it due in between, nobody would notice
+            if self._finished():
+                return
+            result = self._next_result(due)
+            if result is not None:
+                self._turn(result)
+
+    def _turn(self, result: Result) -> None:
+        """Take a result in, and see to it that what it led to is sent: at once, or with what the next ones lead to.
+
+        A quick learner that is told of results that are here already soon asks for more points, and one message for
+        many is what makes it fast. It is not put off while less than half of all would be in flight. Of a quick one a
+        single turn may be slow: others want the processor, too.
+        """
+        before, began = self._asking.next_index, time.perf_counter()
+        self._on_result(result)
+        self._unsent += self._asking.next_index - before
+        was_slow, self._is_slow = self._is_slow, time.perf_counter() - began >= _QUICK_SECONDS
+        is_quick = not (was_slow and self._is_slow)
+        if self._unsent and not (is_quick and 2 * self._unsent < self.in_flight):
+            self.run_.tasks.send(listen=not is_quick)
+            self._unsent = 0
 
     def _next_result(self, due: float) -> Result | None:
         """The next result, or None where it is time to look at the goal again."""
+        if self._is_to_leave:
+            self._is_to_leave, self._has_left = False, True
+            raise KeyboardInterrupt
         try:
             return self.run_.results.get(None if math.isinf(due) else min(due, _WAIT_SECONDS))
         except TimeoutError:
             return None
 
-    @contextlib.contextmanager
-    def _heeding_interrupts(self) -> Iterator[None]:
-        """Have the first Ctrl-C set :attr:`interrupted`, where Python would raise KeyboardInterrupt.
-
-        Raised, it could strike between any two steps, and what had just been taken from the run would be lost to the
-        learner: the loop would wait for it for ever.
-        """
-        in_main_thread = threading.current_thread() is threading.main_thread()
-        if not in_main_thread or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-            yield
-            return
-
-        def stop(number: int, frame: FrameType | None) -> None:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            self.interrupted = True
-            log.warning("stopping: waiting for %d tasks in flight (Ctrl-C again: leave at once)", self._open)
-
-        signal.signal(signal.SIGINT, stop)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-
     def _finished(self) -> bool:
         if self._at_goal():
             return True
-        if self._open:
+        if self._asking.open:
             return False
         if self.interrupted:
             return True
-        if self._next_index < self._recorded:
+        if self._asking.next_index < self._asking.recorded:
             return False
-        if not self._learner_is_done():
+        if not self._teller.is_done():
             raise LearnerStuck(
                 f"run {self.run_.name!r}: after {self.told} results and {self.failed} failures the learner "
                 f"({describe(self.learner)}) asks for nothing, though nothing is in flight and the goal "
@@ -256,41 +295,45 @@ class Loop:
 
     def _on_result(self, result: Result) -> None:
         self._in_hand = result  # until the learner has been told of it: if that raises, it is told again
-        if result.index < self._recorded and self._same_so_far:
-            self._compare(result)
-        asked = self._asked.get(result.index) or _Asked(result.input, result.seq)
-        error = result.error
-        if error is None:
-            self._tell(asked.point, result)
-            self.told += 1
-        elif not self._retry(asked, error):
-            if isinstance(self.learner, Failable):
-                self.learner.fail(asked.point, error)
-            self.failed += 1
-        self._asked.pop(result.index, None)
-        self._taken += 1
+        asking = self._asking
+        asking.play_record(result.seq, result.index)
+        asked = asking.asked.get(result.index)
+        step: _Step | None = None
+        error = self._teller.error(result)
+        if asked is not None:
+            step = self._on_own(asked, result, error)
+        elif error is not None and asking.was_put_again(result):
+            self.retried += 1
+        else:
+            self._teller.tell_unasked(result, error)
+        asking.end(result)
         self._in_hand = None
-        self._times.append(time.monotonic())
-        if self._hook is not None:
-            self._hook(self, result)
+        if asking.record is None:  # what is recorded comes as fast as it is read
+            self._times.append(self.run_.clock())
+        if self._hooks is not None:  # only now: whatever they raise, this result has been dealt with
+            if step is not None:
+                step(self._hooks)
+            self._hooks.result(self, result)
         self._require_success(result)
         self._advance()
 
-    def _tell(self, point: Any, result: Result) -> None:
-        """Tell the learner what was measured; where somebody has edited its ``point``, that this one was not."""
-        if result.is_edited:
-            if isinstance(self.learner, Failable):
-                why = f"it was edited before it was approved; {result.input!r} was evaluated in its place"
-                self.learner.fail(point, TaskFailed(why, "Edited"))
-            point = result.input
-        self.learner.tell(point, result.output)
+    def _on_own(self, asked: Asked, result: Result, error: TaskFailed | TaskCancelled | None) -> _Step:
+        """Tell the learner how a point of its own has ended, or put that again; which step that was, for the hooks."""
+        if error is None:
+            self._teller.tell(asked.point, result)
+            return lambda hooks: hooks.told(self, result)
+        if self._asking.retry(asked, error, result.seq):
+            self.retried += 1
+            return lambda hooks: hooks.retried(self, result, asked.tries + 1)
+        self._teller.fail(asked.point, error, result)
+        return lambda hooks: hooks.failed(self, result, error)
 
     def _require_success(self, result: Result) -> None:
         """Raise TooManyFailures where nothing succeeds any more. What is recorded was put up with before."""
         error = result.error
         if error is None:
             self._in_a_row = 0
-        elif isinstance(error, TaskFailed) and result.index >= self._recorded:
+        elif isinstance(error, TaskFailed) and result.index >= self._asking.recorded:
             self._in_a_row += 1
             if self._in_a_row == self._max_failures and not self._at_goal():
                 raise TooManyFailures(
@@ -301,83 +344,33 @@ class Loop:
 
     # -- asking -------------------------------------------------------------------------------------------------------
 
-    @property
-    def _open(self) -> int:
-        """Tasks in flight, as the order of events tells it: results count when they are taken, not when they come."""
-        return self._next_index - self._taken
-
     def _advance(self) -> None:
         """Ask for as many points as are to be in flight, and put those that the goal needs."""
-        if self._at_goal():
+        asking = self._asking
+        asking.play_record(self.run_.told + 1)
+        if asking.record is not None or self._at_goal():
             return
-        n = self.in_flight - self._open - len(self._ready)
-        if n > 0 and not self._learner_is_done():
-            self._ask(n)
-        if self.interrupted:
-            return  # asked where the order of events has it asked, and put when the loop goes on
-        room = max(self.goal.missing(self) - self._open, self._recorded - self._next_index)
-        while self._ready and room > 0:
-            room -= self._put(room)
+        self._put_ready()
+        n = self.in_flight - asking.open - len(asking.ready) - asking.wanting
+        if self.interrupted and isinstance(self.learner, Recalling):
+            return  # a person who has stopped it has nothing more to say
+        if n > 0 and not self._teller.is_done():
+            asking.ask(n)
+            self._put_ready()
 
-    def _ask(self, n: int) -> None:
-        points = list(self.learner.ask(n))
-        if len(points) > n:
-            raise CallerError(f"the learner ({describe(self.learner)}) was asked for {n} points and gave {len(points)}")
-        told = self.run_._core.told
-        self._ready.extend(_Asked(point, told) for point in points)
+    def _put_ready(self) -> None:
+        """Put what was asked for, as far as the goal needs it; interrupted, when the loop goes on."""
+        asking = self._asking
+        if asking.ready and not self.interrupted:
+            asking.put_ready(self.goal.missing(self) - asking.open)
 
-    def _put(self, most: float) -> int:
-        """Put points that were asked at the same time; returns how many. Those that are recorded have been put."""
-        after = self._ready[0].after
-        together: list[_Asked] = []
-        while self._ready and self._ready[0].after == after and len(together) < most:
-            together.append(self._ready.popleft())
-        known = max(0, min(len(together), self._recorded - self._next_index))
-        fresh = [asked.point for asked in together[known:]]
-        if fresh:
-            self.run_.tasks.new_ask(after)
-        before = self.run_.next_index
-        try:
-            if len(fresh) == 1:
-                self.run_.tasks.put(fresh[0])
-            elif fresh:
-                self.run_.tasks.put_many(fresh)
-        finally:
-            if self.run_.next_index < before + len(fresh):  # the Master does not take one, or nobody waits any more
-                self._ready.extendleft(reversed(together[known:]))
-                del together[known:]
-            for asked in together:
-                self._asked[self._next_index] = asked
-                self._next_index += 1
-        return len(together)
+    def _on_asked(self, wanted: int, points: Sequence[Any]) -> None:
+        if self._hooks is not None:
+            self._hooks.asked(self, wanted, points)
 
-    def _retry(self, asked: _Asked, error: TaskFailed | TaskCancelled) -> bool:
-        if asked.tries >= self._retries or isinstance(error, TaskCancelled):
-            return False
-        self._ready.append(_Asked(asked.point, self.run_._core.told, asked.tries + 1))
-        return True
-
-    def _compare(self, result: Result) -> None:
-        """If the record holds another point than the learner asks this time, go on with what was measured."""
-        asked = self._asked.get(result.index)
-        if asked is not None and (result.is_edited or same_point(asked.point, result.input)):
-            return
-        log.warning(
-            "run %r: task %d was %r, the learner now asks %r there; it is told all recorded results and goes on",
-            self.run_.name,
-            result.index,
-            result.input,
-            None if asked is None else asked.point,
-        )
-        self._same_so_far = False
-        # From here on what is recorded counts as put, whoever asked for it.
-        in_vain = [asked for index, asked in sorted(self._asked.items()) if index < self._recorded]
-        self._asked = {index: asked for index, asked in self._asked.items() if index >= self._recorded}
-        self._next_index = max(self._next_index, self._recorded)
-        self._ready.extendleft(reversed(in_vain))
-
-    def _learner_is_done(self) -> bool:
-        return isinstance(self.learner, Endable) and self.learner.done()
+    def _on_put(self, first: int, points: Sequence[Any]) -> None:
+        if self._hooks is not None:
+            self._hooks.put(self, first, points)
 
     def _at_goal(self) -> bool:
         return self.goal.reached(self)
@@ -385,9 +378,28 @@ class Loop:
     # -- looking ------------------------------------------------------------------------------------------------------
 
     @property
+    def told(self) -> int:
+        """Results that the learner was told."""
+        return self._teller.told
+
+    @property
+    def failed(self) -> int:
+        """Points that ended without an output."""
+        return self._teller.failed
+
+    @property
+    def divergence(self) -> Divergence | None:
+        """Where the learner was found to give other points than are recorded; None if it was not."""
+        return self._asking.divergence
+
+    def now(self) -> float:
+        """Seconds since 1970, by a clock that may be set: the system's, or a simulation's."""
+        return self.run_.time()
+
+    @property
     def elapsed(self) -> float:
         """Seconds since the start."""
-        return time.monotonic() - self._started if self._started else 0.0
+        return 0.0 if self._started is None else self.run_.clock() - self._started
 
     def statistics(self) -> LoopStatistics:
         """Where the loop stands. Looks at the learner's loss, which may take it a while."""
@@ -399,28 +411,35 @@ class Loop:
         fraction = self.goal.fraction(self)
         done = self.told + self.failed
         remaining = done * (1 - fraction) / fraction / rate if fraction > 0 and rate > 0 else math.inf
-        return LoopStatistics(self.told, self.failed, self._open, self.elapsed, rate, self._loss, fraction, remaining)
+        return LoopStatistics(
+            told=self.told,
+            failed=self.failed,
+            in_flight=self._asking.open,
+            elapsed=self.elapsed,
+            rate=rate,
+            loss=self._loss,
+            fraction=fraction,
+            remaining=remaining,
+            dropped=self._teller.dropped,
+            retried=self.retried,
+            repeated=self._asking.flying.repeated,
+            nans=self._teller.nans,
+            unasked=self._teller.unasked,
+        )
 
     def __repr__(self) -> str:
         return f"<Loop of {describe(self.learner)} on {self.master.name!r}: {self.told} points, goal {self.goal!r}>"
 
 
-def _default_in_flight(master: Master) -> int:
+def _default_in_flight(master: Target) -> int:
     """Two for each slot, as soon as all have started: it is recorded, and how far they had come would be chance."""
-    deadline = time.monotonic() + _SLOTS_SECONDS
-    status = master.statistics()
-    while (status.starting or not status.slots) and time.monotonic() < deadline:
-        time.sleep(_LOOK_SECONDS)
-        status = master.statistics()
-    return IN_FLIGHT_PER_SLOT * max(1, status.slots)
+    return IN_FLIGHT_PER_SLOT * max(1, master.wait_for_slots())
 
 
-def same_point(one: Any, other: Any) -> bool:
-    """Whether these are the same point, one of which may have been to the daemon and back."""
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        return one.keys() == other.keys() and all(same_point(value, other[key]) for key, value in one.items())
-    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
-        return bool(np.array_equal(np.asarray(one), np.asarray(other), equal_nan=False))
-    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
-        return len(one) == len(other) and all(map(same_point, one, other))
-    return bool(one == other)
+def _require_learner(learner: Learner) -> None:
+    """Raise CallerError now for what would be found out in the middle of a run."""
+    if isinstance(learner, type):
+        raise CallerError(f"a learner is an object, not a class: make one of {learner.__name__}")
+    for method, what in (("ask", "ask(n), which gives points"), ("tell", "tell(point, output), which learns")):
+        if not callable(getattr(learner, method, None)):
+            raise CallerError(f"{learner!r} is no learner: it has no {what}")

@@ -21,7 +21,7 @@ from taskmaster.learners.axes import Axis, Interval, Parameters, axes_of
 from taskmaster.learners.protocol import Point
 from taskmaster.learners.record import Record
 
-__all__ = ["Grid", "Halton", "LatinHypercube", "Random", "Sequence", "Sobol"]
+__all__ = ["Grid", "Halton", "LatinHypercube", "Random", "Sequence", "Sobol", "sobol_rows"]
 
 #: Points drawn at once from a generator; a power of two, as Sobol points want to be drawn.
 _BLOCK = 64
@@ -231,10 +231,7 @@ class Sobol(_Sampler):
     """
 
     def _rows(self, rng: np.random.Generator) -> Iterator[SequenceABC[float]]:
-        # Blocks of a power of two from the start: SciPy warns of other first draws, whatever comes after.
-        engine = _qmc().Sobol(len(self._axes), rng=rng)
-        for _ in range(_SOBOL_POINTS // _BLOCK):
-            yield from engine.random(_BLOCK).tolist()
+        return sobol_rows(len(self._axes), rng)
 
 
 class Halton(_Sampler):
@@ -260,6 +257,14 @@ class LatinHypercube(_Sampler):
 
     def _rows(self, rng: np.random.Generator) -> Iterator[SequenceABC[float]]:
         yield from _qmc().LatinHypercube(len(self._axes), rng=rng).random(self._n).tolist()
+
+
+def sobol_rows(d: int, rng: np.random.Generator) -> Iterator[SequenceABC[float]]:
+    """The points of a scrambled Sobol sequence in [0, 1)ᵈ. Raises CallerError where SciPy is not installed."""
+    # Blocks of a power of two from the start: SciPy warns of other first draws, whatever comes after.
+    engine = _qmc().Sobol(d, rng=rng)
+    for _ in range(_SOBOL_POINTS // _BLOCK):
+        yield from engine.random(_BLOCK).tolist()
 
 
 def _qmc() -> ModuleType:

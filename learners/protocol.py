@@ -18,7 +18,19 @@ import numpy as np
 
 from taskmaster.bus.fields import Field
 
-__all__ = ["Bindable", "Describable", "Endable", "Failable", "Learner", "Lossy", "Point", "Seeded", "describe"]
+__all__ = [
+    "Bindable",
+    "Describable",
+    "Endable",
+    "Failable",
+    "Learner",
+    "Lossy",
+    "Point",
+    "Recalling",
+    "Seeded",
+    "describe",
+    "prepare",
+]
 
 #: One input of a Master: a dict of its declared parameters, or, where it declares none, any value that can travel.
 Point: TypeAlias = Any
@@ -76,11 +88,30 @@ class Bindable(Protocol):
 
 
 @runtime_checkable
+class Recalling(Protocol):
+    """Would not give the same again if it were asked again: a person."""
+
+    def recall(self, points: Sequence[Point], /) -> None:
+        """It was asked, and gave these: that is on record in a run that is gone on with, or replayed.
+
+        It is not asked for what is on record, and is told how these points ended as if it had been.
+        """
+
+
+@runtime_checkable
 class Describable(Protocol):
     """Has words for itself."""
 
     def describe(self) -> str:
         """What it is, in a few words: ``Sobol over log_C, log_gamma``."""
+
+
+def prepare(learner: Learner, parameters: Sequence[Field], outputs: Sequence[Field], seed: int) -> None:
+    """What a learner hears before its first ask: of the Master, and the run's seed, as far as it wants to."""
+    if isinstance(learner, Bindable):
+        learner.bind(parameters, outputs)
+    if isinstance(learner, Seeded):
+        learner.seed(np.random.default_rng(seed))
 
 
 def describe(learner: object) -> str:

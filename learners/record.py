@@ -13,7 +13,7 @@ from taskmaster.bus.fields import Field
 from taskmaster.bus.text import did_you_mean_or
 from taskmaster.learners.protocol import Point, describe
 
-__all__ = ["Record", "chosen_output", "select"]
+__all__ = ["Record", "chosen_output", "real", "select"]
 
 
 class Record:
@@ -66,6 +66,14 @@ def select(told: Any, name: str | None) -> Any:
     if name not in told:
         raise CallerError(f"no output is called {name!r}{did_you_mean_or(name, told)}")
     return told[name]
+
+
+def real(told: Any, name: str | None, learner: str) -> float:
+    """The real number that ``learner`` learns: the output called ``name``, or the only one. Raises CallerError."""
+    value = select(told, name)
+    if not isinstance(value, (bool, int, float, np.bool_, np.integer, np.floating)):
+        raise CallerError(f"{learner} learns a real number, not {value!r}; name the output with output=NAME")
+    return float(value)
 
 
 def chosen_output(outputs: Sequence[Field], name: str | None) -> Field | None:

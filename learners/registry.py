@@ -1,31 +1,46 @@
 """Learners by name, as ``taskmaster learn MASTER --learner NAME key=value …`` makes them.
 
-A name stands for a :class:`Factory`. Other distributions add theirs by an entry point of the group
-``taskmaster.learners``::
+A name stands for a :class:`Factory`, or for a :class:`Family` of them: the learners of one library, which are called by
+the family's name, a colon and the library's own name, as ``optuna:TPESampler``. Other distributions add theirs by an
+entry point of the group ``taskmaster.learners``::
 
     [project.entry-points."taskmaster.learners"]
     simplex = "mypackage.learners:make_simplex"
+
+One's own need none: where nothing is called ``climber``, ``climber:Climber`` is the class of that module, see `own`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module, metadata
-from typing import Protocol, TypeVar
+from typing import Protocol, runtime_checkable
 
 from taskmaster.bus.errors import CallerError
 from taskmaster.bus.fields import Field
-from taskmaster.bus.text import did_you_mean_or, lacking
-from taskmaster.learners.adaptive import AdaptiveLearner
+from taskmaster.bus.text import did_you_mean, did_you_mean_or, lacking
+from taskmaster.learners import factories
+from taskmaster.learners.adapters.families import FAMILIES
+from taskmaster.learners.options import Options
+from taskmaster.learners.own import own_factory
 from taskmaster.learners.points import Grid, Halton, LatinHypercube, Random, Sobol
 from taskmaster.learners.protocol import Learner
 
-__all__ = ["BUILTIN", "ENTRY_POINTS", "Factory", "Options", "create", "factory", "names", "require_packages"]
+__all__ = [
+    "BUILTIN",
+    "ENTRY_POINTS",
+    "Factory",
+    "Family",
+    "Options",
+    "create",
+    "factory",
+    "is_own",
+    "names",
+    "require_packages",
+]
 
 #: The entry-point group of learners from other distributions.
 ENTRY_POINTS = "taskmaster.learners"
-
-T = TypeVar("T")
 
 
 class Factory(Protocol):
@@ -45,44 +60,56 @@ class Factory(Protocol):
         """
 
 
-class Options:
-    """The ``key=value`` options of one learner: each is taken once, and :meth:`end` refuses what nobody took."""
+@runtime_checkable
+class Family(Protocol):
+    """A factory of a library's default learner that has factories of its others by name."""
 
-    def __init__(self, learner: str, options: Mapping[str, str]) -> None:
-        self._learner = learner
-        self._options = dict(options)
-        self._taken: list[str] = []
+    def __call__(
+        self,
+        parameters: Sequence[Field],
+        outputs: Sequence[Field],
+        seed: int | None,
+        options: Mapping[str, str],
+        /,
+    ) -> Learner:
+        """As :class:`Factory`."""
 
-    def take(self, key: str, convert: Callable[[str], T], expected: str) -> T | None:
-        """Option ``key`` as ``convert`` reads it, None if it is not given. ``expected`` says in words what it must be.
-
-        Raises CallerError where ``convert`` raises ValueError.
-        """
-        self._taken.append(key)
-        text = self._options.pop(key, None)
-        if text is None:
-            return None
-        try:
-            return convert(text)
-        except ValueError:
-            raise CallerError(f"option {key!r} of learner {self._learner!r} must be {expected}, got {text!r}") from None
-
-    def end(self) -> None:
-        """Raise CallerError if an option is left that the learner does not have."""
-        for key in self._options:
-            hint = did_you_mean_or(key, self._taken, "it takes")
-            raise CallerError(f"learner {self._learner!r} has no option {key!r}{hint}")
+    def of(self, kind: str, /) -> Factory:
+        """The factory of what the library calls ``kind``. Raises CallerError, or its factory does."""
 
 
 def names() -> list[str]:
-    """The names of all learners that can be had here, sorted."""
-    return sorted({*BUILTIN, *(entry.name for entry in metadata.entry_points(group=ENTRY_POINTS))})
+    """The names of all learners and families that can be had here, sorted."""
+    return sorted({*BUILTIN, *FAMILIES, *(entry.name for entry in metadata.entry_points(group=ENTRY_POINTS))})
+
+
+def is_own(name: str) -> bool:
+    """Whether this is ``module:Class``: there is a colon, and what stands before it is not the name of a learner."""
+    family, _, kind = name.partition(":")
+    return bool(family and kind) and family not in names()
 
 
 def factory(name: str) -> Factory:
-    """The factory called ``name``. Raises CallerError if there is none, or if the one there is cannot be imported."""
+    """The factory called ``name``. Raises CallerError if there is none, or if the one there is cannot be imported.
+
+    Of one's own ``module:Class``, what the module raises while it is imported comes through.
+    """
+    family, colon, kind = name.partition(":")
+    if is_own(name):
+        return own_factory(name, did_you_mean(family, names()))
+    found = _found(family)
+    if not colon:
+        return found
+    if not isinstance(found, Family):
+        raise CallerError(f"learner {family!r} is no family of learners: write {family!r}, without {':' + kind!r}")
+    return found.of(kind)
+
+
+def _found(name: str) -> Factory:
     if name in BUILTIN:
         return BUILTIN[name]
+    if name in FAMILIES:
+        return FAMILIES[name]
     for entry in metadata.entry_points(group=ENTRY_POINTS, name=name):
         try:
             made: Factory = entry.load()
@@ -95,6 +122,8 @@ def factory(name: str) -> Factory:
 
 def require_packages(name: str) -> None:
     """Raise CallerError if a package is not installed that this learner will need when it is asked for points."""
+    if (family := FAMILIES.get(name.partition(":")[0])) is not None:
+        family.require_package()
     if name not in _NEEDS:
         return
     package, extra = _NEEDS[name]
@@ -111,9 +140,13 @@ def create(
     seed: int | None = None,
     options: Mapping[str, str] | None = None,
 ) -> Learner:
-    """The learner called ``name`` for a Master with these parameters and outputs. Raises CallerError."""
+    """The learner called ``name`` for a Master with these parameters and outputs. Raises CallerError.
+
+    Options that begin with ``wrap.`` say what is to be around it: :func:`~taskmaster.learners.factories.wrapped`.
+    """
     require_packages(name)
-    return factory(name)(parameters, outputs, seed, options or {})
+    make = factory(name)
+    return factories.wrapped(lambda seen, told, own: make(seen, told, seed, own), parameters, outputs, options or {})
 
 
 # -- the built-in ones ------------------------------------------------------------------------------------------------
@@ -154,18 +187,6 @@ def _latin_hypercube(
     return LatinHypercube(parameters, n, seed=seed)
 
 
-def _adaptive(
-    parameters: Sequence[Field], outputs: Sequence[Field], seed: int | None, options: Mapping[str, str]
-) -> Learner:
-    """Points where the function varies most, by python-adaptive; output=NAME where there are several."""
-    given = Options("adaptive", options)
-    output = given.take("output", str, "the name of an output")
-    given.end()
-    learner = AdaptiveLearner.over(parameters, output)
-    learner.bind(parameters, outputs)
-    return learner
-
-
 _A_COUNT = "the number of points, like n=1000"
 
 
@@ -175,9 +196,11 @@ def _counts(text: str) -> list[int]:
 
 #: The learners that come with TaskMaster.
 BUILTIN: Mapping[str, Factory] = {
-    "adaptive": _adaptive,
+    "evolution": factories.evolution,
+    "gp": factories.gp,
     "grid": _grid,
     "halton": _sampler("halton", Halton, "Points of a scrambled Halton sequence, evenly filling"),
+    "human": factories.human,
     "latin-hypercube": _latin_hypercube,
     "random": _sampler("random", Random, "Independent uniform points"),
     "sobol": _sampler("sobol", Sobol, "Points of a scrambled Sobol sequence, evenly filling"),
@@ -185,7 +208,7 @@ BUILTIN: Mapping[str, Factory] = {
 
 #: Package, and the extra of ours that has it.
 _NEEDS: Mapping[str, tuple[str, str]] = {
-    "adaptive": ("adaptive", "adaptive"),
+    "gp": ("threadpoolctl", "gp"),
     "halton": ("scipy.stats", "qmc"),
     "latin-hypercube": ("scipy.stats", "qmc"),
     "sobol": ("scipy.stats", "qmc"),

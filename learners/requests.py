@@ -23,7 +23,7 @@ _as_the_daemon = codec.client_decoder()
 class Request:
     """A question to the daemon. ``reply`` or ``error`` is set when the answer has come."""
 
-    __slots__ = ("again_in", "error", "frames", "id", "message", "reply", "run", "sent_at")
+    __slots__ = ("again_in", "attached", "error", "frames", "id", "message", "reply", "run", "sent_at")
 
     def __init__(self, message: m.ClientMessage, frames: list[Buffer], run: RunCore | None) -> None:
         self.id: int = message.id  # type: ignore[union-attr]
@@ -34,6 +34,8 @@ class Request:
         self.sent_at = 0.0
         self.again_in = AGAIN_SECONDS
         self.reply: m.DaemonMessage | None = None
+        #: the frames that came with it
+        self.attached: Sequence[bytes] = ()
         self.error: TaskMasterError | None = None
 
     @property
@@ -115,7 +117,8 @@ class Requests:
     def repeat(self, now: float) -> None:
         """Send again what has not been answered for a while."""
         for request in self._out.values():
-            if now - request.sent_at > request.again_in and not isinstance(request.message, m.Replay):
+            asks_by_itself = request.run is not None and isinstance(request.message, m.Replay)
+            if now - request.sent_at > request.again_in and not asks_by_itself:
                 request.again_in = min(2 * request.again_in, AGAIN_LONGEST_SECONDS)
                 self._send(request, now)
 

@@ -52,7 +52,9 @@ class Chunk:
         if times is not None:
             self.nbytes += len(times)
         if head.errors:
-            self.nbytes += sum([len(e.message) + len(e.traceback) + _AROUND_ERROR for e in head.errors])
+            self.nbytes += sum(
+                [len(e.message) + len(e.traceback) + len(e.made_of) + _AROUND_ERROR for e in head.errors]
+            )
         self._times = times
         self._inputs: list[Any] | None = None
         self._outputs: list[Any] | None = None
@@ -196,7 +198,7 @@ class Result:
         if self._chunk.head.kind == "cancelled":
             return TaskCancelled(f"task {self.index} was cancelled")
         error = self._chunk.error(self._k)
-        return None if error is None else TaskFailed(error.message, error.kind, error.traceback)
+        return None if error is None else TaskFailed(error.message, error.kind, error.traceback, error.made_of)
 
     @property
     def worker(self) -> str:

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from taskmaster.bus import messages as m
 from taskmaster.bus.errors import DaemonUnreachable
+from taskmaster.bus.status import RunInfo
 from taskmaster.learners.arguments import Where
+from taskmaster.learners.history import AskedBlock, History, asked_blocks, noted_behind
 from taskmaster.learners.results import Chunk, Result
 from taskmaster.learners.runcore import RunCore
 from taskmaster.learners.series import ProgressPoint, Series
@@ -38,18 +40,19 @@ class Run(RunView):
         #: where results arrive
         self.results = Results(self)
 
-    def cancel(self, indices: Iterable[int] | None = None) -> int:
+    def cancel(self, indices: Iterable[int] | None = None, *, queued: bool = False) -> int:
         """Cancel tasks that have no outcome yet (all of them, by default); returns how many were cancelled.
 
-        Each arrives as a result that says so. A task that is being evaluated is broken off where that is harmless.
+        Each arrives as a result that says so. A task that is being evaluated is broken off where that is harmless;
+        ``queued``: it, and what else was granted to a worker, is left alone.
         """
         wanted = self._wanted(indices)
         cancelled, taken = 0, -1
         while not self._flush(self.master.lab.patience, full_beyond=taken):
             # Full, perhaps of just these tasks: those that it has make room for those that are still here.
             taken = self._core.acknowledged
-            cancelled += int(self.master.lab.ask(self._cancel_message(wanted)).count)
-        return cancelled + int(self.master.lab.ask(self._cancel_message(wanted)).count)
+            cancelled += int(self.master.lab.ask(self._cancel_message(wanted, queued)).count)
+        return cancelled + int(self.master.lab.ask(self._cancel_message(wanted, queued)).count)
 
     def resolve(
         self,
@@ -84,6 +87,36 @@ class Run(RunView):
         """
         yield from self.master.lab.follow_series(self._progress_following(since))
 
+    def record(self) -> Iterator[AskedBlock]:
+        """The tasks that it has, as they were put, and what its learner was asked for them: block by block.
+
+        From the daemon's journal; what is still on its way there, or put meanwhile, is left out.
+        """
+        first, end = 0, self._core.acknowledged if self._core.write else self._core.next_index
+        while first < end:
+            page, frames = self.master.lab.page(m.ReadAsks(0, self._core.id, first))
+            for block in asked_blocks(page, frames, end):
+                first = block.first + block.points.n
+                yield block
+
+    def history(self) -> History:
+        """What is recorded of it up to now, to be replayed, or compared with another. Raises UnknownRun."""
+        return History.of(self)
+
+    def clock(self) -> float:
+        """Seconds, by :func:`time.monotonic`: what a Loop over this run counts time by."""
+        return time.monotonic()
+
+    def fork(self, name: str, at: int | None = None) -> RunInfo:
+        """A run ``name`` that starts from the first ``at`` events of this one, by default all: see :meth:`Lab.fork`."""
+        self.flush()
+        forked: RunInfo = self.master.lab.fork(self._core.id, name, at)
+        return forked
+
+    def time(self) -> float:
+        """Seconds since 1970, by the system's clock: what a Loop's goal of a time of day goes by."""
+        return time.time()
+
     def pause(self) -> None:
         """Evaluate nothing further of this run for now."""
         self.master.lab.ask(m.Pause(0, self.master.name, self._core.id))
@@ -97,23 +130,48 @@ class Run(RunView):
         self.master.lab.ask(self._prioritise_message(priority))
 
     def flush(self, timeout: float | None = ANSWER_SECONDS) -> None:
-        """Wait until all that was put is on the daemon's disk. Raises DaemonUnreachable after ``timeout`` seconds."""
+        """Wait until all that was put is on the daemon's disk. Raises DaemonUnreachable after ``timeout`` seconds.
+
+        And all that the learner was asked, also behind the last task that was put.
+        """
         self._flush(timeout)
+        self._note_vain(timeout)
 
     def _flush(self, timeout: float | None, full_beyond: float = math.inf) -> bool:
         """The same, but give it up (False) where the daemon is full and has more than so many tasks of this run."""
         core = self._core
+        if core.is_gathering:
+            self.tasks.send(listen=False)
         if not self._channel.wait(lambda: self._is_flushed(full_beyond), timeout):
             raise self._unacknowledged(timeout)
         if core.error is not None:
             raise core.error
         return core.is_settled
 
+    def _note_vain(self, timeout: float | None) -> None:
+        """Have the daemon record what the learner was asked behind the last task, as it records what it was asked else.
+
+        ``timeout`` is for each of the two answers that takes.
+        """
+        lab, core, lock = self.master.lab, self._core, self._channel.lock
+        with lock:
+            first, asks = core.take_vain()
+        if not asks:
+            return
+        try:
+            page = lab._ask(m.ReadAsks(0, core.id, first - 1), (), timeout)
+            lab._ask(m.NoteAsks(0, core.id, core.writer, first, noted_behind(page), asks), (), timeout)
+        except BaseException:
+            with lock:
+                core.give_back(first, asks)
+            raise
+
     def close(self) -> None:
         """No further tasks: followers are told. Open tasks are still evaluated; opening it again goes on with it."""
         core = self._core
         if core.write and core.error is None:
             self._flush(self.master.lab.patience)
+            self._note_vain(self.master.lab.patience)
             self.master.lab.ask(m.Close(0, core.id, core.writer))
         self.detach()
 
@@ -177,6 +235,8 @@ class Tasks:
     def _put(self, point: Any, where: Where | None) -> int:
         channel, core = self._channel, self._core
         index = core.put(point, time.monotonic(), where)
+        if core.is_gathering:
+            return index
         if not core.has_gathered:
             channel.send()
         elif index & 255:
@@ -209,13 +269,43 @@ class Tasks:
             channel.wake_keeper()
         return indices
 
-    def new_ask(self, after: int | None = None) -> None:
-        """What is put next belongs to a new ask of the learner: that is noted with it, for replaying the run.
+    def new_ask(self, after: int | None = None, asked: int = m.BY_HAND) -> None:
+        """The learner was asked for ``asked`` points, of which those that are put next came: noted, for replaying it.
 
-        ``after`` is the ``seq`` of the last result that it had been told then, by default the last one taken.
+        Also to be called if it gave none. ``after`` is the ``seq`` of the last result that it had been told then, by
+        default the last one taken. ``asked`` is KEPT (0) for points that it was asked for at that time and that were
+        kept back since, AGAIN (-2) where the point that failed by result ``after`` is put again.
         """
         with self._channel.lock:
-            self._core.new_ask(after)
+            self._core.new_ask(after, asked)
+
+    def gather(self, on: bool = True) -> None:
+        """Whether what is put is kept here until :meth:`send`, or until a result is waited for: for a quick Loop.
+
+        Sent one by one, each would cost as much as a message of many does. Without, what was kept is sent.
+        """
+        with self._channel.lock:
+            self._core.is_gathering = on
+            if not on and not self._channel.closed:
+                self._send()
+
+    def send(self, *, listen: bool = True) -> None:
+        """Send what was gathered, or have it sent when what was sent before is acknowledged.
+
+        Somebody has to ``listen`` for that: unless whoever calls this is about to put, or wait for, something more.
+        """
+        if self._channel.returning:
+            self._channel.make_way()
+        with self._channel.lock:
+            self._send()
+            if listen and self._core.has_gathered:
+                self._channel.wake_keeper()
+
+    def _send(self) -> None:
+        self._channel.flush()  # first the acknowledgement of what was sent before, if it is here
+        if self._core.is_ready_to_send:
+            self._core.flush(time.monotonic())
+            self._channel.send()
 
     def _wait_for_room(self) -> None:
         core = self._core
@@ -233,11 +323,13 @@ class Results:
         self._core = run._core
         self._channel = run._channel
         self._view = RunView(run._core)
+        self._roused = False
 
     def get(self, timeout: float | None = None) -> Result:
         """The next result. Raises TimeoutError if none arrives in ``timeout`` seconds, RunClosed if none can.
 
         None can where the run is closed and all was taken. Where nothing is open it waits: another thread may put.
+        TimeoutError also where it is :meth:`roused <rouse>` while it waits.
         """
         core = self._core
         result: Result | None = None
@@ -247,17 +339,30 @@ class Results:
             result = core.take()
             if result is None:
                 core.require_more()
-            return result is not None
+            return result is not None or self._roused
 
         if self._channel.returning:
             self._channel.make_way()
         with self._channel.lock:
             result = core.take()
             self._channel.send_on()
+            if result is None and core.is_ready_to_send:  # nobody gathers any more who waits
+                core.flush(time.monotonic())
         if result is None and not self._channel.wait(arrived, timeout):
             raise self._view._too_late(timeout)
-        assert result is not None
+        if result is None:
+            self._roused = False
+            raise TimeoutError(f"run {self._view.name!r}: roused while it waited for a result")
         return result
+
+    def rouse(self, on: bool = True) -> None:
+        """Have whoever waits in :meth:`get`, or does so next, look up: it raises TimeoutError; not ``on``: it does not.
+
+        From any thread, and from a signal's handler.
+        """
+        self._roused = on
+        if on:
+            self._channel.wake()
 
     def get_nowait(self) -> Result | None:
         """The next result if one has arrived, else None."""

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from taskmaster.bus import codec, messages as m
+from taskmaster.bus.calls import meant, named_call
 from taskmaster.bus.errors import (
     BUSY,
     Fenced,
@@ -48,7 +49,7 @@ WINDOW_TASKS = 4 << 20
 WINDOW_BYTES = 256 << 20
 #: Seconds for a page, at most, after which it may be that it was lost, see `following`.
 PAGE_LONGEST_SECONDS = 60.0
-#: A single put whose learner was told something before it takes so many bytes of a block's header at most.
+#: An ask takes so many bytes of a block's header at most.
 _ASK_BYTES = 32
 
 
@@ -67,6 +68,7 @@ class RunCore(Following):
         write: bool,
         since: int,
         code: bool = False,
+        calls: Sequence[str] = (),
         send: Callable[[list[Buffer]], None],
         ask: Callable[[RunCore, m.Replay | m.Ping], None],
         max_message: int = MAX_MESSAGE,
@@ -83,15 +85,21 @@ class RunCore(Following):
         self._all_fit = self._fit.is_certain
         self._window = Window(opened.next_index, send)
         self._rows: list[Any] = []
+        #: puts are kept although they could be sent: further ones are about to come
+        self.is_gathering = False
         #: which heads those ask for that are gathered, or are put next
         self._where: m.Where | None = None
         self._heads = heads
+        #: tasks are calls of functions by name, of these
+        self._calls = calls
         self._row_bytes = 0
         self._most_rows = min(GATHER_ROWS, max(1, max_message // (2 * _ASK_BYTES)))
-        self._asks: list[tuple[int, int]] = []
+        #: those since the last block, by the row that was to be the next one
+        self._asks: list[m.Ask] = []
+        #: what had been told when the last of them was noted; None: what is put next needs a note of its own
         self._asked_after: int | None = None
-        #: what is put next was asked earlier, after this event
-        self._ask_was_after: int | None = None
+        #: that was just now: a block that is put belongs to it
+        self._has_asked = False
         self._ask = ask
         #: a Ping is out: what had been sent before it, of tasks and of questions for pages
         self._inquiry: tuple[int, int] | None = None
@@ -111,12 +119,14 @@ class RunCore(Following):
         if not self._all_fit and type(row) not in LIGHT and not (type(row) is int and -(2**63) < row < 2**63):
             self._weigh(row, now)
         if self.told != self._asked_after:
-            self._note_ask()
+            self._note_ask(self.told, m.BY_HAND)
+        self._has_asked = False
         self._rows.append(row)
         index = self.next_index
         self.next_index = index + 1
         self.open_tasks += 1
-        if not self._window.count or len(self._rows) >= self._most_rows:
+        is_much = max(len(self._rows), len(self._asks)) >= self._most_rows
+        if is_much or not (self._window.count or self.is_gathering):
             self.flush(now)
         return index
 
@@ -142,12 +152,16 @@ class RunCore(Following):
             self._place(where, now)
         if self.takes_code:
             points = [self._pickle(self.next_index + k, point) for k, point in enumerate(points)]
+        elif self._calls:
+            points = [self._named(point) for point in points]
         table = self._pack(points)
         self._fit.require(table)
         if not table.n:
             return range(self.next_index, self.next_index)
         self.flush(now)
-        self._note_ask()
+        if not self._has_asked or self.told != self._asked_after:
+            self._note_ask(self.told, m.BY_HAND)
+        self._has_asked = False
         first = self.next_index
         self._add(table)
         self.next_index += table.n
@@ -159,33 +173,55 @@ class RunCore(Following):
         if self.takes_code:
             return self._pickle(self.next_index, point)
         try:
-            return keep(point)
+            return keep(self._named(point) if self._calls else point)
         except TypeError as error:
             raise InvalidTask(f"Master {self.master!r}: {error}") from None
 
     def _pickle(self, index: int, task: Any) -> bytes:
         """A task that brings its own code; what it was is kept for its result."""
         function, args, kwargs = self._call_of(task)
-        data = dumps((function, args, kwargs), function)
+        data = dumps((function, args, kwargs), meant(function, args))
         self._code[index] = task
         return data
+
+    def _named(self, task: Any) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
+        """A task that says by name which function is to be called."""
+        return named_call(self.master, self._calls, *self._call_of(task))
 
     def _call_of(self, task: Any) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
         parts = task if isinstance(task, tuple) else (task,)
         function, args, kwargs = (*parts, *(None, (), {})[len(parts) :]) if len(parts) <= 3 else (None, (), {})
-        if not callable(function) or not isinstance(args, (tuple, list)) or not isinstance(kwargs, Mapping):
+        is_function = callable(function) or (bool(self._calls) and isinstance(function, str))
+        if not is_function or not isinstance(args, (tuple, list)) or not isinstance(kwargs, Mapping):
             raise InvalidTask(
                 f"Master {self.master!r} takes (function, args, kwargs) as tasks, not {task!r}; leave out what is empty"
             )
         return function, tuple(args), dict(kwargs)
 
-    def new_ask(self, after: int | None = None) -> None:
-        """What is put next belongs to a new ask of the learner, even if it has been told nothing since the last.
+    def new_ask(self, after: int | None = None, asked: int = m.BY_HAND) -> None:
+        """The learner was asked for so many points; what is put next is what it gave. Or what else `bus.messages.Ask`
+        knows.
 
         ``after`` is the last event it had been told then; by default that is :attr:`told`.
         """
-        self._asked_after = None
-        self._ask_was_after = after
+        self._note_ask(self.told if after is None else after, asked)
+
+    def take_vain(self) -> tuple[int, tuple[m.Ask, ...]]:
+        """What the learner was asked behind the last task that was put, and where that ends; from now on the caller's.
+
+        Nothing, as long as not everything that was put is acknowledged: it goes with the next block. What nobody says
+        the learner was asked is nothing to be told either.
+        """
+        asks = self._asks
+        if not (self.write and self.is_settled and self.acknowledged and any(ask.asked != m.BY_HAND for ask in asks)):
+            return self.acknowledged, ()
+        self._asks = []
+        return self.acknowledged, tuple(asks)
+
+    def give_back(self, first: int, asks: Sequence[m.Ask]) -> None:
+        """They could not be noted: they go with the next block, if there has been none since."""
+        if self.next_index == first:
+            self._asks[:0] = asks
 
     def flush(self, now: float) -> None:
         """Send what was gathered."""
@@ -244,6 +280,11 @@ class RunCore(Following):
         return not self._rows and not self._window.count
 
     @property
+    def is_ready_to_send(self) -> bool:
+        """Whether puts wait for nothing but that they are sent."""
+        return bool(self._rows) and not self._window.count
+
+    @property
     def has_gathered(self) -> bool:
         """Whether puts wait to be sent."""
         return bool(self._rows)
@@ -259,10 +300,20 @@ class RunCore(Following):
         except TypeError as error:
             raise InvalidTask(f"Master {self.master!r}: {error}; none of the block was queued") from None
 
-    def _note_ask(self) -> None:
+    def _note_ask(self, after: int, asked: int) -> None:
+        """Note an ask with the tasks that are put next, whichever those are.
+
+        Those of which nothing was put wait for a block to travel with, and there is a bound to how many do. At the
+        bound two are noted that say of nothing what was asked, and then no further ones before a block has taken them
+        along. The first has no tasks, and so `BY_HAND` means nothing else there: a replay knows that there is a gap.
+        """
         self._asked_after = self.told
-        after, self._ask_was_after = self._ask_was_after, None
-        self._asks.append((len(self._rows), self.told if after is None else after))
+        self._has_asked = True
+        most = 2 * self._most_rows
+        if len(self._asks) < most:
+            self._asks.append(m.Ask(len(self._rows), after, asked))
+        elif len(self._asks) == most:
+            self._asks += 2 * [m.Ask(len(self._rows), after, m.BY_HAND)]
 
     def _add(self, table: Table) -> None:
         """Add tasks to the window in blocks, each with those asks of the learner that began in it."""
@@ -270,13 +321,15 @@ class RunCore(Following):
         low, window = 0, self._window
         for block in self._fit.blocks(table):
             high = low + block.n
-            own = tuple((offset - low, told) for offset, told in asks if low <= offset < high) if asks else ()
+            own = [m.Ask(ask.offset - low, ask.after, ask.asked) for ask in asks if low <= ask.offset < high]
             first = window.end
-            message = m.Submit(self.id, self.writer, first, block.n, block.layout, own, self._where)
+            message = m.Submit(self.id, self.writer, first, block.n, block.layout, tuple(own), self._where)
             window.add(Block(first + block.n, [codec.encode(message), *block.frames], block.nbytes))
             if not self.wants_inputs:
                 self._inputs.add(first, block)
             low = high
+        if asks and asks[-1].offset >= low:  # it gave nothing that was put before: that goes with the next block
+            self._asks = [m.Ask(ask.offset - low, ask.after, ask.asked) for ask in asks if ask.offset >= low]
 
     def on_writer(self, writer: int) -> None:
         """``writer`` is the run's newest: if that is not this client, it was fenced off."""
@@ -328,6 +381,7 @@ class RunCore(Following):
         self._inputs.drop_from(taken)
         self._window.clear(taken)
         self._rows.clear()
+        self._asks.clear()
         self._row_bytes = 0
         self.next_index -= lost
         self.open_tasks -= lost

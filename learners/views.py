@@ -33,6 +33,7 @@ __all__ = [
     "MasterView",
     "RunView",
     "check_since",
+    "fork_message",
     "progress_of",
     "run_number",
     "samples_of",
@@ -222,6 +223,11 @@ class RunView:
         return self._core.open_tasks
 
     @property
+    def told(self) -> int:
+        """``seq`` of the last event that was taken here, or left out; -1 if there was none."""
+        return self._core.told
+
+    @property
     def next_index(self) -> int:
         """The index that the next task will get."""
         return self._core.next_index
@@ -234,11 +240,11 @@ class RunView:
         """Indices to cancel, None for all."""
         return None if indices is None else sorted(set(wholes(indices, "the index of a task", 0, LARGEST - 1)))
 
-    def _cancel_message(self, indices: list[int] | None) -> m.Cancel:
+    def _cancel_message(self, indices: list[int] | None, queued: bool) -> m.Cancel:
         core = self._core
         if indices is None:  # named, not "all": sent again after a lost answer it must not cancel what was put since
-            return m.Cancel(0, core.id, ((0, core.next_index),))
-        return m.Cancel(0, core.id, tuple(IntervalSet((index, index + 1) for index in indices)))
+            return m.Cancel(0, core.id, ((0, core.next_index),), queued)
+        return m.Cancel(0, core.id, tuple(IntervalSet((index, index + 1) for index in indices)), queued)
 
     def _prioritise_message(self, priority: Whole) -> m.Prioritise:
         return m.Prioritise(0, self._core.id, _priority(priority))
@@ -269,6 +275,12 @@ class RunView:
 
     def _too_late(self, timeout: float | None) -> TimeoutError:
         return TimeoutError(f"run {self.name!r}: no result within {timeout:g} s; {count(self.open_tasks, 'task')} open")
+
+
+def fork_message(run: int, name: str, at: int | None) -> m.Fork:
+    """A Fork. Raises CallerError for what is no run, no name or no number of events."""
+    at = None if at is None else whole(at, "at", 0, LARGEST)
+    return m.Fork(0, run_number(run), text(name, "a run's name"), at)
 
 
 def run_number(run: Whole) -> int:

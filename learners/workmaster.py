@@ -29,7 +29,7 @@ from taskmaster.bus.status import MasterStatus
 from taskmaster.bus.text import did_you_mean
 from taskmaster.learners.arguments import duration, whole
 from taskmaster.learners.channel import Channel
-from taskmaster.learners.client import Lab, Master, Results, Run, Tasks
+from taskmaster.learners.client import SLOTS_SECONDS, Lab, Master, Results, Run, Tasks
 from taskmaster.learners.code import dumps
 from taskmaster.learners.results import Result
 from taskmaster.learners.views import MOST_WORKERS
@@ -105,6 +105,11 @@ class WorkMaster:
         return self._master
 
     @property
+    def name(self) -> str:
+        """Its name, which all of them have."""
+        return _NAME
+
+    @property
     def run(self) -> Run:
         """This program's own run, opened when it is first used."""
         return self._master.run
@@ -137,9 +142,20 @@ class WorkMaster:
         """
         return self._master.slots
 
-    def open(self, name: str | None = None, *, seed: int | None = None, since: str = "start") -> Run:
+    def wait_for_slots(self, timeout: float = SLOTS_SECONDS) -> int:
+        """:attr:`slots` as soon as all its workers have started, or when ``timeout`` seconds have passed."""
+        return self._master.wait_for_slots(timeout)
+
+    def open(
+        self,
+        name: str | None = None,
+        *,
+        seed: int | None = None,
+        since: str = "start",
+        metadata: Mapping[str, str] | None = None,
+    ) -> Run:
         """Open a run, see :meth:`taskmaster.learners.client.Master.open`."""
-        return self._master.open(name, seed=seed, since=since)
+        return self._master.open(name, seed=seed, since=since, metadata=metadata)
 
     def map(self, points: Any) -> list[Any]:
         """The outputs for ``points``, in their order. Raises TaskFailed for the first that failed."""

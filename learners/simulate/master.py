@@ -1,0 +1,232 @@
+"""SimulatedMaster: a laboratory in virtual time, to drive a learner against."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+
+from taskmaster.bus.errors import CallerError, Conflict, InvalidOutput
+from taskmaster.bus.fields import Field, Schema
+from taskmaster.learners.arguments import moment, text, whole, words
+from taskmaster.learners.simulate.failures import FailuresLike, as_failures
+from taskmaster.learners.simulate.latency import LatencyLike, as_latency
+from taskmaster.learners.simulate.run import SimulatedRun
+from taskmaster.learners.simulate.workers import VirtualWorkers
+from taskmaster.learners.workmaster import Fields, as_fields
+
+__all__ = ["SimulatedMaster", "SimulationStatistics", "Thinking"]
+
+#: How long a learner's asking and telling takes in virtual time, see :class:`SimulatedMaster`.
+Thinking = bool | float
+
+_MOST_WORKERS = 1_000_000
+
+
+@dataclass(frozen=True)
+class SimulationStatistics:
+    """Where a simulation stands."""
+
+    #: evaluations at a time
+    slots: int
+    #: seconds of the simulation so far
+    elapsed: float
+    #: tasks put, and ended with an output or without
+    tasks: int
+    done: int
+    failed: int
+    cancelled: int
+    #: share of the workers' time so far in which they evaluated nothing
+    idle: float
+    #: workers that died
+    deaths: int
+    #: answers that were lost, that came late, and those of them that came too late
+    lost: int
+    late: int
+    ignored: int
+    #: attempts beyond a task's first
+    repeated: int
+    #: events of the heap
+    events: int
+
+
+class SimulatedMaster:
+    """What a Master is to a Loop, with ``f(point)`` evaluated here and now, and virtual time in between.
+
+    Args:
+        f: evaluates one point: a dict of the parameters, or where none are declared whatever is put. What it raises
+            fails the task.
+        workers: how many evaluate at a time; or the speed of each, 1 being the one that ``latency`` speaks of.
+        latency: how long an evaluation takes: seconds, a function of the point, or a model of
+            :mod:`taskmaster.learners.simulate.latency`.
+        failures: what goes wrong; a number is the probability that an evaluation fails.
+        seed: of durations, failures and (where a run is opened without) of runs. The same calls give the same history,
+            to the bit.
+        thinking: whether time passes while the learner thinks: False, not; True, as much as passes here, which makes a
+            history that cannot be had again; a number, so many seconds after each result.
+        parameters, outputs: as declared of a WorkMaster, or fields of a Master.
+        max_attempts: evaluations of a task at most, where workers die or answers are lost.
+        began: when the simulation begins, in seconds since 1970 or as a datetime.
+
+    Time passes only in ``results.get()``: until the next result arrives, or its time-out. One thread drives all runs
+    of a simulation; where several are open they share the workers, first come, first served.
+
+        lab = SimulatedMaster(hills, workers=8, latency=HalfNormal(60), parameters={"x": (0, 1), "y": (0, 1)})
+        Loop(lab, learner, goal=500).run()
+        lab.statistics().elapsed
+    """
+
+    def __init__(
+        self,
+        f: Callable[[Any], Any],
+        workers: int | Sequence[float] = 8,
+        latency: LatencyLike = 1.0,
+        failures: FailuresLike | None = None,
+        seed: int = 0,
+        *,
+        thinking: Thinking = False,
+        parameters: Fields = (),
+        outputs: Fields = (),
+        max_attempts: int = 3,
+        name: str = "simulated",
+        began: float | datetime = 0.0,
+    ) -> None:
+        if not callable(f):
+            raise CallerError(f"a SimulatedMaster evaluates with a function, not with a {type(f).__name__}")
+        self.name = text(name, "a Master's name")
+        self.parameters: tuple[Field, ...] = as_fields(parameters)
+        self.outputs: tuple[Field, ...] = as_fields(outputs, nan=True)
+        self.schema = Schema(self.parameters, self.name)
+        self.seed = whole(seed, "the seed of a simulation", 0, 2**63 - 1)
+        self._began = moment(began, "the beginning of a simulation") or 0.0
+        self.workers = VirtualWorkers(
+            _checked(f, self.outputs, self.name) if self.outputs else f,
+            _speeds(workers),
+            as_latency(latency),
+            as_failures(failures),
+            self.seed,
+            whole(max_attempts, "max_attempts", 1, 1_000_000),
+            self._began,
+        )
+        self._runs: dict[str, SimulatedRun] = {}
+        self._measures = thinking is True
+        self._each = 0.0 if isinstance(thinking, bool) else float(thinking)
+        if not self._each >= 0:
+            raise CallerError(f"thinking must be True, False or a number of seconds, not {thinking!r}")
+        #: results taken and not thought about yet; when the last was taken
+        self._unthought = 0
+        self._taken_at: float | None = None
+
+    @property
+    def slots(self) -> int:
+        """How many tasks it evaluates at a time."""
+        return self.workers.n
+
+    def wait_for_slots(self, timeout: float = 0.0) -> int:
+        """:attr:`slots`: they are always there."""
+        return self.slots
+
+    @property
+    def runs(self) -> Mapping[str, SimulatedRun]:
+        """The runs by their names."""
+        return dict(self._runs)
+
+    def open(
+        self, name: str | None = None, *, seed: int | None = None, metadata: Mapping[str, str] | None = None
+    ) -> SimulatedRun:
+        """A run: a new one, or the one of this name from its beginning. Raises Conflict if that has another seed."""
+        number = len(self._runs) + 1
+        name = f"run-{number}" if name is None else text(name, "a run's name")
+        known = self._runs.get(name)
+        if known is not None:
+            if seed not in (None, known.seed):
+                raise Conflict(f"run {name!r} of the simulation has the seed {known.seed}, not {seed}")
+            return known.reopen()
+        if seed is None:
+            seed = int(np.random.default_rng([self.seed, 2, number]).integers(2**63))
+        run = SimulatedRun(self, name, whole(seed, "seed", 0, 2**63 - 1), words(metadata, "metadata"))
+        self._runs[name] = run
+        return run
+
+    def clock(self) -> float:
+        """The simulation's time, in seconds."""
+        self.catch_up()
+        return self.workers.now
+
+    def statistics(self) -> SimulationStatistics:
+        """Where it stands."""
+        workers, losses = self.workers, self.workers.losses
+        outcomes = [task.outcome for run in self._runs.values() for task in run.events]
+        elapsed = self.clock() - self._began
+        busy = workers.busy_seconds / (workers.n * elapsed) if elapsed > 0 else 1.0
+        return SimulationStatistics(
+            slots=workers.n,
+            elapsed=elapsed,
+            tasks=sum(run.next_index for run in self._runs.values()),
+            done=outcomes.count("done"),
+            failed=outcomes.count("failed"),
+            cancelled=outcomes.count("cancelled"),
+            idle=max(0.0, 1.0 - busy),
+            deaths=losses.deaths,
+            lost=losses.lost,
+            late=losses.late,
+            ignored=losses.ignored,
+            repeated=losses.repeated,
+            events=workers.events,
+        )
+
+    # -- the learner's time -------------------------------------------------------------------------------------------
+
+    def on_taken(self) -> None:
+        """A result has been taken: from now on the learner thinks."""
+        if self._measures:
+            self._taken_at = time.perf_counter()
+        elif self._each:
+            self._unthought += 1
+
+    def catch_up(self) -> None:
+        """Let the time pass that the learner has been thinking."""
+        if self._taken_at is not None:
+            now = time.perf_counter()
+            self.workers.advance(self.workers.now + now - self._taken_at)
+            self._taken_at = now
+        elif self._unthought:
+            self.workers.advance(self.workers.now + self._each * self._unthought)
+            self._unthought = 0
+
+    def __repr__(self) -> str:
+        return f"<SimulatedMaster {self.name!r} of {self.slots} workers at {self.workers.now:g} s>"
+
+
+def _speeds(workers: int | Sequence[float]) -> tuple[float, ...]:
+    if isinstance(workers, Sequence):
+        speeds = tuple(map(float, workers))
+        if not speeds or not all(0 < speed < float("inf") for speed in speeds):
+            raise CallerError(f"the speeds of workers must be numbers above 0, not {workers!r}")
+        return speeds
+    return (1.0,) * whole(workers, "the number of workers", 1, _MOST_WORKERS)
+
+
+def _checked(f: Callable[[Any], Any], outputs: Sequence[Field], owner: str) -> Callable[[Any], Any]:
+    """``f`` with what it returns checked and formed as a Master's with these outputs would be."""
+    schema = Schema(outputs, owner, "output")
+    names = schema.names
+    only = names[0] if len(names) == 1 else None
+
+    def evaluate(point: Any) -> Any:
+        value = f(point)
+        if not isinstance(value, Mapping):
+            if only is None:
+                raise InvalidOutput(
+                    f"Master {owner!r}: a function of {len(names)} outputs ({', '.join(names)}) returns a dict of "
+                    f"them, not {type(value).__name__}"
+                )
+            value = {only: value}
+        row = schema.row(value)
+        return row[0] if only is not None else dict(zip(names, row))
+
+    return evaluate
