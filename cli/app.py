@@ -13,7 +13,7 @@ import click
 
 from taskmaster import __version__
 from taskmaster.bus.errors import ConfigError, TaskMasterError
-from taskmaster.cli.base import Group, end_of_line, show_tracebacks
+from taskmaster.cli.base import Group, end_of_line, notes_of, show_tracebacks
 from taskmaster.cli.exits import BROKEN_PIPE, ERROR, EXITS, INTERRUPTED, OK, USAGE, exit_code
 
 __all__ = ["COMMANDS", "Entry", "app", "run"]
@@ -52,6 +52,7 @@ COMMANDS: Mapping[str, Mapping[str, Entry]] = {
         "submit": Entry("submit", "Put points to be evaluated."),
         "watch": Entry("watch", "Follow the results of a run as they come."),
         "learn": Entry("learn", "Have a learner choose the points."),
+        "simulate": Entry("simulate", "Compare learners in virtual time."),
         "cancel": Entry("cancel", "Cancel tasks that have no outcome yet."),
         "held": Entry("held:held", "List the tasks in doubt."),
         "resolve": Entry("held:resolve", "Say what becomes of a task in doubt."),
@@ -61,7 +62,7 @@ COMMANDS: Mapping[str, Mapping[str, Entry]] = {
         "approve": Entry("approval:approve", "Have proposed tasks evaluated."),
         "reject": Entry("approval:reject", "Have proposed tasks fail."),
         "edit": Entry("approval:edit", "Have a proposed task evaluated at another point."),
-        "runs": Entry("runs", "List, show, export and delete runs."),
+        "runs": Entry("runs", "List, show, export, replay, fork and delete runs."),
         "samples": Entry("samples", "Write monitored values as a table."),
     },
 }
@@ -160,7 +161,9 @@ def _usage(error: click.UsageError) -> int:
         return USAGE
     text = error.format_message().rstrip(".")
     place = error.ctx.command_path if error.ctx is not None else "taskmaster"
-    _say(f"{text[:1].lower()}{text[1:]}{'' if text.endswith('?') else ';'} see '{place} --help'")
+    first, space, rest = text.partition(" ")
+    first = first.lower() if first.istitle() else first  # a sentence's beginning, and not GaussianProcess
+    _say(f"{first}{space}{rest}{'' if text.endswith('?') else ';'} see '{place} --help'")
     return USAGE
 
 
@@ -174,7 +177,7 @@ def _fail(error: TaskMasterError | OSError) -> int:
         what = error.strerror or str(error)
         _say(f"{error.filename}: {what}" if error.filename else f"cannot read or write: {what}")
     else:
-        _say(str(error))
+        _say(". ".join(filter(None, (str(error), notes_of(error)))))
     return exit_code(error) if isinstance(error, TaskMasterError) else ERROR
 
 

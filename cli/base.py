@@ -13,7 +13,7 @@ import click
 from taskmaster.bus.places import ENVIRONMENT
 from taskmaster.bus.text import did_you_mean_or
 
-__all__ = ["Command", "Group", "address_option", "end_of_line", "json_option", "show_tracebacks"]
+__all__ = ["Command", "Group", "address_option", "end_of_line", "json_option", "notes_of", "show_tracebacks"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -35,11 +35,19 @@ def show_tracebacks(wanted: bool) -> None:
 
 def _in_a_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     text = " ".join(str(error).split())
+    if notes := notes_of(error):
+        click.echo(f"taskmaster: {kind.__name__}{f': {text}' if text else ''}. {notes}", err=True)
+        return
     click.echo(
         f"taskmaster: unexpected {kind.__name__}{f': {text}' if text else ''}; this is a mistake in TaskMaster: "
         "run it again with --debug, and report what that shows",
         err=True,
     )
+
+
+def notes_of(error: BaseException) -> str:
+    """What was noted with an error: where a user's code raised it, and what to do then."""
+    return " ".join(getattr(error, "__notes__", ()))
 
 
 def end_of_line() -> None:

@@ -12,6 +12,8 @@ import threading
 import tty
 from collections.abc import Generator, Iterator
 
+from taskmaster.learners.typing_in import interruptible
+
 __all__ = ["keys_pressed"]
 
 #: What keys send that are no characters, F4 for one: ESC O S. No letter in it is meant for anybody.
@@ -26,9 +28,13 @@ def keys_pressed(keys: str) -> Generator[str, None, None]:
     if not sys.stdin.isatty():
         threading.Event().wait()
     descriptor = sys.stdin.fileno()
-    with _unbuffered(descriptor):
+    with interruptible() as heard, _unbuffered(descriptor):
         while True:
-            select.select([descriptor], [], [])
+            readable, _, _ = select.select([descriptor, heard], [], [])
+            if heard in readable:
+                os.read(heard, 1024)
+            if descriptor not in readable:
+                continue
             typed = os.read(descriptor, 64).decode(errors="replace")
             if not typed:
                 return

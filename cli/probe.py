@@ -19,7 +19,7 @@ import msgspec
 
 import taskmaster
 from taskmaster.bus.errors import ConfigError, WorkerError
-from taskmaster.drivers.functions import add_to_path, find_function
+from taskmaster.drivers.functions import add_to_path, find_called, find_function
 from taskmaster.drivers.instruments.binding import find_class
 from taskmaster.drivers.instruments.head import Head
 from taskmaster.drivers.instruments.members import doubts
@@ -44,7 +44,7 @@ class Question(msgspec.Struct, frozen=True):
 
     driver: str
     path: tuple[str, ...] = ()
-    #: role (``function``, ``setup``, ``teardown``, ``class``) → ``module:name``
+    #: role (``function``, ``setup``, ``teardown``, ``class``; ``calls.0``, …) → ``module:name``
     functions: dict[str, str] = {}
     #: names of the keyword arguments that the function gets; None where it gets the point as one argument
     keywords: tuple[str, ...] | None = None
@@ -100,6 +100,9 @@ def _function(question: Question, role: str, name: str) -> Finding:
     def find() -> None:
         if role == "class":
             find_class(name, question.path)
+            return
+        if role.startswith("calls."):
+            find_called(name, question.path)
             return
         function = find_function(name, question.path)
         if role == "function":

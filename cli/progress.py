@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import signal
 import time
@@ -11,9 +10,9 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from taskmaster.cli.output import console, count, duration, number, value_text
-from taskmaster.cli.views import rate_text
+from taskmaster.cli.output import console, value_text
 from taskmaster.learners.loop import Loop, LoopStatistics
+from taskmaster.learners.looping.figures import statistics_text
 from taskmaster.learners.results import Result
 
 if TYPE_CHECKING:
@@ -33,9 +32,12 @@ PLAIN_SECONDS = 5.0
 
 
 class LoopView:
-    """Shows progress on standard error: standard output is for what comes out at the end."""
+    """Shows progress on standard error: standard output is for what comes out at the end.
 
-    def __init__(self) -> None:
+    Not ``in_place`` it prints a line now and then, where somebody else uses the terminal, too.
+    """
+
+    def __init__(self, *, in_place: bool = True) -> None:
         from rich.live import Live
 
         self._console = console(stderr=True)
@@ -46,7 +48,7 @@ class LoopView:
         self._print_at = time.monotonic() + PLAIN_SECONDS
         self._live = (
             Live(console=self._console, get_renderable=self._render, refresh_per_second=8, transient=True)
-            if self._console.is_terminal
+            if in_place and self._console.is_terminal
             else None
         )
 
@@ -105,30 +107,25 @@ class LoopView:
 
 @contextlib.contextmanager
 def stopping_in_order(loop: Loop, view: LoopView) -> Iterator[None]:
-    """Have the first Ctrl-C stop asking, whatever the loop and its learner are at; the second leaves at once."""
+    """Have the first Ctrl-C stop asking, whatever the loop and its learner are at; the second leaves at once.
+
+    Between two steps, that is, or while the learner thinks; the third is for what takes long and is neither.
+    """
+    pressed = 0
 
     def on_signal(number: int, frame: object) -> None:
-        if loop.interrupted:
+        nonlocal pressed
+        pressed += 1
+        if pressed == 1:
+            loop.stop()
+            view.on_stopping()
+        elif pressed == 2:
+            loop.break_off()
+        else:
             raise KeyboardInterrupt
-        loop.interrupted = True
-        view.on_stopping()
 
     before = signal.signal(signal.SIGINT, on_signal)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def statistics_text(seen: LoopStatistics) -> str:
-    """Where a loop stands, in a line."""
-    parts = [count(seen.told, "point")]
-    if seen.failed:
-        parts.append(f"{seen.failed} failed")
-    parts.append(f"{rate_text(seen.rate)} points/s")
-    if not math.isnan(seen.loss):
-        parts.append(f"loss {number(seen.loss)}")
-    parts.append(f"{seen.in_flight} in flight")
-    if seen.fraction < 1 and math.isfinite(seen.remaining):
-        parts.append(f"{duration(seen.remaining)} left")
-    return "  ".join(parts)

@@ -17,6 +17,7 @@ from taskmaster.bus.text import count, format_duration
 from taskmaster.cli.output import say, value_text
 from taskmaster.cli.points import PointReader
 from taskmaster.learners.client import Master
+from taskmaster.learners.typing_in import typed_line
 
 __all__ = ["Desk"]
 
@@ -120,7 +121,7 @@ class Desk:
         """One output: asked for again until it is as declared."""
         about = f" – {field.description}" if field.description else ""
         while True:
-            typed = input(f"{field.name} ({field.describe()}){about}: ").strip()
+            typed = typed_line(f"{field.name} ({field.describe()}){about}: ").strip()
             is_word = typed not in field.choices
             if is_word and typed == SKIP:
                 raise _Skipped
@@ -136,7 +137,7 @@ class Desk:
 
     def _reason(self) -> str:
         while True:
-            reason = input("why not: ").strip()
+            reason = typed_line("why not: ").strip()
             if reason:
                 return reason
 

@@ -18,13 +18,16 @@ __all__ = ["command"]
 @click.argument("run")
 @click.argument("indices", nargs=-1, metavar="[INDEX|FIRST-LAST]...")
 @click.option("--all", "all_tasks", is_flag=True, help="All tasks without an outcome.")
+@click.option("--queued", is_flag=True, help="Only those of them that no worker has yet.")
 @address_option
 @json_option
-def command(run: str, indices: tuple[str, ...], all_tasks: bool, address: str | None, as_json: bool) -> None:
+def command(
+    run: str, indices: tuple[str, ...], all_tasks: bool, queued: bool, address: str | None, as_json: bool
+) -> None:
     """Cancel tasks of RUN that have no outcome yet.
 
     Each becomes a result that says so. A task that is being evaluated is broken off where that does no harm. One
-    that is in doubt stays so: 'taskmaster resolve' ends it.
+    that is in doubt stays so: 'taskmaster resolve' ends it. With --queued, what was granted to a worker goes on.
     """
     if bool(indices) == all_tasks:
         raise click.UsageError("name the numbers of tasks (3 7 10-19), or all of them with --all")
@@ -32,7 +35,7 @@ def command(run: str, indices: tuple[str, ...], all_tasks: bool, address: str | 
     with connected(address) as lab:
         found = find_run(lab, run)
         require_tasks(found, intervals or ())
-        cancelled = lab.ask(m.Cancel(0, found.run, intervals)).count
+        cancelled = lab.ask(m.Cancel(0, found.run, intervals, queued)).count
         held = [task.index for task in lab.held(run=found.run) if _is_among(task.index, intervals)]
     if as_json:
         run_ = {"run": found.run, "master": found.master, "name": found.name}

@@ -34,7 +34,7 @@ _STDERR = 2
 _FUNCTION = ("function", "functions")
 #: What is looked for, in words: one, and several.
 _KINDS = {
-    **dict.fromkeys(("function", "setup", "teardown"), _FUNCTION),
+    **dict.fromkeys(("function", "setup", "teardown", "calls"), _FUNCTION),
     "class": ("class", "classes"),
     "driver": ("driver", "drivers"),
 }
@@ -178,7 +178,7 @@ def _check_config(path: Path, try_heads: Callable[[Config], list[Tried]] | None,
 def _unusable(findings: dict[str, list[Finding]]) -> str:
     """``1 function``, ``2 classes``; of several kinds, how many names."""
     roles = [finding.role for found in findings.values() for finding in found if finding.problem]
-    kinds = {_KINDS.get(role, ("name", "names")) for role in roles}
+    kinds = {_KINDS.get(role.partition(".")[0], ("name", "names")) for role in roles}
     one, many = kinds.pop() if len(kinds) == 1 else ("name", "names")
     return count(len(roles), one, many)
 
@@ -195,13 +195,19 @@ def _all_mistakes(path: Path, reading: Reading, findings: dict[str, list[Finding
     from taskmaster.config.mistakes import Mistake, placed
 
     unusable = [
-        Mistake(("masters", name, *finding.role.split(".", 1)), finding.problem)
+        Mistake(("masters", name, *_key(finding.role)), finding.problem)
         for name, found in findings.items()
         for finding in found
         if finding.problem
     ]
     together = [*reading.mistakes, *placed(unusable, reading.lines, str(path))]
     return sorted(together, key=lambda mistake: mistake.line or 0)
+
+
+def _key(role: str) -> tuple[str | int, ...]:
+    """Where in the Master's table the name of a role stands."""
+    key, *rest = role.split(".", 1)
+    return key, *(int(part) if part.isdecimal() else part for part in rest)
 
 
 def _print_findings(reading: Reading, findings: dict[str, list[Finding]]) -> None:

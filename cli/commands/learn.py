@@ -10,36 +10,47 @@ from typing import Any
 
 import click
 
-from taskmaster.bus.errors import CallerError
 from taskmaster.bus.status import RunInfo
-from taskmaster.bus.text import did_you_mean, did_you_mean_or, format_duration, parse_duration
+from taskmaster.bus.text import did_you_mean, format_duration, parse_duration
 from taskmaster.cli.base import Command, address_option, json_option
 from taskmaster.cli.connecting import connected, in_master, require_workers, warn_if_idle
 from taskmaster.cli.exits import INTERRUPTED, OK
+from taskmaster.cli.learners import PATH_HELP, made, pair, require_learner
 from taskmaster.cli.output import count, number, print_json, say
 from taskmaster.cli.progress import LoopView, stopping_in_order
 from taskmaster.learners import goals
-from taskmaster.learners.client import Master
 from taskmaster.learners.export.plain import plain
 from taskmaster.learners.goals import Goal
 from taskmaster.learners.loop import MAX_FAILURES, Loop, LoopStatistics
-from taskmaster.learners.protocol import Learner
-from taskmaster.learners.registry import create, factory, names, require_packages
+from taskmaster.learners.protocol import Recalling
+from taskmaster.learners.registry import factory, names
 
 __all__ = ["command"]
 
-_GOALS: Mapping[str, tuple[Callable[[Any], Goal], Callable[[str], float]]] = {
+_GOALS: Mapping[str, tuple[Callable[[Any], Goal], Callable[[str], Any]]] = {
     "npoints": (goals.npoints, int),
     "loss": (goals.loss, float),
     "seconds": (goals.seconds, parse_duration),
+    "until": (goals.until, str),
 }
-_GOALS_TEXT = "npoints=200, loss=0.01 or seconds=60"
+_GOALS_TEXT = "npoints=200, loss=0.01, seconds=60 or until=18:00"
 
 
 @click.command("learn", cls=Command)
 @click.argument("master")
-@click.option("--learner", "learner_name", metavar="NAME", required=True, help="What chooses the points; see --list.")
-@click.option("--option", "options", metavar="KEY=VALUE", multiple=True, help="An option of the learner; repeatable.")
+@click.argument("pairs", metavar="[KEY=VALUE]...", nargs=-1)
+@click.option(
+    "--learner",
+    "learner_name",
+    metavar="NAME",
+    required=True,
+    help="What chooses the points: one of --list, or MODULE:CLASS.",
+)
+@click.option(
+    "--option", "options", metavar="KEY=VALUE", multiple=True,
+    help="An option of the learner, as those after MASTER; repeatable.",
+)  # fmt: skip
+@click.option("--path", metavar="FOLDER", default=".", help=PATH_HELP)
 @click.option(
     "--goal", "wanted", metavar="WHAT=VALUE", multiple=True,
     help=f"When to stop: {_GOALS_TEXT}. Of several, the first reached. By default when the learner has no more.",
@@ -66,8 +77,10 @@ _GOALS_TEXT = "npoints=200, loss=0.01 or seconds=60"
 @json_option
 def command(
     master: str,
+    pairs: tuple[str, ...],
     learner_name: str,
     options: tuple[str, ...],
+    path: str,
     wanted: tuple[str, ...],
     run_name: str | None,
     seed: int | None,
@@ -77,21 +90,24 @@ def command(
     address: str | None,
     as_json: bool,
 ) -> int:
-    """Have a learner choose the points that MASTER evaluates.
+    """Have a learner choose the points that MASTER evaluates; KEY=VALUE are the learner's options.
+
+    A learner of another library is called by the library's name and its own: optuna:TPESampler, nevergrad:DE. One of
+    your own is called by its module and class, climber:Climber for that of climber.py.
 
     The first Ctrl-C puts nothing further and waits for what is in flight, the second leaves at once. The same command
     with the same --run goes on where it was, after whatever happened.
     """
     goal = _goal(wanted)
-    given = dict(_pair(text, "--option") for text in options)
-    if learner_name not in names():
-        raise click.UsageError(f"there is no learner {learner_name!r}{did_you_mean_or(learner_name, names())}")
-    require_packages(learner_name)
+    given = dict(pair(text, "an option of the learner") for text in pairs)
+    given |= dict(pair(text, "--option") for text in options)
+    require_learner(learner_name, path)
     with connected(address) as lab:
-        chosen, view = lab[master], LoopView()
+        chosen = lab[master]
         require_workers(chosen)  # all this before there is a run: one that fails is to leave none
         warn_if_idle(chosen)
-        learner = _create(learner_name, chosen, given)
+        learner = made(learner_name, chosen.parameters, chosen.outputs, given)
+        view = LoopView(in_place=not isinstance(learner, Recalling))  # where a person types nothing is drawn over it
         loop = Loop(
             chosen,
             learner,
@@ -142,26 +158,12 @@ def _conclude(run: RunInfo, seen: LoopStatistics, *, interrupted: bool, as_json:
     say(f"run {run.run} ({run.master}/{run.name}): {', '.join(parts)}")
 
 
-def _create(name: str, master: Master, options: Mapping[str, str]) -> Learner:
-    try:
-        return create(name, master.parameters, master.outputs, None, options)
-    except CallerError as error:
-        raise click.UsageError(str(error)) from None
-
-
 # -- what is given as text --------------------------------------------------------------------------------------------
-
-
-def _pair(text: str, option: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not (key and equals):
-        raise click.UsageError(f"{option} takes KEY=VALUE, not {text!r}")
-    return key.strip(), value.strip()
 
 
 def _goal(wanted: Sequence[str]) -> Goal | None:
     """The first of these goals that is reached."""
-    made = [_one_goal(*_pair(text, "--goal")) for text in wanted]
+    made = [_one_goal(*pair(text, "--goal")) for text in wanted]
     return reduce(lambda one, other: one | other, made) if made else None
 
 

@@ -1,4 +1,4 @@
-"""``taskmaster runs``: list, show, export and delete what was measured."""
+"""``taskmaster runs``: list, show, export, replay, compare, fork and delete what was measured."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from taskmaster.bus.errors import CallerError
 from taskmaster.bus.status import RunInfo
 from taskmaster.bus.text import did_you_mean_or
 from taskmaster.cli.base import Command, Group, address_option, json_option
+from taskmaster.cli.commands.replaying import diff, fork, replay_run
 from taskmaster.cli.connecting import connected, find_run
 from taskmaster.cli.output import Cell, Table, count, is_terminal, print_json, print_table, record, say
 
@@ -23,7 +24,7 @@ _RECENT = datetime.timedelta(days=180)
 
 @click.group("runs", cls=Group)
 def command() -> None:
-    """List, show, export and delete runs.
+    """List, show, export, replay, compare, fork and delete runs.
 
     RUN is a run's number, or MASTER/NAME, or its name if no other has the same.
     """
@@ -149,6 +150,11 @@ def _from_command_line(read: Callable[[str], str], text: str) -> str:
         return read(text)
     except CallerError as error:
         raise click.UsageError(str(error)) from None
+
+
+command.add_command(replay_run)
+command.add_command(diff)
+command.add_command(fork)
 
 
 @command.command("delete", cls=Command)

@@ -85,12 +85,13 @@ class ClassifierDemo(Demonstration):
         )
 
     def _explore(self, run: Run, view: DemoView, daemon: DemoDaemon) -> None:
-        learner = InOrder(AdaptiveLearner.over(self._parameters), AHEAD, self.total)
+        surface = AdaptiveLearner.over(self._parameters)
+        learner = InOrder(surface, AHEAD, self.total)
 
         def on_result(loop: Loop, result: Result) -> None:
             self.results.append(result)
             if result.error is None:
-                view.update(len(self.results), learner.loss(), result.input, result.output)
+                view.update(len(self.results), surface.loss(), result.input, result.output)
 
         loop = Loop(run, learner, in_flight=AHEAD, hook=on_result)
         try:

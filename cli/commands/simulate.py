@@ -1,0 +1,263 @@
+"""``taskmaster simulate``: compare learners in virtual time."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from taskmaster.bus.errors import CallerError
+from taskmaster.bus.fields import Field
+from taskmaster.bus.text import did_you_mean_or, parse_duration
+from taskmaster.cli.base import Command, address_option, json_option
+from taskmaster.cli.connecting import connected, find_run
+from taskmaster.cli.learners import pair, require_learner
+from taskmaster.cli.output import Table, count, print_json, print_table, say
+from taskmaster.drivers.functions import find_function
+from taskmaster.learners import goals
+from taskmaster.learners.export.plain import plain
+from taskmaster.learners.goals import Goal
+from taskmaster.learners.registry import create
+from taskmaster.learners.simulate import Constant, Exponential, Failures, HalfNormal, Pareto, Recorded
+from taskmaster.learners.simulate.functions import FUNCTIONS, over
+from taskmaster.learners.simulate.latency import Latency
+from taskmaster.learners.simulate.plot import require_plot
+from taskmaster.learners.simulate.recorded import durations_in, durations_of
+from taskmaster.learners.simulate.study import HEADINGS, MakeLearner, Study, Trial, study
+from taskmaster.learners.workmaster import as_fields
+
+__all__ = ["command"]
+
+#: law → how it is made of its figures, and what those are
+_LAWS: Mapping[str, tuple[Callable[..., Latency], str]] = {
+    "constant": (Constant, "SECONDS"),
+    "half-normal": (HalfNormal, "MEAN [LEAST]"),
+    "exponential": (Exponential, "MEAN [LEAST]"),
+    "pareto": (Pareto, "LEAST SHAPE"),
+}
+_LAWS_TEXT = ", ".join(f"'{law} {figures}'" for law, (_, figures) in _LAWS.items())
+
+
+@click.command("simulate", cls=Command)
+@click.option(
+    "--learner", "wanted", metavar="'NAME [KEY=VALUE …]'", multiple=True, required=True,
+    help="A learner with its options: one of 'taskmaster learn --list', or MODULE:CLASS; repeatable.",
+)  # fmt: skip
+@click.option(
+    "--function", "function", metavar="NAME", default="ackley",
+    help=f"What is learnt: MODULE:NAME, or one of {', '.join(FUNCTIONS)}; by default ackley.",
+)  # fmt: skip
+@click.option("--path", metavar="FOLDER", default=".", help="Where a MODULE is; by default here.")
+@click.option(
+    "--parameter", "parameters", metavar="NAME=MIN,MAX", multiple=True,
+    help="A parameter and its limits; repeatable. By default x and y, from 0 to 1.",
+)  # fmt: skip
+@click.option("--master", metavar="MASTER", help="Take the parameters and outputs of this Master of a daemon.")
+@click.option("--workers", metavar="N[,N …]", default="8", help="Numbers of workers to compare; by default 8.")
+@click.option("--seeds", metavar="N", type=click.IntRange(1), default=10, help="Trials of each, by default 10.")
+@click.option(
+    "--evaluations", metavar="N", type=click.IntRange(1), default=100, help="Of each trial at most, by default 100."
+)
+@click.option(
+    "--goal", metavar="VALUE", help="An output to reach, or loss=VALUE: time and evaluations to it are shown."
+)
+@click.option("--maximize", is_flag=True, help="More is better; by default less is.")
+@click.option("--output", metavar="NAME", help="The output that counts, where there are several.")
+@click.option(
+    "--latency", "law", metavar="LAW", default="half-normal 60",
+    help=f"How long evaluations take: {_LAWS_TEXT}; by default 'half-normal 60'.",
+)  # fmt: skip
+@click.option("--durations", metavar="RUN|FILE", help="The durations of a real run, of the daemon or as exported.")
+@click.option("--fail", metavar="P", type=float, default=0.0, help="The probability that an evaluation fails.")
+@click.option("--lost", metavar="P", type=float, default=0.0, help="The probability that an answer is lost.")
+@click.option("--late", metavar="P", type=float, default=0.0, help="The probability that an answer is a minute late.")
+@click.option("--lifetime", metavar="TIME", help="How long a worker works before it dies, on average: '20 h'.")
+@click.option("--thinking", is_flag=True, help="Count the time in which the learner thinks; as measured here.")
+@click.option("--plot", metavar="FILE", help="Draw the best so far against time: a PNG, PDF or SVG.")
+@address_option
+@json_option
+def command(
+    wanted: tuple[str, ...],
+    function: str,
+    path: str,
+    parameters: tuple[str, ...],
+    master: str | None,
+    workers: str,
+    seeds: int,
+    evaluations: int,
+    goal: str | None,
+    maximize: bool,
+    output: str | None,
+    law: str,
+    durations: str | None,
+    fail: float,
+    lost: float,
+    late: float,
+    lifetime: str | None,
+    thinking: bool,
+    plot: str | None,
+    address: str | None,
+    as_json: bool,
+) -> None:
+    """Compare learners on a function, in a simulated laboratory.
+
+    Time is virtual: a thousand hours take seconds. Each learner is tried with each number of workers and the same
+    seeds, and the table shows medians over them. The same command prints the same table.
+    """
+    fields, outputs = _declared(master, parameters, address)
+    learners = dict(_learner(text, path) for text in wanted)
+    latency = _recorded(durations, address) if durations is not None else _latency(law)
+    numbers = _counts(workers)
+    aim = _goal(goal)
+    found = _function(function, path, fields)
+    if plot is not None:
+        _require_plot(plot)
+    total = len(learners) * len(numbers) * seeds
+    try:
+        with _progress(total) as on_trial:
+            seen = study(
+                learners,
+                found,
+                fields,
+                goal=aim,
+                evaluations=evaluations,
+                seeds=seeds,
+                workers=numbers,
+                latency=latency,
+                failures=Failures(fail, _lifetime(lifetime), lost=lost, late=late),
+                thinking=thinking,
+                outputs=outputs,
+                output=output,
+                minimize=not maximize,
+                on_trial=on_trial,
+            )
+    except CallerError as error:
+        raise click.UsageError(str(error)) from None
+    if plot is not None:
+        seen.plot(plot)
+    _print(seen, function, latency, as_json=as_json)
+    if plot is not None and not as_json:
+        say(f"{plot}: {count(len(seen.trials), 'trial')}")
+
+
+def _require_plot(file: str) -> None:
+    try:
+        require_plot(file)
+    except CallerError as error:
+        raise click.UsageError(str(error)) from None
+
+
+@contextlib.contextmanager
+def _progress(total: int) -> Iterator[Callable[[Trial], object] | None]:
+    """What is to be called after each trial, where somebody looks on."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    with click.progressbar(length=total, label="trials", file=sys.stderr) as bar:
+        yield lambda trial: bar.update(1)
+
+
+def _print(seen: Study, function: str, latency: Latency, *, as_json: bool) -> None:
+    if as_json:
+        rows = [{name: plain(value) for name, value in asdict(row).items()} for row in seen.rows()]
+        print_json({"function": function, "goal": seen.goal, "latency": repr(latency), "rows": rows})
+        return
+    print_table(
+        Table([HEADINGS[0], *(f">{heading}" for heading in HEADINGS[1:])], [row.cells() for row in seen.rows()])
+    )
+
+
+# -- what is given as text --------------------------------------------------------------------------------------------
+
+
+def _learner(text: str, path: str) -> tuple[str, MakeLearner]:
+    """What it is called in the table, and how it is made."""
+    name, *options = shlex.split(text) or [""]
+    require_learner(name, path)
+    given = dict(pair(option, "an option of a learner") for option in options)
+    return text, lambda fields, outputs: create(name, fields, outputs, None, given)
+
+
+def _declared(
+    master: str | None, parameters: Sequence[str], address: str | None
+) -> tuple[Sequence[Field], Sequence[Field]]:
+    if master is not None:
+        if parameters:
+            raise click.UsageError("give --master or --parameter, not both")
+        with connected(address) as lab:
+            chosen = lab[master]
+            return chosen.parameters, chosen.outputs
+    limits = dict(pair(text, "--parameter") for text in parameters) or {"x": "0,1", "y": "0,1"}
+    return as_fields({name: _limits(name, text) for name, text in limits.items()}), ()
+
+
+def _limits(name: str, text: str) -> tuple[float, float]:
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        raise click.UsageError(f"--parameter {name}={text}: write NAME=MIN,MAX") from None
+    return low, high
+
+
+def _function(name: str, path: str, fields: Sequence[Field]) -> Callable[[Any], Any]:
+    if ":" in name:
+        return find_function(name, [os.path.abspath(path)])
+    try:
+        return over(name, fields)
+    except CallerError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def _latency(text: str) -> Latency:
+    law, *figures = text.split()
+    if law not in _LAWS:
+        raise click.UsageError(f"there is no law {law!r} for --latency{did_you_mean_or(law, _LAWS)}")
+    make, expected = _LAWS[law]
+    try:
+        return make(*map(float, figures))
+    except CallerError as error:
+        raise click.UsageError(str(error)) from None
+    except (TypeError, ValueError):
+        raise click.UsageError(f"--latency {text!r}: write '{law} {expected}', in seconds") from None
+
+
+def _recorded(text: str, address: str | None) -> Latency:
+    if os.path.exists(text):
+        return Recorded(durations_in(text))
+    with connected(address) as lab:
+        return Recorded(durations_of(lab, find_run(lab, text)))
+
+
+def _lifetime(text: str | None) -> float:
+    try:
+        return math.inf if text is None else parse_duration(text)
+    except ValueError as error:
+        raise click.UsageError(f"--lifetime: {error}") from None
+
+
+def _counts(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise click.UsageError(f"--workers takes numbers like 8 or 1,4,8, not {text!r}") from None
+
+
+def _goal(text: str | None) -> float | Goal | None:
+    if text is None:
+        return None
+    kind, equals, value = text.partition("=")
+    try:
+        if not equals:
+            return float(kind)
+        if kind.strip() == "loss":
+            return goals.loss(float(value))
+    except ValueError:
+        pass
+    raise click.UsageError(f"--goal takes a number, or loss=0.01, not {text!r}")
