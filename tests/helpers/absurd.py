@@ -29,7 +29,7 @@ def values(*encoded: bytes) -> tuple[Layout, list[Buffer]]:
     return Layout((Part((BARE,), "O"),)), [struct.pack(f"<{len(ends)}I", *ends), b"".join(encoded)]
 
 
-def _submit(first: int = 0, n: int = 1, asks: tuple[tuple[int, int], ...] = ()) -> Callable[[m.Opened], Said]:
+def _submit(first: int = 0, n: int = 1, asks: tuple[m.Ask, ...] = ()) -> Callable[[m.Opened], Said]:
     return lambda o: (m.Submit(o.run, o.writer, first, n, _ONE.layout, asks), _ONE.frames)
 
 
@@ -68,7 +68,7 @@ TO_CONTROL: Mapping[str, Callable[[m.Opened], Said]] = {
     "less than no tasks": _submit(n=-1),
     "no tasks": _submit(n=0),
     "more tasks than rows": _submit(n=2),
-    "absurd asks": _submit(asks=((_BIG, _BIG), (-3, -9))),
+    "absurd asks": _submit(asks=(m.Ask(_BIG, _BIG), m.Ask(-3, -9, _BIG))),
     "more rows of nothing than can be counted": _block(2**63, _NOTHING, b""),
     "more rows of nothing than can be evaluated": _block(2**62, _NOTHING, b""),
     "rows larger than all memory": _block(1, _part(shape=(2**40, 2**40)), b""),

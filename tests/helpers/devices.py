@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from enum import Enum
 from typing import Any, ClassVar
 
 import numpy as np
 
+from helpers.waiting import PATIENCE
 from taskmaster.drivers.instruments import Head, HeadContext
 
-__all__ = ["Channel", "Cold", "Dry", "Furnace", "Gate", "Growing", "Moody", "OwnHead", "Probe", "Refused", "Wire"]
+__all__ = [
+    "Channel",
+    "Cold",
+    "Dry",
+    "Furnace",
+    "Gate",
+    "Growing",
+    "Moody",
+    "OwnHead",
+    "Patient",
+    "Probe",
+    "Refused",
+    "Wire",
+]
 
 
 class Gate(Enum):
@@ -174,6 +189,16 @@ class Dry:
 
     async def evaluate(self, x: object) -> float:
         return 1.0
+
+
+class Patient(Head):
+    """Evaluates for as long as a test wants it to."""
+
+    may_end = threading.Event()
+
+    def evaluate(self, x: Any) -> float:
+        assert self.may_end.wait(PATIENCE)
+        return float(x)
 
 
 class OwnHead(Head):

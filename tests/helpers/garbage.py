@@ -26,7 +26,7 @@ def _said() -> Iterator[list[bytes]]:
     said: list[tuple[msgspec.Struct, Sequence[Buffer]]] = [
         *(say(opened) for say in TO_CONTROL.values()),
         *(say(dispatch) for say in TO_WORKERS.values()),
-        (m.Submit(1, 1, 0, 2, mixed.layout, ((0, -1),)), mixed.frames),
+        (m.Submit(1, 1, 0, 2, mixed.layout, (m.Ask(0, -1, 2),)), mixed.frames),
         (m.Submit(1, 1, 0, 2, _LARGE.layout), _LARGE.frames),
         (m.Dispatch((1, 1), 1, 0, 2, mixed.layout, 1, ((1, 0),), 0.1), mixed.frames),
         (m.Page(1, 1, 3, (head, failed)), [*mixed.frames, bytes(16), *_ONE.frames]),

@@ -24,6 +24,7 @@ from taskmaster.daemon.journal.recovery import restore
 from taskmaster.daemon.leases import Started, Worker
 from taskmaster.daemon.master import Master, MasterSpec
 from taskmaster.daemon.run import Run
+from taskmaster.daemon.status import master_status
 from taskmaster.drivers.progress import Position
 
 __all__ = ["Assignment", "Conversation", "Hand", "Heart", "output", "spec"]
@@ -193,7 +194,7 @@ class Heart:
 
     def statistics(self, master: str = "svm") -> Any:
         """The Master's status."""
-        return self.core.masters[master].statistics(self.now)
+        return master_status(self.core.masters[master], self.now)
 
 
 @dataclass
@@ -224,7 +225,7 @@ class Conversation:
         """A block, as a message."""
         table = pack_values(values)
         first = self.next_index if first is None else first
-        return m.Submit(self.run, self.writer, first, table.n, table.layout, ((0, -1),)), table
+        return m.Submit(self.run, self.writer, first, table.n, table.layout, (m.Ask(0, -1),)), table
 
     def put(self, *values: float, where: m.Where | None = None) -> Effects:
         """Submit the next tasks."""
@@ -233,9 +234,9 @@ class Conversation:
         self.next_index += len(values)
         return self.heart.say(message, table)
 
-    def cancel(self, *intervals: tuple[int, int]) -> int:
+    def cancel(self, *intervals: tuple[int, int], queued: bool = False) -> int:
         """Cancel tasks; returns how many were."""
-        return self.heart.ask(m.Cancel(2, self.run, intervals or None), m.Done).count
+        return self.heart.ask(m.Cancel(2, self.run, intervals or None, queued), m.Done).count
 
     def resolve(self, index: int, action: str, attempt: int = 0, table: Table | None = None) -> Any:
         """An operator's word on a held task; returns the answer."""

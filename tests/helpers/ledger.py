@@ -15,12 +15,13 @@ from msgspec.structs import replace
 from taskmaster.bus import codec, messages as m
 from taskmaster.bus.table import Table, pack_values
 from taskmaster.daemon import effects as e
+from taskmaster.daemon.blocks import Block
 from taskmaster.daemon.core import Core, Identity
 from taskmaster.daemon.journal import Journal, sql
 from taskmaster.daemon.journal.check import check_at_start, check_log
 from taskmaster.daemon.journal.pages import read_inputs, read_page
 from taskmaster.daemon.journal.recovery import restore
-from taskmaster.daemon.run import Block, Run
+from taskmaster.daemon.run import Run
 
 __all__ = ["Ledger", "block", "block_of", "created", "done", "event", "open_journal", "read_ledger"]
 
@@ -37,7 +38,7 @@ def block(run: int, first: int, rows: Sequence[Any]) -> e.BlockAppended:
 
 def block_of(run: int, first: int, table: Table) -> e.BlockAppended:
     """The same, with a table of any layout."""
-    return e.BlockAppended(run, first, table.n, ((0, first - 1),), 1e9 + first, "ada", Block(first, table), table)
+    return e.BlockAppended(run, first, table.n, (m.Ask(0, first - 1),), 1e9 + first, "ada", Block(first, table), table)
 
 
 def event(run: int, seq: int, kind: str, first: int, n: int) -> e.EventAppended:

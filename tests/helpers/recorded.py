@@ -107,9 +107,9 @@ def table_sizes(state: Path) -> dict[str, int]:
         return {name: db.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in names}
 
 
-def asks(state: Path, run: int) -> list[tuple[int, int]]:
-    """Where the learner was asked anew: the index of the first task, and the last event it had been told of."""
+def asks(state: Path, run: int) -> list[tuple[int, int, int]]:
+    """Where the learner was asked: the index of the next task, the last event it had been told of, and for how many."""
     reader = _Reader(state)
     with closing(reader.db) as db:
         blocks = db.execute("SELECT first, asks FROM blocks WHERE run = ? ORDER BY first", (run,))
-        return [(first + offset, after) for first, text in blocks for offset, after in json.loads(text)]
+        return [(first + offset, after, asked) for first, text in blocks for offset, after, asked in json.loads(text)]

@@ -207,6 +207,28 @@ def test_a_learner_chooses_the_points_and_goes_on_with_its_run(typed: Program, l
     assert (run.closed, run.seed) == (True, 7)
 
 
+@pytest.mark.parametrize(
+    ("learner", "options"),
+    [
+        ("optuna:TPESampler", ["n_startup_trials=5", "multivariate=true"]),
+        ("optuna:QMCSampler", []),
+        ("nevergrad:DE", ["budget=100"]),
+        ("adaptive:Learner1D", []),
+    ],
+)
+def test_a_learner_of_a_library_is_called_by_the_librarys_name(
+    typed: Program, learner: str, options: list[str]
+) -> None:
+    run = learner.replace(":", "-")
+    line = ("learn", "square", *options, "--learner", learner, "--run", run, "--seed", "3")
+    said = typed(*line, "--goal", "npoints=12")
+    assert said.status == 0, said.err
+    assert ": 12 points in " in said.out
+    said = typed(*line, "--goal", "npoints=20")
+    assert ": 20 points in " in said.out
+    assert "the learner now asks" not in said.err, "it asked again what is recorded"
+
+
 def test_a_learner_that_has_no_more_points_needs_no_goal(typed: Program) -> None:
     assert ": 5 points in " in typed("learn", "square", "--learner", "grid", "--option", "n=5").out
 
@@ -303,6 +325,17 @@ def test_tasks_that_a_run_does_not_have_are_not_said_to_be_cancelled(typed: Prog
         assert said.err.endswith(f"(square/three) has no {none}: it has 3 tasks, the last is number 2\n")
     for had in ("2", "1-9", "--all"):
         assert typed("cancel", "square/three", had).out.endswith(": 0 tasks cancelled\n"), "they have their outcomes"
+
+
+def test_what_is_queued_is_cancelled_and_what_has_begun_goes_on(typed: Program, visits: Visits) -> None:
+    typed("submit", "visit", *map(str, range(20)), "--run", "begun")
+    visit = visits.next()
+    number = int(typed("cancel", "begun", "--all", "--queued").out.split()[-3])
+    assert 10 < number < 20
+    assert typed("cancel", "begun", "--all", "--queued").out.endswith(": 0 tasks cancelled\n")
+    visit.go()
+    eventually(lambda: json.loads(typed("runs", "show", "begun", "--json").out)["done"] == 1, "the first to end")
+    typed("cancel", "begun", "--all")
 
 
 def test_all_of_a_run_is_cancelled(typed: Program, visits: Visits) -> None:

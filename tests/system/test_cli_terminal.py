@@ -197,6 +197,27 @@ def test_learning_is_left_at_once_on_the_second_ctrl_c(lab: Lab, visits: Visits)
         assert [result.index for result in run.results] == [0], "what was in flight was evaluated all the same"
 
 
+def test_a_person_is_asked_for_points_until_they_press_ctrl_c_and_never_twice_for_the_same(lab: Lab) -> None:
+    learn = ["learn", "square", "--learner", "human", "--run", "typed", "--in-flight", "2"]
+    with Terminal(*learn) as terminal:
+        terminal.await_text(r"next point, x \(a number in \[0, 10\] mm\); .* 0 in flight; end: no more\n> ")
+        terminal.press("2\n")
+        terminal.await_text("wait for 1 in flight")
+        terminal.press("\n")
+        terminal.await_text(r"→ 4.0\nnext point")
+        terminal.press(CTRL_C)
+        assert terminal.wait() == 130
+        assert terminal.text.count("next point") == 3, "they are not asked again once they have stopped it"
+        assert "go on with: taskmaster learn square --learner human --run typed" in terminal.text
+        assert "\x1b[2K" not in terminal.raw, "nothing is drawn over what they type"
+    with Terminal(*learn) as terminal:
+        terminal.await_text("next point")
+        terminal.press("end\n")
+        assert terminal.wait() == 0
+        assert "1 point in" in terminal.text
+        assert terminal.text.count("next point") == 1
+
+
 def test_deleting_asks_on_a_terminal(lab: Lab) -> None:
     for name in ("kept", "given-away"):
         with lab["square"].open(name) as run:

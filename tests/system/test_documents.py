@@ -7,13 +7,14 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from helpers.daemon import Daemon
 from helpers.documents import code_blocks, document, section
-from helpers.reader import Reader
+from helpers.reader import Reader, alike
 
 PROTOCOL = document("docs/protocol.md")
 
@@ -69,6 +70,7 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
     reader.close()
 
 
+@pytest.mark.slow
 def test_the_tutorial_works_word_for_word(reader: Reader, tmp_path: Path) -> None:
     reader.follow(document("docs/tutorial.md"))
     status = reader.interrupt()
@@ -87,6 +89,15 @@ def test_the_tutorial_works_word_for_word(reader: Reader, tmp_path: Path) -> Non
 # -- the Python API ---------------------------------------------------------------------------------------------------
 
 
+def test_the_programs_about_executors_and_maps_print_what_they_should() -> None:
+    programs = code_blocks(section(document("docs/learners.md"), "Executors and maps"), "python")
+    printed = [
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True).stdout
+        for code in programs
+    ]
+    assert printed == ["[0, 1, 4, 9, 16]\n", "[1.0, 0.25]\n", "[3, 2, 1, 0, 1, 2]\n"]
+
+
 def test_the_page_of_the_python_api_runs_from_the_first_line_to_the_last(reader: Reader, tmp_path: Path) -> None:
     text = document("docs/python.md")
     reader.follow(text[: text.index("## connect")])
@@ -99,6 +110,27 @@ def test_the_page_of_the_python_api_runs_from_the_first_line_to_the_last(reader:
     assert result.returncode == 0, result.stdout + result.stderr
     for line in ("lab-7 ['hills', 'anything']", "[0.25, 1.0]", "1 failed ZeroDivisionError", "[1024, [3, 2, 1]]"):
         assert line in result.stdout
+
+
+# -- a run that went wrong --------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_went_wrong_is_mended_as_the_page_says(tmp_path: Path) -> None:
+    text = document("docs/debugging.md")
+    reader = Reader(tmp_path, alike)
+    try:
+        reader.follow(text)
+        said = code_blocks(text, "python")[-1]
+        program = (
+            "from climber import Climber\nfrom taskmaster.learners import connect\n"
+            "with connect() as lab, lab['hill'].open() as run:\n    learner = Climber()\n"
+            f"{textwrap.indent(said, '    ')}\n"
+            "    run.flush()\n    assert [block.asks[0].asked for block in run.record()] == [4]\n"
+        )
+        (tmp_path / "own.py").write_text(program, encoding="utf-8")
+        reader.follow("```console\n$ python own.py\n```\n")
+    finally:
+        reader.close()
 
 
 # -- people -----------------------------------------------------------------------------------------------------------

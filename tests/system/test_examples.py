@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from helpers.documents import ROOT, code_blocks, document, section
 from PIL import Image
 
@@ -42,6 +44,40 @@ def test_the_digits_are_explored_and_drawn(tmp_path: Path) -> None:
     with Image.open(tmp_path / "map.png") as picture:
         assert picture.format == "PNG"
     assert [path.name for path in tmp_path.iterdir()] == ["map.png"]
+
+
+@pytest.mark.parametrize(
+    ("name", "promised"),
+    [
+        ("adaptive_runner", [r"\d+ points, the highest at 0\.[23]\d"]),
+        ("grid_search", [r"0\.98 with \{'C': .*, 'gamma': .*\}"]),
+        ("minimise", [r"the minimum is at \[1\. 1\.\]", "800 steps around it"]),
+        ("mapping", [r"(\d+) by SerialMapper", r"\1 by GuidedMapper"]),
+        ("in_asyncio", [r"\[1, 1, 2, 6, 24, 120, 720, 5040\]", "given up: .*", "6"]),
+        ("several_masters", [r"64 points in 1\.\d h: (\d+) by the probe, (\d+) by the model"]),
+    ],
+)
+def test_libraries_and_loops_use_a_master(tmp_path: Path, name: str, promised: list[str]) -> None:
+    printed = run_program(tmp_path, str(ROOT / "examples" / f"{name}.py"))
+    assert re.fullmatch("\n".join(promised), "\n".join(printed)), printed
+    assert list(tmp_path.iterdir()) == [], "nothing is left behind"
+
+
+def test_a_loop_is_watched_and_drawn(tmp_path: Path) -> None:
+    printed = run_program(tmp_path, str(ROOT / "examples" / "watch_a_loop.py"), "120", "ring.png")
+    assert printed[-1] == "120 points in ring.png"
+    assert all(re.fullmatch(r"at \{'x': .*\}: the detector is saturated; it goes on", line) for line in printed[:-1])
+    with Image.open(tmp_path / "ring.png") as picture:
+        assert picture.format == "PNG"
+    assert [path.name for path in tmp_path.iterdir()] == ["ring.png"]
+
+
+def test_every_example_runs_in_a_test_and_is_found_from_a_document() -> None:
+    tests = "".join(path.read_text() for path in (ROOT / "tests" / "system").glob("test_*.py"))
+    pages = "".join(path.read_text() for path in (ROOT / "docs").glob("*.md"))
+    for path in sorted((ROOT / "examples").rglob("*.py")):
+        assert f"{path.stem}" in tests, f"{path.name} is in no test"
+        assert f"examples/{path.relative_to(ROOT / 'examples')}" in pages, f"no document mentions {path.name}"
 
 
 def test_the_ten_lines_of_the_readme_print_what_it_says(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from taskmaster.bus.errors import TaskFailed
 MORTAL = ("-m", "helpers.mortal_daemon")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_nothing_is_lost_or_repeated_when_it_is_killed_at_random(place: Path, seed: int) -> None:
     """Twenty kills each: at work, on its way down, on its way up. (`python -m tests.faults --kills 2000` does more.)"""

@@ -56,6 +56,11 @@ def points_of(daemon: Daemon, run: Run) -> list[Any]:
     return [outcome.point for outcome in sorted(outcomes, key=lambda outcome: outcome.index)]
 
 
+def asked_of(daemon: Daemon, run: Run) -> list[tuple[int, int]]:
+    """What the learner was asked, by the journal: the last event that it had been told, and for how many points."""
+    return [(after, asked) for _, after, asked in recorded.asks(daemon.state, run.number) if asked > 0]
+
+
 # -- learners ---------------------------------------------------------------------------------------------------------
 
 LEARNERS: dict[str, Callable[[Master], Any]] = {
@@ -264,15 +269,12 @@ def test_a_run_whose_results_were_taken_is_refused(lab: Lab) -> None:
 def test_each_ask_is_recorded_with_what_the_learner_had_been_told(lab: Lab, daemon: Daemon) -> None:
     """The exact interleaving of asks and tells can be rebuilt from the journal alone."""
     asked: list[tuple[int, int]] = []
-    told, n_asked = -1, 0
+    told = -1
 
     class Noted(Random):
         def ask(self, n: int) -> Any:
-            nonlocal n_asked
-            points = super().ask(n)
-            asked.append((n_asked, told))
-            n_asked += len(points)
-            return points
+            asked.append((told, n))
+            return super().ask(n)
 
     def hook(loop: Loop, result: Result) -> None:
         nonlocal told
@@ -281,14 +283,17 @@ def test_each_ask_is_recorded_with_what_the_learner_had_been_told(lab: Lab, daem
     loop = Loop(lab["plane"], Noted(lab["plane"].parameters), goal=40, in_flight=5, hook=hook)
     with loop.run() as run:
         run.flush()
-        assert recorded.asks(daemon.state, run.number) == asked[:36]
+        asks = [(min(k and k + 4, 40), *ask) for k, ask in enumerate(asked)]
+        assert len(asks) == 40, "the goal did not need the last four"
+        assert recorded.asks(daemon.state, run.number) == asks
         assert run.next_index == 40
         loop.goal = npoints(50)
         loop.run()
         run.flush()
-    assert recorded.asks(daemon.state, run.number) == asked[:46], "also for those that were asked and put later"
-    assert asked[0] == (0, -1)
-    assert [after for _, after in asked] == list(range(-1, 49))
+    asks = recorded.asks(daemon.state, run.number)
+    assert asked == [(-1, 5), *((after, 1) for after in range(49))]
+    assert [ask[1:] for ask in asks if ask[2] > 0] == asked, "also those of which the points were put later"
+    assert [ask for ask in asks if ask[2] == 0] == [(40 + k, 35 + k, 0) for k in range(4)], "which says so"
 
 
 @pytest.mark.parametrize("name", ["Random", "Sobol"])
@@ -357,7 +362,7 @@ def test_neither_goals_on_the_way_nor_failures_change_what_is_asked(
         assert disturbed.told == goal
     disturbed.run_.close()
     assert undisturbed.failed > 4, "or it shows nothing"
-    for of in (points_of, lambda daemon, run: recorded.asks(daemon.state, run.number)):
+    for of in (points_of, asked_of):
         assert of(daemon, disturbed.run_) == of(daemon, undisturbed.run_)
 
 

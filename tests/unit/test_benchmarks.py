@@ -24,7 +24,8 @@ def benchmarks(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 def test_a_tiny_run_prints_a_table_and_writes_each_round_as_json(tmp_path: Path) -> None:
-    figures = ["put", "round-trip", "rows", "scalars", "queued", "uneven", "start", "import"]
+    figures = ["put", "round-trip", "rows", "scalars", "queued", "uneven", "loop", "simulated", "efficiency", "start",
+               "import"]  # fmt: skip
     path = tmp_path / "figures.json"
 
     run = benchmarks("--quick", "--only", *figures, "--json", str(path), "--folder", str(tmp_path))

@@ -58,10 +58,10 @@ def _put_in_its_way(fate: _Fate) -> None:
     from taskmaster.drivers.instruments.attendant import Attendant
     from taskmaster.drivers.instruments.commandhead import CommandHead
     from taskmaster.drivers.instruments.head import Head
-    from taskmaster.drivers.instruments.visa import VisaTransport
+    from taskmaster.drivers.instruments.streams import SocketStream
     from taskmaster.drivers.protocol import WorkerProtocol
 
-    def sent(transport: VisaTransport, data: bytes, seconds: float) -> None:
+    def sent(stream: SocketStream, data: bytes, seconds: float) -> None:
         if data.startswith(b"POS"):
             fate.reach("when the first bytes are out")
 
@@ -75,7 +75,7 @@ def _put_in_its_way(fate: _Fate) -> None:
     _before(Attendant, "give", lambda *_: fate.reach("when the task arrives"))
     _after(Head, "begin_task", lambda *_: fate.reach("when it is noted as begun"))
     _after(Attendant, "on_acting", lambda *_: fate.reach("before the first byte"))
-    _after(VisaTransport, "_send", sent)
+    _after(SocketStream, "send", sent)
     _before(CommandHead, "_await", lambda *_: fate.reach("while it waits"))
     _after(CommandHead, "_read", lambda *_: fate.reach("when the answer is there"))
     _before(WorkerProtocol, "report", reported)

@@ -44,8 +44,8 @@ class Chamber(Head):
             while not (self._folder / str(day + 1)).exists():
                 self.sleep(_LOOK_SECONDS)
             day += 1
+            self.checkpoint(str(day))  # before it is noted: whoever has read that may kill this process
             self._note(f"day {day}")
-            self.checkpoint(str(day))
             yield {"height": day * x["light"]}
         return {"mass": day * x["light"]}
 

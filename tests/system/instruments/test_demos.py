@@ -75,6 +75,7 @@ def test_nothing_is_left_behind_by_a_demo_that_is_ended_while_a_head_is_unplugge
     assert list(demo.temporary.iterdir()) == [], "its state was temporary"
 
 
+@pytest.mark.slow
 def test_chambers_find_a_climate_though_a_heater_sticks(tmp_path: Path) -> None:
     said = console()
     report = run_demo("chambers", tmp_path, points=24, headless=True, console=said)

@@ -82,7 +82,7 @@ def test_a_worker_killed_in_a_task_leaves_it_in_doubt(probe: Laboratory, lab: La
     os.kill(heads(lab)["tip-3"].pid, signal.SIGKILL)
     ended = outcomes(run, 30)
     assert ended["done"] + ended["held"] == 30
-    assert ended["held"] <= 1
+    assert ended["held"] <= 2, "what it was in, and what it had not reported yet"
     assert max(visits(probe).values()) == 1
 
 

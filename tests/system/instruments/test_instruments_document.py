@@ -47,6 +47,7 @@ def reader() -> Iterator[Reader]:
         reader.close()
 
 
+@pytest.mark.slow
 def test_the_way_from_the_resource_string_to_the_first_result_and_beyond(reader: Reader) -> None:
     text = TOUR
     for port, free in zip(PORTS, free_ports()):

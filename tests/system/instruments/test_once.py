@@ -114,6 +114,7 @@ def finish(probe: Laboratory, lab: Lab, run: Run, n: int) -> None:
     assert done <= set(visits), "an outcome without a visit"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", WORKER_POINTS)
 def test_workers_die(probe: Laboratory, start_daemon: StartDaemon, tmp_path: Path, point: str) -> None:
     """Each worker when it comes there for the second time, and so does its successor."""
@@ -167,6 +168,7 @@ class Feeder(Thread):
         return self.put
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", DAEMON_POINTS)
 def test_the_daemon_dies(probe: Laboratory, start_daemon: StartDaemon, point: str) -> None:
     daemon = start_daemon({"stm": master(probe)}, heartbeat="200 ms", lost_after="2 s")
@@ -203,6 +205,7 @@ def test_instruments_fail(probe: Laboratory, start_daemon: StartDaemon, what: st
         assert info.failed >= KILLS * 0.8, "of these it cannot be known"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("who", ["worker", "guardian", "daemon", "all of them"])
 def test_processes_are_killed_at_any_moment(probe: Laboratory, start_daemon: StartDaemon, who: str) -> None:
     """Not at a point that anybody has thought of."""

@@ -106,6 +106,7 @@ def kill_all(daemon: Daemon, lab: Lab) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_two_weeks_survive_three_restarts_of_the_daemon(room: Room) -> None:
     watched = {
         "interlocks": {"limiter": {"query": "ALARM?", "every": "100 ms", "equals": 0}},

@@ -187,6 +187,7 @@ def test_each_attempt_has_a_series_of_its_own_and_all_goes_with_the_run(bench: B
     assert task.attempt == 2
     head.tell(task, NOON + 5, height=2)
     head.end(task)
+    run.results.get(timeout=PATIENCE)
     run.close()
     assert [series.attempt for series in (run.progress(0), run.progress(0, 1))] == [2, 1]
     assert run.progress(0, 1)["height"].tolist() == [1]

@@ -80,8 +80,12 @@ def test_a_learner_can_be_tried_before_the_hardware_is_there(place: Path) -> Non
             with lab["oven"].open("first") as run:
                 run.tasks.put({"t": 50.0})
                 assert 20 <= run.results.get(timeout=PATIENCE).output <= 80
-        eventually(lambda: "ACME,B,simulated" in taskmaster("heads", "--address", address).out, "both to be connected")
-        assert re.search(r"probe +a +ready", taskmaster("heads", "--address", address).out)
+
+        def heads() -> str:
+            return taskmaster("heads", "--address", address).out
+
+        eventually(lambda: len(re.findall(r"probe +[ab] +ready", said := heads())) == 2 and said, "both to be ready")
+        assert "ACME,B,simulated" in heads()
     finally:
         process.send_signal(signal.SIGTERM)
         rest = process.communicate(timeout=PATIENCE)[1]

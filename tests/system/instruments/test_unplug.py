@@ -108,6 +108,7 @@ def visits(probe: Laboratory) -> Counter[tuple[float, ...]]:
     return Counter(action.arguments for action in actions if action.command == "POS")
 
 
+@pytest.mark.slow
 def test_a_hundred_times_unplugged_nothing_is_done_twice_or_lost_or_mistaken(probe: Laboratory, lab: Lab) -> None:
     work, chance = Work(lab), Random(1)
     for cycle in range(CYCLES):

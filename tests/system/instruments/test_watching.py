@@ -284,8 +284,8 @@ def test_monitors_cost_a_task_one_query_each_at_most(probe: Laboratory, here: Be
     run = lab["stm"].open()
     run.tasks.put_many([{"x": x / 10} for x in range(4000)])
     assert len(list(run.results)) == 4000
-    elapsed = time.monotonic() - begun
     polls = asked(probe, "BIAS?") + asked(probe, "POS?") - before
+    elapsed = time.monotonic() - begun
     assert 2 <= polls <= 2 * (elapsed / 0.05 + 2), "as often as declared, and not with each of the tasks"
 
 

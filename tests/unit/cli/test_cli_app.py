@@ -65,7 +65,7 @@ def test_every_command_explains_itself(path: str, command: click.Command, typed:
         ("runs lst", "there is no command 'lst'; did you mean 'list'? see 'taskmaster runs --help'"),
         (
             "runs zzz",
-            "there is no command 'zzz'; there are 'list', 'show', 'export', 'delete'; see",
+            "there is no command 'zzz'; there are 'list', 'show', 'export', 'replay', 'diff', 'fork', 'delete'; see",
         ),
         ("status --jsn", "no such option '--jsn'. Did you mean '--json'? see 'taskmaster status --help'"),
         ("serve", "missing argument 'CONFIG'; see 'taskmaster serve --help'"),
@@ -96,6 +96,11 @@ def test_a_mistake_in_the_command_line_is_said_in_one_line(line: str, message: s
     assert (said.status, said.out) == (2, "")
     assert said.err.startswith(f"taskmaster: {message}")
     assert len(said.err.splitlines()) == 1
+
+
+def test_a_name_at_the_beginning_keeps_its_capitals(typed: Program) -> None:
+    said = typed("simulate", "--learner", "gp kernel=x", "--function", "branin")
+    assert said.err.startswith("taskmaster: GaussianProcess has no kernel 'x'; there are 'matern', 'rbf'; see")
 
 
 def test_without_a_command_there_is_the_help(typed: Program) -> None:

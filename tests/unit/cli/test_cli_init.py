@@ -117,6 +117,23 @@ def test_check_imports_every_function_as_its_workers_would(lab: Path) -> None:
     ], "which says where, and no more"
 
 
+def test_check_looks_for_what_may_be_called(lab: Path, typed: Program) -> None:
+    names = ["work:good", "work:*", "work:god", "wrok:*", "wrok.*", "math:pi"]
+    lab.write_text(f"[masters.calls]\ndriver = 'process'\ncalls = {names}\n")
+    found = json.loads(typed("check", lab, "--json").out)
+    problems = {one["name"]: one["problem"] for one in found["masters"]["calls"]}
+    assert list(problems) == names
+    assert problems["work:good"] == problems["work:*"] == ""
+    assert "has no 'god'; did you mean 'good'?" in problems["work:god"]
+    assert problems["wrok:*"].startswith("calls 'wrok:*': no module 'wrok' in ")
+    assert problems["wrok.*"].startswith("calls 'wrok.*': no module 'wrok' in ")
+    assert problems["math:pi"] == "function 'math:pi' is a float, not something to call"
+    assert [(one["line"], one["key"]) for one in found["mistakes"]] == [
+        (3, f"masters.calls.calls[{k}]") for k in (2, 3, 4, 5)
+    ]
+    assert typed("check", lab).err.endswith(f"{lab}: 4 functions cannot be used, see above\n")
+
+
 def test_of_a_slip_in_its_syntax_a_module_is_told_file_and_line(lab: Path) -> None:
     (lab.parent / "broken.py").write_text("\ndef evaluate(x:\n    return x\n")
     rest = taskmaster("check", lab).out

@@ -2,23 +2,8 @@
 
 from __future__ import annotations
 
-import copy
-import json
-import os
-import re
-import tomllib
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
-
 import pytest
-from hypothesis import given, strategies as st
-from pydantic import Field, field_validator
-
-from taskmaster.bus.errors import ConfigError
-from taskmaster.config.load import load, loads
-from taskmaster.config.settings import BUILTIN_DRIVERS, DriverOptions, Settings
-from taskmaster.config.shipped import example
+from helpers.complaints import complaints
 
 MASTER = """
 [masters.svm]
@@ -27,15 +12,6 @@ function = "digits:accuracy"
 """
 
 DRIVERS = "'process', 'thread', 'visa', 'serial', 'instrument', 'human'"
-
-
-def complaints(text: str, folder: str | Path = "/") -> list[str]:
-    """The lines of the error that ``text`` gets as the file ``lab.toml``; none where it is right."""
-    try:
-        loads(text, "lab.toml", folder)
-    except ConfigError as error:
-        return str(error).splitlines()
-    return []
 
 
 def test_the_plain_table_is_right() -> None:
@@ -194,10 +170,10 @@ def test_structure(text: str, expected: str) -> None:
         (
             "frob = 1",
             (
-                "frob: unknown key; known are 'approval', 'batch', 'call', 'description', 'driver', 'env', 'function', "
-                "'max_attempts', 'max_queued_bytes', 'max_queued_tasks', 'memory_limit', 'on_lost', 'outputs', "
-                "'parameters', 'path', 'recycle_after', 'restart_window', 'restarts', 'setup', 'teardown', "
-                "'timeout', 'workers'"
+                "frob: unknown key; known are 'approval', 'batch', 'call', 'calls', 'code', 'description', 'driver', "
+                "'env', 'function', 'max_attempts', 'max_queued_bytes', 'max_queued_tasks', 'memory_limit', "
+                "'on_lost', 'outputs', 'parameters', 'path', 'recycle_after', 'restart_window', 'restarts', 'setup', "
+                "'teardown', 'timeout', 'workers'"
             ),
         ),
     ],
@@ -225,6 +201,45 @@ def test_keys_of_one_master_that_exclude_each_other() -> None:
         "lab.toml:6: masters.svm.memory_limit: driver 'thread' has no such key; 'process' has",
         "lab.toml:7: masters.svm.workers: driver 'thread' has no such key; 'process' has",
     ]
+
+
+CALLS = "[masters.any]\ndriver = 'process'\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (f"{CALLS}calls = []", "3: masters.any.calls: expected at least 1 elements, got []"),
+        (
+            f"{CALLS}calls = ['numpy', '*', 'os.system', 'a:b.*']",
+            "3: masters.any.calls[0]: expected 'module:name', 'module:*' or 'package.*', got 'numpy'",
+        ),
+        (
+            f"{CALLS}calls = ['numpy.*']\nfunction = 'a:b'",
+            (
+                "3: masters.any.calls: a Master has one of function, calls and code; this one has 'function', too: "
+                "remove one"
+            ),
+        ),
+        (
+            f"{CALLS}calls = ['numpy.*']\nbatch = true",
+            "4: masters.any.batch: with 'calls' tasks are calls with arguments of their own; remove 'batch'",
+        ),
+        (
+            f"{CALLS}code = true\nparameters = {{ x = {{}} }}",
+            "4: masters.any.parameters: with 'code' tasks are calls with arguments of their own; remove 'parameters'",
+        ),
+        (
+            f"[daemon]\nlisten = 'tcp://127.0.0.1:5570'\n{CALLS}code = true",
+            (
+                "5: masters.any.code: true needs [daemon] listen = 'ipc:///PATH': a tcp port is open to every user of "
+                "this machine, who could run programs as this one; or use calls = ['module:name', …]"
+            ),
+        ),
+    ],
+)
+def test_a_master_that_takes_calls(text: str, expected: str) -> None:
+    assert complaints(text)[0] == f"lab.toml:{expected}"
 
 
 @pytest.mark.parametrize(
@@ -366,184 +381,3 @@ def test_the_daemons_keys(lines: str, expected: str) -> None:
 )
 def test_what_is_not_toml(text: str, expected: str) -> None:
     assert complaints(text) == [f"lab.toml{expected}"]
-
-
-# -- whatever else -----------------------------------------------------------------------------------------------------
-
-FULL = {name: tomllib.loads(example(name).read_text(encoding="utf-8")) for name in ("full", "instruments")}
-WRONG = [
-    0,
-    -1,
-    2**70,
-    1.5,
-    "nan",
-    True,
-    "",
-    "5 s",
-    "'\\u0000'",
-    "1e400 s",
-    "tcp://1",
-    "ipc://x",
-    "process",
-    "a:b",
-    "{x.y!r}",
-    "LEV {level:d};{nothing}",
-    "(",
-    [],
-    {},
-]
-WORDS = re.compile(r"lab\.toml:\d+: [a-z]+(\.[\w-]+|\[\d+\]|\.\"[^\n]*\")*: [a-zA-Z0-9'\"{-][^\n]*")
-JARGON = (
-    "Input should",
-    "Value error",
-    "valid ",
-    "Extra inputs",
-    "Field required",
-    "NoneType",
-    "pydantic",
-    "Traceback",
-)
-
-
-def keys(table: Any) -> Iterator[tuple[Any, Any]]:
-    """Every place in a document, as (its container, its key there)."""
-    for key, value in table.items() if isinstance(table, dict) else enumerate(table):
-        yield table, key
-        if isinstance(value, dict | list):
-            yield from keys(value)
-
-
-def as_toml(value: Any) -> str:
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{json.dumps(key)} = {as_toml(item)}" for key, item in value.items()) + "}"
-    return f"[{', '.join(map(as_toml, value))}]" if isinstance(value, list) else json.dumps(value)
-
-
-@pytest.mark.parametrize("name", ["full", "instruments"])
-@given(data=st.data())
-def test_any_wrong_value_anywhere_gets_plain_words(name: str, data: st.DataObject) -> None:
-    document = copy.deepcopy(FULL[name])
-    for _ in range(data.draw(st.integers(1, 4))):
-        places = list(keys(document))
-        container, key = data.draw(st.sampled_from(places))
-        container[key] = copy.deepcopy(data.draw(st.sampled_from(WRONG)))
-    text = "\n".join(f"{json.dumps(key)} = {as_toml(value)}" for key, value in document.items())
-    for line in complaints(text, example("full").parent):
-        assert WORDS.fullmatch(line), line
-        assert not any(word in line for word in JARGON), line
-
-
-# -- files -------------------------------------------------------------------------------------------------------------
-
-
-def unreadable(write: Callable[[Path], object], folder: Path) -> str:
-    path = folder / "lab.toml"
-    write(path)
-    with pytest.raises(ConfigError) as caught:
-        load(path)
-    return str(caught.value).replace(str(path), "lab.toml")
-
-
-def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
-    folders = [tmp_path / name for name in "abcd"]
-    for folder in folders:
-        folder.mkdir()
-    missing, directory, latin, loop = folders
-    assert (
-        unreadable(lambda path: None, missing)
-        == "lab.toml: there is no such file; `taskmaster init` writes one to start from"
-    )
-    assert unreadable(Path.mkdir, directory) == "lab.toml: is a folder; name the TOML file in it"
-    assert (
-        unreadable(lambda path: path.write_bytes(b"a = 1\nb = 'K\xe4lte'\n"), latin)
-        == "lab.toml:2: not UTF-8 text; save the file in that encoding"
-    )
-    assert (
-        unreadable(lambda path: path.symlink_to(path), loop)
-        == "lab.toml: cannot be read: Too many levels of symbolic links"
-    )
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read any file")
-def test_a_file_of_somebody_else(tmp_path: Path) -> None:
-    def write(path: Path) -> None:
-        path.write_text(MASTER)
-        path.chmod(0)
-
-    assert unreadable(write, tmp_path) == "lab.toml: cannot be read: Permission denied"
-
-
-def test_mistakes_in_a_file_name_it_as_the_user_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "lab.toml").write_text(f"{MASTER}path = ['lib']\n")
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError) as caught:
-        load("lab.toml")
-    assert str(caught.value) == f"lab.toml:5: masters.svm.path[0]: folder '{tmp_path}/lib' does not exist"
-
-
-# -- drivers of third parties ------------------------------------------------------------------------------------------
-
-
-class Limits(Settings):
-    lowest: float
-    highest: float
-
-
-class VisaOptions(DriverOptions):
-    resource: str = Field(pattern="^[A-Z]+::")
-    heads: list[int] | dict[str, int] = Field(default=[])
-    names: list[str] | dict[str, str] = Field(default=[])
-    rate: int = Field(default=1, multiple_of=5)
-    limits: Limits | None = None
-    channels: list[Limits] = Field(default=[])
-
-    @field_validator("heads")
-    @classmethod
-    def _few(cls, heads: object) -> object:
-        if not heads:
-            raise ValueError("name at least one head")
-        return heads
-
-
-def test_a_third_partys_driver_gets_the_same_messages() -> None:
-    text = """\
-[masters.probe]
-driver = 'visa'
-resource = 'asrl1'
-rat = 3
-rate = 3
-heads = {}
-workers = 2
-names = [1]
-limits = { lowest = 0, heighest = 1, highest = 2 }
-[[masters.probe.channels]]
-lowest = 0
-[[masters.probe.channels]]
-lowest = 0
-highest = 1
-hihgest = 1
-"""
-    with pytest.raises(ConfigError) as caught:
-        loads(text, "lab.toml", drivers={**BUILTIN_DRIVERS, "visa": VisaOptions})
-    assert str(caught.value).splitlines() == [
-        "lab.toml:3: masters.probe.resource: expected text of the form ^[A-Z]+::, got 'asrl1'",
-        "lab.toml:4: masters.probe.rat: unknown key; did you mean 'rate'?",
-        "lab.toml:5: masters.probe.rate: expected a multiple of 5, got 3",
-        "lab.toml:6: masters.probe.heads: name at least one head",
-        "lab.toml:7: masters.probe.workers: driver 'visa' has no such key; 'process' has",
-        "lab.toml:8: masters.probe.names[0]: expected text in quotes, got 1",
-        "lab.toml:8: masters.probe.names: expected a table, got [1]",
-        "lab.toml:9: masters.probe.limits.heighest: unknown key; did you mean 'highest'?",
-        "lab.toml:10: masters.probe.channels[0].highest: is missing",
-        "lab.toml:15: masters.probe.channels[1].hihgest: unknown key; did you mean 'highest'?",
-    ]
-    with pytest.raises(ConfigError, match="unknown driver 'viza'; did you mean 'visa'"):
-        loads(text.replace("'visa'", "'viza'"), drivers={"visa": VisaOptions})
-
-
-def test_a_driver_cannot_take_over_a_common_key() -> None:
-    class Greedy(DriverOptions):
-        timeout: float = 1.0
-
-    with pytest.raises(TypeError, match="driver 'greedy' declares 'timeout', which every Master has"):
-        loads(MASTER, drivers={"greedy": Greedy})

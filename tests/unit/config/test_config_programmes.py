@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 import pytest
+from helpers.complaints import complaints_of
 
-from taskmaster.bus.errors import ConfigError
 from taskmaster.config.load import load, loads
 from taskmaster.config.shipped import example
 
@@ -42,11 +42,7 @@ safe = ["STANDBY"]
 
 def complaints(text: str) -> list[str]:
     """What ``text`` is told as the file ``lab.toml``, without file and Master: ``LINE: key: message``."""
-    try:
-        loads(text, "lab.toml", "/")
-    except ConfigError as error:
-        return [line.removeprefix("lab.toml:").replace("masters.growth.", "") for line in str(error).splitlines()]
-    return []
+    return complaints_of("growth", text)
 
 
 def changed(old: str, new: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -168,3 +169,17 @@ def test_a_command_of_another_is_none_of_its_own() -> None:
     assert read("C 1;V 0.50") == {"v": 0.5}
     assert read("C 2;V 0.50") is None
     assert read("C 1;V half") is None
+
+
+@pytest.mark.parametrize(
+    "text", ["POS {x:.3f},{y:+010.2e}", "{{{x:g}}} {y:E}", "SET {x:8.1F};{y:.2G}", "R {x:%},{y:.1f}"]
+)
+@pytest.mark.parametrize("x", [0.0, -1.5, 1e300, 123456.789])
+def test_numbers_of_python_and_of_numpy_are_formatted_alike(text: str, x: float) -> None:
+    template = Template(text)
+    assert template.format({"x": x, "y": 2.0}) == template.format({"x": np.float64(x), "y": np.float64(2)})
+    for wrong in (math.inf, math.nan, "1", None):
+        with pytest.raises(ValueError, match="'y'"):
+            template.format({"x": x, "y": wrong})
+    with pytest.raises(ValueError, match="'y' has no value"):
+        template.format({"x": x})

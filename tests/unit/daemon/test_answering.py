@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import pytest
 import zmq
-from helpers.waiting import eventually
+from helpers.waiting import PATIENCE, eventually
 
 from taskmaster.bus import codec, messages as m, sockets
 from taskmaster.daemon.answering import LAST_LOOK, ON_THE_WAY, TURN_BYTES, WAITING, Answer, Answers, Question
@@ -18,7 +18,7 @@ from taskmaster.daemon.effects import Query
 
 Socket: TypeAlias = "zmq.Socket[bytes]"
 
-PATIENCE_MS = 5000
+PATIENCE_MS = round(1e3 * PATIENCE)
 #: More than the system's buffers for a connection take in.
 LARGE = 4 << 20
 #: Answers that a peer that does not read is sent all the same: those on their way, and those its own buffers take.

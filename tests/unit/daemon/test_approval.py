@@ -109,7 +109,7 @@ def test_the_totals_are_those_of_the_runs() -> None:
     runs = [Run(k, "laser", f"run {k}", 0, 0.0) for k in range(3)]
     for k, run in enumerate(runs):
         run.proposed.add(0, 3 * k)
-        run.input_bytes = 10 * k
+        run.blocks.nbytes = 10 * k
         proposals.note(run)
     assert (proposals.tasks, proposals.bytes, [run.id for run in proposals.runs]) == (9, 30, [1, 2])
     runs[2].proposed.remove(0, 5)

@@ -23,10 +23,10 @@ def test_the_next_run_is_the_one_that_looking_at_all_would_find(seed: int) -> No
         if step == "queue":
             run.queued.add(run.next_index, run.next_index + 3)
             run.next_index += 3
-            run.input_bytes += 24
+            run.blocks.nbytes += 24
         elif step == "empty":
             run.queued.remove(0, run.next_index)
-            run.input_bytes = 0
+            run.blocks.nbytes = 0
         elif step == "charge":
             run.virtual_time += chance.randint(-2, 2)
         elif step == "prioritise":

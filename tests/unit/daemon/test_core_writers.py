@@ -153,7 +153,7 @@ def test_short_tasks_are_acknowledged_by_their_outcomes_or_a_little_later() -> N
     hand.report(hand.assignments.pop(), seconds=1e-5)
     assert not run.put(1).replies
     assert not heart.wait(0.004).replies
-    assert heart.core.acknowledge_at == pytest.approx(heart.now + 0.001)
+    assert heart.core.acknowledging.due == pytest.approx(heart.now + 0.001)
     assert [reply.message for reply in heart.wait(0.002).replies] == [m.Ack(run.run, 2, run.writer)]
     assert not heart.wait(1).replies
 
@@ -162,9 +162,9 @@ def test_what_the_learner_had_been_told_is_kept_with_its_tasks() -> None:
     heart = Heart(spec())
     run = heart.open()
     table = pack_values([1, 2, 3])
-    out = heart.say(m.Submit(run.run, run.writer, 0, 3, table.layout, ((0, -1), (2, 17))), table)
+    out = heart.say(m.Submit(run.run, run.writer, 0, 3, table.layout, (m.Ask(0, -1, 2), m.Ask(2, 17, 1))), table)
     (block,) = [record for record in out.records if isinstance(record, BlockAppended)]
-    assert block.asks == ((0, -1), (2, 17))
+    assert block.asks == (m.Ask(0, -1, 2), m.Ask(2, 17, 1))
 
 
 def test_a_block_with_one_bad_point_is_refused_whole() -> None:

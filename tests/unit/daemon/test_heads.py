@@ -267,12 +267,12 @@ def test_what_keeps_an_instrument_from_work_is_in_its_status(heart: Heart) -> No
     two.obey()
     run.put(*range(3), where=m.Where(capability="cold"))
     run.put(*range(4), where=m.Where(head="tip-1"))
-    status = heart.core.masters["stm"].statistics(heart.now)
+    status = heart.statistics("stm")
     assert (status.state, status.unserved, status.unserved_where) == ("ready", 3, m.Where(capability="cold"))
     heart.ask(m.SetHead(2, "stm", "tip-1", False), m.Done)
-    status = heart.core.masters["stm"].statistics(heart.now)
+    status = heart.statistics("stm")
     assert (status.state, status.reason) == ("no heads", "tip-1 out (by ada); tip-2 out (by ada: cleaning)")
-    assert not heart.core.masters["svm"].statistics(heart.now).unserved
+    assert not heart.statistics("svm").unserved
 
 
 def test_who_has_done_what_to_heads_is_on_record_as_they_say(heart: Heart) -> None:

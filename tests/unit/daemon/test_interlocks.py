@@ -451,9 +451,10 @@ def test_what_is_broken_off_by_an_interlock_is_no_failure_of_the_connection(benc
 def test_the_status_says_which_interlock_has_paused_a_master(bench: Bench) -> None:
     bench.trip(bench.two, "door", "'OPEN' is not 'CLOSED'")
     bench.holds(bench.two, "door")
-    master = bench.heart.core.masters["stm"]
     why = "by interlock door of head 'tip-2': 'OPEN' is not 'CLOSED'"
-    assert (master.statistics(0.0).state, master.statistics(0.0).reason) == ("paused", why)
+    status = bench.heart.statistics("stm")
+    assert (status.state, status.reason) == ("paused", why)
     bench.heart.ask(m.Resume(1, "stm"), m.Done)
     bench.heart.ask(m.Pause(2, "stm"), m.Done)
-    assert (master.statistics(0.0).state, master.statistics(0.0).reason) == ("paused", "")
+    status = bench.heart.statistics("stm")
+    assert (status.state, status.reason) == ("paused", "")

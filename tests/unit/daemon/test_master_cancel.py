@@ -39,6 +39,16 @@ def test_tasks_that_wait_are_cancelled_at_once() -> None:
     assert not heart.core.busy
 
 
+def test_of_those_that_are_queued_none_is_with_a_worker() -> None:
+    run, hand, first = chunk(Heart(spec()))
+    assert run.cancel((2, 8), queued=True) == 1
+    assert run.kinds[1:] == [("cancelled", 7)]
+    assert run.cancel(queued=True) == 1
+    assert run.cancel(queued=True) == 0
+    hand.report(first, seconds=0.0001)
+    assert [kind for kind, _ in run.kinds].count("done") == 1 + 4, "they end as if nothing had been"
+
+
 def test_to_cancel_nothing_is_no_event() -> None:
     heart = Heart(spec())
     run = heart.open()
@@ -78,7 +88,7 @@ def test_inputs_go_with_the_last_task_of_their_block() -> None:
     assert [block.first for block in run.state.blocks] == [0, 40_000]
     run.cancel((10, 20))
     assert [block.first for block in run.state.blocks] == [40_000]
-    assert run.state.input_bytes == run.state.blocks[0].table.nbytes
+    assert run.state.input_bytes == sum(block.table.nbytes for block in run.state.blocks)
 
 
 def test_an_interval_must_be_one() -> None:

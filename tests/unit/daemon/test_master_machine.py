@@ -156,7 +156,7 @@ class MasterMachine(RuleBasedStateMachine):
         values = list(range(self.value, self.value + n))
         self.value += n
         message, table = run.submission(values)
-        message.asks = ((0, run.state.next_seq - after),)
+        message.asks = (m.Ask(0, run.state.next_seq - after),)
         if torn:
             for each in self.evaluators:
                 each.listen()
@@ -483,7 +483,7 @@ class MasterMachine(RuleBasedStateMachine):
     def _check_asks(self) -> None:
         assert self.heart.journal is not None
         rows = self.heart.journal.query("SELECT run, first, asks FROM blocks ORDER BY run, first")
-        recorded = {(run, first): tuple(map(tuple, json.loads(asks))) for run, first, asks in rows}
+        recorded = {(run, first): tuple(m.Ask(*ask) for ask in json.loads(asks)) for run, first, asks in rows}
         assert recorded == self.asks
 
 

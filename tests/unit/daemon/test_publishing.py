@@ -10,6 +10,7 @@ import msgspec
 import pytest
 import zmq
 from helpers.heart import Conversation, Heart, spec
+from helpers.waiting import PATIENCE
 
 from taskmaster.bus import codec, messages as m, sockets, topics
 from taskmaster.bus.errors import JournalError
@@ -27,7 +28,7 @@ from taskmaster.daemon.supervision import Supervisor
 
 Socket: TypeAlias = "zmq.Socket[bytes]"
 
-PATIENCE_MS = 5000
+PATIENCE_MS = round(1e3 * PATIENCE)
 _client = codec.daemon_decoder()
 _worker = codec.to_worker_decoder()
 _all = codec.publication_decoder()

@@ -22,7 +22,8 @@ from taskmaster.daemon.run import Run
 
 def contents(run: Run) -> dict[str, Any]:
     estimate, attempts = run.estimate, dict(run.attempts.items())
-    return {**vars(run), "estimate": (estimate.seconds, estimate.largest), "attempts": attempts}
+    estimated = (estimate.seconds, estimate.largest)
+    return {**vars(run), "estimate": estimated, "attempts": attempts, "blocks": list(run.blocks)}
 
 
 def statistics(heart: Heart) -> MasterStatus:
@@ -94,7 +95,6 @@ EMPTY = {
     "open",
     "blocks",
     "attempts",
-    "input_bytes",
     "places",
     "asked",
     "checkpoints",

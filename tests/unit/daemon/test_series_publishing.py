@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import pytest
 import zmq
 from helpers.heart import Conversation, Heart, spec
+from helpers.waiting import PATIENCE
 
 from taskmaster.bus import codec, messages as m, topics
 from taskmaster.daemon import series_publishing
@@ -15,7 +16,7 @@ from taskmaster.daemon.publishing import PUBLISHED_BYTES, Publisher
 
 Socket: TypeAlias = "zmq.Socket[bytes]"
 
-PATIENCE_MS = 5000
+PATIENCE_MS = round(1e3 * PATIENCE)
 _decode = codec.publication_decoder().decode
 
 

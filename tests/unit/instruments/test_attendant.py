@@ -265,6 +265,19 @@ def test_a_slow_task_does_not_keep_the_quick_ones_before_it_waiting() -> None:
         assert pieces(seat) == [(0, 2, False), (2, 1, True)]
 
 
+def test_what_was_reported_meanwhile_is_no_time_of_the_task_that_goes_on() -> None:
+    with seated() as seat:
+        several(seat, 0.2, 0.3, 0.0, hold=60.0)
+        while (task := seat.attendant.task) is None or task.position < 1:
+            time.sleep(0.001)
+        while seat.told.empty():
+            seat.attendant.flush()
+        first, rest = seat.hear(Ended), seat.hear(Ended)
+        assert (first.n, rest.n) == (1, 2)
+        assert rest.finished - rest.started < 0.45, "those 0.2 s were the first one's"
+        assert rest.started > first.finished - 0.1
+
+
 def test_what_is_not_wanted_any_more_is_given_back_with_all_that_follows() -> None:
     with seated() as seat:
         assignment = several(seat, 0.0, 0.2, 0.0, 0.0, hold=60.0)

@@ -11,7 +11,7 @@ from helpers.disks import no_file_larger_than
 from taskmaster.bus import messages as m
 from taskmaster.drivers.hosting import Place
 from taskmaster.drivers.instruments import guardian, notes
-from taskmaster.drivers.instruments.guardian import Guardian, HeadSeat
+from taskmaster.drivers.instruments.guardian import Guardian
 from taskmaster.drivers.instruments.notes import (
     NOTES,
     HeadNotes,
@@ -22,6 +22,7 @@ from taskmaster.drivers.instruments.notes import (
     read_notes,
     read_token,
 )
+from taskmaster.drivers.instruments.seats import HeadSeat
 
 
 @pytest.fixture

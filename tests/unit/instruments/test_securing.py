@@ -105,13 +105,13 @@ def test_one_that_refuses_holds_up_none_and_is_tried_again(bench: Bench) -> None
 def test_where_one_hangs_the_others_are_made_safe_before_it_is_tried_again(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(securing, "PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(securing, "PATIENCE_SECONDS", 4.0)
     monkeypatch.setattr(securing, "AGAIN_SECONDS", 0.1)
     bench.secure("hangs", "b", "c")
     bench.until(lambda: not bench.securing, "all to be safe")
     assert [name for _, name in bench.record] == ["b", "c", "hangs"]
     (unsafe,) = [one for one in bench.told if one.error]
-    assert (unsafe.head, unsafe.error) == ("hangs", "no success within 1 s, its process was ended")
+    assert (unsafe.head, unsafe.error) == ("hangs", "no success within 4 s, its process was ended")
 
 
 def test_heads_of_their_own_have_a_process_each(bench: Bench) -> None:

@@ -22,6 +22,7 @@ class Pair(Transport):
 
     far: socket.socket
     near: socket.socket | None = None
+    _stream: SocketStream
 
     @property
     def is_open(self) -> bool:
@@ -182,7 +183,7 @@ def test_what_may_wait_goes_with_what_follows(pair: Pair) -> None:
 def test_what_has_waited_is_not_sent_after_what_has_broken_off(pair: Pair) -> None:
     pair._joins = True
     pair.write(b"SET 1", acts=True, more=True)
-    pair.discard()
+    pair.unsent = b""
     pair.write(b"SAFE", acts=False)
     pair.write(b"SET 2", acts=True, more=True)
     pair.close()
@@ -222,3 +223,15 @@ def test_long_answers_are_shown_by_their_beginning() -> None:
     assert shortened(b"") == "nothing"
     assert shortened(b"ab\n") == r"'ab\n'"
     assert shortened(b"x" * 1000) == f"'{'x' * 60}'… (1000 bytes)"
+
+
+def test_an_answer_that_comes_whole_may_not_be_endless_either() -> None:
+    pair = Pair("pair", largest=1000)
+    pair.open(threading.Event())
+    try:
+        pair.far.sendall(b"1" * 2000 + b"\n")
+        with pytest.raises(Garbled, match="more than 1000 bytes"):
+            pair.read(later())
+    finally:
+        pair.close()
+        pair.far.close()

@@ -6,6 +6,7 @@ import grp
 import os
 import pty
 import pwd
+import socket
 import subprocess
 import sys
 import threading
@@ -191,6 +192,19 @@ def test_a_manager_that_somebody_else_has_closed_is_replaced(tmp_path: Path) -> 
     transport = VisaTransport("GPIB0::8::INSTR", backend=backend)
     transport.open(threading.Event())
     transport.close()
+
+
+def test_an_instrument_that_is_switched_off_for_weeks_costs_no_memory() -> None:
+    pytest.importorskip("pyvisa_py")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    transport = VisaTransport(f"TCPIP0::127.0.0.1::{port}::SOCKET")
+    sessions = resource_manager("@py").visalib.sessions
+    before = len(sessions)
+    for _ in range(3):
+        with pytest.raises(Unreachable):
+            transport.open(threading.Event())
+    assert len(sessions) == before
 
 
 @contextmanager

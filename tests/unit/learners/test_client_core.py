@@ -9,7 +9,7 @@ import pytest
 from helpers.shore import Shore
 
 from taskmaster.bus import codec, messages as m
-from taskmaster.bus.errors import CallerError, ProtocolError, TooLarge
+from taskmaster.bus.errors import CallerError, DaemonUnreachable, ProtocolError, TooLarge
 from taskmaster.learners.core import ClientCore
 
 #: What it says → a request that the daemon could not read, or that cannot even be written.
@@ -70,6 +70,18 @@ def test_whoever_follows_a_run_hears_once_that_the_daemon_is_gone_and_once_that_
         assert shore.said(m.Describe), "it is asked whether it is there"
         shore.beacon(epoch=1, next_seq=0)
         assert caplog.messages == [gone, "the daemon at tcp://shore is back"]
+
+
+def test_a_daemon_that_has_ended_for_good_is_asked_nothing_more() -> None:
+    """Its runs are followed still, and it has been silent for long: no reason to ask whether it is there."""
+    shore = Shore()
+    run = shore.open()
+    shore.beacon(epoch=1, next_seq=0)
+    shore.core.obituary = lambda: DaemonUnreachable("it was killed")
+    shore.wait(20)
+    assert isinstance(run.error, DaemonUnreachable)
+    with pytest.raises(DaemonUnreachable, match="it was killed"):
+        shore.core.request(m.Status(0), shore.now)
 
 
 def test_whoever_waits_for_nothing_is_not_told_that_the_daemon_is_gone(caplog: pytest.LogCaptureFixture) -> None:

@@ -91,9 +91,9 @@ def test_gathered_puts_are_sent_in_blocks_that_fit_with_the_asks_that_began_in_e
     while not run.is_settled:
         shore.say(m.Ack(1, blocks[-1][0].first + blocks[-1][0].n, 1))
         blocks += submitted(shore)
-    asks = [(block.first + offset, after) for block, _ in blocks for offset, after in block.asks]
+    asks = [(block.first + ask.offset, ask.after) for block, _ in blocks for ask in block.asks]
     assert asks == [(k, 10**12 + k) for k in range(3000)]
-    assert all(offset < block.n for block, _ in blocks for offset, _ in block.asks)
+    assert all(ask.offset < block.n for block, _ in blocks for ask in block.asks)
 
 
 def test_a_question_larger_than_a_message_is_an_error_and_not_asked() -> None:

@@ -138,11 +138,69 @@ def test_it_can_do_what_its_learner_can() -> None:
     learner = InOrder(wrapped, ahead=2)
     for capability in (protocol.Learner, protocol.Failable, protocol.Endable, protocol.Lossy, protocol.Bindable):
         assert isinstance(learner, capability)
+    assert isinstance(learner, protocol.Lossy)
     assert learner.loss() == wrapped.loss()
     assert learner.describe() == "adaptive Learner2D, told in order"
-    assert np.isnan(InOrder(Scribe(), ahead=1).loss())
+    assert not isinstance(InOrder(Scribe(), ahead=1), protocol.Lossy)
 
 
 def test_no_point_ahead_is_a_mistake() -> None:
-    with pytest.raises(CallerError, match="at least one point ahead, not 0"):
+    with pytest.raises(CallerError, match=r"ahead of InOrder must be a whole number from 1 to .*, not 0"):
         InOrder(Scribe(), ahead=0)
+
+
+class Touchy(Scribe):
+    """Raises once at each of some steps, as they stand in its log."""
+
+    def __init__(self, *steps: str) -> None:
+        super().__init__()
+        self._steps = set(steps)
+
+    def _do(self, step: str) -> None:
+        if step in self._steps:
+            self._steps.remove(step)
+            raise ValueError(step)
+
+    def ask(self, n: int) -> list[int]:
+        self._do(f"ask {n}")
+        return super().ask(n)
+
+    def tell(self, point: int, output: Any) -> None:
+        self._do(f"tell {point}")
+        super().tell(point, output)
+
+
+def tell_until_it_holds(learner: InOrder, point: int) -> None:
+    """As a loop does it that is run again after the learner raised: the same result is told once more."""
+    for _ in range(5):
+        try:
+            learner.tell(point, None)
+        except ValueError:
+            continue
+        return
+    raise AssertionError("it raises for ever")
+
+
+@pytest.mark.parametrize(
+    "steps", [("tell 0",), ("tell 1",), ("tell 2",), ("ask 1",), ("ask 1", "tell 1", "tell 2", "tell 0")]
+)
+def test_a_learner_that_raises_is_told_the_same_in_the_same_order_when_it_is_tried_again(steps: Any) -> None:
+    logs = []
+    for raising in ((), steps):
+        touchy = Touchy(*raising)
+        learner = InOrder(touchy, ahead=3)
+        learner.ask(3)
+        for point in (2, 1, 0, 3):
+            tell_until_it_holds(learner, point)
+        assert learner.ask(4) == [3, 4, 5, 6]
+        assert [point for point, _ in learner.data] == [2, 1, 0, 3], "each once, as it came"
+        logs.append(touchy.log)
+    assert logs[0] == logs[1]
+
+
+def test_of_equal_points_the_one_that_ended_is_passed_on() -> None:
+    learner = InOrder(Sequence([{"x": 1.0}, {"x": 1.0}]), ahead=2)
+    first, second = learner.ask(2)
+    learner.tell(second, "second")
+    learner.tell(first, "first")
+    assert learner.learner.data == [({"x": 1.0}, "first"), ({"x": 1.0}, "second")]  # type: ignore[attr-defined]

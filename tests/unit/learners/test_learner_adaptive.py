@@ -329,12 +329,13 @@ def test_each_dimension_has_one_name(names: list[str]) -> None:
 
 def test_other_learners_are_refused_by_name() -> None:
     for other in (
-        adaptive.AverageLearner(lambda seed: 0.0, atol=0.1),
-        adaptive.AverageLearner1D(lambda seed_x: 0.0, (0, 1)),
-        adaptive.SequenceLearner(abs, [1, 2]),
+        adaptive.BalancingLearner([adaptive.SequenceLearner(abs, [1, 2])]),
+        adaptive.BalancingLearner([adaptive.IntegratorLearner(abs, (0, 1), 0.1)]),
     ):
-        with pytest.raises(CallerError, match="takes a Learner1D, Learner2D or LearnerND of python-adaptive, not <"):
+        with pytest.raises(CallerError, match=r"BalancingLearner balances .*, and DataSavers of these; not "):
             AdaptiveLearner(other)
+    with pytest.raises(CallerError, match="takes a learner of python-adaptive, not <class"):
+        AdaptiveLearner(adaptive.Learner1D)
 
 
 def test_over_a_masters_parameters_it_takes_the_learner_for_their_number() -> None:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import adaptive
 import pytest
+from helpers.learner_kinds import LIBRARIES, OWN
 
+from taskmaster import learners
 from taskmaster.learners import protocol
 from taskmaster.learners.adaptive import AdaptiveLearner
+from taskmaster.learners.human import Human
 from taskmaster.learners.points import Random, Sequence
 
 
@@ -27,6 +33,7 @@ OPTIONAL = {
     "Lossy": protocol.Lossy,
     "Bindable": protocol.Bindable,
     "Describable": protocol.Describable,
+    "Recalling": protocol.Recalling,
 }
 
 
@@ -34,6 +41,7 @@ OPTIONAL = {
     ("learner", "capabilities"),
     [
         (Minimal(), set()),
+        (Human(), {"Failable", "Endable", "Describable", "Bindable", "Recalling"}),
         (Sequence([1]), {"Failable", "Endable", "Describable"}),
         (Random({"x": (0, 1)}), {"Failable", "Endable", "Describable", "Seeded"}),
         (
@@ -56,3 +64,19 @@ def test_a_learner_is_described_by_its_own_words_or_by_its_class() -> None:
     assert protocol.describe(Random({"x": (0, 1), "y": (0, 1)}, n=5)) == "Random of 5 points over x, y"
     assert protocol.describe(Sequence([4, 5])) == "Sequence of 2 points"
     assert protocol.describe(Minimal()).endswith("test_learner_protocol.Minimal")
+
+
+# -- where they are ---------------------------------------------------------------------------------------------------
+
+
+def test_every_learner_is_had_from_one_place_and_no_library_before_it_is() -> None:
+    program = "import sys, taskmaster.learners; print({'scipy', 'adaptive', 'optuna', 'cma'} & set(sys.modules))"
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert ran.stdout.strip() == "set()"
+    from_here = {name for name in learners._LEARNERS if name != "AxLearner"}
+    for name in from_here:
+        assert getattr(learners, name).__name__ == name
+    made = {make().__class__.__name__ for make in (OWN | LIBRARIES).values()}
+    assert made <= from_here, "those of the learner suite are there"
+    with pytest.raises(AttributeError, match="no attribute 'Gaussian'"):
+        learners.Gaussian  # noqa: B018 - it is looked for

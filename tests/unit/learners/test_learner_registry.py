@@ -12,11 +12,14 @@ import pytest
 from taskmaster.bus.errors import CallerError
 from taskmaster.bus.fields import Field
 from taskmaster.learners import registry
+from taskmaster.learners.adapters.families import FAMILIES
 from taskmaster.learners.points import Random
 from taskmaster.learners.protocol import Learner, describe
 
 X, Y, Z = (Field(name, min=0, max=1) for name in "xyz")
+KERNEL = Field("kernel", kind="str", choices=("rbf", "poly"))
 STEPS = Field("steps", kind="int", min=1, max=5)
+STEPS_FROM_0 = Field("steps", kind="int", min=0)
 ACCURACY, SECONDS, LOG = Field("accuracy"), Field("seconds"), Field("log", kind="str")
 
 
@@ -31,8 +34,38 @@ ACCURACY, SECONDS, LOG = Field("accuracy"), Field("seconds"), Field("log", kind=
         ("halton", [X], {"n": "8"}, "Halton of 8 points over x"),
         ("latin-hypercube", [X], {"n": "8"}, "LatinHypercube of 8 points over x"),
         ("adaptive", [X], {}, "adaptive Learner1D over x"),
+        ("gp", [X, STEPS], {"output": "accuracy", "maximize": "yes"}, "GaussianProcess over x, steps"),
+        ("evolution", [X, STEPS], {"output": "accuracy", "members": "12"}, "Evolution of 12 members over x, steps"),
+        ("sobol", [X, Y], {"wrap.travel": "x:2,y:0.5", "wrap.ahead": "4"}, "Sobol over x, y, nearest first"),
+        (
+            "random",
+            [X],
+            {"wrap.dedup": "yes", "wrap.pending": "0.01"},
+            "Random over x, apart from those in flight, nothing twice",
+        ),
         ("adaptive", [X, Y], {"output": "accuracy"}, "adaptive Learner2D over x, y"),
         ("adaptive", [X, Y, Z], {}, "adaptive LearnerND over x, y, z"),
+        ("adaptive:LearnerND", [X, Y], {"output": "accuracy"}, "adaptive LearnerND over x, y"),
+        ("adaptive:IntegratorLearner", [X], {"tol": "1e-6"}, "adaptive IntegratorLearner over x"),
+        ("adaptive:AverageLearner", [STEPS_FROM_0], {"atol": "0.1"}, "adaptive AverageLearner over steps"),
+        ("adaptive:AverageLearner1D", [X], {"min_samples": "3"}, "adaptive AverageLearner1D over x"),
+        ("adaptive:AverageLearner1D", [STEPS_FROM_0, X], {}, "adaptive AverageLearner1D over steps, x"),
+        ("optuna", [X], {}, "Optuna's TPESampler over x, minimising its output"),
+        (
+            "optuna:TPESampler",
+            [X, STEPS],
+            {"maximize": "accuracy", "n_startup_trials": "5", "multivariate": "true", "log": "steps"},
+            "Optuna's TPESampler over x, steps, maximising accuracy",
+        ),
+        ("optuna:GridSampler", [STEPS], {}, "Optuna's GridSampler over steps, minimising its output"),
+        ("nevergrad:DE", [X, Y], {"budget": "50"}, "Nevergrad's DE over x, y, minimising its output"),
+        ("cma:CMAES", [X, Y], {"popsize": "8", "sigma": "0.2"}, "CMA-ES over x, y, minimising its output"),
+        (
+            "gest:helpers.generators:Walker",
+            [X, STEPS],
+            {"step": "0.1"},
+            "generator Walker over x, steps, minimising accuracy",
+        ),
     ],
 )
 def test_a_built_in_learner_by_name(
@@ -52,7 +85,7 @@ def test_a_seed_of_its_own_is_passed_on() -> None:
     ("name", "parameters", "options", "message"),
     [
         ("sobool", [X], {}, "no learner is called 'sobool'; did you mean 'sobol'?"),
-        ("gradient", [X], {}, "no learner is called 'gradient'; there are 'adaptive', 'grid', 'halton'"),
+        ("gradient", [X], {}, "no learner is called 'gradient'; there are 'adaptive', 'ax', 'cma'"),
         ("grid", [X], {"m": "3"}, "learner 'grid' has no option 'm'.*it takes 'n'"),
         ("grid", [X], {"n": "ten"}, "option 'n' of learner 'grid' must be numbers of values, like n=10.*got 'ten'"),
         ("grid", [X], {}, "'x' goes from 0 to 1: say by n how many values"),
@@ -69,7 +102,54 @@ def test_a_seed_of_its_own_is_passed_on() -> None:
         ),
         ("adaptive", [X], {"output": "acuracy"}, "the Master has no output 'acuracy'; did you mean 'accuracy'?"),
         ("adaptive", [X], {"output": "log"}, "output 'log' is a string"),
+        ("gp", [X], {}, "several outputs, 'accuracy', 'seconds', 'log': say which with output=NAME"),
+        ("gp", [X], {"output": "accuracy", "maximize": "maybe"}, "name two outputs, 'accuracy' and 'maybe'"),
+        ("gp", [X], {"output": "accuracy", "travel": "x"}, "'travel' of learner 'gp' must be speeds of parameters"),
+        ("gp", [X], {"output": "accuracy", "kernels": "rbf"}, "no option 'kernels'; did you mean 'kernel'"),
+        (
+            "evolution",
+            [X],
+            {"output": "accuracy", "members": "2"},
+            "members of Evolution must be a whole",
+        ),
+        ("gp", [X], {"minimize": "acuracy"}, "the Master has no output 'acuracy'; did you mean 'accuracy'?"),
+        ("gp", [X], {"minimize": "accuracy", "maximize": "seconds"}, "'minimize' and 'maximize' do not go together"),
+        ("gp", [X], {"output": "accuracy", "maximize": "seconds"}, "name two outputs, 'accuracy' and 'seconds'"),
+        ("evolution", [X], {"output": "accuracy", "n": "0"}, "n of Evolution must be a whole number from 1"),
+        ("random", [X, KERNEL], {"wrap.travel": "kernel:1"}, "'kernel' is no number, so it has no speed"),
+        ("random", [X], {"wrap.in-order": "0"}, "ahead of InOrder must be a whole number from 1"),
+        ("random", [X], {"wrap.lag": "x"}, "learner 'wrap' has no option 'lag'; did you mean 'log'"),
+        ("random", [X], {"wrap.log": "z"}, "the Master has no parameter 'z'"),
+        ("random", [X], {"wrap.travel": "z:1"}, "Travel is about parameter 'z'"),
+        ("random", [X], {"wrap.ahead": "3"}, "'wrap.ahead' goes with 'wrap.travel'"),
+        ("human", [X], {}, "asks a person at a terminal"),
         ("adaptive", [Field("x", min=0)], {}, "parameter 'x' has no finite max"),
+        ("grid:fine", [X], {}, "'grid' is no family of learners: write 'grid'"),
+        ("optina:TPESampler", [X], {}, "no learner is called 'optina', and there is no such module in "),
+        ("optuna:TPE", [X], {}, "Optuna has no sampler 'TPE'; it has 'BruteForceSampler', 'CmaEsSampler'"),
+        ("optuna:TPESampler", [X], {"startup": "5"}, "Optuna's TPESampler has no option 'startup'"),
+        ("optuna", [X], {}, "several outputs, 'accuracy', 'seconds', 'log': say which"),
+        ("optuna", [X], {"minimize": "log"}, "optimises single numbers, but output 'log' is a string"),
+        ("optuna", [X], {"minimize": "acuracy"}, "the Master has no output 'acuracy'; did you mean 'accuracy'?"),
+        ("optuna", [X], {"minimize": "accuracy", "constraints": "seconds=3"}, "a constraint is NAME <= NUMBER"),
+        ("optuna", [X], {"minimize": "accuracy", "log": "x"}, "'x' of OptunaLearner cannot be searched by its log"),
+        ("optuna", [X], {"repeats": "maybe"}, "option 'repeats' of learner 'optuna:TPESampler' must be yes or no"),
+        ("nevergrad:DE", [X], {"minimize": "accuracy", "budget": "0"}, "budget of NevergradLearner must be a whole"),
+        ("nevergrad:XDE", [X], {}, "Nevergrad has no optimiser 'XDE'"),
+        ("nevergrad:DE", [X], {"popsize": "3"}, "learner 'nevergrad:DE' has no option 'popsize'"),
+        ("cma:CMA", [X, Y], {}, "cma has no learner 'CMA'; did you mean 'CMAES'?"),
+        ("cma", [X], {}, "CMA-ES needs two parameters at least"),
+        ("cma", [X, Y], {"popsise": "3"}, "CMA-ES has no option 'popsise'; did you mean 'popsize'?"),
+        ("cma", [X, Y], {"minimize": "accuracy", "popsize": "x"}, "popsize of CMA-ES must be a whole number from 2"),
+        ("cma", [X, Y], {"minimize": "accuracy", "minstd": "abc"}, "CMA-ES cannot be made with minstd='abc'"),
+        ("cma", [X, Y], {"minimize": "accuracy", "sigma": "wide"}, "sigma is a part of each parameter's range"),
+        ("cma", [X, Y], {"verb_disp": "1"}, "CMA-ES's option 'verb_disp' is not for learners"),
+        ("gest", [X], {"minimize": "accuracy"}, "say which, gest:MODULE:CLASS"),
+        ("gest:nowhere:Nobody", [X], {"minimize": "accuracy"}, "no generator can be imported from 'nowhere:Nobody'"),
+        ("gest:decimal:Decimal", [X], {"minimize": "accuracy"}, "'decimal:Decimal' is no generator of gest-api"),
+        ("adaptive:Learner3D", [X], {}, "adaptive has no learner 'Learner3D' that can be made of a name"),
+        ("adaptive:Learner2D", [X], {"output": "accuracy"}, "adaptive's Learner2D has 2 parameters, the Master 1"),
+        ("adaptive:IntegratorLearner", [X], {"output": "accuracy"}, "needs option 'tol', like tol=1e-6"),
     ],
 )
 def test_mistakes_are_named_with_their_remedy(
@@ -79,10 +159,34 @@ def test_mistakes_are_named_with_their_remedy(
         registry.create(name, parameters, [ACCURACY, SECONDS, LOG], options=options)
 
 
-def test_without_adaptive_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "adaptive", None)  # how Python itself marks a module that cannot be imported
-    with pytest.raises(CallerError, match=r"pip install adaptive \(it is in the extra 'adaptive'\)"):
-        registry.create("adaptive", [X])
+def test_a_learner_is_made_for_what_it_sees_through_its_wrapper() -> None:
+    dose = Field("dose", min=1e-6, max=1.0)
+    options = {"wrap.log": "dose", "wrap.output": "accuracy", "wrap.negate": "yes", "n": "200"}
+    learner = registry.create("random", [dose], [ACCURACY, SECONDS], seed=1, options=options)
+    doses = [point["dose"] for point in learner.ask(200)]
+    assert 40 < sum(value < 1e-4 for value in doses) < 95, "a third of the decades"
+    assert min(doses) >= 1e-6
+
+
+@pytest.mark.parametrize(
+    ("name", "package", "install", "extra"),
+    [
+        ("adaptive", "adaptive", "adaptive", "adaptive"),
+        ("optuna:TPESampler", "optuna", "optuna", "optuna"),
+        ("nevergrad:NGOpt", "nevergrad", "nevergrad", "nevergrad"),
+        ("cma:CMAES", "cma", "cma", "cma"),
+        ("gest:a:B", "gest_api", "gest-api", "gest"),
+        ("ax:fast", "ax", "ax-platform", "ax"),
+    ],
+)
+def test_without_its_library_the_extra_is_named(
+    name: str, package: str, install: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in [module for module in sys.modules if module.partition(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, package, None)  # how Python itself marks a module that cannot be imported
+    with pytest.raises(CallerError, match=rf"pip install {install} \(it is in the extra '{extra}'\)"):
+        registry.create(name, [X])
 
 
 @pytest.fixture
@@ -113,7 +217,7 @@ def other_distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("other_distribution")
 def test_other_distributions_add_learners_by_entry_points() -> None:
-    assert set(registry.names()) == {*registry.BUILTIN, "centre", "lost"}
+    assert set(registry.names()) == {*registry.BUILTIN, *FAMILIES, "centre", "lost"}
     learner = registry.create("centre", [X, Y])
     assert isinstance(learner, Learner)
     assert learner.ask(3) == [{"x": 0.5, "y": 0.5}]
@@ -121,8 +225,8 @@ def test_other_distributions_add_learners_by_entry_points() -> None:
         registry.create("lost", [X])
 
 
-@pytest.mark.parametrize("name", registry.BUILTIN)
+@pytest.mark.parametrize("name", [*registry.BUILTIN, *FAMILIES])
 def test_every_built_in_learner_has_a_line_of_help(name: str) -> None:
     summary = (registry.factory(name).__doc__ or "").partition("\n")[0]
     assert summary.endswith(".")
-    assert len(summary) < 110
+    assert len(summary) < 130

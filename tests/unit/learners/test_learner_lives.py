@@ -1,0 +1,77 @@
+"""Every learner in a loop that is killed and goes on: what is on record is what a new one asks, to the bit.
+
+The daemon's decisions and its journal are the real ones, see helpers/rehearsal.py; Hypothesis chooses which task ends
+next and how, and after which results the loop is killed.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.learner_kinds import LIBRARIES, OWN
+from helpers.learner_suite import evaluate
+from helpers.rambling import Play, live
+from helpers.rehearsal import Rehearsal, Stage
+from hypothesis import HealthCheck, Phase, given, settings, strategies as st
+
+from taskmaster.bus import values
+from taskmaster.learners.protocol import Learner
+from taskmaster.learners.record import Record
+from taskmaster.learners.replay import replay
+
+LEARNERS: dict[str, Callable[[], Record]] = OWN | LIBRARIES
+
+#: what becomes of each task, and how many events pass between two restarts
+choices = st.lists(st.integers(0, 4095), min_size=10, max_size=40)
+lives = st.lists(st.integers(0, 9), min_size=1, max_size=3)
+
+
+def measure(point: Any) -> dict[str, Any]:
+    """What the Master makes of a point: sometimes nothing but NaN."""
+    if sum(values.encode(point)) % 11 == 0:
+        return {"scalar": math.nan, "vector": [math.nan, 0.0], "cost": 1.0}
+    return evaluate(point)
+
+
+def edited(point: Any, index: int) -> Any:
+    """What somebody makes of a point before they approve it: one nearer to the middle."""
+    if isinstance(point, dict):
+        return {name: edited(value, index) for name, value in point.items()}
+    if isinstance(point, tuple):
+        return tuple(edited(value, index) for value in point)
+    return 0.9 * point + 0.05 if isinstance(point, float) else point
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+@given(choices=choices, lives=lives, in_flight=st.integers(2, 5), retries=st.integers(0, 1))
+@settings(
+    max_examples=3,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # to look for a shorter story takes minutes for some of these
+)
+def test_killed_at_any_step_it_goes_on_as_if_it_had_not_been(
+    name: str, choices: list[int], lives: list[int], in_flight: int, retries: int
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        stage = Stage(Path(folder))
+        play = Play(iter(choices), evaluate=measure, edit=edited)
+        events = 0
+        for more in [*lives, 10**6]:
+            events += more
+            learner = LEARNERS[name]()
+            run, loop = live(stage, learner, play, events=events, in_flight=in_flight, retries=retries, goal=20)
+            assert loop.divergence is None
+
+        again = LEARNERS[name]()
+        assert isinstance(again, Learner)
+        replayed = replay(again, Rehearsal(stage, play).history(run.number))
+        assert replayed.divergence is None
+        assert values.encode(again.data) == values.encode(learner.data)
+        assert again.nfailed == learner.nfailed
+        stage.journal.close()
