@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks import machine
 from benchmarks.bench import Bench
 from benchmarks.contest import Row
-from benchmarks.figures import FIGURES, Figure
+from benchmarks.figures import FIGURES, ON_REQUEST, Figure
 from benchmarks.report import as_json, table, write_section
 from benchmarks.timeline import TRIPS, timeline
 
@@ -57,7 +57,7 @@ def _measure(bench: Bench, options: argparse.Namespace, command: str) -> list[Ro
     started = time.strftime("%Y-%m-%d %H:%M", time.gmtime())
     facts = machine.describe(bench.folder)
     rows: list[Row] = []
-    for name in options.only or FIGURES:
+    for name in options.only or [name for name in FIGURES if name not in ON_REQUEST]:
         sys.stderr.write(f"{name} …\n")
         rows += _undisturbed(FIGURES[name], bench, options.quiet)
         if options.json is not None:  # after each figure: a run that is broken off has measured something, too

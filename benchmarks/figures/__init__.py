@@ -7,9 +7,22 @@ from typing import TypeAlias
 
 from benchmarks.bench import Bench
 from benchmarks.contest import Row
-from benchmarks.figures import blocks, footprint, heads, one_by_one, queued, round_trip, uneven
+from benchmarks.figures import (
+    blocks,
+    footprint,
+    heads,
+    learning,
+    libraries,
+    mapping,
+    one_by_one,
+    queued,
+    regret,
+    replay,
+    round_trip,
+    uneven,
+)
 
-__all__ = ["FIGURES", "Figure"]
+__all__ = ["FIGURES", "ON_REQUEST", "Figure"]
 
 #: Measures, and gives the rows of the table.
 Figure: TypeAlias = Callable[[Bench], list[Row]]
@@ -23,6 +36,12 @@ FIGURES: dict[str, Figure] = {
     "scalars": blocks.scalars,
     "queued": queued.queued,
     "uneven": uneven.uneven,
+    "replay": replay.replayed,
+    "loop": learning.loop,
+    "simulated": learning.simulated,
+    "efficiency": learning.efficiency,
+    "mappers": mapping.mappers,
+    "joblib": libraries.joblib_backend,
     "heads": heads.rate,
     "turn-around": heads.turn_around,
     "heads-busy": heads.busy,
@@ -31,4 +50,9 @@ FIGURES: dict[str, Figure] = {
     "idle": footprint.idle,
     "start": footprint.start,
     "import": footprint.imports,
+    "regret": regret.regret,
+    "gp": regret.ask_time,
 }
+
+#: Those that take hours, and are no part of a run that names none.
+ON_REQUEST = frozenset({"regret"})

@@ -22,7 +22,7 @@ from benchmarks.rig import WORKERS, MasterTable
 from benchmarks.rivals import pool
 from taskmaster.learners.client import Master
 
-__all__ = ["uneven"]
+__all__ = ["Workload", "uneven", "workloads"]
 
 SPIN = MasterTable("spin", "spin")
 SEED = 2
@@ -45,7 +45,7 @@ def uneven(bench: Bench) -> list[Row]:
     with contextlib.ExitStack() as stack:
         processes = None if bench.profile else stack.enter_context(pool())
         rig, lab = stack.enter_context(bench.daemon(SPIN))
-        for workload in _workloads(bench):
+        for workload in workloads(bench.size):
             rivals: dict[str, Round] = {}
             if processes is not None:
                 rivals = {STATIC: _by_static(processes, workload), DYNAMIC: _by_dynamic(processes, workload)}
@@ -56,12 +56,13 @@ def uneven(bench: Bench) -> list[Row]:
     return rows
 
 
-def _workloads(bench: Bench) -> list[Workload]:
-    n = bench.size(2000)
+def workloads(size: Callable[[int], int]) -> list[Workload]:
+    """Four laws of durations; ``size`` says how many tasks are wanted, given how many take two workers a second."""
+    n = size(2000)
     generator = random.Random(SEED)
     return [
-        Workload("equal light, 0.1 ms", [1e-4] * bench.size(20_000)),
-        Workload("equal heavy, 10 ms", [1e-2] * bench.size(200)),
+        Workload("equal light, 0.1 ms", [1e-4] * size(20_000)),
+        Workload("equal heavy, 10 ms", [1e-2] * size(200)),
         # The sum over the first of k tasks grows with k², so half the work lies below 1/√2.
         Workload("growing, 0–2 ms", [2e-3 * k / n for k in range(n)], cut=math.sqrt(0.5)),
         Workload("random, 0–2 ms", [generator.uniform(0, 2e-3) for _ in range(n)]),
