@@ -71,7 +71,8 @@ install() {
         "pip could not install what is needed; its message is above" \
         "is the package index reachable from here?"
 }
-# The build backend comes from constraints.txt as well, which isolated builds would not heed.
-install hatchling
+# The build backends, ours and that of libraries that come as sources only, are those of constraints.txt as well, which
+# isolated builds would not heed.
+install hatchling setuptools
 install --no-build-isolation --editable ".[$extras]"
 printf '%s\n' "$key" >"$stamp"
