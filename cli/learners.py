@@ -12,7 +12,7 @@ from taskmaster.bus.fields import Field
 from taskmaster.bus.text import did_you_mean_or
 from taskmaster.drivers.functions import add_to_path
 from taskmaster.learners.protocol import Learner
-from taskmaster.learners.registry import create, factory, is_own, names, require_packages
+from taskmaster.learners.registry import create, factory, is_own, names, rehearse, require_packages
 
 __all__ = ["PATH_HELP", "made", "pair", "require_learner"]
 
@@ -40,6 +40,7 @@ def require_learner(name: str, path: str) -> None:
 def made(name: str, parameters: Sequence[Field], outputs: Sequence[Field], options: Mapping[str, str]) -> Learner:
     """The learner ``name`` with its options, for a Master with these. Raises UsageError if they do not fit."""
     try:
+        rehearse(name, parameters, outputs, options)
         return create(name, parameters, outputs, None, options)
     except CallerError as error:
         raise click.UsageError(str(error)) from None

@@ -161,6 +161,10 @@ class Evolution(Record):
         least = self._sign > 0 if minimize is None else minimize
         return super().best(minimize=least, output=self._output if output is None else output)
 
+    def incumbent(self) -> tuple[Point, float]:
+        """The best point so far, and its output."""
+        return self.best()
+
     def describe(self) -> str:
         """What it is, in a few words."""
         return f"Evolution of {self._size} members over {', '.join(self._names)}"

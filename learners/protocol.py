@@ -25,6 +25,7 @@ __all__ = [
     "Failable",
     "Learner",
     "Lossy",
+    "Optimizing",
     "Point",
     "Recalling",
     "Seeded",
@@ -77,6 +78,14 @@ class Lossy(Protocol):
 
     def loss(self) -> float:
         """A figure that falls as it learns, infinite as long as it knows too little. May be costly to compute."""
+
+
+@runtime_checkable
+class Optimizing(Protocol):
+    """Looks for the best point."""
+
+    def incumbent(self) -> tuple[Point, float]:
+        """The best point told so far, by what it optimises, and that output. Raises CallerError if there is none."""
 
 
 @runtime_checkable

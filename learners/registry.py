@@ -12,6 +12,7 @@ One's own need none: where nothing is called ``climber``, ``climber:Climber`` is
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from importlib import import_module, metadata
 from typing import Protocol, runtime_checkable
@@ -24,7 +25,7 @@ from taskmaster.learners.adapters.families import FAMILIES
 from taskmaster.learners.options import Options
 from taskmaster.learners.own import own_factory
 from taskmaster.learners.points import Grid, Halton, LatinHypercube, Random, Sobol
-from taskmaster.learners.protocol import Learner
+from taskmaster.learners.protocol import Learner, prepare
 
 __all__ = [
     "BUILTIN",
@@ -36,6 +37,7 @@ __all__ = [
     "factory",
     "is_own",
     "names",
+    "rehearse",
     "require_packages",
 ]
 
@@ -149,6 +151,43 @@ def create(
     return factories.wrapped(lambda seen, told, own: make(seen, told, seed, own), parameters, outputs, options or {})
 
 
+def rehearse(
+    name: str, parameters: Sequence[Field], outputs: Sequence[Field] = (), options: Mapping[str, str] | None = None
+) -> None:
+    """Ask and tell another learner that :func:`create` makes of these a few times, if it is an optimiser of a library.
+
+    Some of these look at their options, or for a package that they need, only when they come to use them, by which time
+    there would be a run. What they are told is made up. Raises CallerError.
+    """
+    if name.partition(":")[0] not in _REHEARSED:
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they come again
+        _rehearse(name, create(name, parameters, outputs, 0, options), parameters, outputs, options)
+
+
+def _rehearse(
+    name: str,
+    learner: Learner,
+    parameters: Sequence[Field],
+    outputs: Sequence[Field],
+    options: Mapping[str, str] | None,
+) -> None:
+    prepare(learner, parameters, outputs, 0)
+    try:
+        for turn in range(_TURNS):
+            for point in learner.ask(1):
+                told = {field.name: 1.0 / (1 + turn) for field in outputs} or 1.0 / (1 + turn)
+                learner.tell(point, told)
+    except CallerError:
+        raise
+    except Exception as error:  # whatever the library makes of an option that it does not check
+        given = " ".join(f"{key}={value}" for key, value in (options or {}).items())
+        raise CallerError(
+            f"learner {name!r} with {given or 'no options'} fails at point {turn + 1}: {type(error).__name__}: {error}"
+        ) from error
+
+
 # -- the built-in ones ------------------------------------------------------------------------------------------------
 
 
@@ -205,6 +244,11 @@ BUILTIN: Mapping[str, Factory] = {
     "random": _sampler("random", Random, "Independent uniform points"),
     "sobol": _sampler("sobol", Sobol, "Points of a scrambled Sobol sequence, evenly filling"),
 }
+
+#: Beyond the ten points that a library's optimiser draws at random to begin with.
+_TURNS = 12
+#: The families of which a learner is quickly made, and leaves nothing behind.
+_REHEARSED = frozenset(("cma", "nevergrad", "optuna"))
 
 #: Package, and the extra of ours that has it.
 _NEEDS: Mapping[str, tuple[str, str]] = {

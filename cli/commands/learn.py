@@ -10,19 +10,20 @@ from typing import Any
 
 import click
 
+from taskmaster.bus.errors import CallerError
 from taskmaster.bus.status import RunInfo
 from taskmaster.bus.text import did_you_mean, format_duration, parse_duration
 from taskmaster.cli.base import Command, address_option, json_option
 from taskmaster.cli.connecting import connected, in_master, require_workers, warn_if_idle
 from taskmaster.cli.exits import INTERRUPTED, OK
 from taskmaster.cli.learners import PATH_HELP, made, pair, require_learner
-from taskmaster.cli.output import count, number, print_json, say
+from taskmaster.cli.output import count, number, print_json, say, value_text
 from taskmaster.cli.progress import LoopView, stopping_in_order
 from taskmaster.learners import goals
 from taskmaster.learners.export.plain import plain
 from taskmaster.learners.goals import Goal
 from taskmaster.learners.loop import MAX_FAILURES, Loop, LoopStatistics
-from taskmaster.learners.protocol import Recalling
+from taskmaster.learners.protocol import Learner, Optimizing, Point, Recalling
 from taskmaster.learners.registry import factory, names
 
 __all__ = ["command"]
@@ -66,6 +67,10 @@ _GOALS_TEXT = "npoints=200, loss=0.01, seconds=60 or until=18:00"
     help="How often a point that failed is put again.",
 )  # fmt: skip
 @click.option(
+    "--nan", type=click.Choice(["tell", "fail"]),
+    help="An output with a NaN is told as it is, or as a failure; of a run gone on with as recorded, else tell.",
+)  # fmt: skip
+@click.option(
     "--max-failures", metavar="N", type=click.IntRange(0), default=MAX_FAILURES,
     help=f"End after so many failures one after the other, by default {MAX_FAILURES}; 0: never.",
 )  # fmt: skip
@@ -86,6 +91,7 @@ def command(
     seed: int | None,
     in_flight: int | None,
     retries: int,
+    nan: str | None,
     max_failures: int,
     address: str | None,
     as_json: bool,
@@ -115,6 +121,7 @@ def command(
             in_flight=in_flight,
             hook=view.on_result,
             retries=retries,
+            nan=nan,
             max_failures=max_failures or None,
             name=run_name,
             seed=seed,
@@ -128,13 +135,25 @@ def command(
             return INTERRUPTED
         loop.run_.close()
         info = in_master(lab, master, loop.run_.name)
-    _conclude(info, loop.statistics(), interrupted=loop.interrupted, as_json=as_json)
+    _conclude(info, loop.statistics(), _best(learner), interrupted=loop.interrupted, as_json=as_json)
     if loop.interrupted:
         click.echo(f"interrupted; {again}", err=True)
     return INTERRUPTED if loop.interrupted else OK
 
 
-def _conclude(run: RunInfo, seen: LoopStatistics, *, interrupted: bool, as_json: bool) -> None:
+def _best(learner: Learner) -> tuple[Point, float] | None:
+    """The best point, of a learner that looks for it and has found one."""
+    if not isinstance(learner, Optimizing):
+        return None
+    try:
+        return learner.incumbent()
+    except CallerError:
+        return None
+
+
+def _conclude(
+    run: RunInfo, seen: LoopStatistics, best: tuple[Point, float] | None, *, interrupted: bool, as_json: bool
+) -> None:
     loss = None if math.isnan(seen.loss) else seen.loss
     if as_json:
         print_json(
@@ -146,6 +165,7 @@ def _conclude(run: RunInfo, seen: LoopStatistics, *, interrupted: bool, as_json:
                 "failed": seen.failed,
                 "seconds": seen.elapsed,
                 "loss": plain(loss),
+                "best": None if best is None else {"point": plain(best[0]), "output": plain(best[1])},
                 "interrupted": interrupted,
             }
         )
@@ -156,6 +176,9 @@ def _conclude(run: RunInfo, seen: LoopStatistics, *, interrupted: bool, as_json:
     if loss is not None:
         parts.append(f"loss {number(loss)}")
     say(f"run {run.run} ({run.master}/{run.name}): {', '.join(parts)}")
+    if best is not None:
+        point, output = best
+        say(f"best {number(output)} at {value_text(point)}")
 
 
 # -- what is given as text --------------------------------------------------------------------------------------------

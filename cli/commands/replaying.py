@@ -24,6 +24,7 @@ from taskmaster.learners.looping.libraries import changes
 from taskmaster.learners.parting import part
 from taskmaster.learners.protocol import Learner, Lossy, describe
 from taskmaster.learners.replay import AskStep, Replayed, Step, replay
+from taskmaster.learners.typing_in import typed_line
 
 __all__ = ["diff", "fork", "replay_run"]
 
@@ -111,8 +112,7 @@ class _Stepper:
         if not self._has_said:
             say(f"  ({_KEYS})")
             self._has_said = True
-        answer: str = click.prompt("step", default="", show_default=False)
-        return answer.strip().lower()
+        return typed_line("step: ").strip().lower()
 
     def _heed(self, word: str) -> None:
         if word == "q":

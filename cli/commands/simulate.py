@@ -24,7 +24,7 @@ from taskmaster.drivers.functions import find_function
 from taskmaster.learners import goals
 from taskmaster.learners.export.plain import plain
 from taskmaster.learners.goals import Goal
-from taskmaster.learners.registry import create
+from taskmaster.learners.registry import create, rehearse
 from taskmaster.learners.simulate import Constant, Exponential, Failures, HalfNormal, Pareto, Recorded
 from taskmaster.learners.simulate.functions import FUNCTIONS, over
 from taskmaster.learners.simulate.latency import Latency
@@ -112,7 +112,7 @@ def command(
     seeds, and the table shows medians over them. The same command prints the same table.
     """
     fields, outputs = _declared(master, parameters, address)
-    learners = dict(_learner(text, path) for text in wanted)
+    learners = dict(_learner(text, path, fields, outputs) for text in wanted)
     latency = _recorded(durations, address) if durations is not None else _latency(law)
     numbers = _counts(workers)
     aim = _goal(goal)
@@ -177,11 +177,15 @@ def _print(seen: Study, function: str, latency: Latency, *, as_json: bool) -> No
 # -- what is given as text --------------------------------------------------------------------------------------------
 
 
-def _learner(text: str, path: str) -> tuple[str, MakeLearner]:
+def _learner(text: str, path: str, parameters: Sequence[Field], outputs: Sequence[Field]) -> tuple[str, MakeLearner]:
     """What it is called in the table, and how it is made."""
     name, *options = shlex.split(text) or [""]
     require_learner(name, path)
     given = dict(pair(option, "an option of a learner") for option in options)
+    try:
+        rehearse(name, parameters, outputs, given)
+    except CallerError as error:
+        raise click.UsageError(str(error)) from None
     return text, lambda fields, outputs: create(name, fields, outputs, None, given)
 
 

@@ -245,6 +245,10 @@ class Optimizer(Seedable, ABC, Generic[S]):
         loss, i = min(kept)
         return self.data[i][0], -loss if more else loss
 
+    def incumbent(self) -> tuple[Point, float]:
+        """The best point so far by the (first) objective, and its output."""
+        return self.best()
+
     @property
     def _library(self) -> str:
         """What it is called, with the name of the algorithm."""

@@ -203,6 +203,10 @@ class GaussianProcess(Record):
         least = self._sign > 0 if minimize is None else minimize
         return super().best(minimize=least, output=self._output if output is None else output)
 
+    def incumbent(self) -> tuple[Point, float]:
+        """The best point so far, and its output."""
+        return self.best()
+
     def describe(self) -> str:
         """What it is, in a few words."""
         return f"{type(self).__name__} over {', '.join(self._space.names)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -227,6 +228,37 @@ def test_a_learner_of_a_library_is_called_by_the_librarys_name(
     said = typed(*line, "--goal", "npoints=20")
     assert ": 20 points in " in said.out
     assert "the learner now asks" not in said.err, "it asked again what is recorded"
+
+
+def test_a_learner_that_looks_for_the_best_says_what_it_found(typed: Program) -> None:
+    line = ("learn", "square", "--learner", "optuna", "--run", "found", "--seed", "3", "--goal", "npoints=20")
+    said = typed(*line)
+    found = re.search(r"^best (\S+) at x=(\S+)$", said.out, re.MULTILINE)
+    assert found is not None, said.out
+    assert float(found[2]) ** 2 == pytest.approx(float(found[1]), rel=1e-2)
+    best = json.loads(typed(*line, "--json").out)["best"]
+    assert best["output"] == best["point"]["x"] ** 2
+    assert "best" not in typed("learn", "square", "--learner", "sobol", "--goal", "npoints=4").out
+
+
+def test_an_option_that_a_library_looks_at_late_leaves_no_run(typed: Program, lab: Lab) -> None:
+    said = typed("learn", "square", "--learner", "optuna:TPESampler", "n_startup_trials=x", "--run", "never")
+    assert said.status == 2
+    assert "learner 'optuna:TPESampler' with n_startup_trials=x fails at point 1: TypeError: " in said.err
+    assert "never" not in [run.name for run in lab.runs("square")]
+    said = typed("simulate", "--learner", "optuna:TPESampler n_startup_trials=x")
+    assert said.status == 2
+    assert "n_startup_trials=x fails at point 1: TypeError: " in said.err
+
+
+def test_what_nan_counts_as_is_said_when_a_run_is_begun(typed: Program, lab: Lab) -> None:
+    line = ("learn", "square", "--learner", "sobol", "--run", "holes", "--goal", "npoints=4")
+    assert typed(*line, "--nan", "fail").status == 0
+    [run] = [run for run in lab.runs("square") if run.name == "holes"]
+    assert run.metadata["nan"] == "fail"
+    said = typed(*line, "--nan", "tell")
+    assert said.status == 1
+    assert "has taken NaN for a failure from its beginning; leave nan out, or take a new run" in said.err
 
 
 def test_a_learner_that_has_no_more_points_needs_no_goal(typed: Program) -> None:

@@ -77,6 +77,26 @@ def test_a_built_in_learner_by_name(
     assert list(point) == [field.name for field in parameters]
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("optuna:TPESampler", {"n_startup_trials": "x"}, r"n_startup_trials=x fails at point 1: TypeError: '<' not"),
+        ("cma", {"tolfun": "abc"}, r"'cma' with tolfun=abc fails at point \d+: TypeError: "),
+        ("optuna:CmaEsSampler", {"x0": "abc"}, r"with x0=abc fails at point \d: "),
+    ],
+)
+def test_a_librarys_learner_is_rehearsed_for_options_that_it_looks_at_late(
+    name: str, options: Mapping[str, str], message: str
+) -> None:
+    with pytest.raises(CallerError, match=message):
+        registry.rehearse(name, [X, Y], [ACCURACY], options)
+
+
+@pytest.mark.parametrize("name", ["optuna", "cma", "nevergrad:DE", "gest:helpers.generators:Walker", "sobol", "human"])
+def test_what_is_well_passes_its_rehearsal(name: str) -> None:
+    registry.rehearse(name, [X, Y], [ACCURACY], {})
+
+
 def test_a_seed_of_its_own_is_passed_on() -> None:
     assert registry.create("random", [X], seed=3).ask(4) == Random([X], seed=3).ask(4)
 
