@@ -66,6 +66,9 @@ class Fork:
             head = EventHead(next_seq, high - low, "released", low, worker="fork", started=self._record.created)
             append_event(EventAppended(self._record.run, replace(head, finished=head.started), ()))
             next_seq += high - low
+        for low, high in self._ended():  # one that is open is evaluated again, and tells of its progress itself
+            query(sql.COPY_PROGRESS, (*ids, low, high))
+            query(sql.COPY_NEW_PROGRESS, (*ids, low, high))
         query(sql.COPY_APPROVALS, (*ids, end))
         query(sql.COPY_PLACES, (*ids, end))
         return bool(query(sql.LAST_SWITCH, (source, at)).get == "closed")
@@ -145,6 +148,13 @@ class Fork:
                 held.add(first, min(first + n, end))
             else:
                 held.remove(first, first + n)
-        for first, n in self._journal.query(sql.SELECT_ENDED, (self._record.run,)):
-            held.remove(first, first + n)
+        for low, high in self._ended():
+            held.remove(low, high)
         return held
+
+    def _ended(self) -> IntervalSet:
+        """The tasks of the fork that have an outcome."""
+        ended = IntervalSet()
+        for first, n in self._journal.query(sql.SELECT_ENDED, (self._record.run,)):
+            ended.add(first, first + n)
+        return ended

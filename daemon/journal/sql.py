@@ -478,6 +478,21 @@ COPY_PLACES = """
 INSERT INTO places (run, first, n, head, capability)
 SELECT ?1, first, min(n, ?3 - first), head, capability FROM places WHERE run = ?2 AND first < ?3
 """
+#: What evaluations of the tasks ?3 to ?4 - 1 of run ?2 told of their progress is told of those of run ?1, too: what is
+#: put together, and behind that what is new, a row a point.
+COPY_PROGRESS = """
+INSERT INTO progress (run, task, attempt, first, n, entry, start, stop, names, points)
+SELECT ?1, task, attempt, first, n, entry, start, stop, names, points FROM progress
+WHERE run = ?2 AND task >= ?3 AND task < ?4
+"""
+COPY_NEW_PROGRESS = """
+INSERT INTO progress (run, task, attempt, first, n, entry, start, stop, names, points)
+SELECT ?1, new.task, new.attempt,
+    coalesce((SELECT max(first + n) FROM progress WHERE run = ?2 AND task = new.task AND attempt = new.attempt), 0)
+        + row_number() OVER (PARTITION BY new.task, new.attempt ORDER BY new.entry) - 1,
+    1, new.entry, new.time, new.time, new.names, '[[0,' || substr(new.data, 2) || ']'
+FROM new_progress AS new WHERE new.run = ?2 AND new.task >= ?3 AND new.task < ?4
+"""
 LAST_SWITCH = """
 SELECT kind FROM events WHERE run = ?1 AND seq < ?2 AND kind IN ('closed', 'reopened') ORDER BY seq DESC LIMIT 1
 """

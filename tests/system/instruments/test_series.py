@@ -112,6 +112,29 @@ def test_progress_is_had_so_far_and_as_it_comes(bench: Bench, twin: str) -> None
     asyncio.run(asyncio.wait_for(story(), 2 * PATIENCE))
 
 
+def test_a_fork_has_the_progress_of_what_has_ended_in_it(bench: Bench) -> None:
+    head, lab = bench.head(), bench.lab()
+    run = lab["stm"].open("surface")
+    run.tasks.put_many([{"x": 1.0}, {"x": 2.0}])
+    first = head.task()
+    head.tell(first, NOON, current=1e-9, note="a, b")
+    head.tell(first, NOON + 1, current=2e-9, note="[c]")
+    head.end(first)
+    second = head.task()
+    head.tell(second, NOON + 2, height=0.5)
+    told(bench, 3)
+    lab.fork(run.number, "again")
+    bench.daemon.restart()
+    with bench.daemon.connect() as later:
+        fork = later["stm"].watch("again")
+        series = fork.progress(0)
+        assert series.time.tolist() == [NOON, NOON + 1]
+        assert series["current"].tolist() == [1e-9, 2e-9]
+        assert series["note"].tolist() == ["a, b", "[c]"]
+        assert len(fork.progress(1)) == 0, "it is evaluated again, and tells of that"
+        assert len(later["stm"].watch("surface").progress(1)) == 1
+
+
 @pytest.mark.parametrize("twin", twins.connect)
 def test_samples_are_had_between_two_times_and_as_they_come(bench: Bench, twin: str) -> None:
     one, two = bench.head("tip-1"), bench.head("tip-2")

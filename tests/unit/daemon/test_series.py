@@ -16,10 +16,12 @@ from msgspec.structs import replace
 from taskmaster.bus import codec, messages as m
 from taskmaster.daemon import series as tuning
 from taskmaster.daemon.effects import Effects, Sender
+from taskmaster.daemon.forking import fork
 from taskmaster.daemon.journal import Journal, seriespages
 from taskmaster.daemon.journal.check import salvage
 from taskmaster.daemon.journal.series import PRUNED_ROWS, Pruning
 from taskmaster.daemon.journal.seriespages import read_series
+from taskmaster.daemon.space import Space
 from taskmaster.daemon.spec import MasterSpec, MonitorSpec
 from taskmaster.learners.series import Following, ProgressFollowing, SamplesFollowing, gathered
 
@@ -303,6 +305,32 @@ def test_progress_goes_on_where_it_was_after_a_restart_and_goes_with_its_run(
     assert lab.rows("progress") == lab.rows("new_progress") == 0
     lab.settle()
     assert not list(lab.heart.core.series.tails(run.run))
+
+
+def test_a_fork_has_all_the_progress_of_what_has_ended(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is put together, and what is not yet; of an open task nothing, for it will tell of its own."""
+    monkeypatch.setattr(tuning, "FOLD_VALUES", 8)
+    run = lab.heart.open("stm")
+    run.put(1, 2)
+    for k in range(5):
+        for tip, hand in enumerate(lab.tips):
+            lab.tell(hand.assignments[0], tip, height=k, note=f"[{k}, 'a\"]'")
+            lab.settle()
+    assert lab.rows("progress")
+    assert lab.rows("new_progress")
+    lab.tips[0].report(lab.tips[0].assignments[0])
+    (forking,) = lab.heart.say(m.Fork(9, run.run, "again", None)).forks
+    answer = fork(lab.heart.core, lab.journal, Space(lab.folder, 0), forking, lab.heart.now)
+    assert isinstance(answer, m.Forked)
+
+    def seen(number: int) -> list[Any]:
+        following = ProgressFollowing(b"", number, new_only=False)
+        following.on_news(travelled(lab.heart.core.series.news(tuning.Source("stm", number))))
+        ask(lab, following)
+        return list(iter(following.take, None))
+
+    assert seen(answer.run.run) == [point for point in seen(run.run) if point.index == 0]
+    assert [point.values["note"] for point in seen(answer.run.run)] == [f"[{k}, 'a\"]'" for k in range(5)]
 
 
 def test_samples_are_kept_as_long_as_the_configuration_says_a_piece_at_a_time(
