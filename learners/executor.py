@@ -10,6 +10,7 @@ there are (``_max_workers``), and here that number lives: it follows the Master'
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -121,6 +122,16 @@ class MasterExecutor(ThreadPoolExecutor):
     def run_name(self) -> str:
         """The name of the run that the calls are tasks of."""
         return self._collector.run.name
+
+    @contextlib.contextmanager
+    def gathering(self) -> Iterator[None]:
+        """Calls that are submitted meanwhile are sent together, at the end at the latest. For one thread at a time."""
+        tasks = self._collector.run.tasks
+        tasks.gather()
+        try:
+            yield
+        finally:
+            tasks.gather(False)
 
     def evaluate(self, point: Any) -> Any:
         """What the Master gives for ``point``; also the function to submit where it evaluates points by itself.

@@ -18,6 +18,7 @@ Were they to come back to the Master, all its workers could come to wait for tas
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, InvalidStateError, wait
 from functools import partial
@@ -46,7 +47,7 @@ __all__ = ["TaskMasterBackend", "register"]
 
 #: A batch may be so many times as large as the one before it, where joblib's own backends double it: a task costs more
 #: than a message between processes, as it is written to disk, so small batches are to be left behind sooner.
-_GROWTH = 64
+_GROWTH = 256
 
 
 class TaskMasterBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
@@ -81,6 +82,9 @@ class TaskMasterBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore
         self._calls = 0
         #: what the first call raised of those that did: nobody is to wait for the others
         self._failure: Future[Any] = Future()
+        #: of the last batches of a call, what has joblib give the next; and whether somebody is at these
+        self._further: deque[tuple[Callable[[Any], Any], Future[Any]]] = deque()
+        self._is_asking = False
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         """How many calls are evaluated at a time: as many as are wanted, of -1 as many as the Master does."""
@@ -125,13 +129,36 @@ class TaskMasterBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore
             size = self._effective_batch_size = int(min(_GROWTH * former, enough))
         return size
 
-    def submit(self, func: Callable[[], Any], callback: Callable[[Any], Any] | None = None) -> Future[Any]:
-        """Have a batch of calls evaluated."""
-        future = self._needed().submit(func)
+    def submit(self, func: Any, callback: Callable[[Any], Any] | None = None) -> Future[Any]:
+        """Have a batch of calls evaluated. Whoever calls this has joblib's lock."""
+        executor = self._needed()
+        future = executor.submit(func)
         future.add_done_callback(partial(_pass_failure, self._failure))
-        if callback is not None:
+        if callback is None:
+            return future
+        if self.supports_retrieve_callback or len(func) >= self._effective_batch_size:
             future.add_done_callback(callback)
+            return future
+        self._further.append((callback, future))
+        if not self._is_asking:
+            self._ask_for_all(executor)
         return future
+
+    def _ask_for_all(self, executor: MasterExecutor) -> None:
+        """Have joblib give all that it has cut the rest of a call into: small batches, ten for each worker.
+
+        It gives a batch whenever one has ended, and each would cost two messages and a commit by itself. They are there
+        already, so nothing is gained by that; together they are one message, and the Master shares them out evenly.
+        """
+        self._is_asking = True
+        try:
+            with executor.gathering():
+                while self._further:
+                    callback, future = self._further.popleft()
+                    callback(future)
+        finally:
+            self._is_asking = False
+            self._further.clear()
 
     def retrieve_result(self, out: Future[Any], timeout: float | None = None) -> Any:
         """The results of a batch, as soon as they are there; or what a call has raised, of whichever batch."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import multiprocessing
 import os
@@ -9,9 +10,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import apsw
 import numpy as np
 import pytest
-from helpers.waiting import PATIENCE
+from helpers.waiting import PATIENCE, eventually
 
 from taskmaster.bus.errors import CallerError, TaskFailed
 from taskmaster.learners import WorkMaster
@@ -143,6 +145,22 @@ def test_joblib_fans_out_in_order() -> None:
     assert joblib.effective_n_jobs(-2) == 1
     pids = set(joblib.Parallel(batch_size=1)(joblib.delayed(os.getpid)() for _ in range(20)))
     assert os.getpid() not in pids
+
+
+@pytest.mark.usefixtures("backend")
+def test_joblib_puts_the_rest_of_a_call_together(master: WorkMaster) -> None:
+    """What it cuts into ten batches for each worker is one message, not one by one as others end."""
+    lab = master.master.lab
+    journal = lab.status().journal.path
+
+    def put_at_once() -> int:
+        assert joblib.Parallel()(joblib.delayed(pow)(x, 2) for x in range(3000)) == [x * x for x in range(3000)]
+        latest = max(lab.runs(master.master.name), key=lambda info: info.run)
+        with contextlib.closing(apsw.Connection(journal, flags=apsw.SQLITE_OPEN_READONLY)) as db:
+            return int(db.execute("SELECT max(n) FROM blocks WHERE run = ?", (latest.run,)).get)
+
+    # Calls that take long, as on a machine that is busy otherwise, are put one by one.
+    eventually(lambda: put_at_once() >= 20, "a call to be cut into batches")
 
 
 @pytest.mark.usefixtures("backend")
