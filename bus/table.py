@@ -45,6 +45,8 @@ _OFFSET = np.dtype("<u4")
 _MAX_ROWS = 1 << 24
 #: Items in the columns of no bytes (an axis of length 0): they are cheap to send, but not to make or to evaluate.
 _MAX_HOLLOW = 1 << 20
+#: Up to so many numbers are unpacked without numpy.
+_FEW = 16
 #: From so many objects on it is worth a look whether all of them are words.
 _MANY = 64
 
@@ -180,9 +182,8 @@ class Table:
         layout = self.layout
         part = layout.parts[0]
         if len(layout.parts) == 1 and _form(part) == PYTHON and not part.is_objects:
-            if self.n == 1 and part.dtype == "<f8" and not part.shape:  # numpy's overhead would be most of it
-                values_ = struct.unpack(f"<{len(part.names)}d", self.frames[0])
-                return [values_[0]] if layout.bare else [dict(zip(part.names, values_))]
+            if self.n * len(part.names) <= _FEW and part.dtype == "<f8" and not part.shape:
+                return self._few_rows(part.names)
             rows: list[Any] = self._array(part, np.dtype(part.dtype), 0).tolist()
             if layout.bare:
                 return rows
@@ -196,6 +197,16 @@ class Table:
             return lists[0]
         names = layout.names
         return [dict(zip(names, row)) for row in zip(*lists)]
+
+    def _few_rows(self, names: tuple[str, ...]) -> list[Any]:
+        """Rows of single numbers, where numpy's overhead would be most of it."""
+        numbers = struct.unpack(f"<{self.n * len(names)}d", self.frames[0])
+        if self.layout.bare:
+            return list(numbers)
+        if len(names) == 1:
+            return [{names[0]: number} for number in numbers]
+        rows = zip(*[iter(numbers)] * len(names))
+        return [dict(zip(names, row)) for row in rows]
 
     def _array(self, part: Part, dtype: np.dtype[Any], at: int) -> Array:
         array = np.frombuffer(self.frames[at], dtype).reshape((self.n, *part.row_shape))

@@ -31,7 +31,7 @@ from taskmaster.learners.aiopeople import PeopleOfLab, PeopleOfMaster
 from taskmaster.learners.aiorun import Results, Run, Tasks
 from taskmaster.learners.arguments import duration, text
 from taskmaster.learners.people import login
-from taskmaster.learners.requests import Request
+from taskmaster.learners.requests import Request, unanswered
 from taskmaster.learners.resolving import Resolution, held_message
 from taskmaster.learners.results import Result
 from taskmaster.learners.series import Following, ProgressPoint, Sample, Series
@@ -307,7 +307,7 @@ class Lab(PeopleOfLab, LabView):
         request = self._core.request(message, self._channel.loop.time(), frames)
         try:
             if not await self._channel.wait(lambda: request.answered, patience):
-                raise self._late(request)
+                raise unanswered(self.address, request, patience)
         finally:
             self._core.withdraw(request)
         if request.error is not None:

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Any, TypeVar
@@ -18,10 +18,10 @@ from taskmaster.bus.places import default_address
 from taskmaster.bus.status import DaemonStatus, HeadInfo, HeldTask, MasterStatus, RunInfo
 from taskmaster.bus.table import Buffer
 from taskmaster.learners.arguments import duration, text
+from taskmaster.learners.asker import Asker
 from taskmaster.learners.channel import Channel
 from taskmaster.learners.clientpeople import PeopleOfLab, PeopleOfMaster
 from taskmaster.learners.people import login
-from taskmaster.learners.requests import Request
 from taskmaster.learners.resolving import Resolution, held_message
 from taskmaster.learners.results import Result
 from taskmaster.learners.run import Results, Run, Tasks
@@ -63,6 +63,7 @@ class Lab(PeopleOfLab, LabView):
         #: what is to live as long as this
         self._owner: object = None
         self._channel = Channel(self._core)
+        self._asker = Asker(address, self._channel)
         self._finalizer = weakref.finalize(self, Channel.retire, self._channel)
         try:
             self._describe(duration(timeout, "timeout"))
@@ -266,27 +267,15 @@ class Lab(PeopleOfLab, LabView):
 
         Waits for a daemon that is away to come back.
         """
-        request = self._answered(message, (), None)
+        request = self._asker.answered(message, (), None)
         return request.reply, request.attached
 
-    def _ask(self, message: m.ClientMessage, frames: Sequence[Buffer], patience: float | None) -> Any:
-        return self._answered(message, frames, patience).reply
+    def pages(self, question: Any, following: Callable[[Any], Any]) -> Iterator[tuple[Any, Sequence[bytes]]]:
+        """Pages as of :meth:`page`, one behind the other; see :meth:`taskmaster.learners.asker.Asker.pages`."""
+        return self._asker.pages(question, following)
 
-    def _answered(self, message: m.ClientMessage, frames: Sequence[Buffer], patience: float | None) -> Request:
-        channel = self._channel
-        with channel.lock:
-            channel.require_open()
-            request = self._core.request(message, time.monotonic(), frames)
-        try:
-            if not channel.wait(lambda: request.answered, patience):
-                raise self._late(request)
-        finally:
-            if not request.answered:
-                with channel.lock:
-                    self._core.withdraw(request)
-        if request.error is not None:
-            raise request.error
-        return request
+    def _ask(self, message: m.ClientMessage, frames: Sequence[Buffer], patience: float | None) -> Any:
+        return self._asker.answered(message, frames, patience).reply
 
     def close(self, timeout: float | None = None) -> None:
         """Wait until what was put is acknowledged, then disconnect. Runs stay with the daemon, and go on there.

@@ -225,11 +225,15 @@ class History:
 
     def asks(self, first: int = 0) -> Iterator[AskedBlock]:
         """Its tasks from ``first`` on as they were put, with what the learner was asked."""
-        while first < self.next_index:
-            page, frames = self._lab.page(m.ReadAsks(0, self.info.run, first))
-            for block in asked_blocks(page, frames, self.next_index):
-                first = block.first + block.points.n
-                yield block
+        if first >= self.next_index:
+            return
+
+        def following(page: m.AsksPage) -> m.ReadAsks | None:
+            end = page.blocks[-1].first + page.blocks[-1].n if page.blocks else self.next_index
+            return m.ReadAsks(0, self.info.run, end) if end < self.next_index else None
+
+        for page, frames in self._lab.pages(m.ReadAsks(0, self.info.run, first), following):
+            yield from asked_blocks(page, frames, self.next_index)
 
     def results(self, until: float = math.inf) -> Iterator[Result]:
         """How its tasks ended, in the order of the events, up to the one before event ``until``."""
@@ -242,18 +246,22 @@ class History:
     def events(self, until: float = math.inf) -> Iterator[tuple[m.EventHead, Sequence[Buffer]]]:
         """Its events that tell of tasks which have ended, with their frames; a row's last ones may lie behind."""
         until = min(until, self.next_seq)
-        since = 0
-        while since < until:
-            page, frames = self._lab.page(m.Replay(0, self.info.run, since))
+        if until <= 0:
+            return
+
+        def following(page: m.Page) -> m.Replay | None:
+            last = page.events[-1] if page.events else None
+            if last is None or last.seq + last.n >= until:
+                return None
+            return m.Replay(0, self.info.run, last.seq + last.n)
+
+        for page, frames in self._lab.pages(m.Replay(0, self.info.run, 0), following):
             at = 0
             for head in page.events:
                 own = frames[at : at + head.frames]
                 at += head.frames
-                since = head.seq + head.n
                 if head.kind in ("done", "cancelled") and head.seq < until:
                     yield head, own
-            if not page.events:
-                return
 
 
 class _Read(Chunk):

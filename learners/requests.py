@@ -6,11 +6,11 @@ from collections import deque
 from collections.abc import Sequence
 
 from taskmaster.bus import codec, messages as m
-from taskmaster.bus.errors import CallerError, ProtocolError, TaskMasterError, TooLarge
+from taskmaster.bus.errors import CallerError, DaemonUnreachable, ProtocolError, TaskMasterError, TooLarge
 from taskmaster.bus.table import Buffer
 from taskmaster.learners.runcore import RunCore
 
-__all__ = ["Request", "Requests"]
+__all__ = ["Request", "Requests", "unanswered"]
 
 #: Seconds after which an unanswered request is sent again, doubled up to the second figure. Those are small, and so are
 #: most answers; pages are not, and are asked for again only when it is known that they were lost, see `runcore`.
@@ -41,6 +41,15 @@ class Request:
     @property
     def answered(self) -> bool:
         return self.reply is not None or self.error is not None
+
+
+def unanswered(address: str, request: Request, patience: float | None) -> DaemonUnreachable:
+    """That the daemon at ``address`` took more than ``patience`` seconds to answer."""
+    return DaemonUnreachable(
+        f"the daemon at {address} did not answer ({type(request.message).__name__}) within {patience or 0:g} s; it is "
+        "not asked any further, but what it was asked may have been carried out, or may still be: look before you ask "
+        "again (a program that is to wait for it: connect(patience=None))"
+    )
 
 
 class Requests:

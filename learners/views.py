@@ -21,7 +21,7 @@ from taskmaster.bus.intervals import IntervalSet
 from taskmaster.bus.status import DaemonStatus, MasterStatus
 from taskmaster.bus.text import count
 from taskmaster.learners.arguments import LARGEST, Whole, duration, moment, text, whole, wholes, words
-from taskmaster.learners.core import ClientCore, Request
+from taskmaster.learners.core import ClientCore
 from taskmaster.learners.names import fresh_name
 from taskmaster.learners.runcore import RunCore
 from taskmaster.learners.series import ProgressFollowing, SamplesFollowing, Series, gathered
@@ -110,13 +110,6 @@ class LabView:
         return DaemonUnreachable(
             f"no daemon answers at {self.address}; is it running ('taskmaster status'), and is the address right "
             "($TASKMASTER, or the address given)?"
-        )
-
-    def _late(self, what: Request) -> DaemonUnreachable:
-        return DaemonUnreachable(
-            f"the daemon at {self.address} did not answer ({type(what.message).__name__}) within {self.patience:g} s; "
-            "it is not asked any further, but what it was asked may have been carried out, or may still be: look "
-            "before you ask again (a program that is to wait for it: connect(patience=None))"
         )
 
     def _deaf(self) -> DaemonUnreachable:

@@ -146,6 +146,13 @@ class Rehearsal:
         """A page of the record."""
         return self.stage.page(message)
 
+    def pages(self, question: Any, following: Callable[[Any], Any]) -> Iterator[tuple[Any, list[bytes]]]:
+        """Pages one behind the other."""
+        while question is not None:
+            page, frames = self.page(question)
+            yield page, frames
+            question = following(page)
+
     def history(self, number: int) -> History:
         """The record of a run, as it is now."""
         return History(self, self.info(number))  # type: ignore[arg-type]
