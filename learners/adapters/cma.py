@@ -19,10 +19,12 @@ wanted at once (the Loop's ``in_flight``), unless ``popsize`` says otherwise.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -213,7 +215,7 @@ class CmaLearner(Optimizer[_Member]):
         worst = Values((), (math.nextafter(loss, math.inf),), violations)
         ends = [end if isinstance(end, Values) else worst for end in generation.ends]
         constraints = [list(values.violations) for values in ends] if self.aims.constraints else None
-        with self._dice(), ignoring(UserWarning, message=_HARMLESS):
+        with self._dice(), ignoring(UserWarning, message=_HARMLESS), _without_folder():
             self._strategy.tell(
                 generation.vectors, [values.losses[0] for values in ends], constraints_values=constraints
             )
@@ -221,6 +223,17 @@ class CmaLearner(Optimizer[_Member]):
     @property
     def _library(self) -> str:
         return "CMA-ES"
+
+
+@contextlib.contextmanager
+def _without_folder() -> Iterator[None]:
+    """For constraints pycma makes a folder for a log that it does not keep, wherever the program happens to run."""
+    folder = Path("outcmaes")
+    was_there = folder.exists()
+    yield
+    if not was_there:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def _check_options(options: Mapping[str, Any]) -> None:

@@ -74,12 +74,14 @@ def test_they_find_the_best(name: str, more: bool) -> None:
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_constraints_are_kept(name: str) -> None:
+def test_constraints_are_kept(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     learner = OPTIMIZERS[name]([X, Y], seed=3, minimize="loss", constraints="heat <= 0.5")
     drive(learner, 150, lambda point: {"loss": bowl(point), "heat": point["x"]})
     point, loss = learner.best()
     assert point["x"] <= 0.5
     assert loss == pytest.approx(0.25, abs=0.1)
+    assert list(tmp_path.iterdir()) == [], "nothing is left behind"
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
