@@ -31,6 +31,7 @@ __all__ = [
     "InvalidTask",
     "JournalDamaged",
     "JournalError",
+    "JournalTooNew",
     "NotAllowed",
     "PeerError",
     "ProtocolError",
@@ -255,6 +256,12 @@ class JournalError(DaemonError):
     """The journal cannot be read or written."""
 
     code = "journal"
+
+
+class JournalTooNew(JournalError):
+    """The journal, or a backup of one, was written by a newer release, whose tables this one does not know."""
+
+    code = "journal_too_new"
 
 
 class JournalDamaged(JournalError):

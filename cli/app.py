@@ -48,6 +48,10 @@ COMMANDS: Mapping[str, Mapping[str, Entry]] = {
         "stop": Entry("heads:stop", "Emergency stop of instruments."),
         "reset": Entry("heads:reset", "Let instruments go on after a stop."),
     },
+    "Keeping what was measured": {
+        "backup": Entry("backup:backup", "Back a journal up, also while its daemon is at work."),
+        "restore": Entry("backup:restore", "Go back to a backup."),
+    },
     "Tasks and runs": {
         "submit": Entry("submit", "Put points to be evaluated."),
         "watch": Entry("watch", "Follow the results of a run as they come."),

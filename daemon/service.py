@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import itertools
 import logging
 import os
@@ -22,7 +21,6 @@ from msgspec.structs import replace
 
 from taskmaster import __version__
 from taskmaster.bus import sockets
-from taskmaster.bus.errors import StateLocked, StateUnwritable
 from taskmaster.bus.status import DaemonStatus
 from taskmaster.bus.text import format_duration
 from taskmaster.daemon.broker import Broker, Endpoints
@@ -30,8 +28,10 @@ from taskmaster.daemon.core import Core, Identity
 from taskmaster.daemon.effects import Effects
 from taskmaster.daemon.guardians import Guardians
 from taskmaster.daemon.journal import Journal
+from taskmaster.daemon.journal.backup import keep_before_migration, require_state
 from taskmaster.daemon.journal.check import check_at_start, check_log
 from taskmaster.daemon.journal.recovery import restore
+from taskmaster.daemon.lock import locked
 from taskmaster.daemon.master import Master
 from taskmaster.daemon.restarts import RestartPolicy
 from taskmaster.daemon.space import Space
@@ -81,10 +81,12 @@ def serve(plan: DaemonPlan, on_ready: Callable[[Identity, str], None] = lambda i
     with contextlib.ExitStack() as stack:
         umask = os.umask(0o077)  # what people measured, and the sockets, are nobody else's business
         stack.callback(os.umask, umask)
-        stack.enter_context(_locked(plan.state))
+        stack.enter_context(locked(plan.state))
+        require_state(plan.state)
         before = check_log(plan.state, plan.durability)
         for remark in before.remarks:
             log.warning("%s", remark)
+        _keep_before_migration(plan.state)
         journal = Journal(plan.state, plan.durability)
         stack.push(lambda kind, error, trace: journal.close(in_order=error is None))
         check_at_start(journal, before)
@@ -102,6 +104,16 @@ def serve(plan: DaemonPlan, on_ready: Callable[[Identity, str], None] = lambda i
             broker.on_stop = lambda: _on_stop(broker, plan.grace)
             broker.run()
         log.info("daemon %r has stopped", plan.name)
+
+
+def _keep_before_migration(state: Path) -> None:
+    kept = keep_before_migration(state, time.time())
+    if kept is not None:
+        log.warning(
+            "the journal is of an older release and is brought up to date; as it was, it is kept in %s. When all is "
+            "well, delete that",
+            kept,
+        )
 
 
 def _raise_file_limit() -> None:
@@ -211,35 +223,6 @@ def _status(broker: Broker, started: float) -> DaemonStatus:
 def _resident_bytes() -> int:
     with open("/proc/self/statm", "rb") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-@contextlib.contextmanager
-def _locked(state: Path) -> Iterator[None]:
-    """Hold the state directory: one daemon each. The lock goes with the process, however it ends."""
-    try:
-        state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise StateUnwritable(
-            f"the state directory {state} cannot be written: {error.strerror}; choose another one ([daemon] state = …) "
-            "or change its owner"
-        ) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        holder = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
-        os.close(descriptor)
-        raise StateLocked(
-            f"another daemon (process {holder}) uses the state directory {state}; stop it, or give this one another "
-            "([daemon] state = …)"
-        ) from error
-    try:
-        with contextlib.suppress(OSError):  # the number is for people only; a full disk can do without it
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

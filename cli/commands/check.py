@@ -19,12 +19,12 @@ from taskmaster.cli.base import Command, json_option
 from taskmaster.cli.exits import InstrumentTrouble
 from taskmaster.cli.output import Cell, Table, count, print_json, print_table, record, say
 from taskmaster.cli.probe import Finding, Question
+from taskmaster.cli.states import print_report, state_of
 
 if TYPE_CHECKING:
     from taskmaster.cli.headcheck import Tried
     from taskmaster.config.load import Config, Evaluator, Reading
     from taskmaster.config.mistakes import Placed
-    from taskmaster.daemon.journal.report import JournalReport
 
 __all__ = ["command"]
 
@@ -279,8 +279,8 @@ def _all_of(question: Question, problem: str) -> list[Finding]:
 def _check_journal(place: Path, *, as_json: bool) -> None:
     from taskmaster.daemon.journal.check import report
 
-    found = report(_state(place))
-    _print_report(found, as_json=as_json)
+    found = report(state_of(place))
+    print_report(found, as_json=as_json)
     if not found.ok:
         raise JournalDamaged(f"the journal in {found.folder} is damaged, see above")
 
@@ -288,9 +288,9 @@ def _check_journal(place: Path, *, as_json: bool) -> None:
 def _copy(place: Path, into: Path, *, as_json: bool) -> None:
     from taskmaster.daemon.journal.check import copy
 
-    state = _state(place)
+    state = state_of(place)
     made = copy(state, into)
-    _print_report(made, as_json=as_json)
+    print_report(made, as_json=as_json)
     if not made.ok:
         raise JournalDamaged(f"the copy of the journal in {state} is not whole, see above")
     if not as_json:
@@ -304,11 +304,11 @@ def _copy(place: Path, into: Path, *, as_json: bool) -> None:
 def _salvage(place: Path, into: Path, *, as_json: bool) -> None:
     from taskmaster.daemon.journal.check import report, salvage
 
-    state = _state(place)
+    state = state_of(place)
     kept = salvage(state, into)
     if not kept.runs and not report(state).ok:
         raise JournalDamaged(f"nothing could be kept of the journal in {state}: see taskmaster check --journal {state}")
-    _print_report(kept, as_json=as_json)
+    print_report(kept, as_json=as_json)
     if not as_json:
         say(
             f"\nThis is what could be kept of the journal in {state}. To go on with it, put this folder in its place,\n"
@@ -316,18 +316,3 @@ def _salvage(place: Path, into: Path, *, as_json: bool) -> None:
             "Its Masters are paused: tasks whose outcomes are lost would be evaluated again. If they may be:\n"
             "taskmaster resume MASTER"
         )
-
-
-def _state(place: Path) -> Path:
-    from taskmaster.config.load import load
-
-    return place if place.is_dir() else load(place).daemon.state
-
-
-def _print_report(found: JournalReport, *, as_json: bool) -> None:
-    if as_json:
-        runs = [{**asdict(run), "ok": run.ok} for run in found.runs]
-        print_json({**asdict(found), "folder": str(found.folder), "runs": runs, "ok": found.ok})
-        return
-    for line in found.lines():
-        say(line)

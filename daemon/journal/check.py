@@ -6,6 +6,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import apsw
 
 from taskmaster.daemon.journal import sql
@@ -13,11 +17,10 @@ from taskmaster.daemon.journal.copying import copy
 from taskmaster.daemon.journal.failures import journal_error
 from taskmaster.daemon.journal.guards import LogCheck, check_log, damaged
 from taskmaster.daemon.journal.journal import Journal
-from taskmaster.daemon.journal.mark import Last
 from taskmaster.daemon.journal.report import JournalReport, report
 from taskmaster.daemon.journal.salvage import salvage
 
-__all__ = ["JournalReport", "LogCheck", "check_at_start", "check_log", "copy", "report", "salvage"]
+__all__ = ["JournalReport", "LogCheck", "check_at_start", "check_end", "check_log", "copy", "report", "salvage"]
 
 #: How many tasks and events each run has, and how many it must have to be without a gap.
 _COUNT_ALL = """
@@ -40,8 +43,8 @@ def check_at_start(journal: Journal, before: LogCheck | None = None) -> None:
             if have != needed:
                 raise damaged(journal.folder, f"run {run} has {have} {what}, numbered up to {needed - 1}")
         missing = journal.payloads.missing(name for (name,) in journal.query(sql.FILES))
-        if before is not None and before.expected is not None:
-            _check_end(journal, before.expected, before.or_deleted)
+        if before is not None:
+            check_end(journal.query, journal.folder, before)
     except (apsw.Error, OSError) as error:
         raise journal_error(error, f"the journal {journal.path} cannot be read") from error
     if missing:
@@ -60,8 +63,12 @@ def _check_pages(journal: Journal, before: LogCheck | None) -> None:
         raise damaged(journal.folder, what)
 
 
-def _check_end(journal: Journal, expected: Last, or_deleted: bool) -> None:
+def check_end(query: Callable[..., Any], folder: Path, before: LogCheck) -> None:
+    """Raise JournalDamaged unless what the mark says was recorded last is there, where the log cannot vouch for it."""
+    expected = before.expected
+    if expected is None:
+        return
     statement = sql.LAST_SEQ if expected.what == "events" else sql.LAST_INDEX
-    have = journal.query(statement, (expected.run,)).get or 0
-    if have < expected.number and not (or_deleted and not have):
-        raise damaged(journal.folder, f"run {expected.run} had {expected.number} {expected.what}, there are {have}")
+    have = query(statement, (expected.run,)).get or 0
+    if have < expected.number and not (before.or_deleted and not have):
+        raise damaged(folder, f"run {expected.run} had {expected.number} {expected.what}, there are {have}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from urllib.parse import quote
 
 import apsw
 import apsw.sqlite_extra
@@ -23,8 +24,11 @@ CHECKSUM_BYTES = 8
 _BUSY_MS = 5_000
 
 
-def connect(path: Path, *, write: bool) -> apsw.Connection:
-    """Open a journal's database. Raises apsw.Error, or JournalError where checksums cannot be had."""
+def connect(path: Path, *, write: bool, immutable: bool = False) -> apsw.Connection:
+    """Open a journal's database. Raises apsw.Error, or JournalError where checksums cannot be had.
+
+    ``immutable``: nobody writes to it, and nothing is to be written beside it, as beside a backup.
+    """
     if _VFS not in apsw.vfs_names():
         if not apsw.sqlite_extra.has("cksumvfs"):
             raise JournalError(
@@ -33,7 +37,10 @@ def connect(path: Path, *, write: bool) -> apsw.Connection:
             )
         apsw.sqlite_extra.load(apsw.Connection(":memory:"), "cksumvfs")
     flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE if write else apsw.SQLITE_OPEN_READONLY
-    connection = apsw.Connection(str(path), flags, vfs=_VFS)
+    name = str(path)
+    if immutable:
+        name, flags = f"file:{quote(os.path.abspath(path))}?immutable=1", flags | apsw.SQLITE_OPEN_URI
+    connection = apsw.Connection(name, flags, vfs=_VFS)
     connection.set_busy_timeout(_BUSY_MS)
     if write:
         connection.reserve_bytes(reserve=CHECKSUM_BYTES)

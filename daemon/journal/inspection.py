@@ -28,10 +28,11 @@ from taskmaster.daemon.journal.journal import PAGE_BYTES
 from taskmaster.daemon.journal.mark import MARK, Last, read_mark
 from taskmaster.daemon.journal.payloads import Payloads
 from taskmaster.daemon.journal.scan import Source
+from taskmaster.daemon.journal.schema import require_known
 from taskmaster.daemon.journal.wal import read_log, taken_pages
 from taskmaster.drivers.progress import machine_start
 
-__all__ = ["Inspected", "add_checksums", "inspected"]
+__all__ = ["Inspected", "add_checksums", "daemon_kept_away", "inspected"]
 
 #: Pages of the database looked at at a time.
 _PAGES_AT_ONCE = 4096
@@ -65,7 +66,7 @@ def inspected(folder: Path) -> Iterator[Inspected]:
             raise JournalError(f"there is no journal in {folder}; name the state directory of a daemon")
         found.size = sum(part.stat().st_size for part in (path, _log_of(path)) if part.exists())
         with contextlib.ExitStack() as stack:
-            found.daemon = stack.enter_context(_daemon_kept_away(folder))
+            found.daemon = stack.enter_context(daemon_kept_away(folder))
             if not found.daemon:
                 scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="taskmaster-check-")))
                 _judge_log(folder, found)
@@ -84,7 +85,7 @@ def _log_of(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _daemon_kept_away(folder: Path) -> Iterator[int]:
+def daemon_kept_away(folder: Path) -> Iterator[int]:
     """The process of the daemon that works on ``folder``; 0 if none does, and then none can start meanwhile."""
     try:
         descriptor = os.open(folder / "lock", os.O_RDONLY | os.O_CLOEXEC)
@@ -229,6 +230,7 @@ def _opened(path: Path, folder: Path, found: Inspected, stack: contextlib.ExitSt
     try:
         db = connect(path, write=False)
         stack.callback(db.close)
+        require_known(db, folder / "journal.db")
         return Source(db, Payloads(folder / "payloads", sync=False))
     except (apsw.Error, JournalDamaged) as error:
         found.findings.append(f"its database cannot be read: {error}")

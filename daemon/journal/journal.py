@@ -55,6 +55,7 @@ from taskmaster.daemon.journal.failures import journal_error, transaction
 from taskmaster.daemon.journal.forks import Fork
 from taskmaster.daemon.journal.mark import MarkFile
 from taskmaster.daemon.journal.payloads import Payloads
+from taskmaster.daemon.journal.schema import require_known
 from taskmaster.daemon.journal.series import writers
 from taskmaster.daemon.journal.stored import FiledTable, decode_asks, split_frames, with_noted
 
@@ -145,12 +146,7 @@ class Journal:
 
     def _schema_version(self) -> int:
         """The version of the tables, 0 where there are none; JournalError where they are not for this release."""
-        version = int(self._db.execute("PRAGMA user_version").get)
-        if version > sql.SCHEMA_VERSION:
-            raise JournalError(
-                f"the journal {self.path} was written by a newer release (schema {version}, this one knows "
-                f"{sql.SCHEMA_VERSION}); install that release, or use another state directory"
-            )
+        version = require_known(self._db, self.path)
         if not version and self._db.execute("SELECT count(*) FROM sqlite_schema").get:
             raise JournalError(
                 f"{self.path} is a database, but no journal; move it away, or use another state directory"
