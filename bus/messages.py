@@ -33,6 +33,12 @@ from taskmaster.bus.instrument_messages import (
     Token as Token,
     Tripped as Tripped,
 )
+from taskmaster.bus.operation_messages import (
+    Alarm as Alarm,
+    AlarmList as AlarmList,
+    ListAlarms as ListAlarms,
+    Prune as Prune,
+)
 from taskmaster.bus.people_messages import (
     Answer as Answer,
     Approve as Approve,
@@ -303,6 +309,8 @@ ClientMessage = (
     | NoteAsks
     | ReadAsks
     | Fork
+    | ListAlarms
+    | Prune
     | Ping
 )
 
@@ -481,6 +489,7 @@ DaemonMessage = (
     | ProposedList
     | AsksPage
     | Forked
+    | AlarmList
 )
 
 
@@ -512,15 +521,6 @@ class Gone(Message, tag="gone"):
 
     run: int
     epoch: int
-
-
-class Alarm(Message, tag="alarm"):
-    """Something an operator should know."""
-
-    level: str
-    subject: str
-    message: str
-    time: float
 
 
 Publication = Events | Beacon | Gone | Alarm | SeriesNews | Waiting

@@ -9,6 +9,7 @@ import msgspec
 from taskmaster.bus.wire import Scalar, Where
 
 __all__ = [
+    "AlarmInfo",
     "DaemonStatus",
     "HeadInfo",
     "HeadTask",
@@ -24,6 +25,22 @@ __all__ = [
 
 class _Record(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     pass
+
+
+class AlarmInfo(_Record, frozen=True):
+    """One alarm that stands."""
+
+    #: what sort of trouble it is; see `docs/operations.md`
+    kind: str
+    #: ``warning``, ``error`` or ``critical``
+    level: str
+    #: the Master, run or thing it is about
+    subject: str
+    message: str
+    #: since when it stands, seconds since 1970
+    since: float
+    #: which part of the subject, such as a head; empty: all of it
+    about: str = ""
 
 
 class WorkerStatus(_Record, frozen=True):
@@ -169,6 +186,10 @@ class JournalStatus(_Record, frozen=True):
     #: median and 99th percentile of the last commits, in seconds
     commit_p50: float = 0.0
     commit_p99: float = 0.0
+    #: seconds that all of them took together
+    commit_seconds: float = 0.0
+    #: bytes of the database that hold nothing any more, and are used before it grows
+    unused: int = 0
 
 
 class DaemonStatus(_Record, frozen=True):
@@ -192,6 +213,8 @@ class DaemonStatus(_Record, frozen=True):
     points: int = 0
     #: such points that were dropped: too many, or not as they should be
     points_dropped: int = 0
+    #: alarms that stand
+    alarms: int = 0
 
 
 class RunInfo(_Record, frozen=True):

@@ -41,6 +41,7 @@ COMMANDS: Mapping[str, Mapping[str, Entry]] = {
         "serve": Entry("serve", "Run the daemon in the foreground."),
         "worker": Entry("worker", "Evaluate for a daemon elsewhere."),
         "status": Entry("status", "Show how the daemon and its Masters are."),
+        "alarms": Entry("alarms", "List the alarms that stand."),
         "top": Entry("top", "Watch Masters and workers at work."),
         "pause": Entry("switches:pause", "Evaluate nothing further of a Master or run."),
         "resume": Entry("switches:resume", "Go on with a Master or run that was paused."),

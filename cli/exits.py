@@ -11,6 +11,7 @@ from taskmaster.bus.errors import (
     EvaluationError,
     InvalidTask,
     JournalDamaged,
+    JournalTooNew,
     StateLocked,
     StateUnwritable,
     TaskMasterError,
@@ -61,6 +62,7 @@ EXITS = (
         "an instrument cannot be reached, is another one, does not answer as it should, or is not known to be safe",
         (InstrumentTrouble,),
     ),
+    Exit(13, "the journal, or the backup, is of a newer release", (JournalTooNew,)),
     Exit(INTERRUPTED, "interrupted (Ctrl-C)"),
     Exit(BROKEN_PIPE, "whoever read the output did not want all of it"),
 )

@@ -187,4 +187,6 @@ def troubles(status: DaemonStatus) -> list[str]:
         for master in status.masters
         if master.state == "waiting for people" and master.queued
     ]
+    if status.alarms:
+        lines.append(f"{count(status.alarms, 'alarm stands', 'alarms stand')}: taskmaster alarms")
     return lines

@@ -22,6 +22,7 @@ from taskmaster.config.base import declared
 from taskmaster.config.heads import normal_resource
 from taskmaster.config.lines import KeyPath, Lines, locate
 from taskmaster.config.mistakes import Mistake, Placed, in_words, placed, quoted, table_with, unknown_key
+from taskmaster.config.operations import OPERATIONS, AlarmSettings, MetricsSettings, RetentionSettings
 from taskmaster.config.settings import (
     BUILTIN_DRIVERS,
     MASTER_NAME,
@@ -39,7 +40,7 @@ __all__ = ["Config", "Evaluator", "Reading", "load", "loads", "read"]
 Drivers = Mapping[str, type[DriverOptions]]
 SomeSettings = TypeVar("SomeSettings", bound=Settings)
 
-_SECTIONS = ("daemon", "masters")
+_SECTIONS = ("daemon", *OPERATIONS, "masters")
 
 #: What people call it → the driver.
 _MEANT_DRIVERS = {
@@ -57,6 +58,9 @@ class Config:
     path: Path | None
     daemon: DaemonSettings
     masters: Mapping[str, MasterSettings]
+    alarms: AlarmSettings = field(default_factory=AlarmSettings)
+    metrics: MetricsSettings = field(default_factory=MetricsSettings)
+    retention: RetentionSettings = field(default_factory=RetentionSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +130,7 @@ def _or_raise(reading: Reading) -> Config:
 def _reading(text: str, name: str, path: Path | None, folder: Path, drivers: Drivers) -> Reading:
     reader = _Reader(folder, drivers)
     daemon, masters = reader.read(_parse(text, name))
-    config = None if reader.mistakes or daemon is None else Config(path, daemon, masters)
+    config = None if reader.mistakes or daemon is None else Config(path, daemon, masters, **reader.tables)
     lines = locate(text)
     return Reading(config, placed(reader.mistakes, lines, name), reader.evaluators, lines)
 
@@ -202,6 +206,8 @@ class _Reader:
     drivers: Drivers
     mistakes: list[Mistake] = field(default_factory=list)
     evaluators: dict[str, Evaluator] = field(default_factory=dict)
+    #: the sections of `OPERATIONS`
+    tables: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, options in self.drivers.items():
@@ -214,6 +220,9 @@ class _Reader:
         self.mistakes += _oversized(document, ())
         daemon = self._table(document.get("daemon", {}), ("daemon",))
         settings = None if daemon is None else self._validate(DaemonSettings, daemon, ("daemon",))
+        for name, model in OPERATIONS.items():
+            table = self._table(document.get(name, {}), (name,))
+            self.tables[name] = None if table is None else self._validate(model, table, (name,))
         masters = self._table(document.get("masters", {}), ("masters",))
         if masters == {}:
             self._blame(("masters",), "no Master is declared; add a table [masters.NAME]")

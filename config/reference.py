@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from taskmaster.config.base import declared
+from taskmaster.config.operations import OPERATIONS
 from taskmaster.config.schema import json_schema
 from taskmaster.config.settings import BUILTIN_DRIVERS, MasterKeys
 from taskmaster.config.shipped import example
@@ -65,6 +66,7 @@ def render() -> str:
     schema = json_schema()
     definitions = schema["$defs"]
     parts = [_INTRODUCTION, _section("`[daemon]`", schema["properties"]["daemon"])]
+    parts += (_section(f"`[{name}]`", schema["properties"][name]) for name in OPERATIONS)
     masters = {name: definitions[f"{name}-master"] for name in BUILTIN_DRIVERS}
     common = {**next(iter(masters.values())), "description": MasterKeys.__doc__}
     parts.append(_section("`[masters.NAME]`", _only(common, set(declared(MasterKeys)))))

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue, models_json_schema
 from pydantic_core import core_schema
 
+from taskmaster.config.operations import OPERATIONS
 from taskmaster.config.settings import BUILTIN_DRIVERS, MASTER_NAME, DaemonSettings, DriverOptions, MasterKeys
 
 __all__ = ["json_schema"]
@@ -39,7 +40,8 @@ def json_schema(drivers: Mapping[str, type[DriverOptions]] = BUILTIN_DRIVERS) ->
     only that none of the alternatives fits). Defaults that are worked out when the file is read are in words under
     ``x-default``.
     """
-    models: list[type[BaseModel]] = [DaemonSettings, MasterKeys, *dict.fromkeys(drivers.values())]
+    sections: dict[str, type[BaseModel]] = {"daemon": DaemonSettings, **OPERATIONS}
+    models: list[type[BaseModel]] = [*sections.values(), MasterKeys, *dict.fromkeys(drivers.values())]
     wanted: list[tuple[type[BaseModel], JsonSchemaMode]] = [(model, "validation") for model in models]
     references, generated = models_json_schema(wanted, schema_generator=_TomlSchema)
     definitions: dict[str, Any] = generated["$defs"]
@@ -55,7 +57,7 @@ def json_schema(drivers: Mapping[str, type[DriverOptions]] = BUILTIN_DRIVERS) ->
         "title": "TaskMaster configuration",
         "type": "object",
         "properties": {
-            "daemon": tables[DaemonSettings],
+            **{name: tables[model] for name, model in sections.items()},
             "masters": {
                 "description": "The Masters that the daemon exposes, by name.",
                 "type": "object",

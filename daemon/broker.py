@@ -34,6 +34,7 @@ from taskmaster.bus import codec, messages as m, sockets
 from taskmaster.bus.errors import CallerError, DiskFull, ProtocolError, TaskMasterError
 from taskmaster.bus.status import DaemonStatus
 from taskmaster.bus.table import Buffer, Table
+from taskmaster.daemon.alarms import AlarmBook
 from taskmaster.daemon.answering import Answer, Answers, Question, framed
 from taskmaster.daemon.core import Core
 from taskmaster.daemon.effects import BlockAppended, Dispatched, Effects, Recheck, Sender, Verify
@@ -106,6 +107,10 @@ class Broker:
         self.heartbeat: Callable[[], None] = lambda: None
         #: called once, when the loop has heard that it is to stop
         self.on_stop: Callable[[], None] = lambda: None
+        #: what an operator should know
+        self.alarms = AlarmBook()
+        #: called for each alarm when it is told; it must not take long
+        self.on_alarm: Callable[[m.Alarm], None] = lambda alarm: None
         self._status = status
         self._endpoints = endpoints
         self._publisher = Publisher(endpoints.results, core)
@@ -230,6 +235,7 @@ class Broker:
         if ticks:
             self._publisher.beacons()
             self._answers.tidy()
+            self._tell(self.alarms.look(now, out.wall))
         self.heartbeat()
 
     def _drain(
@@ -317,15 +323,22 @@ class Broker:
                     if self.stop_at is not None:
                         raise  # nothing of this turn was promised to anybody
                     if not attempts:
-                        log.error("%s; nothing is lost, the daemon waits for room", error)
+                        self._wait_for_room(error, out.wall)
                     attempts += 1
                     self.heartbeat()
                     time.sleep(FULL_RETRY_SECONDS)
+        self.space.waits = ""
         self.journal.checkpoint(idle=False)
         for position, name in files.items():
             record = out.records[position]
             if isinstance(record, BlockAppended):  # from here on the file holds it, neither memory nor a descriptor
                 record.block.table = self.journal.stored_table(record.table.layout, record.n, None, name)
+
+    def _wait_for_room(self, error: DiskFull, wall: float) -> None:
+        self.space.waits = f"{error}; nothing is lost, the daemon waits for room"
+        self._tell(
+            self.alarms.note([m.Alarm("critical", "disk", self.space.waits, wall, "disk_low")], time.monotonic())
+        )
 
     # -- releasing ----------------------------------------------------------------------------------------------------
 
@@ -358,11 +371,20 @@ class Broker:
             self.supervisor.interrupt(interrupt)
         for scaling in out.scalings:
             self.supervisor.scale(scaling.master, scaling.count)
-        for alarm in out.alarms:
-            log.log(getattr(logging, alarm.level.upper(), logging.WARNING), "%s", alarm.message)
-            self._publisher.alarm(alarm)
+        if out.alarms:
+            self._tell(self.alarms.note(out.alarms, time.monotonic()))
         for is_bad, text in out.remarks:
             log.log(logging.WARNING if is_bad else logging.INFO, "%s", text)
+
+    def _tell(self, alarms: Sequence[m.Alarm]) -> None:
+        """Say it in the log, on the bus, and to whoever else is to know."""
+        for alarm in alarms:
+            if alarm.state == "cleared":
+                log.info("over: %s", alarm.message)
+            else:
+                log.log(getattr(logging, alarm.level.upper(), logging.WARNING), "%s", alarm.message)
+            self._publisher.alarm(alarm)
+            self.on_alarm(alarm)
 
     def _dispatch(self, dispatch: Dispatched) -> None:
         tables = dispatch.tables
@@ -413,6 +435,8 @@ class Broker:
                 return read_asks(self.journal, self.core.run(question.run), question)
             if isinstance(question, m.ListHeld):
                 return self.core.held_list(question), ()
+            if isinstance(question, m.ListAlarms):
+                return m.AlarmList(question.id, self.alarms.infos()), ()
             if isinstance(question, (m.ReadProgress, m.ReadSamples)):
                 return self._series(question), ()
             if isinstance(question, m.ListRequests):

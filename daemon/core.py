@@ -127,6 +127,8 @@ class Core:
             m.Approve: self.people.decide,
             m.Reject: self.people.decide,
             m.Edit: self.people.edit,
+            m.ListAlarms: self._query,
+            m.Prune: self._prune,
             m.Ping: self._ping,
         }
 
@@ -348,11 +350,32 @@ class Core:
         run = self.run(message.run)
         if run.open:
             raise NotAllowed(still_open(run))
+        self._forget(run, out)
+        self._done(sender, message.id, out)
+
+    def _prune(self, sender: Sender, message: m.Prune, table: Table | None, out: Effects) -> None:
+        self.prune(message.run, message.events, out)
+        self._done(sender, message.id, out)
+
+    def prune(self, number: int, events: int, out: Effects) -> None:
+        """Forget a closed run that has just so many events.
+
+        Raises UnknownRun, NotAllowed while it is open or has tasks without an outcome, Conflict where there are others.
+        """
+        run = self.run(number)
+        if run.open:
+            raise NotAllowed(still_open(run))
+        if not run.closed:
+            raise NotAllowed(f"run {run.name!r} is not closed: its learner may go on with it, so it is kept")
+        if run.next_seq != events:
+            raise Conflict(f"run {run.name!r} has {run.next_seq} events by now, not {events}: look at it again")
+        self._forget(run, out)
+
+    def _forget(self, run: Run, out: Effects) -> None:
         out.records.append(RunDeleted(run.id))
         self.acknowledging.forget(run.id)
         self.runs.remove(run)
         self.series.forget_run(run.id)
-        self._done(sender, message.id, out)
 
     def _fork(self, sender: Sender, message: m.Fork, table: Table | None, out: Effects) -> None:
         out.forks.append(Forking(sender, message))
@@ -424,6 +447,7 @@ class Core:
                         f"tasks and told {message.next_seq} events, the journal holds {run.next_index} and "
                         f"{run.next_seq}: it has lost its end; see 'taskmaster check --journal'",
                         out.wall,
+                        "journal_short",
                     )
                 )
         out.replies.append(Reply(sender.address, pong))
@@ -431,7 +455,7 @@ class Core:
     def _query(
         self,
         sender: Sender,
-        message: m.Replay | m.ReadAsks | m.Status | m.ListHeld | m.ReadProgress,
+        message: m.Replay | m.ReadAsks | m.Status | m.ListHeld | m.ListAlarms | m.ReadProgress,
         table: Table | None,
         out: Effects,
     ) -> None:

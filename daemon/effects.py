@@ -383,7 +383,15 @@ class Query(msgspec.Struct, frozen=True):
 
     address: bytes
     message: (
-        m.Replay | m.ReadAsks | m.Status | m.ListHeld | m.ReadProgress | m.ReadSamples | m.ListRequests | m.ListProposed
+        m.Replay
+        | m.ReadAsks
+        | m.Status
+        | m.ListHeld
+        | m.ListAlarms
+        | m.ReadProgress
+        | m.ReadSamples
+        | m.ListRequests
+        | m.ListProposed
     )
 
 

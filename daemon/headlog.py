@@ -19,6 +19,8 @@ STOP_SECONDS = 2.0
 SECURE_SECONDS = 30.0
 #: What becomes of a head, as far as no alarm tells of it.
 _SAID_OF = {"in": "put back", "out": "taken out of service", "quarantined": "put in quarantine"}
+#: The kind of such alarms.
+_UNSAFE = "unsafe_head"
 #: Characters of an error that is kept.
 _LONGEST_ERROR = 500
 
@@ -41,9 +43,10 @@ class HeadLog:
         """Say something of a head in the daemon's own log."""
         out.remarks.append((not good, f"{self._where(head)}: {text}"))
 
-    def alarm(self, level: str, head: Head, text: str, out: Effects) -> None:
-        """Say it to everybody who listens, too."""
-        out.alarms.append(m.Alarm(level, self._master, f"{self._where(head)}: {text}", out.wall))
+    def alarm(self, level: str, head: Head, text: str, out: Effects, kind: str = "", about: str | None = None) -> None:
+        """Say it to everybody who listens, too. One of a ``kind`` stands, see `alarms`; it is ``about`` the head."""
+        part = (head.spec.name if about is None else about) if kind else ""
+        out.alarms.append(m.Alarm(level, self._master, f"{self._where(head)}: {text}", out.wall, kind, part))
 
     def _where(self, head: Head) -> str:
         return f"Master {self._master!r}, head {head.spec.name!r}" if head.spec.name else f"Master {self._master!r}"
@@ -78,7 +81,9 @@ class HeadLog:
         if not head.unsafe:
             head.unsafe_since = head.unsafe_again = math.inf
             self.record(head, "unsafe", error, "", out)
-            self.alarm("error", head, f"it is NOT KNOWN TO BE SAFE: {error}; that is tried again all the time", out)
+            self.alarm(
+                "error", head, f"it is NOT KNOWN TO BE SAFE: {error}; that is tried again all the time", out, _UNSAFE
+            )
         head.unsafe = error
 
     def mind(self, head: Head, now: float, out: Effects) -> None:
@@ -98,7 +103,7 @@ class HeadLog:
         )
         if late >= STOP_SECONDS and not (head.stop_is_told or head.unsafe):
             head.stop_is_told = True
-            self.alarm("error", head, f"it is NOT KNOWN TO BE SAFE: {error}", out)
+            self.alarm("error", head, f"it is NOT KNOWN TO BE SAFE: {error}", out, _UNSAFE)
         if late >= SECURE_SECONDS:
             head.stop_since = None
             if head.reached:
@@ -114,7 +119,7 @@ class HeadLog:
             lasted = now - head.unsafe_since
             head.unsafe_again = now + lasted
             text = f"for {lasted:.0f} s it could not be made safe: {head.unsafe}; go and see to it"
-            self.alarm("critical", head, text, out)
+            self.alarm("critical", head, text, out, _UNSAFE)
 
 
 def said_by(user: str, reason: str) -> str:

@@ -206,7 +206,8 @@ class Interlocks:
         if follows:
             self._heads.log.record(head, "tripped", f"{by}: {trip.reason}", by, out)
             text = f"interlock {spec.name!r} has tripped: {trip.reason}; {follows}{self._way_on(head, trip)}"
-            self._heads.log.alarm("error", head, text, out)
+            about = head.spec.name if spec.action == "safe" else ""  # what else follows is the whole Master's
+            self._heads.log.alarm("error", head, text, out, "interlock", about)
 
     def _way_on(self, head: Head, trip: Trip) -> str:
         if trip.action == "pause":

@@ -49,6 +49,8 @@ class Master(Instrument):
         self.changes = 0
         #: set by supervision where workers cannot be had, shown to people; empty where all is well
         self.trouble = ""
+        #: why no worker process of the daemon's own is started any more; empty if they are
+        self.given_up = ""
         #: tasks that workers have ended
         self.ended = 0
         #: something else to show to people as long as no further task has ended
@@ -200,7 +202,9 @@ class Master(Instrument):
     def on_unusable(self, worker: Worker, why: str, out: Effects) -> None:
         """A worker cannot be set up (its function cannot be imported, say)."""
         if self.heads and why != self.trouble:  # of others supervision says so when it gives up; a guardian never does
-            out.alarms.append(m.Alarm("error", self.spec.name, f"Master {self.spec.name!r}: {why}", out.wall))
+            out.alarms.append(
+                m.Alarm("error", self.spec.name, f"Master {self.spec.name!r}: {why}", out.wall, "crash_loop")
+            )
         self.trouble = why
         self.heads.on_unusable(worker, why, out)
 

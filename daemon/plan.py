@@ -11,6 +11,7 @@ from taskmaster.config.heads import has_safe_state, heads_of
 from taskmaster.config.instruments import HumanOptions, InstrumentOptions
 from taskmaster.config.load import Config
 from taskmaster.config.settings import DaemonSettings, MasterSettings
+from taskmaster.daemon.operating import Operations
 from taskmaster.daemon.service import DaemonPlan, MasterPlan, options_for_wire
 from taskmaster.daemon.spec import InterlockSpec, MasterSpec, MonitorSpec
 
@@ -35,7 +36,13 @@ def plan(config: Config) -> DaemonPlan:
         max_message=daemon.max_message,
         keep_free=daemon.keep_free,
         grace=daemon.grace,
+        operations=_operations(config),
     )
+
+
+def _operations(config: Config) -> Operations:
+    alarms = config.alarms
+    return Operations(alarms.command or (), alarms.timeout, alarms.disk_low)
 
 
 def _master(settings: MasterSettings, daemon: DaemonSettings) -> MasterPlan:

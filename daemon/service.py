@@ -33,6 +33,7 @@ from taskmaster.daemon.journal.check import check_at_start, check_log
 from taskmaster.daemon.journal.recovery import restore
 from taskmaster.daemon.lock import locked
 from taskmaster.daemon.master import Master
+from taskmaster.daemon.operating import Operations, operated
 from taskmaster.daemon.restarts import RestartPolicy
 from taskmaster.daemon.space import Space
 from taskmaster.daemon.spec import MasterSpec
@@ -69,6 +70,7 @@ class DaemonPlan:
     max_message: int = sockets.MAX_MESSAGE
     keep_free: int = 256_000_000
     grace: float = 10.0
+    operations: Operations = field(default_factory=Operations)
 
 
 def serve(plan: DaemonPlan, on_ready: Callable[[Identity, str], None] = lambda identity, address: None) -> None:
@@ -96,6 +98,7 @@ def serve(plan: DaemonPlan, on_ready: Callable[[Identity, str], None] = lambda i
         endpoints, addresses = _bind(context, plan, stack)
         identity = Identity(plan.name, journal.begin_epoch(time.time()), addresses[1], addresses[2], plan.max_message)
         broker = _assemble(plan, journal, space, endpoints, identity, addresses[3], umask)
+        stack.enter_context(operated(broker, plan.operations, plan.name, plan.keep_free, umask))
         with _signals(broker, plan.grace):
             on_ready(identity, addresses[0])
             notify("READY=1")
@@ -217,6 +220,7 @@ def _status(broker: Broker, started: float) -> DaemonStatus:
         turns=broker.turns,
         points=broker.core.series.taken,
         points_dropped=broker.core.series.dropped,
+        alarms=len(broker.alarms),
     )
 
 

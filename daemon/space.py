@@ -32,8 +32,12 @@ class Space:
     """The reserve of one state directory: ``keep`` bytes are kept back."""
 
     def __init__(self, folder: Path, keep: int) -> None:
-        self._folder = folder
+        self.folder = folder
         self._path = folder / "reserve"
+        #: bytes that were free, beside what is kept back, at the last look
+        self.free = 0
+        #: why commits wait for room; empty if they do not
+        self.waits = ""
         self._keep = keep
         self._margin = max(keep // _MARGIN_SHARE, _MARGIN_BYTES)
         self._laid = self._allocated() >= keep
@@ -59,10 +63,11 @@ class Space:
         if not self._laid and free >= 2 * self._keep:
             self._laid = self._lay()
             free = self._free()
+        self.free = free
         enough = self._margin if had_room else 2 * self._margin
         self._left = free - self._margin if self._laid and free > enough else 0
         if self.room and not self._told:
-            log.info("the disk of %s has room again; tasks are taken", self._folder)
+            log.info("the disk of %s has room again; tasks are taken", self.folder)
         elif self._told and not self.room:
             log.error("%s", self.error())
         self._told = self.room
@@ -89,12 +94,12 @@ class Space:
     def error(self) -> DiskFull:
         """What a submission is told meanwhile."""
         return DiskFull(
-            f"the disk of {self._folder} has too little room: no further tasks are taken until more is free; "
+            f"the disk of {self.folder} has too little room: no further tasks are taken until more is free; "
             f"{format_size(self._keep)} are kept back for results, which are taken still"
         )
 
     def _free(self) -> int:
-        disk = os.statvfs(self._folder)
+        disk = os.statvfs(self.folder)
         return disk.f_bavail * disk.f_frsize
 
     def _allocated(self) -> int:

@@ -85,7 +85,7 @@ class Supervisor:
         pool = self.pools.get(name)
         if pool is not None:
             pool.count = pool.count if count < 0 else count
-            pool.gave_up = False
+            pool.gave_up, pool.master.given_up = False, ""
             pool.policy.forgive()
             self.next_look = 0.0
 
@@ -199,7 +199,8 @@ class Supervisor:
             f"Master {name!r}: its workers cannot start ({pool.master.trouble}); gave up after {pool.policy.limit} "
             f"attempts. Its tasks wait; when it is mended: taskmaster resume {name}"
         )
-        out.alarms.append(m.Alarm("error", name, text, out.wall))
+        pool.master.given_up = text
+        out.alarms.append(m.Alarm("error", name, text, out.wall, "crash_loop"))
 
     # -- life ---------------------------------------------------------------------------------------------------------
 

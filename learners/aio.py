@@ -24,7 +24,7 @@ from msgspec.structs import replace
 
 from taskmaster.bus import messages as m
 from taskmaster.bus.places import default_address
-from taskmaster.bus.status import DaemonStatus, HeadInfo, HeldTask, MasterStatus, RunInfo
+from taskmaster.bus.status import AlarmInfo, DaemonStatus, HeadInfo, HeldTask, MasterStatus, RunInfo
 from taskmaster.bus.table import Buffer
 from taskmaster.learners.aiochannel import AsyncChannel
 from taskmaster.learners.aiopeople import PeopleOfLab, PeopleOfMaster
@@ -143,6 +143,16 @@ class Lab(PeopleOfLab, LabView):
         reply = await self.ask(m.ListHeads(0, master))
         assert isinstance(reply, m.HeadList)
         return reply.heads
+
+    async def standing_alarms(self) -> tuple[AlarmInfo, ...]:
+        """The alarms that stand at the daemon, oldest first.
+
+        Each has ``.kind``, ``.level``, ``.subject``, ``.about``, ``.message``, and ``.since`` when it stands. What the
+        daemon has published, also of what is over by now, is in :attr:`alarms`.
+        """
+        reply = await self.ask(m.ListAlarms(0))
+        assert isinstance(reply, m.AlarmList)
+        return reply.alarms
 
     async def samples(
         self,

@@ -326,8 +326,11 @@ class ClientCore:
             return
         self._heard(now)
         if isinstance(message, m.Alarm):
-            self.alarms.append(message)
-            log.warning("%s", message.message)
+            if message.state == "cleared":
+                log.info("over: %s", message.message)
+            else:
+                self.alarms.append(message)
+                log.warning("%s", message.message)
         elif isinstance(message, m.SeriesNews):
             self._on_epoch(message.epoch, now)
         elif isinstance(message, m.Waiting):

@@ -71,7 +71,10 @@ class LabView:
 
     @property
     def alarms(self) -> tuple[m.Alarm, ...]:
-        """The last alarms that the daemon has published: ``.level``, ``.subject``, ``.message``, ``.time``."""
+        """The last alarms that the daemon has published: ``.level``, ``.subject``, ``.message``, ``.time``.
+
+        Which of them stand still, ``standing_alarms()`` says.
+        """
         return tuple(self._core.alarms)
 
     def __iter__(self) -> Iterator[str]:

@@ -116,7 +116,7 @@ def back_up(state: Path, into: Path, made: float, *, link: bool = False) -> Mani
         _require_new(into)
         require_journal(state)
         with daemon_kept_away(state) as daemon:
-            # A daemon has looked at its log when it started; whoever only reads is told nothing of what is missing there.
+            # A daemon has looked at its log when it started; who only reads is told nothing of what is missing there.
             before = LogCheck() if daemon else check_log(state, "power")
         with _alone(partial):
             _require_room(state, partial, link=link)
@@ -125,10 +125,6 @@ def back_up(state: Path, into: Path, made: float, *, link: bool = False) -> Mani
             sync(partial)
             partial.rename(into)
             sync(into.parent)
-    except DiskFull as error:
-        raise DiskFull(
-            str(error).replace("free some, the daemon goes on by itself", f"nothing is left of it in {into}")
-        )
     except (apsw.Error, OSError) as error:
         found = journal_error(error, f"the journal in {state} cannot be backed up to {into}")
         if isinstance(found, DiskFull):

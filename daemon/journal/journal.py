@@ -90,6 +90,8 @@ class Journal:
         self._file: str | None = None
         self._removed: set[str] = set()
         self._times: deque[float] = deque(maxlen=1024)
+        #: that all commits took
+        self._seconds = 0.0
         self._layouts: dict[Layout, int] = {}
         try:
             self.payloads = Payloads(folder / "payloads", sync=durability == "power")
@@ -195,7 +197,9 @@ class Journal:
         if removed:
             self._remove_files(removed)
         self.commits += 1
-        self._times.append(time.perf_counter() - began)
+        took = time.perf_counter() - began
+        self._times.append(took)
+        self._seconds += took
         return files
 
     def _is_one_statement(self, record: Record) -> bool:
@@ -428,6 +432,8 @@ class Journal:
             commits=self.commits,
             commit_p50=times[len(times) // 2] if times else 0.0,
             commit_p99=times[len(times) * 99 // 100] if times else 0.0,
+            commit_seconds=self._seconds,
+            unused=self._db.execute("PRAGMA freelist_count").get * PAGE_BYTES,
         )
 
     def close(self, *, in_order: bool = True) -> None:

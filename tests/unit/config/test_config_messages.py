@@ -93,7 +93,10 @@ path = ["nowhere"]            # 11
         ("\nmasters = 3", "2: masters: expected a table, got 3"),
         ("[[daemon]]" + MASTER, "1: daemon: expected a table, got [a table]"),
         ("[masters]\nsvm = true", "2: masters.svm: expected a table, got true"),
-        ("logging = 1" + MASTER, "1: logging: unknown key; known are 'daemon', 'masters'"),
+        (
+            "logging = 1" + MASTER,
+            "1: logging: unknown key; known are 'alarms', 'daemon', 'masters', 'metrics', 'retention'",
+        ),
         ("[masters.svm]", "1: masters.svm.driver: is missing; for example driver = 'process'"),
         ("[masters.svm]\ndriver = 3", "2: masters.svm.driver: expected text in quotes, got 3"),
         (
