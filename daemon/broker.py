@@ -37,9 +37,10 @@ from taskmaster.bus.table import Buffer, Table
 from taskmaster.daemon.alarms import AlarmBook
 from taskmaster.daemon.answering import Answer, Answers, Question, framed
 from taskmaster.daemon.core import Core
-from taskmaster.daemon.effects import BlockAppended, Dispatched, Effects, Recheck, Sender, Verify
+from taskmaster.daemon.effects import BlockAppended, Dispatched, Effects, Publication, Recheck, Sender, Verify
 from taskmaster.daemon.forking import fork
 from taskmaster.daemon.guardians import Guardians
+from taskmaster.daemon.health import Pulse
 from taskmaster.daemon.journal import Journal, sql
 from taskmaster.daemon.journal.asks import read_asks
 from taskmaster.daemon.journal.pages import read_page, recheck, same_block
@@ -107,6 +108,11 @@ class Broker:
         self.heartbeat: Callable[[], None] = lambda: None
         #: called once, when the loop has heard that it is to stop
         self.on_stop: Callable[[], None] = lambda: None
+        #: how the loop is, for other threads
+        self.pulse = Pulse(time.monotonic())
+        #: called for the events that have become durable, and once a second
+        self.on_events: Callable[[Sequence[Publication]], None] = lambda publications: None
+        self.on_tick: Callable[[float, float], None] = lambda now, wall: None
         #: what an operator should know
         self.alarms = AlarmBook()
         #: called for each alarm when it is told; it must not take long
@@ -149,7 +155,7 @@ class Broker:
 
     def request_stop(self, grace: float) -> None:
         """Grant no further leases; end when those that are out have ended, or ``grace`` seconds from now."""
-        self.core.draining = True
+        self.core.draining = self.pulse.stopping = True
         self.stop_at = time.monotonic() + grace
 
     def hurry(self) -> None:
@@ -205,7 +211,7 @@ class Broker:
         """One turn for the sockets that are ``ready``."""
         self.turns += 1
         out = Effects(turn=self.turns, wall=time.time())
-        now = time.monotonic()
+        now = self.pulse.turned = time.monotonic()
         self._drained_bytes = self._drained_rows = 0
         if self._endpoints.workers in ready:
             self._drain(self._endpoints.workers, self._on_worker, now, out)
@@ -236,6 +242,7 @@ class Broker:
             self._publisher.beacons()
             self._answers.tidy()
             self._tell(self.alarms.look(now, out.wall))
+            self.on_tick(now, out.wall)
         self.heartbeat()
 
     def _drain(
@@ -314,6 +321,7 @@ class Broker:
     def _commit(self, out: Effects) -> None:
         """Commit the turn. Where the disk is full, use the room kept back, and wait for more if even that is gone."""
         attempts = 0
+        self.pulse.committing = time.monotonic()
         while True:
             try:
                 files = self.journal.commit(out.records)
@@ -327,7 +335,8 @@ class Broker:
                     attempts += 1
                     self.heartbeat()
                     time.sleep(FULL_RETRY_SECONDS)
-        self.space.waits = ""
+        self.pulse.committing = None
+        self.pulse.waits = ""
         self.journal.checkpoint(idle=False)
         for position, name in files.items():
             record = out.records[position]
@@ -335,10 +344,9 @@ class Broker:
                 record.block.table = self.journal.stored_table(record.table.layout, record.n, None, name)
 
     def _wait_for_room(self, error: DiskFull, wall: float) -> None:
-        self.space.waits = f"{error}; nothing is lost, the daemon waits for room"
-        self._tell(
-            self.alarms.note([m.Alarm("critical", "disk", self.space.waits, wall, "disk_low")], time.monotonic())
-        )
+        self.pulse.waits = f"{error}; nothing is lost, the daemon waits for room"
+        alarm = m.Alarm("critical", "disk", self.pulse.waits, wall, "disk_low")
+        self._tell(self.alarms.note([alarm], time.monotonic()))
 
     # -- releasing ----------------------------------------------------------------------------------------------------
 
@@ -353,6 +361,7 @@ class Broker:
             sockets.send(workers, [asked.address, codec.encode(asked.message), *frames])
         self._publisher.series.publish(out.news)  # before the events: what ends a task comes after its progress
         self._publisher.publish(out.publications)
+        self.on_events(out.publications)
         for master in out.waiting:
             self._publisher.waiting(master)
         for reply in out.replies:
@@ -443,10 +452,14 @@ class Broker:
                 return self.core.people.request_list(question, self._submitted_at), ()
             if isinstance(question, m.ListProposed):
                 return self.core.people.proposed_list(question, self._submitted_at), ()
-            return m.StatusReport(question.id, self._status(self)), ()
+            return m.StatusReport(question.id, self.status()), ()
         except TaskMasterError as error:
             log.error("%s", error)
             return m.Refused(error.code, str(error), question.id), ()
+
+    def status(self) -> DaemonStatus:
+        """How everything is."""
+        return self._status(self)
 
     def _series(self, question: m.ReadProgress | m.ReadSamples) -> m.SeriesPage:
         units = self.core.masters[question.master].spec.units if isinstance(question, m.ReadSamples) else {}

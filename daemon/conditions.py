@@ -84,10 +84,8 @@ def _unsafe(master: str, head: Head) -> Iterator[Condition]:
 
 
 def disk_condition(space: Space, low: int) -> Iterator[Condition]:
-    """Of the disk: whether submissions are refused, or will be soon."""
-    if space.waits:
-        yield Condition("disk_low", "critical", "disk", space.waits)
-    elif not space.room:
+    """Of the disk: whether submissions are refused, or will be soon. (That the loop itself waits, it says itself.)"""
+    if not space.room:
         yield Condition("disk_low", "error", "disk", str(space.error()))
     elif space.free < low:
         text = (

@@ -42,7 +42,7 @@ def plan(config: Config) -> DaemonPlan:
 
 def _operations(config: Config) -> Operations:
     alarms = config.alarms
-    return Operations(alarms.command or (), alarms.timeout, alarms.disk_low)
+    return Operations(alarms.command or (), alarms.timeout, alarms.disk_low, config.metrics.listen)
 
 
 def _master(settings: MasterSettings, daemon: DaemonSettings) -> MasterPlan:

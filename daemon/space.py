@@ -36,8 +36,6 @@ class Space:
         self._path = folder / "reserve"
         #: bytes that were free, beside what is kept back, at the last look
         self.free = 0
-        #: why commits wait for room; empty if they do not
-        self.waits = ""
         self._keep = keep
         self._margin = max(keep // _MARGIN_SHARE, _MARGIN_BYTES)
         self._laid = self._allocated() >= keep
