@@ -24,9 +24,9 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import zmq
 
@@ -43,6 +43,7 @@ from taskmaster.daemon.guardians import Guardians
 from taskmaster.daemon.health import Pulse
 from taskmaster.daemon.journal import Journal, sql
 from taskmaster.daemon.journal.asks import read_asks
+from taskmaster.daemon.journal.clearing import Clearing
 from taskmaster.daemon.journal.pages import read_page, recheck, same_block
 from taskmaster.daemon.journal.series import Pruning
 from taskmaster.daemon.journal.seriespages import read_series
@@ -51,7 +52,7 @@ from taskmaster.daemon.space import Space
 from taskmaster.daemon.supervision import Supervisor
 from taskmaster.drivers.host import TERMINATE_SECONDS
 
-__all__ = ["Broker", "Endpoints"]
+__all__ = ["Broker", "Endpoints", "Keeper"]
 
 log = logging.getLogger("taskmaster.daemon")
 
@@ -71,6 +72,19 @@ DRAIN_ROWS = 256 << 10
 TICK_SECONDS = 1.0
 #: While the disk is full, seconds between attempts to commit the turn that did not fit.
 FULL_RETRY_SECONDS = 0.5
+
+
+class Keeper(Protocol):
+    """Looks after something beside what the daemon is for."""
+
+    def look(self, now: float, ready: Mapping[int, int], out: Effects) -> None:
+        """Decide what is due; ``ready`` has the file descriptors that the loop found readable."""
+
+    def due(self) -> float:
+        """When it wants to look again, monotonic; it is asked to each turn at any rate."""
+
+    def committed(self) -> None:
+        """What it has decided is on disk."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +136,8 @@ class Broker:
         self._publisher = Publisher(endpoints.results, core)
         self._answers = Answers(endpoints.control, self._answer)
         self._pruning = Pruning(journal)
+        #: what else has something to do now and then
+        self.keepers: list[Keeper] = [Clearing(journal)]
         self._poller = zmq.Poller()
         for socket in (endpoints.control, endpoints.results, endpoints.workers):
             self._poller.register(socket, zmq.POLLIN)
@@ -201,7 +217,7 @@ class Broker:
         now = time.monotonic()
         core = self.core
         until = min(self._next_tick, self.supervisor.due(now), core.look_again, self._answers.due)
-        until = min(until, self.stop_at or math.inf, self.guardians.next_look)
+        until = min(until, self.stop_at or math.inf, self.guardians.next_look, *(k.due() for k in self.keepers))
         timeout = max(0, round((until - now) * 1e3 + 0.5))
         return dict(self._poller.poll(timeout))
 
@@ -222,6 +238,8 @@ class Broker:
                 read()
         self.supervisor.look(now, ready, out)
         self.guardians.look(now, ready, out)
+        for keeper in self.keepers:
+            keeper.look(now, ready, out)
         ticks = now >= self._next_tick
         if ticks:
             self._next_tick = now + TICK_SECONDS
@@ -233,6 +251,8 @@ class Broker:
         if out.records:
             self._commit(out)
         self.supervisor.committed()
+        for keeper in self.keepers:
+            keeper.committed()
         self._release(out)
         self._answers.give(now)
         # Beacons say where the events on disk end, so they too come after the commit.

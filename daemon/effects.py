@@ -66,6 +66,12 @@ class RunDeleted(_Record, frozen=True):
     run: int
 
 
+class RowsCleared(_Record, frozen=True):
+    """Some of the rows that a deleted run has left are let go."""
+
+    run: int
+
+
 class RunForked(_Record, frozen=True):
     """Run ``run`` is new, and starts from the first ``at`` events of ``source``; see `daemon.journal.forks`."""
 
@@ -295,6 +301,7 @@ Record: TypeAlias = (
     | WriterChanged
     | RunChanged
     | RunDeleted
+    | RowsCleared
     | RunForked
     | MasterChanged
     | BlockAppended

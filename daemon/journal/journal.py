@@ -41,6 +41,7 @@ from taskmaster.daemon.effects import (
     MasterStopped,
     Record,
     RequestClaimed,
+    RowsCleared,
     RunChanged,
     RunCounted,
     RunCreated,
@@ -51,6 +52,7 @@ from taskmaster.daemon.effects import (
 )
 from taskmaster.daemon.journal import sql
 from taskmaster.daemon.journal.checksums import connect, create
+from taskmaster.daemon.journal.clearing import clear_some, delete_run, still_named
 from taskmaster.daemon.journal.failures import journal_error, transaction
 from taskmaster.daemon.journal.forks import Fork
 from taskmaster.daemon.journal.mark import MarkFile
@@ -89,6 +91,9 @@ class Journal:
         self._frames = self._moved = 0
         self._file: str | None = None
         self._removed: set[str] = set()
+        #: runs that were deleted, whose rows are still being let go; and whether that may have changed
+        self.going: set[int] = set()
+        self._goes = False
         self._times: deque[float] = deque(maxlen=1024)
         #: that all commits took
         self._seconds = 0.0
@@ -112,11 +117,13 @@ class Journal:
         self._db.set_wal_hook(self._on_wal)
         self._cursor = self._db.cursor()
         self._execute = self._cursor.execute
+        self._note_going()
         self._write = {
             RunCreated: self._run_created,
             WriterChanged: self._writer_changed,
             RunChanged: lambda r: self._execute(sql.SET_RUN_SWITCHES, (r.closed, r.paused, r.priority, r.run)),
             RunDeleted: self._run_deleted,
+            RowsCleared: self._rows_cleared,
             RunForked: self._run_forked,
             MasterChanged: lambda r: self._execute(sql.SET_MASTER, (r.master, r.paused)),
             BlockAppended: self._block_appended,
@@ -196,6 +203,8 @@ class Journal:
             raise journal_error(error, f"the journal {self.path} could not be written") from error
         if removed:
             self._remove_files(removed)
+        if self._goes:
+            self._note_going()
         self.commits += 1
         took = time.perf_counter() - began
         self._times.append(took)
@@ -249,9 +258,12 @@ class Journal:
         self._execute(sql.SET_WRITER, (r.writer, r.run))
 
     def _run_deleted(self, r: RunDeleted) -> None:
-        self._removed.update(name for (name,) in self._db.execute(sql.FILES_OF_RUN, (r.run,)))
-        for statement in sql.DELETE_RUN:
-            self._execute(statement, (r.run,))
+        self._removed |= delete_run(self._cursor, r.run)
+        self._goes = True
+
+    def _rows_cleared(self, r: RowsCleared) -> None:
+        self._removed |= clear_some(self._cursor, r.run)
+        self._goes = True
 
     def _run_forked(self, r: RunForked) -> None:
         self._run_created(RunCreated(r.run, r.master, r.name, r.seed, r.created, r.user, r.metadata, r.priority))
@@ -343,7 +355,11 @@ class Journal:
         return number
 
     def _remove_files(self, names: set[str]) -> None:
-        self.payloads.remove(names - {name for (name,) in self._db.execute(sql.FILES)})
+        self.payloads.remove(names - still_named(self._cursor, names))
+
+    def _note_going(self) -> None:
+        self.going = {run for (run,) in self._db.execute(sql.SELECT_GOING)}
+        self._goes = False
 
     # -- keeping ------------------------------------------------------------------------------------------------------
 

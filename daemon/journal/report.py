@@ -22,7 +22,8 @@ __all__ = ["JournalReport", "RunReport", "report"]
 _RUNS = "SELECT run, master, name, next_index, next_seq FROM runs ORDER BY run"
 #: Runs of which there are rows although the table of runs does not have them.
 _ORPHANS = """
-SELECT run FROM blocks UNION SELECT run FROM events EXCEPT SELECT run FROM runs ORDER BY run
+SELECT run FROM blocks UNION SELECT run FROM events EXCEPT SELECT run FROM runs EXCEPT SELECT run FROM going
+ORDER BY run
 """
 _SMALL_TABLES = ("meta", "masters", "writers", "leases", "attempts")
 

@@ -4,7 +4,7 @@ Rows are blocks and chunks, not tasks. ``data`` holds the raw frames of a table 
 (little-endian, row by row); where they are large they lie in ``payloads/`` under the SHA-256 in ``file`` instead.
 """
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 #: Run once on a new journal, in order, up to SCHEMA_VERSION; an older journal gets what it lacks.
 MIGRATIONS: dict[int, str] = {
@@ -263,6 +263,16 @@ CREATE TABLE claims (
     PRIMARY KEY (run, task)
 ) STRICT, WITHOUT ROWID;
 """,
+    3: """
+-- Runs that were deleted, of which there are rows still: they go a few at a time.
+CREATE TABLE going (
+    run INTEGER PRIMARY KEY
+) STRICT;
+
+-- Which rows name a payload file.
+CREATE INDEX files_of_blocks ON blocks (file) WHERE file IS NOT NULL;
+CREATE INDEX files_of_events ON events (file) WHERE file IS NOT NULL;
+""",
 }
 
 #: Set on the writer's connection. The page cache is small: rows are written once and rarely read.
@@ -329,26 +339,39 @@ SET_ATTEMPTS = """
 INSERT INTO attempts (run, task, attempts) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET attempts = excluded.attempts
 """
 
-#: The tables that have anything of a run; everything of it.
+#: The tables that have little of a run; and those that may have much.
 _OF_RUN = (
-    "blocks",
-    "events",
     "leases",
     "attempts",
     "places",
     "checkpoints",
     "approvals",
     "claims",
-    "progress",
     "new_progress",
     "writers",
     "runs",
 )
 DELETE_RUN = tuple(f"DELETE FROM {table} WHERE run = ?" for table in _OF_RUN)
-FILES_OF_RUN = """
-SELECT file FROM blocks WHERE run = ?1 AND file IS NOT NULL
-UNION SELECT file FROM events WHERE run = ?1 AND file IS NOT NULL
-"""
+#: Of each of the others: its last ?2 rows (key, bytes of what is in it, payload file); and how those from a key on go.
+CLEAR_RUN = (
+    (
+        "SELECT seq, coalesce(length(data), 0), file FROM events WHERE run = ?1 ORDER BY seq DESC LIMIT ?2",
+        "DELETE FROM events WHERE run = ?1 AND seq >= ?2",
+    ),
+    (
+        "SELECT first, coalesce(length(data), 0), file FROM blocks WHERE run = ?1 ORDER BY first DESC LIMIT ?2",
+        "DELETE FROM blocks WHERE run = ?1 AND first >= ?2",
+    ),
+    (
+        "SELECT task, length(points), NULL FROM progress WHERE run = ?1 ORDER BY task DESC LIMIT ?2",
+        "DELETE FROM progress WHERE run = ?1 AND task >= ?2",
+    ),
+)
+INSERT_GOING = "INSERT INTO going (run) VALUES (?)"
+DELETE_GOING = "DELETE FROM going WHERE run = ?"
+SELECT_GOING = "SELECT run FROM going"
+#: Whether any row names a payload file.
+IS_NAMED = "SELECT EXISTS (SELECT 1 FROM blocks WHERE file = ?1) OR EXISTS (SELECT 1 FROM events WHERE file = ?1)"
 #: Names of all payload files that any row needs.
 FILES = "SELECT file FROM blocks WHERE file IS NOT NULL UNION SELECT file FROM events WHERE file IS NOT NULL"
 
