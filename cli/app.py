@@ -52,6 +52,7 @@ COMMANDS: Mapping[str, Mapping[str, Entry]] = {
     "Keeping what was measured": {
         "backup": Entry("backup:backup", "Back a journal up, also while its daemon is at work."),
         "restore": Entry("backup:restore", "Go back to a backup."),
+        "journal": Entry("journal", "Check the journal, prune old runs, give room back."),
     },
     "Tasks and runs": {
         "submit": Entry("submit", "Put points to be evaluated."),

@@ -113,6 +113,10 @@ class AlarmBook:
     def __len__(self) -> int:
         return len(self._standing)
 
+    def stands(self, kind: str) -> bool:
+        """Whether there is an alarm of this kind."""
+        return any(key[0] == kind for key in self._standing)
+
     def infos(self) -> tuple[AlarmInfo, ...]:
         """Those that stand, oldest first."""
         return tuple(

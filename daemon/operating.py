@@ -7,7 +7,7 @@ import json
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 
 from taskmaster.daemon.broker import Broker
@@ -15,6 +15,9 @@ from taskmaster.daemon.conditions import ClockWatch, disk_condition, master_cond
 from taskmaster.daemon.health import Crews
 from taskmaster.daemon.hook import AlarmHook
 from taskmaster.daemon.metrics import CONTENT_TYPE, Counts, Snapshot, render
+from taskmaster.daemon.pruner import Errand
+from taskmaster.daemon.pruning import Pruning
+from taskmaster.daemon.retention import Retention
 from taskmaster.daemon.web import Page, WebServer
 
 __all__ = ["Observer", "Operations", "operated"]
@@ -33,6 +36,7 @@ class Operations:
     disk_low: int | None = None
     #: HOST:PORT of metrics and health; None: they are not served
     metrics: str | None = None
+    retention: Retention = field(default_factory=Retention)
 
 
 @contextlib.contextmanager
@@ -55,6 +59,16 @@ def operated(broker: Broker, plan: Operations, name: str, keep_free: int, umask:
             server = WebServer(plan.metrics, observer.page)
             stack.callback(server.close)
             log.info("metrics are at %s/metrics, health is at %s/health", server.address, server.address)
+        if plan.retention:
+            fields = {
+                name: (master.spec.parameters.fields, master.spec.outputs.fields)
+                for name, master in broker.core.masters.items()
+            }
+            errand = Errand(str(broker.journal.folder), plan.retention, fields)
+            pruning = Pruning(broker, errand, lambda: not broker.alarms.stands("clock_jump"))
+            broker.keepers.append(pruning)
+            broker.alarms.sources.append(pruning.conditions)
+            stack.callback(pruning.close)
         yield
 
 

@@ -12,10 +12,11 @@ from taskmaster.config.instruments import HumanOptions, InstrumentOptions
 from taskmaster.config.load import Config
 from taskmaster.config.settings import DaemonSettings, MasterSettings
 from taskmaster.daemon.operating import Operations
+from taskmaster.daemon.retention import Retention
 from taskmaster.daemon.service import DaemonPlan, MasterPlan, options_for_wire
 from taskmaster.daemon.spec import InterlockSpec, MasterSpec, MonitorSpec
 
-__all__ = ["plan"]
+__all__ = ["plan", "retention"]
 
 #: Keys of function drivers that are the daemon's business, not the worker's.
 _SUPERVISION = ("workers", "env", "restarts", "restart_window")
@@ -42,7 +43,14 @@ def plan(config: Config) -> DaemonPlan:
 
 def _operations(config: Config) -> Operations:
     alarms = config.alarms
-    return Operations(alarms.command or (), alarms.timeout, alarms.disk_low, config.metrics.listen)
+    return Operations(alarms.command or (), alarms.timeout, alarms.disk_low, config.metrics.listen, retention(config))
+
+
+def retention(config: Config) -> Retention:
+    """How long closed runs are kept."""
+    rules = config.retention
+    folder = str(rules.folder or config.daemon.state / "archive") if rules.archive == "parquet" else None
+    return Retention(rules.closed, rules.size, folder, rules.every)
 
 
 def _master(settings: MasterSettings, daemon: DaemonSettings) -> MasterPlan:

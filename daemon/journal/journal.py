@@ -82,7 +82,8 @@ _json = msgspec.json.Encoder().encode
 class Journal:
     """The durable record in one state directory. Raises JournalError for whatever SQLite or the disk cannot do."""
 
-    def __init__(self, folder: Path, durability: str = "power") -> None:
+    def __init__(self, folder: Path, durability: str = "power", *, migrate: bool = True) -> None:
+        """``migrate``: one of an older release is brought up to date; else JournalError is raised for one."""
         self.folder = folder
         self.path = folder / "journal.db"
         self.durability = durability
@@ -109,6 +110,11 @@ class Journal:
                 # refused SQLite also takes an empty one away again.
                 self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, has_log)
                 version = self._schema_version()
+                if not migrate and version != sql.SCHEMA_VERSION:
+                    raise JournalError(
+                        f"the journal {self.path} is of an older release (schema {version}); start the daemon on it, "
+                        "which brings it up to date, and stop it again"
+                    )
                 self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
                 self._set_up(version)
                 undone.pop_all()
@@ -451,6 +457,14 @@ class Journal:
             commit_seconds=self._seconds,
             unused=self._db.execute("PRAGMA freelist_count").get * PAGE_BYTES,
         )
+
+    def vacuum(self) -> None:
+        """Write the database anew, without pages that hold nothing; it has shrunk when the journal is closed."""
+        try:
+            self._db.execute("VACUUM")
+            self.mark.committed(self._frames)
+        except (apsw.Error, OSError) as error:
+            raise journal_error(error, f"the journal {self.path} could not be written anew") from error
 
     def close(self, *, in_order: bool = True) -> None:
         """Checkpoint and close. What was committed is safe without it.

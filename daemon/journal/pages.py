@@ -6,6 +6,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Any, Protocol
 
 import apsw
 from msgspec.structs import replace
@@ -17,11 +18,11 @@ from taskmaster.bus.table import Buffer, Layout, Table
 from taskmaster.daemon.effects import Recheck
 from taskmaster.daemon.journal import sql
 from taskmaster.daemon.journal.failures import journal_error
-from taskmaster.daemon.journal.journal import Journal
+from taskmaster.daemon.journal.payloads import Payloads
 from taskmaster.daemon.journal.stored import read_event
 from taskmaster.daemon.run import Run
 
-__all__ = ["read_inputs", "read_page", "recheck", "same_block"]
+__all__ = ["Readable", "read_inputs", "read_page", "recheck", "same_block"]
 
 #: Bytes of a page, header and all, and of one piece of a row: enough that asking costs little (from 256 kB on a million
 #: results are read back equally fast), little enough to keep a turn short and not to fill a slow line.
@@ -33,6 +34,21 @@ PAGE_FRAMES = 6000
 ERROR_TEXT = 256 << 10
 
 
+class Readable(Protocol):
+    """A journal, as far as it is read here."""
+
+    payloads: Payloads
+
+    def query(self, statement: str, values: tuple[Any, ...] = ()) -> Any:
+        """Rows of a statement of `sql`."""
+
+    def layouts(self) -> dict[int, Layout]:
+        """Every layout by its number."""
+
+    def stored_table(self, layout: Layout, n: int, data: bytes | None, file: str | None) -> Table:
+        """The table in a row."""
+
+
 @dataclass(frozen=True)
 class _Piece:
     """Some or all of the events of a row, as a page takes them."""
@@ -42,7 +58,7 @@ class _Piece:
     size: int
 
 
-def read_page(journal: Journal, run: Run, request: m.Replay) -> tuple[m.Page, list[Buffer]]:
+def read_page(journal: Readable, run: Run, request: m.Replay) -> tuple[m.Page, list[Buffer]]:
     """The page that answers a Replay, with its frames. Raises JournalError where it cannot be read whole.
 
     It starts with the event asked for. A row that does not fit with others begins the next page; one that is too large
@@ -55,7 +71,7 @@ def read_page(journal: Journal, run: Run, request: m.Replay) -> tuple[m.Page, li
         raise journal_error(error, f"the events of run {run.name!r} of Master {run.master!r} cannot be read") from error
 
 
-def _read_page(journal: Journal, run: Run, request: m.Replay) -> tuple[m.Page, list[Buffer]]:
+def _read_page(journal: Readable, run: Run, request: m.Replay) -> tuple[m.Page, list[Buffer]]:
     heads: list[m.EventHead] = []
     frames: list[Buffer] = []
     size = events = 0
@@ -80,7 +96,7 @@ def _read_page(journal: Journal, run: Run, request: m.Replay) -> tuple[m.Page, l
 
 
 def _piece(
-    journal: Journal,
+    journal: Readable,
     layouts: Mapping[int, Layout],
     edits: Mapping[int, Table],
     run: int,
@@ -153,19 +169,19 @@ def _shortened(error: m.TaskError) -> m.TaskError:
     return m.TaskError(error.position, kind, message, traceback, made_of)
 
 
-def read_inputs(journal: Journal, layouts: Mapping[int, Layout], run: int, low: int, high: int) -> Table:
+def read_inputs(journal: Readable, layouts: Mapping[int, Layout], run: int, low: int, high: int) -> Table:
     """The inputs of tasks ``low ≤ i < high``. Raises JournalDamaged where they are not all there."""
     return codec.merge(_inputs_within(journal, layouts, _edits(journal, layouts, run), run, low, high, None))
 
 
-def _edits(journal: Journal, layouts: Mapping[int, Layout], run: int) -> dict[int, Table]:
+def _edits(journal: Readable, layouts: Mapping[int, Layout], run: int) -> dict[int, Table]:
     """The inputs of those tasks of a run that were edited: a person has typed each of them, so they are few."""
     rows = journal.query(sql.SELECT_EDITED, (run,))
     return {index: journal.stored_table(layouts[layout], 1, data, None) for index, layout, data in rows}
 
 
 def _inputs_within(
-    journal: Journal,
+    journal: Readable,
     layouts: Mapping[int, Layout],
     edits: Mapping[int, Table],
     run: int,
@@ -212,13 +228,13 @@ def _fitting(table: Table, most: int) -> int:
     return bisect_right(range(1, table.n + 1), most, key=lambda rows: table.slice(0, rows).nbytes)
 
 
-def same_block(journal: Journal, submit: m.Submit, table: Table) -> bool:
+def same_block(journal: Readable, submit: m.Submit, table: Table) -> bool:
     """Whether the journal holds just this block under its number."""
     row = journal.query(sql.SELECT_BLOCK_DIGEST, (submit.run, submit.first)).get
     return row is not None and tuple(row) == (submit.n, table.digest())
 
 
-def recheck(journal: Journal, run: Run, said: Recheck) -> m.Done:
+def recheck(journal: Readable, run: Run, said: Recheck) -> m.Done:
     """What an answer to a task that has ended gets: it is taken where the journal holds just this one.
 
     Raises Conflict where it holds another outcome.

@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol, TypeAlias
 
 from taskmaster.bus.errors import CallerError, UnknownMaster
 from taskmaster.bus.fields import Field
@@ -21,11 +21,23 @@ from taskmaster.learners.client import Lab
 from taskmaster.learners.export.columns import Columns, Survey, Values
 from taskmaster.learners.export.complete import complete_or_not_at_all
 from taskmaster.learners.export.netcdf import write_netcdf
-from taskmaster.learners.export.pages import PageReader
+from taskmaster.learners.export.pages import Batch, PageReader, batch_of
 from taskmaster.learners.export.parquet import write_parquet
 from taskmaster.learners.export.text import write_csv, write_jsonl
 
-__all__ = ["BINARY", "FORMATS", "export_run", "export_to", "format_of"]
+__all__ = [
+    "BINARY",
+    "FORMATS",
+    "Batch",
+    "Fields",
+    "Source",
+    "batch_of",
+    "export_run",
+    "export_to",
+    "export_with",
+    "format_of",
+    "write_parquet",
+]
 
 #: Format → how its files' names end.
 FORMATS: Mapping[str, tuple[str, ...]] = {
@@ -34,6 +46,8 @@ FORMATS: Mapping[str, tuple[str, ...]] = {
     "parquet": (".parquet", ".pq"),
     "netcdf": (".nc", ".nc4", ".netcdf"),
 }
+#: Parameters and outputs.
+Fields: TypeAlias = tuple[Sequence[Field], Sequence[Field]]
 #: Formats that are no text, and need a file.
 BINARY = ("parquet", "netcdf")
 
@@ -79,27 +93,58 @@ def export_to(lab: Lab, run: RunInfo, out: IO[bytes], format: str) -> int:
 Writer = Callable[[Columns, Iterable[list[Values]], Mapping[str, Any], Mapping[str, Mapping[str, Any]]], None]
 
 
+class Source(Protocol):
+    """Where a run is read from."""
+
+    #: the daemon's name
+    name: str
+
+    def batches(self, run: int, until: int) -> Iterator[Batch]:
+        """What has become of the tasks of a run, in the order of its events, up to the one numbered ``until``."""
+
+    def fields(self, master: str) -> Fields:
+        """The parameters and outputs that a Master declares; none of either where it is not known any more."""
+
+
+class _LabSource:
+    """A daemon that is asked page by page."""
+
+    def __init__(self, lab: Lab, reader: PageReader) -> None:
+        self.name = lab.name
+        self.batches = reader.batches
+        self._lab = lab
+
+    def fields(self, master: str) -> Fields:
+        with contextlib.suppress(UnknownMaster):  # it is gone from the configuration
+            known = self._lab[master]
+            return known.parameters, known.outputs
+        return (), ()
+
+
 def _export(lab: Lab, run: RunInfo, write: Writer) -> int:
+    with PageReader(lab.address) as reader:
+        return export_with(_LabSource(lab, reader), run, write)
+
+
+def export_with(source: Source, run: RunInfo, write: Writer) -> int:
     """Read the run twice: for its columns, and for what is in them. Both end where its events end now."""
     survey = Survey()
-    with PageReader(lab.address) as reader:
-        for batch in reader.batches(run.run, run.events):
-            survey.look(batch)
-        with contextlib.suppress(UnknownMaster):  # it is gone from the configuration
-            master = lab[run.master]
-            survey.expect(master.parameters, master.outputs)
-        columns = survey.columns()
-        batches = (columns.values(batch) for batch in reader.batches(run.run, run.events))
-        write(columns, batches, _about(lab, run), _attributes(lab, run, columns))
+    for batch in source.batches(run.run, run.events):
+        survey.look(batch)
+    parameters, outputs = source.fields(run.master)
+    survey.expect(parameters, outputs)
+    columns = survey.columns()
+    batches = (columns.values(batch) for batch in source.batches(run.run, run.events))
+    write(columns, batches, _about(source, run), _attributes(parameters, outputs, columns))
     return survey.rows
 
 
-def _about(lab: Lab, run: RunInfo) -> dict[str, Any]:
+def _about(source: Source, run: RunInfo) -> dict[str, Any]:
     """What is known of the run, for formats that have a place for it."""
     created = datetime.datetime.fromtimestamp(run.created, datetime.UTC)
     return {
         "title": f"run {run.name} of Master {run.master}",
-        "source": f"TaskMaster daemon {lab.name}",
+        "source": f"TaskMaster daemon {source.name}",
         "master": run.master,
         "run": run.name,
         "run_number": run.run,
@@ -109,13 +154,9 @@ def _about(lab: Lab, run: RunInfo) -> dict[str, Any]:
     }
 
 
-def _attributes(lab: Lab, run: RunInfo, columns: Columns) -> dict[str, dict[str, Any]]:
+def _attributes(parameters: Sequence[Field], outputs: Sequence[Field], columns: Columns) -> dict[str, dict[str, Any]]:
     """Units, limits and descriptions of the columns, as far as the Master still declares them."""
-    try:
-        master = lab[run.master]
-    except UnknownMaster:
-        return {}
-    fields = {"input": master.parameters, "output": master.outputs}
+    fields = {"input": parameters, "output": outputs}
     declared = {(role, field.name): field for role, some in fields.items() for field in some}
     return {
         column.name: _notes(declared[column.role, column.source])

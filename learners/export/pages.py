@@ -14,7 +14,7 @@ from taskmaster.bus import codec, messages as m, sockets
 from taskmaster.bus.errors import DaemonUnreachable, ProtocolError, from_code
 from taskmaster.bus.table import Buffer, Table
 
-__all__ = ["Batch", "PageReader"]
+__all__ = ["Batch", "PageReader", "batch_of"]
 
 #: Seconds after which a page is asked for again, and after which the daemon is given up.
 RESEND_SECONDS = 2.0
@@ -63,7 +63,7 @@ class PageReader:
                     continue
                 since = head.seq + head.n
                 if head.kind in ("done", "cancelled"):
-                    yield _batch(head, own)
+                    yield batch_of(head, own)
             if since == began:
                 return
 
@@ -107,7 +107,8 @@ class PageReader:
         self.close()
 
 
-def _batch(head: m.EventHead, frames: Sequence[Buffer]) -> Batch:
+def batch_of(head: m.EventHead, frames: Sequence[Buffer]) -> Batch:
+    """An event with its inputs, of its frames. Raises ProtocolError."""
     outputs, times, inputs = codec.event_tables(head, frames)
     if inputs is None:
         raise ProtocolError(f"event {head.seq} of its run came without the inputs that were asked for")

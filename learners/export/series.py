@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,7 +24,7 @@ from taskmaster.learners.export.plain import dumps
 from taskmaster.learners.export.text import write_csv, write_jsonl
 from taskmaster.learners.series import points_of
 
-__all__ = ["SERIES_FORMATS", "SeriesTable", "export_series", "progress_table", "samples_table"]
+__all__ = ["SERIES_FORMATS", "SeriesTable", "export_series", "progress_of", "progress_table", "samples_table"]
 
 #: Those of the formats of results that a series can be written in.
 SERIES_FORMATS = ("csv", "jsonl", "parquet")
@@ -59,23 +59,28 @@ class SeriesTable:
 
 
 def progress_table(lab: Lab, run: RunInfo) -> SeriesTable:
-    """What the evaluations of a run have told. It is read twice: for the names, and for the values."""
+    """What the evaluations of a run have told."""
     question = m.ReadProgress(0, run.run)
-    names = dict.fromkeys(name for page in lab.series_pages(question) for piece in page.pieces for name in piece.names)
+    declared: tuple[Field, ...] = ()
+    with contextlib.suppress(UnknownMaster):  # it is gone from the configuration
+        declared = (*lab[run.master].parameters, *lab[run.master].outputs)
+    return progress_of(lambda: (page.pieces for page in lab.series_pages(question)), declared)
+
+
+def progress_of(pages: Callable[[], Iterator[Sequence[m.Piece]]], declared: Sequence[Field] = ()) -> SeriesTable:
+    """Progress that is read twice, page by page: for the names, and for the values."""
+    names = dict.fromkeys(name for pieces in pages() for piece in pieces for name in piece.names)
     fixed = ("index", "attempt", "time")
     columns = {name: f"progress.{name}" if name in fixed else name for name in names}
 
     def read() -> Iterator[list[Row]]:
-        for page in lab.series_pages(question):
+        for pieces in pages():
             yield [
                 (piece.task, piece.attempt, time, *(dict(zip(piece.names, values)).get(name) for name in names))
-                for piece in page.pieces
+                for piece in pieces
                 for time, *values in points_of(piece)
             ]
 
-    declared: tuple[Field, ...] = ()
-    with contextlib.suppress(UnknownMaster):  # it is gone from the configuration
-        declared = (*lab[run.master].parameters, *lab[run.master].outputs)
     units = {columns[field.name]: field.unit for field in declared if field.name in names and field.unit}
     return SeriesTable(fixed, tuple(columns.values()), units, read)
 
