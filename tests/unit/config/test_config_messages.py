@@ -384,3 +384,27 @@ def test_the_daemons_keys(lines: str, expected: str) -> None:
 )
 def test_what_is_not_toml(text: str, expected: str) -> None:
     assert complaints(text) == [f"lab.toml{expected}"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[alarms]\ncommand = []", "2: alarms.command: expected a program and its arguments, such as"),
+        ("[alarms]\ncommand = 'mail'", "2: alarms.command: expected a program and its arguments, such as"),
+        (
+            "[alarms]\ncommand = ['./none']",
+            "2: alarms.command: there is no program /none that may be run; chmod +x",
+        ),
+        ("[alarms]\ncomand = ['x']", "2: alarms.comand: unknown key; did you mean 'command'?"),
+        ("[metrics]\nlisten = 'here'", "2: metrics.listen: expected a port, or 'ADDRESS:PORT' such as"),
+        ("[metrics]\nlisten = 99999", "2: metrics.listen: expected a port, or 'ADDRESS:PORT' such as"),
+        ("[metrics]\nlisten = 'lab:9469'", "2: metrics.listen: expected the number of an address, such as"),
+        ("[retention]\nclosed = 'soon'", "2: retention.closed: 'soon' is not a duration"),
+        ("[retention]\nsize = '1 kB'", "2: retention.size: expected a size of at least '1 MB', got '1 kB'"),
+        ("[retention]\narchive = 'csv'", "2: retention.archive: expected 'parquet' or 'none', got 'csv'"),
+        ("retention = 3", "1: retention: expected a table, got 3"),
+    ],
+)
+def test_operations(text: str, expected: str) -> None:
+    [said] = complaints(f"{text}{MASTER}")
+    assert said.startswith(f"lab.toml:{expected}"), said
