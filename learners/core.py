@@ -330,7 +330,8 @@ class ClientCore:
                 log.info("over: %s", message.message)
             else:
                 self.alarms.append(message)
-                log.warning("%s", message.message)
+                # Whoever follows a run is told which of its tasks are in doubt, and others need not be.
+                log.log(logging.INFO if message.kind == "held_tasks" else logging.WARNING, "%s", message.message)
         elif isinstance(message, m.SeriesNews):
             self._on_epoch(message.epoch, now)
         elif isinstance(message, m.Waiting):

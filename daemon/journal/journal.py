@@ -123,7 +123,6 @@ class Journal:
         self._db.set_wal_hook(self._on_wal)
         self._cursor = self._db.cursor()
         self._execute = self._cursor.execute
-        self._note_going()
         self._write = {
             RunCreated: self._run_created,
             WriterChanged: self._writer_changed,
@@ -174,6 +173,7 @@ class Journal:
         self._migrate(version)
         for number, text in self._db.execute(sql.SELECT_LAYOUTS):
             self._layouts[msgspec.json.decode(text, type=Layout)] = number
+        self._note_going()
         self.mark = MarkFile(self.folder, synced=synced)
 
     # -- writing ------------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from helpers.documents import ROOT, document, section, tables
 from helpers.visits import Visits
 from helpers.waiting import PATIENCE, all_ended
 
-from taskmaster.bus.errors import ConfigError, JournalDamaged
+from taskmaster.bus.errors import ConfigError, JournalDamaged, JournalTooNew
 from taskmaster.bus.text import parse_duration
 from taskmaster.cli.exits import USAGE, exit_code
 from taskmaster.config.settings import DaemonSettings
@@ -92,7 +92,7 @@ def test_the_unit_is_right() -> None:
     service = unit["Service"]
     assert service["Type"] == "notify"
     assert int(service["WatchdogSec"]) > 0
-    final = {USAGE, exit_code(ConfigError("")), exit_code(JournalDamaged(""))}
+    final = {USAGE, exit_code(ConfigError("")), exit_code(JournalDamaged("")), exit_code(JournalTooNew(""))}
     assert {int(code) for code in service["RestartPreventExitStatus"].split()} == final
     assert service["KillMode"] == "process", "what makes instruments safe outlives the daemon"
     assert int(service["TimeoutStopSec"]) > parse_duration(DaemonSettings.model_fields["grace"].default)
