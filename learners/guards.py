@@ -163,6 +163,7 @@ class Pending(Wrapper):
         super().bind(parameters, outputs)
         if self._space is None:
             self._space = Space(parameters, "Pending")
+        self._space.require_within(parameters)
 
     def ask(self, n: int) -> list[Point]:
         """At most ``n`` points, none beside one in flight."""

@@ -35,7 +35,7 @@ from taskmaster.learners.looping.interrupts import heeding_interrupts
 from taskmaster.learners.looping.libraries import LIBRARIES, libraries
 from taskmaster.learners.looping.telling import Teller, fails_nan, require_nan
 from taskmaster.learners.playback import Asked, Divergence
-from taskmaster.learners.protocol import Learner, Lossy, Recalling, describe, prepare
+from taskmaster.learners.protocol import Learner, Lossy, Recalling, bind, describe, start
 from taskmaster.learners.results import Result
 from taskmaster.learners.target import Target, TargetRun
 
@@ -117,6 +117,7 @@ class Loop:
         self._max_failures = max_failures
         if isinstance(target, Target):
             self.master = target
+            bind(learner, target.parameters, target.outputs)  # before there is a run, as well
             wanted = in_flight or _default_in_flight(target)
             metadata = {_IN_FLIGHT: str(wanted), "learner": describe(learner), LIBRARIES: libraries(learner)}
             if nan == "fail":
@@ -124,6 +125,7 @@ class Loop:
             self.run_ = cast("Run", target.open(name, seed=seed, metadata=metadata))
         elif hasattr(target, "tasks") and hasattr(target, "results"):
             self.master, self.run_ = target.master, cast("Run", target)
+            bind(learner, self.master.parameters, self.master.outputs)
         else:
             raise CallerError(f"a Loop is over a Master, lab['name'], or over a run, master.open(), not {target!r}")
         #: tasks kept in flight
@@ -237,7 +239,7 @@ class Loop:
     def _run(self) -> None:
         if not self._begun:
             self._begun = True
-            prepare(self.learner, self.master.parameters, self.master.outputs, self.run_.seed)
+            start(self.learner, self.run_.seed)
             self._asking.find_record()
         if self._in_hand is not None:
             self._on_result(self._in_hand)

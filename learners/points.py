@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from taskmaster.bus.errors import CallerError
+from taskmaster.bus.fields import Field
 from taskmaster.bus.text import lacking
-from taskmaster.learners.axes import Axis, Interval, Parameters, axes_of
+from taskmaster.learners.axes import Axis, Interval, Levels, Parameters, axes_of, require_names, require_taken
 from taskmaster.learners.protocol import Point
 from taskmaster.learners.record import Record
 
@@ -92,6 +93,11 @@ class Sequence(_Stream):
     def _open(self) -> Iterator[Point]:
         return map(self._point, self._points, itertools.count())
 
+    def bind(self, parameters: SequenceABC[Field], outputs: SequenceABC[Field] = ()) -> None:
+        """See whether the Master has the parameters that ``names`` says. Raises CallerError."""
+        if self._names is not None and parameters:
+            require_names(self._names, parameters, "Sequence")
+
     def _point(self, item: Any, i: int) -> Point:
         if self._names is None or isinstance(item, Mapping):
             return item.item() if isinstance(item, np.generic) else item
@@ -127,9 +133,18 @@ class Grid(_Stream):
         counts = _axis_counts([axis for axis in axes if isinstance(axis, Interval)], n)
         self._names = tuple(axis.name for axis in axes)
         self._values = tuple(_axis_values(axis, counts) for axis in axes)
+        #: what it asks for; of whole numbers from here to there the ends say enough
+        self._asked = tuple(
+            axis if isinstance(axis, Interval) and axis.whole else Levels(axis.name, tuple(values))
+            for axis, values in zip(axes, self._values, strict=True)
+        )
 
     def __len__(self) -> int:
         return math.prod(map(len, self._values))
+
+    def bind(self, parameters: SequenceABC[Field], outputs: SequenceABC[Field] = ()) -> None:
+        """See whether the Master takes the points. Raises CallerError naming what does not fit."""
+        require_taken(self._asked, parameters, "Grid")
 
     def _open(self) -> Iterator[Point]:
         return (dict(zip(self._names, row, strict=True)) for row in itertools.product(*self._values))
@@ -197,6 +212,10 @@ class _Sampler(_Stream):
                 f"{type(self).__name__} has been asked already: it can be seeded before the first ask only"
             )
         self._rng = rng
+
+    def bind(self, parameters: SequenceABC[Field], outputs: SequenceABC[Field] = ()) -> None:
+        """See whether the Master takes the points. Raises CallerError naming what does not fit."""
+        require_taken(self._axes, parameters, type(self).__name__)
 
     @abstractmethod
     def _rows(self, rng: np.random.Generator) -> Iterator[SequenceABC[float]]:

@@ -29,8 +29,10 @@ __all__ = [
     "Point",
     "Recalling",
     "Seeded",
+    "bind",
     "describe",
     "prepare",
+    "start",
 ]
 
 #: One input of a Master: a dict of its declared parameters, or, where it declares none, any value that can travel.
@@ -117,8 +119,18 @@ class Describable(Protocol):
 
 def prepare(learner: Learner, parameters: Sequence[Field], outputs: Sequence[Field], seed: int) -> None:
     """What a learner hears before its first ask: of the Master, and the run's seed, as far as it wants to."""
+    bind(learner, parameters, outputs)
+    start(learner, seed)
+
+
+def bind(learner: Learner, parameters: Sequence[Field], outputs: Sequence[Field]) -> None:
+    """Let a learner know the Master, if it wants to. Raises CallerError if it cannot work there."""
     if isinstance(learner, Bindable):
         learner.bind(parameters, outputs)
+
+
+def start(learner: Learner, seed: int) -> None:
+    """Give a learner the run's seed, if it uses randomness."""
     if isinstance(learner, Seeded):
         learner.seed(np.random.default_rng(seed))
 

@@ -25,6 +25,8 @@ __all__ = ["DataSaver", "Filter", "Form", "Linear", "Log", "Mapped", "Transform"
 
 #: Asks in a row of which no point is kept, after which there is none for now.
 _PATIENCE = 1000
+#: What other units may make of a limit, as a share of it.
+_ROUNDING = 1e-12
 
 
 @runtime_checkable
@@ -106,7 +108,10 @@ class Form:
         if field.kind not in ("float", "int") or field.choices or field.shape:
             raise CallerError(f"parameter {field.name!r} takes {field.describe()}, of which Transform makes no number")
         mapped = self.mapped[field.name]
-        low, high = (None if limit is None else mapped.inward(limit) for limit in (field.min, field.max))
+        try:
+            low, high = (None if limit is None else mapped.inward(limit) for limit in (field.min, field.max))
+        except CallerError as error:
+            raise CallerError(f"parameter {field.name!r} takes {field.describe()}: {error}") from error
         return msgspec.structs.replace(field, kind="float", min=low, max=high, unit=mapped.unit(field.unit))
 
     def outputs(self, fields: Sequence[Field]) -> list[Field]:
@@ -189,7 +194,14 @@ class Transform(Wrapper):
     def bind(self, parameters: Sequence[Field], outputs: Sequence[Field] = ()) -> None:
         """Let the learner know the Master as it shall see it. Raises CallerError where the two do not fit."""
         self._fields = {field.name: field for field in parameters}
-        super().bind(self.form.parameters(parameters), self.form.outputs(outputs))
+        mapped, seen = self.form.mapped, self.form.parameters(parameters)
+        room = [_with_room(field) if field.name in mapped else field for field in seen]
+        try:
+            super().bind(room, self.form.outputs(outputs))
+        except CallerError as error:
+            if not mapped:
+                raise
+            raise CallerError(f"{error} (all of {', '.join(mapped)} as Transform shows it to the learner)") from error
 
     def ask(self, n: int) -> list[Point]:
         """The learner's points, as the Master takes them."""
@@ -218,6 +230,15 @@ class Transform(Wrapper):
         else:
             pass_on(asked.what)
             self._in_flight.end(asked)
+
+
+def _with_room(field: Field) -> Field:
+    """A field whose limits are a rounding further out: what is beyond those of the Master is moved to them anyway."""
+    return msgspec.structs.replace(
+        field,
+        min=None if field.min is None else field.min - _ROUNDING * abs(field.min),
+        max=None if field.max is None else field.max + _ROUNDING * abs(field.max),
+    )
 
 
 class DataSaver(Wrapper):

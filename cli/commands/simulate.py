@@ -22,6 +22,7 @@ from taskmaster.cli.learners import pair, require_learner
 from taskmaster.cli.output import Table, count, print_json, print_table, say
 from taskmaster.drivers.functions import find_function
 from taskmaster.learners import goals
+from taskmaster.learners.declared import as_fields
 from taskmaster.learners.export.plain import plain
 from taskmaster.learners.goals import Goal
 from taskmaster.learners.registry import create, rehearse
@@ -31,7 +32,6 @@ from taskmaster.learners.simulate.latency import Latency
 from taskmaster.learners.simulate.plot import require_plot
 from taskmaster.learners.simulate.recorded import durations_in, durations_of
 from taskmaster.learners.simulate.study import HEADINGS, MakeLearner, Study, Trial, study
-from taskmaster.learners.workmaster import as_fields
 
 __all__ = ["command"]
 

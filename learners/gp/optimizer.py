@@ -149,7 +149,7 @@ class GaussianProcess(Record):
             self._rng = rng
 
     def bind(self, parameters: Sequence[Field], outputs: Sequence[Field] = ()) -> None:
-        """See whether it fits the Master. Raises CallerError naming what does not."""
+        """See whether the Master takes the points, and has the output. Raises CallerError naming what does not fit."""
         learnt = chosen_output(outputs, self._output)
         if learnt is not None and (
             learnt.kind not in ("float", "int", "bool", "any") or learnt.shape or learnt.choices
@@ -158,12 +158,7 @@ class GaussianProcess(Record):
                 f"{type(self).__name__} learns a real number, but output {learnt.name!r} is {learnt.describe()}; "
                 "choose another with output=NAME"
             )
-        names = [field.name for field in parameters]
-        if names and set(names) != set(self._space.names):
-            raise CallerError(
-                f"{self.describe()} does not fit the Master, whose parameters are {', '.join(names)}; "
-                "make it with all of them"
-            )
+        self._space.require_within(parameters)
 
     def ask(self, n: int) -> list[Point]:
         """The ``n`` next points; fewer where the space has no more, or ``n`` of the learner is reached."""

@@ -13,11 +13,11 @@ import numpy as np
 from taskmaster.bus.errors import CallerError, Conflict, InvalidOutput
 from taskmaster.bus.fields import Field, Schema
 from taskmaster.learners.arguments import moment, text, whole, words
+from taskmaster.learners.declared import Fields, as_fields
 from taskmaster.learners.simulate.failures import FailuresLike, as_failures
 from taskmaster.learners.simulate.latency import LatencyLike, as_latency
 from taskmaster.learners.simulate.run import SimulatedRun
 from taskmaster.learners.simulate.workers import VirtualWorkers
-from taskmaster.learners.workmaster import Fields, as_fields
 
 __all__ = ["SimulatedMaster", "SimulationStatistics", "Thinking"]
 

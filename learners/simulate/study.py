@@ -14,6 +14,7 @@ from taskmaster.bus.errors import CallerError, TaskCancelled, TaskFailed
 from taskmaster.bus.fields import Field
 from taskmaster.bus.text import format_duration
 from taskmaster.learners.arguments import whole
+from taskmaster.learners.declared import Fields, as_fields
 from taskmaster.learners.goals import Goal
 from taskmaster.learners.loop import Loop
 from taskmaster.learners.looping.hooks import Hooks
@@ -24,7 +25,6 @@ from taskmaster.learners.simulate.failures import FailuresLike
 from taskmaster.learners.simulate.latency import LatencyLike
 from taskmaster.learners.simulate.master import SimulatedMaster, Thinking
 from taskmaster.learners.simulate.workers import MISHAPS
-from taskmaster.learners.workmaster import Fields, as_fields
 
 __all__ = ["HEADINGS", "MakeLearner", "Row", "Study", "Trial", "study"]
 

@@ -115,7 +115,7 @@ def test_whole_numbers_and_logarithms_stay_in_their_limits(name: str) -> None:
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_what_the_master_would_not_take_is_said_before_the_first_ask(name: str) -> None:
-    with pytest.raises(CallerError, match=r"asks for 'x' of \[-2, 4\].* takes a number in \[0, 1\]"):
+    with pytest.raises(CallerError, match=r"asks for 'x' of real numbers in \[-2, 4\].* takes a number in \[0, 1\]"):
         OPTIMIZERS[name]([X, Y]).bind([Field("x", min=0, max=1), Y])
     with pytest.raises(CallerError, match="leaves out 'kernel', which the Master needs"):
         OPTIMIZERS[name]([X, Y]).bind([X, Y, KERNEL])
