@@ -21,6 +21,7 @@ from taskmaster.learners.protocol import (
     Lossy,
     Point,
     Seeded,
+    ask,
     describe,
 )
 from taskmaster.learners.record import Record
@@ -194,7 +195,7 @@ class Balancing(Record):
         for child in self._in_order():
             if child.is_done:
                 continue
-            for own in child.learner.ask(1):
+            for own in ask(child.learner, 1):
                 point = {**own, **child.fixed} if child.fixed else own
                 child.asked += 1
                 child.in_flight += 1

@@ -16,7 +16,7 @@ from taskmaster.bus.fields import Field
 from taskmaster.bus.text import did_you_mean_or
 from taskmaster.learners.axes import Parameters
 from taskmaster.learners.inflight import Entry, InFlight
-from taskmaster.learners.protocol import Learner, Point, Seeded
+from taskmaster.learners.protocol import Learner, Point, Seeded, ask
 from taskmaster.learners.space import Floats, Space
 from taskmaster.learners.wrapper import Wrapper
 
@@ -51,7 +51,7 @@ class Dedup(Wrapper):
         fresh: list[Point] = []
         patience = _PATIENCE
         while len(fresh) < n and patience:
-            asked = self.learner.ask(n - len(fresh))
+            asked = ask(self.learner, n - len(fresh))
             if not asked:
                 break
             new = [point for point in asked if self._is_new(point)]
@@ -175,7 +175,7 @@ class Pending(Wrapper):
         self._held += held
         # One that remembers nothing would be asked again and again for what has to wait as well.
         if len(points) < n and not self._held:
-            for point in self.learner.ask(n - len(points)):
+            for point in ask(self.learner, n - len(points)):
                 points += self._placed(space, point)
         return points
 

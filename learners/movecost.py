@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from taskmaster.bus.errors import CallerError
 from taskmaster.bus.fields import Field
 from taskmaster.learners.arguments import whole
-from taskmaster.learners.protocol import Learner, Point
+from taskmaster.learners.protocol import Learner, Point, ask
 from taskmaster.learners.travel import Travel
 from taskmaster.learners.wrapper import Wrapper
 
@@ -70,7 +70,7 @@ class MoveCost(Wrapper):
     def _fill(self) -> None:
         missing = self._ahead - len(self._ready)
         if missing > 0 and not super().done():
-            points = self.learner.ask(missing)
+            points = ask(self.learner, missing)
             self._ready += points
             self._since += [self._handed] * len(points)
 

@@ -11,12 +11,15 @@ journal without the learner saving anything.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Sized
+from itertools import islice
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
-from taskmaster.bus.fields import Field
+from taskmaster.bus.errors import CallerError
+from taskmaster.bus.fields import Field, shown
+from taskmaster.bus.text import count
 
 __all__ = [
     "Bindable",
@@ -29,8 +32,10 @@ __all__ = [
     "Point",
     "Recalling",
     "Seeded",
+    "ask",
     "bind",
     "describe",
+    "given",
     "prepare",
     "start",
 ]
@@ -141,3 +146,35 @@ def describe(learner: object) -> str:
         return learner.describe()
     kind = type(learner)
     return kind.__qualname__ if kind.__module__ == "__main__" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def ask(learner: Learner, n: int) -> list[Point]:
+    """At most ``n`` points of a learner. Raises CallerError naming it where it gives more, or what are no points."""
+    answer = learner.ask(n)
+    points = _listed(learner, n, answer)
+    if len(points) > n:
+        or_more = "" if isinstance(answer, Sized) else " or more"
+        wanted = count(n, "point")
+        raise CallerError(f"the learner ({describe(learner)}) was asked for {wanted} and gave {len(points)}{or_more}")
+    return points
+
+
+def given(learner: Learner, n: int) -> list[Point]:
+    """As :func:`ask`; if the learner gives more, more than ``n`` of them. Raises CallerError for what are no points."""
+    return _listed(learner, n, learner.ask(n))
+
+
+def _listed(learner: Learner, n: int, answer: Any) -> list[Point]:
+    """What a learner gave, of what may be endless so much that it is seen to be too much."""
+    if type(answer) is list:
+        return answer[:]
+    try:
+        if isinstance(answer, (Mapping, str, bytes)):
+            raise TypeError
+        points = iter(answer)
+    except TypeError:
+        raise CallerError(
+            f"the learner ({describe(learner)}) was asked for {count(n, 'point')} and gave {shown(answer)}: ask(n) "
+            "returns points in a list, a single one too, and an empty list where it has none before it is told more"
+        ) from None
+    return list(points if isinstance(answer, Sized) else islice(points, n + 1))

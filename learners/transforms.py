@@ -17,7 +17,7 @@ from taskmaster.bus.errors import CallerError, TaskFailed
 from taskmaster.bus.fields import Field
 from taskmaster.bus.text import did_you_mean_or
 from taskmaster.learners.inflight import InFlight
-from taskmaster.learners.protocol import Learner, Point
+from taskmaster.learners.protocol import Learner, Point, ask
 from taskmaster.learners.record import chosen_output, real, select
 from taskmaster.learners.wrapper import Wrapper
 
@@ -206,7 +206,7 @@ class Transform(Wrapper):
     def ask(self, n: int) -> list[Point]:
         """The learner's points, as the Master takes them."""
         points = []
-        for asked in self.learner.ask(n):
+        for asked in ask(self.learner, n):
             point = self.form.outward(asked, self._fields)
             self._in_flight.add(point, asked)
             points.append(point)
@@ -282,7 +282,7 @@ class Filter(Wrapper):
         kept: list[Point] = []
         patience = _PATIENCE
         while len(kept) < n and patience:
-            asked = self.learner.ask(n - len(kept))
+            asked = ask(self.learner, n - len(kept))
             if not asked:
                 break
             new = [point for point in asked if self._is_kept(point)]

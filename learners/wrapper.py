@@ -18,6 +18,7 @@ from taskmaster.learners.protocol import (
     Lossy,
     Point,
     Seeded,
+    ask,
     describe,
 )
 from taskmaster.learners.record import Record
@@ -47,7 +48,7 @@ class Wrapper(Record):
 
     def ask(self, n: int) -> Sequence[Point]:
         """At most ``n`` further points."""
-        return self.learner.ask(n)
+        return ask(self.learner, n)
 
     def tell(self, point: Point, output: Any) -> None:
         """Pass on the output of ``point``."""

@@ -35,7 +35,7 @@ from taskmaster.bus.text import lacking
 from taskmaster.learners.adapters.aims import Aims, Values
 from taskmaster.learners.adapters.base import Optimizer, OwnDice
 from taskmaster.learners.adapters.space import Space
-from taskmaster.learners.protocol import Bindable, Failable, Learner, Point, Seeded, describe
+from taskmaster.learners.protocol import Bindable, Failable, Learner, Point, Seeded, ask, describe
 from taskmaster.learners.record import chosen_output, select
 
 try:
@@ -368,7 +368,7 @@ class LearnerGenerator(Generator):  # type: ignore[misc] # gest-api has no types
         """
         wanted = 1 if num_points is None else num_points
         if len(self._ready) < wanted:
-            self._ready.extend(self.learner.ask(wanted - len(self._ready)))
+            self._ready.extend(ask(self.learner, wanted - len(self._ready)))
         if num_points is None:
             wanted = min(wanted, len(self._ready))
         if len(self._ready) < wanted:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -10,14 +10,20 @@ import pytest
 from taskmaster.bus.errors import CallerError
 from taskmaster.bus.fields import Field
 from taskmaster.learners import (
+    Balancing,
     CmaLearner,
+    DataSaver,
+    Dedup,
     Evolution,
+    Filter,
     GaussianProcess,
     Grid,
     Halton,
+    InOrder,
     LatinHypercube,
     Linear,
     Loop,
+    MoveCost,
     NevergradLearner,
     OptunaLearner,
     Pending,
@@ -26,7 +32,9 @@ from taskmaster.learners import (
     SimulatedMaster,
     Sobol,
     Transform,
+    Travel,
 )
+from taskmaster.learners.replay import replay
 
 Ranges = Mapping[str, Any]
 
@@ -148,3 +156,69 @@ def test_a_learner_hears_of_the_master_once_and_before_the_seed() -> None:
     Loop(_lab(), Listening()).run()
     Loop(_lab().open("a"), Listening()).run()
     assert heard == ["bind", "seed"] * 2
+
+
+# -- what a learner gives when it is asked ----------------------------------------------------------------------------
+
+
+class _Giving(_Silent):
+    """Gives whatever ``give(n)`` makes."""
+
+    def __init__(self, give: Callable[[int], Any]) -> None:
+        self._give = give
+
+    def ask(self, n: int) -> Any:
+        return self._give(n)
+
+
+def _endless(n: int) -> Iterator[Any]:
+    while True:
+        yield {"x": 0.5, "y": 0.5}
+
+
+AROUND: Mapping[str, Callable[[Any], Any]] = {
+    "alone": lambda learner: learner,
+    "Dedup": Dedup,
+    "Filter": lambda learner: Filter(learner, lambda point: True),
+    "InOrder": lambda learner: InOrder(learner, 4),
+    "MoveCost": lambda learner: MoveCost(learner, Travel({"x": 1.0}), ahead=4),
+    "Pending": Pending,
+    "Transform": lambda learner: Transform(learner, {"x": Linear(2.0)}),
+    "DataSaver": lambda learner: DataSaver(learner, str),
+    "Balancing": lambda learner: Balancing([learner], "cycle"),
+}
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", AROUND)
+def test_a_learner_that_gives_points_without_an_end_is_stopped(name: str) -> None:
+    with pytest.raises(CallerError, match=r"_Giving\) was asked for \d+ points? and gave \d+ or more") as raised:
+        Loop(_lab(), AROUND[name](_Giving(_endless)), goal=3, in_flight=4).run()
+    assert "asked for 4 points: at step 0 of run" in raised.value.__notes__[0]
+
+
+@pytest.mark.parametrize("name", AROUND)
+@pytest.mark.parametrize(
+    ("given", "shown"), [(None, "None"), ({"x": 0.5, "y": 0.5}, "{'x': 0.5, 'y': 0.5}"), ("x", "'x'"), (0.5, "0.5")]
+)
+def test_a_learner_that_gives_no_points_is_named_and_told_what_to_give(name: str, given: Any, shown: str) -> None:
+    said = rf"_Giving\) was asked for \d points? and gave {shown}: ask\(n\) returns points in a list, a single one too"
+    with pytest.raises(CallerError, match=said):
+        Loop(_lab(), AROUND[name](_Giving(lambda n: given)), goal=3, in_flight=4).run()
+
+
+def test_a_generator_of_as_many_points_as_are_asked_for_will_do() -> None:
+    loop = Loop(_lab(), _Giving(lambda n: ({"x": k / n, "y": 0.5} for k in range(n))), goal=5)
+    loop.run()
+    assert loop.told == 5
+
+
+@pytest.mark.timeout(60)
+def test_a_replay_of_a_learner_that_gives_points_without_an_end_ends() -> None:
+    lab = _lab()
+    Loop(lab, Sobol(lab.parameters), goal=5, name="night", in_flight=2).run()
+    divergence = replay(_Giving(_endless), lab.open("night")).divergence
+    assert divergence is not None
+    assert divergence.why == "the learner gives 3 points, though it is asked for 2"
+    with pytest.raises(CallerError, match=r"_Giving\) was asked for 2 points and gave None"):
+        replay(_Giving(lambda n: None), lab.open("night"))
