@@ -86,6 +86,15 @@ def axes_of(parameters: Parameters, learner: str) -> tuple[Axis, ...]:
     A Field gives its choices, or its limits. In a mapping, a tuple of two numbers is ``(min, max)``; any other sequence
     lists the values. Raises CallerError naming the parameter, and ``learner``, if it is neither bounded nor listed.
     """
+    given: Any = parameters
+    if not isinstance(given, Mapping):
+        given = tuple(given) if isinstance(given, Iterable) and not isinstance(given, (str, bytes)) else given
+        if not isinstance(given, tuple) or not all(isinstance(field, Field) for field in given):
+            raise CallerError(
+                f"the parameters of {learner} are a Master's, master.parameters, or {{name: (min, max)}}; "
+                f"not {shown(parameters)}"
+            )
+        parameters = given
     if isinstance(parameters, Mapping):
         axes = tuple(
             _field_axis(spec, learner) if isinstance(spec, Field) else _given_axis(name, spec, learner)

@@ -23,6 +23,7 @@ from taskmaster.learners.protocol import (
     Seeded,
     ask,
     describe,
+    require,
 )
 from taskmaster.learners.record import Record
 from taskmaster.learners.wrapper import with_loss
@@ -101,8 +102,13 @@ class Balancing(Record):
         if not isinstance(learners, Sequence) or not learners:
             raise CallerError(f"Balancing needs a list of learners, at least one; got {learners!r}")
         for k, learner in enumerate(learners):
+            require(learner)
             if any(learner is other for other in learners[:k]):
                 raise CallerError(f"Balancing got the same learner twice, {describe(learner)}: make one for each place")
+        if fixed is not None and not (isinstance(fixed, Sequence) and all(isinstance(own, Mapping) for own in fixed)):
+            raise CallerError(
+                f'fixed of Balancing is a dict for each learner, like [{{"T": 4}}, {{"T": 77}}]; got {fixed!r}'
+            )
         if fixed is not None and len(fixed) != len(learners):
             raise CallerError(f"Balancing got {len(learners)} learners, and fixed values for {len(fixed)}")
         if strategy not in STRATEGIES:

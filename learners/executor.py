@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 from taskmaster.bus import messages as m
 from taskmaster.bus.calls import Packed, each, opened, returning_objects, unwrapped
 from taskmaster.bus.errors import CallerError, NotAllowed, TaskMasterError
+from taskmaster.bus.fields import shown
 from taskmaster.learners.arguments import duration
 from taskmaster.learners.client import Master
 from taskmaster.learners.code import dumps
@@ -29,7 +30,7 @@ from taskmaster.learners.collecting import Collector
 from taskmaster.learners.requests import Request
 from taskmaster.learners.workmaster import WorkMaster
 
-__all__ = ["MasterExecutor"]
+__all__ = ["MasterExecutor", "require_master"]
 
 #: Seconds after which the number of workers is asked for anew, when somebody wants to know it.
 FRESH_SECONDS = 0.2
@@ -56,6 +57,7 @@ class MasterExecutor(ThreadPoolExecutor):
     """
 
     def __init__(self, master: Master | WorkMaster, *, name: str | None = None, unpickle: bool | None = None) -> None:
+        require_master(master, "a MasterExecutor")
         super().__init__(1)  # of its threads none is ever started
         self._owner = master  # a WorkMaster ends with its last user
         self._master = master.master if isinstance(master, WorkMaster) else master
@@ -181,6 +183,16 @@ class MasterExecutor(ThreadPoolExecutor):
                 "the executor that it is of"
             )
         return _as_point(args[0], [field.name for field in self._master.parameters])
+
+
+def require_master(master: Any, who: str) -> None:
+    """Raise CallerError for what is no Master of a daemon."""
+    if isinstance(master, (Master, WorkMaster)):
+        return
+    hint = "lab['NAME'] of lab = connect(), or a WorkMaster"
+    if hasattr(master, "wait_for_slots"):  # what stands in for a Master, see `taskmaster.learners.target`
+        hint += "; a simulated or recorded Master is for a Loop, which goes by its time"
+    raise CallerError(f"{who} is over a Master of a daemon, not over {shown(master)}: take {hint}")
 
 
 def _as_point(value: Any, names: list[str]) -> Any:

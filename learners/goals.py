@@ -210,7 +210,7 @@ def as_goal(goal: GoalLike | None) -> Goal:
         return seconds(goal.total_seconds())
     if isinstance(goal, (datetime, time)):
         return until(goal)
-    if isinstance(goal, str):
+    if isinstance(goal, (str, bool)):
         raise CallerError(
             "a goal is a number of points, npoints(n), loss(x), seconds(s), until('18:00') or a function of the loop, "
             f"not {goal!r}"

@@ -37,9 +37,13 @@ class Dedup(Wrapper):
 
     def __init__(self, learner: Learner, resolution: Mapping[str, float] | None = None) -> None:
         super().__init__(learner)
+        if resolution is not None and not isinstance(resolution, Mapping):
+            raise CallerError(
+                f'the resolution of Dedup is a step for each of some parameters, like {{"x": 0.5}}; got {resolution!r}'
+            )
         self._resolution = dict(resolution or {})
         for name, step in self._resolution.items():
-            if not (step > 0 and math.isfinite(step)):
+            if not (isinstance(step, (int, float)) and step > 0 and math.isfinite(step)):
                 raise CallerError(f"the resolution of parameter {name!r} must be a number above 0, got {step!r}")
         #: of those in flight: the points as the learner asked them, the one that is evaluated first
         self._sharing: dict[Hashable, list[Point]] = {}

@@ -35,7 +35,7 @@ from taskmaster.learners.looping.interrupts import heeding_interrupts
 from taskmaster.learners.looping.libraries import LIBRARIES, libraries
 from taskmaster.learners.looping.telling import Teller, fails_nan, require_nan
 from taskmaster.learners.playback import Asked, Divergence
-from taskmaster.learners.protocol import Learner, Lossy, Recalling, bind, describe, start
+from taskmaster.learners.protocol import Learner, Lossy, Recalling, bind, describe, require, start
 from taskmaster.learners.results import Result
 from taskmaster.learners.target import Target, TargetRun
 
@@ -100,7 +100,7 @@ class Loop:
         if not callable(retries):
             retries = whole(retries, "retries", 0, 2**53)
         require_nan(nan)
-        _require_learner(learner)
+        require(learner)
         self.learner = learner
         self.goal = as_goal(goal)
         self.goal.require(learner)  # before there is a run: one that cannot be is to leave none
@@ -436,12 +436,3 @@ class Loop:
 def _default_in_flight(master: Target) -> int:
     """Two for each slot, as soon as all have started: it is recorded, and how far they had come would be chance."""
     return IN_FLIGHT_PER_SLOT * max(1, master.wait_for_slots())
-
-
-def _require_learner(learner: Learner) -> None:
-    """Raise CallerError now for what would be found out in the middle of a run."""
-    if isinstance(learner, type):
-        raise CallerError(f"a learner is an object, not a class: make one of {learner.__name__}")
-    for method, what in (("ask", "ask(n), which gives points"), ("tell", "tell(point, output), which learns")):
-        if not callable(getattr(learner, method, None)):
-            raise CallerError(f"{learner!r} is no learner: it has no {what}")

@@ -34,7 +34,7 @@ from taskmaster.bus.errors import CallerError
 from taskmaster.bus.sections import is_parallel
 from taskmaster.learners.arguments import whole
 from taskmaster.learners.client import Master
-from taskmaster.learners.executor import MasterExecutor
+from taskmaster.learners.executor import MasterExecutor, require_master
 from taskmaster.learners.views import MOST_WORKERS
 from taskmaster.learners.workmaster import WorkMaster
 
@@ -118,6 +118,7 @@ class ParallelMapper(Mapper):
             return self._stack.enter_context(MasterExecutor(self._own_processes()))
         if isinstance(on, str):
             raise CallerError(f"a mapper maps on 'threads', 'processes', a Master or an executor, not {on!r}")
+        require_master(on, type(self).__name__)
         executor = self._stack.enter_context(MasterExecutor(on))
         executor.await_workers()
         return executor

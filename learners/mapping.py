@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from taskmaster.bus.errors import CallerError, TaskFailed, TaskMasterError
 from taskmaster.learners.client import Master
-from taskmaster.learners.executor import MasterExecutor
+from taskmaster.learners.executor import MasterExecutor, require_master
 from taskmaster.learners.workmaster import WorkMaster
 
 __all__ = ["MasterMap"]
@@ -33,6 +33,8 @@ class MasterMap:
     """
 
     def __init__(self, master: Master | WorkMaster | MasterExecutor, *, chunksize: int = 1) -> None:
+        if not isinstance(master, MasterExecutor):
+            require_master(master, "a MasterMap")
         self._own = not isinstance(master, MasterExecutor)
         self.executor = master if isinstance(master, MasterExecutor) else MasterExecutor(master)
         self._chunksize = chunksize

@@ -37,6 +37,7 @@ __all__ = [
     "describe",
     "given",
     "prepare",
+    "require",
     "start",
 ]
 
@@ -122,6 +123,40 @@ class Describable(Protocol):
         """What it is, in a few words: ``Sobol over log_C, log_gamma``."""
 
 
+#: What a learner must have, and what it may have; and how each is called.
+_METHODS = {"ask": "ask(n), which gives points", "tell": "tell(point, output), which learns"}
+_CAPABILITIES = {
+    "fail": "fail(point, error)",
+    "done": "done()",
+    "seed": "seed(rng)",
+    "loss": "loss()",
+    "incumbent": "incumbent()",
+    "bind": "bind(parameters, outputs)",
+    "recall": "recall(points)",
+    "describe": "describe()",
+}
+_ABSENT = object()
+
+
+def require(learner: Any) -> None:
+    """Raise CallerError for what is no learner, or has something else where a learner's capability would be.
+
+    Both would be found out in the middle of a run.
+    """
+    if isinstance(learner, type):
+        raise CallerError(f"a learner is an object, not a class: make one of {learner.__name__}")
+    for method, what in _METHODS.items():
+        if not callable(getattr(learner, method, None)):
+            raise CallerError(f"{shown(learner)} is no learner: it has no {what}")
+    for name, call in _CAPABILITIES.items():
+        value = getattr(learner, name, _ABSENT)
+        if value is not _ABSENT and not callable(value):
+            raise CallerError(
+                f"the learner ({_class(learner)}) has an attribute {name!r}, {shown(value)}: what has that name is "
+                f"called, as {call}; make it a method, or give it another name"
+            )
+
+
 def prepare(learner: Learner, parameters: Sequence[Field], outputs: Sequence[Field], seed: int) -> None:
     """What a learner hears before its first ask: of the Master, and the run's seed, as far as it wants to."""
     bind(learner, parameters, outputs)
@@ -144,6 +179,10 @@ def describe(learner: object) -> str:
     """What ``learner`` is, for people: its own words, else the qualified name of its class."""
     if isinstance(learner, Describable):
         return learner.describe()
+    return _class(learner)
+
+
+def _class(learner: object) -> str:
     kind = type(learner)
     return kind.__qualname__ if kind.__module__ == "__main__" else f"{kind.__module__}.{kind.__qualname__}"
 

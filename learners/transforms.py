@@ -180,6 +180,10 @@ class Transform(Wrapper):
         function: Callable[[Any], Any] | None = None,
     ) -> None:
         super().__init__(learner)
+        if parameters is not None and not isinstance(parameters, Mapping):
+            raise CallerError(f'Transform takes forms of parameters by name, like {{"x": Log()}}; got {parameters!r}')
+        if function is not None and not callable(function):
+            raise CallerError(f"function of Transform is called with the output; got {function!r}")
         for name, mapped in (parameters or {}).items():
             if isinstance(mapped, type) or not isinstance(mapped, Mapped):
                 raise CallerError(
@@ -249,6 +253,8 @@ class DataSaver(Wrapper):
 
     def __init__(self, learner: Learner, pick: str | Callable[[Any], Any]) -> None:
         super().__init__(learner)
+        if not isinstance(pick, str) and not callable(pick):
+            raise CallerError(f"DataSaver picks an output by its name, or by a function of the output; got {pick!r}")
         self._pick = pick
 
     def bind(self, parameters: Sequence[Field], outputs: Sequence[Field] = ()) -> None:
@@ -273,6 +279,8 @@ class Filter(Wrapper):
 
     def __init__(self, learner: Learner, keep: Callable[[Point], bool], penalty: Any = None) -> None:
         super().__init__(learner)
+        if not callable(keep):
+            raise CallerError(f"Filter keeps the points that a function of the point returns true for; got {keep!r}")
         self._keep = keep
         self._penalty = penalty
         self.rejected = 0

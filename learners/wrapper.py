@@ -20,6 +20,7 @@ from taskmaster.learners.protocol import (
     Seeded,
     ask,
     describe,
+    require,
 )
 from taskmaster.learners.record import Record
 
@@ -44,6 +45,7 @@ class Wrapper(Record):
         super().__init__()
         if isinstance(learner, type) or not isinstance(learner, Learner):
             raise CallerError(f"{type(self).__name__} goes around a learner, with ask() and tell(); got {learner!r}")
+        require(learner)
         self.learner = learner
 
     def ask(self, n: int) -> Sequence[Point]:

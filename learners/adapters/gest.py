@@ -35,7 +35,7 @@ from taskmaster.bus.text import lacking
 from taskmaster.learners.adapters.aims import Aims, Values
 from taskmaster.learners.adapters.base import Optimizer, OwnDice
 from taskmaster.learners.adapters.space import Space
-from taskmaster.learners.protocol import Bindable, Failable, Learner, Point, Seeded, ask, describe
+from taskmaster.learners.protocol import Bindable, Failable, Learner, Point, Seeded, ask, describe, require
 from taskmaster.learners.record import chosen_output, select
 
 try:
@@ -340,6 +340,7 @@ class LearnerGenerator(Generator):  # type: ignore[misc] # gest-api has no types
 
     def __init__(self, vocs: VOCS, learner: Learner, *, seed: int | None = None) -> None:
         super().__init__(vocs)
+        require(learner)
         self.vocs = vocs
         self.learner = learner
         if isinstance(learner, Bindable):

@@ -116,6 +116,8 @@ class GaussianProcess(Record):
             raise CallerError(f"noise is a standard deviation, 0 or more, or None to be learnt; got {noise!r}")
         self._initial = max(5, 2 * self._space.varied) if initial is None else _count(initial, "initial")
         self._travel = travel
+        if travel is not None and not isinstance(travel, Travel):
+            raise CallerError(f"travel of GaussianProcess is a Travel, which says what ways take; got {travel!r}")
         if travel is not None:
             travel.require(self._space.numbers)
         self._heads = _count(heads, "heads")
