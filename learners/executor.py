@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from taskmaster.bus import messages as m
 from taskmaster.bus.calls import Packed, each, opened, returning_objects, unwrapped
-from taskmaster.bus.errors import CallerError, NotAllowed, TaskMasterError
+from taskmaster.bus.errors import CallerError, NotAllowed, TaskFailed, TaskMasterError
 from taskmaster.bus.fields import shown
 from taskmaster.learners.arguments import duration
 from taskmaster.learners.client import Master
@@ -69,7 +69,11 @@ class MasterExecutor(ThreadPoolExecutor):
         if unpickle and not self.takes_code:
             raise CallerError(f"Master {self._master.name!r} pickles no results: it does not take code")
         self._slots = _Slots(self._master)
-        self._collector = Collector(self._master.open(name, since="now"), opened if self._opens else None)
+        self._collector = Collector(
+            self._master.open(name, since="now"),
+            opened if self._opens else None,
+            _with_remedy if self.takes_code and not self._opens else None,
+        )
 
     # -- the standard library's interface -----------------------------------------------------------------------------
 
@@ -193,6 +197,17 @@ def require_master(master: Any, who: str) -> None:
     if hasattr(master, "wait_for_slots"):  # what stands in for a Master, see `taskmaster.learners.target`
         hint += "; a simulated or recorded Master is for a Loop, which goes by its time"
     raise CallerError(f"{who} is over a Master of a daemon, not over {shown(master)}: take {hint}")
+
+
+def _with_remedy(failed: TaskFailed) -> TaskFailed:
+    """What to do about a result that could not travel. That has no traceback: it was returned, not raised."""
+    if failed.kind != "TypeError" or failed.traceback or "cannot travel" not in failed.args[0]:
+        return failed
+    return TaskFailed(
+        f"{failed.args[0]}; or have workers pickle results, by unpickle=True of the MasterExecutor or of joblib's "
+        'parallel_backend("taskmaster", …), if the daemon is trusted like this program: it can run anything here then',
+        failed.kind,
+    )
 
 
 def _as_point(value: Any, names: list[str]) -> Any:
