@@ -17,7 +17,7 @@ from taskmaster.cli.base import Command, address_option, json_option
 from taskmaster.cli.connecting import connected, in_master, require_workers, warn_if_idle
 from taskmaster.cli.exits import INTERRUPTED, OK
 from taskmaster.cli.learners import PATH_HELP, made, pair, require_learner
-from taskmaster.cli.output import count, number, print_json, say, value_text
+from taskmaster.cli.output import count, figure, number, print_json, say, value_text
 from taskmaster.cli.progress import LoopView, stopping_in_order
 from taskmaster.learners import goals
 from taskmaster.learners.export.plain import plain
@@ -164,7 +164,7 @@ def _conclude(
                 "points": seen.told,
                 "failed": seen.failed,
                 "seconds": seen.elapsed,
-                "loss": plain(loss),
+                "loss": figure(seen.loss),
                 "best": None if best is None else {"point": plain(best[0]), "output": plain(best[1])},
                 "interrupted": interrupted,
             }

@@ -19,11 +19,10 @@ from taskmaster.bus.text import did_you_mean_or, parse_duration
 from taskmaster.cli.base import Command, address_option, json_option
 from taskmaster.cli.connecting import connected, find_run
 from taskmaster.cli.learners import pair, require_learner
-from taskmaster.cli.output import Table, count, print_json, print_table, say
+from taskmaster.cli.output import Table, count, figure, print_json, print_table, say
 from taskmaster.drivers.functions import find_function
 from taskmaster.learners import goals
 from taskmaster.learners.declared import as_fields
-from taskmaster.learners.export.plain import plain
 from taskmaster.learners.goals import Goal
 from taskmaster.learners.registry import create, rehearse
 from taskmaster.learners.simulate import Constant, Exponential, Failures, HalfNormal, Pareto, Recorded
@@ -166,7 +165,10 @@ def _progress(total: int) -> Iterator[Callable[[Trial], object] | None]:
 
 def _print(seen: Study, function: str, latency: Latency, *, as_json: bool) -> None:
     if as_json:
-        rows = [{name: plain(value) for name, value in asdict(row).items()} for row in seen.rows()]
+        rows = [
+            {name: figure(value) if isinstance(value, float) else value for name, value in asdict(row).items()}
+            for row in seen.rows()
+        ]
         print_json({"function": function, "goal": seen.goal, "latency": repr(latency), "rows": rows})
         return
     print_table(

@@ -58,10 +58,9 @@ def lab(daemon: Daemon) -> Iterator[Lab]:
         yield lab
 
 
-def documented(heading: str) -> list[str]:
-    """The keys in a table of docs/cli.md."""
-    [table] = tables(section(CLI, heading))
-    return [row[0] for row in table]
+def documented(heading: str, which: int = 0) -> list[str]:
+    """The keys in the tables of docs/cli.md under this heading; ``which`` of them."""
+    return [row[0] for row in tables(section(CLI, heading))[which]]
 
 
 def objects(text: str) -> list[Any]:
@@ -305,6 +304,46 @@ def test_a_learner_whose_package_is_missing_leaves_no_run(
     assert said.status == 1
     assert said.err.endswith(f": pip install {package} (it is in the extra {extra!r})\n")
     assert f"by-{learner}" not in [run.name for run in lab.runs("square")]
+
+
+def test_what_is_done_with_a_run_has_the_documented_keys(typed: Program) -> None:
+    def told(*line: str) -> Any:
+        return json.loads(typed(*line, "--json").out)
+
+    told("learn", "square", "--learner", "random", "--run", "keys", "--seed", "7", "--goal", "npoints=8")
+    same, other = (told("runs", "replay", "square/keys", "--learner", name) for name in ("random", "sobol"))
+    assert list(same) == list(other) == documented("Of `runs replay`")
+    assert list(other["divergence"]) == documented("Of `runs replay`", 1)
+    assert (same["same"], same["divergence"], same["loss"]) == (True, None, None)
+
+    line = ("runs", "fork", "square/keys", "--at", "4", "keys-2")
+    fork = told(*line)
+    assert list(fork) == documented("Of `runs fork`")
+    assert (fork["name"], fork["existed"]) == ("keys-2", False)
+    diff, none = told("runs", "diff", "square/keys", "square/keys-2"), told("runs", "diff", "square/keys", "keys")
+    assert list(diff) == list(none) == documented("Of `runs diff`")
+    assert list(none.values()) == [True, None, None, None, None]
+
+    told("learn", "square", "--learner", "random", "--run", "keys-2", "--goal", "npoints=9")
+    again = told(*line)
+    assert (again["run"], again["existed"], again["tasks"] > fork["tasks"]) == (fork["run"], True, True)
+    said = typed(*line)
+    assert said.status == 0
+    assert (
+        f"run {fork['run']} (square/keys-2) is there already: it was forked from the first 4 events" in said.out
+    )
+    assert f"(square/keys) before, and has {again['tasks']} tasks and {again['events']} events by now" in said.out
+
+
+def test_a_simulation_has_the_documented_keys_and_no_figures_that_json_does_not_know(typed: Program) -> None:
+    line = ("--learner", "random", "--seeds", "2", "--evaluations", "4", "--workers", "1,2", "--goal")
+    for goal, reached in (("-5", False), ("1e9", True)):
+        told = json.loads(typed("simulate", *line, goal, "--json").out, parse_constant=pytest.fail)
+        assert list(told) == documented("Of `simulate`")
+        for row in told["rows"]:
+            assert list(row) == documented("Of `simulate`", 1)
+            assert [type(row[key]) is float for key in ("seconds", "evaluations")] == [reached, reached]
+            assert [row[key] is None for key in ("seconds", "evaluations")] == [not reached, not reached]
 
 
 @pytest.mark.parametrize("goals", ["loss=0.1", "npoints=5 loss=0.1"])
