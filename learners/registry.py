@@ -148,7 +148,9 @@ def create(
     """
     require_packages(name)
     make = factory(name)
-    return factories.wrapped(lambda seen, told, own: make(seen, told, seed, own), parameters, outputs, options or {})
+    return factories.wrapped(
+        lambda seen, told, own: make(seen, told, seed, own), parameters, outputs, options or {}, name
+    )
 
 
 def rehearse(

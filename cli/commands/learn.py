@@ -113,6 +113,7 @@ def command(
         require_workers(chosen)  # all this before there is a run: one that fails is to leave none
         warn_if_idle(chosen)
         learner = made(learner_name, chosen.parameters, chosen.outputs, given)
+        _require_possible(goal, learner)
         view = LoopView(in_place=not isinstance(learner, Recalling))  # where a person types nothing is drawn over it
         loop = Loop(
             chosen,
@@ -198,7 +199,18 @@ def _one_goal(what: str, value: str) -> Goal:
         figure = read(value)
     except ValueError:
         raise click.UsageError(f"the goal {what}={value} needs a number; write {_GOALS_TEXT}") from None
-    return make(figure)
+    try:
+        return make(figure)
+    except CallerError as error:
+        raise click.UsageError(f"--goal {what}={value}: {error}") from None
+
+
+def _require_possible(goal: Goal | None, learner: Learner) -> None:
+    try:
+        if goal is not None:
+            goal.require(learner)
+    except CallerError as error:
+        raise click.UsageError(str(error)) from None
 
 
 def _list(context: click.Context, parameter: click.Parameter, value: bool) -> None:

@@ -181,7 +181,7 @@ def _kind(optimizer: Any) -> Any:
     if not isinstance(optimizer, str):
         return optimizer
     if optimizer not in ng.optimizers.registry:
-        hint = did_you_mean_or(optimizer, optimizers(), "there are hundreds, among them")
+        hint = did_you_mean_or(optimizer, optimizers(), "in nevergrad.optimizers.registry there are")
         raise CallerError(f"Nevergrad has no optimiser {optimizer!r}{hint}")
     return ng.optimizers.registry[optimizer]
 

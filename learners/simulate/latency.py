@@ -135,9 +135,18 @@ class OfPoint:
         self.f = f
 
     def sampler(self, rng: np.random.Generator) -> Sampler:
-        """Raises CallerError for what is no duration."""
+        """Raises CallerError for what is no duration, and what the function raises, with a note."""
         f = self.f
-        return lambda point: _seconds(f(point), f"the latency of point {shown(point)}")
+
+        def seconds(point: Any) -> float:
+            try:
+                value = f(point)
+            except Exception as error:
+                error.add_note(f"The function of the latency raised that for the point {shown(point)}.")
+                raise
+            return _seconds(value, f"the latency of point {shown(point)}")
+
+        return seconds
 
     def __repr__(self) -> str:
         return f"OfPoint({getattr(self.f, '__name__', self.f)})"
