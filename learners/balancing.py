@@ -85,6 +85,9 @@ class Balancing(Record):
 
     A result that none has asked for is told to all whose fixed values it has. It has a loss, the largest of its
     learners', where all of these have one.
+
+    Raises CallerError for no learners, one of them twice, a strategy that there is not or that needs a loss, and
+    ``fixed`` that is not a dict for each.
     """
 
     def __new__(cls, learners: Sequence[object] = (), *args: Any, **kwargs: Any) -> Balancing:

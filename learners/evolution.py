@@ -71,6 +71,8 @@ class Evolution(Record):
     each parameter. ``seed`` fixes the randomness; without, it follows the run's seed. ``n`` ends it after so many
     points. A point that failed, or whose output is not finite, is as bad as can be. No point is asked twice; where all
     have been it is done.
+
+    Raises CallerError for parameters without limits, and fewer than four members.
     """
 
     def __init__(
@@ -110,7 +112,10 @@ class Evolution(Record):
     # -- the protocol -------------------------------------------------------------------------------------------------
 
     def seed(self, rng: np.random.Generator) -> None:
-        """Take ``rng`` as the source of randomness, unless a seed of its own was given. Before the first ask."""
+        """Take ``rng`` as the source of randomness, unless a seed of its own was given. Before the first ask.
+
+        Raises CallerError after the first ask.
+        """
         if self._asked:
             raise CallerError("Evolution has been asked already: it can be seeded before the first ask only")
         if self._own_seed is None:

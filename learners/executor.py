@@ -54,6 +54,9 @@ class MasterExecutor(ThreadPoolExecutor):
     (what it does goes on where it cannot be broken off harmlessly, and is ignored), so none is ever ``running()``; and
     :meth:`abandon` cancels all of them. An exception has the type that was raised, if this program has imported it
     (else it is a TaskFailed), and the remote traceback as its cause.
+
+    Raises CallerError for what is no Master of a daemon, and ``unpickle`` for one that takes no code; and what opening
+    a run raises.
     """
 
     def __init__(self, master: Master | WorkMaster, *, name: str | None = None, unpickle: bool | None = None) -> None:

@@ -33,6 +33,9 @@ class Dedup(Wrapper):
     often as it asked. ``resolution`` gives parameters a step within which two values count as the same.
 
         Dedup(learner, {"temperature": 0.5})
+
+    Raises CallerError for what is no learner, and a resolution that is no number above 0; in :meth:`bind`, one of a
+    parameter that is no number.
     """
 
     def __init__(self, learner: Learner, resolution: Mapping[str, float] | None = None) -> None:
@@ -139,6 +142,8 @@ class Pending(Wrapper):
     learners; without, they are the Master's.
 
     It is for learners that forget. GaussianProcess, Evolution and what comes of libraries remember what is in flight.
+
+    Raises CallerError for what is no learner, a radius that is no share, and parameters without limits.
     """
 
     def __init__(self, learner: Learner, radius: float = 0.02, parameters: Parameters | None = None) -> None:

@@ -42,6 +42,8 @@ class InOrder(Wrapper):
     on; keep at least so many in flight. ``limit`` is how many are asked for in all, endlessly many by default.
 
     It keeps in ``data`` what was told, as it came; the learner has it in order.
+
+    Raises CallerError for what is no learner, and ``ahead`` or ``limit`` below 1.
     """
 
     def __init__(self, learner: Learner, ahead: int, limit: int | None = None) -> None:

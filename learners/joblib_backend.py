@@ -57,6 +57,9 @@ class TaskMasterBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore
     it may be left out where the daemon has one Master only that takes code. ``unpickle`` is that of
     :class:`MasterExecutor`: without, results are what can travel (numbers, texts, lists, dicts, arrays), which is what
     searches and cross-validations give, though not fitted models.
+
+    Raises CallerError for a setting that there is not, and where no Master, or more than one, takes code;
+    UnknownMaster, DaemonUnreachable.
     """
 
     supports_retrieve_callback = True

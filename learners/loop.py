@@ -79,6 +79,10 @@ class Loop:
         Loop(lab["svm"], Sobol(lab["svm"].parameters), goal=200, name="first-try").run()
 
     A run that holds results already is gone on with: the learner is told them first, in their order.
+
+    Raises CallerError, before there is a run, for what is no learner, Master or goal, a learner that does not fit the
+    Master (what its ``bind`` says), and a goal that it can never reach; Conflict for a run of that name that has
+    another seed; and what opening a run raises.
     """
 
     def __init__(

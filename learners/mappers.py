@@ -93,6 +93,8 @@ class ParallelMapper(Mapper):
     ``on`` is ``"threads"``, ``"processes"`` (of a WorkMaster, so that any function can be mapped), a Master or an
     executor; of the first two there are ``workers``, by default one for each processor. A Master that takes functions
     by name, or evaluates points by itself, is given the calls one by one, and chooses the chunks.
+
+    Raises CallerError for what maps nothing, and numbers of workers that cannot be.
     """
 
     def __init__(self, on: On = "processes", workers: int | None = None) -> None:

@@ -30,6 +30,8 @@ class MasterMap:
     ValueError of a map-like callable for a sign that it was called wrongly, and says that instead.
 
     ``chunksize`` calls make one task, see :meth:`MasterExecutor.map`.
+
+    Raises CallerError for what is no Master of a daemon.
     """
 
     def __init__(self, master: Master | WorkMaster | MasterExecutor, *, chunksize: int = 1) -> None:

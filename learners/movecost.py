@@ -28,6 +28,9 @@ class MoveCost(Wrapper):
     A GaussianProcess weighs ways against what it expects, if it is given ``travel`` itself: better than by this.
 
         MoveCost(Sobol(lab["probe"].parameters), Travel({"x": 2e-6, "y": 2e-6}), ahead=32)
+
+    Raises CallerError for what is no learner, ``travel`` that is no Travel, and ``ahead`` or ``heads`` below 1; in
+    :meth:`bind`, a way between what is no parameter.
     """
 
     def __init__(self, learner: Learner, travel: Travel, *, ahead: int = 16, heads: int = 1) -> None:

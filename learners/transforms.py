@@ -64,7 +64,10 @@ class Log:
 
 
 class Linear:
-    """Other units: the learner's value is ``factor * value + offset``; ``factor`` is above 0."""
+    """Other units: the learner's value is ``factor * value + offset``; ``factor`` is above 0.
+
+    Raises CallerError for a factor that is not above 0.
+    """
 
     def __init__(self, factor: float, offset: float = 0.0, unit: str = "") -> None:
         if not (factor > 0 and math.isfinite(factor) and math.isfinite(offset)):
@@ -168,6 +171,9 @@ class Transform(Wrapper):
     yet, and returns what the learner is told instead.
 
         Transform(learner, {"dose": Log(), "length": Linear(1e9, unit="nm")}, output="yield", negate=True)
+
+    Raises CallerError for what is no learner, and forms that are none; in :meth:`bind`, a parameter that has no such
+    form, as one without a min above 0 has no logarithm.
     """
 
     def __init__(
@@ -249,6 +255,8 @@ class DataSaver(Wrapper):
     """``learner`` is told what ``pick`` makes of an output, or the output of that name; ``data`` keeps them whole.
 
     DataSaver(learner, lambda output: output["spectrum"].max())
+
+    Raises CallerError for what is no learner, and what picks nothing.
     """
 
     def __init__(self, learner: Learner, pick: str | Callable[[Any], Any]) -> None:
@@ -275,6 +283,8 @@ class Filter(Wrapper):
     them.
 
         Filter(learner, lambda point: point["x"] ** 2 + point["y"] ** 2 < 1)
+
+    Raises CallerError for what is no learner, and ``keep`` that is no function.
     """
 
     def __init__(self, learner: Learner, keep: Callable[[Point], bool], penalty: Any = None) -> None:

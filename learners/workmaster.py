@@ -48,6 +48,10 @@ class WorkMaster:
     ``f=None``: each task is a ``(function, args, kwargs)`` of its own. ``workers`` processes evaluate; or one process
     with ``threads`` threads. ``parameters`` and ``outputs`` may be declared as in the configuration file; ``timeout``
     is in seconds a task.
+
+    Raises CallerError for what is no function or cannot travel, numbers of workers that cannot be, and parameters or
+    outputs that are declared wrongly; StateLocked, JournalError and others where its daemon cannot start with
+    ``state``, DaemonError where it ends before it is ready.
     """
 
     def __init__(

@@ -35,6 +35,8 @@ class Wrapper(Record):
     It can do what the learner can. Of most of that a Loop makes nothing where the learner cannot: to be done never, to
     be seeded, bound or told of failures in vain, is to be without these. A loss is what a goal may be set on, so a
     wrapper has :meth:`Lossy.loss` only where the learner has it.
+
+    Raises CallerError for what is no learner.
     """
 
     def __new__(cls, learner: object = None, *args: Any, **kwargs: Any) -> Wrapper:

@@ -85,6 +85,9 @@ class CmaLearner(Optimizer[_Member]):
     ``options`` are pycma's (``cma.CMAOptions()`` lists them): ``popsize=20``, ``CMA_diagonal=True``, ``tolfun=1e-6``.
 
         CmaLearner(master.parameters, maximize="accuracy", log=["rate"], restarts=3)
+
+    Raises CallerError for fewer than two parameters, parameters without limits, several objectives, a start outside of
+    the limits, and options that pycma does not take.
     """
 
     def __init__(

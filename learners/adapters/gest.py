@@ -181,6 +181,9 @@ class GestLearner(Optimizer[Mapping[str, Any]]):
     again when they are suggested again.
 
         GestLearner(vocs, lambda vocs, seed: UniformSample(vocs, random_seed=seed))
+
+    Raises CallerError for VOCS that name what a Master cannot have, what is no generator, and a generator that has been
+    asked for a run before.
     """
 
     def __init__(
@@ -334,6 +337,8 @@ class LearnerGenerator(Generator):  # type: ignore[misc] # gest-api has no types
     outputs are missing (None) or NaN counts as failed.
 
         LearnerGenerator(vocs, Sobol(fields_of(vocs)), seed=1)
+
+    Raises CallerError for what is no learner, or does not fit the VOCS, ValueError for VOCS that name no output.
     """
 
     returns_id = True

@@ -74,6 +74,8 @@ class NevergradLearner(Optimizer[Any]):
     points to plan for, ``workers`` how many are evaluated at once, by default as many as are first asked for.
 
         NevergradLearner(master.parameters, "TwoPointsDE", minimize="loss", budget=500)
+
+    Raises CallerError for parameters without limits, and an optimiser that Nevergrad does not have.
     """
 
     def __init__(

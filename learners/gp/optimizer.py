@@ -82,6 +82,9 @@ class GaussianProcess(Record):
     Points are never asked twice, also not where they failed; outputs that are not finite count as failures.
 
         GaussianProcess({"log_C": (-2, 4), "log_gamma": (-6, 0)}, maximize=True)
+
+    Raises CallerError naming the setting for what cannot be: parameters without limits, ``log`` of what is not above 0,
+    a kernel that there is not, ``travel`` of other parameters.
     """
 
     def __init__(
@@ -142,7 +145,10 @@ class GaussianProcess(Record):
     # -- the protocol -------------------------------------------------------------------------------------------------
 
     def seed(self, rng: np.random.Generator) -> None:
-        """Take ``rng`` as the source of randomness, unless a seed of its own was given. Before the first ask."""
+        """Take ``rng`` as the source of randomness, unless a seed of its own was given. Before the first ask.
+
+        Raises CallerError after the first ask.
+        """
         if self._asked:
             raise CallerError(
                 f"{type(self).__name__} has been asked already: it can be seeded before the first ask only"

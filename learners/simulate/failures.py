@@ -26,6 +26,8 @@ class Failures:
     An evaluation that fails is an outcome. A worker that dies and an answer that is lost are noticed after a while, and
     the task is evaluated again, as the daemon does it with a repeatable one: ``max_attempts`` times in all. An answer
     that comes late is taken as long as no later attempt has begun, and ignored afterwards.
+
+    Raises CallerError for what is no probability or duration.
     """
 
     #: probability that an evaluation fails when it is done

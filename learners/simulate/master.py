@@ -79,6 +79,8 @@ class SimulatedMaster:
         lab = SimulatedMaster(hills, workers=8, latency=HalfNormal(60), parameters={"x": (0, 1), "y": (0, 1)})
         Loop(lab, learner, goal=500).run()
         lab.statistics().elapsed
+
+    Raises CallerError naming the setting for what cannot be.
     """
 
     def __init__(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import Any
 
 import pytest
 
+from taskmaster import learners
 from taskmaster.bus.errors import CallerError
 from taskmaster.learners import (
     Balancing,
@@ -189,3 +191,44 @@ def test_what_may_be_given_in_short_is_taken() -> None:
     Loop(lab, Sobol(SQUARE), goal=3, name="a", seed=1).run()
     history: Any = HistoryMaster(lab.open("a"))
     assert replay(Sobol(SQUARE), history), "a HistoryMaster has the recording, too"
+
+
+#: What can be made wrongly, by where it is.
+MADE = {
+    "taskmaster.learners": (
+        *("AdaptiveLearner", "Balancing", "CmaLearner", "DataSaver", "Dedup", "Evolution", "Filter", "GaussianProcess"),
+        *(
+            "GestLearner",
+            "Grid",
+            "Halton",
+            "InOrder",
+            "LatinHypercube",
+            "LearnerGenerator",
+            "Linear",
+            "LivePlot",
+            "Loop",
+        ),
+        *("MoveCost", "NevergradLearner", "OptunaLearner", "Pending", "Random", "Sequence", "SimulatedMaster", "Sobol"),
+        *("Transform", "Travel", "WorkMaster", "loss", "npoints", "seconds", "until"),
+    ),
+    "taskmaster.learners.simulate": (
+        *("Constant", "Exponential", "Failures", "HalfNormal", "Pareto", "Recorded", "study"),
+    ),
+    "taskmaster.learners.executor": ("MasterExecutor",),
+    "taskmaster.learners.joblib_backend": ("TaskMasterBackend",),
+    "taskmaster.learners.mappers": ("ParallelMapper",),
+    "taskmaster.learners.mapping": ("MasterMap",),
+    "taskmaster.learners.wrapper": ("Wrapper",),
+}
+
+
+@pytest.mark.parametrize(("module", "name"), [(module, name) for module, names in MADE.items() for name in names])
+def test_what_can_be_made_wrongly_says_what_it_raises(module: str, name: str) -> None:
+    made = getattr(import_module(module), name)
+    assert "Raises " in (made.__doc__ or "")
+
+
+@pytest.mark.parametrize("name", learners._LEARNERS)
+def test_no_learner_is_forgotten_there(name: str) -> None:
+    without = {"AxLearner", "Human", "Log", "Pruning"}  # the first needs its library, the others take anything
+    assert name in MADE["taskmaster.learners"] or name in without
