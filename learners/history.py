@@ -10,11 +10,11 @@ import math
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 from taskmaster.bus import codec, messages as m
-from taskmaster.bus.errors import JournalDamaged, ProtocolError, UnknownRun
-from taskmaster.bus.fields import Field
+from taskmaster.bus.errors import CallerError, JournalDamaged, ProtocolError, UnknownRun
+from taskmaster.bus.fields import Field, shown
 from taskmaster.bus.status import RunInfo
 from taskmaster.bus.table import Buffer, Table
 from taskmaster.learners.inputs import OwnInputs
@@ -121,9 +121,26 @@ Replayable: TypeAlias = "HasHistory | Recording"
 
 
 def recording_of(run: Replayable) -> Recording:
-    """What is recorded of a run up to now; what is a recording already is that."""
-    made: Recording = run.history() if hasattr(run, "history") else run
-    return made
+    """What is recorded of a run up to now; what is a recording already is that. Raises CallerError for what is none."""
+    history: Any = getattr(run, "history", run)
+    made: Any = history() if callable(history) else history
+    if not all(hasattr(made, name) for name in ("asks", "results", "reading")):
+        raise CallerError(f"what is recorded is read of a run, not of {shown(run)}: {_how_to_have_it(run)}")
+    return cast("Recording", made)
+
+
+def _how_to_have_it(given: Any) -> str:
+    """The run that somebody may have meant."""
+    if isinstance(given, str):
+        master, slash, name = given.rpartition("/")
+        return f"it is lab[{(master if slash else 'MASTER')!r}].watch({name!r}), of lab = connect()"
+    if hasattr(given, "watch"):
+        return f"give one of this Master's, lab[{given.name!r}].watch(NAME)"
+    if hasattr(given, "run_"):
+        return "give the Loop's run, loop.run_"
+    if hasattr(given, "open"):
+        return "give one that it has, master.open(NAME)"
+    return "give lab['MASTER'].watch(NAME), of lab = connect()"
 
 
 def noted_behind(page: m.AsksPage) -> int:

@@ -35,7 +35,7 @@ from taskmaster.learners.looping.interrupts import heeding_interrupts
 from taskmaster.learners.looping.libraries import LIBRARIES, libraries
 from taskmaster.learners.looping.telling import Teller, fails_nan, require_nan
 from taskmaster.learners.playback import Asked, Divergence
-from taskmaster.learners.protocol import Learner, Lossy, Recalling, describe, prepare
+from taskmaster.learners.protocol import Learner, Lossy, Recalling, bind, describe, require, start
 from taskmaster.learners.results import Result
 from taskmaster.learners.target import Target, TargetRun
 
@@ -79,6 +79,10 @@ class Loop:
         Loop(lab["svm"], Sobol(lab["svm"].parameters), goal=200, name="first-try").run()
 
     A run that holds results already is gone on with: the learner is told them first, in their order.
+
+    Raises CallerError, before there is a run, for what is no learner, Master or goal, a learner that does not fit the
+    Master (what its ``bind`` says), and a goal that it can never reach; Conflict for a run of that name that has
+    another seed; and what opening a run raises.
     """
 
     def __init__(
@@ -100,7 +104,7 @@ class Loop:
         if not callable(retries):
             retries = whole(retries, "retries", 0, 2**53)
         require_nan(nan)
-        _require_learner(learner)
+        require(learner)
         self.learner = learner
         self.goal = as_goal(goal)
         self.goal.require(learner)  # before there is a run: one that cannot be is to leave none
@@ -117,6 +121,7 @@ class Loop:
         self._max_failures = max_failures
         if isinstance(target, Target):
             self.master = target
+            bind(learner, target.parameters, target.outputs)  # before there is a run, as well
             wanted = in_flight or _default_in_flight(target)
             metadata = {_IN_FLIGHT: str(wanted), "learner": describe(learner), LIBRARIES: libraries(learner)}
             if nan == "fail":
@@ -124,6 +129,7 @@ class Loop:
             self.run_ = cast("Run", target.open(name, seed=seed, metadata=metadata))
         elif hasattr(target, "tasks") and hasattr(target, "results"):
             self.master, self.run_ = target.master, cast("Run", target)
+            bind(learner, self.master.parameters, self.master.outputs)
         else:
             raise CallerError(f"a Loop is over a Master, lab['name'], or over a run, master.open(), not {target!r}")
         #: tasks kept in flight
@@ -237,7 +243,7 @@ class Loop:
     def _run(self) -> None:
         if not self._begun:
             self._begun = True
-            prepare(self.learner, self.master.parameters, self.master.outputs, self.run_.seed)
+            start(self.learner, self.run_.seed)
             self._asking.find_record()
         if self._in_hand is not None:
             self._on_result(self._in_hand)
@@ -434,12 +440,3 @@ class Loop:
 def _default_in_flight(master: Target) -> int:
     """Two for each slot, as soon as all have started: it is recorded, and how far they had come would be chance."""
     return IN_FLIGHT_PER_SLOT * max(1, master.wait_for_slots())
-
-
-def _require_learner(learner: Learner) -> None:
-    """Raise CallerError now for what would be found out in the middle of a run."""
-    if isinstance(learner, type):
-        raise CallerError(f"a learner is an object, not a class: make one of {learner.__name__}")
-    for method, what in (("ask", "ask(n), which gives points"), ("tell", "tell(point, output), which learns")):
-        if not callable(getattr(learner, method, None)):
-            raise CallerError(f"{learner!r} is no learner: it has no {what}")

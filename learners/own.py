@@ -13,7 +13,7 @@ from taskmaster.bus.errors import CallerError
 from taskmaster.bus.fields import Field
 from taskmaster.bus.text import did_you_mean_or
 from taskmaster.learners.options import literal
-from taskmaster.learners.protocol import Learner
+from taskmaster.learners.protocol import Learner, require
 
 if TYPE_CHECKING:
     from taskmaster.learners.registry import Factory
@@ -102,6 +102,7 @@ def _made(name: str, make: Callable[..., Any], *arguments: Any, **options: Any) 
         error.add_note(f"The learner {name!r} raised that when it was made.")
         raise
     if isinstance(learner, Learner):
+        require(learner)
         return learner
     lacking = [method for method in ("ask", "tell") if not hasattr(learner, method)]
     raise CallerError(

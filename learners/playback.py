@@ -25,7 +25,7 @@ from taskmaster.bus.fields import Schema, shown
 from taskmaster.bus.messages import AGAIN, BY_HAND, KEPT, Ask
 from taskmaster.bus.table import Table, pack_values
 from taskmaster.learners.history import AskedBlock
-from taskmaster.learners.protocol import Failable, Learner, Recalling
+from taskmaster.learners.protocol import Failable, Learner, Recalling, given
 from taskmaster.learners.results import Result
 
 __all__ = ["Asked", "Divergence", "Playback", "Segment", "segments", "tell"]
@@ -196,7 +196,7 @@ class Playback:
         self.is_asking = True
         is_matched = False
         if self._recalling is None:
-            points: Sequence[Any] = list(self._learner.ask(ask.asked))
+            points: Sequence[Any] = given(self._learner, ask.asked)
             is_matched = len(points) == 1 == ask.asked and not self.ready and self._is_just(points[0], segment)
             if not is_matched:
                 self.ready.extend([Asked(point, ask.after) for point in points])

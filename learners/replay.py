@@ -25,7 +25,7 @@ from taskmaster.learners.arguments import whole
 from taskmaster.learners.history import AskedBlock, Recording, Replayable, recording_of
 from taskmaster.learners.looping.telling import Teller, fails_nan
 from taskmaster.learners.playback import Asked, Divergence, Playback, Segment
-from taskmaster.learners.protocol import Learner, prepare
+from taskmaster.learners.protocol import Learner, prepare, require
 from taskmaster.learners.results import Result
 
 __all__ = ["AskStep", "Divergence", "HistoryMaster", "HistoryRun", "Replayed", "Step", "TellStep", "replay"]
@@ -91,6 +91,7 @@ def replay(
     ``hook(step)`` is called after each ask and after each result; what it raises comes through. So does what the
     learner raises, with a note that says where.
     """
+    require(learner)
     history = recording_of(run)
     end = history.next_seq if until is None else min(whole(until, "until", 0, 2**53), history.next_seq)
     return _Player(learner, history, hook).play(end)

@@ -17,7 +17,7 @@ from taskmaster.cli.base import Command, address_option, json_option
 from taskmaster.cli.connecting import connected, in_master, require_workers, warn_if_idle
 from taskmaster.cli.exits import INTERRUPTED, OK
 from taskmaster.cli.learners import PATH_HELP, made, pair, require_learner
-from taskmaster.cli.output import count, number, print_json, say, value_text
+from taskmaster.cli.output import count, figure, number, print_json, say, value_text
 from taskmaster.cli.progress import LoopView, stopping_in_order
 from taskmaster.learners import goals
 from taskmaster.learners.export.plain import plain
@@ -113,6 +113,7 @@ def command(
         require_workers(chosen)  # all this before there is a run: one that fails is to leave none
         warn_if_idle(chosen)
         learner = made(learner_name, chosen.parameters, chosen.outputs, given)
+        _require_possible(goal, learner)
         view = LoopView(in_place=not isinstance(learner, Recalling))  # where a person types nothing is drawn over it
         loop = Loop(
             chosen,
@@ -164,7 +165,7 @@ def _conclude(
                 "points": seen.told,
                 "failed": seen.failed,
                 "seconds": seen.elapsed,
-                "loss": plain(loss),
+                "loss": figure(seen.loss),
                 "best": None if best is None else {"point": plain(best[0]), "output": plain(best[1])},
                 "interrupted": interrupted,
             }
@@ -198,7 +199,18 @@ def _one_goal(what: str, value: str) -> Goal:
         figure = read(value)
     except ValueError:
         raise click.UsageError(f"the goal {what}={value} needs a number; write {_GOALS_TEXT}") from None
-    return make(figure)
+    try:
+        return make(figure)
+    except CallerError as error:
+        raise click.UsageError(f"--goal {what}={value}: {error}") from None
+
+
+def _require_possible(goal: Goal | None, learner: Learner) -> None:
+    try:
+        if goal is not None:
+            goal.require(learner)
+    except CallerError as error:
+        raise click.UsageError(str(error)) from None
 
 
 def _list(context: click.Context, parameter: click.Parameter, value: bool) -> None:

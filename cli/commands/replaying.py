@@ -17,7 +17,7 @@ from taskmaster.cli.base import Command, address_option, json_option
 from taskmaster.cli.connecting import connected, find_run
 from taskmaster.cli.exits import ERROR, OK
 from taskmaster.cli.learners import PATH_HELP, made, pair, require_learner
-from taskmaster.cli.output import count, is_terminal, number, print_json, say, value_text
+from taskmaster.cli.output import count, figure, is_terminal, number, print_json, say, value_text
 from taskmaster.learners.export.plain import plain
 from taskmaster.learners.history import History
 from taskmaster.learners.looping.libraries import changes
@@ -193,7 +193,7 @@ def _as_json(replayed: Replayed, learner: Learner) -> dict[str, Any]:
         "told": replayed.told,
         "failed": replayed.failed,
         "again": replayed.again,
-        "loss": plain(learner.loss()) if isinstance(learner, Lossy) else None,
+        "loss": figure(learner.loss()) if isinstance(learner, Lossy) else None,
         "same": divergence is None,
         "divergence": divergence
         and {
@@ -250,18 +250,29 @@ def fork(run: str, at: int | None, name: str, address: str | None, as_json: bool
     """Make a run NAME that starts from the first N events of RUN.
 
     What was measured is not measured again: tasks that had been put by then and ended later keep how they ended.
-    Tasks without an outcome are open in the fork; of an instrument it is paused, until 'taskmaster resume'.
+    Tasks without an outcome are open in the fork; of an instrument it is paused, until 'taskmaster resume'. A fork
+    that is there already, because the same command was given before, is left as it is, and said to be.
     """
     with connected(address) as lab:
         found = find_run(lab, run)
+        existed = any(other.name == name for other in lab.runs(found.master))
         forked = lab.fork(found.run, name, at)
     if as_json:
-        print_json({"run": forked.run, "master": forked.master, "name": forked.name, "paused": forked.paused})
+        keys = ("run", "master", "name", "tasks", "events", "paused")
+        print_json({**{key: getattr(forked, key) for key in keys}, "existed": existed})
         return
-    say(
-        f"run {forked.run} ({forked.master}/{forked.name}): {count(forked.tasks, 'task')}, "
-        f"{count(forked.events, 'event')} of run {found.run} ({found.master}/{found.name})"
-    )
+    tasks, events = count(forked.tasks, "task"), count(forked.events, "event")
+    if existed:
+        first = forked.metadata.get("forked_at", "")
+        say(
+            f"run {forked.run} ({forked.master}/{forked.name}) is there already: it was forked from the first {first} "
+            f"events of run {found.run} ({found.master}/{found.name}) before, and has {tasks} and {events} by now"
+        )
+    else:
+        say(
+            f"run {forked.run} ({forked.master}/{forked.name}): {tasks}, {events} of run {found.run} "
+            f"({found.master}/{found.name})"
+        )
     if forked.paused:
         say(f"it is paused; to have its open tasks evaluated: taskmaster resume {forked.master} --run {forked.run}")
     say(f"go on with it: taskmaster learn {forked.master} --learner … --run {shlex.quote(forked.name)}")

@@ -64,6 +64,9 @@ class OptunaLearner(Optimizer[Trial]):
     tasks count as pruned.
 
         OptunaLearner(master.parameters, "TPESampler", maximize="accuracy", multivariate=True)
+
+    Raises CallerError for parameters without limits, a sampler or options that Optuna does not have, constraints that
+    are none, and a study that goes by other directions or has been asked for a run before.
     """
 
     def __init__(

@@ -11,7 +11,7 @@ from taskmaster.bus.fields import shown
 from taskmaster.learners.looping.errors import step_note
 from taskmaster.learners.looping.points import has_nan, key_of
 from taskmaster.learners.playback import tell
-from taskmaster.learners.protocol import Endable, Failable, Learner, describe
+from taskmaster.learners.protocol import Endable, Failable, Learner, ask, describe
 from taskmaster.learners.results import Result
 from taskmaster.learners.target import TargetRun
 
@@ -42,17 +42,12 @@ class Teller:
         """At most ``n`` points. Raises CallerError if it gives more, and what the learner raises."""
         self.is_thinking = True
         try:
-            points = list(self._learner.ask(n))
-            if len(points) > n:
-                raise CallerError(
-                    f"the learner ({describe(self._learner)}) was asked for {n} points and gave {len(points)}"
-                )
+            return ask(self._learner, n)
         except Exception as error:
             self.annotate(error, f"asked for {n} points", self._run.told + 1)
             raise
         finally:
             self.is_thinking = False
-        return points
 
     def error(self, result: Result) -> TaskFailed | TaskCancelled | None:
         """Why a result is no output to tell; None if it is one."""

@@ -94,6 +94,17 @@ def test_a_loop_says_where_the_learner_is_another_one_and_goes_on(lab: Lab, capl
     assert "run 'other': task 0 was {" in caplog.text
 
 
+def test_what_is_no_run_is_said_with_how_to_have_one(lab: Lab) -> None:
+    given: list[tuple[Any, str]] = [
+        (lab["plane"], r"not of <Master .*: give one of this Master's, lab\['plane'\]\.watch\(NAME\)"),
+        ("plane/other", r"not of 'plane/other': it is lab\['plane'\]\.watch\('other'\), of lab = connect\(\)"),
+        (lab, r"give lab\['MASTER'\]\.watch\(NAME\)"),
+    ]
+    for what, said in given:
+        with pytest.raises(CallerError, match=said):
+            replay(Random(lab["plane"].parameters), what)
+
+
 # -- forks ------------------------------------------------------------------------------------------------------------
 
 

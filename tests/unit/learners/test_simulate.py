@@ -399,7 +399,7 @@ def test_runs_of_one_simulation_share_its_workers() -> None:
         ({"workers": 0}, "number of workers must be a whole number"),
         ({"workers": [1.0, 0.0]}, "speeds of workers must be numbers above 0"),
         ({"latency": -1.0}, "latency must be a number of seconds, 0 or more, not -1"),
-        ({"failures": 1.5}, "fail of Failures is a probability, not 1.5"),
+        ({"failures": 1.5}, "fail of Failures is a probability, a number from 0 to 1, not 1.5"),
         ({"thinking": -1.0}, "thinking must be"),
         ({"f": 1}, "evaluates with a function, not with a int"),
         ({"latency": lambda x: "soon"}, "the latency of point 1.0 must be a number of seconds"),

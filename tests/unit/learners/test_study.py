@@ -14,12 +14,12 @@ from helpers.cli import Program
 
 from taskmaster.bus.errors import CallerError
 from taskmaster.learners.adaptive import AdaptiveLearner
+from taskmaster.learners.declared import as_fields
 from taskmaster.learners.goals import loss
 from taskmaster.learners.loop import Loop
 from taskmaster.learners.points import Grid, Random, Sobol
 from taskmaster.learners.simulate import Exponential, Failures, HalfNormal, SimulatedMaster, Trial, study
 from taskmaster.learners.simulate.functions import FUNCTIONS, over
-from taskmaster.learners.workmaster import as_fields
 
 SQUARE = as_fields({"x": (0, 1), "y": (0, 1)})
 LEARNERS: dict[str, Any] = {
