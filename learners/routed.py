@@ -168,7 +168,7 @@ class _Reading:
             if own is None:
                 raise CallerError(
                     f"the learner of run {self._history.title!r} was told as event {seq} of a result of "
-                    f"{legs[k].title!r}, which is not there: that was read before the others, or is of a journal that "
+                    f"{legs[k].title!r}, which is not there: it came while this was read (try again), or its journal "
                     "was restored from an earlier copy"
                 )
             self._heads[k] = None

@@ -89,10 +89,13 @@ WIDE = {"x": (-1e12, 1e12)}
 
 
 def rough(n: int, seed: int) -> list[SimulatedMaster]:
+    def rest(point: dict[str, float]) -> float:
+        return point["x"] % 100
+
     return [
-        SimulatedMaster(lambda point: point["x"] % 100, 1 + k, Exponential(3.0), ROUGH, seed + k, parameters=WIDE, name=name)
+        SimulatedMaster(rest, 1 + k, Exponential(3.0), ROUGH, seed + k, parameters=WIDE, name=name)
         for k, name in enumerate("abcd"[:n])
-    ]  # fmt: skip
+    ]
 
 
 @given(
