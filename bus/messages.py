@@ -50,6 +50,7 @@ from taskmaster.bus.people_messages import (
 from taskmaster.bus.record_messages import (
     AGAIN as AGAIN,
     BY_HAND as BY_HAND,
+    FOUND as FOUND,
     KEPT as KEPT,
     Ask as Ask,
     Asks as Asks,
@@ -58,6 +59,7 @@ from taskmaster.bus.record_messages import (
     Fork as Fork,
     Forked as Forked,
     NoteAsks as NoteAsks,
+    Order as Order,
     ReadAsks as ReadAsks,
 )
 from taskmaster.bus.series_messages import (

@@ -80,6 +80,11 @@ class Lab(PeopleOfLab, LabView):
         if request.error is not None:
             raise request.error
 
+    @property
+    def is_embedded(self) -> bool:
+        """Whether its daemon is a part of this program, and ends with it."""
+        return self._owner is not None
+
     def __getitem__(self, name: str) -> Master:
         """The Master of this name. Raises UnknownMaster."""
         return Master(self, name)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 from taskmaster.bus import codec, messages as m
 from taskmaster.bus.errors import CallerError, JournalDamaged, ProtocolError, UnknownRun
-from taskmaster.bus.fields import Field, shown
+from taskmaster.bus.fields import Field, Schema, shown
 from taskmaster.bus.status import RunInfo
 from taskmaster.bus.table import Buffer, Table
 from taskmaster.learners.inputs import OwnInputs
@@ -49,6 +49,8 @@ class AskedBlock:
     first: int
     points: Table
     asks: tuple[m.Ask, ...]
+    #: the parameters of the Master that they were put to, where that is one of several
+    schema: Schema | None = None
 
 
 class RecordingReader(Protocol):
@@ -98,6 +100,10 @@ class Recording(Protocol):
     @property
     def next_seq(self) -> int:
         """How many events it has."""
+
+    @property
+    def ended(self) -> int:
+        """How many of its tasks have ended: of so many events there are results."""
 
     def asks(self) -> Iterator[AskedBlock]:
         """Its tasks as they were put, with what the learner was asked."""
@@ -197,8 +203,13 @@ class History:
 
     @property
     def title(self) -> str:
-        """``MASTER/NAME``: what the command line knows it by."""
+        """``MASTER/NAME``."""
         return f"{self.info.master}/{self.info.name}"
+
+    @property
+    def command_name(self) -> str | None:
+        """What the command line knows it by; None where its daemon is a part of this program."""
+        return None if getattr(self._lab, "is_embedded", False) else self.title
 
     @property
     def master(self) -> str:
@@ -239,6 +250,16 @@ class History:
     def next_seq(self) -> int:
         """How many events it has."""
         return self.info.events
+
+    @property
+    def ended(self) -> int:
+        """How many of its tasks have ended: of so many events there are results."""
+        return self.info.done + self.info.failed + self.info.cancelled
+
+    @property
+    def lab(self) -> Lab:
+        """Its daemon."""
+        return self._lab
 
     def asks(self, first: int = 0) -> Iterator[AskedBlock]:
         """Its tasks from ``first`` on as they were put, with what the learner was asked."""

@@ -34,6 +34,7 @@ from taskmaster.learners.looping.hooks import HookLike, Hooks, as_hooks
 from taskmaster.learners.looping.interrupts import heeding_interrupts
 from taskmaster.learners.looping.libraries import LIBRARIES, libraries
 from taskmaster.learners.looping.telling import Teller, fails_nan, require_nan
+from taskmaster.learners.marks import refuse_leg
 from taskmaster.learners.playback import Asked, Divergence
 from taskmaster.learners.protocol import Learner, Lossy, Recalling, bind, describe, require, start
 from taskmaster.learners.results import Result
@@ -132,6 +133,7 @@ class Loop:
             bind(learner, self.master.parameters, self.master.outputs)
         else:
             raise CallerError(f"a Loop is over a Master, lab['name'], or over a run, master.open(), not {target!r}")
+        refuse_leg(self.run_.metadata, self.master.name, self.run_.name)
         #: tasks kept in flight
         self.in_flight = in_flight or int(self.run_.metadata.get(_IN_FLIGHT, 0)) or _default_in_flight(self.master)
         if self.run_.told >= 0:
@@ -357,7 +359,7 @@ class Loop:
         if asking.record is not None or self._at_goal():
             return
         self._put_ready()
-        n = self.in_flight - asking.open - len(asking.ready) - asking.wanting
+        n = self.in_flight - asking.open - len(asking.ready) - len(asking.lost) - asking.wanting
         if self.interrupted and isinstance(self.learner, Recalling):
             return  # a person who has stopped it has nothing more to say
         if n > 0 and not self._teller.is_done():
@@ -367,7 +369,7 @@ class Loop:
     def _put_ready(self) -> None:
         """Put what was asked for, as far as the goal needs it; interrupted, when the loop goes on."""
         asking = self._asking
-        if asking.ready and not self.interrupted:
+        if (asking.ready or asking.lost) and not self.interrupted:
             asking.put_ready(self.goal.missing(self) - asking.open)
 
     def _on_asked(self, wanted: int, points: Sequence[Any]) -> None:

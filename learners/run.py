@@ -103,6 +103,11 @@ class Run(RunView):
         """What is recorded of it up to now, to be replayed, or compared with another. Raises UnknownRun."""
         return History.of(self)
 
+    @property
+    def command_name(self) -> str | None:
+        """What the command line knows it by; None where its daemon is a part of this program."""
+        return None if self.master.lab.is_embedded else f"{self.master.name}/{self.name}"
+
     def clock(self) -> float:
         """Seconds, by :func:`time.monotonic`: what a Loop over this run counts time by."""
         return time.monotonic()
@@ -269,15 +274,16 @@ class Tasks:
             channel.wake_keeper()
         return indices
 
-    def new_ask(self, after: int | None = None, asked: int = m.BY_HAND) -> None:
+    def new_ask(self, after: int | None = None, asked: int = m.BY_HAND, order: m.Order | None = None) -> None:
         """The learner was asked for ``asked`` points, of which those that are put next came: noted, for replaying it.
 
         Also to be called if it gave none. ``after`` is the ``seq`` of the last result that it had been told then, by
         default the last one taken. ``asked`` is KEPT (0) for points that it was asked for at that time and that were
-        kept back since, AGAIN (-2) where the point that failed by result ``after`` is put again.
+        kept back since, AGAIN (-2) where the point that failed by result ``after`` is put again. ``order`` is for runs
+        whose learner has several: see `taskmaster.bus.messages.Order`.
         """
         with self._channel.lock:
-            self._core.new_ask(after, asked)
+            self._core.new_ask(after, asked, order)
 
     def gather(self, on: bool = True) -> None:
         """Whether what is put is kept here until :meth:`send`, or until a result is waited for: for a quick Loop.

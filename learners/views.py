@@ -225,6 +225,11 @@ class RunView:
         """The index that the next task will get."""
         return self._core.next_index
 
+    @property
+    def acknowledged(self) -> int:
+        """Tasks below this index are on the daemon's disk."""
+        return self._core.acknowledged
+
     def __repr__(self) -> str:
         tasks = f"{count(self.next_index, 'task')}, {max(0, self.open_tasks)} open"
         return f"<Run {self.name!r} of Master {self._core.master!r}: {tasks}>"

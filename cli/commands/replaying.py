@@ -19,12 +19,15 @@ from taskmaster.cli.exits import ERROR, OK
 from taskmaster.cli.learners import PATH_HELP, made, pair, require_learner
 from taskmaster.cli.output import count, figure, is_terminal, number, print_json, say, value_text
 from taskmaster.learners.export.plain import plain
-from taskmaster.learners.history import History
+from taskmaster.learners.history import History, Recording
 from taskmaster.learners.looping.libraries import changes
+from taskmaster.learners.marks import mark_of
 from taskmaster.learners.parting import part
 from taskmaster.learners.protocol import Learner, Lossy, describe
 from taskmaster.learners.replay import AskStep, Replayed, Step, replay
+from taskmaster.learners.routed import RoutedHistory
 from taskmaster.learners.typing_in import typed_line
+from taskmaster.learners.wholes import whole_recording
 
 __all__ = ["diff", "fork", "replay_run"]
 
@@ -60,13 +63,16 @@ def replay_run(
     Nothing is evaluated. What the learner asks is compared with what was asked then, to the bit, and the first
     difference is shown: the exit code is 1 then. A step is an ask of the learner, or a result that it is told; N counts
     results, and other events.
+
+    Of a run over several Masters RUN names its leg at any of them: all legs are read together, which this daemon has to
+    have, and N counts the results of all.
     """
     if step and not (sys.stdin.isatty() and is_terminal()):
         raise click.UsageError("--step needs a terminal")
     require_learner(learner_name, path)
     given = dict(pair(text, "--option") for text in options)
     with connected(address) as lab:
-        history = History(lab, find_run(lab, run))
+        history = whole_recording(History(lab, find_run(lab, run)))
         learner = made(learner_name, history.parameters, history.outputs, given)
         stepper = _Stepper(learner, until or 0) if step else None
         try:
@@ -164,13 +170,13 @@ def next_text(learner: Learner) -> str:
     return f"it would ask {_points_text(points)}"
 
 
-def _conclude(history: History, replayed: Replayed, learner: Learner) -> None:
+def _conclude(history: Recording, replayed: Replayed, learner: Learner) -> None:
     parts = [f"{count(replayed.until, 'event')}, asked {replayed.asks} times, {count(replayed.told, 'output')} told"]
     if replayed.failed:
         parts.append(f"{replayed.failed} failed")
     if replayed.again:
         parts.append(f"{replayed.again} put again")
-    say(f"run {history.info.run} ({history.title}): {', '.join(parts)}")
+    say(f"{_run_text(history)}: {', '.join(parts)}")
     say(state_text(learner))
     divergence = replayed.divergence
     if divergence is None:
@@ -183,6 +189,12 @@ def _conclude(history: History, replayed: Replayed, learner: Learner) -> None:
     say(f"  now:  {_points_text(divergence.now)}")
     for result in divergence.told[-_SHOWN:]:
         say(f"  told before: {result!r}")
+
+
+def _run_text(history: Recording) -> str:
+    legs = history.legs if isinstance(history, RoutedHistory) else (history,)
+    numbers = [str(leg.info.run) for leg in legs if isinstance(leg, History)]
+    return f"run{'s' if len(numbers) > 1 else ''} {' and '.join(numbers)} ({history.title})"
 
 
 def _as_json(replayed: Replayed, learner: Learner) -> dict[str, Any]:
@@ -217,10 +229,12 @@ def _as_json(replayed: Replayed, learner: Learner) -> dict[str, Any]:
 def diff(one: str, other: str, address: str | None, as_json: bool) -> int:
     """Show where the runs ONE and OTHER part: the first point, ask or result that differs, to the bit.
 
-    The exit code is 0 if they do not, and 1 if they do, or if one goes on where the other ends.
+    The exit code is 0 if they do not, and 1 if they do, or if one goes on where the other ends. Of a run over several
+    Masters ONE or OTHER names its leg at any of them: all legs are compared.
     """
     with connected(address) as lab:
-        found = part(History(lab, find_run(lab, one)), History(lab, find_run(lab, other)))
+        runs = [whole_recording(History(lab, find_run(lab, text))) for text in (one, other)]
+        found = part(*runs)
     if as_json:
         print_json(
             {
@@ -235,8 +249,9 @@ def diff(one: str, other: str, address: str | None, as_json: bool) -> int:
         say("they are the same")
     else:
         say(f"they part after {count(found.told, 'event')}")
-        say(f"  {one}: {found.one}")
-        say(f"  {other}: {found.other}")
+        titles = [run.title if isinstance(run, RoutedHistory) else text for run, text in zip(runs, (one, other))]
+        say(f"  {titles[0]}: {found.one}")
+        say(f"  {titles[1]}: {found.other}")
     return OK if found is None else ERROR
 
 
@@ -252,6 +267,8 @@ def fork(run: str, at: int | None, name: str, address: str | None, as_json: bool
     What was measured is not measured again: tasks that had been put by then and ended later keep how they ended.
     Tasks without an outcome are open in the fork; of an instrument it is paused, until 'taskmaster resume'. A fork
     that is there already, because the same command was given before, is left as it is, and said to be.
+
+    Of a run over several Masters it is a fork of one leg: what that Master has measured, and no run to go on with.
     """
     with connected(address) as lab:
         found = find_run(lab, run)
@@ -275,4 +292,10 @@ def fork(run: str, at: int | None, name: str, address: str | None, as_json: bool
         )
     if forked.paused:
         say(f"it is paused; to have its open tasks evaluated: taskmaster resume {forked.master} --run {forked.run}")
-    say(f"go on with it: taskmaster learn {forked.master} --learner … --run {shlex.quote(forked.name)}")
+    if mark := mark_of(found.metadata):
+        say(
+            f"it is of one leg of a run over {mark.over}: it has what {found.master!r} measured, and not what the "
+            "learner was asked and told, so no learner can go on with it"
+        )
+    else:
+        say(f"go on with it: taskmaster learn {forked.master} --learner … --run {shlex.quote(forked.name)}")

@@ -56,7 +56,7 @@ from taskmaster.daemon.journal.forks import Fork
 from taskmaster.daemon.journal.mark import MarkFile
 from taskmaster.daemon.journal.payloads import Payloads
 from taskmaster.daemon.journal.series import writers
-from taskmaster.daemon.journal.stored import FiledTable, decode_asks, split_frames, with_noted
+from taskmaster.daemon.journal.stored import FiledTable, decode_asks, encode_asks, split_frames, with_noted
 
 __all__ = ["INLINE_BYTES", "Journal"]
 
@@ -270,7 +270,7 @@ class Journal:
                 r.first,
                 r.n,
                 self._layout(table.layout),
-                _json(r.asks).decode(),
+                encode_asks(r.asks),
                 table.digest(content),
                 r.time,
                 r.user,
@@ -283,7 +283,7 @@ class Journal:
         for first, n, text in list(self._db.execute(sql.BLOCK_BEFORE, (r.run, r.first))):
             if first + n == r.first:
                 asks = with_noted(decode_asks(text), n, r.at, r.asks)
-                self._execute(sql.SET_ASKS, (_json(asks).decode(), r.run, first))
+                self._execute(sql.SET_ASKS, (encode_asks(asks), r.run, first))
 
     def _event_appended(self, r: EventAppended) -> None:
         head = r.head

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from taskmaster.bus.errors import TaskCancelled, TaskFailed
 from taskmaster.bus.fields import Schema
-from taskmaster.bus.messages import AGAIN, KEPT
+from taskmaster.bus.messages import AGAIN, FOUND, KEPT
 from taskmaster.learners.looping.libraries import changes
 from taskmaster.learners.looping.telling import Flying, Teller
 from taskmaster.learners.playback import Asked, Divergence, Playback, Segment
@@ -52,6 +52,8 @@ class Asking:
         #: points that have been put and not ended, by the index of their task
         self.asked: dict[int, Asked] = {}
         self.flying = Flying()
+        #: points that were put and lost when a loop before this one was killed
+        self.lost: deque[Asked] = deque()
         #: what is recorded and has not been played to the learner yet; None if there is nothing (more)
         self.record: Playback | None = None
         #: where the learner was found to give other points than are recorded, if it was
@@ -92,7 +94,7 @@ class Asking:
             master = self._run.master
             schema = Schema(tuple(master.parameters), master.name)
             self.record = record = Playback(self._learner, self._run.record(), schema, self._on_asked_again)
-            self.ready, self.asked = record.ready, record.asked
+            self.ready, self.asked, self.lost = record.ready, record.asked, record.lost
         else:
             self.next_index = self.recorded
 
@@ -154,6 +156,10 @@ class Asking:
 
     def put_ready(self, room: float) -> None:
         """Put so many of the points that are ready."""
+        if self.lost:
+            self._note(self._run.told, FOUND)
+            self.ready.extend(self.lost)
+            self.lost.clear()
         while self.ready and room > 0:
             room -= self._put(room)
 
@@ -198,9 +204,10 @@ class Asking:
             else:
                 run.tasks.put_many(points)
         finally:
-            if run.next_index < before + len(points):  # the Master does not take one, or nobody waits any more
-                self.ready.extendleft(reversed(together))
-                together.clear()
+            done = max(0, run.next_index - before)
+            if done < len(points):  # the Master does not take one, or nobody waits any more
+                self.ready.extendleft(reversed(together[done:]))
+                del together[done:]
             first = self.next_index
             for asked in together:
                 self.asked[self.next_index] = asked

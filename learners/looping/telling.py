@@ -121,7 +121,7 @@ class Teller:
     def annotate(self, error: Exception, what: str, step: int, result: Result | None = None) -> None:
         """Note with a learner's error where that was, and how to get there again."""
         of = (None, None) if result is None else (result.index, result.input)
-        error.add_note(step_note(what, self._run.name, self._run.master.name, step, *of))
+        error.add_note(step_note(what, self._run, step, *of))
 
 
 class Flying:

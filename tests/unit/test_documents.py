@@ -41,6 +41,7 @@ CALLED: dict[Any, str] = {
     fields.Field: "field",
     messages.EventHead: "event",
     messages.Ask: "ask",
+    messages.Order: "order",
     messages.BlockHead: "block",
     messages.Piece: "piece",
     messages.HeadName: "head name",

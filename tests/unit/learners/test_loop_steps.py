@@ -25,6 +25,7 @@ from taskmaster.learners.looping.live import LivePlot
 from taskmaster.learners.looping.progress import Progress
 from taskmaster.learners.looping.several import run_all
 from taskmaster.learners.points import Random, Sequence as Points
+from taskmaster.learners.replay import replay
 from taskmaster.learners.results import Result
 from taskmaster.learners.simulate import Exponential, Failures, SimulatedMaster
 
@@ -354,7 +355,8 @@ def test_a_learner_that_raises_leaves_the_run_open_and_says_where_that_was() -> 
         loop.run()
     (note,) = asking.value.__notes__
     assert "asked for 1 points: at step 3 of run 'night' of Master 'simulated', after 3 events." in note
-    assert "taskmaster runs replay simulated/night --until 3 --learner" in note
+    assert "or replay it up to there: replay(learner, loop.run_, until=3), of taskmaster.learners.replay" in note
+    assert replay(Told(range(12)), loop.run_, until=3).told == 3, "as it says"
     with pytest.raises(ArithmeticError) as telling:
         loop.run()
     (note,) = telling.value.__notes__
