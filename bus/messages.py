@@ -58,7 +58,10 @@ from taskmaster.bus.record_messages import (
     Fork as Fork,
     Forked as Forked,
     NoteAsks as NoteAsks,
+    NoteWriter as NoteWriter,
     ReadAsks as ReadAsks,
+    ReadWriters as ReadWriters,
+    WriterList as WriterList,
 )
 from taskmaster.bus.series_messages import (
     Piece as Piece,
@@ -301,7 +304,9 @@ ClientMessage = (
     | Reject
     | Edit
     | NoteAsks
+    | NoteWriter
     | ReadAsks
+    | ReadWriters
     | Fork
     | Ping
 )
@@ -480,6 +485,7 @@ DaemonMessage = (
     | Claimed
     | ProposedList
     | AsksPage
+    | WriterList
     | Forked
 )
 
