@@ -11,7 +11,7 @@ journal without the learner saving anything.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -20,6 +20,7 @@ from taskmaster.bus.fields import Field
 
 __all__ = [
     "Bindable",
+    "Configured",
     "Describable",
     "Endable",
     "Failable",
@@ -113,6 +114,14 @@ class Describable(Protocol):
 
     def describe(self) -> str:
         """What it is, in a few words: ``Sobol over log_C, log_gamma``."""
+
+
+@runtime_checkable
+class Configured(Protocol):
+    """Knows what it was made with."""
+
+    def made_with(self) -> Mapping[str, Any]:
+        """The arguments of its class by their names: recorded with a run, for whoever has to make such a one again."""
 
 
 def prepare(learner: Learner, parameters: Sequence[Field], outputs: Sequence[Field], seed: int) -> None:

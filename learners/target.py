@@ -11,10 +11,11 @@ from typing import Any, Protocol, runtime_checkable
 
 from taskmaster.bus.fields import Field
 from taskmaster.bus.messages import BY_HAND
+from taskmaster.bus.status import WriterInfo
 from taskmaster.learners.history import AskedBlock
 from taskmaster.learners.results import Result
 
-__all__ = ["Recorded", "Target", "TargetResults", "TargetRun", "TargetTasks", "Virtual"]
+__all__ = ["Introducing", "Recorded", "Target", "TargetResults", "TargetRun", "TargetTasks", "Virtual"]
 
 
 class TargetTasks(Protocol):
@@ -111,6 +112,17 @@ class Recorded(Protocol):
 
     def record(self) -> Iterator[AskedBlock]:
         """The tasks that it has, as they were put, and where the learner was asked for them."""
+
+
+@runtime_checkable
+class Introducing(Protocol):
+    """A run that may have had other writers, and other learners."""
+
+    def introduce(self, metadata: Mapping[str, str]) -> None:
+        """Record who puts tasks from here on."""
+
+    def writers(self) -> Sequence[WriterInfo]:
+        """Who has opened it for writing, in that order, and what they said of themselves."""
 
 
 @runtime_checkable
