@@ -275,9 +275,7 @@ class Core:
         if known is not None:
             return known
         run.admit(message.claim)
-        out.records.append(
-            WriterChanged(run.id, run.writer, sender.user, out.wall, message.claim, run.next_index)
-        )
+        out.records.append(WriterChanged(run.id, run.writer, sender.user, out.wall, message.claim, run.next_index))
         run.reopen(out)
         if message.priority is not None and message.priority != run.priority:
             run.priority = message.priority

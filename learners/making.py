@@ -75,12 +75,12 @@ def _nothing() -> None:
 
 
 def remembering(init: Callable[..., None]) -> Callable[..., None]:
-    """An ``__init__`` that keeps what it is called with as ``_given``: of several that call each other, the first."""
+    """An ``__init__`` that keeps what it is called with as ``_made_by``: of several that call each other, the first."""
 
     @wraps(init)
     def made(self: Any, *arguments: Any, **keywords: Any) -> None:
-        if self._given is None:
-            self._given = Given(init, arguments, keywords)
+        if self._made_by is None:
+            self._made_by = Given(init, arguments, keywords)
         init(self, *arguments, **keywords)
 
     return made
@@ -115,10 +115,10 @@ def settings_of(thing: object) -> dict[str, Any]:
 def _arguments(thing: object) -> list[inspect.Parameter]:
     """Those that an object's class takes."""
     kind = type(thing)
-    if kind.__init__ is object.__init__:  # type: ignore[misc]
+    if kind.__init__ is object.__init__:
         return []
     try:
-        return list(inspect.signature(kind.__init__).parameters.values())[1:]  # type: ignore[misc]
+        return list(inspect.signature(kind.__init__).parameters.values())[1:]
     except (TypeError, ValueError):  # of what is written in C
         return [inspect.Parameter("options", inspect.Parameter.VAR_KEYWORD)]
 

@@ -24,7 +24,7 @@ class Record:
     """
 
     #: what it was made with; nobody knows of one that was pickled
-    _given: Given | None = None
+    _made_by: Given | None = None
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -40,7 +40,7 @@ class Record:
 
     def made_with(self) -> dict[str, Any]:
         """What it was made with, by the names of the arguments: recorded with its run."""
-        return dict(LOST) if self._given is None else self._given.settings()
+        return dict(LOST) if self._made_by is None else self._made_by.settings()
 
     @property
     def npoints(self) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from taskmaster.bus.errors import TaskMasterError
+from taskmaster.cli.authors import Authors
 from taskmaster.cli.base import Command, address_option, json_option
 from taskmaster.cli.connecting import connected, find_run
 from taskmaster.cli.exits import ERROR, OK
@@ -35,11 +36,15 @@ _KEYS = "Enter: one step; a number: so many; c: to the end; p: the next point; q
 
 @click.command("replay", cls=Command)
 @click.argument("run")
+@click.argument("pairs", metavar="[KEY=VALUE]...", nargs=-1)
 @click.option(
-    "--learner", "learner_name", metavar="NAME", required=True,
-    help="To whom: one of 'taskmaster learn --list', or MODULE:CLASS.",
+    "--learner", "learner_name", metavar="NAME",
+    help="To whom: one of 'taskmaster learn --list', or MODULE:CLASS. By default the run's own, as it is recorded.",
 )  # fmt: skip
-@click.option("--option", "options", metavar="KEY=VALUE", multiple=True, help="An option of the learner; repeatable.")
+@click.option(
+    "--option", "options", metavar="KEY=VALUE", multiple=True,
+    help="An option of the learner, as those after RUN; repeatable.",
+)  # fmt: skip
 @click.option("--path", metavar="FOLDER", default=".", help=PATH_HELP)
 @click.option("--until", metavar="N", type=click.IntRange(0), help="As far as N events; with --step, without stopping.")
 @click.option("--step", is_flag=True, help="Stop at each step, and show the learner.")
@@ -47,7 +52,8 @@ _KEYS = "Enter: one step; a number: so many; c: to the end; p: the next point; q
 @json_option
 def replay_run(
     run: str,
-    learner_name: str,
+    pairs: tuple[str, ...],
+    learner_name: str | None,
     options: tuple[str, ...],
     path: str,
     until: int | None,
@@ -57,16 +63,29 @@ def replay_run(
 ) -> int:
     """Play the record of RUN to a learner again, asks and results in the order in which they were.
 
+    Without --learner it is made as the run's own was, by name and options as 'taskmaster learn' has recorded them.
+
     Nothing is evaluated. What the learner asks is compared with what was asked then, to the bit, and the first
     difference is shown: the exit code is 1 then. A step is an ask of the learner, or a result that it is told; N counts
     results, and other events.
     """
     if step and not (sys.stdin.isatty() and is_terminal()):
         raise click.UsageError("--step needs a terminal")
-    require_learner(learner_name, path)
-    given = dict(pair(text, "--option") for text in options)
+    given = dict(pair(text, "an option of the learner") for text in pairs)
+    given |= dict(pair(text, "--option") for text in options)
+    if learner_name is not None:
+        require_learner(learner_name, path)
+    elif given:
+        raise click.UsageError("options of a learner go with --learner NAME")
     with connected(address) as lab:
-        history = History(lab, find_run(lab, run))
+        info = find_run(lab, run)
+        history, known = History(lab, info), Authors.of(lab, info)
+        if learner_name is None:
+            command = f"taskmaster runs replay {known.title}"
+            author = known.choose(known.all[0] if known.all else None, path, command)
+            require_learner(author.name, path)
+            learner_name, given = author.name, author.options
+            click.echo(f"taskmaster: learner {author}, as it is recorded", err=True)
         learner = made(learner_name, history.parameters, history.outputs, given)
         stepper = _Stepper(learner, until or 0) if step else None
         try:
@@ -81,7 +100,7 @@ def replay_run(
     if as_json:
         print_json(_as_json(replayed, learner))
     else:
-        _conclude(history, replayed, learner)
+        _conclude(history, replayed, learner, known)
     return OK if replayed else ERROR
 
 
@@ -164,7 +183,7 @@ def next_text(learner: Learner) -> str:
     return f"it would ask {_points_text(points)}"
 
 
-def _conclude(history: History, replayed: Replayed, learner: Learner) -> None:
+def _conclude(history: History, replayed: Replayed, learner: Learner, known: Authors) -> None:
     parts = [f"{count(replayed.until, 'event')}, asked {replayed.asks} times, {count(replayed.told, 'output')} told"]
     if replayed.failed:
         parts.append(f"{replayed.failed} failed")
@@ -179,6 +198,8 @@ def _conclude(history: History, replayed: Replayed, learner: Learner) -> None:
     say(f"it parts from the record: {divergence}")
     if changed := changes(history.metadata, learner):
         say(f"  the run was made with {changed}")
+    for author in known.all:
+        say(f"  it is of learner {author}" + (f", from task {author.first} on" if author.first else ""))
     say(f"  then: {_points_text(divergence.recorded)}")
     say(f"  now:  {_points_text(divergence.now)}")
     for result in divergence.told[-_SHOWN:]:
@@ -255,6 +276,7 @@ def fork(run: str, at: int | None, name: str, address: str | None, as_json: bool
     with connected(address) as lab:
         found = find_run(lab, run)
         forked = lab.fork(found.run, name, at)
+        known = Authors.of(lab, forked)
     if as_json:
         print_json({"run": forked.run, "master": forked.master, "name": forked.name, "paused": forked.paused})
         return
@@ -264,4 +286,8 @@ def fork(run: str, at: int | None, name: str, address: str | None, as_json: bool
     )
     if forked.paused:
         say(f"it is paused; to have its open tasks evaluated: taskmaster resume {forked.master} --run {forked.run}")
-    say(f"go on with it: taskmaster learn {forked.master} --learner … --run {shlex.quote(forked.name)}")
+    line = f"taskmaster learn {forked.master} --run {shlex.quote(forked.name)}"
+    if known.all and known.all[-1].by_name:
+        say(f"go on with it, by its learner or by another one: {line} [--learner …]")
+    else:
+        say(f"go on with it: {line} --learner …")

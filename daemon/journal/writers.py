@@ -32,5 +32,7 @@ def read_writers(journal: Journal, run: Run, request: m.ReadWriters) -> m.Writer
                 return m.WriterList(request.id, run.id, tuple(found), more=True)
             found.append(WriterInfo(writer, first, user, time, _metadata(text), bool(forked)))
     except apsw.Error as error:
-        raise journal_error(error, f"the writers of run {run.name!r} of Master {run.master!r} cannot be read") from error
+        raise journal_error(
+            error, f"the writers of run {run.name!r} of Master {run.master!r} cannot be read"
+        ) from error
     return m.WriterList(request.id, run.id, tuple(found))

@@ -90,8 +90,15 @@ def authors(metadata: Mapping[str, str], writers: Iterable[WriterInfo] = ()) -> 
 
 
 def _author(first: int, said: Mapping[str, str]) -> Author:
-    return Author(first, said[LEARNER], *(said.get(key, "") for key in (MADE, BY_NAME, PATH)))
+    return Author(first, said[LEARNER], said.get(MADE, ""), _joined(said.get(BY_NAME, "")), said.get(PATH, ""))
 
+
+def _joined(by_name: str) -> str:
+    """Name and options as a shell takes them, whatever was recorded; empty for what is no such thing."""
+    try:
+        return shlex.join(shlex.split(by_name))
+    except ValueError:
+        return ""
 
 
 def parting_text(run: TargetRun, said: Mapping[str, str], learner: Learner) -> str:
@@ -101,6 +108,7 @@ def parting_text(run: TargetRun, said: Mapping[str, str], learner: Learner) -> s
     if recorded and not all(one.is_like(_author(0, said)) for one in recorded):
         behind = "".join(f", from task {one.first} on of {one}" for one in recorded[1:])
         remedy = f"; to leave the run as it was, fork it and go on there: taskmaster runs fork {run_text(run)} NAME"
+        remedy = "" if "forked_from" in run.metadata else remedy
         return f"The run is of another learner: of {recorded[0]}{behind}; this is {_author(0, said)}{remedy}"
     changed = changes(run.metadata, learner)
     made = f"The learner ({_author(0, said)}) is not deterministic, or not the one that it was"

@@ -228,7 +228,7 @@ def test_the_commands_replay_compare_and_fork(lab: Lab, typed: Program) -> None:
     said = typed("runs", "fork", "plane/one", "--at", "6", "two")
     assert said.status == 0
     assert said.out.startswith("run ")
-    assert "go on with it: taskmaster learn plane --learner … --run two" in said.out
+    assert "go on with it: taskmaster learn plane --run two --learner …" in said.out
     said = typed("runs", "diff", "plane/one", "plane/two")
     assert (said.status, said.out.splitlines()[0]) == (1, "they part after 7 events"), "the fork was asked nothing more"
     assert "no further" in said.out

@@ -80,7 +80,7 @@ def test_every_command_explains_itself(path: str, command: click.Command, typed:
         ("learn m --learner grid --goal npoint=3", "there is no goal 'npoint'; did you mean 'npoints'?"),
         ("learn m --learner grid --goal loss=low", "the goal loss=low needs a number; write npoints=200, loss=0.01"),
         ("learn m --learner grid --option n", "--option takes KEY=VALUE, not 'n'"),
-        ("learn m", "missing option '--learner'"),
+        ("learn m", "say what chooses the points: --learner NAME"),
         ("learn m --learner sobl", "there is no learner 'sobl'; did you mean 'sobol'?"),
         ("demo smv", "there is no demo 'smv'; did you mean 'svm'?"),
         ("config example ful", "there is no example 'ful'; did you mean 'full'?"),

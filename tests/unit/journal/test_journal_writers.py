@@ -28,7 +28,9 @@ def opened(stage: Stage, name: str = "run") -> RehearsedRun:
     return Rehearsal(stage, Play(iter(()))).open(name)
 
 
-def writers(stage: Stage, number: int, journal: Journal | None = None) -> list[tuple[int, int, str, dict[str, str], bool]]:
+def writers(
+    stage: Stage, number: int, journal: Journal | None = None
+) -> list[tuple[int, int, str, dict[str, str], bool]]:
     """All of them, page by page, through the wire."""
     found: list[tuple[int, int, str, dict[str, str], bool]] = []
     more, after = True, 0
