@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import copy
-import math
 import shlex
 import sys
 import traceback
-from collections.abc import Sequence
+from bdb import BdbQuit
 from typing import Any
 
 import click
@@ -18,20 +16,19 @@ from taskmaster.cli.base import Command, address_option, json_option
 from taskmaster.cli.connecting import connected, find_run
 from taskmaster.cli.exits import ERROR, OK
 from taskmaster.cli.learners import PATH_HELP, made, pair, require_learner
-from taskmaster.cli.output import count, is_terminal, number, print_json, say, value_text
+from taskmaster.cli.output import count, is_terminal, print_json, say
+from taskmaster.cli.stepping import Left, Stepper, points_text, state_text
 from taskmaster.learners.export.plain import plain
 from taskmaster.learners.history import History
 from taskmaster.learners.looping.libraries import changes
 from taskmaster.learners.parting import part
-from taskmaster.learners.protocol import Learner, Lossy, describe
-from taskmaster.learners.replay import AskStep, Replayed, Step, replay
-from taskmaster.learners.typing_in import typed_line
+from taskmaster.learners.protocol import Learner, Lossy
+from taskmaster.learners.replay import Replayed, replay
 
 __all__ = ["diff", "fork", "replay_run"]
 
-#: Points of an ask that are shown.
+#: Results that are shown of those told before a divergence.
 _SHOWN = 4
-_KEYS = "Enter: one step; a number: so many; c: to the end; p: the next point; q: leave"
 
 
 @click.command("replay", cls=Command)
@@ -87,10 +84,10 @@ def replay_run(
             learner_name, given = author.name, author.options
             click.echo(f"taskmaster: learner {author}, as it is recorded", err=True)
         learner = made(learner_name, history.parameters, history.outputs, given)
-        stepper = _Stepper(learner, until or 0) if step else None
+        stepper = Stepper(learner, until or 0) if step else None
         try:
             replayed = replay(learner, history, until=None if step else until, hook=stepper)
-        except _Left:
+        except (Left, BdbQuit):
             return OK
         except (TaskMasterError, click.Abort):
             raise
@@ -102,85 +99,6 @@ def replay_run(
     else:
         _conclude(history, replayed, learner, known)
     return OK if replayed else ERROR
-
-
-class _Left(Exception):
-    """Whoever steps has seen enough."""
-
-
-class _Stepper:
-    """The hook of a replay that is stepped through at a terminal."""
-
-    def __init__(self, learner: Learner, until: int) -> None:
-        self._learner = learner
-        self._until = until
-        #: steps that are made without stopping
-        self._left: float = 0
-        self._has_said = False
-
-    def __call__(self, step: Step) -> None:
-        if step.told < self._until and not (isinstance(step, AskStep) and step.divergence is not None):
-            return
-        say(_step_text(step))
-        say(f"  {state_text(self._learner)}")
-        self._left -= 1
-        while self._left <= 0:
-            self._heed(self._asked())
-
-    def _asked(self) -> str:
-        if not self._has_said:
-            say(f"  ({_KEYS})")
-            self._has_said = True
-        return typed_line("step: ").strip().lower()
-
-    def _heed(self, word: str) -> None:
-        if word == "q":
-            raise _Left
-        if word == "p":
-            say(f"  {next_text(self._learner)}")
-        elif word == "c":
-            self._left = math.inf
-        elif word == "" or (word.isdecimal() and int(word) > 0):
-            self._left = int(word or 1)
-        else:
-            say(f"  {_KEYS}")
-
-
-def _step_text(step: Step) -> str:
-    if isinstance(step, AskStep):
-        text = f"{step.told:>6}  asked for {step.asked}: {_points_text(step.points)}"
-        if step.divergence is not None:
-            text += f"\n{'':8}other than then: {_points_text(step.recorded)}\n{'':8}{step.divergence}"
-        return text
-    result = step.result
-    came = f"→ {value_text(result.output)}" if result.outcome == "done" else result.outcome
-    how = {"told": "told", "failed": "told of", "again": "not told of, it was put again:"}[step.how]
-    return f"{step.told:>6}  {how} task {result.index}, {value_text(result.input)} {came}"
-
-
-def _points_text(points: Sequence[Any]) -> str:
-    more = f", and {len(points) - _SHOWN} more" if len(points) > _SHOWN else ""
-    return "; ".join(value_text(point) for point in points[:_SHOWN]) + more or "nothing"
-
-
-def state_text(learner: Learner) -> str:
-    """A learner in a line: what it is, how many points it has, its loss."""
-    parts = [describe(learner)]
-    npoints = getattr(learner, "npoints", None)
-    if isinstance(npoints, int):
-        parts.append(count(npoints, "point"))
-    if isinstance(learner, Lossy):
-        parts.append(f"loss {number(learner.loss())}")
-    return ", ".join(parts)
-
-
-def next_text(learner: Learner) -> str:
-    """What a learner would ask now, by a copy of it: asking itself would change what comes."""
-    try:
-        points = copy.deepcopy(learner).ask(1)
-    except Exception as error:  # noqa: BLE001 - a learner's own, of which some cannot be copied, as those with generators
-        return f"its next point cannot be known without asking it: {error}"
-    return f"it would ask {_points_text(points)}"
 
 
 def _conclude(history: History, replayed: Replayed, learner: Learner, known: Authors) -> None:
@@ -200,8 +118,8 @@ def _conclude(history: History, replayed: Replayed, learner: Learner, known: Aut
         say(f"  the run was made with {changed}")
     for author in known.all:
         say(f"  it is of learner {author}" + (f", from task {author.first} on" if author.first else ""))
-    say(f"  then: {_points_text(divergence.recorded)}")
-    say(f"  now:  {_points_text(divergence.now)}")
+    say(f"  then: {points_text(divergence.recorded)}")
+    say(f"  now:  {points_text(divergence.now)}")
     for result in divergence.told[-_SHOWN:]:
         say(f"  told before: {result!r}")
 
