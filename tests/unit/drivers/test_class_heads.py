@@ -26,7 +26,7 @@ from taskmaster.drivers.instruments.errors import (
     WrongIdentity,
 )
 from taskmaster.drivers.instruments.failures import meaning
-from taskmaster.drivers.instruments.generators import drive
+from taskmaster.drivers.generators import drive
 from taskmaster.drivers.instruments.head import HeadContext
 
 
