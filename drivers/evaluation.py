@@ -277,7 +277,6 @@ class _Ended:
         self.began = time.perf_counter()
         self.took = 0.0
 
-
     def drive(self, drive: Callable[[Any, int], Any]) -> None:
         """Drive what has turned out to be generators, each with its position; what they raise fails their tasks."""
         failed = {error.position for error in self.errors}

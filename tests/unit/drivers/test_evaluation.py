@@ -17,8 +17,9 @@ from hypothesis import given, settings, strategies as st
 from taskmaster.bus.fields import Field, Schema
 from taskmaster.bus.messages import TaskError
 from taskmaster.bus.table import BARE, Layout, Part, Table, pack_columns, pack_values
-from taskmaster.drivers.evaluation import LIGHT_PIECE, LOOK_SECONDS
+from taskmaster.drivers.evaluation import LIGHT_PIECE
 from taskmaster.drivers.protocol import Assignment
+from taskmaster.drivers.yielding import LOOK_SECONDS
 
 LOSS = Schema([Field("loss", max=1)], "m", "output")
 TWO = Schema([Field("loss"), Field("name", "str")], "m", "output")
