@@ -59,8 +59,11 @@ from taskmaster.bus.record_messages import (
     Fork as Fork,
     Forked as Forked,
     NoteAsks as NoteAsks,
+    NoteWriter as NoteWriter,
     Order as Order,
     ReadAsks as ReadAsks,
+    ReadWriters as ReadWriters,
+    WriterList as WriterList,
 )
 from taskmaster.bus.series_messages import (
     Piece as Piece,
@@ -303,7 +306,9 @@ ClientMessage = (
     | Reject
     | Edit
     | NoteAsks
+    | NoteWriter
     | ReadAsks
+    | ReadWriters
     | Fork
     | Ping
 )
@@ -482,6 +487,7 @@ DaemonMessage = (
     | Claimed
     | ProposedList
     | AsksPage
+    | WriterList
     | Forked
 )
 

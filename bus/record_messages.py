@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from taskmaster.bus.status import RunInfo
+from taskmaster.bus.status import RunInfo, WriterInfo
 from taskmaster.bus.table import Layout
 from taskmaster.bus.wire import Count, Message, Whole
 
@@ -24,8 +24,11 @@ __all__ = [
     "Fork",
     "Forked",
     "NoteAsks",
+    "NoteWriter",
     "Order",
     "ReadAsks",
+    "ReadWriters",
+    "WriterList",
 ]
 
 #: What `Ask.asked` says where it is no number of points: they had been asked for before and kept back; …
@@ -113,6 +116,32 @@ class AsksPage(Message, tag="asks_page"):
     run: int
     next_index: int
     blocks: tuple[BlockHead, ...] = ()
+
+
+class NoteWriter(Message, tag="note_writer"):
+    """What the writer of a run says of itself: which learner asks from here on. In place of what it said before."""
+
+    id: Count
+    run: Count
+    writer: Count
+    metadata: dict[str, str]
+
+
+class ReadWriters(Message, tag="read_writers"):
+    """Who has opened a run for writing? Those behind writer ``after``."""
+
+    id: Count
+    run: Count
+    after: Count = 0
+
+
+class WriterList(Message, tag="writer_list"):
+    """Answer to ReadWriters: ``more`` are to be had behind the last of these."""
+
+    id: int
+    run: int
+    writers: tuple[WriterInfo, ...]
+    more: bool = False
 
 
 class Fork(Message, tag="fork"):

@@ -70,7 +70,8 @@ class FunctionOptions(DriverOptions):
     """Keys of drivers that evaluate a Python function."""
 
     function: FunctionName | None = setting(
-        "The function that evaluates a point, as `module:name`; its module is searched in `path` first. Each Master "
+        "The function that evaluates a point, as `module:name`; its module is searched in `path` first. It may be a "
+        "generator: what it yields is the task's progress, what it returns is the output. Each Master "
         "has this, or `calls`, or `code`.",
         default=None,
         shown="must be given, or `calls`, or `code`",

@@ -29,7 +29,15 @@ from taskmaster.daemon.effects import Query
 __all__ = ["Answers", "framed"]
 
 Question: TypeAlias = (
-    m.Replay | m.ReadAsks | m.Status | m.ListHeld | m.ReadProgress | m.ReadSamples | m.ListRequests | m.ListProposed
+    m.Replay
+    | m.ReadAsks
+    | m.ReadWriters
+    | m.Status
+    | m.ListHeld
+    | m.ReadProgress
+    | m.ReadSamples
+    | m.ListRequests
+    | m.ListProposed
 )
 Answer: TypeAlias = tuple[m.DaemonMessage, Sequence[Buffer]]
 

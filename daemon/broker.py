@@ -44,6 +44,7 @@ from taskmaster.daemon.journal.asks import read_asks
 from taskmaster.daemon.journal.pages import read_page, recheck, same_block
 from taskmaster.daemon.journal.series import Pruning
 from taskmaster.daemon.journal.seriespages import read_series
+from taskmaster.daemon.journal.writers import read_writers
 from taskmaster.daemon.publishing import Publisher
 from taskmaster.daemon.space import Space
 from taskmaster.daemon.supervision import Supervisor
@@ -411,6 +412,8 @@ class Broker:
                 return read_page(self.journal, self.core.run(question.run), question)
             if isinstance(question, m.ReadAsks):
                 return read_asks(self.journal, self.core.run(question.run), question)
+            if isinstance(question, m.ReadWriters):
+                return read_writers(self.journal, self.core.run(question.run), question), ()
             if isinstance(question, m.ListHeld):
                 return self.core.held_list(question), ()
             if isinstance(question, (m.ReadProgress, m.ReadSamples)):

@@ -39,6 +39,7 @@ from taskmaster.daemon.effects import (
     Sender,
     Verify,
     WriterChanged,
+    WriterNoted,
 )
 from taskmaster.daemon.master import Master
 from taskmaster.daemon.operators import Operators
@@ -101,7 +102,9 @@ class Core:
             m.Cancel: self._cancel,
             m.Replay: self._query,
             m.ReadAsks: self._query,
+            m.ReadWriters: self._query,
             m.NoteAsks: self._note_asks,
+            m.NoteWriter: self._note_writer,
             m.Fork: self._fork,
             m.Status: self._query,
             m.Pause: self._pause,
@@ -272,7 +275,7 @@ class Core:
         if known is not None:
             return known
         run.admit(message.claim)
-        out.records.append(WriterChanged(run.id, run.writer, sender.user, out.wall, message.claim))
+        out.records.append(WriterChanged(run.id, run.writer, sender.user, out.wall, message.claim, run.next_index))
         run.reopen(out)
         if message.priority is not None and message.priority != run.priority:
             run.priority = message.priority
@@ -312,6 +315,11 @@ class Core:
         if not 0 < message.first <= run.next_index:
             raise Gap(f"run {run.name!r}: asks behind task {message.first - 1}, but it has {run.next_index} tasks")
         out.records.append(AsksNoted(run.id, message.first, message.at, message.asks))
+        self._done(sender, message.id, out)
+
+    def _note_writer(self, sender: Sender, message: m.NoteWriter, table: Table | None, out: Effects) -> None:
+        self._require_writer(self.run(message.run), message.writer)
+        out.records.append(WriterNoted(message.run, message.writer, message.metadata))
         self._done(sender, message.id, out)
 
     def _cancel(self, sender: Sender, message: m.Cancel, table: Table | None, out: Effects) -> None:
@@ -431,11 +439,11 @@ class Core:
     def _query(
         self,
         sender: Sender,
-        message: m.Replay | m.ReadAsks | m.Status | m.ListHeld | m.ReadProgress,
+        message: m.Replay | m.ReadAsks | m.ReadWriters | m.Status | m.ListHeld | m.ReadProgress,
         table: Table | None,
         out: Effects,
     ) -> None:
-        if isinstance(message, (m.Replay, m.ReadAsks, m.ReadProgress)):
+        if isinstance(message, (m.Replay, m.ReadAsks, m.ReadWriters, m.ReadProgress)):
             self.run(message.run)
         elif isinstance(message, m.ListHeld):
             self._check_held(message)

@@ -51,6 +51,16 @@ class WriterChanged(_Record, frozen=True):
     user: str
     time: float
     claim: str = ""
+    #: how many tasks there were
+    first: int = 0
+
+
+class WriterNoted(_Record, frozen=True):
+    """What a writer says of itself."""
+
+    run: int
+    writer: int
+    metadata: dict[str, str]
 
 
 class RunChanged(_Record, frozen=True):
@@ -293,6 +303,7 @@ class CheckpointDropped(_Record, frozen=True):
 Record: TypeAlias = (
     RunCreated
     | WriterChanged
+    | WriterNoted
     | RunChanged
     | RunDeleted
     | RunForked
@@ -383,7 +394,15 @@ class Query(msgspec.Struct, frozen=True):
 
     address: bytes
     message: (
-        m.Replay | m.ReadAsks | m.Status | m.ListHeld | m.ReadProgress | m.ReadSamples | m.ListRequests | m.ListProposed
+        m.Replay
+        | m.ReadAsks
+        | m.ReadWriters
+        | m.Status
+        | m.ListHeld
+        | m.ReadProgress
+        | m.ReadSamples
+        | m.ListRequests
+        | m.ListProposed
     )
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 from taskmaster.bus import codec, messages as m
 from taskmaster.bus.errors import CallerError, JournalDamaged, ProtocolError, UnknownRun
 from taskmaster.bus.fields import Field, Schema, shown
-from taskmaster.bus.status import RunInfo
+from taskmaster.bus.status import RunInfo, WriterInfo
 from taskmaster.bus.table import Buffer, Table
 from taskmaster.learners.inputs import OwnInputs
 from taskmaster.learners.results import Chunk, Result
@@ -34,6 +34,7 @@ __all__ = [
     "asked_blocks",
     "noted_behind",
     "recording_of",
+    "writers_of",
 ]
 
 
@@ -173,6 +174,15 @@ def asked_blocks(page: m.AsksPage, frames: Sequence[Buffer], end: int) -> list[A
     return blocks
 
 
+def writers_of(lab: Lab, run: int) -> Iterator[WriterInfo]:
+    """Who has opened a run for writing, in that order; ``run`` is its number. Raises UnknownRun."""
+    after, more = 0, True
+    while more:
+        page: m.WriterList = lab.ask(m.ReadWriters(0, run, after))
+        yield from page.writers
+        more, after = page.more, page.writers[-1].writer if page.more else after
+
+
 class History:
     """A run of ``lab``'s daemon, as its journal has it.
 
@@ -272,6 +282,10 @@ class History:
 
         for page, frames in self._lab.pages(m.ReadAsks(0, self.info.run, first), following):
             yield from asked_blocks(page, frames, self.next_index)
+
+    def writers(self) -> list[WriterInfo]:
+        """Who has opened it for writing, in that order, and which learner they said asks from there on."""
+        return list(writers_of(self._lab, self.info.run))
 
     def results(self, until: float = math.inf) -> Iterator[Result]:
         """How its tasks ended, in the order of the events, up to the one before event ``until``."""

@@ -21,18 +21,18 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from taskmaster.bus.errors import CallerError, TaskCancelled, TaskFailed, TaskMasterError
 from taskmaster.learners.arguments import whole
 from taskmaster.learners.goals import GoalLike, as_goal
 from taskmaster.learners.looping.asking import Asking, Retries
+from taskmaster.learners.looping.authors import author_of, introduce
 from taskmaster.learners.looping.errors import LearnerStuck, TooManyFailures
 from taskmaster.learners.looping.figures import LoopStatistics
 from taskmaster.learners.looping.hooks import HookLike, Hooks, as_hooks
 from taskmaster.learners.looping.interrupts import heeding_interrupts
-from taskmaster.learners.looping.libraries import LIBRARIES, libraries
 from taskmaster.learners.looping.telling import Teller, fails_nan, require_nan
 from taskmaster.learners.marks import refuse_leg
 from taskmaster.learners.playback import Asked, Divergence
@@ -76,6 +76,7 @@ class Loop:
     failed is put again up to ``retries`` times, or as long as ``retries(point, error, tries)`` says, before the learner
     is told that it failed. ``nan="fail"`` takes outputs with a NaN for failures, and is recorded: a run keeps to it.
     After ``max_failures`` failures one after the other (None: however many) the loop ends with TooManyFailures.
+    With the run it is recorded what the learner is and how it was made, and what else ``metadata`` says.
 
         Loop(lab["svm"], Sobol(lab["svm"].parameters), goal=200, name="first-try").run()
 
@@ -99,6 +100,7 @@ class Loop:
         max_failures: int | None = MAX_FAILURES,
         name: str | None = None,
         seed: int | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> None:
         in_flight = None if in_flight is None else whole(in_flight, "in_flight", 1, 1_000_000)
         max_failures = None if max_failures is None else whole(max_failures, "max_failures", 1, 2**53)
@@ -124,13 +126,13 @@ class Loop:
             self.master = target
             bind(learner, target.parameters, target.outputs)  # before there is a run, as well
             wanted = in_flight or _default_in_flight(target)
-            metadata = {_IN_FLIGHT: str(wanted), "learner": describe(learner), LIBRARIES: libraries(learner)}
-            if nan == "fail":
-                metadata["nan"] = nan
-            self.run_ = cast("Run", target.open(name, seed=seed, metadata=metadata))
+            said = author_of(learner, target, metadata)
+            noted = {**said, _IN_FLIGHT: str(wanted)} | ({"nan": nan} if nan == "fail" else {})
+            self.run_ = cast("Run", target.open(name, seed=seed, metadata=noted))
         elif hasattr(target, "tasks") and hasattr(target, "results"):
             self.master, self.run_ = target.master, cast("Run", target)
             bind(learner, self.master.parameters, self.master.outputs)
+            said = author_of(learner, self.master, metadata)
         else:
             raise CallerError(f"a Loop is over a Master, lab['name'], or over a run, master.open(), not {target!r}")
         refuse_leg(self.run_.metadata, self.master.name, self.run_.name)
@@ -141,8 +143,9 @@ class Loop:
                 f"run {self.run_.name!r}: some of its results were taken or left out, the learner would not be told; "
                 "give the loop the Master and the run's name, or a run as open() returns it"
             )
+        introduce(self.run_, said)
         self._teller = Teller(learner, self.run_, fails_nan=fails_nan(self.run_, nan))
-        self._asking = Asking(learner, self.run_, self._teller, retries, self._on_asked, self._on_put)
+        self._asking = Asking(learner, self.run_, self._teller, retries, said, self._on_asked, self._on_put)
         #: tasks put since what was put was last sent
         self._unsent = 0
         #: whether the latest turn took its time

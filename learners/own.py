@@ -18,7 +18,7 @@ from taskmaster.learners.protocol import Learner, require
 if TYPE_CHECKING:
     from taskmaster.learners.registry import Factory
 
-__all__ = ["own_factory"]
+__all__ = ["is_defined_there", "own_factory"]
 
 
 def own_factory(name: str, hint: str = "") -> Factory:
@@ -44,6 +44,13 @@ def own_factory(name: str, hint: str = "") -> Factory:
     if callable(found):
         return _of_function(name, found)
     raise CallerError(f"learner {name!r} is an object of {type(found).__name__}; name the class, or what makes one")
+
+
+def is_defined_there(name: str) -> bool:
+    """Whether ``module:qualified.name`` stands for what that module defines itself, and does not only import."""
+    module_name, _, qualified = name.partition(":")
+    found = reduce(getattr, qualified.split("."), _imported(name, module_name, ""))
+    return getattr(found, "__module__", None) == module_name
 
 
 def _imported(name: str, module: str, hint: str) -> Any:

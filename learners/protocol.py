@@ -23,6 +23,7 @@ from taskmaster.bus.text import count
 
 __all__ = [
     "Bindable",
+    "Configured",
     "Describable",
     "Endable",
     "Failable",
@@ -123,6 +124,14 @@ class Describable(Protocol):
         """What it is, in a few words: ``Sobol over log_C, log_gamma``."""
 
 
+@runtime_checkable
+class Configured(Protocol):
+    """Knows what it was made with."""
+
+    def made_with(self) -> Mapping[str, Any]:
+        """The arguments of its class by their names: recorded with a run, for whoever has to make such a one again."""
+
+
 #: What a learner must have, and what it may have; and how each is called.
 _METHODS = {"ask": "ask(n), which gives points", "tell": "tell(point, output), which learns"}
 _CAPABILITIES = {
@@ -134,6 +143,7 @@ _CAPABILITIES = {
     "bind": "bind(parameters, outputs)",
     "recall": "recall(points)",
     "describe": "describe()",
+    "made_with": "made_with()",
 }
 _ABSENT = object()
 

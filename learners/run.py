@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from taskmaster.bus import messages as m
 from taskmaster.bus.errors import DaemonUnreachable
-from taskmaster.bus.status import RunInfo
+from taskmaster.bus.status import RunInfo, WriterInfo
 from taskmaster.learners.arguments import Where
-from taskmaster.learners.history import AskedBlock, History, asked_blocks, noted_behind
+from taskmaster.learners.history import AskedBlock, History, asked_blocks, noted_behind, writers_of
 from taskmaster.learners.results import Chunk, Result
 from taskmaster.learners.runcore import RunCore
 from taskmaster.learners.series import ProgressPoint, Series
@@ -98,6 +98,18 @@ class Run(RunView):
             for block in asked_blocks(page, frames, end):
                 first = block.first + block.points.n
                 yield block
+
+    def writers(self) -> list[WriterInfo]:
+        """Who has opened it for writing, in that order, and what they said of themselves: :meth:`introduce`."""
+        return list(writers_of(self.master.lab, self._core.id))
+
+    def introduce(self, metadata: Mapping[str, str]) -> None:
+        """Record who puts tasks from here on, in place of what was said before: a Loop does, of its learner.
+
+        For the whole run there is what was given to :meth:`Master.open` when it was made. Raises Fenced where another
+        one has opened it since, RunClosed where it was opened for reading.
+        """
+        self.master.lab.ask(self._introduction(metadata))
 
     def history(self) -> History:
         """What is recorded of it up to now, to be replayed, or compared with another. Raises UnknownRun."""

@@ -11,10 +11,21 @@ from typing import Any, Protocol, runtime_checkable
 
 from taskmaster.bus.fields import Field
 from taskmaster.bus.messages import BY_HAND, Order
+from taskmaster.bus.status import WriterInfo
 from taskmaster.learners.history import AskedBlock, HasHistory
 from taskmaster.learners.results import Result
 
-__all__ = ["LegRun", "LegTasks", "Recorded", "Target", "TargetResults", "TargetRun", "TargetTasks", "Virtual"]
+__all__ = [
+    "Introducing",
+    "LegRun",
+    "LegTasks",
+    "Recorded",
+    "Target",
+    "TargetResults",
+    "TargetRun",
+    "TargetTasks",
+    "Virtual",
+]
 
 
 class TargetTasks(Protocol):
@@ -130,6 +141,17 @@ class LegRun(TargetRun, Recorded, HasHistory, Protocol):
     @property
     def acknowledged(self) -> int:
         """Tasks below this index are recorded, and what was asked before them."""
+
+
+@runtime_checkable
+class Introducing(Protocol):
+    """A run that may have had other writers, and other learners."""
+
+    def introduce(self, metadata: Mapping[str, str]) -> None:
+        """Record who puts tasks from here on."""
+
+    def writers(self) -> Sequence[WriterInfo]:
+        """Who has opened it for writing, in that order, and what they said of themselves."""
 
 
 @runtime_checkable

@@ -244,6 +244,10 @@ class RunView:
             return m.Cancel(0, core.id, ((0, core.next_index),), queued)
         return m.Cancel(0, core.id, tuple(IntervalSet((index, index + 1) for index in indices)), queued)
 
+    def _introduction(self, metadata: Mapping[str, str]) -> m.NoteWriter:
+        self._core.require_writable()
+        return m.NoteWriter(0, self._core.id, self._core.writer, words(metadata, "metadata"))
+
     def _prioritise_message(self, priority: Whole) -> m.Prioritise:
         return m.Prioritise(0, self._core.id, _priority(priority))
 

@@ -8,6 +8,7 @@ not.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 from taskmaster.bus.errors import CallerError
 from taskmaster.learners.history import History, Recording, Replayable, recording_of
@@ -25,9 +26,9 @@ def whole_recording(run: Replayable | Sequence[Replayable]) -> Recording:
 
     Raises CallerError where the other legs are not to be found, or those given are not all, or not of one run.
     """
-    if isinstance(run, Sequence) and not isinstance(run, str):
+    if isinstance(run, (list, tuple)):  # not any sequence: text is one, too
         return put_together(lambda: [recording_of(each) for each in run])
-    found = recording_of(run)
+    found = recording_of(cast("Replayable", run))
     mark = mark_of(found.metadata)
     if mark is None:
         return found

@@ -70,6 +70,8 @@ class Fork:
             query(sql.COPY_NEW_PROGRESS, (*ids, low, high))
         query(sql.COPY_APPROVALS, (*ids, end))
         query(sql.COPY_PLACES, (*ids, end))
+        query(sql.COPY_WRITERS, (*ids, end))
+        query(sql.SET_LAST_WRITER, ids[:1])
         return bool(query(sql.LAST_SWITCH, (source, at)).get == "closed")
 
     def _copy_blocks(self, append: Callable[[BlockAppended], None]) -> int:

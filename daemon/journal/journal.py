@@ -48,6 +48,7 @@ from taskmaster.daemon.effects import (
     RunForked,
     TasksPlaced,
     WriterChanged,
+    WriterNoted,
 )
 from taskmaster.daemon.journal import sql
 from taskmaster.daemon.journal.checksums import connect, create
@@ -119,6 +120,9 @@ class Journal:
             BlockAppended: self._block_appended,
             EventAppended: self._event_appended,
             AsksNoted: self._asks_noted,
+            WriterNoted: lambda r: self._execute(
+                sql.SET_WRITER_METADATA, (_json(r.metadata).decode(), r.run, r.writer)
+            ),
             LeaseGranted: lambda r: self._execute(
                 sql.INSERT_LEASE, (*r.lease, r.run, r.first, r.n, r.attempt, r.worker, r.local, r.time, r.name)
             ),
@@ -245,7 +249,7 @@ class Journal:
         self._execute(sql.INSERT_RUN, (r.run, r.master, r.name, r.seed, r.created, r.user, metadata, r.priority))
 
     def _writer_changed(self, r: WriterChanged) -> None:
-        self._execute(sql.INSERT_WRITER, (r.run, r.writer, r.user, r.time, r.claim))
+        self._execute(sql.INSERT_WRITER, (r.run, r.writer, r.user, r.time, r.claim, r.first, "{}", False))
         self._execute(sql.SET_WRITER, (r.writer, r.run))
 
     def _run_deleted(self, r: RunDeleted) -> None:

@@ -123,6 +123,10 @@ class OptunaLearner(Optimizer[Trial]):
                 "a new study with the same trials: make the study anew"
             )
 
+    def made_with(self) -> dict[str, Any]:
+        """What it was made with; the sampler also where that is the default."""
+        return super().made_with() | {"sampler": self._sampler}
+
     @property
     def study(self) -> Study:
         """The study, to be read: ``study.best_trials``, ``optuna.visualization``. Raises CallerError before the first

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from taskmaster.bus.errors import TaskCancelled, TaskFailed
 from taskmaster.bus.fields import Schema
 from taskmaster.bus.messages import AGAIN, FOUND, KEPT
-from taskmaster.learners.looping.libraries import changes
+from taskmaster.learners.looping.authors import parting_text
 from taskmaster.learners.looping.telling import Flying, Teller
 from taskmaster.learners.playback import Asked, Divergence, Playback, Segment
 from taskmaster.learners.protocol import Learner, describe
@@ -39,6 +39,7 @@ class Asking:
         run: TargetRun,
         teller: Teller,
         retries: Retries,
+        said: Mapping[str, str],
         on_asked: _OnAsked,
         on_put: _OnPut,
     ) -> None:
@@ -68,6 +69,8 @@ class Asking:
         self._run = run
         self._teller = teller
         self._retries = retries
+        #: what is recorded of the learner
+        self._said = said
         self._on_asked = on_asked
         self._on_put = on_put
 
@@ -115,13 +118,11 @@ class Asking:
         self.next_index = record.next_index
         if record.divergence is not None and self.divergence is None:
             self.divergence = record.divergence
-            changed = changes(self._run.metadata, self._learner)
             log.warning(
-                "run %r: %s. The learner is not deterministic, or not the one that it was%s; it is told all recorded "
-                "results and goes on (taskmaster runs replay shows more)",
+                "run %r: %s. %s; it is told all recorded results and goes on (taskmaster runs replay shows more)",
                 self._run.name,
                 self.divergence,
-                changed and f": it was made with {changed}",
+                parting_text(self._run, self._said, self._learner),
             )
         if record.is_over:
             self.record = None

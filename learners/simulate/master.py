@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import GeneratorType
 from typing import Any, SupportsFloat
 
 import numpy as np
@@ -18,7 +19,7 @@ from taskmaster.learners.declared import Fields, as_fields
 from taskmaster.learners.simulate.failures import FailuresLike, as_failures
 from taskmaster.learners.simulate.latency import LatencyLike, as_latency
 from taskmaster.learners.simulate.run import SimulatedRun
-from taskmaster.learners.simulate.workers import VirtualWorkers
+from taskmaster.learners.simulate.workers import VirtualWorkers, returned
 
 __all__ = ["SimulatedMaster", "SimulationStatistics", "Thinking"]
 
@@ -60,7 +61,7 @@ class SimulatedMaster:
 
     Args:
         f: evaluates one point: a dict of the parameters, or where none are declared whatever is put. What it raises
-            fails the task.
+            fails the task. It may be a generator function; of that only what it returns counts here.
         workers: how many evaluate at a time; or the speed of each, 1 being the one that ``latency`` speaks of.
         latency: how long an evaluation takes: seconds, a function of the point, or a model of
             :mod:`taskmaster.learners.simulate.latency`.
@@ -227,6 +228,8 @@ def _checked(f: Callable[[Any], Any], outputs: Sequence[Field], owner: str) -> C
 
     def evaluate(point: Any) -> Any:
         value = f(point)
+        if type(value) is GeneratorType:
+            value = returned(value)
         if not isinstance(value, Mapping):
             if only is None:
                 raise InvalidOutput(

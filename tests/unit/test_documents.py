@@ -58,6 +58,7 @@ CALLED: dict[Any, str] = {
     status.RequestInfo: "request info",
     status.RunInfo: "run info",
     status.WorkerStatus: "worker status",
+    status.WriterInfo: "writer",
     wire.Where: "where",
     instrument_messages.Checkpoint: "checkpoint",
     type(None): "null",

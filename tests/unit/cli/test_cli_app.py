@@ -137,7 +137,7 @@ def test_every_command_explains_itself(path: str, command: click.Command, typed:
             "parameter 'x' takes a number in [0, 1]: 0.0 has no logarithm; a parameter that the learner sees",
         ),
         ("learn m --learner grid --option n", "--option takes KEY=VALUE, not 'n'"),
-        ("learn m", "missing option '--learner'"),
+        ("learn m", "say what chooses the points: --learner NAME"),
         ("learn m --learner sobl", "there is no learner 'sobl'; did you mean 'sobol'?"),
         ("demo smv", "there is no demo 'smv'; did you mean 'svm'?"),
         ("config example ful", "there is no example 'ful'; did you mean 'full'?"),

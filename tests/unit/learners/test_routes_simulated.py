@@ -12,6 +12,7 @@ from hypothesis import given, settings, strategies as st
 
 from taskmaster.bus.errors import CallerError, InvalidTask, UnknownRun
 from taskmaster.learners import Loop, Routes, SimulatedMaster, run_all
+from taskmaster.learners.declared import as_fields
 from taskmaster.learners.goals import seconds
 from taskmaster.learners.parting import part
 from taskmaster.learners.points import Random
@@ -19,7 +20,6 @@ from taskmaster.learners.replay import AskStep, HistoryMaster, TellStep, replay
 from taskmaster.learners.results import Result
 from taskmaster.learners.routed import RoutedResult
 from taskmaster.learners.simulate import Constant, Exponential, Failures
-from taskmaster.learners.workmaster import as_fields
 
 LINE = {"x": (0.0, 1.0)}
 
@@ -180,7 +180,7 @@ class Bound(Random):
     def __init__(self) -> None:
         super().__init__(as_fields({"x": (0.0, 0.1)}))
 
-    def bind(self, parameters: Any, outputs: Any) -> None:
+    def bind(self, parameters: Any, outputs: Any = ()) -> None:
         super().__init__(parameters)
 
 
@@ -212,7 +212,7 @@ def test_points_are_compared_as_the_master_has_them_that_they_went_to() -> None:
     def learner() -> Numpy:
         made = Numpy()
         made.bind(wide.parameters, ())
-        made.bind = lambda parameters, outputs: None  # type: ignore[method-assign]
+        made.bind = lambda *_: None  # type: ignore[method-assign]
         return made
 
     loop = Loop(routes, learner(), goal=30, name="night", seed=1)

@@ -419,3 +419,18 @@ def test_what_is_given_wrongly_is_said(wrong: dict[str, Any], message: str) -> N
     ):
         with pytest.raises(CallerError):
             latency()
+
+
+@pytest.mark.parametrize("outputs", [(), {"loss": {}}])
+def test_a_function_that_yields_is_taken_for_what_it_returns(outputs: Any) -> None:
+    def train(point: Any) -> Any:
+        yield {"epoch": 0}
+        if point["x"] > 1:
+            raise ArithmeticError("too large")
+        return 2 * point["x"]
+
+    run = SimulatedMaster(train, parameters={"x": (0, 9)}, outputs=outputs).open()
+    run.tasks.put_many([{"x": 0.5}, {"x": 2.0}])
+    done, failed = sorted(run.results, key=lambda result: result.index)
+    assert failed.error is not None
+    assert (done.output, failed.outcome, failed.error.args[0]) == (1.0, "failed", "too large")
