@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import zmq
+from msgspec.structs import replace
 
 from taskmaster.bus import codec, messages as m, sockets
 from taskmaster.bus.errors import CallerError, DiskFull, ProtocolError, TaskMasterError
@@ -45,6 +46,7 @@ from taskmaster.daemon.journal.pages import read_page, recheck, same_block
 from taskmaster.daemon.journal.series import Pruning
 from taskmaster.daemon.journal.seriespages import read_series
 from taskmaster.daemon.publishing import Publisher
+from taskmaster.daemon.roles import Peer
 from taskmaster.daemon.space import Space
 from taskmaster.daemon.supervision import Supervisor
 from taskmaster.drivers.host import TERMINATE_SECONDS
@@ -405,21 +407,21 @@ class Broker:
     def _submitted_at(self, run: int, index: int) -> float:
         return float(self.journal.query(sql.SUBMITTED_AT, (run, index)).get or 0.0)
 
-    def _answer(self, question: Question) -> Answer:
+    def _answer(self, question: Question, peer: Peer) -> Answer:
         try:
             if isinstance(question, m.Replay):
                 return read_page(self.journal, self.core.run(question.run), question)
             if isinstance(question, m.ReadAsks):
                 return read_asks(self.journal, self.core.run(question.run), question)
             if isinstance(question, m.ListHeld):
-                return self.core.held_list(question), ()
+                return self.core.held_list(question, peer), ()
             if isinstance(question, (m.ReadProgress, m.ReadSamples)):
                 return self._series(question), ()
             if isinstance(question, m.ListRequests):
-                return self.core.people.request_list(question, self._submitted_at), ()
+                return self.core.people.request_list(question, self._submitted_at, peer), ()
             if isinstance(question, m.ListProposed):
-                return self.core.people.proposed_list(question, self._submitted_at), ()
-            return m.StatusReport(question.id, self._status(self)), ()
+                return self.core.people.proposed_list(question, self._submitted_at, peer), ()
+            return m.StatusReport(question.id, _as_seen(self._status(self), peer)), ()
         except TaskMasterError as error:
             log.error("%s", error)
             return m.Refused(error.code, str(error), question.id), ()
@@ -427,3 +429,10 @@ class Broker:
     def _series(self, question: m.ReadProgress | m.ReadSamples) -> m.SeriesPage:
         units = self.core.masters[question.master].spec.units if isinstance(question, m.ReadSamples) else {}
         return read_series(self.journal, self.core.series, question, units)
+
+
+def _as_seen(status: DaemonStatus, peer: Peer) -> DaemonStatus:
+    """A status without the Masters that somebody may not know of."""
+    if not peer.is_bounded:
+        return status
+    return replace(status, masters=tuple(master for master in status.masters if peer.sees(master.name)))
