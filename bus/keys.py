@@ -29,6 +29,7 @@ from zmq.utils import z85
 from taskmaster.bus.errors import KeyFileError
 
 __all__ = [
+    "DAEMON_KEY_ENVIRONMENT",
     "KEY_ENVIRONMENT",
     "Credentials",
     "KeyPair",
@@ -44,6 +45,8 @@ __all__ = [
 
 #: The environment variable that names a client's or worker's key file.
 KEY_ENVIRONMENT = "TASKMASTER_KEY"
+#: The same of the daemon's public key, where none is pinned for the address.
+DAEMON_KEY_ENVIRONMENT = "TASKMASTER_DAEMON_KEY"
 
 _KEY_BYTES = 32
 _CHECK_BYTES = 3
@@ -76,12 +79,19 @@ class Credentials:
 
     own: KeyPair
     daemon: bytes
+    #: where the own pair is
+    file: Path | None = None
 
     def apply(self, socket: zmq.Socket[bytes]) -> None:
         """Have a socket that is yet to connect encrypt, show the own key, and accept that daemon only."""
         socket.curve_publickey = z85.encode(self.own.public)
         socket.curve_secretkey = z85.encode(self.own.secret)
         socket.curve_serverkey = z85.encode(self.daemon)
+
+    def environment(self) -> dict[str, str]:
+        """Variables by which a program that is started has the same from :func:`credentials_for`."""
+        own = {} if self.file is None else {KEY_ENVIRONMENT: str(self.file.absolute())}
+        return {**own, DAEMON_KEY_ENVIRONMENT: public_text(self.daemon)}
 
 
 def new_pair() -> KeyPair:
@@ -250,13 +260,16 @@ def credentials_for(
     """What to show the daemon at ``address``; None where it is not known by a key, and is talked to in the clear.
 
     ``key`` is one's own pair or its file, by default :func:`default_key_file`; ``daemon_key`` the daemon's public key,
-    by default what is pinned for this address. Raises KeyFileError where one is there and the other is missing.
+    by default what is pinned for this address, else ``$TASKMASTER_DAEMON_KEY``. Raises KeyFileError where one is there
+    and the other is missing.
     """
     if not address.startswith("tcp://"):
         return None
     if isinstance(daemon_key, str):
         daemon_key = public_from_text(daemon_key)
     known = Pinned().get(address) if daemon_key is None else daemon_key
+    if known is None and (text := os.environ.get(DAEMON_KEY_ENVIRONMENT)):
+        known = public_from_text(text)
     if known is None:
         if key is not None:
             raise KeyFileError(
@@ -264,5 +277,7 @@ def credentials_for(
                 f"that machine), then: taskmaster keys pin {address} tm-public-…"
             )
         return None
-    own = key if isinstance(key, KeyPair) else read_pair(Path(key) if key is not None else default_key_file())
-    return Credentials(own, known)
+    if isinstance(key, KeyPair):
+        return Credentials(key, known)
+    file = Path(key) if key is not None else default_key_file()
+    return Credentials(read_pair(file), known, file)

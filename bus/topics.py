@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = [
     "ALARMS",
     "events_topic",
+    "master_of",
     "parse_people_topic",
     "parse_series_topic",
     "parse_topic",
@@ -58,6 +59,15 @@ def parse_topic(topic: bytes) -> int | None:
     if len(parts) == 3 and parts[2] in (b"o", b"io") and parts[1].isdigit() and len(parts[1]) < 19:
         return int(parts[1])
     return None
+
+
+def master_of(topic: bytes) -> str | None:
+    """The Master that all of what a topic carries is about; None where it is a prefix of several, or another one."""
+    if (people := parse_people_topic(topic)) is not None:
+        return people
+    if parse_topic(topic) is None and parse_series_topic(topic) is None:
+        return None
+    return topic.partition(b"/")[0].decode(errors="replace")
 
 
 def people_topic(master: str) -> bytes:

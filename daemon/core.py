@@ -70,6 +70,8 @@ class Identity:
     results: str = ""
     workers: str = ""
     max_message: int = 64 << 20
+    #: where results are published to who comes by a Unix socket; empty where that is the same
+    near_results: str = ""
 
 
 class Core:
@@ -226,12 +228,13 @@ class Core:
                 f"{message.version}; install the same release on both sides"
             )
         me = self.identity
+        results = me.near_results if sender.peer.is_local and me.near_results else me.results
         masters = tuple(master_info(master) for name, master in self.masters.items() if sender.peer.sees(name))
         out.replies.append(
             Reply(
                 sender.address,
                 m.Described(
-                    message.id, m.PROTOCOL_VERSION, me.name, me.epoch, me.results, me.workers, masters, me.max_message
+                    message.id, m.PROTOCOL_VERSION, me.name, me.epoch, results, me.workers, masters, me.max_message
                 ),
             )
         )

@@ -41,5 +41,5 @@ class Permitting:
                 require_code(peer, run.master)
         elif isinstance(message, m.Open) and (message.priority or 0) > 0 and not peer.may(Right.OPERATE):
             raise NotAllowed(
-                f"key {peer.name!r} ({peer.role}) may not give a run a priority above 0, as an operator may; leave it out"
+                f"key {peer.name!r} ({peer.role}) may not give a run a priority above 0; leave it to an operator"
             )

@@ -11,15 +11,16 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from taskmaster.bus import messages as m
+from taskmaster.bus import messages as m, topics
 from taskmaster.bus.errors import NotAllowed
 
-__all__ = ["LOCAL", "RIGHTS", "RULES", "Peer", "Right", "Rule", "require", "require_code", "require_work"]
+__all__ = ["LOCAL", "RIGHTS", "RULES", "Peer", "Right", "Rule", "may_follow", "require", "require_code", "require_work"]
 
 
 class Right(enum.Enum):
     """What a role may have the right to."""
 
+    GREET = "greet"
     SEE = "see"
     LEARN = "learn"
     OPERATE = "operate"
@@ -29,11 +30,11 @@ class Right(enum.Enum):
 
 #: The rights of each role.
 RIGHTS: Mapping[str, frozenset[Right]] = {
-    "observer": frozenset({Right.SEE}),
-    "learner": frozenset({Right.SEE, Right.LEARN}),
-    "operator": frozenset({Right.SEE, Right.LEARN, Right.OPERATE}),
-    "admin": frozenset({Right.SEE, Right.LEARN, Right.OPERATE, Right.ADMINISTER}),
-    "worker": frozenset({Right.WORK}),
+    "observer": frozenset({Right.GREET, Right.SEE}),
+    "learner": frozenset({Right.GREET, Right.SEE, Right.LEARN}),
+    "operator": frozenset({Right.GREET, Right.SEE, Right.LEARN, Right.OPERATE}),
+    "admin": frozenset({Right.GREET, Right.SEE, Right.LEARN, Right.OPERATE, Right.ADMINISTER}),
+    "worker": frozenset({Right.GREET, Right.WORK}),
 }
 
 
@@ -85,8 +86,8 @@ class Rule:
 _SEE, _LEARN, _OPERATE = Right.SEE, Right.LEARN, Right.OPERATE
 
 RULES: Mapping[type[m.Message], Rule] = {
-    m.Describe: Rule(_SEE, "ask who the daemon is, and for its Masters"),
-    m.Ping: Rule(_SEE, "ask whether it is there"),
+    m.Describe: Rule(Right.GREET, "ask who the daemon is, and for its Masters"),
+    m.Ping: Rule(Right.GREET, "ask whether it is there"),
     m.Status: Rule(_SEE, "see its status"),
     m.ListRuns: Rule(_SEE, "list runs"),
     m.Replay: Rule(_SEE, "read results"),
@@ -124,8 +125,8 @@ RULES: Mapping[type[m.Message], Rule] = {
 def require(peer: Peer, message: m.ClientMessage, master: str | None, owner: str | None = None) -> None:
     """Raise NotAllowed where ``peer`` may not do this.
 
-    ``master`` is the one that the message is about, itself or by its run, None where it is about no single one; ``owner``
-    the name of who made the run that it is about, None where it is about none.
+    ``master`` is the one that the message is about, itself or by its run, None where it is about no single one;
+    ``owner`` the name of who made the run that it is about, None where it is about none.
     """
     rule = RULES[type(message)]
     right = rule.right
@@ -137,8 +138,8 @@ def require(peer: Peer, message: m.ClientMessage, master: str | None, owner: str
         raise NotAllowed(f"{_who(peer)} is not granted Master {master!r}; ask the daemon's operator")
     if rule.whole and master is None and peer.is_bounded:
         raise NotAllowed(
-            f"{_who(peer)} is granted {', '.join(sorted(peer.masters or ()))} only, and may not {rule.what} of the whole "
-            "daemon; name the Master"
+            f"{_who(peer)} is granted {', '.join(sorted(peer.masters or ()))} only, and may not {rule.what} of the "
+            "whole daemon; name the Master"
         )
     if rule.own and right is not Right.SEE and owner not in (None, peer.name) and not peer.may(Right.OPERATE):
         raise NotAllowed(
@@ -156,14 +157,29 @@ def require_code(peer: Peer, master: str) -> None:
         )
 
 
-def require_work(peer: Peer, master: str) -> None:
-    """Raise NotAllowed where ``peer`` may not evaluate tasks of this Master."""
+def require_work(peer: Peer, master: str | None) -> None:
+    """Raise NotAllowed where ``peer`` may not evaluate tasks of this Master, or (None) of any."""
     if peer.is_local:
         return
     if not peer.may(Right.WORK):
         raise NotAllowed(f"{_who(peer)} may not evaluate tasks: that takes the role worker; ask the daemon's operator")
-    if not peer.sees(master):
+    if master is not None and not peer.sees(master):
         raise NotAllowed(f"{_who(peer)} is not granted Master {master!r}; ask the daemon's operator")
+
+
+def may_follow(peer: Peer, topic: bytes) -> bool:
+    """Whether ``peer`` may hear what is published under a topic: of a Master that they may see, and no prefix of many.
+
+    Alarms can be of any Master.
+    """
+    if peer.is_local:
+        return True
+    if not peer.may(Right.SEE):
+        return False
+    if topic == topics.ALARMS:
+        return not peer.is_bounded
+    master = topics.master_of(topic)
+    return master is not None and peer.sees(master)
 
 
 def _who(peer: Peer) -> str:
