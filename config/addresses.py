@@ -99,11 +99,11 @@ def problems(addresses: Addresses, given: tuple[str, ...], *, has_keys: bool) ->
     for key, address in zip(("listen", "results", "workers"), addresses):
         blamed = key if key in given else listen if address.startswith("tcp") else "state"
         if _is_far(address) and not has_keys:
-            yield (
-                blamed,
+            why = (
                 f"{address!r} can be reached from other machines, and whoever does could do anything: say who may, "
-                "with keys = 'keys.toml' (docs/security.md), or listen on 127.0.0.1 or ipc",
+                "with keys = 'keys.toml' (docs/security.md), or listen on 127.0.0.1 or ipc"
             )
+            yield blamed, why
         elif address.startswith("ipc://"):
             yield from _too_long(address.removeprefix("ipc://"), blamed)
         elif not address.endswith(ANY_PORT) and int(address.rpartition(":")[2]) > 65535:
