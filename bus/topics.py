@@ -79,4 +79,4 @@ def parse_people_topic(topic: bytes) -> str | None:
     """The Master whose requests and proposed tasks a topic is about; None where it is another one."""
     if not topic.startswith(_PEOPLE) or not topic.endswith(b"/"):
         return None
-    return topic[len(_PEOPLE) : -1].decode(errors="replace")
+    return topic[len(_PEOPLE) : -1].decode(errors="replace") or None

@@ -31,6 +31,7 @@ from taskmaster.config.base import Settings, setting
 from taskmaster.config.lines import locate
 from taskmaster.config.mistakes import Mistake, in_words, placed
 from taskmaster.config.settings import MASTER_NAME
+from taskmaster.config.values import show
 
 __all__ = ["NAME", "ROLES", "Grant", "RoleName", "as_toml", "edit", "read_authorised", "read_grants"]
 
@@ -56,6 +57,14 @@ def _master(name: str) -> str:
     return name
 
 
+def _moment(value: object) -> object:
+    if not isinstance(value, (datetime.date, type(None))):  # which a datetime is, too
+        raise ValueError(  # noqa: TRY004 - pydantic takes these
+            f"expected a date such as 2027-01-31, without quotes, or a date and time, got {show(value)}"
+        )
+    return value
+
+
 _Masters = tuple[Annotated[str, AfterValidator(_master)], ...]
 
 
@@ -70,7 +79,7 @@ class _Entry(Settings):
     code: Annotated[_Masters, PydanticField(strict=False)] = setting(
         "The Masters to which its owner may send code.", default=()
     )
-    expires: datetime.datetime | datetime.date | None = setting(
+    expires: Annotated[Any, AfterValidator(_moment)] = setting(
         "When it ceases to hold: at the beginning of a day, in local time, or at a time.", default=None
     )
     revoked: bool = setting("Whether it holds no more.", default=False)
@@ -127,8 +136,9 @@ def read_authorised(text: str, name: str) -> tuple[Grant, ...]:
 
 def _grants(document: Mapping[str, Any], mistakes: list[Mistake]) -> Iterator[Grant]:
     for name, table in document.items():
-        if not NAME.fullmatch(name):
-            mistakes.append(Mistake((name,), "a key's name is a letter, then letters, digits and any of _ . @ -"))
+        if not NAME.fullmatch(name) or name == "local":
+            text = "a key's name is a letter, then letters, digits and any of _ . @ -; and none is called local"
+            mistakes.append(Mistake((name,), text))
         if not isinstance(table, dict):
             mistakes.append(Mistake((name,), "expected a table, [NAME], with the keys key and role"))
             continue

@@ -14,7 +14,19 @@ from dataclasses import dataclass
 from taskmaster.bus import messages as m, topics
 from taskmaster.bus.errors import NotAllowed
 
-__all__ = ["LOCAL", "RIGHTS", "RULES", "Peer", "Right", "Rule", "may_follow", "require", "require_code", "require_work"]
+__all__ = [
+    "LOCAL",
+    "RIGHTS",
+    "RULES",
+    "Peer",
+    "Right",
+    "Rule",
+    "as_markdown",
+    "may_follow",
+    "require",
+    "require_code",
+    "require_work",
+]
 
 
 class Right(enum.Enum):
@@ -180,6 +192,20 @@ def may_follow(peer: Peer, topic: bytes) -> bool:
         return not peer.is_bounded
     master = topics.master_of(topic)
     return master is not None and peer.sees(master)
+
+
+def as_markdown() -> str:
+    """The table of `docs/security.md`: who may do what."""
+    roles = list(RIGHTS)
+    lines = [f"| | {' | '.join(roles)} |", f"|---|{'---|' * len(roles)}"]
+    for rule in RULES.values():
+        cells = [
+            "" if rule.right not in RIGHTS[role] else "own" if rule.own and Right.OPERATE not in RIGHTS[role] else "yes"
+            for role in roles
+        ]
+        lines.append(f"| {rule.what} | {' | '.join(cells)} |")
+    lines.append(f"| evaluate tasks | {' | '.join('yes' if Right.WORK in RIGHTS[role] else '' for role in roles)} |")
+    return "\n".join(lines) + "\n"
 
 
 def _who(peer: Peer) -> str:

@@ -312,6 +312,7 @@ def run_info(run: Run | Resting) -> RunInfo:
         run.seed,
         metadata,
         proposed,
+        run.user,
     )
 
 

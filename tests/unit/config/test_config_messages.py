@@ -331,8 +331,10 @@ FAR = (
         ("results = 'tcp://[2001:db8::1]:1'", f"2: daemon.results: 'tcp://[2001:db8::1]:1' {FAR}"),
         (
             "workers = 'tcp://lab-7:5570'",
-            "2: daemon.workers: expected an IP address of this machine, or 0.0.0.0 for all that it has, not the name in "
-            "'tcp://lab-7:5570'",
+            (
+                "2: daemon.workers: expected an IP address of this machine, or 0.0.0.0 for all that it has, not the "
+                "name in 'tcp://lab-7:5570'"
+            ),
         ),
         ("listen = 'ipc://@lab'", "2: daemon.listen: expected 'ipc://' and the path of a socket, got 'ipc://@lab'"),
         ("listen = 'ipc://'", "2: daemon.listen: expected 'ipc://' and the path of a socket, got 'ipc://'"),
