@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from taskmaster.bus.errors import ConfigError
-from taskmaster.bus.keys import new_pair, public_text
+from taskmaster.bus.keys import public_text
 from taskmaster.config.authorised import Grant, as_toml, edit, read_authorised, read_grants
 
-KEY, OTHER = new_pair().public, new_pair().public
+KEY, OTHER, THIRD = bytes(range(32)), bytes(range(32, 64)), bytes(range(64, 96))
 ANNA = f'[anna]\nkey = "{public_text(KEY)}"\nrole = "learner"\n'
 
 
@@ -78,7 +78,7 @@ def test_an_edit_changes_one_key_and_leaves_the_rest_as_it_is(tmp_path: Path) ->
     path.write_text(written)
     edit(path, {"anna": Grant("anna", KEY, "operator", frozenset(["stm"]))})
     assert path.read_text() == written.replace('"learner"\n', '"operator"\nmasters = ["stm"]\n')
-    new = Grant("carol.x", new_pair().public, "worker", None, frozenset(), 1.8e9)
+    new = Grant("carol.x", THIRD, "worker", None, frozenset(), 1.8e9)
     edit(path, {"carol.x": new})
     assert path.read_text().startswith("# the group\n")
     assert read_grants(path)[-1] == new
