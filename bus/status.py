@@ -216,6 +216,8 @@ class RunInfo(_Record, frozen=True):
     metadata: dict[str, str] = {}
     #: tasks waiting for approval
     proposed: int = 0
+    #: who made it: the name of their key, ``local`` on the daemon's own machine
+    user: str = ""
 
 
 class WriterInfo(_Record, frozen=True):

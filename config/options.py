@@ -134,9 +134,12 @@ class FunctionOptions(DriverOptions):
         return call
 
     def misfits(self, daemon: DaemonSettings) -> Iterator[tuple[KeyPath, str]]:
-        if self.code and not daemon.addresses.control.startswith("ipc://"):
+        if self.code and daemon.keys is None and not daemon.addresses.control.startswith("ipc://"):
             why = "a tcp port is open to every user of this machine, who could run programs as this one"
-            yield ("code",), f"true needs [daemon] listen = 'ipc:///PATH': {why}; or use calls = ['module:name', …]"
+            yield (
+                ("code",),
+                f"true needs [daemon] listen = 'ipc:///PATH', or keys: {why}; or use calls = ['module:name', …]",
+            )
 
     @property
     def evaluates(self) -> bool:

@@ -14,6 +14,7 @@ import msgspec
 from taskmaster.bus import messages as m
 from taskmaster.bus.messages import EventHead, LeaseId, Where
 from taskmaster.bus.table import Buffer, Table
+from taskmaster.daemon.roles import LOCAL, Peer
 from taskmaster.daemon.tails import Segment, SeriesKey
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ class Sender(msgspec.Struct, frozen=True, gc=False):
 
     address: bytes
     user: str = "local"
+    peer: Peer = LOCAL
+    #: where from, as far as the transport says
+    origin: str = ""
 
 
 class _Record(msgspec.Struct, frozen=True, gc=False):
@@ -404,6 +408,7 @@ class Query(msgspec.Struct, frozen=True):
         | m.ListRequests
         | m.ListProposed
     )
+    peer: Peer = LOCAL
 
 
 class Forking(msgspec.Struct, frozen=True):

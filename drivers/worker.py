@@ -28,6 +28,7 @@ import zmq
 from taskmaster.bus import messages as m, sockets
 from taskmaster.bus.errors import ProtocolError
 from taskmaster.bus.fields import Schema
+from taskmaster.bus.keys import credentials_for
 from taskmaster.bus.messages import TaskError
 from taskmaster.bus.sections import mark_process
 from taskmaster.bus.table import Buffer, Table
@@ -65,7 +66,7 @@ class Worker:
         self._progress_path = progress
         self._progress: ProgressWriter | None = None
         self._context = zmq.Context()
-        self._socket = sockets.dealer(self._context)
+        self._socket = sockets.dealer(self._context, credentials_for(address))
         self._socket.connect(address)
         self._poller = zmq.Poller()
         self._poller.register(self._socket, zmq.POLLIN)

@@ -59,7 +59,7 @@ class AsyncChannel:
         self.closed = False
         self.loop = asyncio.get_running_loop()
         self._closed_because = "was closed"
-        self._context, self._control, self._results = sockets.client_sockets(core.address)
+        self._context, self._control, self._results = sockets.client_sockets(core.address, core.credentials)
         self._waiting: dict[asyncio.Future[None], Callable[[], bool]] = {}
         self._will_look = self._will_be_due = False
         for socket in (self._control, self._results):

@@ -93,7 +93,7 @@ class Channel:
         self._gate = threading.Lock()
         #: held by those who wait for the leader to tell them something, and released by it
         self._sleepers: list[threading.Lock] = []
-        self._context, self._control, self._results = sockets.client_sockets(core.address)
+        self._context, self._control, self._results = sockets.client_sockets(core.address, core.credentials)
         self._wake_reader, self._wake_writer = socket.socketpair()
         self._wake_reader.setblocking(False)
         self._wake_writer.setblocking(False)  # it is written to with the lock held, by whoever has it

@@ -18,6 +18,7 @@ from taskmaster.bus import messages as m, topics
 from taskmaster.bus.errors import CallerError, DaemonUnreachable
 from taskmaster.bus.fields import Field
 from taskmaster.bus.intervals import IntervalSet
+from taskmaster.bus.keys import Credentials
 from taskmaster.bus.status import DaemonStatus, MasterStatus
 from taskmaster.bus.text import count
 from taskmaster.learners.arguments import LARGEST, Whole, duration, moment, text, whole, wholes, words
@@ -52,12 +53,12 @@ MOST_WORKERS = 4096
 class LabView:
     """A daemon, as it has described itself."""
 
-    def __init__(self, address: str, patience: float | None) -> None:
+    def __init__(self, address: str, patience: float | None, credentials: Credentials | None = None) -> None:
         #: the control socket's
         self.address = address
         #: seconds that the daemon has for an answer; None: as long as it takes
         self.patience = None if patience in (None, math.inf) else duration(patience, "patience")
-        self._core = ClientCore(address)
+        self._core = ClientCore(address, credentials)
 
     @property
     def _described(self) -> m.Described:
