@@ -432,4 +432,5 @@ def test_a_function_that_yields_is_taken_for_what_it_returns(outputs: Any) -> No
     run = SimulatedMaster(train, parameters={"x": (0, 9)}, outputs=outputs).open()
     run.tasks.put_many([{"x": 0.5}, {"x": 2.0}])
     done, failed = sorted(run.results, key=lambda result: result.index)
+    assert failed.error is not None
     assert (done.output, failed.outcome, failed.error.args[0]) == (1.0, "failed", "too large")
