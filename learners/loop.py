@@ -29,6 +29,7 @@ from taskmaster.learners.arguments import whole
 from taskmaster.learners.goals import GoalLike, as_goal
 from taskmaster.learners.looping.asking import Asking, Retries
 from taskmaster.learners.looping.authors import author_of, introduce
+from taskmaster.learners.looping.background import Startable, claimed
 from taskmaster.learners.looping.errors import LearnerStuck, TooManyFailures
 from taskmaster.learners.looping.figures import LoopStatistics
 from taskmaster.learners.looping.hooks import HookLike, Hooks, as_hooks
@@ -56,6 +57,8 @@ MAX_FAILURES = 100
 _WAIT_SECONDS = 3600.0
 #: What may be waited at the end until all is recorded; what is not then will be, as long as the connection is open.
 _FLUSH_SECONDS = 2.0
+#: What a look at the learner's loss may wait for the learner, where that is thinking in another thread.
+_LOOK_SECONDS = 0.1
 _IN_FLIGHT = "in_flight"
 _RATE_RESULTS = 64
 #: A learner that has been told and has asked in less time will soon have done so again, and what it asked for may be
@@ -65,7 +68,7 @@ _QUICK_SECONDS = 0.0005
 _Step: TypeAlias = Callable[[Hooks], None]
 
 
-class Loop:
+class Loop(Startable):
     """A learner, a Master, and when to stop.
 
     ``target`` is a Master (a run is opened: by ``name``, with ``seed``) or a run that is open for writing, of which no
@@ -102,6 +105,7 @@ class Loop:
         seed: int | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
+        super().__init__()
         in_flight = None if in_flight is None else whole(in_flight, "in_flight", 1, 1_000_000)
         max_failures = None if max_failures is None else whole(max_failures, "max_failures", 1, 2**53)
         if not callable(retries):
@@ -182,6 +186,10 @@ class Loop:
                 f"run {self.run_.name!r}: this loop was broken off while its learner was asked or told, and that may "
                 "have heard half of it; go on with a new learner in a new loop over the run of this name"
             )
+        with claimed(self):
+            return self._run_claimed()
+
+    def _run_claimed(self) -> Run:
         self._started, self.started_at = self.run_.clock(), self.now()
         self.interrupted = self.interrupted and self._is_grouped
         self._is_to_leave = self._is_to_leave and self._is_grouped
@@ -246,6 +254,23 @@ class Loop:
         log.warning("stopping: waiting for %d tasks in flight (Ctrl-C again: leave at once)", self._asking.open)
 
     def _run(self) -> None:
+        gate, turn = self._gate, self._gate.turn
+        with turn:
+            self._begin()
+        result: Result | None = None
+        while True:
+            if gate.lookers:
+                gate.give_way()
+            with turn:
+                if result is not None:
+                    self._turn(result)
+                due = self.goal.due(self)  # before the look at the goal: were it due in between, nobody would notice
+                if self._finished():
+                    return
+            result = self._next_result(due)
+
+    def _begin(self) -> None:
+        """Begin, or go on where it was."""
         if not self._begun:
             self._begun = True
             start(self.learner, self.run_.seed)
@@ -253,13 +278,6 @@ class Loop:
         if self._in_hand is not None:
             self._on_result(self._in_hand)
         self._advance()
-        while True:
-            due = self.goal.due(self)  # before the look at the goal: were it due in between, nobody would notice
-            if self._finished():
-                return
-            result = self._next_result(due)
-            if result is not None:
-                self._turn(result)
 
     def _turn(self, result: Result) -> None:
         """Take a result in, and see to it that what it led to is sent: at once, or with what the next ones lead to.
@@ -413,9 +431,13 @@ class Loop:
         return 0.0 if self._started is None else self.run_.clock() - self._started
 
     def statistics(self) -> LoopStatistics:
-        """Where the loop stands. Looks at the learner's loss, which may take it a while."""
+        """Where the loop stands. Looks at the learner's loss, which may take it a while; from any thread.
+
+        The loss is as it was seen last where the learner is just thinking, in another thread.
+        """
         if isinstance(self.learner, Lossy):
-            self._loss = self.learner.loss()
+            with self._gate.look(_LOOK_SECONDS) as is_still:
+                self._loss = self.learner.loss() if is_still else self._loss
         rate = 0.0
         if len(self._times) > 1 and self._times[-1] > self._times[0]:
             rate = (len(self._times) - 1) / (self._times[-1] - self._times[0])
