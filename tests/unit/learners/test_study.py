@@ -171,7 +171,7 @@ def test_a_function_of_ones_own_and_durations_of_a_file(typed: Program, tmp_path
         (["--learner", "sobol", "--goal", "low"], "--goal takes a number, or loss=0.01, not 'low'"),
         (["--learner", "sobol", "--goal", "loss=1"], "needs a learner with a loss()"),
         (["--learner", "sobol", "--workers", "many"], "--workers takes numbers like 8 or 1,4,8, not 'many'"),
-        (["--learner", "sobol", "--parameter", "x=1"], "write NAME=MIN,MAX"),
+        (["--learner", "sobol", "--parameter", "x=1"], "write x=0,1 for real numbers from 0 to 1"),
         (["--learner", "sobol", "--function", "spher"], "no test function is called 'spher'"),
         (["--learner", "sobol", "--fail", "2"], "fail of Failures is a probability"),
     ],
