@@ -263,8 +263,8 @@ def credentials_for(
     by default what is pinned for this address, else ``$TASKMASTER_DAEMON_KEY``. Raises KeyFileError where one is there
     and the other is missing.
     """
-    if not address.startswith("tcp://"):
-        return None
+    if not str(address).startswith("tcp://"):
+        return None  # a Unix socket, or no address at all, as whoever connects will find
     if isinstance(daemon_key, str):
         daemon_key = public_from_text(daemon_key)
     known = Pinned().get(address) if daemon_key is None else daemon_key

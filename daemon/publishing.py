@@ -80,10 +80,13 @@ class Publisher:
         To a run that is not there as well: whoever follows it need not wait.
         """
         for _ in range(DRAIN_SUBSCRIPTIONS):
-            received = sockets.receive_from(self._socket)
+            if self._known is None:
+                received, user = sockets.receive(self._socket), ""
+            else:
+                received, user = sockets.receive_from(self._socket) or (None, "")
             if received is None:
                 return
-            frames, user = received
+            frames = received
             if len(frames) != 1 or not 1 <= len(frames[0]) <= 1 + TOPIC_BYTES or frames[0][0] not in (0, 1):
                 continue
             topic, comes = frames[0][1:], frames[0][0] == 1

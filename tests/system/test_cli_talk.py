@@ -363,6 +363,7 @@ def test_a_simulation_has_parameters_of_every_kind_and_durations_of_points(
 ) -> None:
     (tmp_path / "brewing.py").write_text(BREW)
     monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "brewing", raising=False)
     line = ["simulate", "--learner", "random", "--function", "brewing:taste", "--latency", "brewing:minutes"]
     line += ["--path", str(tmp_path), "--seeds", "1", "--workers", "1", "--evaluations", "20", "--goal", "4", "--json"]
     kinds = ["--parameter", "kind=tea|oat milk", "--parameter", "hot=true|false", "--parameter"]
