@@ -21,6 +21,7 @@ from taskmaster.learners.protocol import (
     Lossy,
     Point,
     Seeded,
+    best_in_flight,
     describe,
 )
 from taskmaster.learners.record import Record
@@ -127,6 +128,10 @@ class Balancing(Record):
         return [child.learner for child in self._children]
 
     # -- the protocol -------------------------------------------------------------------------------------------------
+
+    def best_in_flight(self, slots: int) -> int:
+        """As many as those want who want most."""
+        return max(best_in_flight(learner, slots) for learner in self.learners)
 
     def ask(self, n: int) -> list[Point]:
         """At most ``n`` points, chosen one by one."""

@@ -24,15 +24,20 @@ __all__ = [
     "Describable",
     "Endable",
     "Failable",
+    "Frugal",
     "Learner",
     "Lossy",
     "Optimizing",
     "Point",
     "Recalling",
     "Seeded",
+    "best_in_flight",
     "describe",
     "prepare",
 ]
+
+#: Tasks in flight for each slot, where the learner does not say.
+IN_FLIGHT_PER_SLOT = 2
 
 #: One input of a Master: a dict of its declared parameters, or, where it declares none, any value that can travel.
 Point: TypeAlias = Any
@@ -117,11 +122,28 @@ class Describable(Protocol):
 
 
 @runtime_checkable
+class Frugal(Protocol):
+    """Learns from each result, so that it had better choose late."""
+
+    def best_in_flight(self, slots: int, /) -> int:
+        """How many tasks to keep in flight at a Master that evaluates ``slots`` at a time, unless somebody says so."""
+
+
+@runtime_checkable
 class Configured(Protocol):
     """Knows what it was made with."""
 
     def made_with(self) -> Mapping[str, Any]:
         """The arguments of its class by their names: recorded with a run, for whoever has to make such a one again."""
+
+
+def best_in_flight(learner: object, slots: int) -> int:
+    """How many tasks to keep in flight for a learner at a Master with so many slots: as it says, else two for each.
+
+    One is being evaluated, and one waits, so that no slot is idle while a result is on its way and the learner thinks.
+    More would have the learner choose from older knowledge; so would these, if it learns much from each.
+    """
+    return learner.best_in_flight(slots) if isinstance(learner, Frugal) else IN_FLIGHT_PER_SLOT * slots
 
 
 def prepare(learner: Learner, parameters: Sequence[Field], outputs: Sequence[Field], seed: int) -> None:
