@@ -22,6 +22,7 @@ from taskmaster.learners.protocol import (
     Point,
     Seeded,
     ask,
+    best_in_flight,
     describe,
     require,
 )
@@ -137,6 +138,10 @@ class Balancing(Record):
         return [child.learner for child in self._children]
 
     # -- the protocol -------------------------------------------------------------------------------------------------
+
+    def best_in_flight(self, slots: int) -> int:
+        """As many as those want who want most."""
+        return max(best_in_flight(learner, slots) for learner in self.learners)
 
     def ask(self, n: int) -> list[Point]:
         """At most ``n`` points, chosen one by one."""

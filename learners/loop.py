@@ -37,7 +37,7 @@ from taskmaster.learners.looping.interrupts import heeding_interrupts
 from taskmaster.learners.looping.telling import Teller, fails_nan, require_nan
 from taskmaster.learners.marks import refuse_leg
 from taskmaster.learners.playback import Asked, Divergence
-from taskmaster.learners.protocol import Learner, Lossy, Recalling, bind, describe, require, start
+from taskmaster.learners.protocol import Learner, Lossy, Recalling, best_in_flight, bind, describe, require, start
 from taskmaster.learners.results import Result
 from taskmaster.learners.target import Target, TargetRun
 
@@ -48,9 +48,6 @@ __all__ = ["LearnerStuck", "Loop", "LoopStatistics", "TooManyFailures"]
 
 log = logging.getLogger("taskmaster")
 
-#: Tasks in flight for each slot: one being evaluated, and one that waits, so that no slot is idle while a result is on
-#: its way and the learner thinks. More would have the learner choose from older knowledge.
-IN_FLIGHT_PER_SLOT = 2
 #: Failures one after the other that end a loop: more than bad luck brings, and soon over where every task fails.
 MAX_FAILURES = 100
 #: What may be waited for a result in one go; longer is more than every system's clock takes.
@@ -74,12 +71,13 @@ class Loop(Startable):
     ``target`` is a Master (a run is opened: by ``name``, with ``seed``) or a run that is open for writing, of which no
     result was taken. ``goal`` is a number of points, a :class:`~taskmaster.learners.goals.Goal` or a function of the
     loop; without one the learner's own end counts. ``in_flight`` tasks are kept with the Master, by default two for
-    each of its slots, as many as when the run was made. ``hook(loop, result)`` is called after each result; it may be
-    :class:`~taskmaster.learners.looping.hooks.Hooks`, which hear of each step, or several in a list. A point that
-    failed is put again up to ``retries`` times, or as long as ``retries(point, error, tries)`` says, before the learner
-    is told that it failed. ``nan="fail"`` takes outputs with a NaN for failures, and is recorded: a run keeps to it.
-    After ``max_failures`` failures one after the other (None: however many) the loop ends with TooManyFailures.
-    With the run it is recorded what the learner is and how it was made, and what else ``metadata`` says.
+    each of its slots, or as many as the learner wants; as many as when the run was made. ``hook(loop, result)`` is
+    called after each result; it may be :class:`~taskmaster.learners.looping.hooks.Hooks`, which hear of each step, or
+    several in a list. A point that failed is put again up to ``retries`` times, or as long as
+    ``retries(point, error, tries)`` says, before the learner is told that it failed. ``nan="fail"`` takes outputs with
+    a NaN for failures, and is recorded: a run keeps to it. After ``max_failures`` failures one after the other (None:
+    however many) the loop ends with TooManyFailures. With the run it is recorded what the learner is and how it was
+    made, and what else ``metadata`` says.
 
         Loop(lab["svm"], Sobol(lab["svm"].parameters), goal=200, name="first-try").run()
 
@@ -129,7 +127,7 @@ class Loop(Startable):
         if isinstance(target, Target):
             self.master = target
             bind(learner, target.parameters, target.outputs)  # before there is a run, as well
-            wanted = in_flight or _default_in_flight(target)
+            wanted = in_flight or _default_in_flight(target, learner)
             said = author_of(learner, target, metadata)
             noted = {**said, _IN_FLIGHT: str(wanted)} | ({"nan": nan} if nan == "fail" else {})
             self.run_ = cast("Run", target.open(name, seed=seed, metadata=noted))
@@ -141,7 +139,9 @@ class Loop(Startable):
             raise CallerError(f"a Loop is over a Master, lab['name'], or over a run, master.open(), not {target!r}")
         refuse_leg(self.run_.metadata, self.master.name, self.run_.name)
         #: tasks kept in flight
-        self.in_flight = in_flight or int(self.run_.metadata.get(_IN_FLIGHT, 0)) or _default_in_flight(self.master)
+        self.in_flight = (
+            in_flight or int(self.run_.metadata.get(_IN_FLIGHT, 0)) or _default_in_flight(self.master, learner)
+        )
         if self.run_.told >= 0:
             raise CallerError(
                 f"run {self.run_.name!r}: some of its results were taken or left out, the learner would not be told; "
@@ -464,6 +464,7 @@ class Loop(Startable):
         return f"<Loop of {describe(self.learner)} on {self.master.name!r}: {self.told} points, goal {self.goal!r}>"
 
 
-def _default_in_flight(master: Target) -> int:
-    """Two for each slot, as soon as all have started: it is recorded, and how far they had come would be chance."""
-    return IN_FLIGHT_PER_SLOT * max(1, master.wait_for_slots())
+def _default_in_flight(master: Target, learner: Learner) -> int:
+    """As many as the learner wants for the slots, when all have started: how far they had come would be chance."""
+    wanted = best_in_flight(learner, max(1, master.wait_for_slots()))
+    return whole(wanted, f"best_in_flight() of the learner ({describe(learner)})", 1, 1_000_000)

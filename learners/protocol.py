@@ -27,6 +27,7 @@ __all__ = [
     "Describable",
     "Endable",
     "Failable",
+    "Frugal",
     "Learner",
     "Lossy",
     "Optimizing",
@@ -34,6 +35,7 @@ __all__ = [
     "Recalling",
     "Seeded",
     "ask",
+    "best_in_flight",
     "bind",
     "describe",
     "given",
@@ -41,6 +43,9 @@ __all__ = [
     "require",
     "start",
 ]
+
+#: Tasks in flight for each slot, where the learner does not say.
+IN_FLIGHT_PER_SLOT = 2
 
 #: One input of a Master: a dict of its declared parameters, or, where it declares none, any value that can travel.
 Point: TypeAlias = Any
@@ -125,6 +130,14 @@ class Describable(Protocol):
 
 
 @runtime_checkable
+class Frugal(Protocol):
+    """Learns from each result, so that it had better choose late."""
+
+    def best_in_flight(self, slots: int, /) -> int:
+        """How many tasks to keep in flight at a Master that evaluates ``slots`` at a time, unless somebody says so."""
+
+
+@runtime_checkable
 class Configured(Protocol):
     """Knows what it was made with."""
 
@@ -140,6 +153,7 @@ _CAPABILITIES = {
     "seed": "seed(rng)",
     "loss": "loss()",
     "incumbent": "incumbent()",
+    "best_in_flight": "best_in_flight(slots)",
     "bind": "bind(parameters, outputs)",
     "recall": "recall(points)",
     "describe": "describe()",
@@ -165,6 +179,15 @@ def require(learner: Any) -> None:
                 f"the learner ({_class(learner)}) has an attribute {name!r}, {shown(value)}: what has that name is "
                 f"called, as {call}; make it a method, or give it another name"
             )
+
+
+def best_in_flight(learner: object, slots: int) -> int:
+    """How many tasks to keep in flight for a learner at a Master with so many slots: as it says, else two for each.
+
+    One is being evaluated, and one waits, so that no slot is idle while a result is on its way and the learner thinks.
+    More would have the learner choose from older knowledge; so would these, if it learns much from each.
+    """
+    return learner.best_in_flight(slots) if isinstance(learner, Frugal) else IN_FLIGHT_PER_SLOT * slots
 
 
 def prepare(learner: Learner, parameters: Sequence[Field], outputs: Sequence[Field], seed: int) -> None:

@@ -19,6 +19,7 @@ from taskmaster.learners.protocol import (
     Point,
     Seeded,
     ask,
+    best_in_flight,
     describe,
     require,
 )
@@ -84,6 +85,10 @@ class Wrapper(Record):
         """Let the learner know the Master, if it wants to."""
         if isinstance(self.learner, Bindable):
             self.learner.bind(parameters, outputs)
+
+    def best_in_flight(self, slots: int) -> int:
+        """As many as the learner wants."""
+        return best_in_flight(self.learner, slots)
 
     def describe(self) -> str:
         """What it is, in a few words."""

@@ -65,7 +65,7 @@ _GOALS_TEXT = "npoints=200, loss=0.01, seconds=60 or until=18:00"
 @click.option("--seed", metavar="N", type=click.IntRange(0), help="Of a new run, for what is random in the learner.")
 @click.option(
     "--in-flight", metavar="N", type=click.IntRange(1),
-    help="Tasks to keep in flight; by default two for each slot.",
+    help="Tasks to keep in flight; by default two for each slot, or one for learners that learn much from each.",
 )  # fmt: skip
 @click.option(
     "--retries", metavar="N", type=click.IntRange(0), default=0,

@@ -142,6 +142,10 @@ class Optimizer(Seedable, ABC, Generic[S]):
         self.space.require_within(parameters)
         self.aims.require_among(outputs)
 
+    def best_in_flight(self, slots: int) -> int:
+        """One for each slot: what is chosen earlier is chosen from older knowledge, which costs more than idle slots."""
+        return slots
+
     def ask(self, n: int) -> list[Point]:
         """``n`` points that are neither in flight nor known; fewer while the library has no more."""
         if n <= 0:

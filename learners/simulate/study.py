@@ -156,7 +156,7 @@ def study(
         seeds: numbers, or how many; a seed is that of the simulation and of the run.
         workers: a number of workers, or several.
         output: which output counts, where there are several.
-        in_flight: tasks in flight for each worker; two by default, as in a Loop.
+        in_flight: tasks in flight for each worker; by default two, or as the learner wants, as in a Loop.
         on_trial: called after each trial.
 
     The seeds are the same for all learners, and with them the durations that the first, second, … evaluation takes:
