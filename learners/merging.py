@@ -78,8 +78,8 @@ class MergedRecord:
         #: the last ask, after which event it was, and the next task, as numbered over all legs: as far as it was read
         self.number = self.after = -1
         self.task = 0
-        #: whether all of it was read, or any
-        self.is_over = self.is_begun = False
+        #: whether any of it was read
+        self.is_begun = False
         self._legs = legs
         self._ahead: deque[AskedBlock] | None = deque() if keep else None
         self._blocks = self._merged()
@@ -140,9 +140,7 @@ class MergedRecord:
 
     def _read(self) -> AskedBlock | None:
         self.is_begun = True
-        block = next(self._blocks, None)
-        self.is_over = block is None
-        return block
+        return next(self._blocks, None)
 
     # -- merging ------------------------------------------------------------------------------------------------------
 

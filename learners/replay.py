@@ -127,7 +127,7 @@ class _Player:
             on_result(result, seq, index)
         self._ask_until(end if end < self._history.next_seq else math.inf)
         pending = [asked.point for _, asked in sorted(playback.asked.items())]
-        pending += [asked.point for asked in playback.ready]
+        pending += [asked.point for asked in (*playback.lost, *playback.ready)]
         told, failed = self._teller.told, self._teller.failed
         return Replayed(end, playback.asks, told, failed, self._again, playback.divergence, tuple(pending))
 

@@ -143,7 +143,7 @@ class Optimizer(Seedable, ABC, Generic[S]):
         self.aims.require_among(outputs)
 
     def best_in_flight(self, slots: int) -> int:
-        """One for each slot: what is chosen earlier is chosen from older knowledge, which costs more than idle slots."""
+        """One for each slot: what is chosen earlier is chosen from older knowledge: dearer than idle slots."""
         return slots
 
     def ask(self, n: int) -> list[Point]:

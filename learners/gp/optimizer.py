@@ -169,7 +169,7 @@ class GaussianProcess(Record):
         self._space.require_within(parameters)
 
     def best_in_flight(self, slots: int) -> int:
-        """One for each slot: what is chosen earlier is chosen from older knowledge, which costs more than idle slots."""
+        """One for each slot: what is chosen earlier is chosen from older knowledge: dearer than idle slots."""
         return slots
 
     def ask(self, n: int) -> list[Point]:

@@ -137,6 +137,17 @@ def night(masters: list[SimulatedMaster], learner: Any = None, **keys: Any) -> L
     return loop
 
 
+def test_an_ask_that_is_recorded_with_one_leg_is_not_recorded_with_another() -> None:
+    """However many asks lie between two tasks of a dear Master: it is not to have those of all the others."""
+    dear, cheap = master("dear", 1, 1000.0), master("cheap", 1, 1.0)
+    loop = Loop(Routes([dear, cheap]), Random(dear.parameters, seed=1), goal=1000, in_flight=4, name="night", seed=2)
+    loop.run().close()
+    asks = [[ask for ask in one.runs["night"].asks if ask.asked > 0] for one in (dear, cheap)]
+    numbers = [ask.order.number for each in asks for ask in each if ask.order is not None]
+    assert len(numbers) == len(set(numbers)) > 990
+    assert len(asks[0]) < 10 < len(asks[1])
+
+
 def test_a_replay_is_stepped_through_and_ends_where_one_wants() -> None:
     loop = night(rough(2, 7), retries=1)
     steps: list[Any] = []
