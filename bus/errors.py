@@ -32,6 +32,7 @@ __all__ = [
     "JournalDamaged",
     "JournalError",
     "JournalTooNew",
+    "KeyFileError",
     "NotAllowed",
     "PeerError",
     "ProtocolError",
@@ -113,6 +114,12 @@ class Fenced(CallerError):
     """A newer writer has opened this run; this one may not submit any more."""
 
     code = "fenced"
+
+
+class KeyFileError(CallerError):
+    """A key, or a file of keys, is missing or wrong."""
+
+    code = "key_file"
 
 
 class Conflict(CallerError):

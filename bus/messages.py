@@ -56,6 +56,7 @@ from taskmaster.bus.people_messages import (
 from taskmaster.bus.record_messages import (
     AGAIN as AGAIN,
     BY_HAND as BY_HAND,
+    FOUND as FOUND,
     KEPT as KEPT,
     Ask as Ask,
     Asks as Asks,
@@ -64,7 +65,11 @@ from taskmaster.bus.record_messages import (
     Fork as Fork,
     Forked as Forked,
     NoteAsks as NoteAsks,
+    NoteWriter as NoteWriter,
+    Order as Order,
     ReadAsks as ReadAsks,
+    ReadWriters as ReadWriters,
+    WriterList as WriterList,
 )
 from taskmaster.bus.series_messages import (
     Piece as Piece,
@@ -307,7 +312,9 @@ ClientMessage = (
     | Reject
     | Edit
     | NoteAsks
+    | NoteWriter
     | ReadAsks
+    | ReadWriters
     | Fork
     | ListAlarms
     | Prune
@@ -488,6 +495,7 @@ DaemonMessage = (
     | Claimed
     | ProposedList
     | AsksPage
+    | WriterList
     | Forked
     | AlarmList
 )

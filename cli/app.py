@@ -40,6 +40,7 @@ COMMANDS: Mapping[str, Mapping[str, Entry]] = {
     "The daemon": {
         "serve": Entry("serve", "Run the daemon in the foreground."),
         "worker": Entry("worker", "Evaluate for a daemon elsewhere."),
+        "keys": Entry("keys", "Who may come over the network, and which daemons you know."),
         "status": Entry("status", "Show how the daemon and its Masters are."),
         "alarms": Entry("alarms", "List the alarms that stand."),
         "top": Entry("top", "Watch Masters and workers at work."),

@@ -17,6 +17,7 @@ from typing import NamedTuple, TypeAlias
 
 from taskmaster.bus import messages as m
 from taskmaster.bus.status import AlarmInfo
+from taskmaster.daemon.roles import LOCAL, Peer
 
 __all__ = ["KINDS", "AlarmBook", "Condition", "Kind", "Source"]
 
@@ -28,6 +29,8 @@ class Kind(NamedTuple):
     remedy: str
     #: seconds that it stands after it was last said, where no condition holds it up
     stands: float = 0.0
+    #: whether its subject is a Master; else it is the daemon's
+    of_master: bool = False
 
 
 #: All there are.
@@ -36,11 +39,13 @@ KINDS: Mapping[str, Kind] = {
         "worker processes of a Master end, or cannot be set up, again and again; past `restarts` none is started",
         "the message says what the last one died of, the log more. Mend that, then `taskmaster resume MASTER`: "
         "its tasks wait",
+        of_master=True,
     ),
     "held_tasks": Kind(
         "tasks are in doubt: their worker was lost, and what they do must not be done twice",
         "`taskmaster held` lists them. Look at the instrument, then `taskmaster resolve RUN TASK "
         "done|retry|resume|fail`",
+        of_master=True,
     ),
     "disk_low": Kind(
         "little room is left on the disk of the state directory (warning); submissions are refused (error); not even "
@@ -52,10 +57,12 @@ KINDS: Mapping[str, Kind] = {
         "an interlock of an instrument has tripped: its head is kept safe, or the Master is paused or stopped, as "
         "declared",
         "see to the instrument. When the interlock holds again: the command that the message ends with",
+        of_master=True,
     ),
     "unsafe_head": Kind(
         "a head is not known to be in its safe state; the longer that lasts, the louder it is said",
         "go to the instrument. It is tried again and again, and the alarm ends when the head says that it is safe",
+        of_master=True,
     ),
     "clock_jump": Kind(
         "the machine's clock was set by more than seconds, or the machine slept, or its clock is behind what it was at "
@@ -117,12 +124,13 @@ class AlarmBook:
         """Whether there is an alarm of this kind."""
         return any(key[0] == kind for key in self._standing)
 
-    def infos(self) -> tuple[AlarmInfo, ...]:
-        """Those that stand, oldest first."""
+    def infos(self, peer: Peer = LOCAL) -> tuple[AlarmInfo, ...]:
+        """Those that stand, oldest first; for who is granted some Masters only, those that are about one of them."""
         return tuple(
             AlarmInfo(known.kind, known.level, known.subject, known.message, standing.since, known.about)
             for standing in self._standing.values()
             for known in (standing.condition,)
+            if not peer.is_bounded or (KINDS[known.kind].of_master and peer.sees(known.subject))
         )
 
     def note(self, alarms: Sequence[m.Alarm], now: float) -> list[m.Alarm]:

@@ -38,6 +38,8 @@ def plan(config: Config) -> DaemonPlan:
         keep_free=daemon.keep_free,
         grace=daemon.grace,
         operations=_operations(config),
+        keys=daemon.keys,
+        key=daemon.own_key,
     )
 
 

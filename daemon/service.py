@@ -14,18 +14,21 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import zmq
 from msgspec.structs import replace
 
 from taskmaster import __version__
 from taskmaster.bus import sockets
+from taskmaster.bus.keys import read_pair
+from taskmaster.bus.places import control_address
 from taskmaster.bus.status import DaemonStatus
 from taskmaster.bus.text import format_duration
 from taskmaster.daemon.broker import Broker, Endpoints
 from taskmaster.daemon.core import Core, Identity
 from taskmaster.daemon.effects import Effects
+from taskmaster.daemon.gate import LOCAL_DOMAIN, NETWORK_DOMAIN, Gatehouse, open_gatehouse
 from taskmaster.daemon.guardians import Guardians
 from taskmaster.daemon.journal import Journal
 from taskmaster.daemon.journal.backup import keep_before_migration, require_state
@@ -56,6 +59,17 @@ class MasterPlan:
     working_directory: Path | None = None
 
 
+class Addresses(NamedTuple):
+    """Where a daemon's sockets are bound."""
+
+    control: str
+    results: str
+    workers: str
+    #: of results and workers, for who comes by a Unix socket
+    near: str
+    near_workers: str
+
+
 @dataclass(frozen=True)
 class DaemonPlan:
     """Everything :func:`serve` needs to know."""
@@ -71,6 +85,9 @@ class DaemonPlan:
     keep_free: int = 256_000_000
     grace: float = 10.0
     operations: Operations = field(default_factory=Operations)
+    #: the file of authorised keys, and the daemon's own; None where nobody comes but from this machine
+    keys: Path | None = None
+    key: Path | None = None
 
 
 def serve(plan: DaemonPlan, on_ready: Callable[[Identity, str], None] = lambda identity, address: None) -> None:
@@ -95,14 +112,25 @@ def serve(plan: DaemonPlan, on_ready: Callable[[Identity, str], None] = lambda i
         space = Space(plan.state, plan.keep_free)
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         stack.callback(context.destroy, 0)
-        endpoints, addresses = _bind(context, plan, stack)
-        identity = Identity(plan.name, journal.begin_epoch(time.time()), addresses[1], addresses[2], plan.max_message)
-        broker = _assemble(plan, journal, space, endpoints, identity, addresses[3], umask)
+        gatehouse = None if plan.keys is None else open_gatehouse(context, plan.keys, time.time())
+        door = None if plan.key is None else read_pair(plan.key).secret
+        endpoints, addresses = _bind(context, plan, stack, door)
+        identity = Identity(
+            plan.name,
+            journal.begin_epoch(time.time()),
+            addresses.results,
+            addresses.workers,
+            plan.max_message,
+            addresses.near,
+        )
+        broker = _assemble(plan, journal, space, endpoints, identity, addresses.near_workers, umask, gatehouse)
+        if addresses.results.startswith("tcp://"):
+            broker.readmit = lambda: sockets.rebind(endpoints.results, addresses.results)
         stack.enter_context(operated(broker, plan.operations, plan.name, plan.keep_free, umask))
         with _signals(broker, plan.grace):
-            on_ready(identity, addresses[0])
+            on_ready(identity, addresses.control)
             notify("READY=1")
-            log.info("daemon %r is ready at %s (epoch %d)", plan.name, addresses[0], identity.epoch)
+            log.info("daemon %r is ready at %s (epoch %d)", plan.name, addresses.control, identity.epoch)
             broker.heartbeat = _watchdog()
             broker.on_stop = lambda: _on_stop(broker, plan.grace)
             broker.run()
@@ -133,7 +161,14 @@ def _on_stop(broker: Broker, grace: float) -> None:
 
 
 def _assemble(
-    plan: DaemonPlan, journal: Journal, space: Space, endpoints: Endpoints, identity: Identity, local: str, umask: int
+    plan: DaemonPlan,
+    journal: Journal,
+    space: Space,
+    endpoints: Endpoints,
+    identity: Identity,
+    local: str,
+    umask: int,
+    gatehouse: Gatehouse | None,
 ) -> Broker:
     masters = [Master(master.spec, identity.epoch) for master in plan.masters]
     core = Core(identity, masters, lambda: secrets.randbits(53))
@@ -158,7 +193,9 @@ def _assemble(
             )
         )
     started = time.monotonic()
-    broker = Broker(core, journal, endpoints, supervisor, guardians, space, lambda broker: _status(broker, started))
+    broker = Broker(
+        core, journal, endpoints, supervisor, guardians, space, lambda broker: _status(broker, started), gatehouse
+    )
     for keeper in (supervisor, guardians):
         keeper.watch, keeper.unwatch = broker.watch, broker.unwatch
     return broker
@@ -175,14 +212,20 @@ def _restore(core: Core, journal: Journal, progress: Path) -> None:
 
 
 def _bind(
-    context: zmq.Context[zmq.Socket[bytes]], plan: DaemonPlan, stack: contextlib.ExitStack
-) -> tuple[Endpoints, tuple[str, str, str, str]]:
-    """The sockets; the addresses of control, results and workers, and the one for this daemon's own workers.
+    context: zmq.Context[zmq.Socket[bytes]], plan: DaemonPlan, stack: contextlib.ExitStack, secret: bytes | None
+) -> tuple[Endpoints, Addresses]:
+    """The sockets, and where they are bound.
 
-    Their files are removed with the ``stack``, of which the context is to be a part already.
+    With the daemon's ``secret`` key whatever is bound to the network encrypts, and the authenticator, which has to be
+    there already, is asked whom to admit. Files of sockets are removed with the ``stack``, of which the context is to
+    be a part.
     """
 
     def bind(socket: zmq.Socket[bytes], address: str, what: str) -> str:
+        if secret is not None and address.startswith("tcp://"):
+            sockets.secure(socket, secret, NETWORK_DOMAIN)
+        elif secret is not None:
+            sockets.guard(socket, LOCAL_DOMAIN)
         endpoint = sockets.bind(socket, address, what)
         stack.callback(sockets.remover(endpoint))
         return endpoint
@@ -190,16 +233,26 @@ def _bind(
     control = sockets.router(context, plan.max_message)
     results = sockets.publisher(context)
     workers = sockets.router(context, plan.max_message)
-    bound = (
+    # Whatever the network gets, workers on this machine come by a Unix socket: a third less latency. It is bound first,
+    # for a socket keeps what it was told of encryption.
+    local = plan.workers
+    if not local.startswith("ipc://"):
+        local = bind(workers, f"ipc://{plan.state}/local", "the workers socket")
+    near = plan.results
+    if secret is not None and plan.control.startswith("tcp://"):
+        # Who has no key, but may open the daemon's files, comes by these.
+        bind(control, control_address(plan.state), "the control socket")
+        near = bind(results, f"ipc://{plan.state}/results", "the results socket")
+    bound = Addresses(
         bind(control, plan.control, "the control socket"),
         bind(results, plan.results, "the results socket"),
         bind(workers, plan.workers, "the workers socket"),
+        near,
+        local,
     )
-    # Whatever the network gets, workers on this machine come by a Unix socket: a third less latency.
-    local = bound[2]
-    if not local.startswith("ipc://"):
-        local = bind(workers, f"ipc://{plan.state}/local", "the workers socket")
-    return Endpoints(control, results, workers), (*bound, local)
+    if local == plan.workers:
+        bound = bound._replace(near_workers=bound.workers)
+    return Endpoints(control, results, workers), bound if near != plan.results else bound._replace(near=bound.results)
 
 
 def _status(broker: Broker, started: float) -> DaemonStatus:

@@ -178,7 +178,10 @@ def _deleter(state: Path, config: Config | None, address: str | None) -> Iterato
     with daemon_kept_away(state) as daemon:
         at_work = bool(daemon)
     if at_work:
-        known = control_address(state) if config is None else config.daemon.addresses.control
+        # Who may change the state directory may open the Unix socket in it, which a daemon with keys has at any rate.
+        known = control_address(state)
+        if config is not None and config.daemon.keys is None:
+            known = config.daemon.addresses.control
         with connected(address or known) as lab:
             yield lambda run: lab.ask(m.Prune(0, run.run, run.events))
         return

@@ -28,7 +28,7 @@ from taskmaster.daemon.journal.journal import PAGE_BYTES
 from taskmaster.daemon.journal.mark import MARK, Last, read_mark
 from taskmaster.daemon.journal.payloads import Payloads
 from taskmaster.daemon.journal.scan import Source
-from taskmaster.daemon.journal.schema import require_known
+from taskmaster.daemon.journal.schema import read_as_newest, require_known
 from taskmaster.daemon.journal.wal import read_log, taken_pages
 from taskmaster.drivers.progress import machine_start
 
@@ -231,6 +231,7 @@ def _opened(path: Path, folder: Path, found: Inspected, stack: contextlib.ExitSt
         db = connect(path, write=False)
         stack.callback(db.close)
         require_known(db, folder / "journal.db")
+        read_as_newest(db)
         return Source(db, Payloads(folder / "payloads", sync=False))
     except (apsw.Error, JournalDamaged) as error:
         found.findings.append(f"its database cannot be read: {error}")

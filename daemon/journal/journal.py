@@ -49,6 +49,7 @@ from taskmaster.daemon.effects import (
     RunForked,
     TasksPlaced,
     WriterChanged,
+    WriterNoted,
 )
 from taskmaster.daemon.journal import sql
 from taskmaster.daemon.journal.checksums import connect, create
@@ -57,9 +58,9 @@ from taskmaster.daemon.journal.failures import journal_error, transaction
 from taskmaster.daemon.journal.forks import Fork
 from taskmaster.daemon.journal.mark import MarkFile
 from taskmaster.daemon.journal.payloads import Payloads
-from taskmaster.daemon.journal.schema import require_known
+from taskmaster.daemon.journal.schema import bring_up_to_date, require_known
 from taskmaster.daemon.journal.series import writers
-from taskmaster.daemon.journal.stored import FiledTable, decode_asks, split_frames, with_noted
+from taskmaster.daemon.journal.stored import FiledTable, decode_asks, encode_asks, split_frames, with_noted
 
 __all__ = ["INLINE_BYTES", "Journal"]
 
@@ -134,6 +135,9 @@ class Journal:
             BlockAppended: self._block_appended,
             EventAppended: self._event_appended,
             AsksNoted: self._asks_noted,
+            WriterNoted: lambda r: self._execute(
+                sql.SET_WRITER_METADATA, (_json(r.metadata).decode(), r.run, r.writer)
+            ),
             LeaseGranted: lambda r: self._execute(
                 sql.INSERT_LEASE, (*r.lease, r.run, r.first, r.n, r.attempt, r.worker, r.local, r.time, r.name)
             ),
@@ -170,7 +174,7 @@ class Journal:
     def _set_up(self, version: int) -> None:
         synced = self.durability == "power"
         list(self._db.execute(f"{sql.PRAGMAS} PRAGMA synchronous = {'FULL' if synced else 'NORMAL'};"))
-        self._migrate(version)
+        bring_up_to_date(self._db, version)
         for number, text in self._db.execute(sql.SELECT_LAYOUTS):
             self._layouts[msgspec.json.decode(text, type=Layout)] = number
         self._note_going()
@@ -260,7 +264,7 @@ class Journal:
         self._execute(sql.INSERT_RUN, (r.run, r.master, r.name, r.seed, r.created, r.user, metadata, r.priority))
 
     def _writer_changed(self, r: WriterChanged) -> None:
-        self._execute(sql.INSERT_WRITER, (r.run, r.writer, r.user, r.time, r.claim))
+        self._execute(sql.INSERT_WRITER, (r.run, r.writer, r.user, r.time, r.claim, r.first, "{}", False))
         self._execute(sql.SET_WRITER, (r.writer, r.run))
 
     def _run_deleted(self, r: RunDeleted) -> None:
@@ -288,7 +292,7 @@ class Journal:
                 r.first,
                 r.n,
                 self._layout(table.layout),
-                _json(r.asks).decode(),
+                encode_asks(r.asks),
                 table.digest(content),
                 r.time,
                 r.user,
@@ -301,7 +305,7 @@ class Journal:
         for first, n, text in list(self._db.execute(sql.BLOCK_BEFORE, (r.run, r.first))):
             if first + n == r.first:
                 asks = with_noted(decode_asks(text), n, r.at, r.asks)
-                self._execute(sql.SET_ASKS, (_json(asks).decode(), r.run, first))
+                self._execute(sql.SET_ASKS, (encode_asks(asks), r.run, first))
 
     def _event_appended(self, r: EventAppended) -> None:
         head = r.head
@@ -477,11 +481,3 @@ class Journal:
             self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
         self._db.close()
         self.mark.close()
-
-    def _migrate(self, version: int) -> None:
-        for step in range(version + 1, sql.SCHEMA_VERSION + 1):
-            with transaction(self._db):
-                self._db.execute(sql.MIGRATIONS[step])
-                if step == 1:
-                    self._db.execute(sql.SET_META, ("created", time.time()))
-                self._db.execute(f"PRAGMA user_version = {step}")

@@ -22,7 +22,7 @@ from taskmaster.daemon.journal.checksums import connect
 from taskmaster.daemon.journal.failures import journal_error
 from taskmaster.daemon.journal.pages import read_page
 from taskmaster.daemon.journal.payloads import Payloads, size_of
-from taskmaster.daemon.journal.schema import require_known
+from taskmaster.daemon.journal.schema import read_as_newest, require_known
 from taskmaster.daemon.journal.stored import FiledTable, split_frames
 from taskmaster.daemon.retention import ClosedRun
 from taskmaster.daemon.run import Run
@@ -73,6 +73,7 @@ class RecordedRuns:
             with contextlib.ExitStack() as undone:
                 undone.callback(self._db.close)
                 require_known(self._db, self.path)
+                read_as_newest(self._db)
                 undone.pop_all()
         except apsw.Error as error:
             raise journal_error(error, f"the journal {self.path} cannot be read") from error

@@ -25,7 +25,7 @@ __all__ = ["salvage"]
 _RUNS = """
 SELECT run, master, name, seed, created, user, metadata, priority, closed, paused, writer FROM runs ORDER BY run
 """
-_WRITERS = "SELECT run, writer, user, time, claim FROM writers WHERE run = ?"
+_WRITERS = "SELECT run, writer, user, time, claim, first, metadata, forked FROM writers WHERE run = ?"
 _ATTEMPTS = "SELECT run, task, attempts FROM attempts WHERE run = ? AND task < ?"
 _LEASES = """
 SELECT epoch, number, run, first, n, attempt, worker, local, time, name FROM leases WHERE run = ? AND first + n <= ?
@@ -48,6 +48,17 @@ SELECT run, first, n, what, reason, user, time, layout, data FROM approvals WHER
 ORDER BY entry
 """
 _CLAIMS = "SELECT run, task, claim, who, since, until FROM claims WHERE run = ? AND task < ?"
+_PLACES = "SELECT run, first, n, head, capability FROM places WHERE run = ? AND first + n <= ?"
+_CHECKPOINTS = """
+SELECT run, task, attempt, head, epoch, lease, number, time, token, lost FROM checkpoints WHERE run = ? AND task < ?
+"""
+#: Of instruments: which stop and which head stands as it was, what heads have done, and what was done to them.
+_HEADS = {
+    "SELECT master, stopped FROM masters WHERE stopped <> ''": sql.SET_STOPPED,
+    "SELECT master, head, out, quarantined, tripped FROM heads": sql.SET_HEAD,
+    "SELECT master, head, tasks, busy, error, error_time FROM head_counts": sql.SET_HEAD_COUNTS,
+    "SELECT time, master, head, what, reason, user FROM head_log ORDER BY entry": sql.INSERT_HEAD_LOG,
+}
 
 
 def salvage(folder: Path, into: Path) -> JournalReport:
@@ -94,7 +105,7 @@ class _Copy:
             with transaction(self._db):
                 self._run(row)
                 self._payloads.sync()
-        for select, insert in _SAMPLES.items():
+        for select, insert in {**_HEADS, **_SAMPLES}.items():
             rows = self._readable(select)
             while some := list(islice(rows, _ROWS)):
                 with transaction(self._db):
@@ -121,6 +132,8 @@ class _Copy:
             self._all(insert, self._readable(select, (run,)))
         self._all(sql.INSERT_APPROVAL, self._readable(_APPROVALS, (run, scan.tasks)))
         self._all(sql.SET_CLAIM, self._readable(_CLAIMS, (run, scan.tasks)))
+        self._all(sql.INSERT_PLACE, self._readable(_PLACES, (run, scan.tasks)))
+        self._all(sql.SET_CHECKPOINT, self._readable(_CHECKPOINTS, (run, scan.tasks)))
 
     def _keep_file(self, name: str | None) -> None:
         if name is not None:

@@ -122,7 +122,7 @@ class _LabSource:
 
 
 def _export(lab: Lab, run: RunInfo, write: Writer) -> int:
-    with PageReader(lab.address) as reader:
+    with PageReader(lab.address, lab._core.credentials) as reader:
         return export_with(_LabSource(lab, reader), run, write)
 
 
