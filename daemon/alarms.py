@@ -77,6 +77,11 @@ KINDS: Mapping[str, Kind] = {
         "client has last said so",
         stands=3600.0,
     ),
+    "authenticator": Kind(
+        "the file of keys was changed and is refused, so the keys from before stay in force (error); or those who come "
+        "by the network are not answered (critical)",
+        "the message names the line: mend the file, and it is read again by itself. With no answer: restart the daemon",
+    ),
     "retention": Kind(
         "runs that are due to be deleted cannot be archived, so they stay",
         "the message says why: no room in the folder of the archive, or a package is missing. It is tried again",

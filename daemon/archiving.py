@@ -1,7 +1,8 @@
 """Runs that go are written to Parquet before, and read again: what is not known to be in the archive is not deleted.
 
-A run is two files, ``FOLDER/MASTER/NUMBER-NAME.parquet`` with its results, and ``…-progress.parquet`` if its
-evaluations have told of any. Neither is ever written over.
+A run is some files: ``FOLDER/MASTER/NUMBER-NAME.parquet`` with its results, ``…-record.jsonl.gz`` with what else is on
+record of it (see `chronicle`), and ``…-progress.parquet`` if its evaluations have told of any. None is ever written
+over.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 from taskmaster.bus.errors import CallerError, JournalError
 from taskmaster.bus.status import RunInfo
 from taskmaster.bus.text import lacking
+from taskmaster.daemon.chronicle import write_chronicle
 from taskmaster.daemon.journal.reading import RecordedRuns
 from taskmaster.daemon.retention import ClosedRun, Retention, due
 from taskmaster.learners.export import export_with, write_parquet
@@ -25,6 +27,8 @@ from taskmaster.learners.export.series import export_series, progress_of
 __all__ = ["archive_run", "prune", "require_parquet"]
 
 _STRANGE = re.compile(r"[^A-Za-z0-9._-]+")
+#: How the names of a run's files end.
+_ENDS = (".parquet", "-record.jsonl.gz", "-progress.parquet")
 #: Characters of a run's name that become part of its file's.
 _NAME = 80
 
@@ -71,15 +75,17 @@ def archive_run(runs: RecordedRuns, run: ClosedRun, folder: Path) -> list[Path]:
     name = f"{run.run:06d}-{_STRANGE.sub('_', run.name)[:_NAME]}"
     for k in count(1):
         stem = name if k == 1 else f"{name}-{k}"
-        if not any((place / f"{stem}{end}.parquet").exists() for end in ("", "-progress")):
+        if not any((place / f"{stem}{end}").exists() for end in _ENDS):
             break
     files = []
-    results = place / f"{stem}.parquet"
+    results, record, progress = (place / f"{stem}{end}" for end in _ENDS)
     try:
         rows = _write_results(runs, info, results)
         files.append(results)
         _verify(parquet, results, rows, run.tasks)
-        progress = place / f"{stem}-progress.parquet"
+        with complete_or_not_at_all(record) as partial:
+            write_chronicle(runs, run.run, partial)
+        files.append(record)
         if _write_progress(runs, info, progress):
             files.append(progress)
         for path in (*files, place, folder):

@@ -142,7 +142,7 @@ class Broker:
         self.readmit: Callable[[], None] = lambda: None
         self._status = status
         self._endpoints = endpoints
-        self._gatehouse = gatehouse
+        self.gatehouse = gatehouse
         self._publisher = Publisher(endpoints.results, core, None if gatehouse is None else gatehouse.gate.peer)
         self._answers = Answers(endpoints.control, self._answer)
         self._pruning = Pruning(journal)
@@ -241,8 +241,8 @@ class Broker:
         out = Effects(turn=self.turns, wall=time.time())
         now = self.pulse.turned = time.monotonic()
         self._drained_bytes = self._drained_rows = 0
-        if self._gatehouse is not None and self._gatehouse.doorkeeper.socket in ready:
-            self._gatehouse.doorkeeper.serve()
+        if self.gatehouse is not None and self.gatehouse.doorkeeper.socket in ready:
+            self.gatehouse.doorkeeper.serve()
         if self._endpoints.workers in ready:
             self._drain(self._endpoints.workers, self._on_worker, now, out)
         if self._endpoints.control in ready:
@@ -288,7 +288,7 @@ class Broker:
     ) -> None:
         for _ in range(DRAIN_MESSAGES):
             peer = LOCAL
-            if self._gatehouse is None:
+            if self.gatehouse is None:
                 frames = sockets.receive(socket)
                 if frames is None:
                     return
@@ -297,7 +297,7 @@ class Broker:
                 if received is None:
                     return
                 frames, user = received
-                known = self._gatehouse.gate.peer(user)
+                known = self.gatehouse.gate.peer(user)
                 if known is None:
                     self._refuse_stranger(socket, frames)
                     continue
@@ -377,9 +377,16 @@ class Broker:
 
     def _look_at_keys(self, out: Effects) -> None:
         """Once in a while: whether keys have come, gone or expired."""
-        if self._gatehouse is None or not self._gatehouse.look(out.wall):
+        if self.gatehouse is None:
             return
-        in_force = self._gatehouse.gate.is_in_force
+        before = self.gatehouse.refusal
+        narrowed = self.gatehouse.look(out.wall)
+        refusal = self.gatehouse.refusal
+        if refusal and refusal != before:  # also where it is another mistake
+            out.alarms.append(m.Alarm("error", "keys", refusal, out.wall, "authenticator"))
+        if not narrowed:
+            return
+        in_force = self.gatehouse.gate.is_in_force
         self._answers.forget(lambda peer: not in_force(peer))
         self.core.workforce.dismiss(lambda peer: not in_force(peer), out)
         self.readmit()

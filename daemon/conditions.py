@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 from taskmaster.bus.text import count, format_duration, format_size, how_to_resolve
 from taskmaster.daemon.alarms import Condition
 from taskmaster.daemon.core import Core
+from taskmaster.daemon.gate import Gatehouse
 from taskmaster.daemon.head import Head
 from taskmaster.daemon.master import Master
 from taskmaster.daemon.space import Space
 
-__all__ = ["ClockWatch", "disk_condition", "master_conditions"]
+__all__ = ["ClockWatch", "disk_condition", "gate_conditions", "master_conditions"]
 
 #: What the clock may gain or lose between two looks, and the machine sleep, before it is told.
 _JUMP_SECONDS = 5.0
@@ -93,6 +94,14 @@ def disk_condition(space: Space, low: int) -> Iterator[Condition]:
             f"{format_size(low)}; with too little, no further tasks are taken"
         )
         yield Condition("disk_low", "warning", "disk", text)
+
+
+def gate_conditions(gatehouse: Gatehouse, now: float) -> Iterator[Condition]:
+    """Of who is let in: whether the keys in force are those in the file, and whether anybody is answered."""
+    if gatehouse.refusal:
+        yield Condition("authenticator", "error", "keys", gatehouse.refusal)
+    if trouble := gatehouse.doorkeeper.trouble(now):
+        yield Condition("authenticator", "critical", "authenticator", trouble)
 
 
 class ClockWatch:

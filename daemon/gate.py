@@ -12,10 +12,12 @@ takes longer than a turn should. With a mistake in it, it is refused whole, and 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +25,7 @@ import zmq
 
 from taskmaster.bus.errors import ConfigError
 from taskmaster.bus.keys import public_text
+from taskmaster.bus.text import format_duration
 from taskmaster.config.authorised import Grant, read_grants
 from taskmaster.daemon.roles import LOCAL, Peer
 
@@ -34,6 +37,11 @@ log = logging.getLogger("taskmaster.daemon")
 NETWORK_DOMAIN = "taskmaster"
 LOCAL_DOMAIN = "taskmaster-local"
 
+_AUTHENTICATOR = "inproc://zeromq.zap.01"
+#: Seconds between two questions that the daemon asks its own authenticator, and after which one without an answer, or a
+#: file of keys that is still being read, is trouble.
+_PROBE_SECONDS = 5.0
+_PATIENCE_SECONDS = 15.0
 #: Handshakes answered in one turn.
 _HANDSHAKES = 256
 #: Who comes by a Unix socket, for ZeroMQ.
@@ -94,9 +102,38 @@ class Doorkeeper:
         self._gate = gate
         self.socket = context.socket(zmq.REP)
         self.socket.linger = 0
-        self.socket.bind("inproc://zeromq.zap.01")
+        self.socket.bind(_AUTHENTICATOR)
         #: handshakes that were refused
         self.refused = 0
+        self._probe = context.socket(zmq.DEALER)
+        self._probe.linger = 0
+        self._probe.connect(_AUTHENTICATOR)
+        #: when it was asked last, and when the first question was that has had no answer (monotonic)
+        self._asked = -math.inf
+        self._unanswered: float | None = None
+
+    def probe(self, now: float) -> None:
+        """Once in a while: ask as ZeroMQ does, to see that whoever comes is answered."""
+        while self._probe.poll(0):
+            self._probe.recv_multipart()
+            self._unanswered = None
+        if now < self._asked + _PROBE_SECONDS:
+            return
+        self._asked = now
+        if self._unanswered is None:
+            self._unanswered = now
+        with contextlib.suppress(zmq.Again):
+            question = [b"", b"1.0", b"probe", LOCAL_DOMAIN.encode(), b"", b"", b"NULL"]
+            self._probe.send_multipart(question, zmq.NOBLOCK)
+
+    def trouble(self, now: float) -> str:
+        """What is wrong with it; empty if nothing is."""
+        if self._unanswered is None or now < self._unanswered + _PATIENCE_SECONDS:
+            return ""
+        return (
+            f"the authenticator has not answered for {format_duration(now - self._unanswered)}: nobody new is let in; "
+            "restart the daemon"
+        )
 
     def serve(self) -> None:
         """Answer what is asked."""
@@ -133,6 +170,7 @@ class KeyFile:
         self._path = path
         self._seen = self._look()
         self._reading: threading.Thread | None = None
+        self._began = 0.0
         self._read: tuple[Grant, ...] | str | None = None
         #: what is wrong with the file as it is now; empty if nothing is
         self.trouble = ""
@@ -151,6 +189,7 @@ class KeyFile:
         seen = self._look()
         if seen != self._seen:
             self._seen = seen
+            self._began = time.monotonic()
             self._reading = threading.Thread(target=self._load, name="taskmaster-keys", daemon=True)
             self._reading.start()
 
@@ -162,15 +201,20 @@ class KeyFile:
 
     def take(self) -> tuple[Grant, ...] | None:
         """What was read since the last time; None if nothing was, or nothing that could be taken."""
-        if self._reading is None or self._read is None:
+        if self._reading is None:
+            return None
+        if self._reading.is_alive():
+            took = time.monotonic() - self._began
+            if took > _PATIENCE_SECONDS:
+                self.trouble = f"{self._path}: has not been read for {format_duration(took)}; is its disk there?"
             return None
         self._reading.join()
         self._reading, read, self._read = None, self._read, None
+        if read is None:  # whatever ended the thread, it has been printed; it begins anew
+            self._seen = ()
+            read = f"{self._path}: could not be read, see above"
         self.trouble = read if isinstance(read, str) else ""
-        if isinstance(read, str):
-            log.error("the changed keys are refused, those from before stay in force: %s", read)
-            return None
-        return read
+        return None if isinstance(read, str) else read
 
 
 class Gatehouse:
@@ -183,6 +227,7 @@ class Gatehouse:
 
     def look(self, now: float) -> bool:
         """Once in a while, and when the file was read, at ``now`` seconds since 1970: whether anybody may less now."""
+        self.doorkeeper.probe(time.monotonic())
         self.file.look()
         narrowed = self.gate.expire(now)
         read = self.file.take()
@@ -190,6 +235,13 @@ class Gatehouse:
             narrowed = self.gate.update(read, now) or narrowed
             log.info("the keys were read anew; %d are in force", len(self.gate))
         return narrowed
+
+    @property
+    def refusal(self) -> str:
+        """Why the file of keys is not in force as it is now; empty if it is."""
+        return (
+            self.file.trouble and f"the changed keys are refused, those from before stay in force: {self.file.trouble}"
+        )
 
 
 def open_gatehouse(context: zmq.Context[zmq.Socket[bytes]], keys: Path, now: float) -> Gatehouse:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 
 from taskmaster.daemon.broker import Broker
-from taskmaster.daemon.conditions import ClockWatch, disk_condition, master_conditions
+from taskmaster.daemon.conditions import ClockWatch, disk_condition, gate_conditions, master_conditions
 from taskmaster.daemon.health import Crews
 from taskmaster.daemon.hook import AlarmHook
 from taskmaster.daemon.metrics import CONTENT_TYPE, Counts, Snapshot, render
@@ -49,6 +49,8 @@ def operated(broker: Broker, plan: Operations, name: str, keep_free: int, umask:
         lambda now, wall: disk_condition(broker.space, low),
         clock.look,
     ]
+    if (gatehouse := broker.gatehouse) is not None:
+        broker.alarms.sources.append(lambda now, wall: gate_conditions(gatehouse, now))
     with contextlib.ExitStack() as stack:
         if plan.alarm_command:
             hook = AlarmHook(plan.alarm_command, plan.alarm_timeout, name, umask)
@@ -93,7 +95,8 @@ class Observer:
         heads = tuple(head for master in broker.core.masters.values() for head in master.heads.infos(wall))
         self._snapshot = Snapshot(status, wall, broker.alarms.infos(), heads, dict(self._counts.ended), wanted)
         disk = () if broker.space.room else (str(broker.space.error()),)
-        broker.pulse.troubles = (*disk, *self._crews.look(status, wanted, now))
+        door = "" if broker.gatehouse is None else broker.gatehouse.doorkeeper.trouble(now)
+        broker.pulse.troubles = (*disk, *filter(None, [door]), *self._crews.look(status, wanted, now))
 
     def page(self, path: str) -> Page | None:
         """The page of a path; None if there is none."""

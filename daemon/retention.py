@@ -35,6 +35,8 @@ class ClosedRun(msgspec.Struct, frozen=True):
     ended: float
     tasks: int
     events: int
+    #: what it has in common with the other legs of a run over several Masters, which go together; else empty
+    whole: str = ""
 
 
 def due(
@@ -44,11 +46,14 @@ def due(
 
     The journal takes ``used`` bytes, of which a run has about ``size_of`` it.
     """
+    going = ""
     for run in runs:
+        is_leg_of_it = bool(run.whole) and run.whole == going
         is_old = rules.closed is not None and now - run.ended > rules.closed
         is_too_much = rules.size is not None and used > rules.size
-        if not is_old and not is_too_much:
+        if not is_old and not is_too_much and not is_leg_of_it:
             continue
+        going = run.whole
         if rules.size is not None:
             used -= size_of(run.run)
         yield run

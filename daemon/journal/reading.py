@@ -28,6 +28,7 @@ from taskmaster.daemon.retention import ClosedRun
 from taskmaster.daemon.run import Run
 from taskmaster.daemon.runs import Resting, run_info
 from taskmaster.learners.export import Batch, Fields, batch_of
+from taskmaster.learners.marks import mark_of
 
 __all__ = ["RecordedRuns"]
 
@@ -113,8 +114,12 @@ class RecordedRuns:
         raise UnknownRun(f"run {number} is not in the journal {self.path} any more")
 
     def closed(self) -> list[ClosedRun]:
-        """The closed runs all of whose tasks have an outcome; the one that ended first, first."""
-        found = []
+        """The closed runs all of whose tasks have an outcome; the one that ended first, first.
+
+        Of a run over several Masters the legs end together, with the last of them.
+        """
+        found: list[ClosedRun] = []
+        going_on: set[str] = set()
         for row in self.query(sql.SELECT_RUNS):
             state, (last_index, last_seq) = _resting(row), row[16:]
             ended = state.done + state.failed + state.cancelled
@@ -122,8 +127,19 @@ class RecordedRuns:
             if state.closed and counted:  # else something has just happened in it
                 times = self.query(_ENDED, (state.run,))
                 when = times[0][0] if times else state.created
-                found.append(ClosedRun(state.run, state.master, state.name, when, state.next_index, state.next_seq))
-        return sorted(found, key=lambda run: (run.ended, run.run))
+                named = state.run, state.master, state.name
+                found.append(ClosedRun(*named, when, state.next_index, state.next_seq, _whole(state)))
+            else:
+                going_on.add(_whole(state))
+        ends: dict[str, float] = {}
+        for run in found:
+            ends[run.whole] = max(run.ended, ends.get(run.whole, run.ended))
+        found = [
+            msgspec.structs.replace(run, ended=ends[run.whole]) if run.whole else run
+            for run in found
+            if not run.whole or run.whole not in going_on
+        ]
+        return sorted(found, key=lambda run: (run.ended, run.whole, run.run))
 
     def size_of(self, number: int) -> int:
         """Bytes that a run takes, about: its rows, and its payload files, though others may need these, too."""
@@ -169,6 +185,12 @@ class RecordedRuns:
             m.Piece(0, 1, _names(names), time, f"[[0,{data[1:]}]", task, attempt)
             for task, attempt, names, time, data in self.query(_NEW_PROGRESS, (run,))
         ]
+
+
+def _whole(state: Resting) -> str:
+    """What the legs of one run over several Masters have in common; empty for a run by itself."""
+    mark = mark_of(msgspec.json.decode(state.metadata))
+    return "" if mark is None or mark.forked_from else f"{state.name} {mark.masters}"
 
 
 def _resting(row: Sequence[Any]) -> Resting:

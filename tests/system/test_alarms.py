@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.circle import Circle
 from helpers.daemon import Daemon, function
 from helpers.disks import small_disk
 from helpers.places import StartDaemon
 from helpers.waiting import PATIENCE, eventually
 
 from taskmaster.bus.status import AlarmInfo
-from taskmaster.daemon.journal.checksums import connect
+from taskmaster.daemon.journal import checksums
+from taskmaster.learners import connect
 
 #: Appends what it was told to a file, one line a time.
 HOOK = """#!/bin/sh
@@ -151,7 +153,7 @@ def test_the_daemon_works_on_while_the_program_does(place: Path) -> None:
 def test_a_clock_that_was_ahead_at_an_earlier_start(start_daemon: StartDaemon) -> None:
     daemon = start_daemon({"echo": function("echo")})
     daemon.stop()
-    db = connect(daemon.state / "journal.db", write=True)
+    db = checksums.connect(daemon.state / "journal.db", write=True)
     (epoch,) = next(iter(db.execute("SELECT value FROM meta WHERE key = 'epoch'")))
     db.execute("UPDATE meta SET value = ? WHERE key = 'epoch'", (epoch + 3_600_000,))
     db.close()
@@ -185,3 +187,28 @@ def test_a_disk_that_fills_up_is_an_alarm_ever_worse_and_over_when_there_is_room
                 assert told[2][0] == "cleared"
         finally:
             daemon.close()
+
+
+def test_a_refused_file_of_keys_is_an_alarm_until_it_is_right(start_daemon: StartDaemon, place: Path) -> None:
+    circle = Circle(place, start_daemon, {"echo": function("echo"), "pump": function("echo")})
+    circle.admit("otto", "operator")
+    circle.admit("eve", "observer", masters=frozenset(["echo"]))
+    good = circle.keys.read_text()
+    with circle.connect("otto") as otto, circle.connect("eve") as eve, connect(circle.near) as near:
+        assert near.standing_alarms() == ()
+        circle.keys.write_text(good + "rank = 1\n")
+        [alarm] = eventually(near.standing_alarms, "the alarm")
+        assert (alarm.kind, alarm.level, alarm.subject) == ("authenticator", "error", "keys")
+        assert "those from before stay in force" in alarm.message
+        assert "rank: unknown key" in alarm.message
+        assert otto.standing_alarms() == (alarm,)
+        assert eve.standing_alarms() == (), "it is about no Master of hers"
+        assert (eve.status().alarms, otto.status().alarms) == (0, 1)
+        [published] = eventually(lambda: otto.alarms, "it on the bus")
+        assert (published.kind, published.state) == ("authenticator", "raised")
+        circle.keys.write_text(good + "file = 1\n")
+        eventually(lambda: len(near.alarms) == 2, "another mistake to be told")
+        assert "file: unknown key" in near.standing_alarms()[0].message
+        circle.keys.write_text(good)
+        eventually(lambda: not near.standing_alarms(), "it to be over")
+    assert circle.daemon.log.count("the changed keys are refused") == 3, "twice raised, once over"

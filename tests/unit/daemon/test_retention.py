@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from taskmaster.daemon.retention import ClosedRun, Retention, due
 
 DAY = 86400.0
@@ -46,3 +48,9 @@ def test_both_rules_together() -> None:
 def test_a_run_of_the_future_is_not_old() -> None:
     """The clock was wrong then, or is now."""
     assert list(due([run(9, -3000)], Retention(closed=1.0), 0, NOW, SIZES.__getitem__)) == []
+
+
+def test_the_legs_of_a_run_over_several_masters_go_together() -> None:
+    legs = [replace(run(number, 20), whole="probe and chamber") for number in (5, 6)]
+    assert [run.run for run in due(legs, Retention(size=1000), 1001, NOW, lambda number: 100)] == [5, 6]
+    assert list(due(legs, Retention(size=1000), 1000, NOW, lambda number: 100)) == []

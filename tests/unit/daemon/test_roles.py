@@ -12,6 +12,7 @@ from taskmaster.bus import messages as m, topics
 from taskmaster.bus.errors import NotAllowed
 from taskmaster.bus.layout import Layout
 from taskmaster.bus.table import pack_values
+from taskmaster.daemon.alarms import AlarmBook, Condition
 from taskmaster.daemon.effects import Effects, Sender
 from taskmaster.daemon.roles import LOCAL, RIGHTS, RULES, Peer, may_follow
 
@@ -155,3 +156,20 @@ def test_lists_have_what_somebody_may_see_only(heart: Heart) -> None:
         "not_allowed",
         "key 'eve' (observer) is not granted Master 'stm'; ask the daemon's operator",
     )
+
+
+def test_alarms_are_those_of_what_somebody_may_see() -> None:
+    book = AlarmBook()
+    book.sources.append(
+        lambda now, wall: [
+            Condition("crash_loop", "error", "stm", "of stm"),
+            Condition("held_tasks", "warning", "svm", "of svm"),
+            Condition("disk_low", "warning", "disk", "of the disk"),
+            Condition("authenticator", "error", "keys", "of the keys"),
+        ]
+    )
+    book.look(0.0, 1e9)
+    for granted, seen in ((None, 4), (frozenset(["svm"]), 1), (frozenset(["disk", "keys"]), 0)):
+        assert len(book.infos(Peer("eve", "observer", granted))) == seen
+    [info] = book.infos(Peer("eve", "observer", frozenset(["svm"])))
+    assert info.message == "of svm"

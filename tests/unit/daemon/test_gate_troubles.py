@@ -1,0 +1,110 @@
+"""What can be wrong at the gate: a file of keys that is refused, or is not read; an authenticator that is dead."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import zmq
+from helpers.waiting import eventually
+
+from taskmaster.bus.keys import new_pair
+from taskmaster.config.authorised import Grant, edit
+from taskmaster.daemon import gate
+from taskmaster.daemon.conditions import gate_conditions
+from taskmaster.daemon.gate import Gatehouse, KeyFile, open_gatehouse
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    path = tmp_path / "keys.toml"
+    edit(path, {"anna": Grant("anna", new_pair().public, "learner")})
+    return path
+
+
+@pytest.fixture
+def gatehouse(keys: Path) -> Iterator[Gatehouse]:
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    yield open_gatehouse(context, keys, 1e9)
+    context.destroy(linger=0)
+
+
+def troubles(gatehouse: Gatehouse, now: float = 0.0) -> list[tuple[str, str]]:
+    gatehouse.look(1e9)
+    return [(condition.level, condition.message) for condition in gate_conditions(gatehouse, now)]
+
+
+def test_a_refused_file_is_trouble_until_it_is_right(gatehouse: Gatehouse, keys: Path) -> None:
+    assert troubles(gatehouse) == []
+    good = keys.read_text()
+    keys.write_text(good.replace("learner", "king"))
+    [(level, text)] = eventually(lambda: troubles(gatehouse), "the mistake to be noticed")
+    assert level == "error"
+    assert text.startswith(f"the changed keys are refused, those from before stay in force: {keys}:")
+    assert "king" in text
+    assert len(gatehouse.gate) == 1
+    keys.unlink()
+    eventually(lambda: "there is no such file" in troubles(gatehouse)[0][1], "another mistake")
+    keys.write_text(good)
+    eventually(lambda: troubles(gatehouse) == [], "it to be over")
+
+
+def test_a_file_that_is_not_read_is_trouble(gatehouse: Gatehouse, keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a network disk that is away: a pipe that nobody writes to."""
+    monkeypatch.setattr(gate, "_PATIENCE_SECONDS", 0.05)
+    text = keys.read_text()
+    keys.unlink()
+    os.mkfifo(keys)
+    eventually(lambda: "has not been read for" in str(troubles(gatehouse, -1.0)), "a word")
+    keys.write_text(text)  # into the pipe
+    keys.unlink()
+    keys.write_text(text)
+    eventually(lambda: not troubles(gatehouse, -1.0), "it to be over")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_reader_that_dies_is_trouble_and_begins_anew(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = KeyFile(keys)
+
+    def dies(path: Path) -> None:
+        raise MemoryError
+
+    def looked() -> str:
+        file.look()
+        assert file.take() is None
+        return file.trouble
+
+    with monkeypatch.context() as broken:
+        broken.setattr(gate, "read_grants", dies)
+        keys.touch()
+        assert eventually(looked, "a word") == f"{keys}: could not be read, see above"
+
+    def read() -> object:
+        file.look()
+        return file.take()
+
+    assert eventually(read, "it to be read")
+    assert file.trouble == ""
+
+
+def test_an_authenticator_that_does_not_answer_is_trouble(gatehouse: Gatehouse) -> None:
+    doorkeeper = gatehouse.doorkeeper
+    for now in (0.0, 5.0, 10.0, 14.0):
+        doorkeeper.probe(now)
+        assert doorkeeper.trouble(now) == ""
+    doorkeeper.probe(16.0)
+    assert doorkeeper.trouble(16.0) == (
+        "the authenticator has not answered for 16 s: nobody new is let in; restart the daemon"
+    )
+    [condition] = gate_conditions(gatehouse, 16.0)
+    assert (condition.kind, condition.level) == ("authenticator", "critical")
+
+    def answered() -> bool:
+        doorkeeper.serve()
+        doorkeeper.probe(17.0)
+        return not doorkeeper.trouble(1000.0)
+
+    eventually(answered, "it to be over")
+    assert doorkeeper.refused == 0, "it was its own question"
