@@ -216,6 +216,11 @@ class DaemonStatus(_Record, frozen=True):
     points_dropped: int = 0
     #: alarms that stand
     alarms: int = 0
+    #: keys in force; None: the daemon has none, and listens to its own machine only
+    keys: int | None = None
+    #: connections over the network that were refused, and messages of keys that were in force when their owner came
+    refused: int = 0
+    strangers: int = 0
 
 
 class RunInfo(_Record, frozen=True):

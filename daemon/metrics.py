@@ -180,6 +180,18 @@ METRICS: Sequence[Metric] = (
         "taskmaster_series_points_dropped_total", "counter", "Such points dropped: too many, or not as they should be.",
         (), _one(lambda at: at.status.points_dropped),
     ),
+    Metric(
+        "taskmaster_keys", "gauge", "Keys in force; without a sample where the daemon has no file of keys.", (),
+        lambda at: [] if at.status.keys is None else [((), at.status.keys)],
+    ),
+    Metric(
+        "taskmaster_connections_refused_total", "counter", "Connections over the network that no key in force was for.",
+        (), _one(lambda at: at.status.refused),
+    ),
+    Metric(
+        "taskmaster_messages_refused_total", "counter", "Messages of keys that were in force when their owner came.",
+        (), _one(lambda at: at.status.strangers),
+    ),
     Metric("taskmaster_alarms", "gauge", "Alarms that stand, by kind and level.", ("kind", "level"), _alarms),
     Metric(
         "taskmaster_journal_size_bytes", "gauge", "Database and write-ahead log, without payload files.", (),

@@ -274,6 +274,9 @@ def _status(broker: Broker, started: float) -> DaemonStatus:
         points=broker.core.series.taken,
         points_dropped=broker.core.series.dropped,
         alarms=len(broker.alarms),
+        keys=None if broker.gatehouse is None else len(broker.gatehouse.gate),
+        refused=0 if broker.gatehouse is None else broker.gatehouse.doorkeeper.refused,
+        strangers=broker.strangers,
     )
 
 

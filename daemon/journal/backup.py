@@ -197,6 +197,7 @@ def _made(state: Path, into: Path, made: float, before: LogCheck, *, link: bool)
 
     manifest = gather(state, into, look, link=link)
     manifest = msgspec.structs.replace(manifest, database=(into / "journal.db").stat().st_size)
+    create(into / MANIFEST)  # for this user alone, as all of it
     (into / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
     sync(into / MANIFEST)
     return manifest
@@ -316,6 +317,7 @@ def restore(backup: Path, state: Path, *, resume: bool = False) -> Manifest:
     try:
         with _for_restoring(state, backup):
             _require_room_to_restore(manifest, state)
+            create(state / RESTORING)
             (state / RESTORING).write_text(f"{backup}\n")
             sync(state)
             _copy_back(backup, state)

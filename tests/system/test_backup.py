@@ -5,22 +5,27 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers import recorded
+from helpers.circle import Circle, bound_at
 from helpers.disks import small_disk
 from helpers.load import Load, master
 from helpers.places import StartDaemon
 from helpers.waiting import PATIENCE, eventually
+from zmq.utils import z85
 
 from taskmaster.bus.errors import DiskFull, JournalDamaged, JournalError
 from taskmaster.cli.exits import exit_code
 from taskmaster.daemon.journal import backup as backups
 from taskmaster.daemon.journal.backup import back_up, verify
 from taskmaster.daemon.journal.check import report
+from taskmaster.learners import connect
 
 
 def taskmaster(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -89,6 +94,45 @@ def test_what_was_restored_goes_on_when_it_may(start_daemon: StartDaemon, place:
         lab["square"].resume()
         run.resume()
         assert sorted(result.index for result in run.results) == list(range(60))
+
+
+def test_a_backup_has_no_keys_and_with_these_carried_over_all_is_as_it_was(
+    start_daemon: StartDaemon, place: Path
+) -> None:
+    """On another machine, with its own configuration, whoever has pinned the daemon's key finds it there."""
+    masters = {"square": master()}
+    circle = Circle(place, start_daemon, masters)
+    circle.admit("anna", "learner")
+    with circle.connect("anna") as lab, lab["square"].open("run") as run:
+        run.tasks.put_many({"x": np.arange(20_000.0)})
+        run.flush()
+        assert len(list(run.results)) == 20_000
+    before = os.umask(0o022)
+    try:
+        assert taskmaster("backup", circle.daemon.folder / "daemon.toml", place / "backup").returncode == 0
+    finally:
+        os.umask(before)
+    paths = [place / "backup", *(place / "backup").rglob("*")]
+    assert {(path.is_dir(), stat.S_IMODE(path.stat().st_mode)) for path in paths} == {(True, 0o700), (False, 0o600)}
+    files = [path for path in paths if path.is_file()]
+    assert len(files) > 2, "with payload files"
+    for pair in (circle.own, *circle.pairs.values()):
+        for secret in (pair.secret, pair.public, z85.encode(pair.secret), pair.text.encode()):
+            assert not any(secret in path.read_bytes() for path in files)
+    assert not [path.name for path in files if "key" in path.name]
+
+    circle.daemon.stop()
+    assert taskmaster("restore", place / "backup", place / "elsewhere").returncode == 0
+    paths = [place / "elsewhere", *(place / "elsewhere").rglob("*")]
+    assert {(path.is_dir(), stat.S_IMODE(path.stat().st_mode)) for path in paths} == {(True, 0o700), (False, 0o600)}
+    anywhere = "tcp://127.0.0.1:*"
+    there = start_daemon(
+        masters, name="e", state=str(place / "elsewhere"), keys=str(circle.keys), listen=anywhere, results=anywhere,
+        workers=anywhere,
+    )  # fmt: skip
+    with connect(bound_at(there), key=circle.file("anna"), daemon_key=circle.own.text) as lab:
+        assert lab["square"].statistics().state == "paused"
+        assert len(list(lab["square"].watch("run").results)) == 20_000
 
 
 def test_nothing_is_restored_beside_a_daemon(start_daemon: StartDaemon, place: Path) -> None:

@@ -61,6 +61,8 @@ def test_nobody_else_is_let_in(circle: Circle) -> None:
         with pytest.raises(DaemonUnreachable):
             connect(circle.address, SHORT, **refused)  # type: ignore[arg-type]
     assert f"shows {stranger.text}, which is not in force" in circle.daemon.log
+    with connect(circle.near) as near:
+        assert near.status().refused > 0
 
 
 def test_each_may_what_their_role_says(circle: Circle) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from helpers.circle import Circle
 from helpers.daemon import Daemon, function
 from helpers.disks import small_disk
 from helpers.load import Load, master
@@ -24,6 +25,7 @@ from taskmaster.bus.errors import Conflict, NotAllowed, UnknownRun
 from taskmaster.daemon.journal.check import report
 from taskmaster.daemon.journal.checksums import connect
 from taskmaster.learners.client import Lab
+from taskmaster.learners.export import export_run
 
 RETENTION = '[retention]\nclosed = "1 s"\nevery = "1 s"\n'
 
@@ -102,6 +104,26 @@ def test_only_what_was_archived_is_deleted(start_daemon: StartDaemon) -> None:
         lab.ask(m.Prune(0, number, events + 2))
         with pytest.raises(UnknownRun):
             lab.ask(m.Prune(0, number, events + 2))
+
+
+def test_with_keys_pruning_takes_the_daemons_own_user_or_an_admin(start_daemon: StartDaemon, place: Path) -> None:
+    circle = Circle(place, start_daemon, {"square": master()})
+    for name in ("learner", "operator", "admin"):
+        circle.admit(name, name)
+    with circle.connect("learner") as lab:
+        runs = [measured(lab, f"run {k}") for k in range(3)]
+        events = {info.run: info.events for info in lab.runs()}
+        assert export_run(lab, lab.runs()[0], place / "run.csv") == 20, "the pages are asked for with the key, too"
+        with pytest.raises(NotAllowed, match=r"key 'learner' \(learner\) may not prune the journal"):
+            lab.ask(m.Prune(0, runs[0], events[runs[0]]))
+    with circle.connect("operator") as lab, pytest.raises(NotAllowed, match="that takes the role admin"):
+        lab.ask(m.Prune(0, runs[0], events[runs[0]]))
+    with circle.connect("admin") as lab:
+        lab.ask(m.Prune(0, runs[0], events[runs[0]]))
+        done = taskmaster("journal", "prune", circle.daemon.folder / "daemon.toml", "--closed", "0 s", "--no-archive")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.endswith("2 runs deleted\n")
+        assert names(lab) == []
 
 
 def test_the_daemon_prunes_by_itself(place: Path) -> None:

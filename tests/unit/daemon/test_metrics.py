@@ -26,7 +26,7 @@ MASTERS = (
 )
 HEADS = (HeadInfo("stm", "tip-1", "tripped", tasks=9, busy=12.5), HeadInfo("stm", NASTY, "busy", safe=True))
 ALARMS = (AlarmInfo("held_tasks", "warning", "stm", "one is in doubt", 5.0),)
-STATUS = DaemonStatus("lab-7", "0.1.0", 12, 345, 60.0, 10**8, JOURNAL, MASTERS, 1, 99, 50, 2, 1)
+STATUS = DaemonStatus("lab-7", "0.1.0", 12, 345, 60.0, 10**8, JOURNAL, MASTERS, 1, 99, 50, 2, 1, 3, 4, 5)
 AT = Snapshot(STATUS, 1e9, ALARMS, HEADS, {("svm", "done"): 11, ("svm", "failed"): 1}, {"svm": 4})
 NONE = Snapshot(DaemonStatus("lab-7", "0.1.0", 12, 345, 60.0, 10**8, JournalStatus("", "power")), 1e9)
 
@@ -55,6 +55,8 @@ def test_prometheus_reads_what_the_daemon_has_counted() -> None:
     assert (tasks["svm", "queued"], tasks["stm", "held"], tasks["svm", "held"]) == (7, 1, 0)
     ended = samples(families, "taskmaster_master_tasks_ended_total")
     assert (ended["svm", "done"], ended["svm", "failed"], ended["stm", "done"]) == (11, 1, 0)
+    for name, value in (("keys", 3), ("connections_refused_total", 4), ("messages_refused_total", 5)):
+        assert samples(families, f"taskmaster_{name}") == {(): value}
     states = samples(families, "taskmaster_master_state")
     assert [state for state, value in states.items() if value] == [("svm", "ready"), ("stm", "no heads")]
     workers = samples(families, "taskmaster_master_workers")
@@ -69,7 +71,8 @@ def test_prometheus_reads_what_the_daemon_has_counted() -> None:
 
 def test_a_daemon_without_masters_tells_what_it_can() -> None:
     assert "taskmaster_journal_size_bytes" in parsed(render(NONE))
-    assert "taskmaster_head_safe" not in render(NONE), "no metric without a sample"
+    for name in ("taskmaster_head_safe", "taskmaster_keys"):
+        assert name not in render(NONE), "no metric without a sample"
 
 
 def test_names_follow_the_conventions() -> None:
