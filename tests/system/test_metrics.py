@@ -15,10 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.circle import Circle, bound_at
 from helpers.daemon import Daemon, function
 from helpers.disks import small_disk
 from helpers.load import Load, master
+from helpers.places import StartDaemon
 from helpers.waiting import PATIENCE, eventually
+
+from taskmaster.bus.errors import DaemonUnreachable
+from taskmaster.bus.keys import new_pair, write_pair
+from taskmaster.learners import connect
 
 
 def free_port() -> int:
@@ -167,3 +173,29 @@ def test_a_port_that_is_taken_is_said(place: Path) -> None:
         assert found.daemon.wait() != 0
         assert f"another program listens on 127.0.0.1:{found.port}, where metrics were to be served" in found.daemon.log
     found.daemon.close()
+
+
+def test_beside_keys_http_asks_for_none_and_is_for_this_machine_alone(start_daemon: StartDaemon, place: Path) -> None:
+    circle = Circle(place, start_daemon, {"echo": function("echo")})
+    circle.admit("anna", "learner")
+    circle.daemon.stop()
+    seen = Observed(place, {"echo": function("echo")}, name="again", keys=str(circle.keys), listen="tcp://127.0.0.1:*")
+    try:
+        seen.daemon.start()
+        eventually(lambda: seen.health()[0] == 200, "it to be well")
+        assert seen.metric("taskmaster_keys") == 1
+        stranger = new_pair()
+        write_pair(circle.file("stranger"), stranger, "stranger")
+        with pytest.raises(DaemonUnreachable):
+            connect(bound_at(seen.daemon), 1.0, key=circle.file("stranger"), daemon_key=circle.own.text)
+        eventually(lambda: seen.metric("taskmaster_connections_refused_total") > 0, "the refusal to be counted")
+        good = circle.keys.read_text()
+        circle.keys.write_text(good + "rank = 1\n")
+        alarm = 'taskmaster_alarms{kind="authenticator",level="error"}'
+        eventually(lambda: seen.metric(alarm) == 1, "the alarm")
+        assert seen.health() == (200, []), "those whose keys are in force are served"
+        with pytest.raises(ConnectionRefusedError), socket.socket() as other:
+            other.connect(("127.0.0.2", seen.port))
+    finally:
+        seen.daemon.close()
+        print(seen.daemon.log)
