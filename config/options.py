@@ -86,7 +86,8 @@ class FunctionOptions(DriverOptions):
     )
     code: bool = setting(
         "In place of `function`: tasks bring their own code. Whoever can put tasks can then run any program as the "
-        "daemon's user; so `listen` must be an ipc address, which is that user's alone.",
+        "daemon's user; so `listen` must be an ipc address, which is that user's alone, or there must be `keys`: of "
+        "those who come by tcp only whom `taskmaster keys allow NAME --code MASTER` has allowed it may do so.",
         default=False,
     )
     path: Annotated[tuple[ExistingFolder, ...], PydanticField(strict=False)] = setting(

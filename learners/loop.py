@@ -318,7 +318,8 @@ class Loop(Startable):
             raise LearnerStuck(
                 f"run {self.run_.name!r}: after {self.told} results and {self.failed} failures the learner "
                 f"({describe(self.learner)}) asks for nothing, though nothing is in flight and the goal "
-                f"({self.goal!r}) is not reached"
+                f"({self.goal!r}) is not reached; if it has no more to ask, it should say so by done(); else mend it "
+                "and run the loop again, which goes on"
             )
         return True
 
@@ -343,7 +344,7 @@ class Loop(Startable):
             if step is not None:
                 step(self._hooks)
             self._hooks.result(self, result)
-        self._require_success(result)
+        self._require_success(result, error)
         self._advance()
 
     def _on_own(self, asked: Asked, result: Result, error: TaskFailed | TaskCancelled | None) -> _Step:
@@ -357,9 +358,8 @@ class Loop(Startable):
         self._teller.fail(asked.point, error, result)
         return lambda hooks: hooks.failed(self, result, error)
 
-    def _require_success(self, result: Result) -> None:
+    def _require_success(self, result: Result, error: TaskFailed | TaskCancelled | None) -> None:
         """Raise TooManyFailures where nothing succeeds any more. What is recorded was put up with before."""
-        error = result.error
         if error is None:
             self._in_a_row = 0
         elif isinstance(error, TaskFailed) and result.index >= self._asking.recorded:

@@ -31,7 +31,9 @@ from typing import Any, Literal, TypeAlias
 
 from taskmaster.bus.calls import each
 from taskmaster.bus.errors import CallerError
+from taskmaster.bus.fields import shown
 from taskmaster.bus.sections import is_parallel
+from taskmaster.bus.text import count
 from taskmaster.learners.arguments import whole
 from taskmaster.learners.client import Master
 from taskmaster.learners.executor import MasterExecutor, require_master
@@ -63,6 +65,9 @@ class Mapper(ABC):
     def workers(self) -> int:
         """How many calls are evaluated at a time, at present."""
         return 1
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} on {count(self.workers, 'worker')}>"
 
     def close(self) -> None:  # noqa: B027 - nothing to do is a fine default
         """Let go of what evaluates, if it is this mapper's own."""
@@ -190,10 +195,17 @@ class MapperInstance(Mapper):
 
     def __init__(self, chosen: Mapper | None = None) -> None:
         self._serial = SerialMapper()
-        self._chosen: Mapper = chosen or self._serial
+        self._chosen: Mapper = self._serial
+        if chosen is not None:
+            self.choose(chosen)
 
     def choose(self, chosen: Mapper) -> Mapper:
-        """Map with this one from now on; returns the former one. Neither is closed."""
+        """Map with this one from now on; returns the former one. Neither is closed.
+
+        Raises CallerError for what is no mapper, and for this one itself.
+        """
+        if not isinstance(chosen, Mapper):
+            raise CallerError(f"a mapper is chosen, such as GuidedMapper('processes'), not {shown(chosen)}")
         if chosen is self:
             raise CallerError("a MapperInstance maps with another mapper, not with itself")
         former, self._chosen = self._chosen, chosen
@@ -202,8 +214,8 @@ class MapperInstance(Mapper):
     @contextmanager
     def using(self, chosen: Mapper) -> Iterator[MapperInstance]:
         """Map with this one as long as the context lasts, and close it then."""
+        former = self.choose(chosen)
         with chosen:
-            former = self.choose(chosen)
             try:
                 yield self
             finally:
@@ -226,6 +238,9 @@ class MapperInstance(Mapper):
     def close(self) -> None:
         """Close the chosen mapper, and go back to the plain loop."""
         self.choose(self._serial).close()
+
+    def __repr__(self) -> str:
+        return f"<MapperInstance: {self._chosen!r}>"
 
     def __reduce__(self) -> tuple[type[MapperInstance], tuple[()]]:
         return MapperInstance, ()  # where it travels to is a parallel section

@@ -160,7 +160,12 @@ class Playback:
         If the learner raises, or ``on_ask``, it can be called again, and goes on there.
         """
         while (segment := self._next) is not None and (segment.ask.after < seq or self.next_index <= index):
-            points = None if self.divergence is not None else self._play(segment)
+            points = None
+            if self.divergence is None:
+                if segment.begins and segment.ask.asked > KEPT:
+                    points = self._ask(segment)
+                else:
+                    self._go_on(segment)
             self.next_index += segment.high - segment.low
             self._next = next(self._segments, None)
             if points is not None and self._on_ask is not None:
@@ -181,14 +186,11 @@ class Playback:
             self._failed[seq] = asked
         return True
 
-    def _play(self, segment: Segment) -> Sequence[Any] | None:
-        """Go through a segment; what the learner gave, if it was asked."""
+    def _go_on(self, segment: Segment) -> None:
+        """Go through a segment for which the learner was not asked."""
         ask, begins, _, low, high = segment
-        points: Sequence[Any] | None = None
         if begins:
-            if ask.asked > KEPT:
-                points = self._ask(segment)
-            elif ask.asked == AGAIN and ask.after in self._failed:
+            if ask.asked == AGAIN and ask.after in self._failed:
                 failed = self._failed.pop(ask.after)
                 self.ready.append(Asked(failed.point, ask.after, failed.tries + 1))
             elif ask.asked == LOST:
@@ -199,50 +201,40 @@ class Playback:
             elif ask.asked == BY_HAND and low == high:
                 self._diverge(segment, "the record has a gap: it does not say what the learner was asked here")
         if low < high and ask.asked != BY_HAND and self.divergence is None:
-            self._put(segment)
-        return points
+            if self._recalling is not None:
+                self._recall(self._recalling, segment)
+            self._match(segment)
 
     def _ask(self, segment: Segment) -> Sequence[Any]:
-        ask = segment.ask
+        """Go through a segment for which the learner was asked; what it gave."""
+        ask, _, block, low, high = segment
         self.is_asking = True
-        is_matched = False
         if self._recalling is None:
             points: Sequence[Any] = given(self._learner, ask.asked)
-            is_matched = len(points) == 1 == ask.asked and not self.ready and self._is_just(points[0], segment)
-            if not is_matched:
-                self.ready.extend([Asked(point, ask.after) for point in points])
         else:
             points = self._recall(self._recalling, segment)
         self.is_asking = False
         self.vain = (ask.after, ask.asked - len(points))
         self._last, self._number = ask, self.asks
-        if len(points) > ask.asked:
-            self._diverge(segment, f"the learner gives {len(points)} points, though it is asked for {ask.asked}")
-        elif segment.low < segment.high and not is_matched:
-            self._match(segment)
+        is_one = len(points) == 1 == high - low and not self.ready
+        if is_one and ask.asked == 1 and _is_plainly(points[0], block.points.rows()[low]):  # so it is nearly always
+            self.asked[block.first + low] = Asked(points[0], ask.after)
+        else:
+            if self._recalling is None:
+                self.ready.extend([Asked(point, ask.after) for point in points])
+            if len(points) > ask.asked:
+                self._diverge(segment, f"the learner gives {len(points)} points, though it is asked for {ask.asked}")
+            elif low < high:
+                self._match(segment)
         self._told.clear()
         self.asks += 1
         return points
-
-    def _is_just(self, point: Any, segment: Segment) -> bool:
-        """Whether a segment is of this point alone; then it has been put. That is the most common by far."""
-        ask, _, block, low, high = segment
-        if high - low != 1 or not _is_plainly(point, block.points.rows()[low]):
-            return False
-        self.asked[block.first + low] = Asked(point, ask.after)
-        return True
 
     def _lose(self, segment: Segment) -> None:
         if self.ready and self.ready[0].after == segment.ask.after:
             self.lost.append(self.ready.popleft())
         elif self._recalling is None:  # of what nobody has on record that one recalls nothing
             self._diverge(segment, "the learner gives fewer points than it gave then")
-
-    def _put(self, segment: Segment) -> None:
-        if not (segment.begins and segment.ask.asked > KEPT):  # else that was done when it was asked
-            if self._recalling is not None:
-                self._recall(self._recalling, segment)
-            self._match(segment)
 
     def _recall(self, learner: Recalling, segment: Segment) -> Sequence[Any]:
         """What was put, as given now; without what is ready, because it is put again."""

@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
-from taskmaster.bus.errors import RunClosed
-from taskmaster.bus.fields import Field, Schema
+from taskmaster.bus.errors import CallerError, RunClosed
+from taskmaster.bus.fields import Field, Schema, shown
 from taskmaster.bus.messages import BY_HAND
 from taskmaster.learners.arguments import whole
 from taskmaster.learners.history import AskedBlock, Recording, Replayable
@@ -97,6 +97,8 @@ def replay(
     not to be found, or are not of one run.
     """
     require(learner)
+    if hook is not None and not callable(hook):
+        raise CallerError(f"a hook of replay() is called with each step; {shown(hook)} is no function")
     history = whole_recording(run)
     end = history.next_seq if until is None else min(whole(until, "until", 0, 2**53), history.next_seq)
     return _Player(learner, history, hook).play(end)
@@ -135,7 +137,8 @@ class _Player:
         try:
             self._playback.catch_up(seq, index)
         except Exception as error:
-            self._teller.annotate(error, "asked what it was asked before", self._run.told + 1)
+            if self._playback.is_asking:  # else it is the hook's
+                self._teller.annotate(error, "asked what it was asked before", self._run.told + 1)
             raise
 
     def _on_result(self, result: Result, seq: int, index: int) -> None:
@@ -230,6 +233,9 @@ class HistoryRun:
         self.results = _RecordedResults(self, history.results())
         self._now = history.created
         self._taken = 0
+
+    def __repr__(self) -> str:
+        return f"<HistoryRun of {self.master.history!r}, {self._taken} results taken>"
 
     @property
     def command_name(self) -> str | None:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 import random
+import threading
 import warnings
 from abc import ABC, abstractmethod
 from collections import deque
@@ -44,12 +45,16 @@ _SEEDS = 2**31 - 1
 
 S = TypeVar("S")
 
+#: Loops run in threads beside each other; what follows changes what these share.
+_shared = threading.RLock()
+
 
 class OwnDice:
     """The generators that a process shares, in a state of one's own: ``with dice: library.ask()``.
 
     They are Python's ``random`` and NumPy's legacy ``np.random``; outside of the block they go on as if nothing had
-    been. Other threads that draw from them inside of it get in between: those two are not made for threads.
+    been. One learner of a process is inside of such a block at a time. Other threads that draw from them meanwhile get
+    in between: those two are not made for threads.
     """
 
     def __init__(self, seed: int) -> None:
@@ -58,15 +63,16 @@ class OwnDice:
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
-        python, legacy = random.getstate(), np.random.get_state()
-        random.setstate(self._python)
-        np.random.set_state(self._numpy)
-        try:
-            yield
-        finally:
-            self._python, self._numpy = random.getstate(), np.random.get_state()
-            random.setstate(python)
-            np.random.set_state(legacy)
+        with _shared:
+            python, legacy = random.getstate(), np.random.get_state()
+            random.setstate(self._python)
+            np.random.set_state(self._numpy)
+            try:
+                yield
+            finally:
+                self._python, self._numpy = random.getstate(), np.random.get_state()
+                random.setstate(python)
+                np.random.set_state(legacy)
 
 
 class Seedable(Record):
@@ -272,7 +278,7 @@ class Optimizer(Seedable, ABC, Generic[S]):
 @contextmanager
 def ignoring(*categories: type[Warning], message: str = "") -> Iterator[None]:
     """A library's warnings of these kinds (that begin with ``message``) about what is so for a reason are left out."""
-    with warnings.catch_warnings():
+    with _shared, warnings.catch_warnings():
         for category in categories:
             warnings.filterwarnings("ignore", message, category)
         yield

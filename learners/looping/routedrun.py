@@ -64,6 +64,11 @@ class RoutedRun:
         self._noted_at = -2
         self._waiting = waiting(f"run {self.name!r} of {routes.name!r}", self._legs)
 
+    def __repr__(self) -> str:
+        return (
+            f"<RoutedRun {self.name!r} of {self.master.name}: {self.next_index} tasks, {self.told + 1} results taken>"
+        )
+
     @property
     def runs(self) -> tuple[TargetRun, ...]:
         """The run of each Master, in their order."""

@@ -11,6 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from numbers import Real
 from typing import Any, TypeAlias
 
 from taskmaster.bus.errors import CallerError, InvalidTask, UnknownRun
@@ -152,7 +153,13 @@ class Routes:
 
     def _of(self, k: int, point: Any, in_flight: int) -> float:
         if self._cost is not None:
-            return self._cost(point, self.masters[k], in_flight)
+            cost: Any = self._cost(point, self.masters[k], in_flight)
+            if not isinstance(cost, Real) or cost != cost:
+                raise CallerError(
+                    f"cost() of Routes gives a number, infinite where a Master cannot evaluate a point; for "
+                    f"{self.masters[k].name!r} and {shown(point)} it gave {shown(cost)}"
+                )
+            return float(cost)
         try:
             self.require(k, point)
         except InvalidTask:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import random
+import sys
+import warnings
 from collections.abc import Callable
 from operator import itemgetter
 from pathlib import Path
@@ -27,8 +29,10 @@ from taskmaster.learners.adapters.nevergrad import NevergradLearner
 from taskmaster.learners.adapters.optuna import OptunaLearner
 from taskmaster.learners.adaptive import AdaptiveLearner
 from taskmaster.learners.loop import Loop
+from taskmaster.learners.looping.several import run_all
 from taskmaster.learners.points import Sobol
 from taskmaster.learners.protocol import Learner
+from taskmaster.learners.replay import replay
 from taskmaster.learners.simulate import SimulatedMaster
 
 X, Y = Field("x", min=-2, max=4), Field("y", min=0, max=1)
@@ -84,6 +88,22 @@ def test_constraints_are_kept(name: str, tmp_path: Path, monkeypatch: pytest.Mon
     assert point["x"] <= 0.5
     assert loss == pytest.approx(0.25, abs=0.1)
     assert list(tmp_path.iterdir()) == [], "nothing is left behind"
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_loops_beside_each_other_do_not_take_each_others_dice(name: str) -> None:
+    interval = sys.getswitchinterval()
+    filters = list(warnings.filters)
+    parameters = {"x": (-5.0, 5.0), "y": (-5.0, 5.0)}
+    masters = [SimulatedMaster(bowl, workers=4, parameters=parameters, seed=k) for k in range(4)]
+    sys.setswitchinterval(1e-5)  # so that threads come in between wherever they can
+    try:
+        runs = run_all([Loop(master, OPTIMIZERS[name]([X, Y]), goal=60) for master in masters])
+    finally:
+        sys.setswitchinterval(interval)
+    assert [replay(OPTIMIZERS[name]([X, Y]), run).divergence for run in runs] == [None] * 4
+    left = [entry for entry in warnings.filters if entry not in filters]
+    assert not [entry for entry in left if entry[2] is UserWarning]
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

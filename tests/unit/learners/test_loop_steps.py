@@ -19,7 +19,7 @@ import pytest
 
 from taskmaster.bus.errors import CallerError, TaskCancelled, TaskFailed
 from taskmaster.learners.goals import loss, npoints, until
-from taskmaster.learners.loop import LearnerStuck, Loop
+from taskmaster.learners.loop import LearnerStuck, Loop, TooManyFailures
 from taskmaster.learners.looping.hooks import Hooks
 from taskmaster.learners.looping.live import LivePlot
 from taskmaster.learners.looping.progress import Progress
@@ -254,6 +254,19 @@ def test_a_clock_that_is_set_meanwhile_moves_the_goal_and_nothing_else() -> None
     loop.run()
     assert loop.elapsed == pytest.approx(2 * 3600, abs=61)
     assert loop.statistics().rate == pytest.approx(2 / 30, rel=0.2)
+
+
+# -- failures ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_instrument_that_gives_nan_and_nothing_else_ends_the_loop() -> None:
+    master = lab(f=lambda x: math.nan)
+    learner = Random(LINE)
+    with pytest.raises(TooManyFailures, match="5 tasks have failed one after the other, the last with NaN"):
+        Loop(master, learner, nan="fail", max_failures=5, goal=1000).run()
+    loop = Loop(master, Random(LINE), max_failures=5, goal=50)
+    loop.run()
+    assert loop.told == 50, "there it is an output"
 
 
 # -- retries ----------------------------------------------------------------------------------------------------------

@@ -101,6 +101,11 @@ def test_slips_are_said() -> None:
         GuidedMapper("threads", 0)
     with ThreadPoolExecutor(1) as executor, pytest.raises(CallerError, match="has its own"):
         GuidedMapper(executor, 2)
+    with pytest.raises(CallerError, match=r"a mapper is chosen, such as GuidedMapper\('processes'\), not 3"):
+        program_mapper.choose(3)  # type: ignore[arg-type]
+    with pytest.raises(CallerError, match="not 'guided'"):
+        MapperInstance("guided")  # type: ignore[arg-type]
+    assert repr(program_mapper) == "<MapperInstance: <SerialMapper on 1 worker>>"
 
 
 class _Of(GuidedMapper, StaticParallelMapper):

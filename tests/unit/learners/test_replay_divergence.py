@@ -15,7 +15,7 @@ from helpers.rambling import Play, Rambler, live
 from helpers.rehearsal import Rehearsal, RehearsedRun, Stage
 
 from taskmaster.bus import values
-from taskmaster.bus.errors import RunClosed
+from taskmaster.bus.errors import CallerError, RunClosed
 from taskmaster.bus.fields import Field
 from taskmaster.learners import npoints
 from taskmaster.learners.adaptive import AdaptiveLearner
@@ -155,6 +155,11 @@ def test_a_changed_learner_is_tried_on_what_was_measured(stage: Stage) -> None:
     """Steps as the hook hears of them; and as far as one wants to go."""
     history = recorded(stage, Rambler(False), choices=tuple(range(1, 200, 7)))
     steps: list[Step] = []
+    with pytest.raises(ZeroDivisionError) as raised:
+        replay(Rambler(False), history, hook=lambda step: 1 / 0)
+    assert not getattr(raised.value, "__notes__", []), "it is not the learner that has raised"
+    with pytest.raises(CallerError, match=r"a hook of replay\(\) is called with each step; 3 is no function"):
+        replay(Rambler(False), history, hook=3)  # type: ignore[arg-type]
     whole = replay(learner := Rambler(False), history, hook=steps.append)
     asks, tells = [s for s in steps if isinstance(s, AskStep)], [s for s in steps if isinstance(s, TellStep)]
     assert len(asks) == whole.asks > 5

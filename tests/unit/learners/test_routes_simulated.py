@@ -313,6 +313,12 @@ def test_masters_that_are_not_those_of_the_run_are_refused_before_anything_is_op
         Routes([one, other]).history("evening")
     with pytest.raises(CallerError, match="is no Master of its own: name all the Masters in one Routes"):
         Routes([one, Routes([other])])
+    costs: list[Any] = [math.nan, "dear"]
+    for wrong_cost in costs:
+        with pytest.raises(
+            CallerError, match=rf"gives a number, infinite where .*; for 'c' and .* gave {wrong_cost!r}"
+        ):
+            Loop(Routes([third, rough(4, 1)[3]], cost=lambda *_, cost=wrong_cost: cost), Thoughtful(), goal=2).run()
     with pytest.raises(CallerError, match="cannot be one of several"):
         Routes([one, HistoryMaster(Loop(third, Thoughtful(), goal=1, max_failures=None).run())]).open("morning")
 
