@@ -274,10 +274,11 @@ def _ask_at_the_door(socket: zmq.Socket[bytes], domain: str) -> None:
     socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
 
 
-def receive_from(socket: zmq.Socket[bytes], max_frames: int = MAX_FRAMES) -> tuple[list[bytes], str] | None:
+def receive_from(socket: zmq.Socket[bytes], max_frames: int = MAX_FRAMES) -> tuple[list[bytes], str, zmq.Frame] | None:
     """As :func:`receive`, with who the authenticator said that it comes from; empty where it was not asked.
 
-    It is ZeroMQ's own word on the connection that the message came by, whatever the message says.
+    It is ZeroMQ's own word on the connection that the message came by, whatever the message says. The first frame as
+    ZeroMQ has it knows which connection that was.
     """
     if not _get(socket, _EVENTS) & _POLLIN:
         return None
@@ -292,8 +293,8 @@ def receive_from(socket: zmq.Socket[bytes], max_frames: int = MAX_FRAMES) -> tup
         if len(frames) < max_frames:
             frames.append(frame)
         else:
-            return _skip_rest(socket), str(user)
-    return frames, str(user)
+            return _skip_rest(socket), str(user), first
+    return frames, str(user), first
 
 
 def receive(socket: zmq.Socket[bytes], max_frames: int = MAX_FRAMES) -> list[bytes] | None:

@@ -124,6 +124,15 @@ class DaemonSettings(Settings):
         "it. Relative to this file. By default `daemon.key` beside `keys`.",
         default=None,
     )
+    max_rate: Annotated[float, PydanticField(ge=10)] = setting(
+        "With `keys`, messages a second that are borne of the owner of one key; two seconds' worth may come at once. "
+        "(Programs that mean it send hundreds: clients gather tasks.) Whoever sends more is disconnected, and kept out "
+        "for a while.",
+        default=20_000.0,
+    )
+    max_connections: Positive = setting(
+        "With `keys`, connections from one address of the network; further ones are ended.", default=4096
+    )
     listen: Address | None = setting(
         "The control socket, from which clients learn the others' addresses: `ipc:///PATH` or `tcp://127.0.0.1:PORT` "
         "(`*`: any free port) on this machine only; with `keys` also `tcp://ADDRESS:PORT`, an IP address of this "

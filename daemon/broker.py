@@ -143,7 +143,10 @@ class Broker:
         self._status = status
         self._endpoints = endpoints
         self.gatehouse = gatehouse
-        self._publisher = Publisher(endpoints.results, core, None if gatehouse is None else gatehouse.gate.peer)
+        if gatehouse is None:
+            self._publisher = Publisher(endpoints.results, core)
+        else:
+            self._publisher = Publisher(endpoints.results, core, gatehouse.gate.peer, gatehouse.bears)
         self._answers = Answers(endpoints.control, self._answer)
         self._pruning = Pruning(journal)
         #: what else has something to do now and then
@@ -152,7 +155,8 @@ class Broker:
         for socket in (endpoints.control, endpoints.results, endpoints.workers):
             self._poller.register(socket, zmq.POLLIN)
         if gatehouse is not None:
-            self._poller.register(gatehouse.doorkeeper.socket, zmq.POLLIN)
+            for ours in gatehouse.sockets:
+                self._poller.register(ours, zmq.POLLIN)
         self._readers: dict[int, Callable[[], object]] = {}
         self._client_decoder = codec.client_decoder()
         self._worker_decoder = codec.worker_decoder()
@@ -241,8 +245,8 @@ class Broker:
         out = Effects(turn=self.turns, wall=time.time())
         now = self.pulse.turned = time.monotonic()
         self._drained_bytes = self._drained_rows = 0
-        if self.gatehouse is not None and self.gatehouse.doorkeeper.socket in ready:
-            self.gatehouse.doorkeeper.serve()
+        if self.gatehouse is not None:
+            self.gatehouse.serve(ready, now)
         if self._endpoints.workers in ready:
             self._drain(self._endpoints.workers, self._on_worker, now, out)
         if self._endpoints.control in ready:
@@ -296,10 +300,12 @@ class Broker:
                 received = sockets.receive_from(socket)
                 if received is None:
                     return
-                frames, user = received
+                frames, user, origin = received
                 known = self.gatehouse.gate.peer(user)
                 if known is None:
                     self._refuse_stranger(socket, frames)
+                    continue
+                if not self.gatehouse.bears(known, frames, origin):
                     continue
                 peer = known
             try:
@@ -329,6 +335,8 @@ class Broker:
             layout = getattr(message, "layout", None)
             table = codec.table_of(layout, message.n if isinstance(message, m.Submit) else 1, frames[2:])
             self._count(table)
+        if self.gatehouse is not None:
+            self.gatehouse.bounds.charge(sender.user, message)
         if isinstance(message, m.Submit) and not self.space.admits(table.nbytes if table is not None else 0):
             self.core.refuse(sender, message, self.space.error(), out)
             return
@@ -409,6 +417,8 @@ class Broker:
                         self._wait_for_room(error, out.wall)
                     attempts += 1
                     self.heartbeat()
+                    if self.gatehouse is not None:
+                        self.gatehouse.look_at_connections(time.monotonic())
                     time.sleep(FULL_RETRY_SECONDS)
         self.pulse.committing = None
         self.pulse.waits = ""

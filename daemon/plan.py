@@ -40,6 +40,8 @@ def plan(config: Config) -> DaemonPlan:
         operations=_operations(config),
         keys=daemon.keys,
         key=daemon.own_key,
+        max_rate=daemon.max_rate,
+        max_connections=daemon.max_connections,
     )
 
 

@@ -25,7 +25,9 @@ from taskmaster.bus.keys import read_pair
 from taskmaster.bus.places import control_address
 from taskmaster.bus.status import DaemonStatus
 from taskmaster.bus.text import format_duration
+from taskmaster.daemon.bounds import RATE
 from taskmaster.daemon.broker import Broker, Endpoints
+from taskmaster.daemon.connections import Connections
 from taskmaster.daemon.core import Core, Identity
 from taskmaster.daemon.effects import Effects
 from taskmaster.daemon.gate import LOCAL_DOMAIN, NETWORK_DOMAIN, Gatehouse, open_gatehouse
@@ -36,6 +38,7 @@ from taskmaster.daemon.journal.check import check_at_start, check_log
 from taskmaster.daemon.journal.recovery import restore
 from taskmaster.daemon.lock import locked
 from taskmaster.daemon.master import Master
+from taskmaster.daemon.memory import resident_bytes
 from taskmaster.daemon.operating import Operations, operated
 from taskmaster.daemon.restarts import RestartPolicy
 from taskmaster.daemon.space import Space
@@ -88,6 +91,9 @@ class DaemonPlan:
     #: the file of authorised keys, and the daemon's own; None where nobody comes but from this machine
     keys: Path | None = None
     key: Path | None = None
+    #: messages a second of each key, and connections from each address
+    max_rate: float = RATE
+    max_connections: int = 4096
 
 
 def serve(plan: DaemonPlan, on_ready: Callable[[Identity, str], None] = lambda identity, address: None) -> None:
@@ -112,9 +118,9 @@ def serve(plan: DaemonPlan, on_ready: Callable[[Identity, str], None] = lambda i
         space = Space(plan.state, plan.keep_free)
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         stack.callback(context.destroy, 0)
-        gatehouse = None if plan.keys is None else open_gatehouse(context, plan.keys, time.time())
+        gatehouse = None if plan.keys is None else open_gatehouse(context, plan.keys, time.time(), plan.max_rate)
         door = None if plan.key is None else read_pair(plan.key).secret
-        endpoints, addresses = _bind(context, plan, stack, door)
+        endpoints, addresses = _bind(context, plan, stack, door, gatehouse)
         identity = Identity(
             plan.name,
             journal.begin_epoch(time.time()),
@@ -212,7 +218,11 @@ def _restore(core: Core, journal: Journal, progress: Path) -> None:
 
 
 def _bind(
-    context: zmq.Context[zmq.Socket[bytes]], plan: DaemonPlan, stack: contextlib.ExitStack, secret: bytes | None
+    context: zmq.Context[zmq.Socket[bytes]],
+    plan: DaemonPlan,
+    stack: contextlib.ExitStack,
+    secret: bytes | None,
+    gatehouse: Gatehouse | None,
 ) -> tuple[Endpoints, Addresses]:
     """The sockets, and where they are bound.
 
@@ -233,6 +243,9 @@ def _bind(
     control = sockets.router(context, plan.max_message)
     results = sockets.publisher(context)
     workers = sockets.router(context, plan.max_message)
+    if gatehouse is not None:
+        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        gatehouse.watch(Connections((control, results, workers), plan.max_connections, plan.max_message, descriptors))
     # Whatever the network gets, workers on this machine come by a Unix socket: a third less latency. It is bound first,
     # for a socket keeps what it was told of encryption.
     local = plan.workers
@@ -264,7 +277,7 @@ def _status(broker: Broker, started: float) -> DaemonStatus:
         epoch=identity.epoch,
         pid=os.getpid(),
         uptime=now - started,
-        memory=_resident_bytes(),
+        memory=resident_bytes(),
         journal=broker.journal.statistics(full=not broker.space.room),
         masters=tuple(
             replace(status, starting=broker.supervisor.starting(status.name)) for status in broker.core.statistics(now)
@@ -278,11 +291,6 @@ def _status(broker: Broker, started: float) -> DaemonStatus:
         refused=0 if broker.gatehouse is None else broker.gatehouse.doorkeeper.refused,
         strangers=broker.strangers,
     )
-
-
-def _resident_bytes() -> int:
-    with open("/proc/self/statm", "rb") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 @contextlib.contextmanager
