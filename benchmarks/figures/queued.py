@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -13,9 +14,10 @@ from benchmarks.contest import Row, at_most, single
 from benchmarks.rig import MasterTable, Rig
 from taskmaster.learners.client import Master, Run
 
-__all__ = ["queued"]
+__all__ = ["queued", "restart"]
 
 SQUARE = MasterTable("square", "square_point", ("x",))
+VECTOR = MasterTable("vector", "square_rows", ("x",), batch=True)
 MILLION = 1_000_000
 #: One double each.
 PAYLOAD = 8
@@ -55,6 +57,35 @@ def _queue(bench: Bench, how: str, put: Put) -> list[Row]:
         single(f"10⁶ queued by {how}: the same after a restart", "B/task", restored, at_most(64)),
         single(f"10⁶ queued by {how}: restart until ready", "s", restarts, at_most(2)),
     ]
+
+
+def restart(bench: Bench) -> list[Row]:
+    """A daemon killed with a million tasks queued and a million results in its journal: until a task is granted."""
+    count, seconds = bench.size(MILLION), []
+    with bench.rig(VECTOR) as rig:
+        rig.start()
+        with rig.connect() as lab:
+            master: Master = rig.master(lab)
+            with master.open("done") as run:
+                run.tasks.put_many(np.arange(count, dtype=np.float64).reshape(-1, 1))
+                for _ in run.results:
+                    pass
+            master.pause()
+            queue = master.open("queued")
+            queue.tasks.put_many(np.arange(count, dtype=np.float64).reshape(-1, 1))
+            queue.flush(timeout=60)
+            master.resume()
+        for _ in range(min(3, bench.rounds)):
+            rig.stop(signal.SIGKILL)
+            before = time.time()
+            rig.start()
+            with rig.connect() as lab:
+                master = rig.master(lab)
+                run = master.watch("queued")
+                first = next(iter(run.results))
+                seconds.append(first.started - before)
+        rig.stop(signal.SIGKILL)
+    return [single("10⁶ queued, 10⁶ results: SIGKILL until a task is granted", "s", seconds, at_most(2))]
 
 
 def _fill(rig: Rig, put: Put, count: int) -> float:
