@@ -140,8 +140,8 @@ class Asking:
 
     # -- what is new --------------------------------------------------------------------------------------------------
 
-    def ask(self, n: int) -> None:
-        """Ask the learner for ``n`` points; those that it gives are ready to be put.
+    def ask(self, n: int) -> int:
+        """Ask the learner for ``n`` points; those that it gives are ready to be put. Returns how many these are.
 
         It is noted before, for a learner may raise, and whoever replays the run wants to see that; once, if it is asked
         again.
@@ -154,6 +154,7 @@ class Asking:
         self._unanswered = None
         self.ready.extend([Asked(point, told) for point in points])
         self._on_asked(n, points)
+        return len(points)
 
     def put_ready(self, room: float) -> None:
         """Put so many of the points that are ready."""
