@@ -105,6 +105,14 @@ class _Loss:
     def _loss(self) -> float:
         raise NotImplementedError
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        kind = type(self).__mro__[1]  # its own class is found under no name
+        return _anew, (kind,), self.__dict__
+
+
+def _anew(kind: type[K]) -> K:
+    return object.__new__(with_loss(kind))
+
 
 #: Classes with a loss by those without.
 _LOSSY: dict[type[Any], type[Any]] = {}

@@ -7,6 +7,7 @@ back, and knows what that learner can do without.
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, TypeAlias
@@ -40,6 +41,15 @@ class Form(ABC):
     def __init__(self, learner: Any) -> None:
         self.learner = learner
         self.kind = type(learner).__name__
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Form:
+        """A copy with all that the learner holds: copied as adaptive does it would forget what is pending."""
+        copied = memo[id(self)] = object.__new__(type(self))
+        own = {name: value for name, value in vars(self).items() if name != "learner"}
+        copied.__dict__.update(copy.deepcopy(own, memo))  # first what is within it, which are forms, too
+        copied.learner = memo[id(self.learner)] = object.__new__(type(self.learner))
+        copied.learner.__dict__.update(copy.deepcopy(vars(self.learner), memo))
+        return copied
 
     @property
     @abstractmethod
