@@ -74,7 +74,11 @@ class Stepper:
         if not self._has_said:
             say(f"  ({_KEYS})")
             self._has_said = True
-        return typed_line("step: ").strip().lower()
+        try:
+            return typed_line("step: ").strip().lower()
+        except EOFError:  # Ctrl-D
+            say("")
+            return "q"
 
     def _heed(self, word: str, step: Step) -> None:
         if word == "q":

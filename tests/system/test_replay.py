@@ -316,3 +316,8 @@ def test_a_run_is_stepped_through_at_a_terminal(lab: Lab, daemon: Daemon) -> Non
         terminal.press("c\r")
         assert terminal.wait() == 0
         assert terminal.lines[-1] == "it asks the same as then"
+    with Terminal(*command, environment={"TASKMASTER": daemon.address}) as terminal:
+        terminal.await_text("step: ")
+        terminal.press("\x04")
+        assert terminal.wait() == 0, "Ctrl-D leaves"
+        assert "Traceback" not in terminal.text
