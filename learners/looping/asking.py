@@ -11,6 +11,7 @@ from taskmaster.bus.errors import TaskCancelled, TaskFailed
 from taskmaster.bus.fields import Schema
 from taskmaster.bus.messages import AGAIN, FOUND, KEPT
 from taskmaster.learners.looping.authors import parting_text
+from taskmaster.learners.looping.errors import replaying
 from taskmaster.learners.looping.telling import Flying, Teller
 from taskmaster.learners.playback import Asked, Divergence, Playback, Segment
 from taskmaster.learners.protocol import Learner, describe
@@ -119,10 +120,11 @@ class Asking:
         if record.divergence is not None and self.divergence is None:
             self.divergence = record.divergence
             log.warning(
-                "run %r: %s. %s; it is told all recorded results and goes on (taskmaster runs replay shows more)",
+                "run %r: %s. %s; it is told all recorded results and goes on (to see more: %s)",
                 self._run.name,
                 self.divergence,
                 parting_text(self._run, self._said, self._learner),
+                replaying(self._run),
             )
         if record.is_over:
             self.record = None
