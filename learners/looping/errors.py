@@ -32,10 +32,15 @@ def step_note(what: str, run: TargetRun, step: int, index: int | None = None, po
     ``point`` are of the task that it was told of.
     """
     of = "" if index is None else f" of task {index}, {shown(point)}"
-    return (
+    place = (
         f"The learner raised when it was {what}{of}: at step {step} of run {run.name!r} of Master {run.master.name!r}, "
-        f"after {count(step, 'event')}. The run stays open and nothing is lost: run the loop again to go on, or replay "
-        f"it up to there: {replaying(run, step)}"
+        f"after {count(step, 'event')}."
+    )
+    if command_name(run) is None and getattr(run, "expression", "") is None:  # nobody has it any more
+        return place
+    return (
+        f"{place} The run stays open and nothing is lost: run the loop again to go on, or replay it up to there: "
+        f"{replaying(run, step)}"
     )
 
 
