@@ -16,7 +16,7 @@ import click
 from taskmaster.bus.errors import CallerError, DaemonUnreachable, UnknownMaster, UnknownRun
 from taskmaster.bus.fields import Field
 from taskmaster.bus.text import did_you_mean_or, parse_duration
-from taskmaster.cli.base import Command, address_option, json_option
+from taskmaster.cli.base import Command, address_option, json_option, notes_of
 from taskmaster.cli.connecting import connected, find_run
 from taskmaster.cli.learners import pair, require_learner
 from taskmaster.cli.output import Table, count, figure, print_json, print_table, say
@@ -25,6 +25,8 @@ from taskmaster.learners import goals
 from taskmaster.learners.declared import as_fields
 from taskmaster.learners.goals import Goal
 from taskmaster.learners.options import literal
+from taskmaster.learners.protocol import bind
+from taskmaster.learners.record import SeveralOutputs
 from taskmaster.learners.registry import create, rehearse
 from taskmaster.learners.simulate import Constant, Exponential, Failures, HalfNormal, OfPoint, Pareto, Recorded
 from taskmaster.learners.simulate.functions import FUNCTIONS, over
@@ -117,7 +119,8 @@ def command(
     seeds, and the table shows medians over them. The same command prints the same table.
     """
     fields, outputs = _declared(master, parameters, address)
-    learners = dict(_learner(text, path, fields, outputs) for text in wanted)
+    with _refusing(output, maximize=maximize):
+        learners = dict(_learner(text, path, fields, outputs) for text in wanted)
     latency = _recorded(durations, address) if durations is not None else _latency(law, path)
     numbers = _counts(workers)
     aim = _goal(goal)
@@ -125,26 +128,23 @@ def command(
     if plot is not None:
         _require_plot(plot)
     total = len(learners) * len(numbers) * seeds
-    try:
-        with _progress(total) as on_trial:
-            seen = study(
-                learners,
-                found,
-                fields,
-                goal=aim,
-                evaluations=evaluations,
-                seeds=seeds,
-                workers=numbers,
-                latency=latency,
-                failures=Failures(fail, _lifetime(lifetime), lost=lost, late=late),
-                thinking=thinking,
-                outputs=outputs,
-                output=output,
-                minimize=not maximize,
-                on_trial=on_trial,
-            )
-    except CallerError as error:
-        raise click.UsageError(str(error)) from None
+    with _refusing(output, maximize=maximize), _progress(total) as on_trial:
+        seen = study(
+            learners,
+            found,
+            fields,
+            goal=aim,
+            evaluations=evaluations,
+            seeds=seeds,
+            workers=numbers,
+            latency=latency,
+            failures=Failures(fail, _lifetime(lifetime), lost=lost, late=late),
+            thinking=thinking,
+            outputs=outputs,
+            output=output,
+            minimize=not maximize,
+            on_trial=on_trial,
+        )
     if plot is not None:
         seen.plot(plot)
     _print(seen, function, latency, as_json=as_json)
@@ -192,9 +192,24 @@ def _learner(text: str, path: str, parameters: Sequence[Field], outputs: Sequenc
     given = dict(pair(option, "an option of a learner") for option in options)
     try:
         rehearse(name, parameters, outputs, given)
+        bind(create(name, parameters, outputs, None, given), parameters, outputs)
     except CallerError as error:
-        raise click.UsageError(str(error)) from None
+        error.add_note(f"That was learner {text!r}.")
+        raise
     return text, lambda fields, outputs: create(name, fields, outputs, None, given)
+
+
+@contextlib.contextmanager
+def _refusing(output: str | None, *, maximize: bool) -> Iterator[None]:
+    """Say what is asked for and cannot be."""
+    try:
+        yield
+    except CallerError as error:
+        said = ". ".join(filter(None, (str(error), notes_of(error))))
+        if isinstance(error, SeveralOutputs) and output is not None:
+            aim = f"{'maximize' if maximize else 'minimize'}={output}"
+            said += f" --output says what the table compares; what a learner learns its options say: 'NAME {aim}'"
+        raise click.UsageError(said.removesuffix(".")) from None
 
 
 def _declared(

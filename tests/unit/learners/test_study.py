@@ -253,3 +253,16 @@ def test_what_a_learner_raises_is_said_with_the_trial_and_names_nothing_that_nob
     assert refused.value.__notes__[-1].startswith(
         "That was learner 'none' of a study, in its trial with seed 7 and 1 w"
     )
+
+
+def test_which_output_a_learner_learns_is_said_by_itself(typed: Program, tmp_path: Path) -> None:
+    (tmp_path / "two_of_them.py").write_text("def both(point):\n    return {'u': point['x'], 'v': 1.0}\n")
+    command = ("simulate", "--function", "two_of_them:both", "--path", tmp_path, "--seeds", "1", "--output", "u")
+    said = typed(*command, "--learner", "sobol", "--learner", "evolution", "--maximize")
+    assert said.status == 2
+    assert "there are several outputs, 'u', 'v': say which with output=NAME" in said.err
+    assert "That was learner 'evolution' of a study, in its trial with seed 0 and 8 workers" in said.err
+    assert "--output says what the table compares; what a learner learns its options say: 'NAME maximize=u'" in said.err
+    assert typed(*command, "--learner", "evolution maximize=u", "--evaluations", "9").status == 0
+    said = typed("simulate", "--learner", "latin-hypercube")
+    assert "'latin-hypercube' needs option 'n', the number of points, like n=1000. That was learner" in said.err
