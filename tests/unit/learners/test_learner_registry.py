@@ -177,6 +177,12 @@ def test_a_seed_of_its_own_is_passed_on() -> None:
         ("adaptive:Learner3D", [X], {}, "adaptive has no learner 'Learner3D' that can be made of a name"),
         ("adaptive:Learner2D", [X], {"output": "accuracy"}, "adaptive's Learner2D has 2 parameters, the Master 1"),
         ("adaptive:IntegratorLearner", [X], {"output": "accuracy"}, "needs option 'tol', like tol=1e-6"),
+        (
+            "adaptive:AverageLearner",
+            [X],
+            {"output": "accuracy", "atol": "0.1"},
+            r"gives whole numbers from 0 on, as seeds, but parameter 'x' takes a number in \[0, 1\]",
+        ),
     ],
 )
 def test_mistakes_are_named_with_their_remedy(
