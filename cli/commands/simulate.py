@@ -119,11 +119,11 @@ def command(
     seeds, and the table shows medians over them. The same command prints the same table.
     """
     fields, outputs = _declared(master, parameters, address)
-    with _refusing(output, maximize=maximize):
-        learners = dict(_learner(text, path, fields, outputs) for text in wanted)
-    latency = _recorded(durations, address) if durations is not None else _latency(law, path)
     numbers = _counts(workers)
     aim = _goal(goal)
+    with _refusing(output, maximize=maximize):
+        learners = dict(_learner(text, path, fields, outputs, is_alone=len(wanted) == 1) for text in wanted)
+    latency = _recorded(durations, address) if durations is not None else _latency(law, path)
     found = _function(function, path, fields)
     if plot is not None:
         _require_plot(plot)
@@ -185,8 +185,10 @@ def _print(seen: Study, function: str, latency: Latency, *, as_json: bool) -> No
 # -- what is given as text --------------------------------------------------------------------------------------------
 
 
-def _learner(text: str, path: str, parameters: Sequence[Field], outputs: Sequence[Field]) -> tuple[str, MakeLearner]:
-    """What it is called in the table, and how it is made."""
+def _learner(
+    text: str, path: str, parameters: Sequence[Field], outputs: Sequence[Field], *, is_alone: bool
+) -> tuple[str, MakeLearner]:
+    """What it is called in the table, and how it is made. Raises CallerError naming it, unless it ``is_alone``."""
     name, *options = shlex.split(text) or [""]
     require_learner(name, path)
     given = dict(pair(option, "an option of a learner") for option in options)
@@ -194,7 +196,8 @@ def _learner(text: str, path: str, parameters: Sequence[Field], outputs: Sequenc
         rehearse(name, parameters, outputs, given)
         bind(create(name, parameters, outputs, None, given), parameters, outputs)
     except CallerError as error:
-        error.add_note(f"That was learner {text!r}.")
+        if not is_alone or isinstance(error, SeveralOutputs):
+            error.add_note(f"That was learner {text!r}.")
         raise
     return text, lambda fields, outputs: create(name, fields, outputs, None, given)
 

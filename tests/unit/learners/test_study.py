@@ -264,5 +264,5 @@ def test_which_output_a_learner_learns_is_said_by_itself(typed: Program, tmp_pat
     assert "That was learner 'evolution' of a study, in its trial with seed 0 and 8 workers" in said.err
     assert "--output says what the table compares; what a learner learns its options say: 'NAME maximize=u'" in said.err
     assert typed(*command, "--learner", "evolution maximize=u", "--evaluations", "9").status == 0
-    said = typed("simulate", "--learner", "latin-hypercube")
+    said = typed("simulate", "--learner", "sobol", "--learner", "latin-hypercube")
     assert "'latin-hypercube' needs option 'n', the number of points, like n=1000. That was learner" in said.err
