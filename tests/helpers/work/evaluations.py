@@ -281,6 +281,12 @@ def spectrum(point: dict[str, float]) -> dict[str, Any]:
     return {"peak": point["x"] ** 2, "trace": np.linspace(0.0, point["x"], 3)}
 
 
+def height_and_cost(point: dict[str, float]) -> dict[str, float]:
+    """Two outputs, of which there is none of the first above 0.9."""
+    x = point["x"] / 10
+    return {"height": x if x <= 0.9 else float("nan"), "cost": x * x}
+
+
 def peak(point: float | tuple[float, ...]) -> float:
     """A narrow peak at the origin, in any number of dimensions."""
     r2 = float(np.sum(np.square(point)))
