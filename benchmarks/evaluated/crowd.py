@@ -1,7 +1,7 @@
 """So many idle workers in one process: connections that have said hello and are ready, and no more.
 
-``python crowd.py WORKERS_ADDRESS N FIRST [PUBLIC_KEY_OF_THE_DAEMON KEY_FILE]``; prints a line when all were welcomed, and
-ends with its input.
+``python crowd.py WORKERS_ADDRESS N FIRST [PUBLIC_KEY_OF_THE_DAEMON KEY_FILE]``; prints a line when all were
+welcomed, and ends with its input.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What it costs that nobody comes in unasked: encryption, roles, a file of keys that changes, thousands of connections."""
+"""What it costs that nobody comes in unasked: encryption, roles, keys that change, thousands of connections."""
 
 from __future__ import annotations
 
@@ -158,10 +158,16 @@ def crowd(bench: Bench) -> list[Row]:
     for network, how in (("plain", "loopback"), ("keys", "CurveZMQ")):
         n = bench.size(IDLE)
         settings = ["lost_after = '10 min'", *(["max_connections = 30000"] if network == "keys" else [])]
-        with bench.rig(SQUARE, durability="crash", network=network, settings=settings) as rig, rig, rig.connect() as lab:
-            before = rig.memory()
+        with (
+            bench.rig(SQUARE, durability="crash", network=network, settings=settings) as rig,
+            rig,
+            rig.connect() as lab,
+        ):
+            before, slots = rig.memory(), lab["square"].slots
             with _idle(rig, lab, n):
                 grown = (rig.memory() - before) / n / 1e3
+                if (there := lab["square"].slots - slots) != n:
+                    raise RuntimeError(f"{there} of {n} workers are there: nothing was measured")
         rows.append(single(f"{n} idle workers by {how}: memory each", "kB", [grown], at_most(40)))
     return rows
 
