@@ -34,6 +34,7 @@ __all__ = [
     "router",
     "send",
     "send_tracked",
+    "share",
     "subscriber",
 ]
 
@@ -51,8 +52,14 @@ _HEARTBEAT_MS = 5_000
 _HEARTBEAT_TIMEOUT_MS = 20_000
 _RECONNECT_MS = 50
 _RECONNECT_MAX_MS = 1_000
+#: Connections that may wait to be accepted: all of a laboratory's come at once when a daemon is back. The kernel has its
+#: own limit (net.core.somaxconn).
+_BACKLOG = 4096
 
 ANY_PORT = "0"
+
+#: The mode of a Unix socket that a group may connect to.
+_SHARED_MODE = 0o660
 
 _ADDRESS = re.compile(r"tcp://[^\s/]+:\d{1,5}|ipc://.+")
 
@@ -133,17 +140,20 @@ def client_sockets(
     return context, control, results
 
 
-def bind(socket: zmq.Socket[bytes], address: str, what: str) -> str:
+def bind(socket: zmq.Socket[bytes], address: str, what: str, descriptor: int = -1) -> str:
     """Bind and return the address as bound (a free port chosen where asked for).
 
+    With the ``descriptor`` of a socket that listens there already it is that one, which is closed with ``socket``.
     Raises AddressInUse, or ConfigError where the address itself is wrong.
     """
     wanted = address
     if address.startswith("tcp://") and address.rpartition(":")[2] in (ANY_PORT, "*"):
         wanted = address.rpartition(":")[0] + ":*"
-    if address.startswith("ipc:///"):
+    if address.startswith("ipc:///") and descriptor < 0:
         _require_free(Path(address.removeprefix("ipc://")), what)
+    socket.setsockopt(zmq.BACKLOG, _BACKLOG)
     try:
+        socket.setsockopt(zmq.USE_FD, descriptor)  # heeded by every bind until it is set again
         socket.bind(wanted)
     except zmq.ZMQError as error:
         if error.errno == errno.EADDRINUSE:
@@ -170,6 +180,17 @@ def _require_free(path: Path, what: str) -> None:
         except OSError:
             return  # left behind by somebody who has ended
     raise AddressInUse(f"{what} cannot listen on ipc://{path}: another program does; stop it or choose another address")
+
+
+def share(endpoint: str) -> None:
+    """Let a folder's group connect to a Unix socket in it, if the folder says so: by its setgid bit, as is usual.
+
+    What is made in such a folder belongs to its group, so no right to change owners is needed.
+    """
+    if endpoint.startswith("ipc:///"):
+        path = Path(endpoint.removeprefix("ipc://"))
+        if path.parent.stat().st_mode & stat.S_ISGID:
+            path.chmod(_SHARED_MODE)
 
 
 def remover(endpoint: str) -> Callable[[], None]:

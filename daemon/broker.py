@@ -104,6 +104,8 @@ class Broker:
         self.stop_at: float | None = None
         #: called each turn, after the commit: the watchdog's proof that the loop moves
         self.heartbeat: Callable[[], None] = lambda: None
+        #: called while the loop stands still, since the disk has no room for what the turn has to write
+        self.on_full: Callable[[], None] = lambda: None
         #: called once, when the loop has heard that it is to stop
         self.on_stop: Callable[[], None] = lambda: None
         self._status = status
@@ -319,7 +321,7 @@ class Broker:
                     if not attempts:
                         log.error("%s; nothing is lost, the daemon waits for room", error)
                     attempts += 1
-                    self.heartbeat()
+                    self.on_full()
                     time.sleep(FULL_RETRY_SECONDS)
         self.journal.checkpoint(idle=False)
         for position, name in files.items():

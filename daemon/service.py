@@ -24,7 +24,7 @@ from taskmaster import __version__
 from taskmaster.bus import sockets
 from taskmaster.bus.errors import StateLocked, StateUnwritable
 from taskmaster.bus.status import DaemonStatus
-from taskmaster.bus.text import format_duration
+from taskmaster.bus.text import count, format_duration
 from taskmaster.daemon.broker import Broker, Endpoints
 from taskmaster.daemon.core import Core, Identity
 from taskmaster.daemon.effects import Effects
@@ -37,8 +37,9 @@ from taskmaster.daemon.restarts import RestartPolicy
 from taskmaster.daemon.space import Space
 from taskmaster.daemon.spec import MasterSpec
 from taskmaster.daemon.supervision import Pool, Supervisor, read_progress
+from taskmaster.daemon.systemd import KeptSockets, ServiceManager
 
-__all__ = ["DaemonPlan", "MasterPlan", "notify", "serve"]
+__all__ = ["DaemonPlan", "MasterPlan", "serve"]
 
 log = logging.getLogger("taskmaster.daemon")
 
@@ -78,10 +79,13 @@ def serve(plan: DaemonPlan, on_ready: Callable[[Identity, str], None] = lambda i
     go on.
     """
     _raise_file_limit()
+    manager = ServiceManager()
     with contextlib.ExitStack() as stack:
+        stack.enter_context(manager.starting())
         umask = os.umask(0o077)  # what people measured, and the sockets, are nobody else's business
         stack.callback(os.umask, umask)
         stack.enter_context(_locked(plan.state))
+        manager.says(f"checking the journal in {plan.state}")
         before = check_log(plan.state, plan.durability)
         for remark in before.remarks:
             log.warning("%s", remark)
@@ -91,15 +95,15 @@ def serve(plan: DaemonPlan, on_ready: Callable[[Identity, str], None] = lambda i
         space = Space(plan.state, plan.keep_free)
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         stack.callback(context.destroy, 0)
-        endpoints, addresses = _bind(context, plan, stack)
+        endpoints, addresses = _bind(context, plan, stack, manager)
         identity = Identity(plan.name, journal.begin_epoch(time.time()), addresses[1], addresses[2], plan.max_message)
+        manager.says("taking up the runs")
         broker = _assemble(plan, journal, space, endpoints, identity, addresses[3], umask)
         with _signals(broker, plan.grace):
             on_ready(identity, addresses[0])
-            notify("READY=1")
+            manager.ready(_condition(broker))
             log.info("daemon %r is ready at %s (epoch %d)", plan.name, addresses[0], identity.epoch)
-            broker.heartbeat = _watchdog()
-            broker.on_stop = lambda: _on_stop(broker, plan.grace)
+            _report_to(manager, broker, plan)
             broker.run()
         log.info("daemon %r has stopped", plan.name)
 
@@ -111,10 +115,28 @@ def _raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _on_stop(broker: Broker, grace: float) -> None:
-    notify("STOPPING=1")
-    if broker.core.busy and grace:
-        log.info("stopping: evaluations under way may take up to %s (once more: none)", format_duration(grace))
+def _report_to(manager: ServiceManager, broker: Broker, plan: DaemonPlan) -> None:
+    """Have the service manager know that the loop turns, waits or ends."""
+
+    def on_stop() -> None:
+        manager.stopping(plan.grace, "stopping: evaluations under way may end")
+        if broker.core.busy and plan.grace:
+            log.info("stopping: evaluations under way may take up to %s (once more: none)", format_duration(plan.grace))
+
+    def on_full() -> None:
+        manager.waits(excused=broker.space.is_full, status=f"waiting for room on the disk of {plan.state}")
+
+    broker.heartbeat = lambda: manager.turned(lambda: _condition(broker))
+    broker.on_stop = on_stop
+    broker.on_full = on_full
+
+
+def _condition(broker: Broker) -> str:
+    """How the daemon is, in a line."""
+    masters = broker.core.masters.values()
+    workers = sum(len(master.workers) for master in masters)
+    serving = f"serving {count(len(masters), 'Master')} with {count(workers, 'worker')}"
+    return serving if broker.space.room else f"{serving}; the disk is full: no further tasks are taken"
 
 
 def _assemble(
@@ -160,30 +182,34 @@ def _restore(core: Core, journal: Journal, progress: Path) -> None:
 
 
 def _bind(
-    context: zmq.Context[zmq.Socket[bytes]], plan: DaemonPlan, stack: contextlib.ExitStack
+    context: zmq.Context[zmq.Socket[bytes]], plan: DaemonPlan, stack: contextlib.ExitStack, manager: ServiceManager
 ) -> tuple[Endpoints, tuple[str, str, str, str]]:
     """The sockets; the addresses of control, results and workers, and the one for this daemon's own workers.
 
-    Their files are removed with the ``stack``, of which the context is to be a part already.
+    Their files are removed with the ``stack``, of which the context is to be a part already, unless the service manager
+    keeps the sockets for the next start.
     """
+    kept = KeptSockets(manager)
 
-    def bind(socket: zmq.Socket[bytes], address: str, what: str) -> str:
-        endpoint = sockets.bind(socket, address, what)
-        stack.callback(sockets.remover(endpoint))
+    def bind(socket: zmq.Socket[bytes], address: str, role: str) -> str:
+        endpoint, remove = kept.bind(socket, address, f"the {role} socket", role)
+        stack.callback(remove)
+        sockets.share(endpoint)
         return endpoint
 
     control = sockets.router(context, plan.max_message)
     results = sockets.publisher(context)
     workers = sockets.router(context, plan.max_message)
     bound = (
-        bind(control, plan.control, "the control socket"),
-        bind(results, plan.results, "the results socket"),
-        bind(workers, plan.workers, "the workers socket"),
+        bind(control, plan.control, "control"),
+        bind(results, plan.results, "results"),
+        bind(workers, plan.workers, "workers"),
     )
     # Whatever the network gets, workers on this machine come by a Unix socket: a third less latency.
     local = bound[2]
     if not local.startswith("ipc://"):
-        local = bind(workers, f"ipc://{plan.state}/local", "the workers socket")
+        local = bind(workers, f"ipc://{plan.state}/local", "local")
+    kept.settle()
     return Endpoints(control, results, workers), (*bound, local)
 
 
@@ -271,37 +297,6 @@ def _signals(broker: Broker, grace: float) -> Iterator[None]:
             signal.signal(number, handler)
         reader.close()
         writer.close()
-
-
-def notify(message: str) -> None:
-    """Tell systemd, if it started this process (sd_notify(3))."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if not address:
-        return
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
-            channel.connect("\0" + address[1:] if address.startswith("@") else address)
-            channel.send(message.encode())
-    except OSError as error:  # whoever started it does not listen any more, which is no reason to end
-        log.warning("cannot tell %s %r: %s", address, message, error.strerror)
-
-
-def _watchdog() -> Callable[[], None]:
-    """A function to be called each turn of the loop that feeds systemd's watchdog, twice as often as it asks for."""
-    microseconds = int(os.environ.get("WATCHDOG_USEC", "0"))
-    if not microseconds or os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
-        return lambda: None
-    interval = microseconds / 2e6
-    due = 0.0
-
-    def feed() -> None:
-        nonlocal due
-        now = time.monotonic()
-        if now >= due:
-            due = now + interval
-            notify("WATCHDOG=1")
-
-    return feed
 
 
 def options_for_wire(options: Mapping[str, Any]) -> dict[str, Any]:

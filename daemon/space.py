@@ -52,6 +52,11 @@ class Space:
         """Whether submissions are taken."""
         return self._left > 0
 
+    @property
+    def is_full(self) -> bool:
+        """Whether the disk has hardly any room left for anybody, as it is seen now."""
+        return self._free() < _MARGIN_BYTES
+
     def look(self) -> None:
         """See how much room there is, and lay the reserve down (again) if there is enough. Called once a second."""
         had_room = self.room
