@@ -52,8 +52,8 @@ _HEARTBEAT_MS = 5_000
 _HEARTBEAT_TIMEOUT_MS = 20_000
 _RECONNECT_MS = 50
 _RECONNECT_MAX_MS = 1_000
-#: Connections that may wait to be accepted: all of a laboratory's come at once when a daemon is back. The kernel has its
-#: own limit (net.core.somaxconn).
+#: Connections that may wait to be accepted: all come at once when a daemon is back. The kernel has a limit of its own
+#: (net.core.somaxconn).
 _BACKLOG = 4096
 
 ANY_PORT = "0"

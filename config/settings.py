@@ -115,17 +115,18 @@ class DaemonSettings(Settings):
     )
     listen: Address | None = setting(
         "The control socket, from which clients learn the others' addresses: `tcp://127.0.0.1:PORT` "
-        "(`*`: any free port) or `ipc:///PATH`, on this machine only. By default `control` in `state`.",
+        "(`*`: any free port) or `ipc:///PATH`, on this machine only. By default `control` in `state`, or in "
+        "`$RUNTIME_DIRECTORY` where a service manager sets that.",
         default=None,
     )
     results: Address | None = setting(
-        "The socket that publishes results. By default the port after that of `listen`; beside ipc, `results` in "
-        "`state`.",
+        "The socket that publishes results. By default the port after that of `listen`; beside ipc, `results` where "
+        "`control` is by default.",
         default=None,
     )
     workers: Address | None = setting(
-        "The socket that workers dial. By default the second port after that of `listen`; beside ipc, `workers` in "
-        "`state`.",
+        "The socket that workers dial. By default the second port after that of `listen`; beside ipc, `workers` where "
+        "`control` is by default.",
         default=None,
         validate_default=True,
     )

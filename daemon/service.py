@@ -37,7 +37,7 @@ from taskmaster.daemon.restarts import RestartPolicy
 from taskmaster.daemon.space import Space
 from taskmaster.daemon.spec import MasterSpec
 from taskmaster.daemon.supervision import Pool, Supervisor, read_progress
-from taskmaster.daemon.systemd import KeptSockets, ServiceManager
+from taskmaster.daemon.systemd import KeptSockets, ServiceManager, make_runtime_directory
 
 __all__ = ["DaemonPlan", "MasterPlan", "serve"]
 
@@ -119,7 +119,7 @@ def _report_to(manager: ServiceManager, broker: Broker, plan: DaemonPlan) -> Non
     """Have the service manager know that the loop turns, waits or ends."""
 
     def on_stop() -> None:
-        manager.stopping(plan.grace, "stopping: evaluations under way may end")
+        manager.stopping("stopping: evaluations under way may end", plan.grace)
         if broker.core.busy and plan.grace:
             log.info("stopping: evaluations under way may take up to %s (once more: none)", format_duration(plan.grace))
 
@@ -189,6 +189,7 @@ def _bind(
     Their files are removed with the ``stack``, of which the context is to be a part already, unless the service manager
     keeps the sockets for the next start.
     """
+    make_runtime_directory()
     kept = KeptSockets(manager)
 
     def bind(socket: zmq.Socket[bytes], address: str, role: str) -> str:

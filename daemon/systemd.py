@@ -38,7 +38,7 @@ from zmq.utils.monitor import parse_monitor_message
 from taskmaster.bus import sockets
 from taskmaster.bus.errors import ConfigError
 
-__all__ = ["Inherited", "KeptSockets", "ServiceManager"]
+__all__ = ["Inherited", "KeptSockets", "ServiceManager", "make_runtime_directory"]
 
 log = logging.getLogger("taskmaster.daemon")
 
@@ -135,10 +135,11 @@ class ServiceManager:
         self._status = status
         self.tell("READY=1", f"STATUS={status}")
 
-    def stopping(self, grace: float, status: str) -> None:
-        """The daemon ends: within ``grace`` seconds, and what its own end takes."""
+    def stopping(self, status: str, grace: float | None = None) -> None:
+        """This process ends: within ``grace`` seconds, if that is known, and what the end itself takes."""
+        more = [] if grace is None else [f"EXTEND_TIMEOUT_USEC={(grace + _END_SECONDS) * 1e6:.0f}"]
         self._status = status
-        self.tell("STOPPING=1", f"EXTEND_TIMEOUT_USEC={(grace + _END_SECONDS) * 1e6:.0f}", f"STATUS={status}")
+        self.tell("STOPPING=1", f"STATUS={status}", *more)
 
     # -- while it runs ------------------------------------------------------------------------------------------------
 
@@ -224,6 +225,25 @@ def _listens_at(descriptor: int) -> str:
             return f"tcp://{name[0]}:{name[1]}" if peek.family == unix.AF_INET else f"tcp://[{name[0]}]:{name[1]}"
     except OSError:
         return ""
+
+
+def make_runtime_directory() -> None:
+    """Make ``$RUNTIME_DIRECTORY``, where Unix sockets lie by default, if it is missing; its group may enter.
+
+    It is in a folder that is a group's by its setgid bit, which is passed on.
+    """
+    folder = os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
+    if folder and not os.path.isdir(folder):
+        umask = os.umask(0o027)
+        try:
+            os.makedirs(folder)
+        except OSError as error:
+            raise ConfigError(
+                f"the folder of the sockets, {folder}, cannot be made: {error.strerror}; is it that "
+                "`systemd-tmpfiles --create` has not been run?"
+            ) from error
+        finally:
+            os.umask(umask)
 
 
 class KeptSockets:
