@@ -10,7 +10,7 @@ from pathlib import Path
 
 import taskmaster
 
-__all__ = ["Installation", "is_hidden", "is_home", "outermost", "this_installation", "unreadable"]
+__all__ = ["Installation", "is_home", "is_temporary", "outermost", "this_installation", "unreadable"]
 
 #: What a unit's ProtectHome= and PrivateTmp= keep from a service.
 _HOMES = (Path("/home"), Path("/root"), Path("/run/user"))
@@ -57,9 +57,9 @@ def is_home(path: Path) -> bool:
     return any(path.is_relative_to(place) for place in _HOMES)
 
 
-def is_hidden(path: Path) -> bool:
-    """Whether a service sees it only if it is shown to it."""
-    return is_home(path) or any(path.is_relative_to(place) for place in _TEMPORARY)
+def is_temporary(path: Path) -> bool:
+    """Whether it is in a folder of which a service has its own, and which is emptied every now and then."""
+    return any(path.is_relative_to(place) for place in _TEMPORARY)
 
 
 def unreadable(path: Path) -> Path | None:
@@ -67,7 +67,7 @@ def unreadable(path: Path) -> Path | None:
 
     What is shown to a service is reached without the folders above it.
     """
-    way = [path] if is_hidden(path) else [path, *path.parents]
+    way = [path] if is_home(path) else [path, *path.parents]
     for step in way:
         needed = _READ_AND_ENTER if step == path and step.is_dir() else 0o4 if step == path else 0o1
         if step.stat().st_mode & needed != needed:

@@ -1,7 +1,7 @@
 """The files of a service: units, drop-ins, its user, its folders and the rules of its devices, from `systemd/`.
 
-Each one begins with a line that has a digest of the rest. By that a file that was changed by hand is told from one that an
-earlier release has written.
+Each one begins with a line that has a digest of the rest. By that a file that was changed by hand is told from one that
+an earlier release has written.
 """
 
 from __future__ import annotations
@@ -13,12 +13,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from taskmaster.cli.installation import Installation, is_hidden, is_home, outermost
+from taskmaster.cli.installation import Installation, is_home, outermost
 
 if TYPE_CHECKING:
     from taskmaster.config.load import Config
 
-__all__ = ["ALLOWANCES", "DEVICES", "SHARED", "Service", "UnitFile", "is_ours", "unit_files"]
+__all__ = [
+    "ALLOWANCES",
+    "DEVICES",
+    "SHARED",
+    "Service",
+    "UnitFile",
+    "is_ours",
+    "read_by",
+    "unit_files",
+    "written_by",
+]
 
 _TEMPLATES = Path(__file__).resolve().parent / "systemd"
 
@@ -132,7 +142,11 @@ def _site(service: Service, installation: Installation, config: Config | None, p
                 "# Networks of this machine that are not private ones, and its name servers.",
                 f"IPAddressAllow={' '.join(service.networks)}",
             ]
-    unit = ["[Unit]", "# It listens to the network.", "Wants=network-online.target", ""] if _is_on_a_network(config) else []
+    unit = (
+        ["[Unit]", "# It listens to the network.", "Wants=network-online.target", ""]
+        if _is_on_a_network(config)
+        else []
+    )
     if not lines and not unit:
         return ""
     return "\n".join(["# What this machine and this configuration need.", *unit, "[Service]", *lines, ""])
@@ -147,36 +161,36 @@ def _is_on_a_network(config: Config | None) -> bool:
 
 def _sight(service: Service, installation: Installation, config: Config | None) -> list[str]:
     """What the service has to see and to write that its unit keeps from it."""
-    needed = outermost([*installation.folders, *_read_from(service, config)])
-    written = outermost([*service.writable, *_written_by(config)])
+    needed = read_by(service, installation, config)
+    written = written_by(service, config)
     lines = []
     if any(is_home(path) for path in (*needed, *written)):
         lines += ["# Of homes it sees nothing but what is shown to it here.", "ProtectHome=tmpfs"]
-    lines += [f"BindReadOnlyPaths={_quoted(str(path))}" for path in needed if is_hidden(path)]
+    lines += [f"BindReadOnlyPaths={_quoted(str(path))}" for path in needed if is_home(path)]
     for path in written:
-        key = "BindPaths" if is_hidden(path) else "ReadWritePaths"
+        key = "BindPaths" if is_home(path) else "ReadWritePaths"
         lines.append(f"{key}={_quoted(str(path))}")
     return lines
 
 
-def _read_from(service: Service, config: Config | None) -> list[Path]:
-    """The folders of the configuration and of what it evaluates."""
+def read_by(service: Service, installation: Installation, config: Config | None) -> tuple[Path, ...]:
+    """The folders of the program, of the configuration and of what it evaluates."""
     folders = [] if service.config is None or service.worker else [service.config.parent]
     for master in () if config is None else config.masters.values():
         folders += getattr(master.options, "path", ())
-    return [path for folder in folders for path in (folder, folder.resolve())]
+    return outermost([*installation.folders, *(path for folder in folders for path in (folder, folder.resolve()))])
 
 
-def _written_by(config: Config | None) -> list[Path]:
-    """Folders that the configuration has the daemon write to, besides those that systemd makes for it."""
-    if config is None:
-        return []
-    daemon = config.daemon
-    found = [daemon.state] if "state" in daemon.model_fields_set else []
-    for address in (daemon.listen, daemon.results, daemon.workers):
-        if address is not None and address.startswith("ipc://"):
-            found.append(Path(address.removeprefix("ipc://")).parent)
-    return [path for path in found if not path.is_relative_to("/run/taskmaster")]
+def written_by(service: Service, config: Config | None) -> tuple[Path, ...]:
+    """The folders that it writes to, besides those that systemd makes for it."""
+    found = list(service.writable)
+    if config is not None:
+        daemon = config.daemon
+        found += [daemon.state] if "state" in daemon.model_fields_set else []
+        for address in (daemon.listen, daemon.results, daemon.workers):
+            if address is not None and address.startswith("ipc://"):
+                found.append(Path(address.removeprefix("ipc://")).parent)
+    return outermost(path for path in found if not path.is_relative_to("/run/taskmaster"))
 
 
 def _argument(text: str) -> str:

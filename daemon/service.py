@@ -195,7 +195,6 @@ def _bind(
     def bind(socket: zmq.Socket[bytes], address: str, role: str) -> str:
         endpoint, remove = kept.bind(socket, address, f"the {role} socket", role)
         stack.callback(remove)
-        sockets.share(endpoint)
         return endpoint
 
     control = sockets.router(context, plan.max_message)

@@ -263,14 +263,18 @@ class KeptSockets:
             return sockets.bind(socket, address, what, kept.descriptor), lambda: None
         if not self._manager.keeps_sockets:
             endpoint = sockets.bind(socket, address, what)
+            sockets.share(endpoint)
             return endpoint, sockets.remover(endpoint)
-        news = socket.get_monitor_socket(zmq.EVENT_LISTENING)
-        try:
-            endpoint = sockets.bind(socket, address, what)
-            descriptor = int(parse_monitor_message(news.recv_multipart())["value"])
-        finally:
-            socket.disable_monitor()
-            news.close(linger=0)
+        # ZeroMQ tells of its descriptors as of news. Each bind has a place of its own for that, as it is given up late.
+        socket.monitor(f"inproc://listening-{role}", zmq.EVENT_LISTENING)
+        with socket.context.socket(zmq.PAIR) as news:
+            news.connect(f"inproc://listening-{role}")
+            try:
+                endpoint = sockets.bind(socket, address, what)
+                descriptor = int(parse_monitor_message(news.recv_multipart())["value"])
+            finally:
+                socket.disable_monitor()
+        sockets.share(endpoint)
         name = _name(role, address, endpoint)
         self._manager.tell("FDSTORE=1", f"FDNAME={name}", "FDPOLL=0", descriptor=descriptor)
         # Its file stays: whether systemd starts the daemon again at once, nobody tells it.

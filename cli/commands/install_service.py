@@ -17,11 +17,11 @@ import click
 from taskmaster.bus.errors import CallerError, ConfigError
 from taskmaster.bus.text import did_you_mean_or
 from taskmaster.cli.base import Command
-from taskmaster.cli.installation import Installation, is_hidden, this_installation, unreadable
+from taskmaster.cli.installation import Installation, is_home, is_temporary, this_installation, unreadable
 from taskmaster.cli.installing import installed, remove, state_of, write
 from taskmaster.cli.networks import public_networks
 from taskmaster.cli.output import say
-from taskmaster.cli.units import ALLOWANCES, DEVICES, Service, UnitFile, unit_files
+from taskmaster.cli.units import ALLOWANCES, DEVICES, Service, UnitFile, read_by, unit_files, written_by
 
 if TYPE_CHECKING:
     from taskmaster.config.load import Config
@@ -100,6 +100,8 @@ def command(
         return
     installation = this_installation()
     loaded = None if worker else _load(service)
+    if not user:
+        _require_places(read_by(service, installation, loaded), written_by(service, loaded))
     files = unit_files(service, installation, loaded)
     states = {file.path: state_of(file) for file in files}
     if dry_run:
@@ -150,6 +152,19 @@ def _require_rights(service: Service) -> None:
         )
 
 
+def _require_places(read: Sequence[Path], written: Sequence[Path]) -> None:
+    """It has a /tmp of its own, and guardians of instruments stay when that is emptied."""
+    if temporary := [path for path in read if is_temporary(path)]:
+        raise CallerError(
+            f"{temporary[0]} is in a folder for temporary files, and a service has its own of these: install the program "
+            "elsewhere (python3 -m venv /opt/taskmaster), and have configuration and functions there or in /etc/taskmaster"
+        )
+    if temporary := [path for path in written if is_temporary(path)]:
+        raise CallerError(
+            f"{temporary[0]} is in a folder for temporary files, of which a service has its own; take another"
+        )
+
+
 def _load(service: Service) -> Config:
     from taskmaster.config.load import load
 
@@ -173,9 +188,6 @@ def _remarks(service: Service, installation: Installation, config: Config | None
     if service.user:
         return
     assert service.config is not None
-    temporary = [path for path in (*installation.folders, service.config) if _is_temporary(path)]
-    if temporary:
-        yield f"{temporary[0]} lies in a folder that is emptied at the next start of the machine."
     for path in () if service.worker else (service.config.parent, service.config):
         yield from _not_readable(path)
     for path in installation.folders:
@@ -189,14 +201,10 @@ def _remarks(service: Service, installation: Installation, config: Config | None
         )
 
 
-def _is_temporary(path: Path) -> bool:
-    return path.is_relative_to("/tmp") or path.is_relative_to("/var/tmp")
-
-
 def _not_readable(path: Path) -> Iterator[str]:
     step = unreadable(path)
     if step is not None:
-        letters = "rX" if step == path or is_hidden(path) else "X"
+        letters = "rX" if step == path or is_home(path) else "X"
         yield f"as far as its mode tells, the service's user cannot read {path}: chmod o+{letters} {step}"
 
 

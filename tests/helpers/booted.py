@@ -1,4 +1,4 @@
-"""A machine that systemd has really booted: this one's own programs in a container, with folders of its own for the rest.
+"""A machine that systemd has really booted: this one's programs in a container, with folders of its own for the rest.
 
 Its root is a file system in memory with this machine's /usr in it, read-only, and the folders of the program that is
 tested. So nothing is downloaded and nothing of this machine is changed, and it is there in half a second.
@@ -7,24 +7,25 @@ tested. So nothing is downloaded and nothing of this machine is changed, and it 
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import os
 import shlex
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pytest
+
+from helpers.documents import ROOT
 from helpers.waiting import PATIENCE, eventually
-from taskmaster.cli.installation import Installation, outermost, this_installation
 
-__all__ = ["Machine", "booted", "installation"]
+__all__ = ["PYTHON", "SOURCE", "Machine", "booted"]
 
-_TESTS = Path(__file__).resolve().parents[1]
 _NSPAWN = (
     "systemd-nspawn", "--directory=/", "--volatile=yes", "--register=no", "--keep-unit", "--boot", "--console=pipe",
     "--quiet", "--private-network", "--kill-signal=SIGRTMIN+3",
@@ -34,10 +35,10 @@ _BOOT = ("systemd.unit=basic.target", "systemd.mask=systemd-firstboot.service", 
 _ENTER = ("--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd")
 
 
-@functools.cache
-def installation() -> Installation:
-    """The program that is tested, and where it is."""
-    return this_installation()
+#: Where the program that is tested is there: not in /tmp, of which a service has its own, wherever it is here.
+SOURCE, _ENVIRONMENT = Path("/opt/taskmaster"), Path("/opt/environment")
+_PYTHON_PATH = (SOURCE / "tests", SOURCE / "src")
+PYTHON = _ENVIRONMENT / "bin" / Path(sys.executable).name
 
 
 class Machine:
@@ -61,7 +62,7 @@ class Machine:
     def command(self, *words: str | Path, user: str = "") -> list[str]:
         """A command line here that runs ``words`` there."""
         enter = ["nsenter", f"--target={self._init}", *_ENTER, "--"]
-        return [*enter, *(["setpriv", f"--reuid={user}", "--init-groups", "--"] if user else []), *map(str, words)]
+        return [*enter, *(["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "--"] if user else []), *map(str, words)]
 
     def run(
         self, *words: str | Path, check: bool = True, user: str = "", stdin: str = ""
@@ -80,17 +81,24 @@ class Machine:
             self.command(*words), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=_environment()
         )
 
-    def taskmaster(
-        self, *words: str | Path, check: bool = True, user: str = ""
-    ) -> subprocess.CompletedProcess[str]:
+    def taskmaster(self, *words: str | Path, check: bool = True, user: str = "") -> subprocess.CompletedProcess[str]:
         """The program that is tested."""
-        return self.run(*installation().command, *words, check=check, user=user)
+        return self.run(PYTHON, "-m", "taskmaster", *words, check=check, user=user)
+
+    def add_user(self, name: str, *options: str) -> None:
+        """Somebody with an account there, in whose name commands can be run."""
+        self.run("useradd", "--user-group", *options, name)
 
     def write(self, path: str | Path, text: str) -> None:
         """Write a file there."""
         file = self.root / str(path).lstrip("/")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
+
+    @staticmethod
+    def monotonic() -> int:
+        """The clock that systemd's monotonic times are of, in microseconds: this machine's."""
+        return time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
 
     # -- units --------------------------------------------------------------------------------------------------------
 
@@ -134,19 +142,20 @@ class Machine:
 
 def _environment() -> dict[str, str]:
     """Of commands there: nothing of this machine's but where the program is."""
-    path = os.pathsep.join(map(str, (_TESTS, *installation().python_path)))
+    path = os.pathsep.join(map(str, _PYTHON_PATH))
     return {"PATH": "/usr/sbin:/usr/bin", "LANG": "C.UTF-8", "HOME": "/root", "PYTHONPATH": path}
 
 
 @contextlib.contextmanager
-def booted(folder: Path, *, also: Sequence[Path] = ()) -> Iterator[Machine]:
-    """A machine, with the folders of ``also`` in it, too. Skips the test where none can be booted, and says why."""
+def booted(folder: Path) -> Iterator[Machine]:
+    """A machine. Skips the test where none can be booted, and says why."""
     reason = _unbootable()
     if reason:
         pytest.skip(reason)
-    shown = [path for path in outermost([*installation().folders, _TESTS, *also]) if not path.is_relative_to("/usr")]
-    cache = Path("/etc/ld.so.cache")
-    binds = [f"--bind-ro={path}" for path in (*shown, *([cache] if cache.exists() else []))]
+    shown = {ROOT: SOURCE, Path(sys.prefix).resolve(): _ENVIRONMENT}
+    also = (Path(sys.base_prefix), Path("/etc/ld.so.cache"))
+    shown |= {path: path for path in also if path.exists() and not path.is_relative_to("/usr")}
+    binds = [f"--bind-ro={here}:{there}" for here, there in shown.items()]
     console = folder / "console"
     with console.open("wb") as output:
         process = subprocess.Popen(
@@ -160,6 +169,9 @@ def booted(folder: Path, *, also: Sequence[Path] = ()) -> Iterator[Machine]:
         if machine is None:
             said = console.read_text(encoding="utf-8", errors="replace").strip()
             pytest.skip(f"systemd cannot be booted in a container here: {said[-500:] or 'it does not come up'}")
+        for path in shown.values():  # the program's folders may be in a home here
+            for folder in (path, *path.parents)[1:-1]:
+                machine.run("chmod", "o+x", folder)
         yield machine
     finally:
         process.send_signal(signal.SIGTERM)
