@@ -156,8 +156,8 @@ def _require_places(read: Sequence[Path], written: Sequence[Path]) -> None:
     """It has a /tmp of its own, and guardians of instruments stay when that is emptied."""
     if temporary := [path for path in read if is_temporary(path)]:
         raise CallerError(
-            f"{temporary[0]} is in a folder for temporary files, and a service has its own of these: install the program "
-            "elsewhere (python3 -m venv /opt/taskmaster), and have configuration and functions there or in /etc/taskmaster"
+            f"{temporary[0]} is in a folder for temporary files, of which a service has its own: install the program "
+            "elsewhere (python3 -m venv /opt/taskmaster), and keep configuration and functions there, too"
         )
     if temporary := [path for path in written if is_temporary(path)]:
         raise CallerError(

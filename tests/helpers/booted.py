@@ -29,6 +29,8 @@ __all__ = ["PYTHON", "SOURCE", "Machine", "booted"]
 _NSPAWN = (
     "systemd-nspawn", "--directory=/", "--volatile=yes", "--register=no", "--keep-unit", "--boot", "--console=pipe",
     "--quiet", "--private-network", "--kill-signal=SIGRTMIN+3",
+    # For systemd to filter a service's packets and devices.
+    "--capability=CAP_BPF,CAP_SYS_ADMIN", "--system-call-filter=bpf",
 )  # fmt: skip
 #: What PID 1 is told: no further than where services can be started, and none of what this machine would start.
 _BOOT = ("systemd.unit=basic.target", "systemd.mask=systemd-firstboot.service", "systemd.mask=systemd-resolved.service")
@@ -62,7 +64,11 @@ class Machine:
     def command(self, *words: str | Path, user: str = "") -> list[str]:
         """A command line here that runs ``words`` there."""
         enter = ["nsenter", f"--target={self._init}", *_ENTER, "--"]
-        return [*enter, *(["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "--"] if user else []), *map(str, words)]
+        return [
+            *enter,
+            *(["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "--"] if user else []),
+            *map(str, words),
+        ]
 
     def run(
         self, *words: str | Path, check: bool = True, user: str = "", stdin: str = ""
@@ -103,9 +109,12 @@ class Machine:
     # -- units --------------------------------------------------------------------------------------------------------
 
     def show(self, unit: str, *properties: str) -> Mapping[str, str]:
-        """Properties of a unit."""
+        """Properties of a unit; what one has several of is in several lines."""
         said = self.run("systemctl", "show", unit, f"--property={','.join(properties)}").stdout
-        return dict(line.split("=", 1) for line in said.splitlines())
+        found: dict[str, str] = {}
+        for name, _, value in (line.partition("=") for line in said.splitlines()):
+            found[name] = f"{found[name]}\n{value}" if name in found else value
+        return found
 
     def pid(self, unit: str) -> int:
         """The main process of a unit, as this machine numbers it; 0 where it has none."""

@@ -7,6 +7,7 @@ import shlex
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from helpers.booted import PYTHON, SOURCE, Machine
@@ -37,6 +38,7 @@ class Installed:
         self.unit = f"taskmaster@{name}.service" if name else UNIT
         self.state = f"/var/lib/taskmaster{f'-{name}' if name else ''}"
         self.address = f"ipc:///run/taskmaster/{f'{name}/' if name else ''}control"
+        self._since = machine.monotonic()
         self.configure(masters, **daemon)
         self.said = machine.taskmaster("install-service", *self.options).stdout
 
@@ -94,10 +96,28 @@ class Installed:
         """Its process, as this machine numbers it."""
         return self.machine.pid(self.unit)
 
+    def children(self) -> list[int]:
+        """The processes that its own has started, as this machine numbers them."""
+        pid = self.pid
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+    def entries(self) -> list[dict[str, Any]]:
+        """What the journal has of it, and not of one that was installed before, with all fields."""
+        entries = self.machine.journal(self.unit)
+        return [entry for entry in entries if int(entry["__MONOTONIC_TIMESTAMP"]) >= self._since]
+
     @property
     def log(self) -> str:
-        """What the journal has of it."""
-        return self.machine.log(self.unit)
+        """The same as text."""
+        return "".join(
+            f"{int(entry['__MONOTONIC_TIMESTAMP']) / 1e6:.3f} {entry.get('SYSLOG_IDENTIFIER')} <{entry['PRIORITY']}> "
+            f"{entry['MESSAGE']}\n"
+            for entry in self.entries()
+        )
+
+    def await_log(self, text: str) -> None:
+        """Wait until the journal has it."""
+        eventually(lambda: text in self.log, f"{text!r} in the journal")
 
     def status(self) -> Any:
         """What ``taskmaster status`` says."""

@@ -87,7 +87,7 @@ def test_a_mistake_in_the_configuration_is_said_once(install: Install, machine: 
     assert service.control("start", check=False).returncode != 0
     assert service.show("ActiveState") == "failed", "another start would not help"
     assert (service.show("ExecMainStatus"), service.show("NRestarts")) == ("3", "0")
-    [said] = [entry for entry in machine.journal(service.unit) if "nmae" in entry["MESSAGE"]]
+    [said] = [entry for entry in service.entries() if "nmae" in entry["MESSAGE"]]
     assert said["PRIORITY"] == "3"
     assert said["MESSAGE"].startswith(f"taskmaster: {CONFIG}:2: ")
 
