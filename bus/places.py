@@ -40,7 +40,7 @@ def default_state() -> Path:
 
 
 def default_sockets(state: Path) -> Path:
-    """Where a daemon's Unix sockets are by default: in the service manager's ``$RUNTIME_DIRECTORY``, else in ``state``."""
+    """Where a daemon's Unix sockets are by default: a service manager's ``$RUNTIME_DIRECTORY``, else its ``state``."""
     given = os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
     return Path(given) if given else state
 

@@ -68,7 +68,7 @@ def unreadable(path: Path) -> Path | None:
     What is shown to a service is reached without the folders above it.
     """
     way = [path] if is_home(path) else [path, *path.parents]
-    for step in way:
+    for step in way if path.exists() else ():
         needed = _READ_AND_ENTER if step == path and step.is_dir() else 0o4 if step == path else 0o1
         if step.stat().st_mode & needed != needed:
             return step

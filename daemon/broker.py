@@ -49,7 +49,7 @@ from taskmaster.daemon.space import Space
 from taskmaster.daemon.supervision import Supervisor
 from taskmaster.drivers.host import TERMINATE_SECONDS
 
-__all__ = ["Broker", "Endpoints"]
+__all__ = ["DRAIN_BYTES", "Broker", "Endpoints"]
 
 log = logging.getLogger("taskmaster.daemon")
 

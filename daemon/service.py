@@ -25,7 +25,7 @@ from taskmaster.bus import sockets
 from taskmaster.bus.errors import StateLocked, StateUnwritable
 from taskmaster.bus.status import DaemonStatus
 from taskmaster.bus.text import count, format_duration
-from taskmaster.daemon.broker import Broker, Endpoints
+from taskmaster.daemon.broker import DRAIN_BYTES, Broker, Endpoints
 from taskmaster.daemon.core import Core, Identity
 from taskmaster.daemon.effects import Effects
 from taskmaster.daemon.guardians import Guardians
@@ -42,6 +42,9 @@ from taskmaster.daemon.systemd import KeptSockets, ServiceManager, make_runtime_
 __all__ = ["DaemonPlan", "MasterPlan", "serve"]
 
 log = logging.getLogger("taskmaster.daemon")
+
+#: With so much room on the disk, any turn can be committed: what it takes in, and what the journal's log takes besides.
+_ROOM_FOR_A_TURN = 2 * DRAIN_BYTES
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,8 @@ def _report_to(manager: ServiceManager, broker: Broker, plan: DaemonPlan) -> Non
             log.info("stopping: evaluations under way may take up to %s (once more: none)", format_duration(plan.grace))
 
     def on_full() -> None:
-        manager.waits(excused=broker.space.is_full, status=f"waiting for room on the disk of {plan.state}")
+        excused = broker.space.lacks(_ROOM_FOR_A_TURN)
+        manager.waits(excused=excused, status=f"waiting for room on the disk of {plan.state}")
 
     broker.heartbeat = lambda: manager.turned(lambda: _condition(broker))
     broker.on_stop = on_stop

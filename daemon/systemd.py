@@ -22,6 +22,7 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import hashlib
+import itertools
 import logging
 import os
 import resource
@@ -54,11 +55,15 @@ _IDLE_SECONDS = 0.02
 _END_SECONDS = 60.0
 #: A wait for room is excused for so long where the disk is not seen to be full.
 _EXCUSED_SECONDS = 60.0
+#: Who does not take a word within so many seconds does without. The loop waits meanwhile, but not to say it lives.
+_PATIENCE_SECONDS = 2.0
 #: Between two words on how the daemon is.
 _STATUS_SECONDS = 10.0
 #: What the sockets that systemd keeps for the next start are called there begins with this.
 _KEPT = "kept."
 _DIGEST_CHARACTERS = 16
+#: Numbers of the places where ZeroMQ tells of its descriptors. Each is used once: it is given up late.
+_MONITORS = itertools.count()
 
 
 class ServiceManager:
@@ -83,8 +88,8 @@ class ServiceManager:
             # What the watchdog ends a loop with is SIGABRT: have it say where the loop was.
             faulthandler.enable()
 
-    def tell(self, *lines: str, descriptor: int = -1) -> None:
-        """Tell it, if it is there."""
+    def tell(self, *lines: str, descriptor: int = -1, patience: float = _PATIENCE_SECONDS) -> None:
+        """Tell it, if it is there, and takes it within so many seconds."""
         if not self._address:
             return
         address = f"\0{self._address[1:]}" if self._address.startswith("@") else self._address
@@ -92,11 +97,12 @@ class ServiceManager:
         try:
             with unix.socket(unix.AF_UNIX, unix.SOCK_DGRAM | unix.SOCK_CLOEXEC) as channel:
                 channel.connect(address)
+                channel.settimeout(patience)
                 unix.send_fds(channel, [message], [descriptor] if descriptor >= 0 else [])
             self._told = True
         except OSError as error:  # whoever started it does not listen any more, which is no reason to end
             if self._told:
-                log.warning("cannot tell %s %r: %s", self._address, lines[0], error.strerror)
+                log.warning("cannot tell %s %r: %s", self._address, lines[0], error.strerror or error)
             self._told = False
 
     # -- starting and stopping ----------------------------------------------------------------------------------------
@@ -127,7 +133,7 @@ class ServiceManager:
         """A line on what the daemon is at, which ``systemctl status`` shows."""
         if status != self._status:
             self._status = status
-            self.tell(f"STATUS={status}")
+            self.tell(f"STATUS={status}", patience=0.0)
 
     def ready(self, status: str) -> None:
         """The daemon serves."""
@@ -166,7 +172,7 @@ class ServiceManager:
     def _feed(self, now: float) -> None:
         if self._interval and now >= self._next_feed:
             self._next_feed = now + self._interval
-            self.tell("WATCHDOG=1")
+            self.tell("WATCHDOG=1", patience=0.0)
 
 
 def _watchdog(environment: MutableMapping[str, str]) -> float:
@@ -252,6 +258,8 @@ class KeptSockets:
     def __init__(self, manager: ServiceManager) -> None:
         self._manager = manager
         self._left = list(manager.inherited)
+        #: descriptors of ours of what systemd keeps, too, by address
+        self._held: dict[str, int] = {}
 
     def bind(self, socket: zmq.Socket[bytes], address: str, what: str, role: str) -> tuple[str, Callable[[], None]]:
         """Bind one, as :func:`taskmaster.bus.sockets.bind` does; returns its address, and what removes its file.
@@ -260,25 +268,36 @@ class KeptSockets:
         """
         kept = self._take(address, role)
         if kept is not None:
-            return sockets.bind(socket, address, what, kept.descriptor), lambda: None
+            held = os.dup(kept.descriptor)
+            endpoint = sockets.bind(socket, address, what, kept.descriptor)
+            self._held[endpoint] = held
+            return endpoint, lambda: None
         if not self._manager.keeps_sockets:
             endpoint = sockets.bind(socket, address, what)
             sockets.share(endpoint)
             return endpoint, sockets.remover(endpoint)
-        # ZeroMQ tells of its descriptors as of news. Each bind has a place of its own for that, as it is given up late.
-        socket.monitor(f"inproc://listening-{role}", zmq.EVENT_LISTENING)
+        # ZeroMQ tells of its descriptors as of news.
+        place = f"inproc://listening-{next(_MONITORS)}"
+        socket.monitor(place, zmq.EVENT_LISTENING)
         with socket.context.socket(zmq.PAIR) as news:
-            news.connect(f"inproc://listening-{role}")
+            news.connect(place)
             try:
                 endpoint = sockets.bind(socket, address, what)
-                descriptor = int(parse_monitor_message(news.recv_multipart())["value"])
+                self._held[endpoint] = os.dup(int(parse_monitor_message(news.recv_multipart())["value"]))
             finally:
                 socket.disable_monitor()
         sockets.share(endpoint)
         name = _name(role, address, endpoint)
-        self._manager.tell("FDSTORE=1", f"FDNAME={name}", "FDPOLL=0", descriptor=descriptor)
+        self._manager.tell("FDSTORE=1", f"FDNAME={name}", "FDPOLL=0", descriptor=self._held[endpoint])
         # Its file stays: whether systemd starts the daemon again at once, nobody tells it.
         return endpoint, lambda: None
+
+    def held(self, endpoint: str) -> int:
+        """A descriptor of the socket that listens at an address, to bind it again with; -1 where systemd keeps none.
+
+        As long as systemd has it, nobody can listen there but through it: not even this process.
+        """
+        return os.dup(self._held[endpoint]) if endpoint in self._held else -1
 
     def _take(self, address: str, role: str) -> Inherited | None:
         """The one that listens at this address already, if there is one and its file has not been taken away."""

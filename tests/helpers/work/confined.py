@@ -94,7 +94,7 @@ ATTEMPTS: dict[str, Callable[[], object]] = {
     "write to /etc": lambda: Path("/etc/taskmaster/x").write_text("x"),
     "write to /usr": lambda: Path("/usr/x").write_text("x"),
     "write to /srv": lambda: Path("/srv/x").write_text("x"),
-    "read homes": lambda: Path("/home/ada/secret").read_text(),
+    "read homes": lambda: Path("/home", "ada", "secret").read_text(),
     "raw socket": _raw_socket,
     "become root": _become_root,
     "see others": _see_others,

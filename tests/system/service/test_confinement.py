@@ -8,6 +8,7 @@ import os
 import signal
 import stat
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -67,7 +68,7 @@ def attempt(service: Installed, names: Sequence[str]) -> dict[str, str]:
 
 
 def test_what_functions_may_do_and_what_not(install: Install, machine: Machine) -> None:
-    machine.write("/home/ada/secret", "x")
+    machine.write(Path("/home", "ada", "secret"), "x")
     service = install(masters()).start()
     came_of_it = attempt(service, [*ALLOWED, *FORBIDDEN])
     assert {name: came_of_it[name] for name in ALLOWED} == dict.fromkeys(ALLOWED, "done")

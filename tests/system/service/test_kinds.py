@@ -17,6 +17,7 @@ Install = Callable[..., Installed]
 
 SQUARE = {"square": master(workers=1)}
 PORT = 5570
+HOME = Path("/home", "una")
 
 
 def test_several_side_by_side(install: Install, machine: Machine) -> None:
@@ -80,11 +81,11 @@ def test_workers_for_a_daemon_elsewhere(install: Install, machine: Machine) -> N
 def test_one_of_a_users_own(machine: Machine) -> None:
     machine.add_user("una", "--create-home", "--uid", "1234")
     machine.write(
-        "/home/una/.config/taskmaster/taskmaster.toml",
+        HOME / ".config/taskmaster/taskmaster.toml",
         '[masters.square]\ndriver = "process"\nfunction = "evaluations:square"\nworkers = 1\n'
         'path = ["/opt/taskmaster/tests/helpers/work"]\n[masters.square.parameters.x]\n',
     )
-    machine.run("chown", "-R", "una:", "/home/una")
+    machine.run("chown", "-R", "una:", HOME)
     # As her login would have it, but for PAM, which is not set up in a container.
     machine.run("install", "-d", "-o", "una", "-m", "0700", "/run/user/1234")
     machine.write(
@@ -96,7 +97,7 @@ def test_one_of_a_users_own(machine: Machine) -> None:
     machine.run("systemctl", "start", "una")
 
     def una(*words: str | Path) -> str:
-        environment = ("env", "HOME=/home/una", "XDG_RUNTIME_DIR=/run/user/1234")
+        environment = ("env", f"HOME={HOME}", "XDG_RUNTIME_DIR=/run/user/1234")
         return machine.run(*environment, *words, user="una").stdout
 
     def property_of(name: str) -> str:
