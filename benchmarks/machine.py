@@ -13,7 +13,20 @@ from pathlib import Path
 
 __all__ = ["QUIET", "Conditions", "Watch", "await_quiet", "describe", "is_memory", "wakeup"]
 
-_PACKAGES = ("pyzmq", "msgspec", "numpy", "apsw", "joblib", "dask", "distributed", "ray")
+_PACKAGES = (
+    "pyzmq",
+    "msgspec",
+    "numpy",
+    "apsw",
+    "scipy",
+    "adaptive",
+    "optuna",
+    "cma",
+    "joblib",
+    "dask",
+    "distributed",
+    "ray",
+)
 _PINGS = 1000
 
 #: Share of the processors that neighbours may have in a figure that counts as undisturbed.

@@ -31,6 +31,7 @@ __all__ = [
     "InvalidTask",
     "JournalDamaged",
     "JournalError",
+    "KeyFileError",
     "NotAllowed",
     "PeerError",
     "ProtocolError",
@@ -112,6 +113,12 @@ class Fenced(CallerError):
     """A newer writer has opened this run; this one may not submit any more."""
 
     code = "fenced"
+
+
+class KeyFileError(CallerError):
+    """A key, or a file of keys, is missing or wrong."""
+
+    code = "key_file"
 
 
 class Conflict(CallerError):

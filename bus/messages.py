@@ -50,6 +50,7 @@ from taskmaster.bus.people_messages import (
 from taskmaster.bus.record_messages import (
     AGAIN as AGAIN,
     BY_HAND as BY_HAND,
+    FOUND as FOUND,
     KEPT as KEPT,
     Ask as Ask,
     Asks as Asks,
@@ -58,7 +59,11 @@ from taskmaster.bus.record_messages import (
     Fork as Fork,
     Forked as Forked,
     NoteAsks as NoteAsks,
+    NoteWriter as NoteWriter,
+    Order as Order,
     ReadAsks as ReadAsks,
+    ReadWriters as ReadWriters,
+    WriterList as WriterList,
 )
 from taskmaster.bus.series_messages import (
     Piece as Piece,
@@ -301,7 +306,9 @@ ClientMessage = (
     | Reject
     | Edit
     | NoteAsks
+    | NoteWriter
     | ReadAsks
+    | ReadWriters
     | Fork
     | Ping
 )
@@ -480,6 +487,7 @@ DaemonMessage = (
     | Claimed
     | ProposedList
     | AsksPage
+    | WriterList
     | Forked
 )
 

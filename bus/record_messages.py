@@ -7,13 +7,14 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from taskmaster.bus.status import RunInfo
+from taskmaster.bus.status import RunInfo, WriterInfo
 from taskmaster.bus.table import Layout
 from taskmaster.bus.wire import Count, Message, Whole
 
 __all__ = [
     "AGAIN",
     "BY_HAND",
+    "FOUND",
     "KEPT",
     "MOST_ASKS",
     "Ask",
@@ -23,30 +24,53 @@ __all__ = [
     "Fork",
     "Forked",
     "NoteAsks",
+    "NoteWriter",
+    "Order",
     "ReadAsks",
+    "ReadWriters",
+    "WriterList",
 ]
 
 #: What `Ask.asked` says where it is no number of points: they had been asked for before and kept back; …
 KEPT = 0
 #: … nobody has said that a learner was asked; …
 BY_HAND = -1
-#: … the task that failed by event `Ask.after` is put again.
+#: … the task that failed by event `Ask.after` is put again; …
 AGAIN = -2
+#: … of a leg: tasks that had been put, and are on no disk because the loop was killed, are to be put another time.
+FOUND = -3
 
 #: Of one submission: as many as its header has room for, whatever the numbers.
 MOST_ASKS = 1 << 16
+
+
+class Order(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Where an ask stands among all of a learner whose points go to several runs, the *legs* of one.
+
+    ``number`` counts these asks from 0, ``after`` and ``first`` are the last event told and the first task as counted
+    over all legs, and ``told`` says of the events told since the ask before of which leg each was. The same ask may be
+    recorded with several legs. Where ``asked`` is :data:`KEPT` and ``number`` that of an ask before, it says only which
+    tasks follow.
+    """
+
+    number: Count
+    after: Whole
+    first: Count
+    told: tuple[Count, ...] = ()
 
 
 class Ask(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """The learner was asked for ``asked`` points when event ``after`` was the last it had been told of (-1: none).
 
     What it gave are the tasks from ``offset`` of their block on, up to the next of these; they may be none. ``asked``
-    is :data:`KEPT`, :data:`BY_HAND` or :data:`AGAIN` where it was not asked.
+    is :data:`KEPT`, :data:`BY_HAND` or :data:`AGAIN` where it was not asked. Of the leg of a run over several Masters
+    there is an ``order``: some of what the learner gave may have gone to other legs.
     """
 
     offset: Count
     after: Whole
     asked: Whole = BY_HAND
+    order: Order | None = None
 
 
 Asks = Annotated[tuple[Ask, ...], Meta(max_length=MOST_ASKS)]
@@ -92,6 +116,32 @@ class AsksPage(Message, tag="asks_page"):
     run: int
     next_index: int
     blocks: tuple[BlockHead, ...] = ()
+
+
+class NoteWriter(Message, tag="note_writer"):
+    """What the writer of a run says of itself: which learner asks from here on. In place of what it said before."""
+
+    id: Count
+    run: Count
+    writer: Count
+    metadata: dict[str, str]
+
+
+class ReadWriters(Message, tag="read_writers"):
+    """Who has opened a run for writing? Those behind writer ``after``."""
+
+    id: Count
+    run: Count
+    after: Count = 0
+
+
+class WriterList(Message, tag="writer_list"):
+    """Answer to ReadWriters: ``more`` are to be had behind the last of these."""
+
+    id: int
+    run: int
+    writers: tuple[WriterInfo, ...]
+    more: bool = False
 
 
 class Fork(Message, tag="fork"):

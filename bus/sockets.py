@@ -11,14 +11,17 @@ import errno
 import re
 import socket as unix
 import stat
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import zmq
+from zmq.utils import z85
 
 from taskmaster.bus.codec import MAX_FRAMES
 from taskmaster.bus.errors import AddressInUse, CallerError, ConfigError, DaemonError
+from taskmaster.bus.keys import Credentials
 from taskmaster.bus.table import Buffer
 
 __all__ = [
@@ -28,10 +31,14 @@ __all__ = [
     "bind",
     "client_sockets",
     "dealer",
+    "guard",
     "publisher",
+    "rebind",
     "receive",
+    "receive_from",
     "remover",
     "router",
+    "secure",
     "send",
     "send_tracked",
     "share",
@@ -55,6 +62,10 @@ _RECONNECT_MAX_MS = 1_000
 #: Connections that may wait to be accepted: all come at once when a daemon is back. The kernel has a limit of its own
 #: (net.core.somaxconn).
 _BACKLOG = 4096
+
+#: What closing and opening a port may take, and how often to try.
+_REBIND_SECONDS = 5.0
+_REBIND_LOOK_SECONDS = 0.001
 
 ANY_PORT = "0"
 
@@ -92,8 +103,8 @@ def router(context: zmq.Context[zmq.Socket[bytes]], max_message: int = MAX_MESSA
     """A daemon's ROUTER: says when a peer is gone or full instead of dropping in silence."""
     socket = _common(context.socket(zmq.ROUTER), CONTROL_HWM, max_message)
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
-    # A peer that reconnects under its old routing id takes over from its half-open former connection.
-    socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
+    # Routing ids are ours: nobody who chooses one, not even that of somebody else, gets what was meant for them.
+    socket.setsockopt(zmq.ROUTER_HANDOVER, 0)
     return socket
 
 
@@ -104,24 +115,26 @@ def publisher(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
     return socket
 
 
-def dealer(context: zmq.Context[zmq.Socket[bytes]], identity: bytes = b"") -> zmq.Socket[bytes]:
-    """A client's or worker's DEALER."""
+def dealer(context: zmq.Context[zmq.Socket[bytes]], credentials: Credentials | None = None) -> zmq.Socket[bytes]:
+    """A client's or worker's DEALER; with ``credentials`` it encrypts, and talks to the daemon with that key only."""
     socket = _common(context.socket(zmq.DEALER), CONTROL_HWM, -1)
-    if identity:
-        socket.setsockopt(zmq.IDENTITY, identity)
+    if credentials is not None:
+        credentials.apply(socket)
     return socket
 
 
-def subscriber(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
-    """A client's SUB."""
+def subscriber(context: zmq.Context[zmq.Socket[bytes]], credentials: Credentials | None = None) -> zmq.Socket[bytes]:
+    """A client's SUB; ``credentials`` as for :func:`dealer`."""
     socket = _common(context.socket(zmq.SUB), RESULTS_HWM, -1)
+    if credentials is not None:
+        credentials.apply(socket)
     # What it sends are subscriptions, all of them at once after a reconnection; those beyond a mark would be dropped.
     socket.sndhwm = 0
     return socket
 
 
 def client_sockets(
-    address: str,
+    address: str, credentials: Credentials | None = None
 ) -> tuple[zmq.Context[zmq.Socket[bytes]], zmq.Socket[bytes], zmq.Socket[bytes]]:
     """A client's context, its DEALER, which connects to ``address``, and its SUB, which is yet to be connected.
 
@@ -130,7 +143,7 @@ def client_sockets(
     if not isinstance(address, str) or not _ADDRESS.fullmatch(address):
         raise CallerError(f"{address!r} is no address of a daemon; write tcp://HOST:PORT or ipc:///PATH")
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    control, results = dealer(context), subscriber(context)
+    control, results = dealer(context, credentials), subscriber(context, credentials)
     try:
         control.connect(address)
     except (zmq.ZMQError, UnicodeEncodeError) as error:
@@ -164,6 +177,25 @@ def bind(socket: zmq.Socket[bytes], address: str, what: str, descriptor: int = -
             raise ConfigError(f"{what} cannot listen on {address}: {error.strerror}; check the address") from error
         raise DaemonError(f"{what} cannot listen on {address}: {error.strerror}") from error
     return socket.getsockopt_string(zmq.LAST_ENDPOINT)
+
+
+def rebind(socket: zmq.Socket[bytes], endpoint: str, descriptor: int = -1) -> None:
+    """Close every connection that came by an endpoint and listen there again: whoever may come in comes in anew.
+
+    ``descriptor`` as of :func:`bind`.
+    """
+    socket.unbind(endpoint)
+    socket.setsockopt(zmq.USE_FD, descriptor)
+    # The port is free when ZeroMQ's own thread has closed it, which takes a moment.
+    deadline = time.monotonic() + _REBIND_SECONDS
+    while True:
+        try:
+            socket.bind(endpoint)
+            return
+        except zmq.ZMQError as error:
+            if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
+                raise
+            time.sleep(_REBIND_LOOK_SECONDS)
 
 
 def _require_free(path: Path, what: str) -> None:
@@ -245,6 +277,48 @@ def send_tracked(socket: zmq.Socket[bytes], frames: Sequence[Buffer]) -> Sending
     # What comes behind the last frame is sent after it, what comes before it before. Of a copy ZeroMQ would not tell.
     last = zmq.Frame(frames[-1], track=True, copy=False, copy_threshold=0)
     return last.tracker if send(socket, [*frames[:-1], last]) else None
+
+
+def secure(socket: zmq.Socket[bytes], secret: bytes, domain: str) -> None:
+    """Have what a socket is bound to from now on encrypt by CURVE with this secret key, and admit whom ZAP admits.
+
+    With ``domain`` enforced nobody is admitted as long as no authenticator is there.
+    """
+    socket.curve_server = True
+    socket.curve_secretkey = z85.encode(secret)
+    _ask_at_the_door(socket, domain)
+
+
+def guard(socket: zmq.Socket[bytes], domain: str) -> None:
+    """Have ZAP asked of whom a socket admits, in the clear, where it is bound from now on."""
+    _ask_at_the_door(socket, domain)
+
+
+def _ask_at_the_door(socket: zmq.Socket[bytes], domain: str) -> None:
+    socket.setsockopt_string(zmq.ZAP_DOMAIN, domain)
+    socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
+
+
+def receive_from(socket: zmq.Socket[bytes], max_frames: int = MAX_FRAMES) -> tuple[list[bytes], str] | None:
+    """As :func:`receive`, with who the authenticator said that it comes from; empty where it was not asked.
+
+    It is ZeroMQ's own word on the connection that the message came by, whatever the message says.
+    """
+    if not _get(socket, _EVENTS) & _POLLIN:
+        return None
+    first: zmq.Frame = _recv(socket, _NOBLOCK, copy=False)  # type: ignore[assignment]
+    try:
+        user = first.get("User-Id")
+    except zmq.ZMQError:
+        user = ""
+    frames = [first.bytes]
+    while _get(socket, _RCVMORE):
+        frame = _recv(socket, _NOBLOCK)
+        if len(frames) < max_frames:
+            frames.append(frame)
+        else:
+            return _skip_rest(socket), str(user)
+    return frames, str(user)
 
 
 def receive(socket: zmq.Socket[bytes], max_frames: int = MAX_FRAMES) -> list[bytes] | None:

@@ -19,6 +19,7 @@ __all__ = [
     "RequestInfo",
     "RunInfo",
     "WorkerStatus",
+    "WriterInfo",
 ]
 
 
@@ -215,6 +216,24 @@ class RunInfo(_Record, frozen=True):
     metadata: dict[str, str] = {}
     #: tasks waiting for approval
     proposed: int = 0
+    #: who made it: the name of their key, ``local`` on the daemon's own machine
+    user: str = ""
+
+
+class WriterInfo(_Record, frozen=True):
+    """Somebody who has opened a run for writing."""
+
+    #: his number; those of a run that it was forked from come first, with the numbers that they had there
+    writer: int
+    #: number of the first task that he may have put: how many there were
+    first: int
+    user: str
+    #: seconds since 1970
+    time: float
+    #: what he said of himself: of a Loop its learner, where that is not as recorded with the run
+    metadata: dict[str, str] = {}
+    #: the run was forked from the one that he wrote to
+    forked: bool = False
 
 
 class HeldTask(_Record, frozen=True):

@@ -30,6 +30,8 @@ _BYTES: dict[str, int] = {
     **{f"{p}B": 1000**k for k, p in enumerate("kMGT", 1)},
     **{f"{p}iB": 1024**k for k, p in enumerate("KMGT", 1)},
 }
+#: Names that are listed in a message, and how many of more than these.
+_MOST_NAMED, _FEW_NAMED = 40, 5
 #: Seconds of the longest duration taken: 300 years.
 _LONGEST = 1e10
 _QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?(?:e[+-]?\d+)?)\s*([a-zµA-Z]*)\s*")
@@ -53,9 +55,17 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def did_you_mean_or(word: str, known: Iterable[str], there_are: str = "there are") -> str:
-    """``; did you mean 'x'?`` if a known word is near, else ``; there are 'x', 'y'``: what to write instead."""
+    """``; did you mean 'x'?`` if a known word is near, else ``; there are 'x', 'y'``: what to write instead.
+
+    Of very many the ones that are least unlike it.
+    """
     names = list(known)
-    return did_you_mean(word, names) or f"; {there_are} {', '.join(map(repr, names)) or 'none'}"
+    if hint := did_you_mean(word, names):
+        return hint
+    if len(names) <= _MOST_NAMED:
+        return f"; {there_are} {', '.join(map(repr, names)) or 'none'}"
+    few = difflib.get_close_matches(word, names, _FEW_NAMED, cutoff=0.0)
+    return f"; {there_are} {len(names)}, among them {', '.join(map(repr, few))}"
 
 
 def how_to_resolve(run: int, index: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = [
     "ALARMS",
     "events_topic",
+    "master_of",
     "parse_people_topic",
     "parse_series_topic",
     "parse_topic",
@@ -60,6 +61,15 @@ def parse_topic(topic: bytes) -> int | None:
     return None
 
 
+def master_of(topic: bytes) -> str | None:
+    """The Master that all of what a topic carries is about; None where it is a prefix of several, or another one."""
+    if (people := parse_people_topic(topic)) is not None:
+        return people
+    if parse_topic(topic) is None and parse_series_topic(topic) is None:
+        return None
+    return topic.partition(b"/")[0].decode(errors="replace")
+
+
 def people_topic(master: str) -> bytes:
     """What of a Master waits for people."""
     return b"%s%s/" % (_PEOPLE, master.encode())
@@ -69,4 +79,4 @@ def parse_people_topic(topic: bytes) -> str | None:
     """The Master whose requests and proposed tasks a topic is about; None where it is another one."""
     if not topic.startswith(_PEOPLE) or not topic.endswith(b"/"):
         return None
-    return topic[len(_PEOPLE) : -1].decode(errors="replace")
+    return topic[len(_PEOPLE) : -1].decode(errors="replace") or None

@@ -44,6 +44,7 @@ COMMANDS: Mapping[str, Mapping[str, Entry]] = {
         "serve": Entry("serve", "Run the daemon in the foreground."),
         "worker": Entry("worker", "Evaluate for a daemon elsewhere."),
         "install-service": Entry("install_service", "Have systemd run the daemon."),
+        "keys": Entry("keys", "Who may come over the network, and which daemons you know."),
         "status": Entry("status", "Show how the daemon and its Masters are."),
         "top": Entry("top", "Watch Masters and workers at work."),
         "pause": Entry("switches:pause", "Evaluate nothing further of a Master or run."),

@@ -25,11 +25,11 @@ from taskmaster.bus.fields import Schema
 from taskmaster.cli.dialogue import Exchange, recorded
 from taskmaster.cli.output import value_text
 from taskmaster.drivers.functions import find_object
+from taskmaster.drivers.generators import drive
 from taskmaster.drivers.instruments.commandhead import CommandHead
 from taskmaster.drivers.instruments.commands import Query
 from taskmaster.drivers.instruments.course import setpoint_fields
 from taskmaster.drivers.instruments.errors import InstrumentError
-from taskmaster.drivers.instruments.generators import drive
 from taskmaster.drivers.instruments.head import Head, HeadContext
 from taskmaster.drivers.instruments.making import HeadMaker
 from taskmaster.drivers.instruments.members import doubts

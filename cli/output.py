@@ -28,6 +28,7 @@ __all__ = [
     "console",
     "count",
     "duration",
+    "figure",
     "in_red",
     "is_terminal",
     "line_width",
@@ -128,6 +129,11 @@ def in_red(text: str) -> str:
 def print_json(value: Any) -> None:
     """``value`` as JSON: indented on a terminal, on one line in a pipe."""
     say(json.dumps(value, ensure_ascii=False, indent=2 if is_terminal() else None))
+
+
+def figure(value: float) -> float | None:
+    """A figure as JSON has it, which knows none that is not finite: null."""
+    return float(value) if math.isfinite(value) else None
 
 
 def print_table(table: Table) -> None:

@@ -33,7 +33,7 @@ class Addresses(NamedTuple):
 def read_address(text: str, folder: Path) -> str:
     """One address in its canonical form; a relative ipc path is relative to ``folder``.
 
-    Raises ValueError, in words for the user, where it is none or can be reached from another machine.
+    Raises ValueError, in words for the user, where it is none.
     """
     if text.startswith("ipc://"):
         return _read_ipc(text.removeprefix("ipc://"), folder)
@@ -55,18 +55,21 @@ def _read_ipc(path: str, folder: Path) -> str:
 
 
 def _read_host(host: str, text: str) -> str:
-    if host == "localhost":
-        return "127.0.0.1"
+    if host in ("localhost", "*"):
+        return "127.0.0.1" if host == "localhost" else "0.0.0.0"
     try:
-        if ipaddress.ip_address(host.strip("[]")).is_loopback:
-            return host
+        ipaddress.ip_address(host.strip("[]"))
     except ValueError:
-        pass  # a name or an interface: not known to stay on this machine
-    raise ValueError(
-        f"{text!r} can be reached from other machines: that needs keys, which are not available in this version; "
-        "listen on 127.0.0.1 or ipc, and come from elsewhere through an SSH tunnel, as docs/cli.md ('From another "
-        "machine') and taskmaster worker --help say"
-    )
+        raise ValueError(
+            f"expected an IP address of this machine, or 0.0.0.0 for all that it has, not the name in {text!r}"
+        ) from None
+    return host
+
+
+def _is_far(address: str) -> bool:
+    """Whether it can be reached from another machine."""
+    host = address.removeprefix("tcp://").rpartition(":")[0].strip("[]")
+    return address.startswith("tcp://") and not ipaddress.ip_address(host).is_loopback
 
 
 def resolve(listen: str | None, results: str | None, workers: str | None, state: Path) -> Addresses:
@@ -87,13 +90,22 @@ def _beside(control: str, step: int, folder: Path) -> str:
     return f"{front}:{port if port == ANY_PORT else int(port) + step}"
 
 
-def problems(addresses: Addresses, given: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """What is wrong with the three together, as (key to blame, message); ``given`` names the keys that were set."""
+def problems(addresses: Addresses, given: tuple[str, ...], *, has_keys: bool) -> Iterator[tuple[str, str]]:
+    """What is wrong with the three together, as (key to blame, message); ``given`` names the keys that were set.
+
+    Without keys none may be reached from another machine.
+    """
     listen = "listen" if "listen" in given else "state"
     seen: dict[str, str] = {}
     for key, address in zip(("listen", "results", "workers"), addresses):
         blamed = key if key in given else listen if address.startswith("tcp") else "state"
-        if address.startswith("ipc://"):
+        if _is_far(address) and not has_keys:
+            why = (
+                f"{address!r} can be reached from other machines, and whoever does could do anything: say who may, "
+                "with keys = 'keys.toml' (docs/security.md), or listen on 127.0.0.1 or ipc"
+            )
+            yield blamed, why
+        elif address.startswith("ipc://"):
             yield from _too_long(address.removeprefix("ipc://"), blamed)
         elif not address.endswith(ANY_PORT) and int(address.rpartition(":")[2]) > 65535:
             yield blamed, f"leaves no port for {key}; choose a port up to 65533, or set {key}"

@@ -70,7 +70,8 @@ class FunctionOptions(DriverOptions):
     """Keys of drivers that evaluate a Python function."""
 
     function: FunctionName | None = setting(
-        "The function that evaluates a point, as `module:name`; its module is searched in `path` first. Each Master "
+        "The function that evaluates a point, as `module:name`; its module is searched in `path` first. It may be a "
+        "generator: what it yields is the task's progress, what it returns is the output. Each Master "
         "has this, or `calls`, or `code`.",
         default=None,
         shown="must be given, or `calls`, or `code`",
@@ -133,9 +134,12 @@ class FunctionOptions(DriverOptions):
         return call
 
     def misfits(self, daemon: DaemonSettings) -> Iterator[tuple[KeyPath, str]]:
-        if self.code and not daemon.addresses.control.startswith("ipc://"):
+        if self.code and daemon.keys is None and not daemon.addresses.control.startswith("ipc://"):
             why = "a tcp port is open to every user of this machine, who could run programs as this one"
-            yield ("code",), f"true needs [daemon] listen = 'ipc:///PATH': {why}; or use calls = ['module:name', …]"
+            yield (
+                ("code",),
+                f"true needs [daemon] listen = 'ipc:///PATH', or keys: {why}; or use calls = ['module:name', …]",
+            )
 
     @property
     def evaluates(self) -> bool:

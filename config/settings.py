@@ -6,6 +6,7 @@ import math
 import platform
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field as PydanticField, ValidationInfo, WithJsonSchema, field_validator
@@ -18,7 +19,7 @@ from taskmaster.config.base import Conflict, Settings, setting
 from taskmaster.config.builtin import BUILTIN_DRIVERS
 from taskmaster.config.options import DriverOptions, FunctionOptions, ProcessOptions, ThreadOptions
 from taskmaster.config.parameters import FieldSettings, OutputSettings, ParameterSettings
-from taskmaster.config.values import NAME, FieldName, Folder, Label, base_folder, duration, show, size
+from taskmaster.config.values import NAME, FieldName, File, Folder, Label, base_folder, duration, show, size
 
 if TYPE_CHECKING:
     from taskmaster.bus.fields import Field
@@ -113,10 +114,21 @@ class DaemonSettings(Settings):
     grace: Annotated[float, duration()] = setting(
         "How long a graceful stop waits for evaluations under way.", default=10.0, shown="10 s"
     )
+    keys: File | None = setting(
+        "The file that says who may talk to the daemon over the network (`taskmaster keys allow` writes it), which it "
+        "then may listen to: all of it is encrypted. Relative to this file. By default nobody comes from elsewhere.",
+        default=None,
+    )
+    key: File | None = setting(
+        "With `keys`, the daemon's own pair of keys (`taskmaster keys new --daemon` makes it), by which others know "
+        "it. Relative to this file. By default `daemon.key` beside `keys`.",
+        default=None,
+    )
     listen: Address | None = setting(
-        "The control socket, from which clients learn the others' addresses: `tcp://127.0.0.1:PORT` "
-        "(`*`: any free port) or `ipc:///PATH`, on this machine only. By default `control` in `state`, or in "
-        "`$RUNTIME_DIRECTORY` where a service manager sets that.",
+        "The control socket, from which clients learn the others' addresses: `ipc:///PATH` or `tcp://127.0.0.1:PORT` "
+        "(`*`: any free port) on this machine only; with `keys` also `tcp://ADDRESS:PORT`, an IP address of this "
+        "machine or 0.0.0.0 for all. Then, too, who may open the daemon's files comes by the default: `control` in "
+        "`state`, or in `$RUNTIME_DIRECTORY` where a service manager sets that.",
         default=None,
     )
     results: Address | None = setting(
@@ -151,9 +163,14 @@ class DaemonSettings(Settings):
             return workers
         given = tuple(key for key in ("listen", "results", "workers") if data[key] is not None)
         resolved = addresses.resolve(data["listen"], data["results"], workers, data["state"])
-        for key, message in addresses.problems(resolved, given):
+        for key, message in addresses.problems(resolved, given, has_keys=data.get("keys") is not None):
             raise Conflict(key, message)
         return workers
+
+    @property
+    def own_key(self) -> Path | None:
+        """The file of the daemon's own pair of keys; None where it needs none."""
+        return None if self.keys is None else self.key or self.keys.with_name("daemon.key")
 
     @property
     def addresses(self) -> Addresses:

@@ -37,6 +37,7 @@ __all__ = [
     "Environment",
     "ExistingFolder",
     "FieldName",
+    "File",
     "Folder",
     "FunctionName",
     "Label",
@@ -155,6 +156,13 @@ def _check_folder(path: Path) -> Path:
     raise ValueError(f"folder {str(path)!r} {reason}")
 
 
+def _read_file(value: object, info: ValidationInfo) -> Path:
+    if not isinstance(value, (str, Path)) or not str(value) or "\0" in str(value) or str(value).endswith("/"):
+        raise ValueError(f"expected the name of a file, got {show(value)}")
+    return _read_folder(value, info)
+
+
+File = Annotated[Path, BeforeValidator(_read_file), WithJsonSchema({"type": "string", "title": "file"})]
 Folder = Annotated[Path, BeforeValidator(_read_folder), WithJsonSchema({"type": "string", "title": "folder"})]
 ExistingFolder = Annotated[Folder, AfterValidator(_check_folder)]
 

@@ -25,11 +25,20 @@ from taskmaster.bus.errors import TooLarge
 from taskmaster.bus.sockets import Sending
 from taskmaster.bus.table import Buffer
 from taskmaster.daemon.effects import Query
+from taskmaster.daemon.roles import Peer
 
 __all__ = ["Answers", "framed"]
 
 Question: TypeAlias = (
-    m.Replay | m.ReadAsks | m.Status | m.ListHeld | m.ReadProgress | m.ReadSamples | m.ListRequests | m.ListProposed
+    m.Replay
+    | m.ReadAsks
+    | m.ReadWriters
+    | m.Status
+    | m.ListHeld
+    | m.ReadProgress
+    | m.ReadSamples
+    | m.ListRequests
+    | m.ListProposed
 )
 Answer: TypeAlias = tuple[m.DaemonMessage, Sequence[Buffer]]
 
@@ -56,11 +65,11 @@ def framed(message: m.DaemonMessage, frames: Sequence[Buffer] = ()) -> list[Buff
 class Answers:
     """The questions that wait, by peer. ``answer`` finds the answer to one; it raises nothing that is the peer's."""
 
-    def __init__(self, socket: zmq.Socket[bytes], answer: Callable[[Question], Answer]) -> None:
+    def __init__(self, socket: zmq.Socket[bytes], answer: Callable[[Question, Peer], Answer]) -> None:
         self._socket = socket
         self._answer = answer
         #: peer → what it has asked, oldest first; the peers in the order of their turns
-        self._waiting: dict[bytes, dict[tuple[object, ...], Question]] = {}
+        self._waiting: dict[bytes, dict[tuple[object, ...], Query]] = {}
         #: peer → what it is being sent, which it may not have taken yet
         self._sending: dict[bytes, list[tuple[tuple[object, ...], Sending]]] = {}
         #: when to look again though nothing may have been asked
@@ -73,9 +82,15 @@ class Answers:
         if any(key == sent for sent, _ in self._on_the_way(query.address)):
             return
         waiting = self._waiting.setdefault(query.address, {})
-        waiting.setdefault(key, query.message)
+        waiting.setdefault(key, query)
         if len(waiting) > WAITING:
             del waiting[next(iter(waiting))]
+
+    def forget(self, peers: Callable[[Peer], bool]) -> None:
+        """What these peers have asked and not been answered is not answered any more."""
+        for address, waiting in list(self._waiting.items()):
+            if any(peers(query.peer) for query in waiting.values()):
+                del self._waiting[address]
 
     def give(self, now: float) -> None:
         """Answer what may be answered in this turn."""
@@ -115,7 +130,8 @@ class Answers:
         """Answer a peer's oldest question and put the peer behind the others; returns the bytes of the answer."""
         waiting = self._waiting.pop(address)
         key = next(iter(waiting))
-        frames = framed(*self._answer(waiting.pop(key)))
+        query = waiting.pop(key)
+        frames = framed(*self._answer(query.message, query.peer))
         if waiting:
             self._waiting[address] = waiting
         sending = sockets.send_tracked(self._socket, [address, *frames])

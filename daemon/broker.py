@@ -29,22 +29,26 @@ from dataclasses import dataclass
 from typing import Any
 
 import zmq
+from msgspec.structs import replace
 
 from taskmaster.bus import codec, messages as m, sockets
-from taskmaster.bus.errors import CallerError, DiskFull, ProtocolError, TaskMasterError
+from taskmaster.bus.errors import CallerError, DiskFull, NotAllowed, ProtocolError, TaskMasterError
 from taskmaster.bus.status import DaemonStatus
 from taskmaster.bus.table import Buffer, Table
 from taskmaster.daemon.answering import Answer, Answers, Question, framed
 from taskmaster.daemon.core import Core
 from taskmaster.daemon.effects import BlockAppended, Dispatched, Effects, Recheck, Sender, Verify
 from taskmaster.daemon.forking import fork
+from taskmaster.daemon.gate import Gatehouse
 from taskmaster.daemon.guardians import Guardians
 from taskmaster.daemon.journal import Journal, sql
 from taskmaster.daemon.journal.asks import read_asks
 from taskmaster.daemon.journal.pages import read_page, recheck, same_block
 from taskmaster.daemon.journal.series import Pruning
 from taskmaster.daemon.journal.seriespages import read_series
+from taskmaster.daemon.journal.writers import read_writers
 from taskmaster.daemon.publishing import Publisher
+from taskmaster.daemon.roles import LOCAL, Peer
 from taskmaster.daemon.space import Space
 from taskmaster.daemon.supervision import Supervisor
 from taskmaster.drivers.host import TERMINATE_SECONDS
@@ -92,6 +96,7 @@ class Broker:
         guardians: Guardians,
         space: Space,
         status: Callable[[Broker], DaemonStatus],
+        gatehouse: Gatehouse | None = None,
     ) -> None:
         self.core = core
         self.journal = journal
@@ -108,14 +113,21 @@ class Broker:
         self.on_full: Callable[[], None] = lambda: None
         #: called once, when the loop has heard that it is to stop
         self.on_stop: Callable[[], None] = lambda: None
+        #: messages of peers that are not let in (any more)
+        self.strangers = 0
+        #: called when somebody may less than before: has all who follow results come in anew
+        self.readmit: Callable[[], None] = lambda: None
         self._status = status
         self._endpoints = endpoints
-        self._publisher = Publisher(endpoints.results, core)
+        self._gatehouse = gatehouse
+        self._publisher = Publisher(endpoints.results, core, None if gatehouse is None else gatehouse.gate.peer)
         self._answers = Answers(endpoints.control, self._answer)
         self._pruning = Pruning(journal)
         self._poller = zmq.Poller()
         for socket in (endpoints.control, endpoints.results, endpoints.workers):
             self._poller.register(socket, zmq.POLLIN)
+        if gatehouse is not None:
+            self._poller.register(gatehouse.doorkeeper.socket, zmq.POLLIN)
         self._readers: dict[int, Callable[[], object]] = {}
         self._client_decoder = codec.client_decoder()
         self._worker_decoder = codec.worker_decoder()
@@ -204,6 +216,8 @@ class Broker:
         out = Effects(turn=self.turns, wall=time.time())
         now = time.monotonic()
         self._drained_bytes = self._drained_rows = 0
+        if self._gatehouse is not None and self._gatehouse.doorkeeper.socket in ready:
+            self._gatehouse.doorkeeper.serve()
         if self._endpoints.workers in ready:
             self._drain(self._endpoints.workers, self._on_worker, now, out)
         if self._endpoints.control in ready:
@@ -235,37 +249,61 @@ class Broker:
         self.heartbeat()
 
     def _drain(
-        self, socket: zmq.Socket[bytes], handle: Callable[[list[bytes], float, Effects], None], now: float, out: Effects
+        self,
+        socket: zmq.Socket[bytes],
+        handle: Callable[[Sender, list[bytes], float, Effects], None],
+        now: float,
+        out: Effects,
     ) -> None:
         for _ in range(DRAIN_MESSAGES):
-            frames = sockets.receive(socket)
-            if frames is None:
-                return
+            peer = LOCAL
+            if self._gatehouse is None:
+                frames = sockets.receive(socket)
+                if frames is None:
+                    return
+            else:
+                received = sockets.receive_from(socket)
+                if received is None:
+                    return
+                frames, user = received
+                known = self._gatehouse.gate.peer(user)
+                if known is None:
+                    self._refuse_stranger(socket, frames)
+                    continue
+                peer = known
             try:
-                handle(frames, now, out)
+                if len(frames) < 2:
+                    raise ProtocolError("a message without a header, or of too many frames")
+                handle(Sender(frames[0], peer.name, peer), frames, now, out)
             except ProtocolError as error:
                 self._reject(socket, frames, error)
             if self._drained_bytes > DRAIN_BYTES or self._drained_rows > DRAIN_ROWS:
                 return
 
-    def _on_client(self, frames: list[bytes], now: float, out: Effects) -> None:
-        if len(frames) < 2:
-            raise ProtocolError("a message without a header, or of too many frames")
+    def _refuse_stranger(self, socket: zmq.Socket[bytes], frames: Sequence[bytes]) -> None:
+        """A message of somebody whose key was in force when they came, and is not any more."""
+        self.strangers += 1
+        if self.strangers & (self.strangers - 1) == 0:
+            log.warning("refused message %d of peers whose keys are not in force any more", self.strangers)
+        if len(frames) >= 2 and socket is self._endpoints.control:
+            error = NotAllowed("your key is not in force here any more; ask the daemon's operator")
+            sockets.send(
+                socket, [frames[0], codec.encode(m.Refused(error.code, str(error), codec.request_id(frames[1])))]
+            )
+
+    def _on_client(self, sender: Sender, frames: list[bytes], now: float, out: Effects) -> None:
         message = self._client_decoder.decode(frames[1])
         table: Table | None = None
         if len(frames) > 2 or isinstance(message, m.Submit):
             layout = getattr(message, "layout", None)
             table = codec.table_of(layout, message.n if isinstance(message, m.Submit) else 1, frames[2:])
             self._count(table)
-        sender = Sender(frames[0])
         if isinstance(message, m.Submit) and not self.space.admits(table.nbytes if table is not None else 0):
             self.core.refuse(sender, message, self.space.error(), out)
             return
         self.core.on_client(sender, message, table, out)
 
-    def _on_worker(self, frames: list[bytes], now: float, out: Effects) -> None:
-        if len(frames) < 2:
-            raise ProtocolError("a message without a header, or of too many frames")
+    def _on_worker(self, sender: Sender, frames: list[bytes], now: float, out: Effects) -> None:
         message = self._worker_decoder.decode(frames[1])
         table: Table | None = None
         times: Buffer | None = None
@@ -283,7 +321,7 @@ class Broker:
         if isinstance(message, (m.Progress, m.Samples)) and not self.space.room:
             self.core.series.dropped += 1  # what room there is, is for outcomes
             return
-        self.core.workforce.on_worker(Sender(frames[0]), message, table, times, now, out)
+        self.core.workforce.on_worker(sender, message, table, times, now, out)
 
     def _count(self, table: Table | None) -> None:
         if table is not None:
@@ -303,7 +341,17 @@ class Broker:
         self.core.on_tick(now, out)
         self._pruning.look(out.wall, out)
         self.space.look()
+        self._look_at_keys(out)
         self.journal.checkpoint(idle=not out.records)
+
+    def _look_at_keys(self, out: Effects) -> None:
+        """Once in a while: whether keys have come, gone or expired."""
+        if self._gatehouse is None or not self._gatehouse.look(out.wall):
+            return
+        in_force = self._gatehouse.gate.is_in_force
+        self._answers.forget(lambda peer: not in_force(peer))
+        self.core.workforce.dismiss(lambda peer: not in_force(peer), out)
+        self.readmit()
 
     # -- making durable -----------------------------------------------------------------------------------------------
 
@@ -407,21 +455,23 @@ class Broker:
     def _submitted_at(self, run: int, index: int) -> float:
         return float(self.journal.query(sql.SUBMITTED_AT, (run, index)).get or 0.0)
 
-    def _answer(self, question: Question) -> Answer:
+    def _answer(self, question: Question, peer: Peer) -> Answer:
         try:
             if isinstance(question, m.Replay):
                 return read_page(self.journal, self.core.run(question.run), question)
             if isinstance(question, m.ReadAsks):
                 return read_asks(self.journal, self.core.run(question.run), question)
+            if isinstance(question, m.ReadWriters):
+                return read_writers(self.journal, self.core.run(question.run), question), ()
             if isinstance(question, m.ListHeld):
-                return self.core.held_list(question), ()
+                return self.core.held_list(question, peer), ()
             if isinstance(question, (m.ReadProgress, m.ReadSamples)):
                 return self._series(question), ()
             if isinstance(question, m.ListRequests):
-                return self.core.people.request_list(question, self._submitted_at), ()
+                return self.core.people.request_list(question, self._submitted_at, peer), ()
             if isinstance(question, m.ListProposed):
-                return self.core.people.proposed_list(question, self._submitted_at), ()
-            return m.StatusReport(question.id, self._status(self)), ()
+                return self.core.people.proposed_list(question, self._submitted_at, peer), ()
+            return m.StatusReport(question.id, _as_seen(self._status(self), peer)), ()
         except TaskMasterError as error:
             log.error("%s", error)
             return m.Refused(error.code, str(error), question.id), ()
@@ -429,3 +479,10 @@ class Broker:
     def _series(self, question: m.ReadProgress | m.ReadSamples) -> m.SeriesPage:
         units = self.core.masters[question.master].spec.units if isinstance(question, m.ReadSamples) else {}
         return read_series(self.journal, self.core.series, question, units)
+
+
+def _as_seen(status: DaemonStatus, peer: Peer) -> DaemonStatus:
+    """A status without the Masters that somebody may not know of."""
+    if not peer.is_bounded:
+        return status
+    return replace(status, masters=tuple(master for master in status.masters if peer.sees(master.name)))

@@ -39,10 +39,13 @@ from taskmaster.daemon.effects import (
     Sender,
     Verify,
     WriterChanged,
+    WriterNoted,
 )
 from taskmaster.daemon.master import Master
 from taskmaster.daemon.operators import Operators
 from taskmaster.daemon.people import People, who_says
+from taskmaster.daemon.permitting import Permitting
+from taskmaster.daemon.roles import LOCAL, Peer
 from taskmaster.daemon.run import Run
 from taskmaster.daemon.runs import Runs, still_open
 from taskmaster.daemon.series import SeriesBook
@@ -68,6 +71,8 @@ class Identity:
     results: str = ""
     workers: str = ""
     max_message: int = 64 << 20
+    #: where results are published to who comes by a Unix socket; empty where that is the same
+    near_results: str = ""
 
 
 class Core:
@@ -85,6 +90,7 @@ class Core:
         self.people = People(self.masters, self.runs)
         self.operators = Operators(self.masters, self.series)
         self.acknowledging = Acknowledging(self.runs)
+        self._permitting = Permitting(self.masters, self.runs)
         self.next_run = 1
         #: no further leases: the daemon is about to stop
         self.draining = False
@@ -101,7 +107,9 @@ class Core:
             m.Cancel: self._cancel,
             m.Replay: self._query,
             m.ReadAsks: self._query,
+            m.ReadWriters: self._query,
             m.NoteAsks: self._note_asks,
+            m.NoteWriter: self._note_writer,
             m.Fork: self._fork,
             m.Status: self._query,
             m.Pause: self._pause,
@@ -135,6 +143,8 @@ class Core:
     def on_client(self, sender: Sender, message: m.ClientMessage, table: Table | None, out: Effects) -> None:
         """A client's message, with the table that came in its frames."""
         try:
+            if not sender.peer.is_local:
+                self._permitting.check(sender.peer, message)
             self._handlers[type(message)](sender, message, table, out)
         except TaskMasterError as error:
             self.refuse(sender, message, error, out)
@@ -221,12 +231,13 @@ class Core:
                 f"{message.version}; install the same release on both sides"
             )
         me = self.identity
-        masters = tuple(master_info(master) for master in self.masters.values())
+        results = me.near_results if sender.peer.is_local and me.near_results else me.results
+        masters = tuple(master_info(master) for name, master in self.masters.items() if sender.peer.sees(name))
         out.replies.append(
             Reply(
                 sender.address,
                 m.Described(
-                    message.id, m.PROTOCOL_VERSION, me.name, me.epoch, me.results, me.workers, masters, me.max_message
+                    message.id, m.PROTOCOL_VERSION, me.name, me.epoch, results, me.workers, masters, me.max_message
                 ),
             )
         )
@@ -272,7 +283,7 @@ class Core:
         if known is not None:
             return known
         run.admit(message.claim)
-        out.records.append(WriterChanged(run.id, run.writer, sender.user, out.wall, message.claim))
+        out.records.append(WriterChanged(run.id, run.writer, sender.user, out.wall, message.claim, run.next_index))
         run.reopen(out)
         if message.priority is not None and message.priority != run.priority:
             run.priority = message.priority
@@ -312,6 +323,11 @@ class Core:
         if not 0 < message.first <= run.next_index:
             raise Gap(f"run {run.name!r}: asks behind task {message.first - 1}, but it has {run.next_index} tasks")
         out.records.append(AsksNoted(run.id, message.first, message.at, message.asks))
+        self._done(sender, message.id, out)
+
+    def _note_writer(self, sender: Sender, message: m.NoteWriter, table: Table | None, out: Effects) -> None:
+        self._require_writer(self.run(message.run), message.writer)
+        out.records.append(WriterNoted(message.run, message.writer, message.metadata))
         self._done(sender, message.id, out)
 
     def _cancel(self, sender: Sender, message: m.Cancel, table: Table | None, out: Effects) -> None:
@@ -405,7 +421,7 @@ class Core:
     def _list_runs(self, sender: Sender, message: m.ListRuns, table: Table | None, out: Effects) -> None:
         if message.master is not None:
             self._master(message.master)
-        infos, more = self.runs.infos(message.master, message.after, _LISTED_BYTES)
+        infos, more = self.runs.infos(message.master, message.after, _LISTED_BYTES, sender.peer.sees)
         out.replies.append(Reply(sender.address, m.RunList(message.id, infos, more)))
 
     def _ping(self, sender: Sender, message: m.Ping, table: Table | None, out: Effects) -> None:
@@ -431,15 +447,15 @@ class Core:
     def _query(
         self,
         sender: Sender,
-        message: m.Replay | m.ReadAsks | m.Status | m.ListHeld | m.ReadProgress,
+        message: m.Replay | m.ReadAsks | m.ReadWriters | m.Status | m.ListHeld | m.ReadProgress,
         table: Table | None,
         out: Effects,
     ) -> None:
-        if isinstance(message, (m.Replay, m.ReadAsks, m.ReadProgress)):
+        if isinstance(message, (m.Replay, m.ReadAsks, m.ReadWriters, m.ReadProgress)):
             self.run(message.run)
         elif isinstance(message, m.ListHeld):
             self._check_held(message)
-        out.queries.append(Query(sender.address, message))
+        out.queries.append(Query(sender.address, message, sender.peer))
 
     def _check_held(self, request: m.ListHeld) -> None:
         if request.master is not None:
@@ -447,9 +463,10 @@ class Core:
         if request.run is not None and request.run not in self.runs:
             raise UnknownRun(f"run {request.run} is not in this daemon's journal")
 
-    def held_list(self, request: m.ListHeld) -> m.HeldList:
+    def held_list(self, request: m.ListHeld, peer: Peer = LOCAL) -> m.HeldList:
         """The answer to a query for tasks in doubt. Raises JournalError where an input cannot be read."""
-        return m.HeldList(request.id, *self.runs.held(request.master, request.run, request.after, _HELD_BYTES))
+        found = self.runs.held(request.master, request.run, request.after, _HELD_BYTES, peer.sees)
+        return m.HeldList(request.id, *found)
 
     def _done(self, sender: Sender, request: int, out: Effects, count: int = 0) -> None:
         out.replies.append(Reply(sender.address, m.Done(request, count)))

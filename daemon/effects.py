@@ -14,6 +14,7 @@ import msgspec
 from taskmaster.bus import messages as m
 from taskmaster.bus.messages import EventHead, LeaseId, Where
 from taskmaster.bus.table import Buffer, Table
+from taskmaster.daemon.roles import LOCAL, Peer
 from taskmaster.daemon.tails import Segment, SeriesKey
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ class Sender(msgspec.Struct, frozen=True, gc=False):
 
     address: bytes
     user: str = "local"
+    peer: Peer = LOCAL
+    #: where from, as far as the transport says
+    origin: str = ""
 
 
 class _Record(msgspec.Struct, frozen=True, gc=False):
@@ -51,6 +55,16 @@ class WriterChanged(_Record, frozen=True):
     user: str
     time: float
     claim: str = ""
+    #: how many tasks there were
+    first: int = 0
+
+
+class WriterNoted(_Record, frozen=True):
+    """What a writer says of itself."""
+
+    run: int
+    writer: int
+    metadata: dict[str, str]
 
 
 class RunChanged(_Record, frozen=True):
@@ -293,6 +307,7 @@ class CheckpointDropped(_Record, frozen=True):
 Record: TypeAlias = (
     RunCreated
     | WriterChanged
+    | WriterNoted
     | RunChanged
     | RunDeleted
     | RunForked
@@ -383,8 +398,17 @@ class Query(msgspec.Struct, frozen=True):
 
     address: bytes
     message: (
-        m.Replay | m.ReadAsks | m.Status | m.ListHeld | m.ReadProgress | m.ReadSamples | m.ListRequests | m.ListProposed
+        m.Replay
+        | m.ReadAsks
+        | m.ReadWriters
+        | m.Status
+        | m.ListHeld
+        | m.ReadProgress
+        | m.ReadSamples
+        | m.ListRequests
+        | m.ListProposed
     )
+    peer: Peer = LOCAL
 
 
 class Forking(msgspec.Struct, frozen=True):

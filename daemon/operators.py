@@ -25,7 +25,9 @@ class Operators:
 
     def list_heads(self, sender: Sender, message: m.ListHeads, table: Table | None, out: Effects) -> None:
         """Somebody wants to know how heads are."""
-        masters = self._masters.values() if message.master is None else (self._master(message.master),)
+        sees = sender.peer.sees
+        everywhere = [master for name, master in self._masters.items() if sees(name)]
+        masters = everywhere if message.master is None else [self._master(message.master)]
         infos = tuple(
             self._series.shown(info, master.spec.monitors.get(info.head, {}))
             for master in masters
@@ -66,7 +68,7 @@ class Operators:
         master.require_heads()
         if message.head is not None:
             master.heads.named(message.head)
-        out.queries.append(Query(sender.address, message))
+        out.queries.append(Query(sender.address, message, sender.peer))
 
     def _master(self, name: str) -> Master:
         return known_master(self._masters, name)

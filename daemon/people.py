@@ -16,6 +16,7 @@ from taskmaster.daemon import approval
 from taskmaster.daemon.effects import Effects, Query, Recheck, Reply, Sender
 from taskmaster.daemon.master import Master
 from taskmaster.daemon.requests import Claim
+from taskmaster.daemon.roles import LOCAL, Peer
 from taskmaster.daemon.run import Edited, Run, by_hand
 from taskmaster.daemon.runs import Runs, encoded_input
 from taskmaster.daemon.workforce import known_master
@@ -122,21 +123,21 @@ class People:
             self._master(message.master)
         if isinstance(message, m.ListProposed) and message.run is not None:
             self._run(message.run)
-        out.queries.append(Query(sender.address, message))
+        out.queries.append(Query(sender.address, message, sender.peer))
 
-    def request_list(self, question: m.ListRequests, submitted_at: SubmittedAt) -> m.RequestList:
+    def request_list(self, question: m.ListRequests, submitted_at: SubmittedAt, peer: Peer = LOCAL) -> m.RequestList:
         """The answer to a query for requests. Raises JournalError where an input cannot be read."""
-        infos, more = _first_of(self._requests(question, submitted_at))
+        infos, more = _first_of(self._requests(question, submitted_at, peer))
         return m.RequestList(question.id, infos, more)
 
-    def proposed_list(self, question: m.ListProposed, submitted_at: SubmittedAt) -> m.ProposedList:
+    def proposed_list(self, question: m.ListProposed, submitted_at: SubmittedAt, peer: Peer = LOCAL) -> m.ProposedList:
         """The answer to a query for proposed tasks. Raises JournalError where an input cannot be read."""
-        infos, more = _first_of(self._proposed(question, submitted_at))
+        infos, more = _first_of(self._proposed(question, submitted_at, peer))
         run = None if question.run is None else self._runs.get(question.run)
         return m.ProposedList(question.id, infos, more, 0 if run is None else run.proposed.end)
 
-    def _requests(self, question: m.ListRequests, submitted_at: SubmittedAt) -> Iterator[RequestInfo]:
-        masters = [one for name, one in self._masters.items() if question.master in (None, name) and one.requests]
+    def _requests(self, question: m.ListRequests, submitted_at: SubmittedAt, peer: Peer) -> Iterator[RequestInfo]:
+        masters = [master for master in self._wanted(question, peer) if master.requests]
         waiting: dict[int, tuple[Master, Run]] = {}
         for master in masters:
             runs = [*master.backlog.runs, *(claim.run for claim in master.requests.claims)]
@@ -146,8 +147,12 @@ class People:
                 claim = master.requests.of(run, index)
                 yield _request_info(run, index, claim, submitted_at(number, index))
 
-    def _proposed(self, question: m.ListProposed, submitted_at: SubmittedAt) -> Iterator[ProposedTask]:
-        masters = [one for name, one in self._masters.items() if question.master in (None, name)]
+    def _wanted(self, question: m.ListRequests | m.ListProposed, peer: Peer) -> list[Master]:
+        named = self._masters.items()
+        return [master for name, master in named if question.master in (None, name) and peer.sees(name)]
+
+    def _proposed(self, question: m.ListProposed, submitted_at: SubmittedAt, peer: Peer) -> Iterator[ProposedTask]:
+        masters = self._wanted(question, peer)
         runs = {run.id: run for master in masters for run in master.proposals.runs}
         for number, run in sorted(runs.items()):
             if question.run in (None, number):
@@ -172,6 +177,8 @@ def who_says(sender: Sender, who: str) -> str:
     """Who a message is from: as it says, else as the daemon knows them. Raises CallerError for what is no name."""
     if len(who) > _NAME or not (who or "x").isprintable():
         raise CallerError(f"{who[:40]!r} cannot name a person; use up to {_NAME} printable characters")
+    if not sender.peer.is_local:
+        return sender.user if who in ("", sender.user) else f"{sender.user} ({who})"
     return who or sender.user
 
 

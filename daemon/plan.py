@@ -35,6 +35,8 @@ def plan(config: Config) -> DaemonPlan:
         max_message=daemon.max_message,
         keep_free=daemon.keep_free,
         grace=daemon.grace,
+        keys=daemon.keys,
+        key=daemon.own_key,
     )
 
 

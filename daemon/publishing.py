@@ -9,7 +9,7 @@ the subscriber's own pace.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import zmq
 from msgspec.structs import replace
@@ -18,6 +18,7 @@ from taskmaster.bus import codec, messages as m, sockets, topics
 from taskmaster.bus.table import Buffer
 from taskmaster.daemon.core import Core
 from taskmaster.daemon.effects import Publication
+from taskmaster.daemon.roles import Peer, may_follow
 from taskmaster.daemon.series_publishing import SeriesPublisher
 
 __all__ = ["PUBLISHED_BYTES", "Publisher"]
@@ -42,10 +43,23 @@ GONE = 500
 
 
 class Publisher:
-    """Publishes for one daemon."""
+    """Publishes for one daemon.
 
-    def __init__(self, socket: zmq.Socket[bytes], core: Core) -> None:
+    With ``known``, which says who somebody is by ZeroMQ's name for them, subscriptions hold for those only who may
+    hear what they are to; the socket is one that leaves that to us (XPUB_MANUAL).
+    """
+
+    def __init__(
+        self, socket: zmq.Socket[bytes], core: Core, known: Callable[[str], Peer | None] | None = None
+    ) -> None:
         self._socket = socket
+        self._known = known
+        #: how many are subscribed to a topic, where ZeroMQ does not count for us
+        self._followers: dict[bytes, int] = {}
+        #: subscriptions that were not granted
+        self.refused = 0
+        if known is not None:
+            socket.setsockopt(zmq.XPUB_MANUAL, 1)
         self._core = core
         self._epoch = core.identity.epoch
         #: prefixes that somebody is subscribed to; those of a run's events with its number
@@ -66,14 +80,46 @@ class Publisher:
         To a run that is not there as well: whoever follows it need not wait.
         """
         for _ in range(DRAIN_SUBSCRIPTIONS):
-            frames = sockets.receive(self._socket)
-            if frames is None:
+            if self._known is None:
+                received, user = sockets.receive(self._socket), ""
+            else:
+                received, user = sockets.receive_from(self._socket) or (None, "")
+            if received is None:
                 return
+            frames = received
             if len(frames) != 1 or not 1 <= len(frames[0]) <= 1 + TOPIC_BYTES or frames[0][0] not in (0, 1):
                 continue
+            topic, comes = frames[0][1:], frames[0][0] == 1
+            if self._known is not None and not self._grant(topic, self._known(user), comes=comes):
+                continue
             self._wanted.clear()
-            self._on_subscription(frames[0][1:], comes=frames[0][0] == 1)
-            self.series.on_subscription(frames[0][1:], comes=frames[0][0] == 1)
+            self._on_subscription(topic, comes=comes)
+            self.series.on_subscription(topic, comes=comes)
+
+    def _grant(self, topic: bytes, peer: Peer | None, *, comes: bool) -> bool:
+        """Let the last subscription hold, or not; whether anything changes by it for those who publish.
+
+        When a connection ends ZeroMQ tells of each of its subscriptions, but not whose they were. So those that were
+        refused count, too: else they would end those of others.
+        """
+        count = self._followers.get(topic, 0)
+        if not comes:
+            self._socket.unsubscribe(topic)
+            if count > 1:
+                self._followers[topic] = count - 1
+            else:
+                self._followers.pop(topic, None)
+            return count == 1
+        self._followers[topic] = count + 1
+        if peer is None or not may_follow(peer, topic) or len(self._followers) > TOPICS:
+            self.refused += 1
+            if self.refused & (self.refused - 1) == 0:
+                log.warning("refused subscription %d, to %.80r", self.refused, topic)
+            if count == 0 and len(self._followers) > TOPICS:
+                del self._followers[topic]
+            return False
+        self._socket.subscribe(topic)
+        return True
 
     def _on_subscription(self, prefix: bytes, *, comes: bool) -> None:
         if not comes:

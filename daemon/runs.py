@@ -8,7 +8,7 @@ which runs are laid aside.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from itertools import islice
 from typing import Protocol
 
@@ -167,8 +167,15 @@ class Runs:
             if run is not None:
                 yield run.waken() if isinstance(run, Resting) else run
 
-    def infos(self, master: str | None, after: int, most_bytes: int) -> tuple[tuple[RunInfo, ...], bool]:
-        """The runs of a Master, or of all, with numbers above ``after``, and whether that are not all.
+    def find(self, master: str, name: str) -> Run | Resting | None:
+        """The run of this name, as :meth:`look` gives it."""
+        number = self._numbers.get(master, {}).get(name)
+        return None if number is None else self.look(number)
+
+    def infos(
+        self, master: str | None, after: int, most_bytes: int, sees: Callable[[str], bool] = lambda master: True
+    ) -> tuple[tuple[RunInfo, ...], bool]:
+        """The runs of a Master, or of all that one ``sees``, with numbers above ``after``, and whether not all.
 
         They take up to ``most_bytes`` in a message, but there is one at least if there is any.
         """
@@ -176,7 +183,7 @@ class Runs:
         infos: list[RunInfo] = []
         left = most_bytes
         for run in map(self.look, (number for number in numbers if number > after)):
-            if run is None:
+            if run is None or not sees(run.master):
                 continue
             info = run_info(run)
             left -= codec.size_of(info)
@@ -186,9 +193,16 @@ class Runs:
         return tuple(infos), False
 
     def held(
-        self, master: str | None, number: int | None, after: tuple[int, int], most_bytes: int
+        self,
+        master: str | None,
+        number: int | None,
+        after: tuple[int, int],
+        most_bytes: int,
+        sees: Callable[[str], bool] = lambda master: True,
     ) -> tuple[tuple[HeldTask, ...], bool]:
-        """The tasks in doubt of a Master or of one run, or all, behind ``after`` (run, index), and whether not all.
+        """The tasks in doubt of a Master or of one run, or all of Masters that one ``sees``, and whether not all.
+
+        Of those behind ``after`` (run, index).
 
         They take up to ``most_bytes`` in a message, but there is one at least if there is any. Raises JournalError
         where an input cannot be read.
@@ -196,6 +210,8 @@ class Runs:
         tasks: list[HeldTask] = []
         left = most_bytes
         for run in self._doubtful(master, number, after[0]):
+            if not sees(run.master):
+                continue
             for index, doubt in run.held.after(after[1] if run.id == after[0] else -1):
                 task = _held_task(run, index, doubt)
                 left -= codec.size_of(task)
@@ -296,6 +312,7 @@ def run_info(run: Run | Resting) -> RunInfo:
         run.seed,
         metadata,
         proposed,
+        run.user,
     )
 
 

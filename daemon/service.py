@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import zmq
 from msgspec.structs import replace
@@ -23,11 +23,14 @@ from msgspec.structs import replace
 from taskmaster import __version__
 from taskmaster.bus import sockets
 from taskmaster.bus.errors import StateLocked, StateUnwritable
+from taskmaster.bus.keys import read_pair
+from taskmaster.bus.places import control_address, default_sockets
 from taskmaster.bus.status import DaemonStatus
 from taskmaster.bus.text import count, format_duration
 from taskmaster.daemon.broker import DRAIN_BYTES, Broker, Endpoints
 from taskmaster.daemon.core import Core, Identity
 from taskmaster.daemon.effects import Effects
+from taskmaster.daemon.gate import LOCAL_DOMAIN, NETWORK_DOMAIN, Gatehouse, open_gatehouse
 from taskmaster.daemon.guardians import Guardians
 from taskmaster.daemon.journal import Journal
 from taskmaster.daemon.journal.check import check_at_start, check_log
@@ -59,6 +62,17 @@ class MasterPlan:
     working_directory: Path | None = None
 
 
+class Addresses(NamedTuple):
+    """Where a daemon's sockets are bound."""
+
+    control: str
+    results: str
+    workers: str
+    #: of results and workers, for who comes by a Unix socket
+    near: str
+    near_workers: str
+
+
 @dataclass(frozen=True)
 class DaemonPlan:
     """Everything :func:`serve` needs to know."""
@@ -73,6 +87,9 @@ class DaemonPlan:
     max_message: int = sockets.MAX_MESSAGE
     keep_free: int = 256_000_000
     grace: float = 10.0
+    #: the file of authorised keys, and the daemon's own; None where nobody comes but from this machine
+    keys: Path | None = None
+    key: Path | None = None
 
 
 def serve(plan: DaemonPlan, on_ready: Callable[[Identity, str], None] = lambda identity, address: None) -> None:
@@ -98,14 +115,26 @@ def serve(plan: DaemonPlan, on_ready: Callable[[Identity, str], None] = lambda i
         space = Space(plan.state, plan.keep_free)
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         stack.callback(context.destroy, 0)
-        endpoints, addresses = _bind(context, plan, stack, manager)
-        identity = Identity(plan.name, journal.begin_epoch(time.time()), addresses[1], addresses[2], plan.max_message)
+        gatehouse = None if plan.keys is None else open_gatehouse(context, plan.keys, time.time())
+        door = None if plan.key is None else read_pair(plan.key).secret
+        kept = KeptSockets(manager)
+        endpoints, addresses = _bind(context, plan, stack, kept, door)
+        identity = Identity(
+            plan.name,
+            journal.begin_epoch(time.time()),
+            addresses.results,
+            addresses.workers,
+            plan.max_message,
+            addresses.near,
+        )
         manager.says("taking up the runs")
-        broker = _assemble(plan, journal, space, endpoints, identity, addresses[3], umask)
+        broker = _assemble(plan, journal, space, endpoints, identity, addresses.near_workers, umask, gatehouse)
+        if addresses.results.startswith("tcp://"):
+            broker.readmit = lambda: sockets.rebind(endpoints.results, addresses.results, kept.held(addresses.results))
         with _signals(broker, plan.grace):
-            on_ready(identity, addresses[0])
+            on_ready(identity, addresses.control)
             manager.ready(_condition(broker))
-            log.info("daemon %r is ready at %s (epoch %d)", plan.name, addresses[0], identity.epoch)
+            log.info("daemon %r is ready at %s (epoch %d)", plan.name, addresses.control, identity.epoch)
             _report_to(manager, broker, plan)
             broker.run()
         log.info("daemon %r has stopped", plan.name)
@@ -144,7 +173,14 @@ def _condition(broker: Broker) -> str:
 
 
 def _assemble(
-    plan: DaemonPlan, journal: Journal, space: Space, endpoints: Endpoints, identity: Identity, local: str, umask: int
+    plan: DaemonPlan,
+    journal: Journal,
+    space: Space,
+    endpoints: Endpoints,
+    identity: Identity,
+    local: str,
+    umask: int,
+    gatehouse: Gatehouse | None,
 ) -> Broker:
     masters = [Master(master.spec, identity.epoch) for master in plan.masters]
     core = Core(identity, masters, lambda: secrets.randbits(53))
@@ -169,7 +205,9 @@ def _assemble(
             )
         )
     started = time.monotonic()
-    broker = Broker(core, journal, endpoints, supervisor, guardians, space, lambda broker: _status(broker, started))
+    broker = Broker(
+        core, journal, endpoints, supervisor, guardians, space, lambda broker: _status(broker, started), gatehouse
+    )
     for keeper in (supervisor, guardians):
         keeper.watch, keeper.unwatch = broker.watch, broker.unwatch
     return broker
@@ -186,35 +224,56 @@ def _restore(core: Core, journal: Journal, progress: Path) -> None:
 
 
 def _bind(
-    context: zmq.Context[zmq.Socket[bytes]], plan: DaemonPlan, stack: contextlib.ExitStack, manager: ServiceManager
-) -> tuple[Endpoints, tuple[str, str, str, str]]:
-    """The sockets; the addresses of control, results and workers, and the one for this daemon's own workers.
+    context: zmq.Context[zmq.Socket[bytes]],
+    plan: DaemonPlan,
+    stack: contextlib.ExitStack,
+    kept: KeptSockets,
+    secret: bytes | None,
+) -> tuple[Endpoints, Addresses]:
+    """The sockets, and where they are bound.
 
-    Their files are removed with the ``stack``, of which the context is to be a part already, unless the service manager
-    keeps the sockets for the next start.
+    With the daemon's ``secret`` key whatever is bound to the network encrypts, and the authenticator, which has to be
+    there already, is asked whom to admit. Files of sockets are removed with the ``stack``, of which the context is to
+    be a part, unless the service manager keeps the sockets for the next start.
     """
     make_runtime_directory()
-    kept = KeptSockets(manager)
 
     def bind(socket: zmq.Socket[bytes], address: str, role: str) -> str:
-        endpoint, remove = kept.bind(socket, address, f"the {role} socket", role)
+        if secret is not None and address.startswith("tcp://"):
+            sockets.secure(socket, secret, NETWORK_DOMAIN)
+        elif secret is not None:
+            sockets.guard(socket, LOCAL_DOMAIN)
+        what = f"the {role.removeprefix('near-')} socket"
+        endpoint, remove = kept.bind(socket, address, what, role)
         stack.callback(remove)
         return endpoint
 
     control = sockets.router(context, plan.max_message)
     results = sockets.publisher(context)
     workers = sockets.router(context, plan.max_message)
-    bound = (
+    # Whatever the network gets, workers on this machine come by a Unix socket: a third less latency. It is bound first,
+    # for a socket keeps what it was told of encryption.
+    local = plan.workers
+    if not local.startswith("ipc://"):
+        local = bind(workers, f"ipc://{plan.state}/local", "near-workers")
+    near = plan.results
+    if secret is not None and plan.control.startswith("tcp://"):
+        # Who has no key, but may open the daemon's files, comes by these.
+        folder = default_sockets(plan.state)
+        bind(control, control_address(folder), "near-control")
+        if not near.startswith("ipc://"):
+            near = bind(results, f"ipc://{folder}/results", "near-results")
+    bound = Addresses(
         bind(control, plan.control, "control"),
         bind(results, plan.results, "results"),
         bind(workers, plan.workers, "workers"),
+        near,
+        local,
     )
-    # Whatever the network gets, workers on this machine come by a Unix socket: a third less latency.
-    local = bound[2]
-    if not local.startswith("ipc://"):
-        local = bind(workers, f"ipc://{plan.state}/local", "local")
     kept.settle()
-    return Endpoints(control, results, workers), (*bound, local)
+    if local == plan.workers:
+        bound = bound._replace(near_workers=bound.workers)
+    return Endpoints(control, results, workers), bound if near != plan.results else bound._replace(near=bound.results)
 
 
 def _status(broker: Broker, started: float) -> DaemonStatus:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from taskmaster.bus import messages as m
@@ -13,6 +13,7 @@ from taskmaster.bus.text import did_you_mean_or
 from taskmaster.daemon.effects import Effects, Sender, ToWorker
 from taskmaster.daemon.leases import NOTHING, Started, Worker
 from taskmaster.daemon.master import Master
+from taskmaster.daemon.roles import LOCAL, Peer, require_work
 from taskmaster.daemon.series import SeriesBook
 
 __all__ = ["LEAST_SILENCE_SECONDS", "Workforce", "known_master"]
@@ -37,6 +38,7 @@ class _Guardian:
     heard: float
     #: that it is silent was told
     is_told: bool = False
+    peer: Peer = LOCAL
 
 
 class Workforce:
@@ -50,6 +52,8 @@ class Workforce:
         self._departed: deque[str] = deque(maxlen=_DEPARTED)
         #: connection → Master and token of the worker that said hello on it
         self._worker_at: dict[bytes, tuple[Master, str]] = {}
+        #: whose key a worker from the network came with, by its token
+        self._peers: dict[str, Peer] = {}
         #: guardians by their connections, the latest last
         self._guardian_at: dict[bytes, _Guardian] = {}
 
@@ -72,6 +76,9 @@ class Workforce:
             worker = master.workers.get(token)
             if worker is None or worker.address != address:
                 del self._worker_at[address]
+        there = {token for master in self._masters.values() for token in master.workers}
+        for token in self._peers.keys() - there:
+            del self._peers[token]
 
     def on_worker(
         self,
@@ -83,6 +90,8 @@ class Workforce:
         out: Effects,
     ) -> None:
         """A worker's or a worker host's message."""
+        if not sender.peer.is_local and not self._admits(sender, message, out):
+            return
         if isinstance(message, m.WorkerHello):
             self._hello(sender, message, now, out)
         elif isinstance(message, m.Heartbeat):
@@ -103,6 +112,37 @@ class Workforce:
         else:
             self._at_work(sender, message, table, times, now, out)
 
+    def _admits(self, sender: Sender, message: m.WorkerMessage, out: Effects) -> bool:
+        """Whether somebody from the network may say this; they are told if not.
+
+        Of a worker, its own key's owner speaks alone: whoever knows the token of another's is not heard.
+        """
+        peer = sender.peer
+        try:
+            if isinstance(message, (m.WorkerHello, m.GuardianHello)):
+                require_work(peer, message.master)
+            else:
+                require_work(peer, None)
+            for token in _tokens(message):
+                if self._peers.get(token, peer).name != peer.name:
+                    raise NotAllowed(f"key {peer.name!r} is not that of worker {token!r}")
+        except NotAllowed as error:
+            out.to_workers.append(ToWorker(sender.address, m.Refused(error.code, str(error))))
+            return False
+        if isinstance(message, m.WorkerHello):
+            self._peers[message.token] = peer
+        return True
+
+    def dismiss(self, is_out: Callable[[Peer], bool], out: Effects) -> None:
+        """The workers of these peers are none any more: what they were evaluating is lost."""
+        for token, peer in list(self._peers.items()):
+            if is_out(peer):
+                del self._peers[token]
+                self.lost(token, "WorkerLost", f"the key {peer.name!r} of its worker was revoked", None, out)
+        for address, guardian in list(self._guardian_at.items()):
+            if is_out(guardian.peer):
+                del self._guardian_at[address]
+
     def _hello(self, sender: Sender, hello: m.WorkerHello, now: float, out: Effects) -> None:
         if hello.token in self._departed:
             return  # it would pass for a worker from elsewhere, and be given tasks until its silence is noticed
@@ -122,7 +162,7 @@ class Workforce:
     def _guardian(self, sender: Sender, hello: m.GuardianHello, now: float, out: Effects) -> None:
         """Who hosts the workers of a Master's heads wants to know which these are."""
         self._guardian_at.pop(sender.address, None)
-        guardian = self._guardian_at[sender.address] = _Guardian(None, hello, now)
+        guardian = self._guardian_at[sender.address] = _Guardian(None, hello, now, peer=sender.peer)
         while len(self._guardian_at) > _GUARDIANS:
             del self._guardian_at[next(iter(self._guardian_at))]
         try:
@@ -284,6 +324,15 @@ class Workforce:
             if worker is not None:
                 return master, worker
         return None, None
+
+
+def _tokens(message: m.WorkerMessage) -> tuple[str, ...]:
+    """The workers that a message is about by their tokens; a worker's others are about that of its connection."""
+    if isinstance(message, m.Heartbeat):
+        return message.tokens
+    if isinstance(message, (m.WorkerHello, m.WorkerLost, m.WorkerFailed, m.Leave)):
+        return (message.token,)
+    return ()
 
 
 def known_master(masters: Mapping[str, Master], name: str) -> Master:

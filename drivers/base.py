@@ -34,6 +34,8 @@ class Driver(ABC):
 
     #: True where `evaluate_batch` takes many tasks in one call.
     batch: ClassVar[bool] = False
+    #: Whether a generator that `evaluate` returns is to be driven: its yields are progress, its return is the output.
+    may_yield: bool = True
 
     def __init__(self, context: DriverContext) -> None:
         self.context = context
@@ -47,7 +49,8 @@ class Driver(ABC):
     def evaluate(self, point: Any) -> Any:
         """One task: the output of an input, as the learner sent it or as a dict of the declared parameters.
 
-        Returns the value of the only output, or a dict of outputs.
+        Returns the value of the only output, or a dict of outputs. It may be a generator function: what that yields is
+        told as the task's progress, what it returns is the output.
         """
         raise NotImplementedError(f"{type(self).__name__} evaluates batches only")
 

@@ -11,6 +11,7 @@ import zmq
 
 from taskmaster.bus import codec, messages as m, sockets
 from taskmaster.bus.errors import DaemonUnreachable, ProtocolError, UnknownMaster, WorkerError, from_code
+from taskmaster.bus.keys import credentials_for
 from taskmaster.bus.places import as_reached
 from taskmaster.bus.text import did_you_mean_or
 from taskmaster.drivers.host import HostedWorker, spawn
@@ -31,13 +32,15 @@ LIVED_SECONDS = 10.0
 ANSWER_SECONDS = 10.0
 
 
-def find(address: str, master: str, timeout: float = ANSWER_SECONDS) -> Place:
+def find(address: str, master: str, timeout: float = ANSWER_SECONDS, key: Path | None = None) -> Place:
     """Ask the daemon at a control address where the workers of a Master are to go.
 
-    Raises DaemonUnreachable, VersionMismatch, UnknownMaster.
+    ``key`` is the file of the worker's own pair of keys, see :func:`~taskmaster.bus.keys.credentials_for`. Raises
+    DaemonUnreachable, VersionMismatch, UnknownMaster, KeyFileError.
     """
+    credentials = credentials_for(address, key)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    socket = sockets.dealer(context)
+    socket = sockets.dealer(context, credentials)
     try:
         socket.connect(address)
         described = _describe(socket, address, timeout)
@@ -49,7 +52,8 @@ def find(address: str, master: str, timeout: float = ANSWER_SECONDS) -> Place:
         raise UnknownMaster(
             f"the daemon at {address} has no Master {master!r}{did_you_mean_or(master, masters, 'it has')}"
         )
-    return Place(described.name, as_reached(described.workers, address), master, bool(masters[master].heads))
+    has_heads = bool(masters[master].heads)
+    return Place(described.name, as_reached(described.workers, address), master, has_heads, credentials)
 
 
 def _describe(socket: zmq.Socket[bytes], address: str, timeout: float) -> m.Described:

@@ -3,6 +3,9 @@
 The loop has two gears. Tasks that take longer than :data:`LIGHT_SECONDS` are timed one by one and reported as they
 come. Lighter ones run in pieces with nothing but the call, the note of progress and the result between them: what is
 left of them is the cost of Python calling a function.
+
+Whether a function yields (see `yielding`) is seen by its first task. One that did not is not looked at again, until it
+returns a generator all the same, which is then found where outputs are packed: what does not yield pays nothing for it.
 """
 
 from __future__ import annotations
@@ -10,25 +13,30 @@ from __future__ import annotations
 import time
 from array import array
 from collections.abc import Callable, Iterable, Sequence
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any, Protocol
 
-from taskmaster.bus.errors import ProtocolError
+from taskmaster.bus.errors import InvalidOutput, ProtocolError
 from taskmaster.bus.intervals import IntervalSet
 from taskmaster.bus.messages import TaskError
 from taskmaster.bus.table import BARE, Buffer, Table
+from taskmaster.drivers import generators, yielding
 from taskmaster.drivers.base import Driver
 from taskmaster.drivers.outputs import OutputPacker, task_error
 from taskmaster.drivers.progress import STARTED
 from taskmaster.drivers.protocol import Assignment
+from taskmaster.drivers.yielding import LOOK_SECONDS, Tell, Yielding
 
 __all__ = ["Evaluator", "Report", "rows_of"]
 
 #: Mean duration below which tasks are not timed one by one: their finish times then cost more than they tell.
 LIGHT_SECONDS = 50e-6
+#: Where a traceback begins, before it comes to the user's function.
+_OURS = frozenset((__file__, generators.__file__, yielding.__file__))
+#: What has to be driven to come to its output, or (``async``) to be told that it cannot.
+STEPPED = frozenset((GeneratorType, CoroutineType, AsyncGeneratorType))
 #: Tasks of a piece in the light gear: between pieces the worker looks at the clock and at its socket.
 LIGHT_PIECE = 512
-#: A worker looks at the clock and its socket at least this often, as far as the tasks let it.
-LOOK_SECONDS = 0.0025
 
 
 class Report(Protocol):
@@ -52,10 +60,13 @@ class Report(Protocol):
 class Evaluator:
     """Evaluates assignments in one slot, one after the other.
 
-    ``between`` is called between tasks every few milliseconds, so that revocations are heard of in time.
+    ``between`` is called between tasks every few milliseconds, so that revocations are heard of in time; ``tell`` with
+    what evaluations yield.
     """
 
-    def __init__(self, driver: Driver, cells: memoryview, report: Report, between: Callable[[], None]) -> None:
+    def __init__(
+        self, driver: Driver, cells: memoryview, report: Report, between: Callable[[], None], tell: Tell
+    ) -> None:
         self._driver = driver
         self._cell = cells
         self._report = report
@@ -64,11 +75,17 @@ class Evaluator:
         #: mean seconds of the latest tasks; the first ones are timed
         self._seconds = 1.0
         self._finished = False
+        self._yielding = Yielding(f"Master {driver.context.master!r}", tell, between)
+        #: what evaluates a row; the driver itself as soon as it is known not to yield
+        self._evaluate = self._looking if driver.may_yield else driver.evaluate
+        self._has_yielded = False
+        self._assignment: Assignment
 
     def run(self, assignment: Assignment) -> None:
         """Evaluate every task that is not revoked, reporting as they end; the last report is final."""
         began = time.perf_counter()
         self._finished = False
+        self._assignment = assignment
         if assignment.n == 1 and not self._driver.batch:
             self._run_one(assignment, began)
             return
@@ -95,11 +112,14 @@ class Evaluator:
         outputs: Table | None = None
         errors: Sequence[TaskError] = ()
         try:
-            value = self._driver.evaluate(assignment.table.rows()[0])
+            value = self._evaluate(assignment.table.rows()[0])
         except BaseException as error:  # noqa: BLE001 - whatever the user's function raises fails its task
             errors = (_failure(0, error),)
+            self._require_unbroken()
         else:
             outputs, errors = self._packer.pack((0,), (value,))
+            if errors and self._driver.may_yield and type(value) in STEPPED:
+                outputs, errors = self._found(value)
         self._seconds = time.perf_counter() - began
         self._report(assignment, 0, 1, outputs, errors, started, started + self._seconds, None, final=True)
 
@@ -109,13 +129,14 @@ class Evaluator:
         rows = rows_of(assignment.table)
         at = _skip(assignment.revoked, 0, assignment.n)
         while at < assignment.n:
-            ended = _Ended(at, timed=self._seconds >= LIGHT_SECONDS)
+            ended = _Ended(at, timed=self._has_yielded or self._seconds >= LIGHT_SECONDS)
             stop = _stop(assignment, at, assignment.n)
             while at < stop and (at == ended.at or ended.took < assignment.hold):
                 if ended.times is not None:
                     at = self._timed_piece(ended, rows, at, stop)
                 else:
                     at = self._light_piece(ended, rows, at, min(stop, at + LIGHT_PIECE))
+                self._require_unbroken()
                 self._between()
                 stop = _stop(assignment, at, assignment.n)
             self._seconds = ended.took / (at - ended.at)
@@ -138,7 +159,7 @@ class Evaluator:
 
     def _timed_piece(self, ended: _Ended, rows: Sequence[Any], at: int, stop: int) -> int:
         """Tasks from ``at`` until it is time to look around; returns where it stopped."""
-        evaluate, cell, clock, times = self._driver.evaluate, self._cell, time.perf_counter, ended.times
+        evaluate, cell, clock, times = self._evaluate, self._cell, time.perf_counter, ended.times
         assert times is not None
         took = ended.took
         until = took + LOOK_SECONDS
@@ -155,11 +176,43 @@ class Evaluator:
         ended.took = took
         return position
 
+    # -- what yields --------------------------------------------------------------------------------------------------
+
+    def _looking(self, row: Any) -> Any:
+        """The output of a row, of a function that yields, or of which that is not known yet."""
+        value = self._driver.evaluate(row)
+        if type(value) in STEPPED:
+            self._has_yielded = True
+            return self._yielding.drive(value, self._assignment, self._cell[STARTED] - 1)
+        if not self._has_yielded:
+            self._evaluate = self._driver.evaluate
+        return value
+
+    def _found(self, value: Any) -> tuple[Table | None, Sequence[TaskError]]:
+        """What comes of a single task whose function had not yielded before, and does now."""
+        self._has_yielded, self._evaluate = True, self._looking
+        try:
+            return self._packer.pack((0,), (self._yielding.drive(value, self._assignment, 0),))
+        except BaseException as error:  # noqa: BLE001 - whatever the user's function raises fails its task
+            self._require_unbroken()
+            return None, (_failure(0, error),)
+
+    def _require_unbroken(self) -> None:
+        """Raise what is no exception of any task's: it came up while the worker listened between two steps of one."""
+        if self._yielding.broken is not None:
+            raise self._yielding.broken
+
     def _emit(self, assignment: Assignment, ended: _Ended, stop: int) -> None:
         n = stop - ended.at
         failed = {error.position for error in ended.errors}
         positions: Sequence[int] = range(n) if not failed else [k for k in range(n) if k not in failed]
         table, more = self._packer.pack(positions, ended.values)
+        if more and self._driver.may_yield and not STEPPED.isdisjoint(map(type, ended.values)):
+            ended.drive(lambda value, k: self._yielding.drive(value, assignment, ended.at + k))
+            self._require_unbroken()
+            self._has_yielded, self._evaluate = True, self._looking
+            self._emit(assignment, ended, stop)
+            return
         errors = sorted((*ended.errors, *more), key=_position)
         raw = memoryview(ended.times).cast("B") if ended.times is not None and n > 1 else None
         self._report(
@@ -196,6 +249,8 @@ class Evaluator:
         try:
             columns = table.columns()
             result = self._driver.evaluate_batch(columns[BARE] if table.layout.bare else columns, n)
+            if type(result) in STEPPED:
+                raise InvalidOutput("a function of batches returns the columns of its outputs, and cannot yield")
             outputs = self._packer.pack_batch(result, n)
         except BaseException as error:  # noqa: BLE001 - whatever the user's function raises fails its task
             if n > 1:
@@ -222,6 +277,18 @@ class _Ended:
         self.began = time.perf_counter()
         self.took = 0.0
 
+    def drive(self, drive: Callable[[Any, int], Any]) -> None:
+        """Drive what has turned out to be generators, each with its position; what they raise fails their tasks."""
+        failed = {error.position for error in self.errors}
+        values, self.values = self.values, []
+        positions = (k for k in range(len(values) + len(failed)) if k not in failed)
+        for k, value in zip(positions, values):
+            try:
+                self.values.append(drive(value, k) if type(value) in STEPPED else value)
+            except BaseException as error:  # noqa: BLE001 - whatever the user's function raises fails its task
+                self.errors.append(_failure(k, error))
+        self.took, self.times = time.perf_counter() - self.began, None
+
 
 class _OneByOne(Sequence[Any]):
     """Rows of a table that are decoded when they are asked for, so that one that cannot be fails alone."""
@@ -247,7 +314,10 @@ def rows_of(table: Table) -> Sequence[Any]:
 def _failure(position: int, error: BaseException) -> TaskError:
     if isinstance(error, KeyboardInterrupt):
         raise error
-    return task_error(position, error)
+    skip, frames = 0, error.__traceback__
+    while frames is not None and frames.tb_frame.f_code.co_filename in _OURS:
+        skip, frames = skip + 1, frames.tb_next
+    return task_error(position, error, skip)
 
 
 def _position(error: TaskError) -> int:

@@ -24,6 +24,7 @@ from zmq.utils.monitor import parse_monitor_message
 
 from taskmaster.bus import codec, messages as m, sockets
 from taskmaster.bus.errors import ProtocolError
+from taskmaster.bus.keys import Credentials
 from taskmaster.drivers.host import CANCELLED, INTERRUPT_SECONDS, HostedProcess, Interrupts, Seat
 
 __all__ = ["HEARTBEAT_SECONDS", "WATCH_SECONDS", "Host", "Place"]
@@ -54,6 +55,8 @@ class Place:
     master: str
     #: whether it is an instrument, whose heads' workers these are
     has_heads: bool = False
+    #: what to show it; None where it asks for nothing
+    credentials: Credentials | None = None
 
 
 class Host(ABC, Generic[P]):
@@ -118,7 +121,7 @@ class Host(ABC, Generic[P]):
         """Turn until it is over; then end what is left. The workers note their progress in ``folder``."""
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.folder = folder
-        self._socket = sockets.dealer(context)
+        self._socket = sockets.dealer(context, self.place.credentials)
         self._line = _Line(self._socket)
         self._socket.connect(self.place.address)
         self._poller.register(self._socket, zmq.POLLIN)

@@ -32,6 +32,7 @@ class FunctionDriver(Driver):
         if options.get("teardown"):
             self._teardown = find_function(options["teardown"], path)
         function: Callable[..., Any]
+        self.may_yield = options.get("call") not in ("task", "named")  # whose results are to be what was called gives
         if options.get("call") == "task":
             function = _call_task
         elif options.get("call") == "named":

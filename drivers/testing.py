@@ -27,8 +27,8 @@ from typing import Any
 
 from taskmaster.bus.errors import TaskMasterError
 from taskmaster.bus.fields import Schema
+from taskmaster.drivers.generators import drive
 from taskmaster.drivers.instruments.errors import LinkError, Stopped
-from taskmaster.drivers.instruments.generators import drive
 from taskmaster.drivers.instruments.head import Head, HeadContext, Reconciled
 from taskmaster.drivers.instruments.making import HeadMaker
 from taskmaster.drivers.outputs import OutputPacker

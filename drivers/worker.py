@@ -28,6 +28,7 @@ import zmq
 from taskmaster.bus import messages as m, sockets
 from taskmaster.bus.errors import ProtocolError
 from taskmaster.bus.fields import Schema
+from taskmaster.bus.keys import credentials_for
 from taskmaster.bus.messages import TaskError
 from taskmaster.bus.sections import mark_process
 from taskmaster.bus.table import Buffer, Table
@@ -65,7 +66,7 @@ class Worker:
         self._progress_path = progress
         self._progress: ProgressWriter | None = None
         self._context = zmq.Context()
-        self._socket = sockets.dealer(self._context)
+        self._socket = sockets.dealer(self._context, credentials_for(address))
         self._socket.connect(address)
         self._poller = zmq.Poller()
         self._poller.register(self._socket, zmq.POLLIN)
@@ -125,7 +126,7 @@ class Worker:
             _Threads(self, driver, progress).work()
 
     def _work_here(self, driver: Driver, progress: ProgressWriter) -> None:
-        evaluator = Evaluator(driver, progress.cells[0], self.report, self.between)
+        evaluator = Evaluator(driver, progress.cells[0], self.report, self.between, self.tell)
         while True:
             self._turn(wait=not self._protocol.queue)
             assignment = self._protocol.begin()
@@ -179,6 +180,11 @@ class Worker:
             self._protocol.report(
                 assignment, position, n, outputs, errors, started, finished, times, final=final, now=now
             )
+        self._flush()
+
+    def tell(self, progress: m.Progress) -> None:
+        """Send what an evaluation has yielded, or leave it out where it would have to wait."""
+        self._protocol.mention(progress)
         self._flush()
 
     def between(self) -> None:
@@ -271,6 +277,7 @@ class _Threads:
         self._progress = progress
         self._assignments: queue.SimpleQueue[Assignment | None] = queue.SimpleQueue()
         self._reports: queue.SimpleQueue[tuple[object, ...]] = queue.SimpleQueue()
+        self._progresses: queue.SimpleQueue[m.Progress] = queue.SimpleQueue()
         self._wake_read, self._wake_write = sockets_.socketpair()
         self._wake_read.setblocking(False)
         self._order = threading.Lock()
@@ -301,6 +308,8 @@ class _Threads:
             self._wake_read.recv(4096)
         except BlockingIOError:
             return
+        while not self._progresses.empty():
+            self._worker.tell(self._progresses.get())
         while not self._reports.empty():
             *arguments, final = self._reports.get()
             self._worker.report(*arguments, final=final)  # type: ignore[arg-type]
@@ -313,7 +322,7 @@ class _Threads:
             self._wake_write.send(b"\0")
 
     def _serve(self, k: int) -> None:
-        evaluator = Evaluator(self._driver, self._progress.cells[k], self._report, lambda: None)
+        evaluator = Evaluator(self._driver, self._progress.cells[k], self._report, lambda: None, self._tell)
         while True:
             # Taken and noted under one lock, so that leases are begun in the order of their numbers.
             with self._order:
@@ -323,6 +332,10 @@ class _Threads:
                 self._progress.begin(k, assignment.lease, assignment.run, assignment.first, assignment.attempt)
             evaluator.run(assignment)
             self._progress.end(k)
+
+    def _tell(self, progress: m.Progress) -> None:
+        self._progresses.put(progress)
+        self._wake_write.send(b"\0")
 
     def _report(
         self,

@@ -6,10 +6,10 @@ python compare_learners.py [study.png]
 import sys
 
 from taskmaster.learners.adaptive import AdaptiveLearner
+from taskmaster.learners.declared import as_fields
 from taskmaster.learners.points import Random, Sobol
 from taskmaster.learners.simulate import Failures, HalfNormal, study
 from taskmaster.learners.simulate.functions import over
-from taskmaster.learners.workmaster import as_fields
 
 scan = as_fields({"x": (0, 1), "y": (0, 1)})
 learners = {

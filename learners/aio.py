@@ -17,12 +17,14 @@ import logging
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
 
 from msgspec.structs import replace
 
 from taskmaster.bus import messages as m
+from taskmaster.bus.keys import Credentials, credentials_for
 from taskmaster.bus.places import default_address
 from taskmaster.bus.status import DaemonStatus, HeadInfo, HeldTask, MasterStatus, RunInfo
 from taskmaster.bus.table import Buffer
@@ -76,16 +78,24 @@ class Opening(Awaitable[T], Generic[T]):
 
 
 def connect(
-    address: str | None = None, timeout: float = ANSWER_SECONDS, patience: float | None = ANSWER_SECONDS
+    address: str | None = None,
+    timeout: float = ANSWER_SECONDS,
+    patience: float | None = ANSWER_SECONDS,
+    *,
+    key: str | Path | None = None,
+    daemon_key: str | None = None,
 ) -> Opening[Lab]:
     """Connect to a daemon's control socket; by default ``$TASKMASTER``, else the local daemon's.
+
+    ``key`` and ``daemon_key`` as of :func:`taskmaster.learners.client.connect`.
 
     ``lab = await connect()``, or ``async with connect() as lab:``. Raises DaemonUnreachable if no daemon answers within
     ``timeout`` seconds. ``patience`` is what it may take to answer later, see :class:`Lab`.
     """
 
     async def open_lab() -> Lab:
-        lab = Lab(address or default_address(), patience)
+        chosen = address or default_address()
+        lab = Lab(chosen, patience, credentials_for(chosen, key, daemon_key))
         try:
             await lab._describe(duration(timeout, "timeout"))
         except BaseException:
@@ -105,8 +115,10 @@ class Lab(PeopleOfLab, LabView):
     ``patience`` seconds and raises DaemonUnreachable then. With ``patience=None`` that waits, too.
     """
 
-    def __init__(self, address: str, patience: float | None = ANSWER_SECONDS) -> None:
-        super().__init__(address, patience)
+    def __init__(
+        self, address: str, patience: float | None = ANSWER_SECONDS, credentials: Credentials | None = None
+    ) -> None:
+        super().__init__(address, patience, credentials)
         self._channel = AsyncChannel(self._core)
         self._finalizer = weakref.finalize(self, AsyncChannel.retire, self._channel)
 

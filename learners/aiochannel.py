@@ -59,7 +59,7 @@ class AsyncChannel:
         self.closed = False
         self.loop = asyncio.get_running_loop()
         self._closed_because = "was closed"
-        self._context, self._control, self._results = sockets.client_sockets(core.address)
+        self._context, self._control, self._results = sockets.client_sockets(core.address, core.credentials)
         self._waiting: dict[asyncio.Future[None], Callable[[], bool]] = {}
         self._will_look = self._will_be_due = False
         for socket in (self._control, self._results):
@@ -91,8 +91,9 @@ class AsyncChannel:
 
     def send(self) -> None:
         """Send what the core has to say."""
-        self._transmit()
-        self._look_soon()
+        # Where nobody takes it, the socket's descriptor tells when that changes, from the last look at the socket on.
+        if self._transmit() or self._control.getsockopt(zmq.EVENTS):
+            self._look_soon()
 
     async def wait(self, until: Callable[[], bool], timeout: float | None = None) -> bool:
         """Wait until ``until()``, which must change nothing; False if ``timeout`` seconds have passed."""
@@ -173,7 +174,8 @@ class AsyncChannel:
                 self._look_soon()
         return taken > 0
 
-    def _transmit(self) -> None:
+    def _transmit(self) -> bool:
+        """Send; False if not all of it can be sent now."""
         outbox, subscriptions = self.core.outbox, self.core.subscriptions
         if self._subscribed_at != self.core.results_address:
             self._subscribe_at(self.core.results_address)
@@ -182,6 +184,7 @@ class AsyncChannel:
             self._results.setsockopt(zmq.SUBSCRIBE if on else zmq.UNSUBSCRIBE, topic)
         while outbox and sockets.send(self._control, outbox[0]):
             outbox.popleft()
+        return not outbox
 
     def _subscribe_at(self, address: str) -> None:
         """Results come from here now: the daemon has said so for the first time, or has been restarted elsewhere."""

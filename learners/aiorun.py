@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from taskmaster.bus import messages as m
 from taskmaster.bus.errors import DaemonUnreachable
-from taskmaster.bus.status import RunInfo
+from taskmaster.bus.status import RunInfo, WriterInfo
 from taskmaster.learners.arguments import Where
 from taskmaster.learners.history import AskedBlock, asked_blocks, noted_behind
 from taskmaster.learners.results import Chunk, Result
@@ -104,6 +104,25 @@ class Run(RunView):
             for block in asked_blocks(page, frames, end):
                 first = block.first + block.points.n
                 yield block
+
+    async def writers(self) -> list[WriterInfo]:
+        """Who has opened it for writing, in that order, and what they said of themselves: :meth:`introduce`."""
+        found: list[WriterInfo] = []
+        more = True
+        while more:
+            after = found[-1].writer if found else 0
+            page: m.WriterList = await self.master.lab.ask(m.ReadWriters(0, self._core.id, after))
+            found += page.writers
+            more = page.more
+        return found
+
+    async def introduce(self, metadata: Mapping[str, str]) -> None:
+        """Record who puts tasks from here on, in place of what was said before: a Loop does, of its learner.
+
+        For the whole run there is what was given to :meth:`Master.open` when it was made. Raises Fenced where another
+        one has opened it since, RunClosed where it was opened for reading.
+        """
+        await self.master.lab.ask(self._introduction(metadata))
 
     async def fork(self, name: str, at: int | None = None) -> RunInfo:
         """A run ``name`` that starts from the first ``at`` events of this one, by default all: see :meth:`Lab.fork`."""

@@ -13,10 +13,14 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from taskmaster.bus.errors import CallerError
-from taskmaster.bus.fields import Field
+from taskmaster.bus.errors import CallerError, InvalidTask
+from taskmaster.bus.fields import Field, Schema, shown
+from taskmaster.bus.text import did_you_mean_or
 
-__all__ = ["Axis", "Interval", "Levels", "Parameters", "axes_of", "distinct"]
+__all__ = ["Axis", "Interval", "Levels", "Parameters", "axes_of", "distinct", "require_names", "require_taken"]
+
+#: So many values that a Master does not take are named.
+_FEW = 3
 
 #: A Master's ``parameters``, or ``{name: (min, max)}`` and ``{name: [value, value, …]}``, also mixed.
 Parameters: TypeAlias = "Mapping[str, Any] | Iterable[Field]"
@@ -82,6 +86,15 @@ def axes_of(parameters: Parameters, learner: str) -> tuple[Axis, ...]:
     A Field gives its choices, or its limits. In a mapping, a tuple of two numbers is ``(min, max)``; any other sequence
     lists the values. Raises CallerError naming the parameter, and ``learner``, if it is neither bounded nor listed.
     """
+    given: Any = parameters
+    if not isinstance(given, Mapping):
+        given = tuple(given) if isinstance(given, Iterable) and not isinstance(given, (str, bytes)) else given
+        if not isinstance(given, tuple) or not all(isinstance(field, Field) for field in given):
+            raise CallerError(
+                f"the parameters of {learner} are a Master's, master.parameters, or {{name: (min, max)}}; "
+                f"not {shown(parameters)}"
+            )
+        parameters = given
     if isinstance(parameters, Mapping):
         axes = tuple(
             _field_axis(spec, learner) if isinstance(spec, Field) else _given_axis(name, spec, learner)
@@ -102,6 +115,65 @@ def distinct(axes: Iterable[Axis]) -> tuple[Axis, ...]:
     Raises CallerError for values that cannot be told from each other.
     """
     return tuple(axis if isinstance(axis, Interval) else Levels(axis.name, _once(axis)) for axis in axes)
+
+
+def require_taken(axes: Sequence[Axis], parameters: Sequence[Field], learner: str) -> None:
+    """Raise CallerError where a Master with these ``parameters`` would not take every point of ``axes``.
+
+    A Master that declares none takes anything. ``learner`` is who would ask, for messages.
+    """
+    if not parameters:
+        return
+    require_names([axis.name for axis in axes], parameters, learner)
+    fields = {field.name: field for field in parameters}
+    for axis in axes:
+        _require_axis(axis, fields[axis.name], learner)
+
+
+def require_names(names: Sequence[str], parameters: Sequence[Field], learner: str) -> None:
+    """Raise CallerError unless a Master with these ``parameters`` has those ``names``, and no others."""
+    fields = [field.name for field in parameters]
+    for name in names:
+        if name not in fields:
+            raise CallerError(
+                f"{learner} asks for {name!r}, but the Master has no parameter {name!r}"
+                f"{did_you_mean_or(name, fields, 'it has')}"
+            )
+    left_out = [name for name in fields if name not in names]
+    if left_out:
+        raise CallerError(
+            f"{learner} over {', '.join(names)} leaves out {', '.join(map(repr, left_out))}, which the Master needs "
+            "with each point"
+        )
+
+
+def _require_axis(axis: Axis, field: Field, learner: str) -> None:
+    values = axis.values if isinstance(axis, Levels) else (axis.low,) if axis.low == axis.high else None
+    if values is not None:
+        refused = [value for value in values if not _takes(field, value)]
+        if not refused:
+            return
+        asked = ", ".join(map(shown, refused[:_FEW])) + (", …" if len(refused) > _FEW else "")
+    else:
+        assert isinstance(axis, Interval)
+        low, high = field.limits
+        takes_numbers = not field.choices and not field.shape and field.kind not in ("str", "bool")
+        if takes_numbers and low <= axis.low and axis.high <= high and (axis.whole or field.kind != "int"):
+            return
+        asked = f"{'whole' if axis.whole else 'real'} numbers in [{axis.low:g}, {axis.high:g}]"
+    raise CallerError(
+        f"{learner} asks for {axis.name!r} of {asked}, but the Master's parameter {axis.name!r} takes "
+        f"{field.describe()}; give the learner the Master's parameters, or others within these"
+    )
+
+
+def _takes(field: Field, value: Any) -> bool:
+    """Whether a Master would take a value for one of its parameters."""
+    try:
+        Schema((field,), "").row({field.name: value})
+    except InvalidTask:
+        return False
+    return True
 
 
 def _once(axis: Levels) -> tuple[Any, ...]:

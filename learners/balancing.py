@@ -21,7 +21,10 @@ from taskmaster.learners.protocol import (
     Lossy,
     Point,
     Seeded,
+    ask,
+    best_in_flight,
     describe,
+    require,
 )
 from taskmaster.learners.record import Record
 from taskmaster.learners.wrapper import with_loss
@@ -83,6 +86,9 @@ class Balancing(Record):
 
     A result that none has asked for is told to all whose fixed values it has. It has a loss, the largest of its
     learners', where all of these have one.
+
+    Raises CallerError for no learners, one of them twice, a strategy that there is not or that needs a loss, and
+    ``fixed`` that is not a dict for each.
     """
 
     def __new__(cls, learners: Sequence[object] = (), *args: Any, **kwargs: Any) -> Balancing:
@@ -100,8 +106,13 @@ class Balancing(Record):
         if not isinstance(learners, Sequence) or not learners:
             raise CallerError(f"Balancing needs a list of learners, at least one; got {learners!r}")
         for k, learner in enumerate(learners):
+            require(learner)
             if any(learner is other for other in learners[:k]):
                 raise CallerError(f"Balancing got the same learner twice, {describe(learner)}: make one for each place")
+        if fixed is not None and not (isinstance(fixed, Sequence) and all(isinstance(own, Mapping) for own in fixed)):
+            raise CallerError(
+                f'fixed of Balancing is a dict for each learner, like [{{"T": 4}}, {{"T": 77}}]; got {fixed!r}'
+            )
         if fixed is not None and len(fixed) != len(learners):
             raise CallerError(f"Balancing got {len(learners)} learners, and fixed values for {len(fixed)}")
         if strategy not in STRATEGIES:
@@ -127,6 +138,10 @@ class Balancing(Record):
         return [child.learner for child in self._children]
 
     # -- the protocol -------------------------------------------------------------------------------------------------
+
+    def best_in_flight(self, slots: int) -> int:
+        """As many as those want who want most."""
+        return max(best_in_flight(learner, slots) for learner in self.learners)
 
     def ask(self, n: int) -> list[Point]:
         """At most ``n`` points, chosen one by one."""
@@ -194,7 +209,7 @@ class Balancing(Record):
         for child in self._in_order():
             if child.is_done:
                 continue
-            for own in child.learner.ask(1):
+            for own in ask(child.learner, 1):
                 point = {**own, **child.fixed} if child.fixed else own
                 child.asked += 1
                 child.in_flight += 1

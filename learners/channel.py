@@ -93,7 +93,7 @@ class Channel:
         self._gate = threading.Lock()
         #: held by those who wait for the leader to tell them something, and released by it
         self._sleepers: list[threading.Lock] = []
-        self._context, self._control, self._results = sockets.client_sockets(core.address)
+        self._context, self._control, self._results = sockets.client_sockets(core.address, core.credentials)
         self._wake_reader, self._wake_writer = socket.socketpair()
         self._wake_reader.setblocking(False)
         self._wake_writer.setblocking(False)  # it is written to with the lock held, by whoever has it
@@ -141,10 +141,21 @@ class Channel:
         """Send what the core has to say."""
         self.require_open()
         core = self.core
-        while self._transmit() and self._leader is not None:
-            self._take_in()  # which may bring an acknowledgement, and that something more to send
-            if not core.outbox and not core.subscriptions:
+        while True:
+            if self._transmit():
+                if self._leader is None:
+                    break
+                self._take_in()  # which may bring an acknowledgement, and that something more to send
+                if not core.outbox and not core.subscriptions:
+                    return
+                continue
+            # Nobody takes it: the socket's descriptor tells when that changes, from the last look at the socket on.
+            self._take_in()
+            events = self._control.getsockopt(zmq.EVENTS)
+            if not events:
                 return
+            if not int(events) & zmq.POLLOUT:
+                break
         self._looked = False
 
     def _transmit(self) -> bool:

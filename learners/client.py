@@ -8,12 +8,14 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
 from taskmaster.bus import messages as m
+from taskmaster.bus.keys import Credentials, credentials_for
 from taskmaster.bus.places import default_address
 from taskmaster.bus.status import DaemonStatus, HeadInfo, HeldTask, MasterStatus, RunInfo
 from taskmaster.bus.table import Buffer
@@ -40,14 +42,23 @@ P = TypeVar("P", ProgressPoint, Sample)
 
 
 def connect(
-    address: str | None = None, timeout: float = ANSWER_SECONDS, patience: float | None = ANSWER_SECONDS
+    address: str | None = None,
+    timeout: float = ANSWER_SECONDS,
+    patience: float | None = ANSWER_SECONDS,
+    *,
+    key: str | Path | None = None,
+    daemon_key: str | None = None,
 ) -> Lab:
     """Connect to a daemon's control socket; by default ``$TASKMASTER``, else the local daemon's.
 
-    Raises DaemonUnreachable if none answers within ``timeout`` seconds. ``patience`` is what it may take to answer
-    later, see :class:`Lab`.
+    Over the network a daemon is known by its public key, ``daemon_key``, by default the one that is pinned for its
+    address (``taskmaster keys pin``); ``key`` is the file of one's own pair, see :mod:`taskmaster.bus.keys`.
+
+    Raises DaemonUnreachable if none answers within ``timeout`` seconds, KeyFileError where a key is missing.
+    ``patience`` is what it may take to answer later, see :class:`Lab`.
     """
-    return Lab(address or default_address(), timeout, patience)
+    chosen = address or default_address()
+    return Lab(chosen, timeout, patience, credentials_for(chosen, key, daemon_key))
 
 
 class Lab(PeopleOfLab, LabView):
@@ -58,8 +69,14 @@ class Lab(PeopleOfLab, LabView):
     ``patience`` seconds and raises DaemonUnreachable then. With ``patience=None`` that waits, too.
     """
 
-    def __init__(self, address: str, timeout: float = ANSWER_SECONDS, patience: float | None = ANSWER_SECONDS) -> None:
-        super().__init__(address, patience)
+    def __init__(
+        self,
+        address: str,
+        timeout: float = ANSWER_SECONDS,
+        patience: float | None = ANSWER_SECONDS,
+        credentials: Credentials | None = None,
+    ) -> None:
+        super().__init__(address, patience, credentials)
         #: what is to live as long as this
         self._owner: object = None
         self._channel = Channel(self._core)
@@ -79,6 +96,11 @@ class Lab(PeopleOfLab, LabView):
             raise self._nobody()
         if request.error is not None:
             raise request.error
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether its daemon is a part of this program, and ends with it."""
+        return self._owner is not None
 
     def __getitem__(self, name: str) -> Master:
         """The Master of this name. Raises UnknownMaster."""

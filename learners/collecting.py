@@ -62,12 +62,18 @@ class CallFuture(Future[Any]):
 class Collector:
     """Puts the calls of one run, and gives their futures what becomes of them.
 
-    ``convert`` makes a result of an output.
+    ``convert`` makes a result of an output, ``explain`` says more of a failure, where it can.
     """
 
-    def __init__(self, run: Run, convert: Callable[[Any], Any] | None = None) -> None:
+    def __init__(
+        self,
+        run: Run,
+        convert: Callable[[Any], Any] | None = None,
+        explain: Callable[[TaskFailed], TaskFailed] | None = None,
+    ) -> None:
         self.run = run
         self._convert = convert
+        self._explain = explain
         self._core = run._core
         self._channel = run._channel
         self._lock = threading.Lock()
@@ -226,7 +232,7 @@ class Collector:
             else:
                 future.set_result(output)
         elif isinstance(error, TaskFailed):
-            future.set_exception(as_raised(error))
+            future.set_exception(as_raised(error if self._explain is None else self._explain(error)))
         else:
             future.give_up()
 

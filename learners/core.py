@@ -13,6 +13,7 @@ from typing import Any
 from taskmaster.bus import codec, messages as m, topics
 from taskmaster.bus.errors import ProtocolError, TaskMasterError, UnknownMaster, from_code
 from taskmaster.bus.fields import Schema
+from taskmaster.bus.keys import Credentials
 from taskmaster.bus.places import as_reached
 from taskmaster.bus.table import Buffer
 from taskmaster.bus.text import count, did_you_mean_or
@@ -35,8 +36,9 @@ class ClientCore:
     ``outbox`` collects messages for the control socket, ``subscriptions`` topics to subscribe to (True) or to leave.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, credentials: Credentials | None = None) -> None:
         self.address = address
+        self.credentials = credentials
         self.outbox: deque[list[Buffer]] = deque()
         self.subscriptions: deque[tuple[bool, bytes]] = deque()
         self.described: m.Described | None = None

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from taskmaster.bus.errors import CallerError
 from taskmaster.bus.fields import Field
 from taskmaster.learners.arguments import whole
-from taskmaster.learners.axes import Parameters, axes_of, distinct
+from taskmaster.learners.axes import Parameters, axes_of, distinct, require_taken
 from taskmaster.learners.protocol import Point
 from taskmaster.learners.record import Record, chosen_output, real
 
@@ -71,6 +71,8 @@ class Evolution(Record):
     each parameter. ``seed`` fixes the randomness; without, it follows the run's seed. ``n`` ends it after so many
     points. A point that failed, or whose output is not finite, is as bad as can be. No point is asked twice; where all
     have been it is done.
+
+    Raises CallerError for parameters without limits, and fewer than four members.
     """
 
     def __init__(
@@ -94,7 +96,6 @@ class Evolution(Record):
             if members is None
             else whole(members, "members of Evolution", 4, 1_000_000)
         )
-        #: points there may be; where there are few, all of them
         #: points that there are, and that may be asked for
         self._there_are = math.prod(axis.size for axis in self._axes)
         self._n = math.inf if n is None else whole(n, "n of Evolution", 1, 2**53)
@@ -111,15 +112,19 @@ class Evolution(Record):
     # -- the protocol -------------------------------------------------------------------------------------------------
 
     def seed(self, rng: np.random.Generator) -> None:
-        """Take ``rng`` as the source of randomness, unless a seed of its own was given. Before the first ask."""
+        """Take ``rng`` as the source of randomness, unless a seed of its own was given. Before the first ask.
+
+        Raises CallerError after the first ask.
+        """
         if self._asked:
             raise CallerError("Evolution has been asked already: it can be seeded before the first ask only")
         if self._own_seed is None:
             self._rng = rng
 
     def bind(self, parameters: Sequence[Field], outputs: Sequence[Field] = ()) -> None:
-        """See whether the Master has the output. Raises CallerError."""
+        """See whether the Master takes the points, and has the output. Raises CallerError naming what does not fit."""
         chosen_output(outputs, self._output)
+        require_taken(self._axes, parameters, "Evolution")
 
     def ask(self, n: int) -> list[Point]:
         """The next ``n`` points: the first population at random, then mutants of it as it is; none that it has seen.

@@ -22,7 +22,8 @@ from typing import Any, TypeVar
 
 from taskmaster.bus import messages as m
 from taskmaster.bus.calls import Packed, each, opened, returning_objects, unwrapped
-from taskmaster.bus.errors import CallerError, NotAllowed, TaskMasterError
+from taskmaster.bus.errors import CallerError, NotAllowed, TaskFailed, TaskMasterError
+from taskmaster.bus.fields import shown
 from taskmaster.learners.arguments import duration
 from taskmaster.learners.client import Master
 from taskmaster.learners.code import dumps
@@ -30,7 +31,7 @@ from taskmaster.learners.collecting import Collector
 from taskmaster.learners.requests import Request
 from taskmaster.learners.workmaster import WorkMaster
 
-__all__ = ["MasterExecutor"]
+__all__ = ["MasterExecutor", "require_master"]
 
 #: Seconds after which the number of workers is asked for anew, when somebody wants to know it.
 FRESH_SECONDS = 0.2
@@ -54,9 +55,13 @@ class MasterExecutor(ThreadPoolExecutor):
     (what it does goes on where it cannot be broken off harmlessly, and is ignored), so none is ever ``running()``; and
     :meth:`abandon` cancels all of them. An exception has the type that was raised, if this program has imported it
     (else it is a TaskFailed), and the remote traceback as its cause.
+
+    Raises CallerError for what is no Master of a daemon, and ``unpickle`` for one that takes no code; and what opening
+    a run raises.
     """
 
     def __init__(self, master: Master | WorkMaster, *, name: str | None = None, unpickle: bool | None = None) -> None:
+        require_master(master, "a MasterExecutor")
         super().__init__(1)  # of its threads none is ever started
         self._owner = master  # a WorkMaster ends with its last user
         self._master = master.master if isinstance(master, WorkMaster) else master
@@ -68,7 +73,11 @@ class MasterExecutor(ThreadPoolExecutor):
         if unpickle and not self.takes_code:
             raise CallerError(f"Master {self._master.name!r} pickles no results: it does not take code")
         self._slots = _Slots(self._master)
-        self._collector = Collector(self._master.open(name, since="now"), opened if self._opens else None)
+        self._collector = Collector(
+            self._master.open(name, since="now"),
+            opened if self._opens else None,
+            _with_remedy if self.takes_code and not self._opens else None,
+        )
 
     # -- the standard library's interface -----------------------------------------------------------------------------
 
@@ -192,6 +201,27 @@ class MasterExecutor(ThreadPoolExecutor):
                 "the executor that it is of"
             )
         return _as_point(args[0], [field.name for field in self._master.parameters])
+
+
+def require_master(master: Any, who: str) -> None:
+    """Raise CallerError for what is no Master of a daemon."""
+    if isinstance(master, (Master, WorkMaster)):
+        return
+    hint = "lab['NAME'] of lab = connect(), or a WorkMaster"
+    if hasattr(master, "wait_for_slots"):  # what stands in for a Master, see `taskmaster.learners.target`
+        hint += "; a simulated or recorded Master is for a Loop, which goes by its time"
+    raise CallerError(f"{who} is over a Master of a daemon, not over {shown(master)}: take {hint}")
+
+
+def _with_remedy(failed: TaskFailed) -> TaskFailed:
+    """What to do about a result that could not travel. That has no traceback: it was returned, not raised."""
+    if failed.kind != "TypeError" or failed.traceback or "cannot travel" not in failed.args[0]:
+        return failed
+    return TaskFailed(
+        f"{failed.args[0]}; or have workers pickle results, by unpickle=True of the MasterExecutor or of joblib's "
+        'parallel_backend("taskmaster", …), if the daemon is trusted like this program: it can run anything here then',
+        failed.kind,
+    )
 
 
 def _as_point(value: Any, names: list[str]) -> Any:

@@ -85,6 +85,7 @@ def wrapped(
     parameters: Sequence[Field],
     outputs: Sequence[Field],
     options: Mapping[str, str],
+    name: str = "",
 ) -> Learner:
     """What ``make`` makes of parameters, outputs and its options, in what the options with ``wrap.`` say.
 
@@ -94,10 +95,12 @@ def wrapped(
     - ``wrap.dedup=yes`` has nothing evaluated twice;
     - ``wrap.travel=x:2e-6,filter:30s`` takes the nearest of ``wrap.ahead=16`` points first;
     - ``wrap.in-order=16`` tells results in the order of asking, with so many points ahead.
+
+    ``name`` is the learner's, for messages. Raises CallerError for what there is not, or does not fit.
     """
     around = {key.removeprefix(WRAP): value for key, value in options.items() if key.startswith(WRAP)}
     inner = {key: value for key, value in options.items() if not key.startswith(WRAP)}
-    given = Options("wrap", around)
+    given = Options(name, around, WRAP)
     seen = given.some(log=(names, _NAMES), output=(str, "the name of an output"), negate=(yes, _YES))
     radius = given.take("pending", float, "a share of the parameters' ranges, like 0.02")
     once = given.take("dedup", yes, _YES)

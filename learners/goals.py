@@ -111,7 +111,10 @@ GoalLike: TypeAlias = "Goal | int | timedelta | datetime | time | Callable[[Loop
 
 
 def npoints(n: Whole) -> Goal:
-    """``n`` results have been told to the learner (failed ones do not count)."""
+    """``n`` results have been told to the learner (failed ones do not count).
+
+    Raises CallerError for what is no number of points.
+    """
     n = whole(n, "a goal of points", 1, 2**53)
     return Goal(
         lambda loop: loop.told >= n, f"{n} points", lambda loop: loop.told / n, missing=lambda loop: n - loop.told
@@ -119,7 +122,10 @@ def npoints(n: Whole) -> Goal:
 
 
 def loss(target: float) -> Goal:
-    """The learner's loss is at most ``target``."""
+    """The learner's loss is at most ``target``.
+
+    Raises CallerError for what is no number. A Loop refuses it for a learner without a loss.
+    """
     if not isinstance(target, (int, float)) or math.isnan(target):
         raise CallerError(f"a goal of loss is a number, not {target!r}")
 
@@ -140,7 +146,10 @@ def loss(target: float) -> Goal:
 
 
 def seconds(duration: float) -> Goal:
-    """This long after the loop was started, whatever is being evaluated then."""
+    """This long after the loop was started, whatever is being evaluated then.
+
+    Raises CallerError for what is no duration above 0.
+    """
     duration = in_seconds(duration, "a goal of time")
     if not duration > 0:
         raise CallerError(f"a goal of {duration:g} seconds is reached before it begins")
@@ -157,6 +166,8 @@ def until(moment: datetime | time | str) -> Goal:
 
     Also as text: ``"18:00"``, ``"2026-11-23 06:30"``. Without a time zone it is local time. It is the system's clock
     that counts, at which a loop looks once a minute at least: where that is set, the goal comes sooner or later.
+
+    Raises CallerError for what is no moment.
     """
     wanted = _moment(moment)
 
@@ -201,6 +212,8 @@ def as_goal(goal: GoalLike | None) -> Goal:
     A timedelta stands for :func:`seconds`, a datetime or a time for :func:`until`.
 
     The function is called after each result, and again before the loop waits for the next one.
+
+    Raises CallerError for what stands for none.
     """
     if goal is None:
         return Goal(lambda loop: False, "the learner's own end")
@@ -210,7 +223,7 @@ def as_goal(goal: GoalLike | None) -> Goal:
         return seconds(goal.total_seconds())
     if isinstance(goal, (datetime, time)):
         return until(goal)
-    if isinstance(goal, str):
+    if isinstance(goal, (str, bool)):
         raise CallerError(
             "a goal is a number of points, npoints(n), loss(x), seconds(s), until('18:00') or a function of the loop, "
             f"not {goal!r}"

@@ -16,7 +16,7 @@ from taskmaster.bus.fields import Field
 from taskmaster.bus.text import did_you_mean_or
 from taskmaster.learners.axes import Parameters
 from taskmaster.learners.inflight import Entry, InFlight
-from taskmaster.learners.protocol import Learner, Point, Seeded
+from taskmaster.learners.protocol import Learner, Point, Seeded, ask
 from taskmaster.learners.space import Floats, Space
 from taskmaster.learners.wrapper import Wrapper
 
@@ -33,13 +33,20 @@ class Dedup(Wrapper):
     often as it asked. ``resolution`` gives parameters a step within which two values count as the same.
 
         Dedup(learner, {"temperature": 0.5})
+
+    Raises CallerError for what is no learner, and a resolution that is no number above 0; in :meth:`bind`, one of a
+    parameter that is no number.
     """
 
     def __init__(self, learner: Learner, resolution: Mapping[str, float] | None = None) -> None:
         super().__init__(learner)
+        if resolution is not None and not isinstance(resolution, Mapping):
+            raise CallerError(
+                f'the resolution of Dedup is a step for each of some parameters, like {{"x": 0.5}}; got {resolution!r}'
+            )
         self._resolution = dict(resolution or {})
         for name, step in self._resolution.items():
-            if not (step > 0 and math.isfinite(step)):
+            if not (isinstance(step, (int, float)) and step > 0 and math.isfinite(step)):
                 raise CallerError(f"the resolution of parameter {name!r} must be a number above 0, got {step!r}")
         #: of those in flight: the points as the learner asked them, the one that is evaluated first
         self._sharing: dict[Hashable, list[Point]] = {}
@@ -51,7 +58,7 @@ class Dedup(Wrapper):
         fresh: list[Point] = []
         patience = _PATIENCE
         while len(fresh) < n and patience:
-            asked = self.learner.ask(n - len(fresh))
+            asked = ask(self.learner, n - len(fresh))
             if not asked:
                 break
             new = [point for point in asked if self._is_new(point)]
@@ -135,6 +142,8 @@ class Pending(Wrapper):
     learners; without, they are the Master's.
 
     It is for learners that forget. GaussianProcess, Evolution and what comes of libraries remember what is in flight.
+
+    Raises CallerError for what is no learner, a radius that is no share, and parameters without limits.
     """
 
     def __init__(self, learner: Learner, radius: float = 0.02, parameters: Parameters | None = None) -> None:
@@ -163,6 +172,7 @@ class Pending(Wrapper):
         super().bind(parameters, outputs)
         if self._space is None:
             self._space = Space(parameters, "Pending")
+        self._space.require_within(parameters)
 
     def ask(self, n: int) -> list[Point]:
         """At most ``n`` points, none beside one in flight."""
@@ -174,7 +184,7 @@ class Pending(Wrapper):
         self._held += held
         # One that remembers nothing would be asked again and again for what has to wait as well.
         if len(points) < n and not self._held:
-            for point in self.learner.ask(n - len(points)):
+            for point in ask(self.learner, n - len(points)):
                 points += self._placed(space, point)
         return points
 

@@ -10,12 +10,12 @@ import math
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 from taskmaster.bus import codec, messages as m
-from taskmaster.bus.errors import JournalDamaged, ProtocolError, UnknownRun
-from taskmaster.bus.fields import Field
-from taskmaster.bus.status import RunInfo
+from taskmaster.bus.errors import CallerError, JournalDamaged, ProtocolError, UnknownRun
+from taskmaster.bus.fields import Field, Schema, shown
+from taskmaster.bus.status import RunInfo, WriterInfo
 from taskmaster.bus.table import Buffer, Table
 from taskmaster.learners.inputs import OwnInputs
 from taskmaster.learners.results import Chunk, Result
@@ -34,6 +34,7 @@ __all__ = [
     "asked_blocks",
     "noted_behind",
     "recording_of",
+    "writers_of",
 ]
 
 
@@ -49,6 +50,8 @@ class AskedBlock:
     first: int
     points: Table
     asks: tuple[m.Ask, ...]
+    #: the parameters of the Master that they were put to, where that is one of several
+    schema: Schema | None = None
 
 
 class RecordingReader(Protocol):
@@ -99,6 +102,10 @@ class Recording(Protocol):
     def next_seq(self) -> int:
         """How many events it has."""
 
+    @property
+    def ended(self) -> int:
+        """How many of its tasks have ended: of so many events there are results."""
+
     def asks(self) -> Iterator[AskedBlock]:
         """Its tasks as they were put, with what the learner was asked."""
 
@@ -121,9 +128,26 @@ Replayable: TypeAlias = "HasHistory | Recording"
 
 
 def recording_of(run: Replayable) -> Recording:
-    """What is recorded of a run up to now; what is a recording already is that."""
-    made: Recording = run.history() if hasattr(run, "history") else run
-    return made
+    """What is recorded of a run up to now; what is a recording already is that. Raises CallerError for what is none."""
+    history: Any = getattr(run, "history", run)
+    made: Any = history() if callable(history) else history
+    if not all(hasattr(made, name) for name in ("asks", "results", "reading")):
+        raise CallerError(f"what is recorded is read of a run, not of {shown(run)}: {_how_to_have_it(run)}")
+    return cast("Recording", made)
+
+
+def _how_to_have_it(given: Any) -> str:
+    """The run that somebody may have meant."""
+    if isinstance(given, str):
+        master, slash, name = given.rpartition("/")
+        return f"it is lab[{(master if slash else 'MASTER')!r}].watch({name!r}), of lab = connect()"
+    if hasattr(given, "watch"):
+        return f"give one of this Master's, lab[{given.name!r}].watch(NAME)"
+    if hasattr(given, "run_"):
+        return "give the Loop's run, loop.run_"
+    if hasattr(given, "open"):
+        return "give one that it has, master.open(NAME)"
+    return "give lab['MASTER'].watch(NAME), of lab = connect()"
 
 
 def noted_behind(page: m.AsksPage) -> int:
@@ -148,6 +172,15 @@ def asked_blocks(page: m.AsksPage, frames: Sequence[Buffer], end: int) -> list[A
             n = end - head.first
             blocks.append(AskedBlock(head.first, table.slice(0, n), tuple(a for a in head.asks if a.offset < n)))
     return blocks
+
+
+def writers_of(lab: Lab, run: int) -> Iterator[WriterInfo]:
+    """Who has opened a run for writing, in that order; ``run`` is its number. Raises UnknownRun."""
+    after, more = 0, True
+    while more:
+        page: m.WriterList = lab.ask(m.ReadWriters(0, run, after))
+        yield from page.writers
+        more, after = page.more, page.writers[-1].writer if page.more else after
 
 
 class History:
@@ -180,8 +213,13 @@ class History:
 
     @property
     def title(self) -> str:
-        """``MASTER/NAME``: what the command line knows it by."""
+        """``MASTER/NAME``."""
         return f"{self.info.master}/{self.info.name}"
+
+    @property
+    def command_name(self) -> str | None:
+        """What the command line knows it by; None where its daemon is a part of this program."""
+        return None if getattr(self._lab, "is_embedded", False) else self.title
 
     @property
     def master(self) -> str:
@@ -223,6 +261,16 @@ class History:
         """How many events it has."""
         return self.info.events
 
+    @property
+    def ended(self) -> int:
+        """How many of its tasks have ended: of so many events there are results."""
+        return self.info.done + self.info.failed + self.info.cancelled
+
+    @property
+    def lab(self) -> Lab:
+        """Its daemon."""
+        return self._lab
+
     def asks(self, first: int = 0) -> Iterator[AskedBlock]:
         """Its tasks from ``first`` on as they were put, with what the learner was asked."""
         if first >= self.next_index:
@@ -234,6 +282,10 @@ class History:
 
         for page, frames in self._lab.pages(m.ReadAsks(0, self.info.run, first), following):
             yield from asked_blocks(page, frames, self.next_index)
+
+    def writers(self) -> list[WriterInfo]:
+        """Who has opened it for writing, in that order, and which learner they said asks from there on."""
+        return list(writers_of(self._lab, self.info.run))
 
     def results(self, until: float = math.inf) -> Iterator[Result]:
         """How its tasks ended, in the order of the events, up to the one before event ``until``."""

@@ -18,7 +18,7 @@ from typing import Any
 
 from taskmaster.learners.arguments import whole
 from taskmaster.learners.looping.points import same_point
-from taskmaster.learners.protocol import Learner, Point
+from taskmaster.learners.protocol import Learner, Point, ask
 from taskmaster.learners.wrapper import Wrapper
 
 __all__ = ["InOrder"]
@@ -42,6 +42,8 @@ class InOrder(Wrapper):
     on; keep at least so many in flight. ``limit`` is how many are asked for in all, endlessly many by default.
 
     It keeps in ``data`` what was told, as it came; the learner has it in order.
+
+    Raises CallerError for what is no learner, and ``ahead`` or ``limit`` below 1.
     """
 
     def __init__(self, learner: Learner, ahead: int, limit: int | None = None) -> None:
@@ -121,7 +123,7 @@ class InOrder(Wrapper):
         """Ask for what is due, once after each result passed on: asking again could change what comes next."""
         n = int(min(self._due, self._left))
         if self._has_news and n > 0:
-            points = self.learner.ask(n)
+            points = ask(self.learner, n)
             self._has_news = False
             self._due -= len(points)
             self._left -= len(points)

@@ -19,16 +19,17 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import FIRST_COMPLETED, Future, InvalidStateError, wait
 from functools import partial
+from inspect import signature
 from multiprocessing import TimeoutError  # joblib's own
 from typing import Any
 
 from taskmaster.bus.errors import CallerError
-from taskmaster.bus.text import lacking
+from taskmaster.bus.text import did_you_mean_or, lacking
 from taskmaster.learners.client import Master, connect
-from taskmaster.learners.executor import MasterExecutor
+from taskmaster.learners.executor import MasterExecutor, require_master
 from taskmaster.learners.workmaster import WorkMaster
 
 try:
@@ -57,6 +58,9 @@ class TaskMasterBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore
     it may be left out where the daemon has one Master only that takes code. ``unpickle`` is that of
     :class:`MasterExecutor`: without, results are what can travel (numbers, texts, lists, dicts, arrays), which is what
     searches and cross-validations give, though not fitted models.
+
+    Raises CallerError for a setting that there is not, and where no Master, or more than one, takes code;
+    UnknownMaster, DaemonUnreachable.
     """
 
     supports_retrieve_callback = True
@@ -74,7 +78,14 @@ class TaskMasterBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore
         unpickle: bool | None = None,
         **settings: Any,
     ) -> None:
+        _require_known(settings)
         super().__init__(**settings)
+        if master is not None and not isinstance(master, str):
+            require_master(master, "a joblib backend")
+            if address is not None:
+                raise CallerError(
+                    f"a joblib backend takes a Master, {master!r}, or the address of one's daemon, not both"
+                )
         self._master = master if isinstance(master, (Master, WorkMaster)) else _find(address, master)
         self._unpickle = unpickle
         self._executor: MasterExecutor | None = None
@@ -204,6 +215,19 @@ class TaskMasterBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore
 def register(name: str = "taskmaster", *, make_default: bool = False) -> None:
     """Make the backend known to joblib. Once in a program is enough."""
     register_parallel_backend(name, TaskMasterBackend, make_default=make_default)
+
+
+def _require_known(settings: Collection[str]) -> None:
+    """Raise CallerError for what is neither a setting of ours nor one that joblib gives each of its backends."""
+    parameters = [
+        *signature(TaskMasterBackend).parameters.values(),
+        *signature(ParallelBackendBase).parameters.values(),
+    ]
+    known = [parameter.name for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD]
+    for name in settings:
+        if name not in known:
+            own = [*signature(TaskMasterBackend).parameters][:-1]
+            raise CallerError(f"the joblib backend has no setting {name!r}{did_you_mean_or(name, own, 'it has')}")
 
 
 def _pass_failure(failure: Future[Any], future: Future[Any]) -> None:

@@ -21,21 +21,23 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from taskmaster.bus.errors import CallerError, TaskCancelled, TaskFailed, TaskMasterError
 from taskmaster.learners.arguments import whole
 from taskmaster.learners.goals import GoalLike, as_goal
 from taskmaster.learners.looping.asking import Asking, Retries
+from taskmaster.learners.looping.authors import author_of, introduce
+from taskmaster.learners.looping.background import Startable, claimed
 from taskmaster.learners.looping.errors import LearnerStuck, TooManyFailures
 from taskmaster.learners.looping.figures import LoopStatistics
 from taskmaster.learners.looping.hooks import HookLike, Hooks, as_hooks
 from taskmaster.learners.looping.interrupts import heeding_interrupts
-from taskmaster.learners.looping.libraries import LIBRARIES, libraries
 from taskmaster.learners.looping.telling import Teller, fails_nan, require_nan
+from taskmaster.learners.marks import refuse_leg
 from taskmaster.learners.playback import Asked, Divergence
-from taskmaster.learners.protocol import Learner, Lossy, Recalling, describe, prepare
+from taskmaster.learners.protocol import Learner, Lossy, Recalling, best_in_flight, bind, describe, require, start
 from taskmaster.learners.results import Result
 from taskmaster.learners.target import Target, TargetRun
 
@@ -46,15 +48,14 @@ __all__ = ["LearnerStuck", "Loop", "LoopStatistics", "TooManyFailures"]
 
 log = logging.getLogger("taskmaster")
 
-#: Tasks in flight for each slot: one being evaluated, and one that waits, so that no slot is idle while a result is on
-#: its way and the learner thinks. More would have the learner choose from older knowledge.
-IN_FLIGHT_PER_SLOT = 2
 #: Failures one after the other that end a loop: more than bad luck brings, and soon over where every task fails.
 MAX_FAILURES = 100
 #: What may be waited for a result in one go; longer is more than every system's clock takes.
 _WAIT_SECONDS = 3600.0
 #: What may be waited at the end until all is recorded; what is not then will be, as long as the connection is open.
 _FLUSH_SECONDS = 2.0
+#: What a look at the learner's loss may wait for the learner, where that is thinking in another thread.
+_LOOK_SECONDS = 0.1
 _IN_FLIGHT = "in_flight"
 _RATE_RESULTS = 64
 #: A learner that has been told and has asked in less time will soon have done so again, and what it asked for may be
@@ -64,21 +65,27 @@ _QUICK_SECONDS = 0.0005
 _Step: TypeAlias = Callable[[Hooks], None]
 
 
-class Loop:
+class Loop(Startable):
     """A learner, a Master, and when to stop.
 
     ``target`` is a Master (a run is opened: by ``name``, with ``seed``) or a run that is open for writing, of which no
     result was taken. ``goal`` is a number of points, a :class:`~taskmaster.learners.goals.Goal` or a function of the
     loop; without one the learner's own end counts. ``in_flight`` tasks are kept with the Master, by default two for
-    each of its slots, as many as when the run was made. ``hook(loop, result)`` is called after each result; it may be
-    :class:`~taskmaster.learners.looping.hooks.Hooks`, which hear of each step, or several in a list. A point that
-    failed is put again up to ``retries`` times, or as long as ``retries(point, error, tries)`` says, before the learner
-    is told that it failed. ``nan="fail"`` takes outputs with a NaN for failures, and is recorded: a run keeps to it.
-    After ``max_failures`` failures one after the other (None: however many) the loop ends with TooManyFailures.
+    each of its slots, or as many as the learner wants; as many as when the run was made. ``hook(loop, result)`` is
+    called after each result; it may be :class:`~taskmaster.learners.looping.hooks.Hooks`, which hear of each step, or
+    several in a list. A point that failed is put again up to ``retries`` times, or as long as
+    ``retries(point, error, tries)`` says, before the learner is told that it failed. ``nan="fail"`` takes outputs with
+    a NaN for failures, and is recorded: a run keeps to it. After ``max_failures`` failures one after the other (None:
+    however many) the loop ends with TooManyFailures. With the run it is recorded what the learner is and how it was
+    made, and what else ``metadata`` says.
 
         Loop(lab["svm"], Sobol(lab["svm"].parameters), goal=200, name="first-try").run()
 
     A run that holds results already is gone on with: the learner is told them first, in their order.
+
+    Raises CallerError, before there is a run, for what is no learner, Master or goal, a learner that does not fit the
+    Master (what its ``bind`` says), and a goal that it can never reach; Conflict for a run of that name that has
+    another seed; and what opening a run raises.
     """
 
     def __init__(
@@ -94,13 +101,15 @@ class Loop:
         max_failures: int | None = MAX_FAILURES,
         name: str | None = None,
         seed: int | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> None:
+        super().__init__()
         in_flight = None if in_flight is None else whole(in_flight, "in_flight", 1, 1_000_000)
         max_failures = None if max_failures is None else whole(max_failures, "max_failures", 1, 2**53)
         if not callable(retries):
             retries = whole(retries, "retries", 0, 2**53)
         require_nan(nan)
-        _require_learner(learner)
+        require(learner)
         self.learner = learner
         self.goal = as_goal(goal)
         self.goal.require(learner)  # before there is a run: one that cannot be is to leave none
@@ -117,24 +126,30 @@ class Loop:
         self._max_failures = max_failures
         if isinstance(target, Target):
             self.master = target
-            wanted = in_flight or _default_in_flight(target)
-            metadata = {_IN_FLIGHT: str(wanted), "learner": describe(learner), LIBRARIES: libraries(learner)}
-            if nan == "fail":
-                metadata["nan"] = nan
-            self.run_ = cast("Run", target.open(name, seed=seed, metadata=metadata))
+            bind(learner, target.parameters, target.outputs)  # before there is a run, as well
+            wanted = in_flight or _default_in_flight(target, learner)
+            said = author_of(learner, target, metadata)
+            noted = {**said, _IN_FLIGHT: str(wanted)} | ({"nan": nan} if nan == "fail" else {})
+            self.run_ = cast("Run", target.open(name, seed=seed, metadata=noted))
         elif hasattr(target, "tasks") and hasattr(target, "results"):
             self.master, self.run_ = target.master, cast("Run", target)
+            bind(learner, self.master.parameters, self.master.outputs)
+            said = author_of(learner, self.master, metadata)
         else:
             raise CallerError(f"a Loop is over a Master, lab['name'], or over a run, master.open(), not {target!r}")
+        refuse_leg(self.run_.metadata, self.master.name, self.run_.name)
         #: tasks kept in flight
-        self.in_flight = in_flight or int(self.run_.metadata.get(_IN_FLIGHT, 0)) or _default_in_flight(self.master)
+        self.in_flight = (
+            in_flight or int(self.run_.metadata.get(_IN_FLIGHT, 0)) or _default_in_flight(self.master, learner)
+        )
         if self.run_.told >= 0:
             raise CallerError(
                 f"run {self.run_.name!r}: some of its results were taken or left out, the learner would not be told; "
                 "give the loop the Master and the run's name, or a run as open() returns it"
             )
+        introduce(self.run_, said)
         self._teller = Teller(learner, self.run_, fails_nan=fails_nan(self.run_, nan))
-        self._asking = Asking(learner, self.run_, self._teller, retries, self._on_asked, self._on_put)
+        self._asking = Asking(learner, self.run_, self._teller, retries, said, self._on_asked, self._on_put)
         #: tasks put since what was put was last sent
         self._unsent = 0
         #: whether the latest turn took its time
@@ -171,6 +186,10 @@ class Loop:
                 f"run {self.run_.name!r}: this loop was broken off while its learner was asked or told, and that may "
                 "have heard half of it; go on with a new learner in a new loop over the run of this name"
             )
+        with claimed(self):
+            return self._run_claimed()
+
+    def _run_claimed(self) -> Run:
         self._started, self.started_at = self.run_.clock(), self.now()
         self.interrupted = self.interrupted and self._is_grouped
         self._is_to_leave = self._is_to_leave and self._is_grouped
@@ -235,20 +254,30 @@ class Loop:
         log.warning("stopping: waiting for %d tasks in flight (Ctrl-C again: leave at once)", self._asking.open)
 
     def _run(self) -> None:
+        gate, turn = self._gate, self._gate.turn
+        with turn:
+            self._begin()
+        result: Result | None = None
+        while True:
+            if gate.lookers:
+                gate.give_way()
+            with turn:
+                if result is not None:
+                    self._turn(result)
+                due = self.goal.due(self)  # before the look at the goal: were it due in between, nobody would notice
+                if self._finished():
+                    return
+            result = self._next_result(due)
+
+    def _begin(self) -> None:
+        """Begin, or go on where it was."""
         if not self._begun:
             self._begun = True
-            prepare(self.learner, self.master.parameters, self.master.outputs, self.run_.seed)
+            start(self.learner, self.run_.seed)
             self._asking.find_record()
         if self._in_hand is not None:
             self._on_result(self._in_hand)
         self._advance()
-        while True:
-            due = self.goal.due(self)  # before the look at the goal: were it due in between, nobody would notice
-            if self._finished():
-                return
-            result = self._next_result(due)
-            if result is not None:
-                self._turn(result)
 
     def _turn(self, result: Result) -> None:
         """Take a result in, and see to it that what it led to is sent: at once, or with what the next ones lead to.
@@ -351,7 +380,7 @@ class Loop:
         if asking.record is not None or self._at_goal():
             return
         self._put_ready()
-        n = self.in_flight - asking.open - len(asking.ready) - asking.wanting
+        n = self.in_flight - asking.open - len(asking.ready) - len(asking.lost) - asking.wanting
         if self.interrupted and isinstance(self.learner, Recalling):
             return  # a person who has stopped it has nothing more to say
         if n > 0 and not self._teller.is_done():
@@ -361,7 +390,7 @@ class Loop:
     def _put_ready(self) -> None:
         """Put what was asked for, as far as the goal needs it; interrupted, when the loop goes on."""
         asking = self._asking
-        if asking.ready and not self.interrupted:
+        if (asking.ready or asking.lost) and not self.interrupted:
             asking.put_ready(self.goal.missing(self) - asking.open)
 
     def _on_asked(self, wanted: int, points: Sequence[Any]) -> None:
@@ -402,9 +431,13 @@ class Loop:
         return 0.0 if self._started is None else self.run_.clock() - self._started
 
     def statistics(self) -> LoopStatistics:
-        """Where the loop stands. Looks at the learner's loss, which may take it a while."""
+        """Where the loop stands. Looks at the learner's loss, which may take it a while; from any thread.
+
+        The loss is as it was seen last where the learner is just thinking, in another thread.
+        """
         if isinstance(self.learner, Lossy):
-            self._loss = self.learner.loss()
+            with self._gate.look(_LOOK_SECONDS) as is_still:
+                self._loss = self.learner.loss() if is_still else self._loss
         rate = 0.0
         if len(self._times) > 1 and self._times[-1] > self._times[0]:
             rate = (len(self._times) - 1) / (self._times[-1] - self._times[0])
@@ -431,15 +464,7 @@ class Loop:
         return f"<Loop of {describe(self.learner)} on {self.master.name!r}: {self.told} points, goal {self.goal!r}>"
 
 
-def _default_in_flight(master: Target) -> int:
-    """Two for each slot, as soon as all have started: it is recorded, and how far they had come would be chance."""
-    return IN_FLIGHT_PER_SLOT * max(1, master.wait_for_slots())
-
-
-def _require_learner(learner: Learner) -> None:
-    """Raise CallerError now for what would be found out in the middle of a run."""
-    if isinstance(learner, type):
-        raise CallerError(f"a learner is an object, not a class: make one of {learner.__name__}")
-    for method, what in (("ask", "ask(n), which gives points"), ("tell", "tell(point, output), which learns")):
-        if not callable(getattr(learner, method, None)):
-            raise CallerError(f"{learner!r} is no learner: it has no {what}")
+def _default_in_flight(master: Target, learner: Learner) -> int:
+    """As many as the learner wants for the slots, when all have started: how far they had come would be chance."""
+    wanted = best_in_flight(learner, max(1, master.wait_for_slots()))
+    return whole(wanted, f"best_in_flight() of the learner ({describe(learner)})", 1, 1_000_000)

@@ -34,7 +34,7 @@ from taskmaster.bus.errors import CallerError
 from taskmaster.bus.sections import is_parallel
 from taskmaster.learners.arguments import whole
 from taskmaster.learners.client import Master
-from taskmaster.learners.executor import MasterExecutor
+from taskmaster.learners.executor import MasterExecutor, require_master
 from taskmaster.learners.views import MOST_WORKERS
 from taskmaster.learners.workmaster import WorkMaster
 
@@ -93,6 +93,8 @@ class ParallelMapper(Mapper):
     ``on`` is ``"threads"``, ``"processes"`` (of a WorkMaster, so that any function can be mapped), a Master or an
     executor; of the first two there are ``workers``, by default one for each processor. A Master that takes functions
     by name, or evaluates points by itself, is given the calls one by one, and chooses the chunks.
+
+    Raises CallerError for what maps nothing, and numbers of workers that cannot be.
     """
 
     def __init__(self, on: On = "processes", workers: int | None = None) -> None:
@@ -118,6 +120,7 @@ class ParallelMapper(Mapper):
             return self._stack.enter_context(MasterExecutor(self._own_processes()))
         if isinstance(on, str):
             raise CallerError(f"a mapper maps on 'threads', 'processes', a Master or an executor, not {on!r}")
+        require_master(on, type(self).__name__)
         executor = self._stack.enter_context(MasterExecutor(on))
         executor.await_workers()
         return executor

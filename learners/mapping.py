@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from taskmaster.bus.errors import CallerError, TaskFailed, TaskMasterError
 from taskmaster.learners.client import Master
-from taskmaster.learners.executor import MasterExecutor
+from taskmaster.learners.executor import MasterExecutor, require_master
 from taskmaster.learners.workmaster import WorkMaster
 
 __all__ = ["MasterMap"]
@@ -30,9 +30,13 @@ class MasterMap:
     ValueError of a map-like callable for a sign that it was called wrongly, and says that instead.
 
     ``chunksize`` calls make one task, see :meth:`MasterExecutor.map`.
+
+    Raises CallerError for what is no Master of a daemon.
     """
 
     def __init__(self, master: Master | WorkMaster | MasterExecutor, *, chunksize: int = 1) -> None:
+        if not isinstance(master, MasterExecutor):
+            require_master(master, "a MasterMap")
         self._own = not isinstance(master, MasterExecutor)
         self.executor = master if isinstance(master, MasterExecutor) else MasterExecutor(master)
         self._chunksize = chunksize

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from taskmaster.bus.errors import CallerError
 from taskmaster.bus.fields import Field
 from taskmaster.learners.arguments import whole
-from taskmaster.learners.protocol import Learner, Point
+from taskmaster.learners.protocol import Learner, Point, ask
 from taskmaster.learners.travel import Travel
 from taskmaster.learners.wrapper import Wrapper
 
@@ -28,6 +28,9 @@ class MoveCost(Wrapper):
     A GaussianProcess weighs ways against what it expects, if it is given ``travel`` itself: better than by this.
 
         MoveCost(Sobol(lab["probe"].parameters), Travel({"x": 2e-6, "y": 2e-6}), ahead=32)
+
+    Raises CallerError for what is no learner, ``travel`` that is no Travel, and ``ahead`` or ``heads`` below 1; in
+    :meth:`bind`, a way between what is no parameter.
     """
 
     def __init__(self, learner: Learner, travel: Travel, *, ahead: int = 16, heads: int = 1) -> None:
@@ -70,7 +73,7 @@ class MoveCost(Wrapper):
     def _fill(self) -> None:
         missing = self._ahead - len(self._ready)
         if missing > 0 and not super().done():
-            points = self.learner.ask(missing)
+            points = ask(self.learner, missing)
             self._ready += points
             self._since += [self._handed] * len(points)
 

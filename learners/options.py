@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from taskmaster.bus.errors import CallerError
-from taskmaster.bus.text import did_you_mean_or
+from taskmaster.bus.text import did_you_mean_or, nearest
 
 __all__ = ["Options", "literal", "names", "yes"]
 
@@ -15,10 +15,14 @@ T = TypeVar("T")
 
 
 class Options:
-    """The ``key=value`` options of one learner: each is taken once, and :meth:`end` refuses what nobody took."""
+    """The ``key=value`` options of one learner: each is taken once, and :meth:`end` refuses what nobody took.
 
-    def __init__(self, learner: str, options: Mapping[str, str]) -> None:
+    With a ``prefix``, which messages put before their names, they are not the learner's but of what is around it.
+    """
+
+    def __init__(self, learner: str, options: Mapping[str, str], prefix: str = "") -> None:
         self._learner = learner
+        self._prefix = prefix
         self._options = dict(options)
         self._taken: list[str] = []
 
@@ -34,7 +38,8 @@ class Options:
         try:
             return convert(text)
         except ValueError:
-            raise CallerError(f"option {key!r} of learner {self._learner!r} must be {expected}, got {text!r}") from None
+            whose = "" if self._prefix else f" of learner {self._learner!r}"
+            raise CallerError(f"option {self._prefix + key!r}{whose} must be {expected}, got {text!r}") from None
 
     def some(self, **wanted: tuple[Callable[[str], Any], str]) -> dict[str, Any]:
         """Those of several options that are given: each ``key=(convert, expected)`` as :meth:`take` takes it."""
@@ -49,8 +54,16 @@ class Options:
     def end(self) -> None:
         """Raise CallerError if an option is left that the learner does not have."""
         for key in self._options:
-            hint = did_you_mean_or(key, self._taken, "it takes")
-            raise CallerError(f"learner {self._learner!r} has no option {key!r}{hint}")
+            if not self._prefix:
+                hint = did_you_mean_or(key, self._taken, "it takes")
+                raise CallerError(f"learner {self._learner!r} has no option {key!r}{hint}")
+            near = nearest(key, self._taken)  # without the prefix, by which all are near
+            known = [self._prefix + name for name in ([near] if near else self._taken)]
+            there_are = f"around a learner (here {self._learner!r}) there are"
+            hint = (
+                did_you_mean_or(self._prefix + key, known) if near else f"; {there_are} {', '.join(map(repr, known))}"
+            )
+            raise CallerError(f"there is no option {self._prefix + key!r}{hint}")
 
 
 def literal(text: str) -> Any:

@@ -13,12 +13,12 @@ from taskmaster.bus.errors import CallerError
 from taskmaster.bus.fields import Field
 from taskmaster.bus.text import did_you_mean_or
 from taskmaster.learners.options import literal
-from taskmaster.learners.protocol import Learner
+from taskmaster.learners.protocol import Learner, require
 
 if TYPE_CHECKING:
     from taskmaster.learners.registry import Factory
 
-__all__ = ["own_factory"]
+__all__ = ["is_defined_there", "own_factory"]
 
 
 def own_factory(name: str, hint: str = "") -> Factory:
@@ -44,6 +44,13 @@ def own_factory(name: str, hint: str = "") -> Factory:
     if callable(found):
         return _of_function(name, found)
     raise CallerError(f"learner {name!r} is an object of {type(found).__name__}; name the class, or what makes one")
+
+
+def is_defined_there(name: str) -> bool:
+    """Whether ``module:qualified.name`` stands for what that module defines itself, and does not only import."""
+    module_name, _, qualified = name.partition(":")
+    found = reduce(getattr, qualified.split("."), _imported(name, module_name, ""))
+    return getattr(found, "__module__", None) == module_name
 
 
 def _imported(name: str, module: str, hint: str) -> Any:
@@ -102,6 +109,7 @@ def _made(name: str, make: Callable[..., Any], *arguments: Any, **options: Any) 
         error.add_note(f"The learner {name!r} raised that when it was made.")
         raise
     if isinstance(learner, Learner):
+        require(learner)
         return learner
     lacking = [method for method in ("ask", "tell") if not hasattr(learner, method)]
     raise CallerError(

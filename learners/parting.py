@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from taskmaster.bus import values
 from taskmaster.bus.fields import shown
-from taskmaster.bus.messages import AGAIN, BY_HAND, KEPT
-from taskmaster.learners.history import Recording, Replayable, recording_of
-from taskmaster.learners.playback import segments
+from taskmaster.bus.messages import AGAIN, BY_HAND, FOUND, KEPT
+from taskmaster.learners.history import Recording, Replayable
+from taskmaster.learners.playback import LOST, segments
 from taskmaster.learners.results import Result
+from taskmaster.learners.wholes import whole_recording
 
 __all__ = ["Parting", "part"]
 
@@ -37,17 +38,27 @@ class Parting:
 _Move: TypeAlias = "tuple[int, str, bytes, str]"
 
 
-def part(one: Replayable, other: Replayable) -> Parting | None:
+def part(one: Replayable | Sequence[Replayable], other: Replayable | Sequence[Replayable]) -> Parting | None:
     """The first difference of two runs, to the bit; None if there is none.
 
     Compared are the points in the order in which they were put, what the learners were asked when, and how tasks ended
     in which order; not who evaluated, and when. Where there are several differences, the one counts that comes first by
-    the events that had been told.
+    the events that had been told. Of a run over several Masters either is any leg, or all legs in a list, see
+    :func:`~taskmaster.learners.replay.replay`.
     """
     kinds = (_points, _asks, _results)
-    mine, yours = recording_of(one), recording_of(other)
+    mine, yours = whole_recording(one), whole_recording(other)
     found = [parting for kind in kinds if (parting := _first(kind(mine), kind(yours))) is not None]
     return min(found, key=lambda parting: parting.told, default=None)
+
+
+#: What an ask is that is none.
+_NOT_ASKED = {
+    AGAIN: "a task was put again",
+    BY_HAND: "tasks were put by hand",
+    FOUND: "lost tasks were put again",
+    LOST: "a task was lost",
+}
 
 
 def _first(one: Iterator[_Move], other: Iterator[_Move]) -> Parting | None:
@@ -73,7 +84,7 @@ def _asks(history: Recording) -> Iterator[_Move]:
     for segment in segments(history.asks()):
         ask = segment.ask
         if segment.begins and ask.asked != KEPT:
-            what = {AGAIN: "a task was put again", BY_HAND: "tasks were put by hand"}.get(ask.asked)
+            what = _NOT_ASKED.get(ask.asked)
             words = f"after event {ask.after} {what or f'{ask.asked} points were asked for'}"
             yield max(0, ask.after + 1), "asks", values.encode((ask.after, ask.asked)), words
 

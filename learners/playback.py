@@ -22,13 +22,17 @@ from typing import Any, NamedTuple
 from taskmaster.bus import values
 from taskmaster.bus.errors import InvalidTask, TaskFailed
 from taskmaster.bus.fields import Schema, shown
-from taskmaster.bus.messages import AGAIN, BY_HAND, KEPT, Ask
+from taskmaster.bus.messages import AGAIN, BY_HAND, FOUND, KEPT, Ask
 from taskmaster.bus.table import Table, pack_values
 from taskmaster.learners.history import AskedBlock
-from taskmaster.learners.protocol import Failable, Learner, Recalling
+from taskmaster.learners.protocol import Failable, Learner, Recalling, given
 from taskmaster.learners.results import Result
 
-__all__ = ["Asked", "Divergence", "Playback", "Segment", "segments", "tell"]
+__all__ = ["LOST", "Asked", "Divergence", "Playback", "Segment", "segments", "tell"]
+
+#: What ``asked`` says in a record that was put together of several (see `merging`): the point whose turn it was had
+#: been put, but is in none of them, for its loop was killed.
+LOST = -4
 
 #: Points that a divergence shows of each side, and results that it shows of those that were told before.
 _SHOWN = 8
@@ -122,6 +126,8 @@ class Playback:
         self._next = next(self._segments, None)
         #: the learner's points that have not been put, in the order in which they will be
         self.ready: deque[Asked] = deque()
+        #: its points that were put and lost, and are to join those that are ready
+        self.lost: deque[Asked] = deque()
         #: its points that have been put and not ended, by the index of their task; not those that it has not given
         self.asked: dict[int, Asked] = {}
         #: tasks below this have been put
@@ -185,6 +191,11 @@ class Playback:
             elif ask.asked == AGAIN and ask.after in self._failed:
                 failed = self._failed.pop(ask.after)
                 self.ready.append(Asked(failed.point, ask.after, failed.tries + 1))
+            elif ask.asked == LOST:
+                self._lose(segment)
+            elif ask.asked == FOUND:
+                self.ready.extend(self.lost)
+                self.lost.clear()
             elif ask.asked == BY_HAND and low == high:
                 self._diverge(segment, "the record has a gap: it does not say what the learner was asked here")
         if low < high and ask.asked != BY_HAND and self.divergence is None:
@@ -196,7 +207,7 @@ class Playback:
         self.is_asking = True
         is_matched = False
         if self._recalling is None:
-            points: Sequence[Any] = list(self._learner.ask(ask.asked))
+            points: Sequence[Any] = given(self._learner, ask.asked)
             is_matched = len(points) == 1 == ask.asked and not self.ready and self._is_just(points[0], segment)
             if not is_matched:
                 self.ready.extend([Asked(point, ask.after) for point in points])
@@ -220,6 +231,12 @@ class Playback:
             return False
         self.asked[block.first + low] = Asked(point, ask.after)
         return True
+
+    def _lose(self, segment: Segment) -> None:
+        if self.ready and self.ready[0].after == segment.ask.after:
+            self.lost.append(self.ready.popleft())
+        elif self._recalling is None:  # of what nobody has on record that one recalls nothing
+            self._diverge(segment, "the learner gives fewer points than it gave then")
 
     def _put(self, segment: Segment) -> None:
         if not (segment.begins and segment.ask.asked > KEPT):  # else that was done when it was asked
@@ -247,7 +264,7 @@ class Playback:
             return
         given = list(islice(ready, n))
         points = [asked.point for asked in given]
-        same = self._bits.same(points, block.points, low) if points else 0
+        same = self._bits.same(points, block.points, low, block.schema) if points else 0
         first = block.first + low
         for k in range(same):
             self.asked[first + k] = ready.popleft()
@@ -290,13 +307,17 @@ class _Bits:
     def __init__(self, schema: Schema) -> None:
         self._schema = schema
 
-    def same(self, points: Sequence[Any], table: Table, low: int) -> int:
-        """How many of the points, from the first on, are the rows of ``table`` from ``low`` on."""
+    def same(self, points: Sequence[Any], table: Table, low: int, schema: Schema | None = None) -> int:
+        """How many of the points, from the first on, are the rows of ``table`` from ``low`` on.
+
+        ``schema`` is that of the table, if it has one of its own.
+        """
+        schema = self._schema if schema is None else schema
         rows = table.rows()
         if all(_is_plainly(point, rows[k]) for k, point in enumerate(points, low)):
             return len(points)
         try:
-            packed = self._pack(points)
+            packed = _pack(points, schema)
         except (InvalidTask, TypeError):
             packed = None  # there is one that could not be put at all
         if packed is not None and packed.layout == table.layout:
@@ -304,21 +325,23 @@ class _Bits:
             if all(one == other for one, other in zip(packed.frames, recorded.frames)):
                 return packed.n
         for k, point in enumerate(points):
-            if not self._is(point, rows[low + k]):
+            if not _is(point, rows[low + k], schema):
                 return k
         return len(points)
 
-    def _pack(self, points: Sequence[Any]) -> Table:
-        if self._schema.fields:
-            return self._schema.pack_rows([self._schema.row(point) for point in points])
-        return pack_values([values.keep(point) for point in points])
 
-    def _is(self, point: Any, recorded: Any) -> bool:
-        try:
-            row = self._pack([point]).rows()[0]
-        except (InvalidTask, TypeError):
-            return False
-        return values.encode(row) == values.encode(recorded)
+def _pack(points: Sequence[Any], schema: Schema) -> Table:
+    if schema.fields:
+        return schema.pack_rows([schema.row(point) for point in points])
+    return pack_values([values.keep(point) for point in points])
+
+
+def _is(point: Any, recorded: Any, schema: Schema) -> bool:
+    try:
+        row = _pack([point], schema).rows()[0]
+    except (InvalidTask, TypeError):
+        return False
+    return values.encode(row) == values.encode(recorded)
 
 
 #: Of these, equal ones of one type are the same, but for zeros.

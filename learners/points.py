@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from taskmaster.bus.errors import CallerError
+from taskmaster.bus.fields import Field
 from taskmaster.bus.text import lacking
-from taskmaster.learners.axes import Axis, Interval, Parameters, axes_of
+from taskmaster.learners.axes import Axis, Interval, Levels, Parameters, axes_of, require_names, require_taken
 from taskmaster.learners.protocol import Point
 from taskmaster.learners.record import Record
 
@@ -78,6 +79,9 @@ class Sequence(_Stream):
     With ``names``, each of its items is a row of values for these parameters, as in an array of shape ``(n, d)``
     with ``d = len(names)``, and becomes a dict; items that are dicts already stay as they are. Without, items are
     points as they stand, except that numpy scalars become Python's.
+
+    Raises CallerError for what is no iterable of points, and for a row that has not a value for each name when it comes
+    to it.
     """
 
     def __init__(self, points: Iterable[Any], names: SequenceABC[str] | None = None) -> None:
@@ -91,6 +95,11 @@ class Sequence(_Stream):
 
     def _open(self) -> Iterator[Point]:
         return map(self._point, self._points, itertools.count())
+
+    def bind(self, parameters: SequenceABC[Field], outputs: SequenceABC[Field] = ()) -> None:
+        """See whether the Master has the parameters that ``names`` says. Raises CallerError."""
+        if self._names is not None and parameters:
+            require_names(self._names, parameters, "Sequence")
 
     def _point(self, item: Any, i: int) -> Point:
         if self._names is None or isinstance(item, Mapping):
@@ -119,6 +128,8 @@ class Grid(_Stream):
     ``n`` is the number of evenly spaced values, both limits included, on each axis that is bounded rather than listed:
     one number for all, one for each of those axes in order, or a mapping from their names. Choices, lists and booleans
     are used as they are, and whole-number parameters without an ``n`` take every whole number.
+
+    Raises CallerError for a parameter without limits or ``n``, and an ``n`` below 2.
     """
 
     def __init__(self, parameters: Parameters, n: int | SequenceABC[int] | Mapping[str, int] | None = None) -> None:
@@ -127,9 +138,18 @@ class Grid(_Stream):
         counts = _axis_counts([axis for axis in axes if isinstance(axis, Interval)], n)
         self._names = tuple(axis.name for axis in axes)
         self._values = tuple(_axis_values(axis, counts) for axis in axes)
+        #: what it asks for; of whole numbers from here to there the ends say enough
+        self._asked = tuple(
+            axis if isinstance(axis, Interval) and axis.whole else Levels(axis.name, tuple(values))
+            for axis, values in zip(axes, self._values, strict=True)
+        )
 
     def __len__(self) -> int:
         return math.prod(map(len, self._values))
+
+    def bind(self, parameters: SequenceABC[Field], outputs: SequenceABC[Field] = ()) -> None:
+        """See whether the Master takes the points. Raises CallerError naming what does not fit."""
+        require_taken(self._asked, parameters, "Grid")
 
     def _open(self) -> Iterator[Point]:
         return (dict(zip(self._names, row, strict=True)) for row in itertools.product(*self._values))
@@ -191,12 +211,19 @@ class _Sampler(_Stream):
         self._rng: np.random.Generator | None = None
 
     def seed(self, rng: np.random.Generator) -> None:
-        """Take ``rng`` as the source of randomness, unless a seed of its own was given. Before the first ask."""
+        """Take ``rng`` as the source of randomness, unless a seed of its own was given. Before the first ask.
+
+        Raises CallerError after the first ask.
+        """
         if self._stream is not None:
             raise CallerError(
                 f"{type(self).__name__} has been asked already: it can be seeded before the first ask only"
             )
         self._rng = rng
+
+    def bind(self, parameters: SequenceABC[Field], outputs: SequenceABC[Field] = ()) -> None:
+        """See whether the Master takes the points. Raises CallerError naming what does not fit."""
+        require_taken(self._axes, parameters, type(self).__name__)
 
     @abstractmethod
     def _rows(self, rng: np.random.Generator) -> Iterator[SequenceABC[float]]:
@@ -216,7 +243,10 @@ class _Sampler(_Stream):
 
 
 class Random(_Sampler):
-    """Independent uniform points; endless unless ``n`` is given."""
+    """Independent uniform points; endless unless ``n`` is given.
+
+    Raises CallerError for parameters without limits.
+    """
 
     def _rows(self, rng: np.random.Generator) -> Iterator[SequenceABC[float]]:
         while True:
@@ -228,6 +258,8 @@ class Sobol(_Sampler):
 
     I. M. Sobol', USSR Comp. Math. 7 (1967) 86; scrambling of J. Matoušek, J. Complexity 14 (1998) 527, by SciPy.
     At most 2³⁰ points.
+
+    Raises CallerError for parameters without limits, and at the first ask where SciPy is not installed.
     """
 
     def _rows(self, rng: np.random.Generator) -> Iterator[SequenceABC[float]]:
@@ -238,6 +270,8 @@ class Halton(_Sampler):
     """A scrambled Halton sequence: evenly filling at any number of points; for up to some ten parameters.
 
     J. H. Halton, Numer. Math. 2 (1960) 84; scrambling of A. B. Owen, arXiv:1706.02808 (2017), by SciPy.
+
+    Raises CallerError for parameters without limits, and at the first ask where SciPy is not installed.
     """
 
     def _rows(self, rng: np.random.Generator) -> Iterator[SequenceABC[float]]:
@@ -250,6 +284,8 @@ class LatinHypercube(_Sampler):
     """``n`` points of which each parameter's ``n`` equal shares get one.
 
     M. D. McKay, R. J. Beckman, W. J. Conover, Technometrics 21 (1979) 239, by SciPy.
+
+    Raises CallerError for parameters without limits, ``n`` below 1, and at the first ask where SciPy is not installed.
     """
 
     def __init__(self, parameters: Parameters, n: int, seed: int | None = None) -> None:

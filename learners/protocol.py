@@ -11,27 +11,41 @@ journal without the learner saving anything.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Sized
+from itertools import islice
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
-from taskmaster.bus.fields import Field
+from taskmaster.bus.errors import CallerError
+from taskmaster.bus.fields import Field, shown
+from taskmaster.bus.text import count
 
 __all__ = [
     "Bindable",
+    "Configured",
     "Describable",
     "Endable",
     "Failable",
+    "Frugal",
     "Learner",
     "Lossy",
     "Optimizing",
     "Point",
     "Recalling",
     "Seeded",
+    "ask",
+    "best_in_flight",
+    "bind",
     "describe",
+    "given",
     "prepare",
+    "require",
+    "start",
 ]
+
+#: Tasks in flight for each slot, where the learner does not say.
+IN_FLIGHT_PER_SLOT = 2
 
 #: One input of a Master: a dict of its declared parameters, or, where it declares none, any value that can travel.
 Point: TypeAlias = Any
@@ -115,10 +129,81 @@ class Describable(Protocol):
         """What it is, in a few words: ``Sobol over log_C, log_gamma``."""
 
 
+@runtime_checkable
+class Frugal(Protocol):
+    """Learns from each result, so that it had better choose late."""
+
+    def best_in_flight(self, slots: int, /) -> int:
+        """How many tasks to keep in flight at a Master that evaluates ``slots`` at a time, unless somebody says so."""
+
+
+@runtime_checkable
+class Configured(Protocol):
+    """Knows what it was made with."""
+
+    def made_with(self) -> Mapping[str, Any]:
+        """The arguments of its class by their names: recorded with a run, for whoever has to make such a one again."""
+
+
+#: What a learner must have, and what it may have; and how each is called.
+_METHODS = {"ask": "ask(n), which gives points", "tell": "tell(point, output), which learns"}
+_CAPABILITIES = {
+    "fail": "fail(point, error)",
+    "done": "done()",
+    "seed": "seed(rng)",
+    "loss": "loss()",
+    "incumbent": "incumbent()",
+    "best_in_flight": "best_in_flight(slots)",
+    "bind": "bind(parameters, outputs)",
+    "recall": "recall(points)",
+    "describe": "describe()",
+    "made_with": "made_with()",
+}
+_ABSENT = object()
+
+
+def require(learner: Any) -> None:
+    """Raise CallerError for what is no learner, or has something else where a learner's capability would be.
+
+    Both would be found out in the middle of a run.
+    """
+    if isinstance(learner, type):
+        raise CallerError(f"a learner is an object, not a class: make one of {learner.__name__}")
+    for method, what in _METHODS.items():
+        if not callable(getattr(learner, method, None)):
+            raise CallerError(f"{shown(learner)} is no learner: it has no {what}")
+    for name, call in _CAPABILITIES.items():
+        value = getattr(learner, name, _ABSENT)
+        if value is not _ABSENT and not callable(value):
+            raise CallerError(
+                f"the learner ({_class(learner)}) has an attribute {name!r}, {shown(value)}: what has that name is "
+                f"called, as {call}; make it a method, or give it another name"
+            )
+
+
+def best_in_flight(learner: object, slots: int) -> int:
+    """How many tasks to keep in flight for a learner at a Master with so many slots: as it says, else two for each.
+
+    One is being evaluated, and one waits, so that no slot is idle while a result is on its way and the learner thinks.
+    More would have the learner choose from older knowledge; so would these, if it learns much from each.
+    """
+    return learner.best_in_flight(slots) if isinstance(learner, Frugal) else IN_FLIGHT_PER_SLOT * slots
+
+
 def prepare(learner: Learner, parameters: Sequence[Field], outputs: Sequence[Field], seed: int) -> None:
     """What a learner hears before its first ask: of the Master, and the run's seed, as far as it wants to."""
+    bind(learner, parameters, outputs)
+    start(learner, seed)
+
+
+def bind(learner: Learner, parameters: Sequence[Field], outputs: Sequence[Field]) -> None:
+    """Let a learner know the Master, if it wants to. Raises CallerError if it cannot work there."""
     if isinstance(learner, Bindable):
         learner.bind(parameters, outputs)
+
+
+def start(learner: Learner, seed: int) -> None:
+    """Give a learner the run's seed, if it uses randomness."""
     if isinstance(learner, Seeded):
         learner.seed(np.random.default_rng(seed))
 
@@ -127,5 +212,41 @@ def describe(learner: object) -> str:
     """What ``learner`` is, for people: its own words, else the qualified name of its class."""
     if isinstance(learner, Describable):
         return learner.describe()
+    return _class(learner)
+
+
+def _class(learner: object) -> str:
     kind = type(learner)
     return kind.__qualname__ if kind.__module__ == "__main__" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def ask(learner: Learner, n: int) -> list[Point]:
+    """At most ``n`` points of a learner. Raises CallerError naming it where it gives more, or what are no points."""
+    answer = learner.ask(n)
+    points = _listed(learner, n, answer)
+    if len(points) > n:
+        or_more = "" if isinstance(answer, Sized) else " or more"
+        wanted = count(n, "point")
+        raise CallerError(f"the learner ({describe(learner)}) was asked for {wanted} and gave {len(points)}{or_more}")
+    return points
+
+
+def given(learner: Learner, n: int) -> list[Point]:
+    """As :func:`ask`; if the learner gives more, more than ``n`` of them. Raises CallerError for what are no points."""
+    return _listed(learner, n, learner.ask(n))
+
+
+def _listed(learner: Learner, n: int, answer: Any) -> list[Point]:
+    """What a learner gave, of what may be endless so much that it is seen to be too much."""
+    if type(answer) is list:
+        return answer[:]
+    try:
+        if isinstance(answer, (Mapping, str, bytes)):
+            raise TypeError
+        points = iter(answer)
+    except TypeError:
+        raise CallerError(
+            f"the learner ({describe(learner)}) was asked for {count(n, 'point')} and gave {shown(answer)}: ask(n) "
+            "returns points in a list, a single one too, and an empty list where it has none before it is told more"
+        ) from None
+    return list(points if isinstance(answer, Sized) else islice(points, n + 1))

@@ -11,6 +11,7 @@ import numpy as np
 from taskmaster.bus.errors import CallerError
 from taskmaster.bus.fields import Field
 from taskmaster.bus.text import did_you_mean_or
+from taskmaster.learners.making import LOST, Given, remembering
 from taskmaster.learners.protocol import Point, describe
 
 __all__ = ["Record", "chosen_output", "real", "select"]
@@ -22,12 +23,24 @@ class Record:
     ``data`` holds ``(point, output)`` in the order of telling, ``nfailed`` counts the points that ended without output.
     """
 
+    #: what it was made with; nobody knows of one that was pickled
+    _made_by: Given | None = None
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "__init__" in vars(cls):
+            cls.__init__ = remembering(vars(cls)["__init__"])  # type: ignore[method-assign]
+
     def __init__(self) -> None:
         self.data: list[tuple[Point, Any]] = []
         self.nfailed = 0
 
     def __repr__(self) -> str:
         return f"<{describe(self)}, {self.npoints} told>"
+
+    def made_with(self) -> dict[str, Any]:
+        """What it was made with, by the names of the arguments: recorded with its run."""
+        return dict(LOST) if self._made_by is None else self._made_by.settings()
 
     @property
     def npoints(self) -> int:

@@ -25,7 +25,7 @@ from taskmaster.learners.adapters.families import FAMILIES
 from taskmaster.learners.options import Options
 from taskmaster.learners.own import own_factory
 from taskmaster.learners.points import Grid, Halton, LatinHypercube, Random, Sobol
-from taskmaster.learners.protocol import Learner, prepare
+from taskmaster.learners.protocol import Learner, ask, prepare
 
 __all__ = [
     "BUILTIN",
@@ -148,7 +148,9 @@ def create(
     """
     require_packages(name)
     make = factory(name)
-    return factories.wrapped(lambda seen, told, own: make(seen, told, seed, own), parameters, outputs, options or {})
+    return factories.wrapped(
+        lambda seen, told, own: make(seen, told, seed, own), parameters, outputs, options or {}, name
+    )
 
 
 def rehearse(
@@ -176,7 +178,7 @@ def _rehearse(
     prepare(learner, parameters, outputs, 0)
     try:
         for turn in range(_TURNS):
-            for point in learner.ask(1):
+            for point in ask(learner, 1):
                 told = {field.name: 1.0 / (1 + turn) for field in outputs} or 1.0 / (1 + turn)
                 learner.tell(point, told)
     except CallerError:

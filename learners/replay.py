@@ -22,11 +22,12 @@ from taskmaster.bus.errors import RunClosed
 from taskmaster.bus.fields import Field, Schema
 from taskmaster.bus.messages import BY_HAND
 from taskmaster.learners.arguments import whole
-from taskmaster.learners.history import AskedBlock, Recording, Replayable, recording_of
+from taskmaster.learners.history import AskedBlock, Recording, Replayable
 from taskmaster.learners.looping.telling import Teller, fails_nan
 from taskmaster.learners.playback import Asked, Divergence, Playback, Segment
-from taskmaster.learners.protocol import Learner, prepare
+from taskmaster.learners.protocol import Learner, prepare, require
 from taskmaster.learners.results import Result
+from taskmaster.learners.wholes import whole_recording
 
 __all__ = ["AskStep", "Divergence", "HistoryMaster", "HistoryRun", "Replayed", "Step", "TellStep", "replay"]
 
@@ -80,7 +81,7 @@ class Replayed:
 
 def replay(
     learner: Learner,
-    run: Replayable,
+    run: Replayable | Sequence[Replayable],
     *,
     until: int | None = None,
     hook: Callable[[Step], object] | None = None,
@@ -90,8 +91,13 @@ def replay(
     ``until`` ends it after so many events (and what was asked between these), by default it goes to the end.
     ``hook(step)`` is called after each ask and after each result; what it raises comes through. So does what the
     learner raises, with a note that says where.
+
+    Of a run over several Masters ``run`` is any of its legs, ``lab["probe"].watch(name)``, where one daemon has all of
+    them; else all legs in a list, in any order. Their events are counted together. Raises CallerError where legs are
+    not to be found, or are not of one run.
     """
-    history = recording_of(run)
+    require(learner)
+    history = whole_recording(run)
     end = history.next_seq if until is None else min(whole(until, "until", 0, 2**53), history.next_seq)
     return _Player(learner, history, hook).play(end)
 
@@ -121,7 +127,7 @@ class _Player:
             on_result(result, seq, index)
         self._ask_until(end if end < self._history.next_seq else math.inf)
         pending = [asked.point for _, asked in sorted(playback.asked.items())]
-        pending += [asked.point for asked in playback.ready]
+        pending += [asked.point for asked in (*playback.lost, *playback.ready)]
         told, failed = self._teller.told, self._teller.failed
         return Replayed(end, playback.asks, told, failed, self._again, playback.divergence, tuple(pending))
 
@@ -169,9 +175,9 @@ class HistoryMaster:
     where that ends, unless its goal was reached before. :func:`replay` is the short way, and says more.
     """
 
-    def __init__(self, run: Replayable) -> None:
+    def __init__(self, run: Replayable | Sequence[Replayable]) -> None:
         #: the record
-        self.history: Recording = recording_of(run)
+        self.history: Recording = whole_recording(run)
 
     def __repr__(self) -> str:
         return f"<HistoryMaster of {self.history!r}>"
@@ -224,6 +230,16 @@ class HistoryRun:
         self.results = _RecordedResults(self, history.results())
         self._now = history.created
         self._taken = 0
+
+    @property
+    def command_name(self) -> str | None:
+        """What the command line knows it by; None where it does not."""
+        return getattr(self.master.history, "command_name", None)
+
+    @property
+    def expression(self) -> str:
+        """What a program has it by."""
+        return "run"
 
     def record(self) -> Iterator[AskedBlock]:
         """The tasks that it has, as they were put, and where the learner was asked for them."""

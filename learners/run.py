@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from taskmaster.bus import messages as m
 from taskmaster.bus.errors import DaemonUnreachable
-from taskmaster.bus.status import RunInfo
+from taskmaster.bus.status import RunInfo, WriterInfo
 from taskmaster.learners.arguments import Where
-from taskmaster.learners.history import AskedBlock, History, asked_blocks, noted_behind
+from taskmaster.learners.history import AskedBlock, History, asked_blocks, noted_behind, writers_of
 from taskmaster.learners.results import Chunk, Result
 from taskmaster.learners.runcore import RunCore
 from taskmaster.learners.series import ProgressPoint, Series
@@ -99,9 +99,26 @@ class Run(RunView):
                 first = block.first + block.points.n
                 yield block
 
+    def writers(self) -> list[WriterInfo]:
+        """Who has opened it for writing, in that order, and what they said of themselves: :meth:`introduce`."""
+        return list(writers_of(self.master.lab, self._core.id))
+
+    def introduce(self, metadata: Mapping[str, str]) -> None:
+        """Record who puts tasks from here on, in place of what was said before: a Loop does, of its learner.
+
+        For the whole run there is what was given to :meth:`Master.open` when it was made. Raises Fenced where another
+        one has opened it since, RunClosed where it was opened for reading.
+        """
+        self.master.lab.ask(self._introduction(metadata))
+
     def history(self) -> History:
         """What is recorded of it up to now, to be replayed, or compared with another. Raises UnknownRun."""
         return History.of(self)
+
+    @property
+    def command_name(self) -> str | None:
+        """What the command line knows it by; None where its daemon is a part of this program."""
+        return None if self.master.lab.is_embedded else f"{self.master.name}/{self.name}"
 
     def clock(self) -> float:
         """Seconds, by :func:`time.monotonic`: what a Loop over this run counts time by."""
@@ -269,15 +286,16 @@ class Tasks:
             channel.wake_keeper()
         return indices
 
-    def new_ask(self, after: int | None = None, asked: int = m.BY_HAND) -> None:
+    def new_ask(self, after: int | None = None, asked: int = m.BY_HAND, order: m.Order | None = None) -> None:
         """The learner was asked for ``asked`` points, of which those that are put next came: noted, for replaying it.
 
         Also to be called if it gave none. ``after`` is the ``seq`` of the last result that it had been told then, by
         default the last one taken. ``asked`` is KEPT (0) for points that it was asked for at that time and that were
-        kept back since, AGAIN (-2) where the point that failed by result ``after`` is put again.
+        kept back since, AGAIN (-2) where the point that failed by result ``after`` is put again. ``order`` is for runs
+        whose learner has several: see `taskmaster.bus.messages.Order`.
         """
         with self._channel.lock:
-            self._core.new_ask(after, asked)
+            self._core.new_ask(after, asked, order)
 
     def gather(self, on: bool = True) -> None:
         """Whether what is put is kept here until :meth:`send`, or until a result is waited for: for a quick Loop.

@@ -100,6 +100,8 @@ class RunCore(Following):
         self._asked_after: int | None = None
         #: that was just now: a block that is put belongs to it
         self._has_asked = False
+        #: it was of an order over several runs, and whoever keeps that notes everything: results are taken ahead there
+        self._is_ordered = False
         self._ask = ask
         #: a Ping is out: what had been sent before it, of tasks and of questions for pages
         self._inquiry: tuple[int, int] | None = None
@@ -118,7 +120,7 @@ class RunCore(Following):
         row = self.schema.row(point) if self.schema.fields else self._keep(point)
         if not self._all_fit and type(row) not in LIGHT and not (type(row) is int and -(2**63) < row < 2**63):
             self._weigh(row, now)
-        if self.told != self._asked_after:
+        if self.told != self._asked_after and not self._is_ordered:
             self._note_ask(self.told, m.BY_HAND)
         self._has_asked = False
         self._rows.append(row)
@@ -159,7 +161,7 @@ class RunCore(Following):
         if not table.n:
             return range(self.next_index, self.next_index)
         self.flush(now)
-        if not self._has_asked or self.told != self._asked_after:
+        if not (self._is_ordered or (self._has_asked and self.told == self._asked_after)):
             self._note_ask(self.told, m.BY_HAND)
         self._has_asked = False
         first = self.next_index
@@ -198,13 +200,13 @@ class RunCore(Following):
             )
         return function, tuple(args), dict(kwargs)
 
-    def new_ask(self, after: int | None = None, asked: int = m.BY_HAND) -> None:
+    def new_ask(self, after: int | None = None, asked: int = m.BY_HAND, order: m.Order | None = None) -> None:
         """The learner was asked for so many points; what is put next is what it gave. Or what else `bus.messages.Ask`
         knows.
 
         ``after`` is the last event it had been told then; by default that is :attr:`told`.
         """
-        self._note_ask(self.told if after is None else after, asked)
+        self._note_ask(self.told if after is None else after, asked, order)
 
     def take_vain(self) -> tuple[int, tuple[m.Ask, ...]]:
         """What the learner was asked behind the last task that was put, and where that ends; from now on the caller's.
@@ -300,7 +302,7 @@ class RunCore(Following):
         except TypeError as error:
             raise InvalidTask(f"Master {self.master!r}: {error}; none of the block was queued") from None
 
-    def _note_ask(self, after: int, asked: int) -> None:
+    def _note_ask(self, after: int, asked: int, order: m.Order | None = None) -> None:
         """Note an ask with the tasks that are put next, whichever those are.
 
         Those of which nothing was put wait for a block to travel with, and there is a bound to how many do. At the
@@ -309,9 +311,10 @@ class RunCore(Following):
         """
         self._asked_after = self.told
         self._has_asked = True
+        self._is_ordered = order is not None
         most = 2 * self._most_rows
         if len(self._asks) < most:
-            self._asks.append(m.Ask(len(self._rows), after, asked))
+            self._asks.append(m.Ask(len(self._rows), after, asked, order))
         elif len(self._asks) == most:
             self._asks += 2 * [m.Ask(len(self._rows), after, m.BY_HAND)]
 
@@ -321,7 +324,7 @@ class RunCore(Following):
         low, window = 0, self._window
         for block in self._fit.blocks(table):
             high = low + block.n
-            own = [m.Ask(ask.offset - low, ask.after, ask.asked) for ask in asks if low <= ask.offset < high]
+            own = [_moved(ask, low) for ask in asks if low <= ask.offset < high]
             first = window.end
             message = m.Submit(self.id, self.writer, first, block.n, block.layout, tuple(own), self._where)
             window.add(Block(first + block.n, [codec.encode(message), *block.frames], block.nbytes))
@@ -329,7 +332,7 @@ class RunCore(Following):
                 self._inputs.add(first, block)
             low = high
         if asks and asks[-1].offset >= low:  # it gave nothing that was put before: that goes with the next block
-            self._asks = [m.Ask(ask.offset - low, ask.after, ask.asked) for ask in asks if ask.offset >= low]
+            self._asks = [_moved(ask, low) for ask in asks if ask.offset >= low]
 
     def on_writer(self, writer: int) -> None:
         """``writer`` is the run's newest: if that is not this client, it was fenced off."""
@@ -445,3 +448,8 @@ class RunCore(Following):
         """The run was deleted."""
         self._abandon(self.acknowledged)
         self._end(UnknownRun(f"run {self.name!r} of Master {self.master!r} was deleted; open it to begin a new one"))
+
+
+def _moved(ask: m.Ask, rows: int) -> m.Ask:
+    """An ask of a table as one of what is left behind so many of its rows."""
+    return m.Ask(ask.offset - rows, ask.after, ask.asked, ask.order)

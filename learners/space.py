@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taskmaster.bus.errors import CallerError
+from taskmaster.bus.fields import Field
 from taskmaster.bus.text import did_you_mean_or
-from taskmaster.learners.axes import Axis, Interval, Parameters, axes_of, distinct
+from taskmaster.learners.axes import Axis, Interval, Parameters, axes_of, distinct, require_taken
 from taskmaster.learners.protocol import Point
 
 __all__ = ["Floats", "Ints", "Key", "Space"]
@@ -186,6 +187,7 @@ class Space:
 
     def __init__(self, parameters: Parameters, learner: str, log: str | Collection[str] = ()) -> None:
         axes = distinct(axes_of(parameters, learner))
+        self._axes = axes
         log = [log] if isinstance(log, str) else log
         self.names = tuple(axis.name for axis in axes)
         for name in log:
@@ -205,6 +207,10 @@ class Space:
         #: how many points there are
         self.size: float = math.prod(edge.count for edge in self._edges)
         self._owner = learner
+
+    def require_within(self, parameters: Sequence[Field]) -> None:
+        """Raise CallerError where a Master with these ``parameters`` would not take points of this space."""
+        require_taken(self._axes, parameters, self._owner)
 
     def key(self, point: Point) -> Key:
         """The values of ``point`` in order. Raises CallerError if it is no point of these parameters."""

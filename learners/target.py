@@ -10,11 +10,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from taskmaster.bus.fields import Field
-from taskmaster.bus.messages import BY_HAND
-from taskmaster.learners.history import AskedBlock
+from taskmaster.bus.messages import BY_HAND, Order
+from taskmaster.bus.status import WriterInfo
+from taskmaster.learners.history import AskedBlock, HasHistory
 from taskmaster.learners.results import Result
 
-__all__ = ["Recorded", "Target", "TargetResults", "TargetRun", "TargetTasks", "Virtual"]
+__all__ = [
+    "Introducing",
+    "LegRun",
+    "LegTasks",
+    "Recorded",
+    "Target",
+    "TargetResults",
+    "TargetRun",
+    "TargetTasks",
+    "Virtual",
+]
 
 
 class TargetTasks(Protocol):
@@ -111,6 +122,36 @@ class Recorded(Protocol):
 
     def record(self) -> Iterator[AskedBlock]:
         """The tasks that it has, as they were put, and where the learner was asked for them."""
+
+
+class LegTasks(TargetTasks, Protocol):
+    """Where some of the points of a learner are put, who has others put elsewhere."""
+
+    def new_ask(self, after: int | None = None, asked: int = BY_HAND, order: Order | None = None) -> None:
+        """As :meth:`TargetTasks.new_ask`; ``order`` says where it stands among all asks of the learner."""
+
+
+@runtime_checkable
+class LegRun(TargetRun, Recorded, HasHistory, Protocol):
+    """What a run has to be to be a leg of a routed one."""
+
+    @property
+    def tasks(self) -> LegTasks: ...
+
+    @property
+    def acknowledged(self) -> int:
+        """Tasks below this index are recorded, and what was asked before them."""
+
+
+@runtime_checkable
+class Introducing(Protocol):
+    """A run that may have had other writers, and other learners."""
+
+    def introduce(self, metadata: Mapping[str, str]) -> None:
+        """Record who puts tasks from here on."""
+
+    def writers(self) -> Sequence[WriterInfo]:
+        """Who has opened it for writing, in that order, and what they said of themselves."""
 
 
 @runtime_checkable

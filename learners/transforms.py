@@ -17,7 +17,7 @@ from taskmaster.bus.errors import CallerError, TaskFailed
 from taskmaster.bus.fields import Field
 from taskmaster.bus.text import did_you_mean_or
 from taskmaster.learners.inflight import InFlight
-from taskmaster.learners.protocol import Learner, Point
+from taskmaster.learners.protocol import Learner, Point, ask
 from taskmaster.learners.record import chosen_output, real, select
 from taskmaster.learners.wrapper import Wrapper
 
@@ -25,6 +25,8 @@ __all__ = ["DataSaver", "Filter", "Form", "Linear", "Log", "Mapped", "Transform"
 
 #: Asks in a row of which no point is kept, after which there is none for now.
 _PATIENCE = 1000
+#: What other units may make of a limit, as a share of it.
+_ROUNDING = 1e-12
 
 
 @runtime_checkable
@@ -62,7 +64,10 @@ class Log:
 
 
 class Linear:
-    """Other units: the learner's value is ``factor * value + offset``; ``factor`` is above 0."""
+    """Other units: the learner's value is ``factor * value + offset``; ``factor`` is above 0.
+
+    Raises CallerError for a factor that is not above 0.
+    """
 
     def __init__(self, factor: float, offset: float = 0.0, unit: str = "") -> None:
         if not (factor > 0 and math.isfinite(factor) and math.isfinite(offset)):
@@ -106,7 +111,10 @@ class Form:
         if field.kind not in ("float", "int") or field.choices or field.shape:
             raise CallerError(f"parameter {field.name!r} takes {field.describe()}, of which Transform makes no number")
         mapped = self.mapped[field.name]
-        low, high = (None if limit is None else mapped.inward(limit) for limit in (field.min, field.max))
+        try:
+            low, high = (None if limit is None else mapped.inward(limit) for limit in (field.min, field.max))
+        except CallerError as error:
+            raise CallerError(f"parameter {field.name!r} takes {field.describe()}: {error}") from error
         return msgspec.structs.replace(field, kind="float", min=low, max=high, unit=mapped.unit(field.unit))
 
     def outputs(self, fields: Sequence[Field]) -> list[Field]:
@@ -163,6 +171,9 @@ class Transform(Wrapper):
     yet, and returns what the learner is told instead.
 
         Transform(learner, {"dose": Log(), "length": Linear(1e9, unit="nm")}, output="yield", negate=True)
+
+    Raises CallerError for what is no learner, and forms that are none; in :meth:`bind`, a parameter that has no such
+    form, as one without a min above 0 has no logarithm.
     """
 
     def __init__(
@@ -175,6 +186,10 @@ class Transform(Wrapper):
         function: Callable[[Any], Any] | None = None,
     ) -> None:
         super().__init__(learner)
+        if parameters is not None and not isinstance(parameters, Mapping):
+            raise CallerError(f'Transform takes forms of parameters by name, like {{"x": Log()}}; got {parameters!r}')
+        if function is not None and not callable(function):
+            raise CallerError(f"function of Transform is called with the output; got {function!r}")
         for name, mapped in (parameters or {}).items():
             if isinstance(mapped, type) or not isinstance(mapped, Mapped):
                 raise CallerError(
@@ -189,12 +204,19 @@ class Transform(Wrapper):
     def bind(self, parameters: Sequence[Field], outputs: Sequence[Field] = ()) -> None:
         """Let the learner know the Master as it shall see it. Raises CallerError where the two do not fit."""
         self._fields = {field.name: field for field in parameters}
-        super().bind(self.form.parameters(parameters), self.form.outputs(outputs))
+        mapped, seen = self.form.mapped, self.form.parameters(parameters)
+        room = [_with_room(field) if field.name in mapped else field for field in seen]
+        try:
+            super().bind(room, self.form.outputs(outputs))
+        except CallerError as error:
+            if not mapped:
+                raise
+            raise CallerError(f"{error} (all of {', '.join(mapped)} as Transform shows it to the learner)") from error
 
     def ask(self, n: int) -> list[Point]:
         """The learner's points, as the Master takes them."""
         points = []
-        for asked in self.learner.ask(n):
+        for asked in ask(self.learner, n):
             point = self.form.outward(asked, self._fields)
             self._in_flight.add(point, asked)
             points.append(point)
@@ -220,14 +242,27 @@ class Transform(Wrapper):
             self._in_flight.end(asked)
 
 
+def _with_room(field: Field) -> Field:
+    """A field whose limits are a rounding further out: what is beyond those of the Master is moved to them anyway."""
+    return msgspec.structs.replace(
+        field,
+        min=None if field.min is None else field.min - _ROUNDING * abs(field.min),
+        max=None if field.max is None else field.max + _ROUNDING * abs(field.max),
+    )
+
+
 class DataSaver(Wrapper):
     """``learner`` is told what ``pick`` makes of an output, or the output of that name; ``data`` keeps them whole.
 
     DataSaver(learner, lambda output: output["spectrum"].max())
+
+    Raises CallerError for what is no learner, and what picks nothing.
     """
 
     def __init__(self, learner: Learner, pick: str | Callable[[Any], Any]) -> None:
         super().__init__(learner)
+        if not isinstance(pick, str) and not callable(pick):
+            raise CallerError(f"DataSaver picks an output by its name, or by a function of the output; got {pick!r}")
         self._pick = pick
 
     def bind(self, parameters: Sequence[Field], outputs: Sequence[Field] = ()) -> None:
@@ -248,10 +283,14 @@ class Filter(Wrapper):
     them.
 
         Filter(learner, lambda point: point["x"] ** 2 + point["y"] ** 2 < 1)
+
+    Raises CallerError for what is no learner, and ``keep`` that is no function.
     """
 
     def __init__(self, learner: Learner, keep: Callable[[Point], bool], penalty: Any = None) -> None:
         super().__init__(learner)
+        if not callable(keep):
+            raise CallerError(f"Filter keeps the points that a function of the point returns true for; got {keep!r}")
         self._keep = keep
         self._penalty = penalty
         self.rejected = 0
@@ -261,7 +300,7 @@ class Filter(Wrapper):
         kept: list[Point] = []
         patience = _PATIENCE
         while len(kept) < n and patience:
-            asked = self.learner.ask(n - len(kept))
+            asked = ask(self.learner, n - len(kept))
             if not asked:
                 break
             new = [point for point in asked if self._is_kept(point)]

@@ -25,6 +25,9 @@ class Travel:
     or one after the other.
 
         Travel({"x": 2e-6, "y": 2e-6}, {"filter": 30.0})
+
+    Raises CallerError for no speeds and no changes, a speed that is not above 0, and a change that takes less than
+    nothing.
     """
 
     def __init__(

@@ -18,6 +18,7 @@ from taskmaster.bus import messages as m, topics
 from taskmaster.bus.errors import CallerError, DaemonUnreachable
 from taskmaster.bus.fields import Field
 from taskmaster.bus.intervals import IntervalSet
+from taskmaster.bus.keys import Credentials
 from taskmaster.bus.status import DaemonStatus, MasterStatus
 from taskmaster.bus.text import count
 from taskmaster.learners.arguments import LARGEST, Whole, duration, moment, text, whole, wholes, words
@@ -52,12 +53,12 @@ MOST_WORKERS = 4096
 class LabView:
     """A daemon, as it has described itself."""
 
-    def __init__(self, address: str, patience: float | None) -> None:
+    def __init__(self, address: str, patience: float | None, credentials: Credentials | None = None) -> None:
         #: the control socket's
         self.address = address
         #: seconds that the daemon has for an answer; None: as long as it takes
         self.patience = None if patience in (None, math.inf) else duration(patience, "patience")
-        self._core = ClientCore(address)
+        self._core = ClientCore(address, credentials)
 
     @property
     def _described(self) -> m.Described:
@@ -225,6 +226,11 @@ class RunView:
         """The index that the next task will get."""
         return self._core.next_index
 
+    @property
+    def acknowledged(self) -> int:
+        """Tasks below this index are on the daemon's disk."""
+        return self._core.acknowledged
+
     def __repr__(self) -> str:
         tasks = f"{count(self.next_index, 'task')}, {max(0, self.open_tasks)} open"
         return f"<Run {self.name!r} of Master {self._core.master!r}: {tasks}>"
@@ -238,6 +244,10 @@ class RunView:
         if indices is None:  # named, not "all": sent again after a lost answer it must not cancel what was put since
             return m.Cancel(0, core.id, ((0, core.next_index),), queued)
         return m.Cancel(0, core.id, tuple(IntervalSet((index, index + 1) for index in indices)), queued)
+
+    def _introduction(self, metadata: Mapping[str, str]) -> m.NoteWriter:
+        self._core.require_writable()
+        return m.NoteWriter(0, self._core.id, self._core.writer, words(metadata, "metadata"))
 
     def _prioritise_message(self, priority: Whole) -> m.Prioritise:
         return m.Prioritise(0, self._core.id, _priority(priority))

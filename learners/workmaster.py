@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -26,11 +26,11 @@ import msgspec
 from taskmaster.bus.errors import CallerError, DaemonError, DaemonUnreachable, from_code
 from taskmaster.bus.fields import Field
 from taskmaster.bus.status import MasterStatus
-from taskmaster.bus.text import did_you_mean
 from taskmaster.learners.arguments import duration, whole
 from taskmaster.learners.channel import Channel
 from taskmaster.learners.client import SLOTS_SECONDS, Lab, Master, Results, Run, Tasks
 from taskmaster.learners.code import dumps
+from taskmaster.learners.declared import Fields, as_fields
 from taskmaster.learners.results import Result
 from taskmaster.learners.views import MOST_WORKERS
 
@@ -40,10 +40,6 @@ _NAME = "work"
 #: What the daemon may take to end by itself before it is killed.
 _END_SECONDS = 10.0
 
-_FIELD_KEYS = tuple(key for key in Field.__struct_fields__ if key != "name")
-
-Fields = Mapping[str, Mapping[str, Any] | tuple[float, float]] | Sequence[Field]
-
 
 class WorkMaster:
     """A Master whose evaluator is a function of this program.
@@ -52,6 +48,10 @@ class WorkMaster:
     ``f=None``: each task is a ``(function, args, kwargs)`` of its own. ``workers`` processes evaluate; or one process
     with ``threads`` threads. ``parameters`` and ``outputs`` may be declared as in the configuration file; ``timeout``
     is in seconds a task.
+
+    Raises CallerError for what is no function or cannot travel, numbers of workers that cannot be, and parameters or
+    outputs that are declared wrongly; StateLocked, JournalError and others where its daemon cannot start with
+    ``state``, DaemonError where it ends before it is ready.
     """
 
     def __init__(
@@ -226,27 +226,6 @@ class _Embedded:
         lab._core.obituary = partial(_obituary, self._process)
         self._channels.append(lab._channel)
         return lab
-
-
-def as_fields(fields: Fields, *, nan: bool = False) -> tuple[Field, ...]:
-    """Fields from their declarations: ``{"x": {"min": 0, "max": 1}}``, or for short ``{"x": (0, 1)}``."""
-    if not isinstance(fields, Mapping):
-        return tuple(fields)
-    made = []
-    for name, keys in fields.items():
-        if isinstance(keys, tuple):
-            keys = {"min": keys[0], "max": keys[1]}
-        for key in keys:
-            if key not in _FIELD_KEYS:
-                raise CallerError(
-                    f"{name!r} cannot be declared by {key!r}{did_you_mean(key, _FIELD_KEYS)}; "
-                    f"it may have {', '.join(_FIELD_KEYS)}"
-                )
-        try:
-            made.append(msgspec.convert({"nan": nan, **keys, "name": name}, Field))
-        except (msgspec.ValidationError, TypeError) as error:
-            raise CallerError(f"{name!r} cannot be declared as {keys!r}: {error}") from error
-    return tuple(made)
 
 
 def _options(f: Callable[..., Any] | None, *, batch: bool) -> dict[str, Any]:

@@ -18,7 +18,10 @@ from taskmaster.learners.protocol import (
     Lossy,
     Point,
     Seeded,
+    ask,
+    best_in_flight,
     describe,
+    require,
 )
 from taskmaster.learners.record import Record
 
@@ -33,6 +36,8 @@ class Wrapper(Record):
     It can do what the learner can. Of most of that a Loop makes nothing where the learner cannot: to be done never, to
     be seeded, bound or told of failures in vain, is to be without these. A loss is what a goal may be set on, so a
     wrapper has :meth:`Lossy.loss` only where the learner has it.
+
+    Raises CallerError for what is no learner.
     """
 
     def __new__(cls, learner: object = None, *args: Any, **kwargs: Any) -> Wrapper:
@@ -43,11 +48,12 @@ class Wrapper(Record):
         super().__init__()
         if isinstance(learner, type) or not isinstance(learner, Learner):
             raise CallerError(f"{type(self).__name__} goes around a learner, with ask() and tell(); got {learner!r}")
+        require(learner)
         self.learner = learner
 
     def ask(self, n: int) -> Sequence[Point]:
         """At most ``n`` further points."""
-        return self.learner.ask(n)
+        return ask(self.learner, n)
 
     def tell(self, point: Point, output: Any) -> None:
         """Pass on the output of ``point``."""
@@ -79,6 +85,10 @@ class Wrapper(Record):
         """Let the learner know the Master, if it wants to."""
         if isinstance(self.learner, Bindable):
             self.learner.bind(parameters, outputs)
+
+    def best_in_flight(self, slots: int) -> int:
+        """As many as the learner wants."""
+        return best_in_flight(self.learner, slots)
 
     def describe(self) -> str:
         """What it is, in a few words."""

@@ -13,13 +13,15 @@ import click
 from taskmaster.bus.errors import CallerError
 from taskmaster.bus.status import RunInfo
 from taskmaster.bus.text import did_you_mean, format_duration, parse_duration
+from taskmaster.cli.authors import Authors, named
 from taskmaster.cli.base import Command, address_option, json_option
 from taskmaster.cli.connecting import connected, in_master, require_workers, warn_if_idle
 from taskmaster.cli.exits import INTERRUPTED, OK
 from taskmaster.cli.learners import PATH_HELP, made, pair, require_learner
-from taskmaster.cli.output import count, number, print_json, say, value_text
+from taskmaster.cli.output import count, figure, number, print_json, say, value_text
 from taskmaster.cli.progress import LoopView, stopping_in_order
 from taskmaster.learners import goals
+from taskmaster.learners.client import Master
 from taskmaster.learners.export.plain import plain
 from taskmaster.learners.goals import Goal
 from taskmaster.learners.loop import MAX_FAILURES, Loop, LoopStatistics
@@ -44,8 +46,7 @@ _GOALS_TEXT = "npoints=200, loss=0.01, seconds=60 or until=18:00"
     "--learner",
     "learner_name",
     metavar="NAME",
-    required=True,
-    help="What chooses the points: one of --list, or MODULE:CLASS.",
+    help="What chooses the points: one of --list, or MODULE:CLASS. By default that of the run, as it is recorded.",
 )
 @click.option(
     "--option", "options", metavar="KEY=VALUE", multiple=True,
@@ -57,10 +58,14 @@ _GOALS_TEXT = "npoints=200, loss=0.01, seconds=60 or until=18:00"
     help=f"When to stop: {_GOALS_TEXT}. Of several, the first reached. By default when the learner has no more.",
 )  # fmt: skip
 @click.option("--run", "run_name", metavar="NAME", help="The run to do it in: a new one, or one to go on with.")
+@click.option(
+    "--take-over", is_flag=True,
+    help="Go on with a run of another learner, or of other options, all the same; from which task on is recorded.",
+)  # fmt: skip
 @click.option("--seed", metavar="N", type=click.IntRange(0), help="Of a new run, for what is random in the learner.")
 @click.option(
     "--in-flight", metavar="N", type=click.IntRange(1),
-    help="Tasks to keep in flight; by default two for each slot.",
+    help="Tasks to keep in flight; by default two for each slot, or one for learners that learn much from each.",
 )  # fmt: skip
 @click.option(
     "--retries", metavar="N", type=click.IntRange(0), default=0,
@@ -83,11 +88,12 @@ _GOALS_TEXT = "npoints=200, loss=0.01, seconds=60 or until=18:00"
 def command(
     master: str,
     pairs: tuple[str, ...],
-    learner_name: str,
+    learner_name: str | None,
     options: tuple[str, ...],
     path: str,
     wanted: tuple[str, ...],
     run_name: str | None,
+    take_over: bool,
     seed: int | None,
     in_flight: int | None,
     retries: int,
@@ -102,17 +108,31 @@ def command(
     your own is called by its module and class, climber:Climber for that of climber.py.
 
     The first Ctrl-C puts nothing further and waits for what is in flight, the second leaves at once. The same command
-    with the same --run goes on where it was, after whatever happened.
+    with the same --run goes on where it was, after whatever happened; without --learner, too, as it is recorded how
+    that was made. To go on from a run with another learner, fork it first: 'taskmaster runs fork'.
     """
     goal = _goal(wanted)
     given = dict(pair(text, "an option of the learner") for text in pairs)
     given |= dict(pair(text, "--option") for text in options)
-    require_learner(learner_name, path)
+    if learner_name is not None:
+        require_learner(learner_name, path)
+    elif given:
+        raise click.UsageError("options of a learner go with --learner NAME")
+    elif run_name is None:
+        raise click.UsageError("say what chooses the points: --learner NAME ('taskmaster learn --list' has them)")
     with connected(address) as lab:
         chosen = lab[master]
+        known = _authors(chosen, run_name)
+        if learner_name is None:
+            assert run_name is not None
+            learner_name, given, path = _recorded(known, master, run_name, path)
         require_workers(chosen)  # all this before there is a run: one that fails is to leave none
         warn_if_idle(chosen)
         learner = made(learner_name, chosen.parameters, chosen.outputs, given)
+        _require_possible(goal, learner)
+        author, by_name = named(learner_name, given, path, learner, chosen)
+        if known is not None and not take_over:
+            known.require_like(author, master)
         view = LoopView(in_place=not isinstance(learner, Recalling))  # where a person types nothing is drawn over it
         loop = Loop(
             chosen,
@@ -125,8 +145,9 @@ def command(
             max_failures=max_failures or None,
             name=run_name,
             seed=seed,
+            metadata=by_name,
         )
-        again = f"go on with: taskmaster learn {master} --learner {learner_name} --run {shlex.quote(loop.run_.name)} …"
+        again = f"go on with: taskmaster learn {master} --run {shlex.quote(loop.run_.name)} …"
         try:
             with view, stopping_in_order(loop, view):
                 loop.run()
@@ -139,6 +160,23 @@ def command(
     if loop.interrupted:
         click.echo(f"interrupted; {again}", err=True)
     return INTERRUPTED if loop.interrupted else OK
+
+
+def _authors(master: Master, run: str | None) -> Authors | None:
+    """The learners of the run of this name, where there is one."""
+    infos = () if run is None else master.lab.runs(master.name)
+    return next((Authors.of(master.lab, info) for info in infos if info.name == run), None)
+
+
+def _recorded(known: Authors | None, master: str, run: str, path: str) -> tuple[str, dict[str, str], str]:
+    """Name and options of a run's learner, and where its module is. Raises UsageError where they have to be said."""
+    if known is None:
+        raise click.UsageError(f"Master {master!r} has no run {run!r} yet: say what chooses its points, --learner NAME")
+    command = f"taskmaster learn {master} --run {shlex.quote(run)}"
+    author = known.choose(known.all[-1] if known.all else None, path, command)
+    require_learner(author.name, path)
+    click.echo(f"taskmaster: learner {author}, as it is recorded", err=True)
+    return author.name, author.options, path
 
 
 def _best(learner: Learner) -> tuple[Point, float] | None:
@@ -164,7 +202,7 @@ def _conclude(
                 "points": seen.told,
                 "failed": seen.failed,
                 "seconds": seen.elapsed,
-                "loss": plain(loss),
+                "loss": figure(seen.loss),
                 "best": None if best is None else {"point": plain(best[0]), "output": plain(best[1])},
                 "interrupted": interrupted,
             }
@@ -198,7 +236,18 @@ def _one_goal(what: str, value: str) -> Goal:
         figure = read(value)
     except ValueError:
         raise click.UsageError(f"the goal {what}={value} needs a number; write {_GOALS_TEXT}") from None
-    return make(figure)
+    try:
+        return make(figure)
+    except CallerError as error:
+        raise click.UsageError(f"--goal {what}={value}: {error}") from None
+
+
+def _require_possible(goal: Goal | None, learner: Learner) -> None:
+    try:
+        if goal is not None:
+            goal.require(learner)
+    except CallerError as error:
+        raise click.UsageError(str(error)) from None
 
 
 def _list(context: click.Context, parameter: click.Parameter, value: bool) -> None:

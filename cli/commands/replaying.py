@@ -2,44 +2,49 @@
 
 from __future__ import annotations
 
-import copy
-import math
 import shlex
 import sys
 import traceback
-from collections.abc import Sequence
+from bdb import BdbQuit
 from typing import Any
 
 import click
 
 from taskmaster.bus.errors import TaskMasterError
+from taskmaster.cli.authors import Authors
 from taskmaster.cli.base import Command, address_option, json_option
 from taskmaster.cli.connecting import connected, find_run
 from taskmaster.cli.exits import ERROR, OK
 from taskmaster.cli.learners import PATH_HELP, made, pair, require_learner
-from taskmaster.cli.output import count, is_terminal, number, print_json, say, value_text
+from taskmaster.cli.output import count, figure, is_terminal, print_json, say
+from taskmaster.cli.stepping import Left, Stepper, points_text, state_text
 from taskmaster.learners.export.plain import plain
-from taskmaster.learners.history import History
+from taskmaster.learners.history import History, Recording
 from taskmaster.learners.looping.libraries import changes
+from taskmaster.learners.marks import mark_of
 from taskmaster.learners.parting import part
-from taskmaster.learners.protocol import Learner, Lossy, describe
-from taskmaster.learners.replay import AskStep, Replayed, Step, replay
-from taskmaster.learners.typing_in import typed_line
+from taskmaster.learners.protocol import Learner, Lossy
+from taskmaster.learners.replay import Replayed, replay
+from taskmaster.learners.routed import RoutedHistory
+from taskmaster.learners.wholes import whole_recording
 
 __all__ = ["diff", "fork", "replay_run"]
 
-#: Points of an ask that are shown.
+#: Results that are shown of those told before a divergence.
 _SHOWN = 4
-_KEYS = "Enter: one step; a number: so many; c: to the end; p: the next point; q: leave"
 
 
 @click.command("replay", cls=Command)
 @click.argument("run")
+@click.argument("pairs", metavar="[KEY=VALUE]...", nargs=-1)
 @click.option(
-    "--learner", "learner_name", metavar="NAME", required=True,
-    help="To whom: one of 'taskmaster learn --list', or MODULE:CLASS.",
+    "--learner", "learner_name", metavar="NAME",
+    help="To whom: one of 'taskmaster learn --list', or MODULE:CLASS. By default the run's own, as it is recorded.",
 )  # fmt: skip
-@click.option("--option", "options", metavar="KEY=VALUE", multiple=True, help="An option of the learner; repeatable.")
+@click.option(
+    "--option", "options", metavar="KEY=VALUE", multiple=True,
+    help="An option of the learner, as those after RUN; repeatable.",
+)  # fmt: skip
 @click.option("--path", metavar="FOLDER", default=".", help=PATH_HELP)
 @click.option("--until", metavar="N", type=click.IntRange(0), help="As far as N events; with --step, without stopping.")
 @click.option("--step", is_flag=True, help="Stop at each step, and show the learner.")
@@ -47,7 +52,8 @@ _KEYS = "Enter: one step; a number: so many; c: to the end; p: the next point; q
 @json_option
 def replay_run(
     run: str,
-    learner_name: str,
+    pairs: tuple[str, ...],
+    learner_name: str | None,
     options: tuple[str, ...],
     path: str,
     until: int | None,
@@ -57,21 +63,37 @@ def replay_run(
 ) -> int:
     """Play the record of RUN to a learner again, asks and results in the order in which they were.
 
+    Without --learner it is made as the run's own was, by name and options as 'taskmaster learn' has recorded them.
+
     Nothing is evaluated. What the learner asks is compared with what was asked then, to the bit, and the first
     difference is shown: the exit code is 1 then. A step is an ask of the learner, or a result that it is told; N counts
     results, and other events.
+
+    Of a run over several Masters RUN names its leg at any of them: all legs are read together, which this daemon has to
+    have, and N counts the results of all.
     """
     if step and not (sys.stdin.isatty() and is_terminal()):
         raise click.UsageError("--step needs a terminal")
-    require_learner(learner_name, path)
-    given = dict(pair(text, "--option") for text in options)
+    given = dict(pair(text, "an option of the learner") for text in pairs)
+    given |= dict(pair(text, "--option") for text in options)
+    if learner_name is not None:
+        require_learner(learner_name, path)
+    elif given:
+        raise click.UsageError("options of a learner go with --learner NAME")
     with connected(address) as lab:
-        history = History(lab, find_run(lab, run))
+        info = find_run(lab, run)
+        history, known = whole_recording(History(lab, info)), Authors.of(lab, info)
+        if learner_name is None:
+            command = f"taskmaster runs replay {known.title}"
+            author = known.choose(known.all[0] if known.all else None, path, command)
+            require_learner(author.name, path)
+            learner_name, given = author.name, author.options
+            click.echo(f"taskmaster: learner {author}, as it is recorded", err=True)
         learner = made(learner_name, history.parameters, history.outputs, given)
-        stepper = _Stepper(learner, until or 0) if step else None
+        stepper = Stepper(learner, until or 0) if step else None
         try:
             replayed = replay(learner, history, until=None if step else until, hook=stepper)
-        except _Left:
+        except (Left, BdbQuit):
             return OK
         except (TaskMasterError, click.Abort):
             raise
@@ -81,96 +103,17 @@ def replay_run(
     if as_json:
         print_json(_as_json(replayed, learner))
     else:
-        _conclude(history, replayed, learner)
+        _conclude(history, replayed, learner, known)
     return OK if replayed else ERROR
 
 
-class _Left(Exception):
-    """Whoever steps has seen enough."""
-
-
-class _Stepper:
-    """The hook of a replay that is stepped through at a terminal."""
-
-    def __init__(self, learner: Learner, until: int) -> None:
-        self._learner = learner
-        self._until = until
-        #: steps that are made without stopping
-        self._left: float = 0
-        self._has_said = False
-
-    def __call__(self, step: Step) -> None:
-        if step.told < self._until and not (isinstance(step, AskStep) and step.divergence is not None):
-            return
-        say(_step_text(step))
-        say(f"  {state_text(self._learner)}")
-        self._left -= 1
-        while self._left <= 0:
-            self._heed(self._asked())
-
-    def _asked(self) -> str:
-        if not self._has_said:
-            say(f"  ({_KEYS})")
-            self._has_said = True
-        return typed_line("step: ").strip().lower()
-
-    def _heed(self, word: str) -> None:
-        if word == "q":
-            raise _Left
-        if word == "p":
-            say(f"  {next_text(self._learner)}")
-        elif word == "c":
-            self._left = math.inf
-        elif word == "" or (word.isdecimal() and int(word) > 0):
-            self._left = int(word or 1)
-        else:
-            say(f"  {_KEYS}")
-
-
-def _step_text(step: Step) -> str:
-    if isinstance(step, AskStep):
-        text = f"{step.told:>6}  asked for {step.asked}: {_points_text(step.points)}"
-        if step.divergence is not None:
-            text += f"\n{'':8}other than then: {_points_text(step.recorded)}\n{'':8}{step.divergence}"
-        return text
-    result = step.result
-    came = f"→ {value_text(result.output)}" if result.outcome == "done" else result.outcome
-    how = {"told": "told", "failed": "told of", "again": "not told of, it was put again:"}[step.how]
-    return f"{step.told:>6}  {how} task {result.index}, {value_text(result.input)} {came}"
-
-
-def _points_text(points: Sequence[Any]) -> str:
-    more = f", and {len(points) - _SHOWN} more" if len(points) > _SHOWN else ""
-    return "; ".join(value_text(point) for point in points[:_SHOWN]) + more or "nothing"
-
-
-def state_text(learner: Learner) -> str:
-    """A learner in a line: what it is, how many points it has, its loss."""
-    parts = [describe(learner)]
-    npoints = getattr(learner, "npoints", None)
-    if isinstance(npoints, int):
-        parts.append(count(npoints, "point"))
-    if isinstance(learner, Lossy):
-        parts.append(f"loss {number(learner.loss())}")
-    return ", ".join(parts)
-
-
-def next_text(learner: Learner) -> str:
-    """What a learner would ask now, by a copy of it: asking itself would change what comes."""
-    try:
-        points = copy.deepcopy(learner).ask(1)
-    except Exception as error:  # noqa: BLE001 - a learner's own, of which some cannot be copied, as those with generators
-        return f"its next point cannot be known without asking it: {error}"
-    return f"it would ask {_points_text(points)}"
-
-
-def _conclude(history: History, replayed: Replayed, learner: Learner) -> None:
+def _conclude(history: Recording, replayed: Replayed, learner: Learner, known: Authors) -> None:
     parts = [f"{count(replayed.until, 'event')}, asked {replayed.asks} times, {count(replayed.told, 'output')} told"]
     if replayed.failed:
         parts.append(f"{replayed.failed} failed")
     if replayed.again:
         parts.append(f"{replayed.again} put again")
-    say(f"run {history.info.run} ({history.title}): {', '.join(parts)}")
+    say(f"{_run_text(history)}: {', '.join(parts)}")
     say(state_text(learner))
     divergence = replayed.divergence
     if divergence is None:
@@ -179,10 +122,18 @@ def _conclude(history: History, replayed: Replayed, learner: Learner) -> None:
     say(f"it parts from the record: {divergence}")
     if changed := changes(history.metadata, learner):
         say(f"  the run was made with {changed}")
-    say(f"  then: {_points_text(divergence.recorded)}")
-    say(f"  now:  {_points_text(divergence.now)}")
+    for author in known.all:
+        say(f"  it is of learner {author}" + (f", from task {author.first} on" if author.first else ""))
+    say(f"  then: {points_text(divergence.recorded)}")
+    say(f"  now:  {points_text(divergence.now)}")
     for result in divergence.told[-_SHOWN:]:
         say(f"  told before: {result!r}")
+
+
+def _run_text(history: Recording) -> str:
+    legs = history.legs if isinstance(history, RoutedHistory) else (history,)
+    numbers = [str(leg.info.run) for leg in legs if isinstance(leg, History)]
+    return f"run{'s' if len(numbers) > 1 else ''} {' and '.join(numbers)} ({history.title})"
 
 
 def _as_json(replayed: Replayed, learner: Learner) -> dict[str, Any]:
@@ -193,7 +144,7 @@ def _as_json(replayed: Replayed, learner: Learner) -> dict[str, Any]:
         "told": replayed.told,
         "failed": replayed.failed,
         "again": replayed.again,
-        "loss": plain(learner.loss()) if isinstance(learner, Lossy) else None,
+        "loss": figure(learner.loss()) if isinstance(learner, Lossy) else None,
         "same": divergence is None,
         "divergence": divergence
         and {
@@ -217,10 +168,12 @@ def _as_json(replayed: Replayed, learner: Learner) -> dict[str, Any]:
 def diff(one: str, other: str, address: str | None, as_json: bool) -> int:
     """Show where the runs ONE and OTHER part: the first point, ask or result that differs, to the bit.
 
-    The exit code is 0 if they do not, and 1 if they do, or if one goes on where the other ends.
+    The exit code is 0 if they do not, and 1 if they do, or if one goes on where the other ends. Of a run over several
+    Masters ONE or OTHER names its leg at any of them: all legs are compared.
     """
     with connected(address) as lab:
-        found = part(History(lab, find_run(lab, one)), History(lab, find_run(lab, other)))
+        runs = [whole_recording(History(lab, find_run(lab, text))) for text in (one, other)]
+        found = part(*runs)
     if as_json:
         print_json(
             {
@@ -235,8 +188,9 @@ def diff(one: str, other: str, address: str | None, as_json: bool) -> int:
         say("they are the same")
     else:
         say(f"they part after {count(found.told, 'event')}")
-        say(f"  {one}: {found.one}")
-        say(f"  {other}: {found.other}")
+        titles = [run.title if isinstance(run, RoutedHistory) else text for run, text in zip(runs, (one, other))]
+        say(f"  {titles[0]}: {found.one}")
+        say(f"  {titles[1]}: {found.other}")
     return OK if found is None else ERROR
 
 
@@ -250,18 +204,42 @@ def fork(run: str, at: int | None, name: str, address: str | None, as_json: bool
     """Make a run NAME that starts from the first N events of RUN.
 
     What was measured is not measured again: tasks that had been put by then and ended later keep how they ended.
-    Tasks without an outcome are open in the fork; of an instrument it is paused, until 'taskmaster resume'.
+    Tasks without an outcome are open in the fork; of an instrument it is paused, until 'taskmaster resume'. A fork
+    that is there already, because the same command was given before, is left as it is, and said to be.
+
+    Of a run over several Masters it is a fork of one leg: what that Master has measured, and no run to go on with.
     """
     with connected(address) as lab:
         found = find_run(lab, run)
+        existed = any(other.name == name for other in lab.runs(found.master))
         forked = lab.fork(found.run, name, at)
+        known = Authors.of(lab, forked)
     if as_json:
-        print_json({"run": forked.run, "master": forked.master, "name": forked.name, "paused": forked.paused})
+        keys = ("run", "master", "name", "tasks", "events", "paused")
+        print_json({**{key: getattr(forked, key) for key in keys}, "existed": existed})
         return
-    say(
-        f"run {forked.run} ({forked.master}/{forked.name}): {count(forked.tasks, 'task')}, "
-        f"{count(forked.events, 'event')} of run {found.run} ({found.master}/{found.name})"
-    )
+    tasks, events = count(forked.tasks, "task"), count(forked.events, "event")
+    if existed:
+        first = forked.metadata.get("forked_at", "")
+        say(
+            f"run {forked.run} ({forked.master}/{forked.name}) is there already: it was forked from the first {first} "
+            f"events of run {found.run} ({found.master}/{found.name}) before, and has {tasks} and {events} by now"
+        )
+    else:
+        say(
+            f"run {forked.run} ({forked.master}/{forked.name}): {tasks}, {events} of run {found.run} "
+            f"({found.master}/{found.name})"
+        )
     if forked.paused:
         say(f"it is paused; to have its open tasks evaluated: taskmaster resume {forked.master} --run {forked.run}")
-    say(f"go on with it: taskmaster learn {forked.master} --learner … --run {shlex.quote(forked.name)}")
+    if mark := mark_of(found.metadata):
+        say(
+            f"it is of one leg of a run over {mark.over}: it has what {found.master!r} measured, and not what the "
+            "learner was asked and told, so no learner can go on with it"
+        )
+        return
+    line = f"taskmaster learn {forked.master} --run {shlex.quote(forked.name)}"
+    if known.all and known.all[-1].by_name:
+        say(f"go on with it, by its learner or by another one: {line} [--learner …]")
+    else:
+        say(f"go on with it: {line} --learner …")

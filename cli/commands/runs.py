@@ -5,16 +5,19 @@ from __future__ import annotations
 import datetime
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 
 import click
 
 from taskmaster.bus.errors import CallerError
 from taskmaster.bus.status import RunInfo
 from taskmaster.bus.text import did_you_mean_or
+from taskmaster.cli.authors import Authors, replay_line
 from taskmaster.cli.base import Command, Group, address_option, json_option
 from taskmaster.cli.commands.replaying import diff, fork, replay_run
 from taskmaster.cli.connecting import connected, find_run
 from taskmaster.cli.output import Cell, Table, count, is_terminal, print_json, print_table, record, say
+from taskmaster.learners.looping.authors import BY_NAME, LEARNER, MADE, PATH
 
 __all__ = ["command"]
 
@@ -66,8 +69,9 @@ def show(run: str, address: str | None, as_json: bool) -> None:
     """Show all that is known of RUN."""
     with connected(address) as lab:
         found = find_run(lab, run)
+        known = Authors.of(lab, found)
     if as_json:
-        print_json(_as_json(found))
+        print_json({**_as_json(found), "learners": [asdict(author) for author in known.all]})
         return
     outcomes = [f"{found.done} done", f"{found.failed} failed", f"{found.cancelled} cancelled", f"{_open(found)} open"]
     if found.held:
@@ -84,8 +88,15 @@ def show(run: str, address: str | None, as_json: bool) -> None:
         "events": str(found.events),
         "priority": str(found.priority),
         "seed": str(found.seed),
-        **found.metadata,
+        **{key: value for key, value in found.metadata.items() if key not in (BY_NAME, PATH)},
     }
+    for author in known.all:
+        if author.first:
+            facts[f"from task {author.first}"] = str(author)
+        else:
+            facts |= {LEARNER: author.learner, **({MADE: author.made} if author.made else {})}
+    if known.all and known.all[0].by_name:
+        facts["replay"] = replay_line(found, known.all[0])
     width = max(map(len, facts))
     for name, value in facts.items():
         say(f"{name:<{width}}  {value}")

@@ -13,25 +13,25 @@ from typing import Any
 
 import click
 
-from taskmaster.bus.errors import CallerError
+from taskmaster.bus.errors import CallerError, DaemonUnreachable, UnknownMaster, UnknownRun
 from taskmaster.bus.fields import Field
 from taskmaster.bus.text import did_you_mean_or, parse_duration
 from taskmaster.cli.base import Command, address_option, json_option
 from taskmaster.cli.connecting import connected, find_run
 from taskmaster.cli.learners import pair, require_learner
-from taskmaster.cli.output import Table, count, print_json, print_table, say
+from taskmaster.cli.output import Table, count, figure, print_json, print_table, say
 from taskmaster.drivers.functions import find_function
 from taskmaster.learners import goals
-from taskmaster.learners.export.plain import plain
+from taskmaster.learners.declared import as_fields
 from taskmaster.learners.goals import Goal
+from taskmaster.learners.options import literal
 from taskmaster.learners.registry import create, rehearse
-from taskmaster.learners.simulate import Constant, Exponential, Failures, HalfNormal, Pareto, Recorded
+from taskmaster.learners.simulate import Constant, Exponential, Failures, HalfNormal, OfPoint, Pareto, Recorded
 from taskmaster.learners.simulate.functions import FUNCTIONS, over
 from taskmaster.learners.simulate.latency import Latency
 from taskmaster.learners.simulate.plot import require_plot
 from taskmaster.learners.simulate.recorded import durations_in, durations_of
 from taskmaster.learners.simulate.study import HEADINGS, MakeLearner, Study, Trial, study
-from taskmaster.learners.workmaster import as_fields
 
 __all__ = ["command"]
 
@@ -43,6 +43,10 @@ _LAWS: Mapping[str, tuple[Callable[..., Latency], str]] = {
     "pareto": (Pareto, "LEAST SHAPE"),
 }
 _LAWS_TEXT = ", ".join(f"'{law} {figures}'" for law, (_, figures) in _LAWS.items())
+#: How the values of a parameter are written.
+_VALUES_TEXT = "x=0,1 for real numbers from 0 to 1, n=int:1,10 for whole ones, 'kind=a|b|c' for choices"
+#: What stands before the limits of whole numbers, and between choices.
+_WHOLE, _OR = "int:", "|"
 
 
 @click.command("simulate", cls=Command)
@@ -56,8 +60,8 @@ _LAWS_TEXT = ", ".join(f"'{law} {figures}'" for law, (_, figures) in _LAWS.items
 )  # fmt: skip
 @click.option("--path", metavar="FOLDER", default=".", help="Where a MODULE is; by default here.")
 @click.option(
-    "--parameter", "parameters", metavar="NAME=MIN,MAX", multiple=True,
-    help="A parameter and its limits; repeatable. By default x and y, from 0 to 1.",
+    "--parameter", "parameters", metavar="NAME=VALUES", multiple=True,
+    help=f"A parameter, repeatable: {_VALUES_TEXT}. By default x and y, from 0 to 1.",
 )  # fmt: skip
 @click.option("--master", metavar="MASTER", help="Take the parameters and outputs of this Master of a daemon.")
 @click.option("--workers", metavar="N[,N …]", default="8", help="Numbers of workers to compare; by default 8.")
@@ -72,7 +76,8 @@ _LAWS_TEXT = ", ".join(f"'{law} {figures}'" for law, (_, figures) in _LAWS.items
 @click.option("--output", metavar="NAME", help="The output that counts, where there are several.")
 @click.option(
     "--latency", "law", metavar="LAW", default="half-normal 60",
-    help=f"How long evaluations take: {_LAWS_TEXT}; by default 'half-normal 60'.",
+    help=f"How long evaluations take: {_LAWS_TEXT}, or MODULE:NAME, the seconds as a function of the point; "
+    "by default 'half-normal 60'.",
 )  # fmt: skip
 @click.option("--durations", metavar="RUN|FILE", help="The durations of a real run, of the daemon or as exported.")
 @click.option("--fail", metavar="P", type=float, default=0.0, help="The probability that an evaluation fails.")
@@ -113,7 +118,7 @@ def command(
     """
     fields, outputs = _declared(master, parameters, address)
     learners = dict(_learner(text, path, fields, outputs) for text in wanted)
-    latency = _recorded(durations, address) if durations is not None else _latency(law)
+    latency = _recorded(durations, address) if durations is not None else _latency(law, path)
     numbers = _counts(workers)
     aim = _goal(goal)
     found = _function(function, path, fields)
@@ -166,7 +171,10 @@ def _progress(total: int) -> Iterator[Callable[[Trial], object] | None]:
 
 def _print(seen: Study, function: str, latency: Latency, *, as_json: bool) -> None:
     if as_json:
-        rows = [{name: plain(value) for name, value in asdict(row).items()} for row in seen.rows()]
+        rows = [
+            {name: figure(value) if isinstance(value, float) else value for name, value in asdict(row).items()}
+            for row in seen.rows()
+        ]
         print_json({"function": function, "goal": seen.goal, "latency": repr(latency), "rows": rows})
         return
     print_table(
@@ -198,16 +206,30 @@ def _declared(
         with connected(address) as lab:
             chosen = lab[master]
             return chosen.parameters, chosen.outputs
-    limits = dict(pair(text, "--parameter") for text in parameters) or {"x": "0,1", "y": "0,1"}
-    return as_fields({name: _limits(name, text) for name, text in limits.items()}), ()
+    values = dict(pair(text, "--parameter") for text in parameters) or {"x": "0,1", "y": "0,1"}
+    return [_field(name, text) for name, text in values.items()], ()
 
 
-def _limits(name: str, text: str) -> tuple[float, float]:
+def _field(name: str, text: str) -> Field:
+    """A parameter of what stands behind its name. Raises UsageError."""
     try:
-        low, high = map(float, text.split(","))
+        (field,) = as_fields({name: _values(text)})
     except ValueError:
-        raise click.UsageError(f"--parameter {name}={text}: write NAME=MIN,MAX") from None
-    return low, high
+        raise click.UsageError(f"--parameter {name}={text}: write {_VALUES_TEXT}") from None
+    except CallerError as error:
+        raise click.UsageError(f"--parameter {name}={text}: {error}") from None
+    return field
+
+
+def _values(text: str) -> list[Any] | tuple[float, float] | Mapping[str, Any]:
+    """Raises ValueError."""
+    if _OR in text:
+        words = [word.strip() for word in text.split(_OR)]
+        read = [literal(word) for word in words]
+        return read if all(isinstance(value, (bool, int, float)) for value in read) else words
+    read_one, text = (int, text.removeprefix(_WHOLE)) if text.startswith(_WHOLE) else (float, text)
+    low, high = map(read_one, text.split(","))
+    return {"kind": "int", "min": low, "max": high} if read_one is int else (low, high)
 
 
 def _function(name: str, path: str, fields: Sequence[Field]) -> Callable[[Any], Any]:
@@ -219,10 +241,13 @@ def _function(name: str, path: str, fields: Sequence[Field]) -> Callable[[Any], 
         raise click.UsageError(str(error)) from None
 
 
-def _latency(text: str) -> Latency:
-    law, *figures = text.split()
+def _latency(text: str, path: str) -> Latency:
+    law, *figures = text.split() or [""]
+    if ":" in law and not figures:
+        return OfPoint(find_function(law, [os.path.abspath(path)]))
     if law not in _LAWS:
-        raise click.UsageError(f"there is no law {law!r} for --latency{did_you_mean_or(law, _LAWS)}")
+        hint = did_you_mean_or(law, [*_LAWS, "MODULE:NAME"])
+        raise click.UsageError(f"there is no law {law!r} for --latency{hint}")
     make, expected = _LAWS[law]
     try:
         return make(*map(float, figures))
@@ -233,10 +258,17 @@ def _latency(text: str) -> Latency:
 
 
 def _recorded(text: str, address: str | None) -> Latency:
-    if os.path.exists(text):
-        return Recorded(durations_in(text))
-    with connected(address) as lab:
-        return Recorded(durations_of(lab, find_run(lab, text)))
+    try:
+        if os.path.exists(text):
+            return Recorded(durations_in(text))
+        with connected(address) as lab:
+            return Recorded(durations_of(lab, find_run(lab, text)))
+    except (DaemonUnreachable, UnknownRun, UnknownMaster) as error:
+        if not os.path.splitext(text)[1][1:].isalpha():
+            raise
+        raise click.UsageError(f"--durations {text}: there is no such file; nor a run of that name: {error}") from None
+    except CallerError as error:
+        raise click.UsageError(f"--durations {text}: {error}") from None
 
 
 def _lifetime(text: str | None) -> float:
@@ -262,6 +294,8 @@ def _goal(text: str | None) -> float | Goal | None:
             return float(kind)
         if kind.strip() == "loss":
             return goals.loss(float(value))
+    except CallerError as error:
+        raise click.UsageError(f"--goal {text}: {error}") from None
     except ValueError:
         pass
     raise click.UsageError(f"--goal takes a number, or loss=0.01, not {text!r}")

@@ -37,8 +37,20 @@ log = logging.getLogger("taskmaster.host")
     type=click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path),
     help="A folder to import the Master's functions from, if they lie elsewhere here; repeatable.",
 )  # fmt: skip
+@click.option(
+    "--key", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path),
+    help="The pair of keys to show a daemon over the network; by default $TASKMASTER_KEY, else your own.",
+)  # fmt: skip
 @log_options
-def command(address: str, master: str, processes: int, path: tuple[Path, ...], log_level: str, log_format: str) -> int:
+def command(
+    address: str,
+    master: str,
+    processes: int,
+    path: tuple[Path, ...],
+    key: Path | None,
+    log_level: str,
+    log_format: str,
+) -> int:
     """Evaluate for a MASTER of the daemon whose control address is ADDRESS.
 
     What to evaluate comes from the daemon's configuration; the function itself must be installed here, or lie in DIR.
@@ -62,7 +74,9 @@ def command(address: str, master: str, processes: int, path: tuple[Path, ...], l
     manager = ServiceManager()
     manager.says(f"looking for the daemon at {address}")
     require_listener(address)
-    place = find(address, master)
+    place = find(address, master, key=key)
+    if place.credentials is not None:
+        os.environ.update(place.credentials.environment())  # for the processes that are started
     if place.has_heads:
         return _guard(place, path, manager)
     log.info(

@@ -37,7 +37,7 @@ class _Piece:
         self.add(table, asks)
 
     def add(self, table: Table, asks: tuple[m.Ask, ...]) -> None:
-        self._asks += [m.Ask(self.n + ask.offset, ask.after, ask.asked) for ask in asks] if self.n else asks
+        self._asks += [m.Ask(self.n + ask.offset, ask.after, ask.asked, ask.order) for ask in asks] if self.n else asks
         self._tables.append(table)
         self.n += table.n
 
@@ -92,7 +92,7 @@ def _read_asks(journal: Journal, run: Run, request: m.ReadAsks) -> tuple[m.AsksP
 
 def _cut(asks: tuple[m.Ask, ...], low: int, high: int) -> tuple[m.Ask, ...]:
     """Those that began in the rows ``low ≤ k < high`` of their block, with offsets from ``low``."""
-    return tuple(m.Ask(ask.offset - low, ask.after, ask.asked) for ask in asks if low <= ask.offset < high)
+    return tuple(m.Ask(ask.offset - low, ask.after, ask.asked, ask.order) for ask in asks if low <= ask.offset < high)
 
 
 def _fitting(table: Table, most: int) -> int:

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 from msgspec.structs import replace
 
 from taskmaster.bus.cut import cut_outcome
@@ -23,7 +22,7 @@ from taskmaster.bus.table import Table
 from taskmaster.daemon.blocks import Block
 from taskmaster.daemon.effects import BlockAppended, EventAppended, RunForked
 from taskmaster.daemon.journal import sql
-from taskmaster.daemon.journal.stored import decode_asks, read_event
+from taskmaster.daemon.journal.stored import decode_asks, encode_asks, read_event
 
 if TYPE_CHECKING:
     from taskmaster.daemon.journal.journal import Journal
@@ -71,6 +70,8 @@ class Fork:
             query(sql.COPY_NEW_PROGRESS, (*ids, low, high))
         query(sql.COPY_APPROVALS, (*ids, end))
         query(sql.COPY_PLACES, (*ids, end))
+        query(sql.COPY_WRITERS, (*ids, end))
+        query(sql.SET_LAST_WRITER, ids[:1])
         return bool(query(sql.LAST_SWITCH, (source, at)).get == "closed")
 
     def _copy_blocks(self, append: Callable[[BlockAppended], None]) -> int:
@@ -110,8 +111,8 @@ class Fork:
             asks = decode_asks(text)
             kept = [ask for ask in asks if ask.offset < n or ask.after < at]
             if behind or len(kept) < len(asks):
-                kept += [Ask(n, ask.after, ask.asked) for ask in behind]
-                query(sql.SET_ASKS, (msgspec.json.encode(kept).decode(), run, first))
+                kept += [Ask(n, ask.after, ask.asked, ask.order) for ask in behind]
+                query(sql.SET_ASKS, (encode_asks(kept), run, first))
 
     def _copy_outcomes(self, end: int, append: Callable[[EventAppended], None]) -> int:
         """Copy the outcomes that come behind those events, of tasks below ``end``; returns where the events end."""

@@ -48,6 +48,7 @@ from taskmaster.daemon.effects import (
     RunForked,
     TasksPlaced,
     WriterChanged,
+    WriterNoted,
 )
 from taskmaster.daemon.journal import sql
 from taskmaster.daemon.journal.checksums import connect, create
@@ -56,7 +57,7 @@ from taskmaster.daemon.journal.forks import Fork
 from taskmaster.daemon.journal.mark import MarkFile
 from taskmaster.daemon.journal.payloads import Payloads
 from taskmaster.daemon.journal.series import writers
-from taskmaster.daemon.journal.stored import FiledTable, decode_asks, split_frames, with_noted
+from taskmaster.daemon.journal.stored import FiledTable, decode_asks, encode_asks, split_frames, with_noted
 
 __all__ = ["INLINE_BYTES", "Journal"]
 
@@ -119,6 +120,9 @@ class Journal:
             BlockAppended: self._block_appended,
             EventAppended: self._event_appended,
             AsksNoted: self._asks_noted,
+            WriterNoted: lambda r: self._execute(
+                sql.SET_WRITER_METADATA, (_json(r.metadata).decode(), r.run, r.writer)
+            ),
             LeaseGranted: lambda r: self._execute(
                 sql.INSERT_LEASE, (*r.lease, r.run, r.first, r.n, r.attempt, r.worker, r.local, r.time, r.name)
             ),
@@ -245,7 +249,7 @@ class Journal:
         self._execute(sql.INSERT_RUN, (r.run, r.master, r.name, r.seed, r.created, r.user, metadata, r.priority))
 
     def _writer_changed(self, r: WriterChanged) -> None:
-        self._execute(sql.INSERT_WRITER, (r.run, r.writer, r.user, r.time, r.claim))
+        self._execute(sql.INSERT_WRITER, (r.run, r.writer, r.user, r.time, r.claim, r.first, "{}", False))
         self._execute(sql.SET_WRITER, (r.writer, r.run))
 
     def _run_deleted(self, r: RunDeleted) -> None:
@@ -270,7 +274,7 @@ class Journal:
                 r.first,
                 r.n,
                 self._layout(table.layout),
-                _json(r.asks).decode(),
+                encode_asks(r.asks),
                 table.digest(content),
                 r.time,
                 r.user,
@@ -283,7 +287,7 @@ class Journal:
         for first, n, text in list(self._db.execute(sql.BLOCK_BEFORE, (r.run, r.first))):
             if first + n == r.first:
                 asks = with_noted(decode_asks(text), n, r.at, r.asks)
-                self._execute(sql.SET_ASKS, (_json(asks).decode(), r.run, first))
+                self._execute(sql.SET_ASKS, (encode_asks(asks), r.run, first))
 
     def _event_appended(self, r: EventAppended) -> None:
         head = r.head

@@ -25,7 +25,7 @@ __all__ = ["salvage"]
 _RUNS = """
 SELECT run, master, name, seed, created, user, metadata, priority, closed, paused, writer FROM runs ORDER BY run
 """
-_WRITERS = "SELECT run, writer, user, time, claim FROM writers WHERE run = ?"
+_WRITERS = "SELECT run, writer, user, time, claim, first, metadata, forked FROM writers WHERE run = ?"
 _ATTEMPTS = "SELECT run, task, attempts FROM attempts WHERE run = ? AND task < ?"
 _LEASES = """
 SELECT epoch, number, run, first, n, attempt, worker, local, time, name FROM leases WHERE run = ? AND first + n <= ?

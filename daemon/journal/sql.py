@@ -118,6 +118,11 @@ CREATE TABLE attempts (
     2: """
 ALTER TABLE masters ADD COLUMN stopped TEXT NOT NULL DEFAULT '';   -- by whom and why; empty: it is not
 ALTER TABLE leases ADD COLUMN name TEXT NOT NULL DEFAULT '';       -- the worker's for people; of a head, that head's
+-- Of a writer: how many tasks there were when he came; what he said of himself, a JSON object of strings (of a learner,
+-- where it is not the one that is recorded with the run); and whether it was to the run that this one was forked from.
+ALTER TABLE writers ADD COLUMN first INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE writers ADD COLUMN metadata TEXT NOT NULL DEFAULT '{}';
+ALTER TABLE writers ADD COLUMN forked INTEGER NOT NULL DEFAULT 0;
 
 -- Heads of instruments that are out of service, by whom and why; empty: they are in. tripped: the interlock, and why.
 CREATE TABLE heads (
@@ -281,7 +286,13 @@ SET_META = "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT DO UPDATE SE
 INSERT_RUN = """
 INSERT INTO runs (run, master, name, seed, created, user, metadata, priority) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 """
-INSERT_WRITER = "INSERT INTO writers (run, writer, user, time, claim) VALUES (?, ?, ?, ?, ?)"
+INSERT_WRITER = """
+INSERT INTO writers (run, writer, user, time, claim, first, metadata, forked) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+"""
+SET_WRITER_METADATA = "UPDATE writers SET metadata = ? WHERE run = ? AND writer = ?"
+SELECT_WRITERS = """
+SELECT writer, first, user, time, metadata, forked FROM writers WHERE run = ? AND writer > ? ORDER BY writer
+"""
 #: What the openings of all runs were called by those who asked, oldest first.
 SELECT_CLAIMS = "SELECT run, claim, writer FROM writers WHERE claim <> '' ORDER BY run, writer"
 SET_WRITER = "UPDATE runs SET writer = ? WHERE run = ?"
@@ -492,6 +503,14 @@ SELECT ?1, new.task, new.attempt,
         + row_number() OVER (PARTITION BY new.task, new.attempt ORDER BY new.entry) - 1,
     1, new.entry, new.time, new.time, new.names, '[[0,' || substr(new.data, 2) || ']'
 FROM new_progress AS new WHERE new.run = ?2 AND new.task >= ?3 AND new.task < ?4
+"""
+#: Who had opened run ?2 while there was a task to come that run ?1 has, too: of its first ?3 tasks.
+COPY_WRITERS = """
+INSERT INTO writers (run, writer, user, time, claim, first, metadata, forked)
+SELECT ?1, writer, user, time, '', first, metadata, 1 FROM writers WHERE run = ?2 AND first < ?3
+"""
+SET_LAST_WRITER = """
+UPDATE runs SET writer = coalesce((SELECT max(writer) FROM writers WHERE run = ?1), 0) WHERE run = ?1
 """
 LAST_SWITCH = """
 SELECT kind FROM events WHERE run = ?1 AND seq < ?2 AND kind IN ('closed', 'reopened') ORDER BY seq DESC LIMIT 1

@@ -14,7 +14,7 @@ from taskmaster.bus.record_messages import MOST_ASKS
 from taskmaster.bus.table import Buffer, Layout, Table
 from taskmaster.daemon.journal.payloads import Payloads, size_of
 
-__all__ = ["FiledTable", "decode_asks", "read_event", "split_frames", "with_noted"]
+__all__ = ["FiledTable", "decode_asks", "encode_asks", "read_event", "split_frames", "with_noted"]
 
 _errors = msgspec.json.Decoder(tuple[m.TaskError, ...]).decode
 _asks = msgspec.json.Decoder(tuple[m.Ask, ...]).decode
@@ -96,6 +96,11 @@ def _frame_sizes(layout: Layout, n: int, view: memoryview) -> list[int]:
     return sizes
 
 
+def encode_asks(asks: Sequence[m.Ask]) -> str:
+    """What was asked in a block, as a JSON list of arrays; where there is no order over several runs, nothing of it."""
+    return msgspec.json.encode(asks).replace(b",null]", b"]").decode()
+
+
 def decode_asks(text: str) -> tuple[m.Ask, ...]:
     """What was asked in a block; where it was written before it said for how many points, that is not known.
 
@@ -115,7 +120,7 @@ def with_noted(asks: tuple[m.Ask, ...], n: int, at: int, noted: tuple[m.Ask, ...
     own = tuple(ask for ask in asks if ask.offset < n)
     behind = asks[len(own) :]
     if len(behind) < at + len(noted):
-        behind = behind[:at] + tuple(m.Ask(n, ask.after, ask.asked) for ask in noted)
+        behind = behind[:at] + tuple(m.Ask(n, ask.after, ask.asked, ask.order) for ask in noted)
     return own + behind[:MOST_ASKS]
 
 

@@ -24,8 +24,8 @@ from typing import Any
 
 from taskmaster.bus import messages as m
 from taskmaster.bus.fields import Schema
+from taskmaster.drivers.generators import drive
 from taskmaster.drivers.instruments.errors import CONNECTING, NOT_REACHED, LinkError, Stopped
-from taskmaster.drivers.instruments.generators import drive
 from taskmaster.drivers.instruments.head import Head, State
 from taskmaster.drivers.instruments.mailbox import Mailbox, Task, Wish, limited
 from taskmaster.drivers.instruments.news import Ended, Found, Kept, Left, News, Reported, Said, Unusable
@@ -33,9 +33,9 @@ from taskmaster.drivers.instruments.notes import HeadState
 from taskmaster.drivers.instruments.polling import Polling
 from taskmaster.drivers.instruments.stretch import Stretch
 from taskmaster.drivers.instruments.watching import Watched
-from taskmaster.drivers.instruments.yields import Yields
 from taskmaster.drivers.outputs import OutputPacker, task_error
 from taskmaster.drivers.protocol import Assignment, Question
+from taskmaster.drivers.yields import Yields
 
 __all__ = ["Attendant"]
 

@@ -54,6 +54,8 @@ class AxLearner(Optimizer[int]):
     parameters to be searched by their logarithm.
 
         AxLearner(master.parameters, minimize="loss", constraints="temperature <= 80", initialization_budget=10)
+
+    Raises CallerError for parameters without limits, and a method or options that Ax does not have.
     """
 
     def __init__(

@@ -79,7 +79,10 @@ class Seedable(Record):
         self._begun = False
 
     def seed(self, rng: np.random.Generator) -> None:
-        """Take ``rng`` as the source of randomness, unless a seed of its own was given. Before the first ask."""
+        """Take ``rng`` as the source of randomness, unless a seed of its own was given. Before the first ask.
+
+        Raises CallerError after the first ask.
+        """
         if self._begun:
             raise CallerError(f"{type(self).__name__} has begun already: it can be seeded before the first ask only")
         self._rng = rng
@@ -138,6 +141,10 @@ class Optimizer(Seedable, ABC, Generic[S]):
         """Check that the Master takes the points, and has the outputs. Raises CallerError."""
         self.space.require_within(parameters)
         self.aims.require_among(outputs)
+
+    def best_in_flight(self, slots: int) -> int:
+        """One for each slot: what is chosen earlier is chosen from older knowledge: dearer than idle slots."""
+        return slots
 
     def ask(self, n: int) -> list[Point]:
         """``n`` points that are neither in flight nor known; fewer while the library has no more."""
@@ -231,7 +238,10 @@ class Optimizer(Seedable, ABC, Generic[S]):
         return self._is_exhausted and not self._in_flight
 
     def best(self, *, minimize: bool | None = None, output: str | None = None) -> tuple[Point, float]:
-        """As in Record; without arguments the best of the (first) objective among points that keep the constraints."""
+        """As in Record; without arguments the best of the (first) objective among points that keep the constraints.
+
+        Raises CallerError while there is none.
+        """
         name, more = self.aims.objectives[0]
         if minimize is not None or output is not None:
             return super().best(minimize=bool(minimize), output=output or name)

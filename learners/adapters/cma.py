@@ -4,9 +4,9 @@ N. Hansen, "The CMA Evolution Strategy: A Tutorial", arXiv:1604.00772; constrain
 Dufossé, N. Hansen, PPSN 2020.
 
 It learns by whole generations: so many points are sampled, and when all have been evaluated they are told together, in
-the order of sampling. So what it asks does not depend on the order in which results come, nor on how many are in flight
-at a time. Towards the end of a generation slots run idle; a generation has therefore at least as many points as are
-wanted at once (the Loop's ``in_flight``), unless ``popsize`` says otherwise.
+the order of sampling. So what it asks does not depend on the order in which results come; nor, with a given
+``popsize``, on how many are in flight at a time. Towards the end of a generation slots run idle: by default it has as
+many points as are wanted at first (the Loop's ``in_flight``), at least pycma's own number, 4 + 3 ln(parameters).
 
 - A point that **failed** ranks behind all of its generation. One of which all have failed is sampled again.
 - The search takes place in the unit cube: each parameter between its limits, or its logarithm. Whole numbers and
@@ -87,6 +87,9 @@ class CmaLearner(Optimizer[_Member]):
     ``options`` are pycma's (``cma.CMAOptions()`` lists them): ``popsize=20``, ``CMA_diagonal=True``, ``tolfun=1e-6``.
 
         CmaLearner(master.parameters, maximize="accuracy", log=["rate"], restarts=3)
+
+    Raises CallerError for fewer than two parameters, parameters without limits, several objectives, a start outside of
+    the limits, and options that pycma does not take.
     """
 
     def __init__(

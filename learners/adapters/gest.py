@@ -35,7 +35,7 @@ from taskmaster.bus.text import lacking
 from taskmaster.learners.adapters.aims import Aims, Values
 from taskmaster.learners.adapters.base import Optimizer, OwnDice
 from taskmaster.learners.adapters.space import Space
-from taskmaster.learners.protocol import Bindable, Failable, Learner, Point, Seeded, describe
+from taskmaster.learners.protocol import Bindable, Failable, Learner, Point, Seeded, ask, describe, require
 from taskmaster.learners.record import chosen_output, select
 
 try:
@@ -181,6 +181,9 @@ class GestLearner(Optimizer[Mapping[str, Any]]):
     again when they are suggested again.
 
         GestLearner(vocs, lambda vocs, seed: UniformSample(vocs, random_seed=seed))
+
+    Raises CallerError for VOCS that name what a Master cannot have, what is no generator, and a generator that has been
+    asked for a run before.
     """
 
     def __init__(
@@ -334,12 +337,15 @@ class LearnerGenerator(Generator):  # type: ignore[misc] # gest-api has no types
     outputs are missing (None) or NaN counts as failed.
 
         LearnerGenerator(vocs, Sobol(fields_of(vocs)), seed=1)
+
+    Raises CallerError for what is no learner, or does not fit the VOCS, ValueError for VOCS that name no output.
     """
 
     returns_id = True
 
     def __init__(self, vocs: VOCS, learner: Learner, *, seed: int | None = None) -> None:
         super().__init__(vocs)
+        require(learner)
         self.vocs = vocs
         self.learner = learner
         if isinstance(learner, Bindable):
@@ -368,7 +374,7 @@ class LearnerGenerator(Generator):  # type: ignore[misc] # gest-api has no types
         """
         wanted = 1 if num_points is None else num_points
         if len(self._ready) < wanted:
-            self._ready.extend(self.learner.ask(wanted - len(self._ready)))
+            self._ready.extend(ask(self.learner, wanted - len(self._ready)))
         if num_points is None:
             wanted = min(wanted, len(self._ready))
         if len(self._ready) < wanted:

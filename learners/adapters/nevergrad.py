@@ -74,6 +74,8 @@ class NevergradLearner(Optimizer[Any]):
     points to plan for, ``workers`` how many are evaluated at once, by default as many as are first asked for.
 
         NevergradLearner(master.parameters, "TwoPointsDE", minimize="loss", budget=500)
+
+    Raises CallerError for parameters without limits, and an optimiser that Nevergrad does not have.
     """
 
     def __init__(
@@ -181,7 +183,7 @@ def _kind(optimizer: Any) -> Any:
     if not isinstance(optimizer, str):
         return optimizer
     if optimizer not in ng.optimizers.registry:
-        hint = did_you_mean_or(optimizer, optimizers(), "there are hundreds, among them")
+        hint = did_you_mean_or(optimizer, optimizers(), "in nevergrad.optimizers.registry there are")
         raise CallerError(f"Nevergrad has no optimiser {optimizer!r}{hint}")
     return ng.optimizers.registry[optimizer]
 

@@ -64,6 +64,9 @@ class OptunaLearner(Optimizer[Trial]):
     tasks count as pruned.
 
         OptunaLearner(master.parameters, "TPESampler", maximize="accuracy", multivariate=True)
+
+    Raises CallerError for parameters without limits, a sampler or options that Optuna does not have, constraints that
+    are none, and a study that goes by other directions or has been asked for a run before.
     """
 
     def __init__(
@@ -119,6 +122,10 @@ class OptunaLearner(Optimizer[Trial]):
                 f"study {study.study_name!r} has been asked for a run before. A run is resumed by replay, which fills "
                 "a new study with the same trials: make the study anew"
             )
+
+    def made_with(self) -> dict[str, Any]:
+        """What it was made with; the sampler also where that is the default."""
+        return super().made_with() | {"sampler": self._sampler}
 
     @property
     def study(self) -> Study:

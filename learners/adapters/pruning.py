@@ -1,13 +1,13 @@
 """Pruning by Optuna: tasks are cancelled whose progress says that nothing will come of them.
 
-A head whose ``evaluate`` is a generator tells how its task comes along. :class:`Pruning` follows that beside a Loop,
-shows it to one of Optuna's pruners, and cancels what that gives up. The learner hears of a cancelled point as of one
-that failed; an OptunaLearner with ``prunes=True`` tells its sampler that it was pruned.
+A function that is a generator, or a head whose ``evaluate`` is one, tells how its task comes along. :class:`Pruning`
+follows that beside a Loop, shows it to one of Optuna's pruners, and cancels what that gives up. The learner hears of a
+cancelled point as of one that failed; an OptunaLearner with ``prunes=True`` tells its sampler that it was pruned.
 
 Who is cancelled depends on what was told when, so on chance; but it is in the run's record, and what a sampler learns
 comes from that record alone. A run therefore replays to the same points with or without this.
 
-It is for tasks of seconds and more: what a head tells is on disk, and here, within a fifth of one.
+It is for tasks of seconds and more: what is told is on disk, and here, within a fifth of one.
 
 A task is broken off where that is harmless: of a Master whose ``on_lost`` is ``"retry"``. Elsewhere what has begun goes
 on.
@@ -70,8 +70,8 @@ class Pruning:
     ``step`` names the progress value that counts steps; without, its points are counted. ``maximize`` says that more is
     better. It is the Loop's hook as well: finished tasks are what others are compared with. ``pruned`` counts.
 
-    Heads that tell more often than is passed on leave steps out, not the same in each task. As pruners compare
-    tasks at the same step, values of whole ``step``s between two that are known are taken to lie on a line.
+    Where more is told than is passed on (ten times a second) steps are left out, not the same in each task. As pruners
+    compare tasks at the same step, values of whole ``step``s between two that are known are taken to lie on a line.
 
         run = lab["chamber"].open("night")
         with Pruning(run, optuna.pruners.MedianPruner(), value="loss", step="day") as pruning:

@@ -11,7 +11,7 @@ import numpy as np
 from taskmaster.bus.errors import CallerError
 from taskmaster.bus.fields import Field
 from taskmaster.bus.text import did_you_mean_or
-from taskmaster.learners.axes import Interval, Levels, Parameters, axes_of, distinct
+from taskmaster.learners.axes import Interval, Levels, Parameters, axes_of, distinct, require_taken
 from taskmaster.learners.protocol import Point
 
 __all__ = ["Key", "Space"]
@@ -93,20 +93,7 @@ class Space:
 
     def require_within(self, parameters: Sequence[Field]) -> None:
         """Raise CallerError where a Master with these ``parameters`` would not take points of this space."""
-        if not parameters:
-            return
-        fields = {field.name: field for field in parameters}
-        for name in self.names:
-            if name not in fields:
-                raise CallerError(f"the Master has no parameter {name!r}{did_you_mean_or(name, fields, 'it has')}")
-        left_out = [name for name in fields if name not in self.names]
-        if left_out:
-            raise CallerError(
-                f"{self._who} over {', '.join(self.names)} leaves out {', '.join(map(repr, left_out))}, "
-                "which the Master needs with each point"
-            )
-        for axis in self.axes:
-            _require_taken(axis, fields[axis.name], self._who)
+        require_taken(self.axes, parameters, self._who)
 
 
 def _log_limits(axis: Interval) -> tuple[float, float]:
@@ -124,19 +111,3 @@ def _plain(axis: Interval | Levels, value: Any) -> Any:
     if isinstance(axis, Levels):
         return value
     return min(max(_typed(axis, value), _typed(axis, axis.low)), _typed(axis, axis.high))
-
-
-def _require_taken(axis: Interval | Levels, field: Field, who: str) -> None:
-    if isinstance(axis, Levels):
-        taken = not field.choices or set(axis.values) <= set(field.choices)
-        asked = ", ".join(map(repr, axis.values))
-    else:
-        low, high = field.limits
-        taken = not field.choices and not field.shape and field.kind not in ("str", "bool")
-        taken = taken and low <= axis.low and axis.high <= high and (axis.whole or field.kind != "int")
-        asked = f"[{axis.low:g}, {axis.high:g}]"
-    if not taken:
-        raise CallerError(
-            f"{who} asks for {axis.name!r} of {asked}, but the Master's parameter {axis.name!r} takes "
-            f"{field.describe()}; give the learner the Master's parameters, or others within these"
-        )

@@ -82,7 +82,7 @@ Writer = Callable[[Columns, Iterable[list[Values]], Mapping[str, Any], Mapping[s
 def _export(lab: Lab, run: RunInfo, write: Writer) -> int:
     """Read the run twice: for its columns, and for what is in them. Both end where its events end now."""
     survey = Survey()
-    with PageReader(lab.address) as reader:
+    with PageReader(lab.address, lab._core.credentials) as reader:
         for batch in reader.batches(run.run, run.events):
             survey.look(batch)
         with contextlib.suppress(UnknownMaster):  # it is gone from the configuration

@@ -12,6 +12,7 @@ import zmq
 
 from taskmaster.bus import codec, messages as m, sockets
 from taskmaster.bus.errors import DaemonUnreachable, ProtocolError, from_code
+from taskmaster.bus.keys import Credentials
 from taskmaster.bus.table import Buffer, Table
 
 __all__ = ["Batch", "PageReader"]
@@ -39,10 +40,10 @@ class PageReader:
     a run that is followed through a `Lab` is sent as fast as the network goes.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, credentials: Credentials | None = None) -> None:
         self._address = address
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._socket = sockets.dealer(self._context)
+        self._socket = sockets.dealer(self._context, credentials)
         self._socket.connect(address)
         self._decoder = codec.daemon_decoder()
         self._ids = count(1)

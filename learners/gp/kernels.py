@@ -7,7 +7,7 @@ Rasmussen, C. K. I. Williams, Gaussian Processes for Machine Learning (2006), ch
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -38,13 +38,22 @@ def rbf(squared: Floats) -> tuple[Floats, Floats]:
 KERNELS: Mapping[str, Kernel] = {"matern": matern52, "rbf": rbf}
 
 
-def squared_distances(a: Floats, b: Floats) -> Floats:
-    """Between the rows of ``a``, ``(n, d)``, and of ``b``, ``(m, d)``: ``(n, m)``, exactly zero for equal rows."""
+def squared_distances(a: Floats, b: Floats, kinds: Sequence[slice] = ()) -> Floats:
+    """Between the rows of ``a``, ``(n, d)``, and of ``b``, ``(m, d)``: ``(n, m)``, exactly zero for equal rows.
+
+    ``kinds`` are columns of which all but one are zero in each row: those of a parameter without an order.
+    """
     total = np.zeros((len(a), len(b)))
+    many = {k for columns in kinds for k in range(columns.start, columns.stop)}
     for k in range(a.shape[1]):  # the shorter form by a product of matrices cancels where points are close
+        if k in many:
+            continue
         difference = a[:, k, None] - b[None, :, k]
         difference *= difference
         total += difference
+    for columns in kinds:  # there rows are the same or far apart, and nothing cancels but to zero
+        ours, theirs = a[:, columns], b[:, columns]
+        total += (ours * ours).sum(axis=1)[:, None] + (theirs * theirs).sum(axis=1) - 2.0 * (ours @ theirs.T)
     return total
 
 

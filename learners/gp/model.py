@@ -157,6 +157,7 @@ class Factor:
     def __init__(self, hyper: Hyper, groups: Ints, kernel: str) -> None:
         self.hyper = hyper
         self._kernel = KERNELS[kernel]
+        self._kinds = [columns for columns in _columns(groups) if columns.stop - columns.start > 1]
         self.scale: Floats = 1.0 / hyper.lengths[groups]
         self.n = 0
         self._x = np.empty((64, len(self.scale)))
@@ -195,12 +196,12 @@ class Factor:
 
     def covariances(self, scaled: Floats) -> tuple[Floats, Floats]:
         """Of the points with others, already divided by the lengths, and their slopes: ``(n, m)`` both."""
-        correlations, slopes = self._kernel(squared_distances(self.x, scaled))
+        correlations, slopes = self._kernel(squared_distances(self.x, scaled, self._kinds))
         return self.hyper.amplitude * correlations, self.hyper.amplitude * slopes
 
     def among(self, scaled: Floats) -> Floats:
         """Covariances of others with each other, already divided by the lengths: ``(m, m)``."""
-        return self.hyper.amplitude * self._kernel(squared_distances(scaled, scaled))[0]
+        return self.hyper.amplitude * self._kernel(squared_distances(scaled, scaled, self._kinds))[0]
 
     def _make_room(self, n: int) -> None:
         room = len(self._x)
@@ -211,6 +212,12 @@ class Factor:
         x, inverse = np.empty((room, self._x.shape[1])), np.zeros((room, room))
         x[: self.n], inverse[: self.n, : self.n] = self.x, self.inverse
         self._x, self._inverse = x, inverse
+
+
+def _columns(groups: Ints) -> list[slice]:
+    """The columns of each parameter, which stand together."""
+    ends = np.cumsum(np.bincount(groups)).tolist() if len(groups) else []
+    return [slice(start, stop) for start, stop in zip([0, *ends], ends)]
 
 
 def _lower_factor(matrix: Floats, least: float) -> Floats:

@@ -82,6 +82,9 @@ class GaussianProcess(Record):
     Points are never asked twice, also not where they failed; outputs that are not finite count as failures.
 
         GaussianProcess({"log_C": (-2, 4), "log_gamma": (-6, 0)}, maximize=True)
+
+    Raises CallerError naming the setting for what cannot be: parameters without limits, ``log`` of what is not above 0,
+    a kernel that there is not, ``travel`` of other parameters.
     """
 
     def __init__(
@@ -116,6 +119,8 @@ class GaussianProcess(Record):
             raise CallerError(f"noise is a standard deviation, 0 or more, or None to be learnt; got {noise!r}")
         self._initial = max(5, 2 * self._space.varied) if initial is None else _count(initial, "initial")
         self._travel = travel
+        if travel is not None and not isinstance(travel, Travel):
+            raise CallerError(f"travel of GaussianProcess is a Travel, which says what ways take; got {travel!r}")
         if travel is not None:
             travel.require(self._space.numbers)
         self._heads = _count(heads, "heads")
@@ -140,7 +145,10 @@ class GaussianProcess(Record):
     # -- the protocol -------------------------------------------------------------------------------------------------
 
     def seed(self, rng: np.random.Generator) -> None:
-        """Take ``rng`` as the source of randomness, unless a seed of its own was given. Before the first ask."""
+        """Take ``rng`` as the source of randomness, unless a seed of its own was given. Before the first ask.
+
+        Raises CallerError after the first ask.
+        """
         if self._asked:
             raise CallerError(
                 f"{type(self).__name__} has been asked already: it can be seeded before the first ask only"
@@ -149,7 +157,7 @@ class GaussianProcess(Record):
             self._rng = rng
 
     def bind(self, parameters: Sequence[Field], outputs: Sequence[Field] = ()) -> None:
-        """See whether it fits the Master. Raises CallerError naming what does not."""
+        """See whether the Master takes the points, and has the output. Raises CallerError naming what does not fit."""
         learnt = chosen_output(outputs, self._output)
         if learnt is not None and (
             learnt.kind not in ("float", "int", "bool", "any") or learnt.shape or learnt.choices
@@ -158,12 +166,11 @@ class GaussianProcess(Record):
                 f"{type(self).__name__} learns a real number, but output {learnt.name!r} is {learnt.describe()}; "
                 "choose another with output=NAME"
             )
-        names = [field.name for field in parameters]
-        if names and set(names) != set(self._space.names):
-            raise CallerError(
-                f"{self.describe()} does not fit the Master, whose parameters are {', '.join(names)}; "
-                "make it with all of them"
-            )
+        self._space.require_within(parameters)
+
+    def best_in_flight(self, slots: int) -> int:
+        """One for each slot: what is chosen earlier is chosen from older knowledge: dearer than idle slots."""
+        return slots
 
     def ask(self, n: int) -> list[Point]:
         """The ``n`` next points; fewer where the space has no more, or ``n`` of the learner is reached."""

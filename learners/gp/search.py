@@ -22,8 +22,9 @@ Score: TypeAlias = Callable[[Floats, bool], tuple[Floats, Floats]]
 _NEAR = (0.1, 0.02, 0.004)
 #: From so many points the score is climbed.
 _STARTS = 4
-#: Steps of a climb.
+#: Steps of a climb, and of one after a step of a parameter that goes in steps: most of the way is behind it.
 _STEPS = 40
+_STEPS_BETWEEN = 10
 #: Rounds of steps of one parameter at a time, where some go in steps.
 _ROUNDS = 4
 
@@ -39,7 +40,7 @@ def propose(space: Space, score: Score, around: Floats, rng: np.random.Generator
     scores = score(candidates, False)[0]
     order = np.argsort(-scores, kind="stable")
     starts = candidates[_apart(candidates, order)]
-    found = _stepped(space, score, _climbed(space, score, starts))
+    found = _stepped(space, score, _climbed(space, score, starts, _STEPS))
     found = np.concatenate([found, candidates[order[: 4 * _STARTS]]])
     ordered: Floats = found[np.argsort(-score(found, False)[0], kind="stable")]
     return ordered
@@ -70,7 +71,7 @@ def _apart(candidates: Floats, order: Ints) -> list[int]:
     return chosen
 
 
-def _climbed(space: Space, score: Score, starts: Floats) -> Floats:
+def _climbed(space: Space, score: Score, starts: Floats, steps: int) -> Floats:
     """Where the slopes lead from ``starts``, all in one search: evaluating them together costs little more than one."""
     free = np.flatnonzero(space.smooth)
     if not len(free):
@@ -84,7 +85,7 @@ def _climbed(space: Space, score: Score, starts: Floats) -> Floats:
 
     begin = starts[:, free].ravel()
     found = minimize(
-        descend, begin, jac=True, method="L-BFGS-B", bounds=[(0.0, 1.0)] * len(begin), options={"maxiter": _STEPS}
+        descend, begin, jac=True, method="L-BFGS-B", bounds=[(0.0, 1.0)] * len(begin), options={"maxiter": steps}
     )
     climbed = starts.copy()
     climbed[:, free] = found.x.reshape(len(starts), len(free))
@@ -96,14 +97,17 @@ def _stepped(space: Space, score: Score, points: Floats) -> Floats:
     if space.smooth.all():
         return points
     for _ in range(_ROUNDS):
-        moved = np.array([_best_step(space, score, point) for point in points])
-        if np.array_equal(moved, points):
+        moved = _best_steps(space, score, points)
+        changed = (moved != points).any(axis=1)
+        if not changed.any():
             break
-        points = _climbed(space, score, moved)
+        points = moved
+        points[changed] = _climbed(space, score, moved[changed], _STEPS_BETWEEN)
     return points
 
 
-def _best_step(space: Space, score: Score, point: Floats) -> Floats:
-    options = np.concatenate([point[None, :], space.near(point)])
-    best: Floats = options[int(np.argmax(score(options, False)[0]))]
-    return best
+def _best_steps(space: Space, score: Score, points: Floats) -> Floats:
+    """For each of ``points`` the best of itself and those that are one step away; all are looked at together."""
+    options = [np.concatenate([point[None, :], space.near(point)]) for point in points]
+    scores = np.split(score(np.concatenate(options), False)[0], np.cumsum([len(some) for some in options])[:-1])
+    return np.array([some[int(np.argmax(values))] for some, values in zip(options, scores, strict=True)])

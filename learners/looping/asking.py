@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from taskmaster.bus.errors import TaskCancelled, TaskFailed
 from taskmaster.bus.fields import Schema
-from taskmaster.bus.messages import AGAIN, KEPT
-from taskmaster.learners.looping.libraries import changes
+from taskmaster.bus.messages import AGAIN, FOUND, KEPT
+from taskmaster.learners.looping.authors import parting_text
 from taskmaster.learners.looping.telling import Flying, Teller
 from taskmaster.learners.playback import Asked, Divergence, Playback, Segment
 from taskmaster.learners.protocol import Learner, describe
@@ -39,6 +39,7 @@ class Asking:
         run: TargetRun,
         teller: Teller,
         retries: Retries,
+        said: Mapping[str, str],
         on_asked: _OnAsked,
         on_put: _OnPut,
     ) -> None:
@@ -52,6 +53,8 @@ class Asking:
         #: points that have been put and not ended, by the index of their task
         self.asked: dict[int, Asked] = {}
         self.flying = Flying()
+        #: points that were put and lost when a loop before this one was killed
+        self.lost: deque[Asked] = deque()
         #: what is recorded and has not been played to the learner yet; None if there is nothing (more)
         self.record: Playback | None = None
         #: where the learner was found to give other points than are recorded, if it was
@@ -66,6 +69,8 @@ class Asking:
         self._run = run
         self._teller = teller
         self._retries = retries
+        #: what is recorded of the learner
+        self._said = said
         self._on_asked = on_asked
         self._on_put = on_put
 
@@ -92,7 +97,7 @@ class Asking:
             master = self._run.master
             schema = Schema(tuple(master.parameters), master.name)
             self.record = record = Playback(self._learner, self._run.record(), schema, self._on_asked_again)
-            self.ready, self.asked = record.ready, record.asked
+            self.ready, self.asked, self.lost = record.ready, record.asked, record.lost
         else:
             self.next_index = self.recorded
 
@@ -113,13 +118,11 @@ class Asking:
         self.next_index = record.next_index
         if record.divergence is not None and self.divergence is None:
             self.divergence = record.divergence
-            changed = changes(self._run.metadata, self._learner)
             log.warning(
-                "run %r: %s. The learner is not deterministic, or not the one that it was%s; it is told all recorded "
-                "results and goes on (taskmaster runs replay shows more)",
+                "run %r: %s. %s; it is told all recorded results and goes on (taskmaster runs replay shows more)",
                 self._run.name,
                 self.divergence,
-                changed and f": it was made with {changed}",
+                parting_text(self._run, self._said, self._learner),
             )
         if record.is_over:
             self.record = None
@@ -154,6 +157,10 @@ class Asking:
 
     def put_ready(self, room: float) -> None:
         """Put so many of the points that are ready."""
+        if self.lost:
+            self._note(self._run.told, FOUND)
+            self.ready.extend(self.lost)
+            self.lost.clear()
         while self.ready and room > 0:
             room -= self._put(room)
 
@@ -198,9 +205,10 @@ class Asking:
             else:
                 run.tasks.put_many(points)
         finally:
-            if run.next_index < before + len(points):  # the Master does not take one, or nobody waits any more
-                self.ready.extendleft(reversed(together))
-                together.clear()
+            done = max(0, run.next_index - before)
+            if done < len(points):  # the Master does not take one, or nobody waits any more
+                self.ready.extendleft(reversed(together[done:]))
+                del together[done:]
             first = self.next_index
             for asked in together:
                 self.asked[self.next_index] = asked

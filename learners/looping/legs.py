@@ -8,11 +8,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias, cast
+from typing import Protocol, TypeAlias, cast
 
 from taskmaster.bus.errors import CallerError
 from taskmaster.learners.results import Result
-from taskmaster.learners.target import TargetRun, Virtual
+from taskmaster.learners.target import LegRun, Virtual
 
 __all__ = ["Leg", "Waiting", "waiting"]
 
@@ -24,13 +24,19 @@ _AHEAD = 1024
 class Leg:
     """The run of one of the Masters."""
 
-    run: TargetRun
-    #: ``seq`` of the last of its events that was taken
+    run: LegRun
+    #: which of the legs it is
+    number: int
+    #: ``seq`` of the last of its events that was taken, and how many results were
     told: int = -1
-    #: points in flight by their index there, with the index that they have here
-    points: dict[int, tuple[int, Any]] = field(default_factory=dict)
+    taken: int = 0
     #: what has come and was not taken; an error is the last
     came: deque[Result | BaseException] = field(default_factory=deque)
+    #: the last ask that was noted with it, and the number over all legs that its next task has by what was noted
+    noted: int = -1
+    following: int = -1
+    #: tasks of it, and which ask had been noted with it before each: of those that are not known to be recorded
+    behind: deque[tuple[int, int]] = field(default_factory=deque)
 
     @property
     def result(self) -> Result | None:
@@ -39,9 +45,9 @@ class Leg:
         return head if isinstance(head, Result) else None
 
     @property
-    def is_awaited(self) -> bool:
-        """Whether what has come next was asked for."""
-        return self.result is not None and self.result.index in self.points
+    def in_flight(self) -> int:
+        """Tasks whose results were not taken."""
+        return self.run.next_index - self.taken
 
 
 #: Which leg's result is next, of those that have come; None if one is to be waited for.

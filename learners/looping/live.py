@@ -12,6 +12,7 @@ import numpy as np
 
 from taskmaster.bus.errors import CallerError
 from taskmaster.bus.text import lacking
+from taskmaster.learners.arguments import duration
 from taskmaster.learners.looping.hooks import Hooks
 from taskmaster.learners.looping.progress import Pace, in_notebook, ipython
 from taskmaster.learners.record import select
@@ -43,6 +44,11 @@ class LivePlot(Hooks):
     ) -> None:
         if file is None and not in_notebook():
             raise CallerError("a live plot needs a notebook to be drawn in, or a file: LivePlot('plot.png')")
+        if file is not None and not isinstance(file, (str, os.PathLike)):
+            raise CallerError(f"a live plot is drawn into a file, LivePlot('plot.png'), not into {file!r}")
+        if draw is not None and not callable(draw):
+            raise CallerError(f"draw of a live plot is called as draw(axes, loop); got {draw!r}")
+        seconds = duration(seconds, "the time between two pictures")
         try:
             from matplotlib.figure import Figure
         except ImportError as error:

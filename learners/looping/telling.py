@@ -11,7 +11,7 @@ from taskmaster.bus.fields import shown
 from taskmaster.learners.looping.errors import step_note
 from taskmaster.learners.looping.points import has_nan, key_of
 from taskmaster.learners.playback import tell
-from taskmaster.learners.protocol import Endable, Failable, Learner, describe
+from taskmaster.learners.protocol import Endable, Failable, Learner, ask, describe
 from taskmaster.learners.results import Result
 from taskmaster.learners.target import TargetRun
 
@@ -42,17 +42,12 @@ class Teller:
         """At most ``n`` points. Raises CallerError if it gives more, and what the learner raises."""
         self.is_thinking = True
         try:
-            points = list(self._learner.ask(n))
-            if len(points) > n:
-                raise CallerError(
-                    f"the learner ({describe(self._learner)}) was asked for {n} points and gave {len(points)}"
-                )
+            return ask(self._learner, n)
         except Exception as error:
             self.annotate(error, f"asked for {n} points", self._run.told + 1)
             raise
         finally:
             self.is_thinking = False
-        return points
 
     def error(self, result: Result) -> TaskFailed | TaskCancelled | None:
         """Why a result is no output to tell; None if it is one."""
@@ -126,7 +121,7 @@ class Teller:
     def annotate(self, error: Exception, what: str, step: int, result: Result | None = None) -> None:
         """Note with a learner's error where that was, and how to get there again."""
         of = (None, None) if result is None else (result.index, result.input)
-        error.add_note(step_note(what, self._run.name, self._run.master.name, step, *of))
+        error.add_note(step_note(what, self._run, step, *of))
 
 
 class Flying:

@@ -10,8 +10,9 @@ from typing import TypeAlias
 import numpy as np
 
 from taskmaster.bus.errors import CallerError
+from taskmaster.bus.fields import shown
 from taskmaster.learners.arguments import duration
-from taskmaster.learners.simulate.latency import Constant, Latency
+from taskmaster.learners.simulate.latency import Constant, Latency, as_latency
 
 __all__ = ["Failures", "FailuresLike", "as_failures", "uniforms"]
 
@@ -25,6 +26,8 @@ class Failures:
     An evaluation that fails is an outcome. A worker that dies and an answer that is lost are noticed after a while, and
     the task is evaluated again, as the daemon does it with a repeatable one: ``max_attempts`` times in all. An answer
     that comes late is taken as long as no later attempt has begun, and ignored afterwards.
+
+    Raises CallerError for what is no probability or duration.
     """
 
     #: probability that an evaluation fails when it is done
@@ -44,12 +47,15 @@ class Failures:
 
     def __post_init__(self) -> None:
         for name in ("fail", "lost", "late"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise CallerError(f"{name} of Failures is a probability, not {getattr(self, name)!r}")
+            share = getattr(self, name)
+            if not isinstance(share, (int, float)) or isinstance(share, bool) or not 0 <= share <= 1:
+                raise CallerError(f"{name} of Failures is a probability, a number from 0 to 1, not {shown(share)}")
         if self.lost + self.late > 1:
             raise CallerError(f"lost and late answers together cannot be more than all: {self.lost} + {self.late} > 1")
-        if not self.lifetime > 0:
+        if not (isinstance(self.lifetime, (int, float)) and self.lifetime > 0):
             raise CallerError(f"lifetime of Failures must be a number of seconds above 0, not {self.lifetime!r}")
+        for name in ("repair", "lateness"):
+            object.__setattr__(self, name, as_latency(getattr(self, name), f"{name} of Failures"))
         duration(self.notice, "notice of Failures")
         if math.isinf(self.notice):
             raise CallerError("notice of Failures must be finite: a task that nobody misses would never end")
@@ -66,9 +72,14 @@ FailuresLike: TypeAlias = Failures | float
 
 def as_failures(failures: FailuresLike | None) -> Failures:
     """What a caller gave. Raises CallerError."""
-    if isinstance(failures, Failures):
-        return failures
-    return Failures() if failures is None else Failures(fail=failures)
+    if failures is None or isinstance(failures, Failures):
+        return failures or Failures()
+    if not isinstance(failures, (int, float)) or isinstance(failures, bool):
+        raise CallerError(
+            "failures are the probability that an evaluation fails, or Failures(fail=…, lifetime=…), "
+            f"not {shown(failures)}"
+        )
+    return Failures(fail=failures)
 
 
 def uniforms(rng: np.random.Generator) -> Iterator[float]:

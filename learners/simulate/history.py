@@ -24,7 +24,7 @@ class SimulatedHistory:
         self.title = f"{self.master}/{self.name}"
         self.parameters, self.outputs = run.master.parameters, run.master.outputs
         self.created = run.created
-        self.next_index, self.next_seq = run.next_index, len(run.events)
+        self.next_index, self.next_seq, self.ended = run.next_index, len(run.events), len(run.events)
         self._blocks = tuple(run.record())
         self._events = tuple(run.events)
 

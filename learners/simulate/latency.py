@@ -61,7 +61,10 @@ def as_latency(latency: LatencyLike, what: str = "latency") -> Latency:
 
 
 class Constant:
-    """Always ``seconds``."""
+    """Always ``seconds``.
+
+    Raises CallerError for what is no duration.
+    """
 
     def __init__(self, seconds: float) -> None:
         self.seconds = _seconds(seconds, "a constant latency")
@@ -79,6 +82,8 @@ class HalfNormal:
     """``least`` plus the absolute value of a normal variable of which the mean is ``mean - least``.
 
     Work that is mostly short: its density falls from ``least`` on, and two of three take less than the mean.
+
+    Raises CallerError for what are no durations, and a mean below the least.
     """
 
     def __init__(self, mean: float, least: float = 0.0) -> None:
@@ -94,7 +99,10 @@ class HalfNormal:
 
 
 class Exponential:
-    """``least`` plus an exponential variable, ``mean`` in all: work that may end at any moment."""
+    """``least`` plus an exponential variable, ``mean`` in all: work that may end at any moment.
+
+    Raises CallerError for what are no durations, and a mean below the least.
+    """
 
     def __init__(self, mean: float, least: float = 0.0) -> None:
         self.mean, self.least = _mean(mean, least, "exponential")
@@ -112,6 +120,8 @@ class Pareto:
 
     Of ``shape`` ≤ 2 the variance is infinite, of ``shape`` ≤ 1 the mean, too: one task now and then takes as long as
     all others together, as where a probe crashes and a person has to come.
+
+    Raises CallerError for a least that is no duration, and a shape that is not above 0.
     """
 
     def __init__(self, least: float, shape: float) -> None:
@@ -135,9 +145,18 @@ class OfPoint:
         self.f = f
 
     def sampler(self, rng: np.random.Generator) -> Sampler:
-        """Raises CallerError for what is no duration."""
+        """Raises CallerError for what is no duration, and what the function raises, with a note."""
         f = self.f
-        return lambda point: _seconds(f(point), f"the latency of point {shown(point)}")
+
+        def seconds(point: Any) -> float:
+            try:
+                value = f(point)
+            except Exception as error:
+                error.add_note(f"The function of the latency raised that for the point {shown(point)}.")
+                raise
+            return _seconds(value, f"the latency of point {shown(point)}")
+
+        return seconds
 
     def __repr__(self) -> str:
         return f"OfPoint({getattr(self.f, '__name__', self.f)})"
@@ -149,6 +168,8 @@ class Recorded:
     Where neighbours take about equally long (a laboratory that is slower by day), ``in_order`` keeps that; where they
     do not, drawing gives another history for each seed. See :func:`~taskmaster.learners.simulate.recorded.durations_of`
     for those of a run.
+
+    Raises CallerError for no durations, and for what is none.
     """
 
     def __init__(self, durations: Sequence[float] | NDArray[np.float64], *, in_order: bool = False) -> None:

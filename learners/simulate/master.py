@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from types import GeneratorType
+from typing import Any, SupportsFloat
 
 import numpy as np
 
 from taskmaster.bus.errors import CallerError, Conflict, InvalidOutput
-from taskmaster.bus.fields import Field, Schema
+from taskmaster.bus.fields import Field, Schema, shown
 from taskmaster.learners.arguments import moment, text, whole, words
+from taskmaster.learners.declared import Fields, as_fields
 from taskmaster.learners.simulate.failures import FailuresLike, as_failures
 from taskmaster.learners.simulate.latency import LatencyLike, as_latency
 from taskmaster.learners.simulate.run import SimulatedRun
-from taskmaster.learners.simulate.workers import VirtualWorkers
-from taskmaster.learners.workmaster import Fields, as_fields
+from taskmaster.learners.simulate.workers import VirtualWorkers, returned
 
 __all__ = ["SimulatedMaster", "SimulationStatistics", "Thinking"]
 
@@ -59,7 +61,7 @@ class SimulatedMaster:
 
     Args:
         f: evaluates one point: a dict of the parameters, or where none are declared whatever is put. What it raises
-            fails the task.
+            fails the task. It may be a generator function; of that only what it returns counts here.
         workers: how many evaluate at a time; or the speed of each, 1 being the one that ``latency`` speaks of.
         latency: how long an evaluation takes: seconds, a function of the point, or a model of
             :mod:`taskmaster.learners.simulate.latency`.
@@ -78,6 +80,8 @@ class SimulatedMaster:
         lab = SimulatedMaster(hills, workers=8, latency=HalfNormal(60), parameters={"x": (0, 1), "y": (0, 1)})
         Loop(lab, learner, goal=500).run()
         lab.statistics().elapsed
+
+    Raises CallerError naming the setting for what cannot be.
     """
 
     def __init__(
@@ -114,9 +118,7 @@ class SimulatedMaster:
         )
         self._runs: dict[str, SimulatedRun] = {}
         self._measures = thinking is True
-        self._each = 0.0 if isinstance(thinking, bool) else float(thinking)
-        if not self._each >= 0:
-            raise CallerError(f"thinking must be True, False or a number of seconds, not {thinking!r}")
+        self._each = 0.0 if isinstance(thinking, bool) else _thought(thinking)
         #: results taken and not thought about yet; when the last was taken
         self._unthought = 0
         self._taken_at: float | None = None
@@ -202,13 +204,20 @@ class SimulatedMaster:
         return f"<SimulatedMaster {self.name!r} of {self.slots} workers at {self.workers.now:g} s>"
 
 
+def _thought(seconds: Any) -> float:
+    if isinstance(seconds, str) or not isinstance(seconds, SupportsFloat) or not 0 <= float(seconds) < math.inf:
+        raise CallerError(f"thinking must be True, False or a number of seconds, not {shown(seconds)}")
+    return float(seconds)
+
+
 def _speeds(workers: int | Sequence[float]) -> tuple[float, ...]:
-    if isinstance(workers, Sequence):
-        speeds = tuple(map(float, workers))
-        if not speeds or not all(0 < speed < float("inf") for speed in speeds):
+    given: Any = workers
+    if isinstance(given, Sequence) and not isinstance(given, str):
+        speeds = tuple(given)
+        if not speeds or not all(isinstance(speed, (int, float)) and 0 < speed < math.inf for speed in speeds):
             raise CallerError(f"the speeds of workers must be numbers above 0, not {workers!r}")
-        return speeds
-    return (1.0,) * whole(workers, "the number of workers", 1, _MOST_WORKERS)
+        return tuple(map(float, speeds))
+    return (1.0,) * whole(given, "the number of workers", 1, _MOST_WORKERS)
 
 
 def _checked(f: Callable[[Any], Any], outputs: Sequence[Field], owner: str) -> Callable[[Any], Any]:
@@ -219,6 +228,8 @@ def _checked(f: Callable[[Any], Any], outputs: Sequence[Field], owner: str) -> C
 
     def evaluate(point: Any) -> Any:
         value = f(point)
+        if type(value) is GeneratorType:
+            value = returned(value)
         if not isinstance(value, Mapping):
             if only is None:
                 raise InvalidOutput(

@@ -16,10 +16,13 @@ from taskmaster.bus.errors import CallerError
 from taskmaster.bus.status import RunInfo
 from taskmaster.bus.text import lacking
 from taskmaster.learners.client import Lab
-from taskmaster.learners.export import format_of
+from taskmaster.learners.export import FORMATS
 from taskmaster.learners.results import Chunk
 
 __all__ = ["durations_in", "durations_of"]
+
+#: Formats that durations are read from.
+_READ = ("csv", "jsonl", "parquet")
 
 
 def durations_of(lab: Lab, run: RunInfo) -> NDArray[np.float64]:
@@ -42,16 +45,30 @@ def _seconds(chunk: Chunk, k: int) -> float:
 def durations_in(file: str | os.PathLike[str]) -> NDArray[np.float64]:
     """The same of a run that was exported: CSV, JSON lines or Parquet. Raises CallerError, OSError."""
     path = Path(file)
-    form = format_of(path)
+    form = next((form for form in _READ if path.suffix.lower() in FORMATS[form]), None)
+    if form is None:
+        ends = [suffix for readable in _READ for suffix in FORMATS[readable]]
+        raise CallerError(
+            f"durations are read from a run that was exported, a file whose name ends in {', '.join(ends)}; "
+            f"not from {str(path)!r}"
+        )
+    try:
+        spans = _spans_in(path, form)
+    except KeyError as error:
+        raise CallerError(f"{str(path)!r} is no export of a run: it has no column {error}") from None
+    except (TypeError, ValueError, AttributeError) as error:
+        raise CallerError(f"{str(path)!r} is no export of a run: {type(error).__name__}: {error}") from None
+    return _some(spans, f"{str(path)!r}")
+
+
+def _spans_in(path: Path, form: str) -> list[float]:
     if form == "csv":
         with path.open(encoding="utf-8", newline="") as lines:
-            return _some(_spans(csv.DictReader(lines)), f"{str(path)!r}")
+            return _spans(csv.DictReader(lines))
     if form == "jsonl":
         with path.open(encoding="utf-8") as lines:
-            return _some(_spans(map(json.loads, lines)), f"{str(path)!r}")
-    if form == "parquet":
-        return _some(_spans(_parquet(path)), f"{str(path)!r}")
-    raise CallerError(f"durations are read from CSV, JSON lines or Parquet, not from {str(path)!r}")
+            return _spans(map(json.loads, lines))
+    return _spans(_parquet(path))
 
 
 def _parquet(path: Path) -> Iterable[Mapping[str, Any]]:
@@ -65,14 +82,11 @@ def _parquet(path: Path) -> Iterable[Mapping[str, Any]]:
 
 def _spans(rows: Iterable[Mapping[str, Any]]) -> list[float]:
     """The durations of tasks that were evaluated, of rows of an export."""
-    try:
-        return [
-            max(0.0, _moment(row["finished"]) - _moment(row["started"]))
-            for row in rows
-            if row["outcome"] in ("done", "failed")
-        ]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CallerError(f"this is no export of a run: {type(error).__name__}: {error}") from None
+    return [
+        max(0.0, _moment(row["finished"]) - _moment(row["started"]))
+        for row in rows
+        if row["outcome"] in ("done", "failed")
+    ]
 
 
 def _moment(value: Any) -> float:

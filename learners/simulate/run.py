@@ -11,7 +11,7 @@ import msgspec
 
 from taskmaster.bus import values
 from taskmaster.bus.errors import CallerError, InvalidTask
-from taskmaster.bus.messages import BY_HAND, Ask
+from taskmaster.bus.messages import BY_HAND, Ask, Order
 from taskmaster.bus.table import pack_values
 from taskmaster.learners.history import AskedBlock
 from taskmaster.learners.results import Result
@@ -54,6 +54,8 @@ class SimulatedRun:
         #: when it was made, by the simulation's time
         self.created = master.workers.now
         self._noted_at = -2
+        #: the last ask is of an order over several runs, and whoever keeps that notes everything
+        self._is_ordered = False
         self._unended: dict[int, SimulatedResult] = {}
         self._inbox: deque[SimulatedResult] = deque()
 
@@ -61,6 +63,11 @@ class SimulatedRun:
     def open_tasks(self) -> int:
         """Tasks whose result has not been taken."""
         return self.next_index - self.told - 1
+
+    @property
+    def acknowledged(self) -> int:
+        """Tasks below this index are recorded: all that were put."""
+        return self.next_index
 
     def clock(self) -> float:
         """The simulation's time, in seconds."""
@@ -105,14 +112,14 @@ class SimulatedRun:
 
     def reopen(self) -> SimulatedRun:
         """Have its results come from the first."""
-        self.is_closed = False
+        self.is_closed = self._is_ordered = False
         self.told = -1
         self._inbox = deque(self.events)
         return self
 
     def on_put(self, tasks: Sequence[SimulatedResult]) -> None:
         """So many tasks more, numbered from :attr:`next_index`."""
-        if not self.asks or self.told != self._noted_at:
+        if not self._is_ordered and (not self.asks or self.told != self._noted_at):
             self.new_ask(self.told, BY_HAND)
         for task in tasks:
             self._unended[task._index] = task
@@ -128,10 +135,11 @@ class SimulatedRun:
         self._inbox.append(task)
         del self._unended[task._index]
 
-    def new_ask(self, after: int | None, asked: int) -> None:
+    def new_ask(self, after: int | None, asked: int, order: Order | None = None) -> None:
         """What is put next belongs to another ask, see `taskmaster.bus.messages.Ask`."""
-        self.asks.append(Ask(self.next_index, self.told if after is None else after, asked))
+        self.asks.append(Ask(self.next_index, self.told if after is None else after, asked, order))
         self._noted_at = self.told
+        self._is_ordered = order is not None
 
     def record(self) -> Iterator[AskedBlock]:
         """The tasks that it has, as they were put, and what its learner was asked for them."""
@@ -187,9 +195,9 @@ class SimulatedTasks:
     def send(self, *, listen: bool = True) -> None:
         """Nothing is gathered."""
 
-    def new_ask(self, after: int | None = None, asked: int = BY_HAND) -> None:
+    def new_ask(self, after: int | None = None, asked: int = BY_HAND, order: Order | None = None) -> None:
         """The learner was asked for ``asked`` points when event ``after`` was the last that it was told."""
-        self._run.new_ask(after, asked)
+        self._run.new_ask(after, asked, order)
 
     def _fit(self, point: Any) -> Any:
         """The point as a worker would get it: checked, and a copy, as if it had travelled."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,9 +12,10 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from taskmaster.bus.errors import CallerError, TaskCancelled, TaskFailed
-from taskmaster.bus.fields import Field
+from taskmaster.bus.fields import Field, shown
 from taskmaster.bus.text import format_duration
-from taskmaster.learners.arguments import whole
+from taskmaster.learners.arguments import whole, wholes
+from taskmaster.learners.declared import Fields, as_fields
 from taskmaster.learners.goals import Goal
 from taskmaster.learners.loop import Loop
 from taskmaster.learners.looping.hooks import Hooks
@@ -24,7 +26,6 @@ from taskmaster.learners.simulate.failures import FailuresLike
 from taskmaster.learners.simulate.latency import LatencyLike
 from taskmaster.learners.simulate.master import SimulatedMaster, Thinking
 from taskmaster.learners.simulate.workers import MISHAPS
-from taskmaster.learners.workmaster import Fields, as_fields
 
 __all__ = ["HEADINGS", "MakeLearner", "Row", "Study", "Trial", "study"]
 
@@ -133,7 +134,7 @@ def study(
     goal: float | Goal | None = None,
     evaluations: int = 100,
     seeds: int | Sequence[int] = 10,
-    workers: Sequence[int] = (8,),
+    workers: int | Sequence[int] = (8,),
     latency: LatencyLike = 1.0,
     failures: FailuresLike | None = None,
     thinking: Thinking = False,
@@ -149,26 +150,33 @@ def study(
         learners: a function for each name that makes the learner, given parameters and outputs.
         f: evaluates a point, as of a :class:`SimulatedMaster`; so ``parameters``, ``outputs``, ``latency``,
             ``failures`` and ``thinking``.
-        goal: an output to reach (at most that, or at least if not ``minimize``), or a goal of a Loop, such as
+        goal: an output to reach, a number (at most that, or at least if not ``minimize``), or a goal of a Loop, such as
             ``loss(0.01)``; None where only the best is looked at.
         evaluations: a trial ends without the goal after so many, those that failed among them.
         seeds: numbers, or how many; a seed is that of the simulation and of the run.
-        workers: numbers of workers.
+        workers: a number of workers, or several.
         output: which output counts, where there are several.
-        in_flight: tasks in flight for each worker; two by default, as in a Loop.
+        in_flight: tasks in flight for each worker; by default two, or as the learner wants, as in a Loop.
         on_trial: called after each trial.
 
     The seeds are the same for all learners, and with them the durations that the first, second, … evaluation takes:
-    differences are the learners' own. Raises CallerError where every evaluation of a trial has failed of itself.
+    differences are the learners' own. Raises CallerError for what it cannot do, and where every evaluation of a trial
+    has failed of itself.
     """
     fields, declared = as_fields(parameters), as_fields(outputs, nan=True)
     evaluations = whole(evaluations, "evaluations", 1, 10_000_000)
-    if not learners:
-        raise CallerError("a study compares learners: give one at least")
+    in_flight = None if in_flight is None else whole(in_flight, "in_flight for each worker", 1, 1_000_000)
+    for name, make in _named(learners).items():
+        _require_making(name, make, fields, declared)
+    numbers = _several(workers, "workers", 1)
+    chosen = list(range(whole(seeds, "seeds", 1, 10_000_000))) if _is_whole(seeds) else _several(seeds, "seeds", 0)
+    goal = _goal(goal)
+    if on_trial is not None and not callable(on_trial):
+        raise CallerError(f"on_trial is called with each Trial; got {shown(on_trial)}")
     trials = []
-    for n in workers:
+    for n in numbers:
         for name, make in learners.items():
-            for seed in range(seeds) if isinstance(seeds, int) else seeds:
+            for seed in chosen:
                 master = SimulatedMaster(
                     f, n, latency, failures, seed, thinking=thinking, parameters=fields, outputs=declared
                 )
@@ -190,6 +198,55 @@ def study(
                     on_trial(trial)
     wanted = f"{'≤' if minimize else '≥'} {goal:g}" if isinstance(goal, (int, float)) else repr(goal)
     return Study(trials, "none" if goal is None else wanted, minimize)
+
+
+def _named(learners: Any) -> Mapping[str, MakeLearner]:
+    if isinstance(learners, Mapping) and learners:
+        return learners
+    raise CallerError(
+        "a study compares learners by their names: give one at least, "
+        f'{{"sobol": lambda parameters, outputs: Sobol(parameters)}}; got {shown(learners)}'
+    )
+
+
+def _require_making(name: str, make: Any, parameters: Sequence[Field], outputs: Sequence[Field]) -> None:
+    """Raise CallerError for what is no function of parameters and outputs, as far as that can be seen."""
+    how = f"learner {name!r} of a study is made by a function, lambda parameters, outputs: …"
+    if not callable(make):
+        raise CallerError(f"{how}; got {shown(make)}")
+    try:
+        signature = inspect.signature(make)
+        names = signature.bind(parameters, outputs).arguments
+    except ValueError:  # nobody knows what it takes
+        return
+    except TypeError as error:
+        raise CallerError(f"{how}; {shown(make)} is not called so: {error}") from None
+    second = signature.parameters[list(names)[-1]]
+    if isinstance(make, type) and second.kind is not second.VAR_POSITIONAL and second.name != "outputs":
+        raise CallerError(f"{how}; {make.__name__} takes {second.name!r}, not outputs, as its second argument")
+
+
+def _is_whole(number: Any) -> bool:
+    return hasattr(number, "__index__")
+
+
+def _several(numbers: Any, what: str, least: int) -> list[int]:
+    """One number, or several, at least one."""
+    given = wholes([numbers] if _is_whole(numbers) else numbers, what, least, 2**63 - 1)
+    if not given:
+        raise CallerError(f"{what} of a study: give one at least, not {shown(numbers)}")
+    return given
+
+
+def _goal(goal: Any) -> float | Goal | None:
+    if goal is None or isinstance(goal, Goal):
+        return goal
+    if isinstance(goal, (int, float, np.number)) and not isinstance(goal, bool) and not math.isnan(goal):
+        return float(goal)
+    raise CallerError(
+        "the goal of a study is an output to reach, a number, or the goal of a Loop, like loss(0.01) or seconds(3600); "
+        f"not {shown(goal)}"
+    )
 
 
 def _ended(n: int) -> Goal:

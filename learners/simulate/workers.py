@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
+from types import GeneratorType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -25,7 +26,7 @@ from taskmaster.learners.simulate.failures import Failures, uniforms
 from taskmaster.learners.simulate.latency import Latency
 from taskmaster.learners.simulate.result import SimulatedResult, remote_error
 
-__all__ = ["MISHAPS", "Losses", "VirtualWorkers"]
+__all__ = ["MISHAPS", "Losses", "VirtualWorkers", "returned"]
 
 #: What kinds of failures are the simulation's doing, and not of what is evaluated.
 MISHAPS = frozenset({"SimulatedFailure", "WorkerLost"})
@@ -183,6 +184,8 @@ class VirtualWorkers:
         else:
             try:
                 output = self._f(task._point)
+                if type(output) is GeneratorType:
+                    output = returned(output)
             except Exception as raised:  # noqa: BLE001 - whatever an evaluation raises is its task's outcome
                 error = remote_error(raised)
         task.end(self.now, output, error)
@@ -239,3 +242,12 @@ class VirtualWorkers:
     def _push(self, time: float, kind: int, worker: int, task: SimulatedResult | None, attempt: int) -> None:
         self._count += 1
         heappush(self._heap, (time, self._count, kind, worker, task, attempt))
+
+
+def returned(evaluation: Generator[Any, Any, Any]) -> Any:
+    """The output of an evaluation that yields its progress, which nobody sees here."""
+    while True:
+        try:
+            next(evaluation)
+        except StopIteration as end:
+            return end.value

@@ -46,19 +46,28 @@ class Bench:
     """Evaluates tables of tasks with a function, and puts together what is reported, as it arrives over the wire."""
 
     def __init__(
-        self, function: Callable[[Any], Any], outputs: Schema | None = None, *, batch: bool = False, light: bool = False
+        self,
+        function: Callable[[Any], Any],
+        outputs: Schema | None = None,
+        *,
+        batch: bool = False,
+        light: bool = False,
+        may_yield: bool = True,
     ) -> None:
         none = Schema((), "m")
         context = DriverContext("m", {}, none, outputs if outputs is not None else Schema((), "m", "output"))
         driver = (_CallsBatch if batch else _Calls)(context, function)
+        driver.may_yield = may_yield
         self.cells = memoryview(array("Q", [0] * 7))
-        self.evaluator = Evaluator(driver, self.cells, self._report, self._between)
+        self.evaluator = Evaluator(driver, self.cells, self._report, self._between, self._tell)
         if light:
             self.evaluator._seconds = 0.0
         #: called between tasks, with the assignment
         self.between: Callable[[Assignment], None] = lambda assignment: None
         #: of the last table: what was said, in the order it was said
         self.outcomes: list[m.Outcome] = []
+        #: what evaluations have told of their progress, ever
+        self.told: list[m.Progress] = []
         self._protocol = WorkerProtocol("m", "m-1")
         self._lease = 0
 
@@ -79,6 +88,10 @@ class Bench:
     def started(self) -> int:
         """How many tasks have started, as whoever watches the worker reads it."""
         return self.cells[STARTED]
+
+    def _tell(self, progress: m.Progress) -> None:
+        assert progress.lease == self._assignment.lease
+        self.told.append(progress)
 
     def _between(self) -> None:
         self.between(self._assignment)

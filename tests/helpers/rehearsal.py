@@ -170,6 +170,7 @@ class RehearsedRun:
         self.core = core
         self.name, self.seed, self.metadata = core.name, core.seed, core.metadata
         self.number = core.id
+        self.command_name = f"{master.name}/{core.name}"
         self.tasks = _Tasks(self)
         self.results = _Results(self)
         #: what is sent arrives when it is read
@@ -186,6 +187,13 @@ class RehearsedRun:
     @property
     def open_tasks(self) -> int:
         return self.core.open_tasks
+
+    @property
+    def acknowledged(self) -> int:
+        return self.core.acknowledged
+
+    def history(self) -> History:
+        return self.master.history(self.number)
 
     def time(self) -> float:
         """The same."""
@@ -273,8 +281,8 @@ class _Tasks:
     def send(self, *, listen: bool = True) -> None:
         """Nothing was gathered."""
 
-    def new_ask(self, after: int | None = None, asked: int = m.BY_HAND) -> None:
-        self._run.core.new_ask(after, asked)
+    def new_ask(self, after: int | None = None, asked: int = m.BY_HAND, order: m.Order | None = None) -> None:
+        self._run.core.new_ask(after, asked, order)
 
 
 class _Results:

@@ -113,6 +113,10 @@ def test_a_task_that_is_no_call_fails(lab: Lab) -> None:
         }
 
 
+def _raise(error: Exception) -> None:
+    raise error
+
+
 # -- as code ----------------------------------------------------------------------------------------------------------
 
 
@@ -121,8 +125,12 @@ def test_code_travels_where_the_configuration_says_so(lab: Lab) -> None:
     for name in ("code", "thread"):
         with MasterExecutor(lab[name]) as executor:
             assert list(executor.map(lambda x: x + offset, range(5))) == [3, 4, 5, 6, 7]
-            with pytest.raises(TypeError, match=r"builtins\.set cannot travel"):
+            with pytest.raises(
+                TypeError, match=r"builtins\.set cannot travel.*; or .* by unpickle=True of the MasterEx"
+            ):
                 executor.submit(lambda: {1}).result(PATIENCE)
+            with pytest.raises(TypeError, match=r"^a set cannot travel$"):
+                executor.submit(_raise, TypeError("a set cannot travel")).result(PATIENCE)
         with MasterExecutor(lab[name], unpickle=True) as executor:
             assert executor.submit(lambda: {1}).result(PATIENCE) == {1}
 
@@ -134,8 +142,40 @@ def test_joblib_says_what_it_lacks(lab: Lab) -> None:
         joblib.parallel_backend("taskmaster", address=lab.address, master="named")
     with pytest.raises(CallerError, match="several Masters take code: 'code', 'thread'; say which"):
         joblib.parallel_backend("taskmaster", address=lab.address)
-    with joblib.parallel_backend("taskmaster", address=lab.address, master="code"):
+    with pytest.raises(CallerError, match="has no setting 'adress'; did you mean 'address'"):
+        joblib.parallel_backend("taskmaster", adress="x")
+    with pytest.raises(CallerError, match="has no setting 'timeout'; it has 'address', 'master', 'unpickle'"):
+        joblib.parallel_config("taskmaster", address=lab.address, master="code", timeout=3)
+    with pytest.raises(CallerError, match="a joblib backend is over a Master of a daemon, not over 3"):
+        joblib.parallel_backend("taskmaster", master=3)
+    with pytest.raises(CallerError, match=r"takes a Master, <Master .*, or the address of one's daemon, not both"):
+        joblib.parallel_backend("taskmaster", address=lab.address, master=lab["code"])
+    with (
+        joblib.parallel_backend("taskmaster", address=lab.address, master="code"),
+        pytest.raises(TypeError, match=r'builtins\.set cannot travel.*; or .* parallel_backend\("taskmaster", …\), if'),
+    ):
+        joblib.Parallel()(joblib.delayed(set)([k]) for k in range(20))
+    with joblib.parallel_backend("taskmaster", address=lab.address, master="code", unpickle=True):
+        assert joblib.Parallel()(joblib.delayed(set)([k]) for k in range(20)) == [{k} for k in range(20)]
+    with joblib.parallel_config(
+        "taskmaster", address=lab.address, master="code", n_jobs=2, verbose=0, prefer="threads"
+    ):
         assert joblib.Parallel()(joblib.delayed(abs)(-k) for k in range(20)) == [*range(20)]
+
+
+def test_a_forest_of_scikit_learn_needs_pickled_results_and_is_told_so(lab: Lab) -> None:
+    joblib = pytest.importorskip("joblib")
+    ensemble = pytest.importorskip("sklearn.ensemble")
+    register()
+    x, y = np.arange(40.0)[:, None], np.arange(40) // 20
+    with (
+        joblib.parallel_backend("taskmaster", address=lab.address, master="code"),
+        pytest.raises(TypeError, match=r"sklearn\..*DecisionTreeClassifier cannot travel; .* by unpickle=True"),
+    ):
+        ensemble.RandomForestClassifier(4, n_jobs=-1, random_state=1).fit(x, y)
+    with joblib.parallel_backend("taskmaster", address=lab.address, master="code", unpickle=True):
+        forest = ensemble.RandomForestClassifier(4, n_jobs=-1, random_state=1).fit(x, y)
+    assert forest.score(x, y) > 0.9
 
 
 # -- a daemon that is killed ------------------------------------------------------------------------------------------

@@ -58,10 +58,9 @@ def lab(daemon: Daemon) -> Iterator[Lab]:
         yield lab
 
 
-def documented(heading: str) -> list[str]:
-    """The keys in a table of docs/cli.md."""
-    [table] = tables(section(CLI, heading))
-    return [row[0] for row in table]
+def documented(heading: str, which: int = 0) -> list[str]:
+    """The keys in the tables of docs/cli.md under this heading; ``which`` of them."""
+    return [row[0] for row in tables(section(CLI, heading))[which]]
 
 
 def objects(text: str) -> list[Any]:
@@ -307,12 +306,111 @@ def test_a_learner_whose_package_is_missing_leaves_no_run(
     assert f"by-{learner}" not in [run.name for run in lab.runs("square")]
 
 
+def test_what_is_done_with_a_run_has_the_documented_keys(typed: Program) -> None:
+    def told(*line: str) -> Any:
+        return json.loads(typed(*line, "--json").out)
+
+    told("learn", "square", "--learner", "random", "--run", "keys", "--seed", "7", "--goal", "npoints=8")
+    same, other = (told("runs", "replay", "square/keys", "--learner", name) for name in ("random", "sobol"))
+    assert list(same) == list(other) == documented("Of `runs replay`")
+    assert list(other["divergence"]) == documented("Of `runs replay`", 1)
+    assert (same["same"], same["divergence"], same["loss"]) == (True, None, None)
+
+    line = ("runs", "fork", "square/keys", "--at", "4", "keys-2")
+    fork = told(*line)
+    assert list(fork) == documented("Of `runs fork`")
+    assert (fork["name"], fork["existed"]) == ("keys-2", False)
+    diff, none = told("runs", "diff", "square/keys", "square/keys-2"), told("runs", "diff", "square/keys", "keys")
+    assert list(diff) == list(none) == documented("Of `runs diff`")
+    assert list(none.values()) == [True, None, None, None, None]
+
+    told("learn", "square", "--learner", "random", "--run", "keys-2", "--goal", "npoints=9")
+    again = told(*line)
+    assert (again["run"], again["existed"], again["tasks"] > fork["tasks"]) == (fork["run"], True, True)
+    said = typed(*line)
+    assert said.status == 0
+    assert f"run {fork['run']} (square/keys-2) is there already: it was forked from the first 4 events" in said.out
+    assert f"(square/keys) before, and has {again['tasks']} tasks and {again['events']} events by now" in said.out
+
+
+def test_a_simulation_has_the_documented_keys_and_no_figures_that_json_does_not_know(typed: Program) -> None:
+    line = ("--learner", "random", "--seeds", "2", "--evaluations", "4", "--workers", "1,2", "--goal")
+    for goal, reached in (("-5", False), ("1e9", True)):
+        told = json.loads(typed("simulate", *line, goal, "--json").out, parse_constant=pytest.fail)
+        assert list(told) == documented("Of `simulate`")
+        for row in told["rows"]:
+            assert list(row) == documented("Of `simulate`", 1)
+            assert [type(row[key]) is float for key in ("seconds", "evaluations")] == [reached, reached]
+            assert [row[key] is None for key in ("seconds", "evaluations")] == [not reached, not reached]
+
+
+BREW = """
+seen = []
+
+def taste(point):
+    seen.append(point)
+    return point["cups"] + len(point["kind"]) + point["hot"]
+
+def minutes(point):
+    if point["cups"] > 9:
+        raise KeyError("kettle")
+    return 60.0 * point["cups"]
+"""
+
+
+def test_a_simulation_has_parameters_of_every_kind_and_durations_of_points(
+    typed: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "brewing.py").write_text(BREW)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "brewing", raising=False)
+    line = ["simulate", "--learner", "random", "--function", "brewing:taste", "--latency", "brewing:minutes"]
+    line += ["--path", str(tmp_path), "--seeds", "1", "--workers", "1", "--evaluations", "20", "--goal", "4", "--json"]
+    kinds = ["--parameter", "kind=tea|oat milk", "--parameter", "hot=true|false", "--parameter"]
+    told = json.loads(typed(*line, *kinds, "cups=int:1,3").out)
+    seen = sys.modules["brewing"].seen
+    assert {point["kind"] for point in seen} == {"tea", "oat milk"}
+    assert {point["hot"] for point in seen} == {True, False}
+    assert {point["cups"] for point in seen} == {1, 2, 3}
+    assert all(type(point["cups"]) is int for point in seen)
+    assert told["latency"] == "OfPoint(minutes)"
+    [row] = told["rows"]
+    reached = next(k for k, point in enumerate(seen) if sys.modules["brewing"].taste(dict(point)) <= 4)
+    assert row["seconds"] == sum(60.0 * point["cups"] for point in seen[: reached + 1])
+
+    seen.clear()
+    typed(*line, *kinds, "cups=1|2.5")
+    assert {point["cups"] for point in seen} == {1, 2.5}
+    with pytest.raises(KeyError, match="kettle") as raised:
+        typed(*line, *kinds, "cups=int:10,12")
+    assert "The function of the latency raised that for the point {'kind': " in raised.value.__notes__[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.csv", "x,y\n1,2\n", "is no export of a run: it has no column 'outcome'"),
+        ("a.csv", "outcome,started,finished\ndone,a,b\n", "is no export of a run: ValueError: Invalid isoformat"),
+        ("a.jsonl", "{\n", "is no export of a run: JSONDecodeError: "),
+        ("a.pq", "no parquet", "is no export of a run: "),
+        ("a.csv", "outcome,started,finished\ncancelled,0,0\n", "has no task that was evaluated, so there are no"),
+    ],
+)
+def test_durations_of_what_is_no_export_are_refused(
+    name: str, content: str, said: str, typed: Program, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(content)
+    told = typed("simulate", "--learner", "random", "--durations", str(tmp_path / name))
+    assert told.status == 2
+    assert f"taskmaster: --durations {tmp_path / name}: '{tmp_path / name}' {said}" in told.err
+
+
 @pytest.mark.parametrize("goals", ["loss=0.1", "npoints=5 loss=0.1"])
 def test_a_goal_that_the_learner_knows_nothing_of_leaves_no_run(goals: str, typed: Program, lab: Lab) -> None:
     wanted = [f"--goal={goal}" for goal in goals.split()]
     said = typed("learn", "square", "--learner", "random", *wanted, "--run", "lossless")
-    assert said.status == 1
-    assert said.err == "taskmaster: a goal of loss ≤ 0.1 needs a learner with a loss(); Random has none\n"
+    assert said.status == 2
+    assert said.err.startswith("taskmaster: a goal of loss ≤ 0.1 needs a learner with a loss(); Random has none; see '")
     assert "lossless" not in [run.name for run in lab.runs("square")]
 
 

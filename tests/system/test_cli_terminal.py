@@ -179,7 +179,7 @@ def test_learning_ends_in_order_on_the_first_ctrl_c(lab: Lab, visits: Visits) ->
             visit.go()
         assert terminal.wait() == 130
         assert "(learned/first): 3 points in " in terminal.text
-        assert "go on with: taskmaster learn learned --learner random --run first" in " ".join(terminal.text.split())
+        assert "go on with: taskmaster learn learned --run first" in " ".join(terminal.text.split())
     [run] = [run for run in lab.runs("learned") if run.name == "first"]
     assert (run.tasks, run.done, run.closed) == (3, 3, True)
 
@@ -208,7 +208,7 @@ def test_a_person_is_asked_for_points_until_they_press_ctrl_c_and_never_twice_fo
         terminal.press(CTRL_C)
         assert terminal.wait() == 130
         assert terminal.text.count("next point") == 3, "they are not asked again once they have stopped it"
-        assert "go on with: taskmaster learn square --learner human --run typed" in terminal.text
+        assert "go on with: taskmaster learn square --run typed" in terminal.text
         assert "\x1b[2K" not in terminal.raw, "nothing is drawn over what they type"
     with Terminal(*learn) as terminal:
         terminal.await_text("next point")

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from helpers.cli import Terminal
 from helpers.daemon import Daemon
 from helpers.documents import code_blocks, document, section
 from helpers.reader import Reader, alike
@@ -115,7 +116,18 @@ def test_the_page_of_the_python_api_runs_from_the_first_line_to_the_last(reader:
 # -- a run that went wrong --------------------------------------------------------------------------------------------
 
 
-def test_a_run_that_went_wrong_is_mended_as_the_page_says(tmp_path: Path) -> None:
+def stepped(session: str, address: str) -> str:
+    """What a terminal shows where somebody types what stands behind the prompts."""
+    command = session.splitlines()[0].removeprefix("$ taskmaster ").split()
+    with Terminal(*command, columns=120, environment={"TASKMASTER": address, "PYTHONBREAKPOINT": ""}) as terminal:
+        for k, (prompt, typed) in enumerate(re.findall(r"^(step:|\(Pdb\))(.*)$", session, re.MULTILINE), 1):
+            terminal.await_text(rf"(?s)(?:(?:step:|\(Pdb\)).*?){{{k}}}(?<={re.escape(prompt)} )$")
+            terminal.press(f"{typed.strip()}\r")
+        assert terminal.wait() == 0
+        return f"$ taskmaster {' '.join(command)}\n{terminal.text}"
+
+
+def test_a_run_that_went_wrong_is_mended_as_the_page_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = document("docs/debugging.md")
     reader = Reader(tmp_path, alike)
     try:
@@ -129,6 +141,9 @@ def test_a_run_that_went_wrong_is_mended_as_the_page_says(tmp_path: Path) -> Non
         )
         (tmp_path / "own.py").write_text(program, encoding="utf-8")
         reader.follow("```console\n$ python own.py\n```\n")
+        monkeypatch.chdir(tmp_path)
+        [session] = code_blocks(text, "text")
+        assert alike(stepped(session, f"ipc://{tmp_path}/state/control"), session)
     finally:
         reader.close()
 

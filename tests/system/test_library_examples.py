@@ -32,6 +32,7 @@ EXAMPLES = ROOT / "examples" / "libraries"
 PRINTED = {
     "with_adaptive": r"30 points, (1[5-9]|2\d) of them at the step, loss 0\.\d+",
     "with_optuna": r"Pd at 0\.\d+: loss 0\.\d+ after \d+ trials",
+    "with_pruning": r"rate 0\.[456]\d: loss 0\.0\d after \d+ trials, \d+ of them pruned",
     "with_cma": r"x = 1\.00, y = 1\.00 after \d+ generations",
     "with_nevergrad": r"12 teeth at speed 0\.4",
     "with_gest": r"50 points, the least output is 0\.0\d+",

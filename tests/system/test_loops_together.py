@@ -26,6 +26,7 @@ from taskmaster.learners.export import export_run
 from taskmaster.learners.inorder import InOrder
 from taskmaster.learners.points import Random, Sequence, Sobol
 from taskmaster.learners.results import Result
+from taskmaster.learners.routed import RoutedResult
 from taskmaster.learners.simulate import Recorded
 from taskmaster.learners.simulate.recorded import durations_in, durations_of
 from taskmaster.learners.target import Target
@@ -204,7 +205,7 @@ def test_the_second_ctrl_c_leaves_at_once_though_nothing_comes(lab: Lab, n: int)
 
 
 def masters_of(learner_hook: list[Result]) -> list[str]:
-    return [getattr(result, "master").name for result in learner_hook]  # noqa: B009 - of a RoutedResult
+    return [result.master for result in learner_hook if isinstance(result, RoutedResult)]
 
 
 def test_points_go_where_they_can_be_evaluated_and_where_there_is_room(lab: Lab) -> None:

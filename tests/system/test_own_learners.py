@@ -35,7 +35,8 @@ LEARNERS: dict[str, Callable[[Master], Any]] = {
     "evolution": lambda master: Evolution(master.parameters),
     "balancing": halves,
     "wrapped": lambda master: MoveCost(
-        Dedup(Transform(Sobol(master.parameters), {"x": Linear(3.0, 1.0)}, output="z", negate=True)), Travel({"x": 1.0})
+        Dedup(Transform(Sobol({"x": (1.0, 4.0), "y": (0.0, 1.0)}), {"x": Linear(3.0, 1.0)}, output="z", negate=True)),
+        Travel({"x": 1.0}),
     ),
 }
 

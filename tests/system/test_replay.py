@@ -94,6 +94,17 @@ def test_a_loop_says_where_the_learner_is_another_one_and_goes_on(lab: Lab, capl
     assert "run 'other': task 0 was {" in caplog.text
 
 
+def test_what_is_no_run_is_said_with_how_to_have_one(lab: Lab) -> None:
+    given: list[tuple[Any, str]] = [
+        (lab["plane"], r"not of <Master .*: give one of this Master's, lab\['plane'\]\.watch\(NAME\)"),
+        ("plane/other", r"not of 'plane/other': it is lab\['plane'\]\.watch\('other'\), of lab = connect\(\)"),
+        (lab, r"give lab\['MASTER'\]\.watch\(NAME\)"),
+    ]
+    for what, said in given:
+        with pytest.raises(CallerError, match=said):
+            replay(Random(lab["plane"].parameters), what)
+
+
 # -- forks ------------------------------------------------------------------------------------------------------------
 
 
@@ -228,7 +239,7 @@ def test_the_commands_replay_compare_and_fork(lab: Lab, typed: Program) -> None:
     said = typed("runs", "fork", "plane/one", "--at", "6", "two")
     assert said.status == 0
     assert said.out.startswith("run ")
-    assert "go on with it: taskmaster learn plane --learner … --run two" in said.out
+    assert "go on with it: taskmaster learn plane --run two --learner …" in said.out
     said = typed("runs", "diff", "plane/one", "plane/two")
     assert (said.status, said.out.splitlines()[0]) == (1, "they part after 7 events"), "the fork was asked nothing more"
     assert "no further" in said.out
@@ -293,7 +304,7 @@ def test_a_run_is_stepped_through_at_a_terminal(lab: Lab, daemon: Daemon) -> Non
     Loop(lab["plane"], Random(lab["plane"].parameters), goal=8, name="stepped", seed=4, in_flight=2).run().close()
     command = ["runs", "replay", "plane/stepped", "--learner", "random", "--until", "3", "--step"]
     with Terminal(*command, environment={"TASKMASTER": daemon.address}) as terminal:
-        terminal.await_text(r" 3  told task \d, x=0.* → .*\n +Random over x, y, 3 points\n.*Enter: one step")
+        terminal.await_text(r" 3  told task \d, x=0.* → .*\n +Random over x, y, 3 points\n(  .*\n)*.*Enter: one step")
         terminal.press("\r")
         terminal.await_text(r" 3  asked for 1: x=0\.\d+ y=0\.\d+\n +Random over x, y, 3 points\n")
         terminal.press("p\r")

@@ -7,12 +7,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers.daemon import Daemon, function, tcp
 from helpers.load import Load, master
 from helpers.places import StartDaemon
 from helpers.raw import RawPeer
+from helpers.twins import told_to_both
 from helpers.waiting import PATIENCE
 from helpers.wire import Wire
 
@@ -209,3 +211,25 @@ def test_a_reader_cannot_put_and_a_closed_run_takes_no_more_until_it_is_opened_a
 def test_nobody_answers_where_no_daemon_is(place: Path) -> None:
     with pytest.raises(DaemonUnreachable, match="is it running"):
         connect(f"ipc://{place}/nobody", timeout=0.2)
+
+
+async def _introductions(lab: Any, daemon: Daemon) -> None:
+    async with lab["echo"].open() as run:
+        await run.tasks.put_many([1, 2])
+        await run.flush()
+    async with lab["echo"].open(run.name) as second:
+        await second.introduce({"learner": "another"})
+        assert [(one.writer, one.first, one.metadata) for one in await second.writers()] == [
+            (1, 0, {}),
+            (2, 2, {"learner": "another"}),
+        ]
+        third = await lab["echo"].open(run.name)
+        with pytest.raises(Fenced):
+            await second.introduce({})
+        await third.detach()
+    watched = await lab["echo"].watch(run.name)
+    with pytest.raises(RunClosed, match="opened for reading"):
+        await watched.introduce({"learner": "nobody"})
+
+
+test_both_clients_say_who_writes = told_to_both(_introductions)

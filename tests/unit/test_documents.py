@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import types
 import typing
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from taskmaster.bus import (
 )
 from taskmaster.bus.table import Layout
 from taskmaster.bus.topics import ALARMS
+from taskmaster.daemon.roles import as_markdown
 from taskmaster.daemon.run import TASK_STATES
 from taskmaster.drivers.base import Driver, DriverContext
 from taskmaster.learners.protocol import Endable, Learner
@@ -41,6 +43,7 @@ CALLED: dict[Any, str] = {
     fields.Field: "field",
     messages.EventHead: "event",
     messages.Ask: "ask",
+    messages.Order: "order",
     messages.BlockHead: "block",
     messages.Piece: "piece",
     messages.HeadName: "head name",
@@ -57,6 +60,7 @@ CALLED: dict[Any, str] = {
     status.RequestInfo: "request info",
     status.RunInfo: "run info",
     status.WorkerStatus: "worker status",
+    status.WriterInfo: "writer",
     wire.Where: "where",
     instrument_messages.Checkpoint: "checkpoint",
     type(None): "null",
@@ -192,3 +196,8 @@ def test_the_learner_of_the_architecture_is_one() -> None:
         assert learner.ask(4) == [], "it waits to be told"
         learner.tell(point, point["x"] ** 2 - 2.0)
     assert learner.low == pytest.approx(2**0.5, abs=1e-6)
+
+
+def test_the_roles_are_those_of_the_code() -> None:
+    _, table, _ = re.split(r"<!-- .* -->\n", document("docs/security.md"))
+    assert table == as_markdown(), "put what taskmaster.daemon.roles.as_markdown() gives between the two comments"

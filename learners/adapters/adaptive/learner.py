@@ -48,6 +48,8 @@ class AdaptiveLearner(Record):
     BalancingLearner       the learner's number, or the constants of its ``cdims``, and that learner's
     DataSaver              those of the learner within; its ``arg_picker`` gets the whole output
     =====================  ==========================================================================================
+
+    Raises CallerError for what is no learner of adaptive, and names that are not as many as its dimensions.
     """
 
     def __init__(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import json
 import math
 import os
@@ -10,7 +11,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,34 @@ def wait(point: dict[str, float]) -> float:
     """Take as long as it says, in seconds."""
     time.sleep(point["seconds"])
     return point["seconds"]
+
+
+def train(point: dict[str, Any]) -> Generator[Any, None, dict[str, Any]]:
+    """So many epochs, or without an end; says in a file how that came."""
+    how, loss = "ended", 1.0
+    try:
+        for epoch in range(point["epochs"]) if point["epochs"] else itertools.count():
+            time.sleep(point["seconds"])
+            loss *= 0.5
+            yield {"epoch": epoch, "loss": loss}
+        return {"loss": loss, "pid": os.getpid()}
+    except GeneratorExit:
+        how = "broken off"
+        raise
+    finally:
+        if point["file"]:
+            Path(point["file"]).write_text(how)
+
+
+def train_by_name(epochs: int, seconds: float, file: str) -> Any:
+    """The same, of keywords; it returns a generator, and is none itself."""
+    return train({"epochs": epochs, "seconds": seconds, "file": file})
+
+
+def stall(point: Any) -> Generator[int, None, None]:
+    """It has begun, and never comes to its next step."""
+    yield 1
+    time.sleep(1e6)
 
 
 def spin(point: dict[str, float]) -> float:

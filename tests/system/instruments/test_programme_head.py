@@ -14,8 +14,8 @@ from helpers.daemon import EVALUATIONS
 from taskmaster.bus.errors import ConfigError
 from taskmaster.bus.fields import Field
 from taskmaster.config.shipped import example
+from taskmaster.drivers.generators import drive
 from taskmaster.drivers.instruments.elapsed import Kept
-from taskmaster.drivers.instruments.generators import drive
 from taskmaster.drivers.instruments.making import HeadMaker
 from taskmaster.drivers.instruments.sharing import Controller
 from taskmaster.drivers.simulated import HeadAddress, Laboratory

@@ -110,7 +110,8 @@ def context() -> Iterator[zmq.Context[zmq.Socket[bytes]]]:
 
 
 def test_a_message_of_too_many_frames_is_read_to_its_end(context: zmq.Context[zmq.Socket[bytes]]) -> None:
-    with sockets.router(context) as router, sockets.dealer(context, b"me") as dealer:
+    with sockets.router(context) as router, sockets.dealer(context) as dealer:
+        dealer.setsockopt(zmq.IDENTITY, b"me")
         dealer.connect(sockets.bind(router, "tcp://127.0.0.1:0", "this test"))
         assert sockets.receive(router) is None
         assert sockets.send(dealer, [b"x"] * 20)

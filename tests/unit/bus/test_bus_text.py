@@ -119,3 +119,8 @@ def test_what_is_misspelt_is_guessed_and_else_all_are_named() -> None:
     assert did_you_mean_or("acuracy", ["accuracy"]) == "; did you mean 'accuracy'?"
     assert did_you_mean_or("speed", ["loss", "gain"], "it has") == "; it has 'loss', 'gain'"
     assert did_you_mean_or("speed", []) == "; there are none"
+    many = [f"name-{k}" for k in range(200)]
+    assert did_you_mean_or("nmae-7", many) == "; did you mean 'name-7'?"
+    said = did_you_mean_or("Foo", many, "it has")
+    assert said.startswith("; it has 200, among them 'name-")
+    assert said.count("name-") == 5

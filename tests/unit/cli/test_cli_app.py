@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -79,8 +80,64 @@ def test_every_command_explains_itself(path: str, command: click.Command, typed:
         ("cancel m/r 9-3", "'9-3' is neither the number of a task nor a range like 10-19"),
         ("learn m --learner grid --goal npoint=3", "there is no goal 'npoint'; did you mean 'npoints'?"),
         ("learn m --learner grid --goal loss=low", "the goal loss=low needs a number; write npoints=200, loss=0.01"),
+        (
+            "learn m --learner grid --goal npoints=0",
+            "--goal npoints=0: a goal of points must be a whole number from 1 to 9007199254740992, not 0; see",
+        ),
+        ("learn m --learner grid --goal until=25:99", "--goal until=25:99: a goal of time is a datetime, or text like"),
+        ("learn m --learner grid --goal loss=nan", "--goal loss=nan: a goal of loss is a number, not nan; see"),
+        ("simulate --learner grid --goal loss=nan", "--goal loss=nan: a goal of loss is a number, not nan; see"),
+        ("simulate --learner random --goal nan", "the goal of a study is an output to reach, a number, or"),
+        ("simulate --learner random --goal x", "--goal takes a number, or loss=0.01, not 'x'"),
+        ("simulate --learner random --workers 0", "workers must be a whole number from 1 to"),
+        ("simulate --learner random --fail 2", "fail of Failures is a probability, a number from 0 to 1, not 2.0"),
+        (
+            "simulate --learner random --parameter x=1",
+            "--parameter x=1: write x=0,1 for real numbers from 0 to 1, n=int",
+        ),
+        ("simulate --learner random --parameter x=int:1,2.5", "--parameter x=int:1,2.5: write x=0,1 for real"),
+        ("simulate --learner random --parameter x=1,0", "--parameter x=1,0: 'x' takes nothing: its min is 1 and its"),
+        ("simulate --learner random --parameter x=a|a", "--parameter x=a|a: 'x' has the choice 'a' twice; see"),
+        (
+            "simulate --learner random --parameter x=a|b",
+            "test function 'ackley' is over numbers within limits; parameter 'x' takes one of 'a', 'b': give a",
+        ),
+        (
+            "simulate --learner random --latency paretto",
+            "there is no law 'paretto' for --latency; did you mean 'pareto'?",
+        ),
+        (
+            "simulate --learner random --latency slow",
+            "there is no law 'slow' for --latency; there are 'constant', 'half-normal', 'exponential', 'pareto', '",
+        ),
+        (
+            "simulate --learner random --latency pareto",
+            "--latency 'pareto': write 'pareto LEAST SHAPE', in seconds; see",
+        ),
+        (
+            "simulate --learner random --durations missing.csv --address ipc:///nowhere/control",
+            "--durations missing.csv: there is no such file; nor a run of that name: no daemon listens at ipc:///nowhere",
+        ),
+        (
+            f"simulate --learner random --durations {__file__}",
+            f"--durations {__file__}: durations are read from a run that was exported, a file whose name ends in .csv",
+        ),
+        (
+            "simulate --learner nevergrad:Foo",
+            "nevergrad has no optimiser 'Foo'; in nevergrad.optimizers.registry there are ",
+        ),
+        (
+            r"simulate --learner random\ wrap.foo=1",
+            "there is no option 'wrap.foo'; around a learner (here 'random') there are 'wrap.log', 'wrap.output'",
+        ),
+        (r"simulate --learner random\ wrap.dedup=1s", "option 'wrap.dedup' must be yes or no, got '1s'; see"),
+        (r"simulate --learner random\ wrap.dedpu=yes", "there is no option 'wrap.dedpu'; did you mean 'wrap.dedup'?"),
+        (
+            r"simulate --learner sobol\ wrap.log=x",
+            "parameter 'x' takes a number in [0, 1]: 0.0 has no logarithm; a parameter that the learner sees",
+        ),
         ("learn m --learner grid --option n", "--option takes KEY=VALUE, not 'n'"),
-        ("learn m", "missing option '--learner'"),
+        ("learn m", "say what chooses the points: --learner NAME"),
         ("learn m --learner sobl", "there is no learner 'sobl'; did you mean 'sobol'?"),
         ("demo smv", "there is no demo 'smv'; did you mean 'svm'?"),
         ("config example ful", "there is no example 'ful'; did you mean 'full'?"),
@@ -92,10 +149,11 @@ def test_every_command_explains_itself(path: str, command: click.Command, typed:
     ],
 )
 def test_a_mistake_in_the_command_line_is_said_in_one_line(line: str, message: str, typed: Program) -> None:
-    said = typed(*line.split())
+    said = typed(*shlex.split(line))
     assert (said.status, said.out) == (2, "")
     assert said.err.startswith(f"taskmaster: {message}")
     assert len(said.err.splitlines()) == 1
+    assert len(said.err) < 600, "of very many names those that are near"
 
 
 def test_a_name_at_the_beginning_keeps_its_capitals(typed: Program) -> None:

@@ -9,6 +9,7 @@ import pytest
 from helpers.cli import Program, taskmaster
 from helpers.documents import document, section, tables
 
+from taskmaster.bus.keys import read_pair
 from taskmaster.config.load import load
 from taskmaster.config.schema import json_schema
 from taskmaster.config.shipped import example, examples
@@ -29,7 +30,9 @@ def test_init_writes_something_that_is_right(tmp_path: Path, typed: Program) -> 
     assert "/taskmaster.toml is right\nstate " in said.out
 
     before = (tmp_path / "lab" / "taskmaster.toml").read_text()
+    assert read_pair(tmp_path / "lab" / "daemon.key"), "which nobody else may read"
     (tmp_path / "lab" / "resonance.py").unlink()
+    (tmp_path / "lab" / "daemon.key").unlink()
     said = typed("init", tmp_path / "lab")
     assert said.status == 1
     assert said.err.endswith("/taskmaster.toml is there already; nothing was written\n")

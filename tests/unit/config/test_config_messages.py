@@ -232,8 +232,8 @@ CALLS = "[masters.any]\ndriver = 'process'\n"
         (
             f"[daemon]\nlisten = 'tcp://127.0.0.1:5570'\n{CALLS}code = true",
             (
-                "5: masters.any.code: true needs [daemon] listen = 'ipc:///PATH': a tcp port is open to every user of "
-                "this machine, who could run programs as this one; or use calls = ['module:name', …]"
+                "5: masters.any.code: true needs [daemon] listen = 'ipc:///PATH', or keys: a tcp port is open to "
+                "every user of this machine, who could run programs as this one; or use calls = ['module:name', …]"
             ),
         ),
     ],
@@ -300,9 +300,8 @@ def test_a_parameters_name() -> None:
 
 LIMIT = "bytes and a Unix socket takes 107"
 FAR = (
-    "can be reached from other machines: that needs keys, which are not available in this version; "
-    "listen on 127.0.0.1 or ipc, and come from elsewhere through an SSH tunnel, as docs/cli.md ('From another "
-    "machine') and taskmaster worker --help say"
+    "can be reached from other machines, and whoever does could do anything: say who may, with keys = 'keys.toml' "
+    "(docs/security.md), or listen on 127.0.0.1 or ipc"
 )
 
 
@@ -328,9 +327,15 @@ FAR = (
         ("listen = 'inproc://'", "2: daemon.listen: expected 'tcp://127.0.0.1:PORT' or 'ipc:///PATH', got 'inproc://'"),
         ("listen = 'tcp://[::1]:99999'", "2: daemon.listen: expected a port from 0 (any free one) to 65535, got 99999"),
         ("listen = 'tcp://0.0.0.0:5570'", f"2: daemon.listen: 'tcp://0.0.0.0:5570' {FAR}"),
-        ("listen = 'tcp://*:5570'", f"2: daemon.listen: 'tcp://*:5570' {FAR}"),
+        ("listen = 'tcp://*:5570'", f"2: daemon.listen: 'tcp://0.0.0.0:5570' {FAR}"),
         ("results = 'tcp://[2001:db8::1]:1'", f"2: daemon.results: 'tcp://[2001:db8::1]:1' {FAR}"),
-        ("workers = 'tcp://lab-7:5570'", f"2: daemon.workers: 'tcp://lab-7:5570' {FAR}"),
+        (
+            "workers = 'tcp://lab-7:5570'",
+            (
+                "2: daemon.workers: expected an IP address of this machine, or 0.0.0.0 for all that it has, not the "
+                "name in 'tcp://lab-7:5570'"
+            ),
+        ),
         ("listen = 'ipc://@lab'", "2: daemon.listen: expected 'ipc://' and the path of a socket, got 'ipc://@lab'"),
         ("listen = 'ipc://'", "2: daemon.listen: expected 'ipc://' and the path of a socket, got 'ipc://'"),
         (

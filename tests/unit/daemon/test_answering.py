@@ -15,6 +15,7 @@ from helpers.waiting import PATIENCE, eventually
 from taskmaster.bus import codec, messages as m, sockets
 from taskmaster.daemon.answering import LAST_LOOK, ON_THE_WAY, TURN_BYTES, WAITING, Answer, Answers, Question
 from taskmaster.daemon.effects import Query
+from taskmaster.daemon.roles import Peer
 
 Socket: TypeAlias = "zmq.Socket[bytes]"
 
@@ -81,7 +82,7 @@ class Desk:
         eventually(has_more, "the next answer")
         return read(peer)
 
-    def _answer(self, question: Question) -> Answer:
+    def _answer(self, question: Question, peer: Peer) -> Answer:
         self.given.append(question.id)
         assert isinstance(question, m.Replay)
         return m.Page(question.id, 1, 0), [bytes(question.limit), b"the last frame is small"]

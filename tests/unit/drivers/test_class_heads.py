@@ -13,6 +13,7 @@ from helpers.devices import Furnace, Gate, Growing, OwnHead, Probe, Refused, Wir
 
 from taskmaster.bus.errors import ConfigError, InvalidOutput, InvalidTask, TaskMasterError
 from taskmaster.bus.fields import Field, Schema
+from taskmaster.drivers.generators import drive
 from taskmaster.drivers.instruments.binding import arguments_of
 from taskmaster.drivers.instruments.classes import ClassHead, make_head
 from taskmaster.drivers.instruments.errors import (
@@ -26,7 +27,6 @@ from taskmaster.drivers.instruments.errors import (
     WrongIdentity,
 )
 from taskmaster.drivers.instruments.failures import meaning
-from taskmaster.drivers.instruments.generators import drive
 from taskmaster.drivers.instruments.head import HeadContext
 
 

@@ -17,8 +17,9 @@ from hypothesis import given, settings, strategies as st
 from taskmaster.bus.fields import Field, Schema
 from taskmaster.bus.messages import TaskError
 from taskmaster.bus.table import BARE, Layout, Part, Table, pack_columns, pack_values
-from taskmaster.drivers.evaluation import LIGHT_PIECE, LOOK_SECONDS
+from taskmaster.drivers.evaluation import LIGHT_PIECE
 from taskmaster.drivers.protocol import Assignment
+from taskmaster.drivers.yielding import LOOK_SECONDS
 
 LOSS = Schema([Field("loss", max=1)], "m", "output")
 TWO = Schema([Field("loss"), Field("name", "str")], "m", "output")
@@ -104,7 +105,7 @@ class NoItems(dict[str, Any]):
 @pytest.mark.parametrize(
     ("schema", "output", "kind", "said"),
     [
-        (None, generate(), "TypeError", "builtins.generator cannot travel"),
+        (None, iter([1]), "TypeError", "builtins.list_iterator cannot travel"),
         (None, lambda: None, "TypeError", "builtins.function cannot travel"),
         (None, {"a": [{1}]}, "TypeError", "builtins.set cannot travel"),
         (None, {2**70: 1}, "TypeError", "64 bits at most"),
@@ -114,7 +115,7 @@ class NoItems(dict[str, Any]):
         (LOSS, float("nan"), "InvalidOutput", "NaN is not allowed"),
         (LOSS, 10**400, "InvalidOutput", "must be a number"),
         (LOSS, "0.5", "InvalidOutput", "got '0.5'"),
-        (LOSS, generate(), "InvalidOutput", "got <generator"),
+        (LOSS, iter([1]), "InvalidOutput", "got <list_iterator"),
         (LOSS, NoWords(), "InvalidOutput", "a value of type NoWords that cannot be shown"),
         (LOSS, {"los": 1}, "InvalidOutput", "did you mean 'loss'?"),
         (LOSS, NoItems(loss=1), "LookupError", "no loss"),
@@ -389,7 +390,7 @@ def test_a_batch_function_may_return_columns_that_nobody_declared() -> None:
         (None, lambda x: x[:-1], "the batch function's result has 0 values for 1 tasks"),
         (None, lambda x: [*x, 1], "has 2 values for 1 tasks"),
         (None, lambda _: None, "one value for each of the 1 tasks, not be a NoneType"),
-        (None, lambda _: generate(), "not be a generator"),
+        (None, lambda _: generate(), "cannot yield"),
         (None, lambda x: {"a": x, "b": 3}, "column 'b' must have one value for each of the 1 tasks, not be a int"),
         (None, lambda _: {}, "no column at all for 1 tasks"),
         (None, lambda x: {"a": np.ma.array(x, mask=True)}, "a masked array cannot travel"),

@@ -26,8 +26,10 @@ from taskmaster.learners.adapters.gest import GestLearner, LearnerGenerator, fie
 from taskmaster.learners.adapters.nevergrad import NevergradLearner
 from taskmaster.learners.adapters.optuna import OptunaLearner
 from taskmaster.learners.adaptive import AdaptiveLearner
+from taskmaster.learners.loop import Loop
 from taskmaster.learners.points import Sobol
 from taskmaster.learners.protocol import Learner
+from taskmaster.learners.simulate import SimulatedMaster
 
 X, Y = Field("x", min=-2, max=4), Field("y", min=0, max=1)
 KERNEL = Field("kernel", kind="str", choices=("rbf", "poly"))
@@ -117,7 +119,7 @@ def test_whole_numbers_and_logarithms_stay_in_their_limits(name: str) -> None:
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_what_the_master_would_not_take_is_said_before_the_first_ask(name: str) -> None:
-    with pytest.raises(CallerError, match=r"asks for 'x' of \[-2, 4\].* takes a number in \[0, 1\]"):
+    with pytest.raises(CallerError, match=r"asks for 'x' of real numbers in \[-2, 4\].* takes a number in \[0, 1\]"):
         OPTIMIZERS[name]([X, Y]).bind([Field("x", min=0, max=1), Y])
     with pytest.raises(CallerError, match="leaves out 'kernel', which the Master needs"):
         OPTIMIZERS[name]([X, Y]).bind([X, Y, KERNEL])
@@ -208,6 +210,27 @@ def test_whole_generations_whatever_the_order_of_results(in_flight: int) -> None
     learner = CmaLearner([X, Y], popsize=6, seed=7)
     asked = drive(learner, 59, in_flight=in_flight, chance=random.Random(1))
     assert sorted(map(str, asked[:60])) == sorted(map(str, alone))
+
+
+def searched(workers: int, in_flight: int | None = None, **options: Any) -> tuple[set[Any], int]:
+    """The first points of CMA-ES with so many workers, whose results come in another order than they were asked."""
+    lab = SimulatedMaster(bowl, workers, latency=lambda point: 1 + abs(point["y"]), parameters=[X, Y])
+    learner = CmaLearner([X, Y], **options)
+    Loop(lab, learner, goal=48, in_flight=in_flight, seed=1).run()
+    return {tuple(point.values()) for point, _ in learner.data}, learner.strategy.popsize
+
+
+def test_with_its_generation_given_cma_asks_the_same_points_with_any_number_of_workers() -> None:
+    one, eight = searched(1, popsize=8), searched(8, popsize=8)
+    assert one == eight == searched(8, 3, popsize=8)
+    assert len(one[0]) == 48
+
+
+def test_by_default_a_generation_of_cma_is_what_the_loop_keeps_in_flight() -> None:
+    (one, least), (eight, size) = searched(1, 2), searched(8, 16)
+    assert (least, size) == (4 + int(3 * math.log(2)), 16)
+    assert one != eight
+    assert searched(8, 2) == (one, least), "it is not the workers that matter"
 
 
 def test_a_generation_that_failed_in_part_is_ranked_and_one_that_failed_whole_is_sampled_again() -> None:

@@ -218,7 +218,9 @@ def test_what_it_is_told_has_to_fit() -> None:
         learner.tell({"x": "left", "y": 0.0}, 1.0)
     with pytest.raises(CallerError, match=r"learns a real number, not \[1\.0\]"):
         learner.tell({"x": 0.1, "y": 0.0}, [1.0])
-    with pytest.raises(CallerError, match="does not fit the Master, whose parameters are x, z"):
+    with pytest.raises(
+        CallerError, match="GaussianProcess asks for 'y', but the Master has no parameter 'y'; it has 'x', 'z'"
+    ):
         learner.bind([Field("x"), Field("z")])
     with pytest.raises(CallerError, match="output 'text' is a string"):
         learner.bind([], [Field("text", kind="str")])

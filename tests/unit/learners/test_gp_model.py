@@ -13,13 +13,16 @@ from scipy.integrate import quad
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, Matern
 
+from taskmaster.bus.fields import Field
 from taskmaster.learners.gp.acquisition import confidence_bound, log_expected_improvement, log_h, log_success
+from taskmaster.learners.gp.kernels import squared_distances
 from taskmaster.learners.gp.model import Evidence, Factor, Hyper, Posterior, fit
 from taskmaster.learners.gp.promise import Promise
 from taskmaster.learners.gp.scale import SHAPES, Scale
+from taskmaster.learners.gp.search import propose
 from taskmaster.learners.gp.surrogate import Surrogate
 from taskmaster.learners.gp.threads import one_thread
-from taskmaster.learners.space import Floats
+from taskmaster.learners.space import Floats, Space
 
 RNG = np.random.default_rng(5)
 X = RNG.random((30, 3))
@@ -249,3 +252,48 @@ def test_what_is_predicted_from_stays_bounded(monkeypatch: pytest.MonkeyPatch) -
             assert posterior.factor.n <= 40 + 200 // 20 + 1
     means, _ = surrogate.posterior().predict(np.array([[0.3], [0.9]]))
     assert means[0, 0] < means[0, 1], "the best and the latest are kept"
+
+
+# -- the search -------------------------------------------------------------------------------------------------------
+
+KINDS = tuple(f"kind {k}" for k in range(20))
+MIXED = Space(
+    [*(Field(f"x{k}", min=0, max=1) for k in range(6)), Field("few", "str", choices=(*"abcd",)),
+     Field("many", "str", choices=KINDS)],
+    "search",
+)  # fmt: skip
+
+
+def test_rows_without_an_order_are_the_same_or_at_the_distance_of_their_length() -> None:
+    a, b = MIXED.spread(RNG.random((40, 8))), MIXED.spread(RNG.random((9, 8)))
+    for scale in (1.0, 0.3, 1e-3, 7.7e5):
+        kinds = [slice(6, 10), slice(10, 30)]
+        quick, plain = squared_distances(a * scale, b * scale, kinds), squared_distances(a * scale, b * scale)
+        assert quick == pytest.approx(plain, rel=1e-12)
+        assert (np.diagonal(squared_distances(a * scale, a * scale, kinds)) == 0.0).all()
+        assert (quick >= 0.0).all()
+
+
+def test_the_search_finds_the_best_of_choices_and_numbers_with_few_looks() -> None:
+    """Where the best numbers are depends on the choices, by a long bent valley that takes many steps to go down."""
+    heights, places = np.random.default_rng(1).random(24), np.random.default_rng(2).random((24, 2))
+    looks: list[tuple[int, bool]] = []
+
+    def score(points: Floats, with_slopes: bool) -> tuple[Floats, Floats]:
+        looks.append((len(points), with_slopes))
+        x, on = points[:, :6], points[:, 6:] * math.sqrt(2.0)
+        bend, foot = x[:, 1:] - x[:, :-1] ** 2, x[:, :1] - on @ places[:, :1]
+        values = -100.0 * (bend**2).sum(axis=1) - (foot**2).sum(axis=1) - on @ heights
+        slopes = np.zeros_like(points)
+        slopes[:, 1:6] -= 200.0 * bend
+        slopes[:, :5] += 400.0 * bend * x[:, :-1]
+        slopes[:, :1] -= 2.0 * foot
+        return values, slopes
+
+    best = propose(MIXED, score, np.empty((0, MIXED.columns)), np.random.default_rng(3), 300)[0]
+    few, many = (int(np.argmax(part)) for part in (best[6:10], best[10:]))
+    assert (few, many) == (int(np.argmin(heights[:4])), int(np.argmin(heights[4:])))
+    assert score(best[None], False)[0][0] == pytest.approx(-heights[few] - heights[4 + many], abs=1e-2)
+    climbs, others = sum(slopes for _, slopes in looks), sum(not slopes for _, slopes in looks)
+    assert climbs < 100, "a climb after a step is a short one"
+    assert others < 8, "all that is one step away from any of the points is looked at at once"

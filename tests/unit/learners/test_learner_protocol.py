@@ -42,8 +42,8 @@ OPTIONAL = {
     [
         (Minimal(), set()),
         (Human(), {"Failable", "Endable", "Describable", "Bindable", "Recalling"}),
-        (Sequence([1]), {"Failable", "Endable", "Describable"}),
-        (Random({"x": (0, 1)}), {"Failable", "Endable", "Describable", "Seeded"}),
+        (Sequence([1]), {"Failable", "Endable", "Describable", "Bindable"}),
+        (Random({"x": (0, 1)}), {"Failable", "Endable", "Describable", "Bindable", "Seeded"}),
         (
             AdaptiveLearner(adaptive.Learner1D(None, (0, 1))),
             {"Failable", "Endable", "Describable", "Lossy", "Bindable"},

@@ -138,7 +138,7 @@ def test_a_seed_of_its_own_is_passed_on() -> None:
         ("evolution", [X], {"output": "accuracy", "n": "0"}, "n of Evolution must be a whole number from 1"),
         ("random", [X, KERNEL], {"wrap.travel": "kernel:1"}, "'kernel' is no number, so it has no speed"),
         ("random", [X], {"wrap.in-order": "0"}, "ahead of InOrder must be a whole number from 1"),
-        ("random", [X], {"wrap.lag": "x"}, "learner 'wrap' has no option 'lag'; did you mean 'log'"),
+        ("random", [X], {"wrap.lag": "x"}, r"there is no option 'wrap\.lag'; did you mean 'wrap\.log'\?"),
         ("random", [X], {"wrap.log": "z"}, "the Master has no parameter 'z'"),
         ("random", [X], {"wrap.travel": "z:1"}, "Travel is about parameter 'z'"),
         ("random", [X], {"wrap.ahead": "3"}, "'wrap.ahead' goes with 'wrap.travel'"),

@@ -399,7 +399,7 @@ def test_runs_of_one_simulation_share_its_workers() -> None:
         ({"workers": 0}, "number of workers must be a whole number"),
         ({"workers": [1.0, 0.0]}, "speeds of workers must be numbers above 0"),
         ({"latency": -1.0}, "latency must be a number of seconds, 0 or more, not -1"),
-        ({"failures": 1.5}, "fail of Failures is a probability, not 1.5"),
+        ({"failures": 1.5}, "fail of Failures is a probability, a number from 0 to 1, not 1.5"),
         ({"thinking": -1.0}, "thinking must be"),
         ({"f": 1}, "evaluates with a function, not with a int"),
         ({"latency": lambda x: "soon"}, "the latency of point 1.0 must be a number of seconds"),
@@ -419,3 +419,18 @@ def test_what_is_given_wrongly_is_said(wrong: dict[str, Any], message: str) -> N
     ):
         with pytest.raises(CallerError):
             latency()
+
+
+@pytest.mark.parametrize("outputs", [(), {"loss": {}}])
+def test_a_function_that_yields_is_taken_for_what_it_returns(outputs: Any) -> None:
+    def train(point: Any) -> Any:
+        yield {"epoch": 0}
+        if point["x"] > 1:
+            raise ArithmeticError("too large")
+        return 2 * point["x"]
+
+    run = SimulatedMaster(train, parameters={"x": (0, 9)}, outputs=outputs).open()
+    run.tasks.put_many([{"x": 0.5}, {"x": 2.0}])
+    done, failed = sorted(run.results, key=lambda result: result.index)
+    assert failed.error is not None
+    assert (done.output, failed.outcome, failed.error.args[0]) == (1.0, "failed", "too large")

@@ -14,12 +14,12 @@ from helpers.cli import Program
 
 from taskmaster.bus.errors import CallerError
 from taskmaster.learners.adaptive import AdaptiveLearner
+from taskmaster.learners.declared import as_fields
 from taskmaster.learners.goals import loss
 from taskmaster.learners.loop import Loop
 from taskmaster.learners.points import Grid, Random, Sobol
 from taskmaster.learners.simulate import Exponential, Failures, HalfNormal, SimulatedMaster, Trial, study
 from taskmaster.learners.simulate.functions import FUNCTIONS, over
-from taskmaster.learners.workmaster import as_fields
 
 SQUARE = as_fields({"x": (0, 1), "y": (0, 1)})
 LEARNERS: dict[str, Any] = {
@@ -171,7 +171,7 @@ def test_a_function_of_ones_own_and_durations_of_a_file(typed: Program, tmp_path
         (["--learner", "sobol", "--goal", "low"], "--goal takes a number, or loss=0.01, not 'low'"),
         (["--learner", "sobol", "--goal", "loss=1"], "needs a learner with a loss()"),
         (["--learner", "sobol", "--workers", "many"], "--workers takes numbers like 8 or 1,4,8, not 'many'"),
-        (["--learner", "sobol", "--parameter", "x=1"], "write NAME=MIN,MAX"),
+        (["--learner", "sobol", "--parameter", "x=1"], "write x=0,1 for real numbers from 0 to 1"),
         (["--learner", "sobol", "--function", "spher"], "no test function is called 'spher'"),
         (["--learner", "sobol", "--fail", "2"], "fail of Failures is a probability"),
     ],

@@ -1,0 +1,199 @@
+"""Who is let in over the network, and who somebody is whose message has come.
+
+Three parts. The :class:`Gate` knows which keys are in force. The :class:`Doorkeeper` is asked by ZeroMQ at each
+handshake (ZAP, RFC 27) and answers by the gate; it is served by the broker's loop, so there is no authenticator that
+could die alone: as long as the loop does not turn, nobody is admitted. And each message is looked up at the gate again,
+by what ZeroMQ says of the connection that it came by, so a key that is revoked, or expires, is worth nothing from that
+moment on, also on connections that are open.
+
+The keys are in a file that is read anew when it changes (:class:`KeyFile`), in a thread of its own: to read a thousand
+takes longer than a turn should. With a mistake in it, it is refused whole, and what was in force stays so.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import zmq
+
+from taskmaster.bus.errors import ConfigError
+from taskmaster.bus.keys import public_text
+from taskmaster.config.authorised import Grant, read_grants
+from taskmaster.daemon.roles import LOCAL, Peer
+
+__all__ = ["LOCAL_DOMAIN", "NETWORK_DOMAIN", "Doorkeeper", "Gate", "Gatehouse", "KeyFile", "open_gatehouse"]
+
+log = logging.getLogger("taskmaster.daemon")
+
+#: ZAP's domains: what is bound to the network, and to Unix sockets. They are the daemon's own word at its sockets.
+NETWORK_DOMAIN = "taskmaster"
+LOCAL_DOMAIN = "taskmaster-local"
+
+#: Handshakes answered in one turn.
+_HANDSHAKES = 256
+#: Who comes by a Unix socket, for ZeroMQ.
+_LOCAL_USER = "local"
+
+
+class Gate:
+    """The keys that are in force."""
+
+    def __init__(self, grants: Sequence[Grant], now: float) -> None:
+        self._grants: tuple[Grant, ...] = ()
+        #: by what ZeroMQ calls whoever has shown the key
+        self._peers: dict[str, Peer] = {_LOCAL_USER: LOCAL}
+        self._users: dict[bytes, str] = {}
+        #: when the next of them expires, in seconds since 1970
+        self.next_expiry = math.inf
+        self.update(grants, now)
+
+    def __len__(self) -> int:
+        """How many keys are in force."""
+        return len(self._users)
+
+    def peer(self, user: str) -> Peer | None:
+        """Who that is, by ZeroMQ's name for them; None where their key is not in force (any more)."""
+        return self._peers.get(user)
+
+    def user(self, key: bytes) -> str | None:
+        """ZeroMQ's name for the owner of a public key; None where it is not in force."""
+        return self._users.get(key)
+
+    def is_in_force(self, peer: Peer) -> bool:
+        """Whether somebody may just what they could when a message of theirs was taken."""
+        return peer in self._peers.values()
+
+    def update(self, grants: Sequence[Grant], now: float) -> bool:
+        """Have these in force from now on (seconds since 1970); whether there is anybody who may less than before."""
+        holding = [grant for grant in grants if grant.holds(now)]
+        users = {grant.key: f"{grant.name} {public_text(grant.key)}" for grant in holding}
+        peers = {_LOCAL_USER: LOCAL, **{users[grant.key]: _peer(grant) for grant in holding}}
+        narrowed = any(peers.get(user) != peer for user, peer in self._peers.items())
+        self._grants, self._users, self._peers = tuple(grants), users, peers
+        self.next_expiry = min((grant.expires for grant in holding if grant.expires is not None), default=math.inf)
+        return narrowed
+
+    def expire(self, now: float) -> bool:
+        """Let go of what has expired; whether there was anything."""
+        return now >= self.next_expiry and self.update(self._grants, now)
+
+
+def _peer(grant: Grant) -> Peer:
+    return Peer(grant.name, grant.role, grant.masters, grant.code)
+
+
+class Doorkeeper:
+    """Answers ZeroMQ's questions of whom to admit. To be made before any socket is bound."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], gate: Gate) -> None:
+        self._gate = gate
+        self.socket = context.socket(zmq.REP)
+        self.socket.linger = 0
+        self.socket.bind("inproc://zeromq.zap.01")
+        #: handshakes that were refused
+        self.refused = 0
+
+    def serve(self) -> None:
+        """Answer what is asked."""
+        for _ in range(_HANDSHAKES):
+            if not self.socket.poll(0):
+                return
+            self.socket.send_multipart(self._answer(self.socket.recv_multipart()))
+
+    def _answer(self, request: list[bytes]) -> list[bytes]:
+        """To version, number, domain, address, identity, mechanism, credentials: RFC 27."""
+        version, number, domain, address, _, mechanism, *credentials = request
+        user: str | None = None
+        if mechanism == b"CURVE" and domain == NETWORK_DOMAIN.encode() and len(credentials) == 1:
+            user = self._gate.user(credentials[0])
+        elif mechanism == b"NULL" and domain == LOCAL_DOMAIN.encode():
+            user = _LOCAL_USER
+        if user is None:
+            self._note_refused(address, credentials)
+            return [version, number, b"400", b"this key is not in force here", b"", b""]
+        return [version, number, b"200", b"", user.encode(), b""]
+
+    def _note_refused(self, address: bytes, credentials: list[bytes]) -> None:
+        self.refused += 1
+        if self.refused & (self.refused - 1) == 0:  # 1, 2, 4, 8, …: a flood must not fill the log
+            shown = public_text(credentials[0]) if credentials and len(credentials[0]) == 32 else "no key"
+            where = address.decode("ascii", "replace")
+            log.warning("refused connection %d: %s shows %s, which is not in force", self.refused, where, shown)
+
+
+class KeyFile:
+    """Looks whether the file of keys has changed, and reads it then."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen = self._look()
+        self._reading: threading.Thread | None = None
+        self._read: tuple[Grant, ...] | str | None = None
+        #: what is wrong with the file as it is now; empty if nothing is
+        self.trouble = ""
+
+    def _look(self) -> tuple[int, ...]:
+        try:
+            there = os.stat(self._path)
+        except OSError as error:
+            return (error.errno or 0,)
+        return there.st_mtime_ns, there.st_size, there.st_ino
+
+    def look(self) -> None:
+        """Once in a while: begin to read the file, if it is another one than before."""
+        if self._reading is not None:
+            return
+        seen = self._look()
+        if seen != self._seen:
+            self._seen = seen
+            self._reading = threading.Thread(target=self._load, name="taskmaster-keys", daemon=True)
+            self._reading.start()
+
+    def _load(self) -> None:
+        try:
+            self._read = read_grants(self._path)
+        except ConfigError as error:
+            self._read = str(error)
+
+    def take(self) -> tuple[Grant, ...] | None:
+        """What was read since the last time; None if nothing was, or nothing that could be taken."""
+        if self._reading is None or self._read is None:
+            return None
+        self._reading.join()
+        self._reading, read, self._read = None, self._read, None
+        self.trouble = read if isinstance(read, str) else ""
+        if isinstance(read, str):
+            log.error("the changed keys are refused, those from before stay in force: %s", read)
+            return None
+        return read
+
+
+class Gatehouse:
+    """All three of a daemon."""
+
+    def __init__(self, gate: Gate, doorkeeper: Doorkeeper, file: KeyFile) -> None:
+        self.gate = gate
+        self.doorkeeper = doorkeeper
+        self.file = file
+
+    def look(self, now: float) -> bool:
+        """Once in a while, and when the file was read, at ``now`` seconds since 1970: whether anybody may less now."""
+        self.file.look()
+        narrowed = self.gate.expire(now)
+        read = self.file.take()
+        if read is not None:
+            narrowed = self.gate.update(read, now) or narrowed
+            log.info("the keys were read anew; %d are in force", len(self.gate))
+        return narrowed
+
+
+def open_gatehouse(context: zmq.Context[zmq.Socket[bytes]], keys: Path, now: float) -> Gatehouse:
+    """A gatehouse for the keys in a file, at ``now`` seconds since 1970. Raises ConfigError where that is wrong."""
+    file = KeyFile(keys)
+    gate = Gate(read_grants(keys), now)
+    return Gatehouse(gate, Doorkeeper(context, gate), file)

@@ -1,0 +1,127 @@
+"""``taskmaster keys``, and a daemon set up by what it says."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from helpers.circle import bound_at
+from helpers.cli import Program
+from helpers.daemon import Daemon, function
+from helpers.places import short_folder
+
+CONFIG = """\
+[daemon]
+name = "lab"
+state = "state"
+keys = "keys.toml"
+listen = "tcp://127.0.0.1:*"
+[masters.square]
+driver = "process"
+function = "work:square_or_raise"
+"""
+
+
+@pytest.fixture
+def typed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Program:
+    """Typed by somebody who has no keys yet, in a folder with a configuration."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
+    for name in ("TASKMASTER", "TASKMASTER_KEY", "TASKMASTER_DAEMON_KEY", "TASKMASTER_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taskmaster.toml").write_text(CONFIG)
+    return Program(capsys, monkeypatch)
+
+
+def test_a_pair_is_made_shown_and_known(typed: Program, tmp_path: Path) -> None:
+    said = typed("keys", "new", "anna")
+    assert said.status == 0
+    assert "taskmaster keys allow anna tm-public-" in said.out
+    assert (tmp_path / "home" / "taskmaster" / "key.toml").stat().st_mode & 0o777 == 0o600
+    own = typed("keys", "show").out.strip()
+    assert own in said.out
+    assert typed("keys", "new", "anna").err.startswith("taskmaster: ")
+    assert "is there already" in typed("keys", "new", "anna").err
+
+    daemon = typed("keys", "new", "--daemon").out.split()[-1]
+    assert typed("keys", "show", "--daemon").out.strip() == daemon
+    assert typed("keys", "pin", "tcp://lab-7:5570", daemon).status == 0
+    again = typed("keys", "pin", "tcp://lab-7:5570", own)
+    assert again.status == 1
+    assert "is known by another key" in again.err
+    assert typed("keys", "pin", "tcp://lab-7:5570", own, "--replace").status == 0
+
+
+def test_keys_are_allowed_changed_and_revoked(typed: Program) -> None:
+    typed("keys", "new", "anna")
+    own = typed("keys", "show").out.strip()
+    assert "nobody may come" in typed("keys", "list").out
+    said = typed("keys", "allow", "anna", own, "--role", "learner", "--master", "square", "--expires", "2099-01-31")
+    assert "anna may come as learner, for square, until 2099-01-31 00:00" in said.out
+    typed("keys", "allow", "anna", "--role", "operator")
+    typed("keys", "new", "rig", "--role", "worker")
+    [anna, rig] = json.loads(typed("keys", "list", "--json").out)
+    assert (anna["role"], anna["masters"], anna["state"], anna["key"]) == ("operator", ["square"], "in force", own)
+    assert (rig["name"], rig["role"], rig["masters"]) == ("rig", "worker", None)
+    assert Path("rig.key").stat().st_mode & 0o777 == 0o600
+    assert "anna may come no more" in typed("keys", "revoke", "anna").out
+    assert json.loads(typed("keys", "list", "--json").out)[0]["state"] == "revoked"
+    typed("keys", "allow", "anna", own, "--role", "observer")
+    assert json.loads(typed("keys", "list", "--json").out)[0]["state"] == "in force", "with its new role"
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "said"),
+    [
+        ("keys new", 2, "say whose key it is to be: taskmaster keys new NAME (or --daemon)"),
+        ("keys new local", 2, "'local' cannot name a key"),
+        ("keys allow bob --role admin", 2, "'bob' is not known yet: give the public key, too"),
+        ("keys allow bob tm-public-abc --role admin", 1, "this is no public key: one is written tm-public- and 56"),
+        ("keys revoke bob", 3, "keys.toml: there is no such file"),
+        ("keys pin ipc:///x tm-public-abc", 2, "is not reached over the network; write tcp://HOST:PORT"),
+        ("keys show", 1, "make one with: taskmaster keys new"),
+        ("keys list --config none.toml", 3, "none.toml: there is no such file"),
+        ("keys alow", 2, "there is no command 'alow'; did you mean 'allow'?"),
+    ],
+)
+def test_a_slip_is_named_with_its_remedy(typed: Program, line: str, status: int, said: str) -> None:
+    answer = typed(*shlex.split(line))
+    assert answer.status == status
+    assert said in answer.err
+
+
+def test_a_configuration_without_keys_says_what_to_add(typed: Program) -> None:
+    Path("taskmaster.toml").write_text(CONFIG.replace('keys = "keys.toml"\n', ""))
+    answer = typed("keys", "list")
+    assert answer.status == 3
+    assert 'nobody comes over the network: add keys = "keys.toml" to [daemon]' in answer.err
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with short_folder() as folder:
+        yield folder
+
+
+def test_two_machines_are_set_up_in_five_commands(typed: Program, folder: Path) -> None:
+    """As docs/security.md has it; the daemon's address is known when it has started."""
+    typed("keys", "new", "--daemon")
+    typed("keys", "new", "anna")
+    typed("keys", "allow", "anna", typed("keys", "show").out.strip(), "--role", "learner")
+    anywhere = dict.fromkeys(("listen", "results", "workers"), "tcp://127.0.0.1:*")
+    keys = str(Path("keys.toml").absolute())
+    daemon = Daemon(folder / "d", {"square": function("square_or_raise", parameters={"x": {}})}, keys=keys, **anywhere)
+    try:
+        daemon.start()
+        address = bound_at(daemon)
+        typed("keys", "pin", address, typed("keys", "show", "--daemon").out.strip())
+        said = typed("submit", "square", "x=3", "--wait", "--address", address)
+        assert said.status == 0, said.err
+        assert "9" in said.out
+        refused = typed("pause", "square", "--address", address)
+        assert "key 'anna' (learner) may not pause" in refused.err
+    finally:
+        daemon.close()

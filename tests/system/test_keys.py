@@ -1,0 +1,202 @@
+"""Who comes over the network: by CurveZMQ's own handshakes, to a real daemon, while keys come and go."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+import zmq
+from helpers.circle import Circle
+from helpers.daemon import EVALUATIONS, function
+from helpers.places import short_folder, starter
+from helpers.waiting import PATIENCE, eventually
+
+from taskmaster.bus import sockets, topics
+from taskmaster.bus.errors import DaemonUnreachable, NotAllowed
+from taskmaster.bus.keys import Credentials, new_pair, write_pair
+from taskmaster.learners import connect
+
+#: Soon enough to be sure that nobody answers: who is let in is answered within milliseconds.
+SHORT = 1.0
+
+
+@pytest.fixture(scope="module")
+def circle() -> Iterator[Circle]:
+    masters = {
+        "square": function("square_or_raise", parameters={"x": {}}, outputs={"y": {}}),
+        "echo": function("echo"),
+        "any": {"driver": "process", "code": True, "workers": 1},
+        "far": function("square_or_raise", workers=0, parameters={"x": {}}, outputs={"y": {}}),
+    }
+    with short_folder() as folder, starter(folder) as start:
+        circle = Circle(folder, start, masters)
+        circle.admit("anna", "learner")
+        circle.admit("otto", "operator")
+        circle.admit("eve", "observer", masters=frozenset(["echo"]))
+        yield circle
+
+
+def test_whoever_is_let_in_works_as_on_the_daemons_machine(circle: Circle) -> None:
+    with circle.connect("anna") as lab, lab["square"].open("hers") as run:
+        run.tasks.put_many([{"x": float(x)} for x in range(500)])
+        assert sum(result.output for result in run.results) == sum(x * x for x in range(500))
+    with connect(circle.near) as near:
+        [mine] = [run for run in near.runs("square") if run.name == "hers"]
+        assert (mine.user, mine.done) == ("anna", 500)
+        assert near.status().name == "tested"
+
+
+def test_nobody_else_is_let_in(circle: Circle) -> None:
+    stranger, other = new_pair(), new_pair()
+    write_pair(circle.file("stranger"), stranger, "stranger")
+    for refused in (
+        {"key": circle.file("stranger"), "daemon_key": circle.own.text},  # whom nobody knows
+        {"key": circle.file("anna"), "daemon_key": other.text},  # who takes it for another daemon
+        {},  # who does not encrypt
+    ):
+        with pytest.raises(DaemonUnreachable):
+            connect(circle.address, SHORT, **refused)  # type: ignore[arg-type]
+    assert f"shows {stranger.text}, which is not in force" in circle.daemon.log
+
+
+def test_each_may_what_their_role_says(circle: Circle) -> None:
+    with circle.connect("anna") as anna, circle.connect("otto") as otto, circle.connect("eve") as eve:
+        assert (list(anna), list(eve)) == (["square", "echo", "any", "far"], ["echo"])
+        assert [master.name for master in eve.status().masters] == ["echo"]
+        with pytest.raises(NotAllowed, match=r"key 'anna' \(learner\) may not pause: that takes the role operator or"):
+            anna["square"].pause()
+        with pytest.raises(NotAllowed, match=r"key 'eve' \(observer\) may not open runs for writing"):
+            eve["echo"].open("hers")
+        with pytest.raises(NotAllowed, match=r"key 'eve' .* is not granted Master 'square'"):
+            eve.runs("square")
+        otto["square"].pause()
+        otto["square"].resume()
+        anna["echo"].open("annas").close()
+        circle.admit("carl", "learner")
+        with (
+            circle.connect("carl") as carl,
+            pytest.raises(NotAllowed, match="of runs of its own only, and this one is anna's"),
+        ):
+            carl["echo"].open("annas")
+        with anna["any"].open("code") as run:
+            run.tasks.put((abs, (-3,), {}))
+            with pytest.raises(NotAllowed, match=r"may not send code to Master 'any'; .* allow anna --code any"):
+                run.results.get(PATIENCE)
+        circle.admit("carl", "learner", code=frozenset(["any"]))
+        with circle.connect("carl") as carl, carl["any"].open("carls") as run:
+            run.tasks.put((abs, (-3,), {}))
+            assert run.results.get(PATIENCE).output == 3
+
+
+def test_a_key_that_is_revoked_is_worth_nothing_on_open_connections(circle: Circle) -> None:
+    circle.admit("dora", "learner")
+    dora, anna = circle.connect("dora", patience=SHORT), circle.connect("anna")
+    run = dora["echo"].open("doras")
+    run.tasks.put(1)
+    assert run.results.get(PATIENCE).output == 1
+    followed = anna["echo"].watch("doras")
+    assert next(iter(followed.results)).output == 1
+    circle.revoke("dora")
+    with pytest.raises(NotAllowed, match="your key is not in force here any more; ask the daemon's operator"):
+        dora.status()
+    with pytest.raises(DaemonUnreachable):
+        circle.connect("dora", SHORT)
+    with connect(circle.near) as near, near["echo"].open("doras") as again:  # others go on
+        again.tasks.put(2)
+        assert again.results.get(PATIENCE).output == 1, "from its beginning"
+    outputs = iter(followed.results)
+    assert next(outputs).output == 2, "who follows has been let in anew"
+    anna.close()
+    circle.admit("dora", "learner")
+    assert dora.status().name == "tested", "the same connection, when the key is in force again"
+    dora.close()
+
+
+def test_who_is_revoked_hears_nothing_further(circle: Circle) -> None:
+    """Publications are sent to whoever has subscribed: so those who may not hear them have to go."""
+    circle.admit("finn", "observer")
+    with connect(circle.near) as near:
+        run = near["echo"].open("secret")
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        ear = sockets.subscriber(context, Credentials(circle.pairs["finn"], circle.own.public))
+        with circle.connect("finn") as finn:
+            ear.connect(finn._described.results)
+        ear.subscribe(topics.events_topic("echo", run.number))
+        ear.subscribe(b"")
+        assert ear.poll(round(PATIENCE * 1e3)), "the beacon that answers it"
+        topic, _ = ear.recv_multipart()
+        assert topic == topics.events_topic("echo", run.number), "and nothing of what everything was asked for"
+        circle.revoke("finn")
+        while ear.poll(0):
+            ear.recv_multipart()
+        run.tasks.put("for our ears only")
+        assert run.results.get(PATIENCE).output == "for our ears only"
+        deadline = time.monotonic() + 2 * SHORT  # in which a beacon comes to those who are there
+        while (left := deadline - time.monotonic()) > 0 and ear.poll(round(left * 1e3)):
+            assert b"for our ears only" not in b"".join(ear.recv_multipart())
+        run.close()
+        context.destroy(linger=0)
+
+
+def test_a_key_expires(circle: Circle) -> None:
+    circle.admit("gina", "learner", expires=time.time() + 3.0)
+    gina = circle.connect("gina", patience=SHORT)
+    assert gina.status().name == "tested"
+
+    def refused() -> bool:
+        try:
+            gina.status()
+        except NotAllowed:
+            return True
+        return False
+
+    eventually(refused, "the key to expire")
+    with pytest.raises(DaemonUnreachable):
+        circle.connect("gina", SHORT)
+    circle.admit("gina", "learner")
+    assert gina.status().name == "tested"
+    gina.close()
+
+
+def test_a_file_with_a_mistake_changes_nothing_and_the_daemon_says_so(circle: Circle) -> None:
+    before = circle.keys.read_text()
+    circle.keys.write_text(before.replace('role = "observer"', 'role = "admin" \nrank = 1'))
+    eventually(lambda: "the changed keys are refused, those from before stay in force" in circle.daemon.log, "a word")
+    assert "rank: unknown key" in circle.daemon.log
+    with circle.connect("eve") as eve, pytest.raises(NotAllowed):
+        eve["echo"].pause()
+    circle.keys.write_text(before)
+    circle.admit("hugo", "learner")
+    circle.connect("hugo").close()
+
+
+def worker(circle: Circle, name: str, master: str) -> subprocess.Popen[str]:
+    """A program that evaluates, on another machine as far as the daemon can tell, with somebody's key."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "taskmaster", "worker", circle.address, master, "-n", "1", "--path", str(EVALUATIONS),
+         "--key", str(circle.file(name))],
+        env={**os.environ, "TASKMASTER_DAEMON_KEY": circle.own.text}, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def test_a_worker_comes_with_a_key_of_its_own(circle: Circle) -> None:
+    circle.admit("rig", "worker", masters=frozenset(["far"]))
+    for name, master, refusal in (
+        ("anna", "far", "may not evaluate tasks: that takes the role worker"),
+        ("rig", "square", "has no Master 'square'; it has 'far'"),
+    ):
+        with worker(circle, name, master) as host:
+            _, said = host.communicate(timeout=PATIENCE)
+        assert host.returncode != 0
+        assert refusal in said
+    with connect(circle.near) as near, near["far"].open("remote") as run, worker(circle, "rig", "far") as host:
+        run.tasks.put_many([{"x": float(x)} for x in range(50)])
+        assert sum(result.output for result in run.results) == sum(x * x for x in range(50))
+        circle.revoke("rig")
+        eventually(lambda: not near["far"].statistics().workers, "its workers to be gone")
+        host.terminate()
+        host.communicate(timeout=PATIENCE)

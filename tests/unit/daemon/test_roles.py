@@ -1,0 +1,155 @@
+"""Every cell of role × message × Master: what each role may, as the documents promise it, and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import msgspec
+import pytest
+from helpers.heart import Heart, spec
+
+from taskmaster.bus import messages as m, topics
+from taskmaster.bus.errors import NotAllowed
+from taskmaster.bus.layout import Layout
+from taskmaster.bus.table import pack_values
+from taskmaster.daemon.effects import Effects, Sender
+from taskmaster.daemon.roles import LOCAL, RIGHTS, RULES, Peer, may_follow
+
+ALL = "observer learner operator admin"
+LEARNING, OPERATING = "learner operator admin", "operator admin"
+
+#: Written down a second time, for what the code says is what is tested.
+MAY: dict[type[m.Message], str] = {
+    **dict.fromkeys((m.Describe, m.Ping), f"{ALL} worker"),
+    **dict.fromkeys((m.Status, m.ListRuns, m.ListHeads, m.ListHeld, m.ListRequests, m.ListProposed), ALL),
+    **dict.fromkeys((m.Replay, m.ReadAsks, m.ReadWriters, m.ReadProgress, m.ReadSamples), ALL),
+    **dict.fromkeys((m.Open, m.Submit, m.NoteWriter, m.NoteAsks, m.Cancel, m.Close, m.Delete, m.Fork), LEARNING),
+    **dict.fromkeys((m.Prioritise, m.Pause, m.Resume, m.Stop, m.Reset, m.SetHead, m.SetWorkers), OPERATING),
+    **dict.fromkeys((m.Resolve, m.Approve, m.Reject, m.Edit, m.Claim, m.Release, m.Answer), OPERATING),
+}
+#: What a learner may do with its own runs only.
+OWN = {m.Open, m.Submit, m.NoteWriter, m.NoteAsks, m.Cancel, m.Close, m.Delete}
+LAYOUT: Layout = pack_values([1.0]).layout
+
+
+def made(kind: type[Any], master: str, run: int) -> Any:
+    """A message about this Master, or about this run, or both."""
+    given: dict[str, Any] = {}
+    for field in msgspec.structs.fields(kind):
+        if field.name == "master":
+            given["master"] = master
+        elif field.name == "run":
+            given["run"] = run
+        elif field.required:
+            given[field.name] = {"layout": LAYOUT, "intervals": (), "asks": ()}.get(field.name, _plain(field.type))
+    return kind(**given)
+
+
+def _plain(kind: Any) -> Any:
+    return {str: "his", bool: True}.get(kind, 1)
+
+
+@pytest.fixture
+def heart() -> Heart:
+    """A daemon with two Masters, where ada has a run of either: numbers 1 and 2."""
+    heart = Heart(spec("stm"), spec("svm"))
+    heart.open("stm", "his")
+    heart.open("svm", "his")
+    return heart
+
+
+def allows(heart: Heart, peer: Peer, message: Any) -> bool:
+    try:
+        heart.core._permitting.check(peer, message)
+    except NotAllowed:
+        return False
+    return True
+
+
+def test_every_message_of_a_client_has_its_rule() -> None:
+    kinds = set(get_args(m.ClientMessage))
+    assert kinds == set(RULES) == set(MAY)
+
+
+@pytest.mark.parametrize("role", RIGHTS)
+@pytest.mark.parametrize("kind", MAY, ids=lambda kind: kind.__name__)
+def test_a_role_may_what_is_promised(heart: Heart, kind: type[Any], role: str) -> None:
+    for granted in (None, frozenset(["stm"])):
+        ada, eve = Peer("ada", role, granted), Peer("eve", role, granted)
+        may = role in MAY[kind].split()
+        theirs, other = made(kind, "stm", 1), made(kind, "svm", 2)
+        assert allows(heart, ada, theirs) == may
+        assert allows(heart, eve, theirs) == (may and not (kind in OWN and role == "learner"))
+        about = {field.name for field in msgspec.structs.fields(kind)} & {"master", "run"}
+        assert allows(heart, ada, other) == (may and (granted is None or not about))
+        if about == {"master", "run"} and granted is not None:
+            mixed = [made(kind, "stm", 2), made(kind, "svm", 1)]
+            assert not any(allows(heart, ada, message) for message in mixed), "a run of another Master than is named"
+
+
+def test_what_is_about_the_whole_daemon_takes_all_masters(heart: Heart) -> None:
+    bounded, free = Peer("ada", "operator", frozenset(["stm"])), Peer("ada", "operator")
+    for message in (m.Stop(1), m.Reset(1)):
+        assert not allows(heart, bounded, message)
+        assert allows(heart, free, message)
+    assert allows(heart, bounded, m.Stop(1, "stm"))
+
+
+def test_whoever_may_see_may_open_a_run_to_read_it(heart: Heart) -> None:
+    reading = m.Open(1, "stm", "his", write=False)
+    assert allows(heart, Peer("eve", "observer"), reading)
+    assert allows(heart, Peer("eve", "learner"), reading)
+    assert not allows(heart, Peer("eve", "worker"), reading)
+    assert not allows(heart, Peer("eve", "observer", frozenset(["svm"])), reading)
+
+
+def test_a_learner_goes_before_nobody(heart: Heart) -> None:
+    wish = m.Open(1, "stm", "hers", priority=1)
+    assert not allows(heart, Peer("eve", "learner"), wish)
+    assert allows(heart, Peer("eve", "learner"), m.Open(1, "stm", "hers", priority=-1))
+    assert allows(heart, Peer("eve", "operator"), wish)
+
+
+def test_code_takes_a_grant_of_its_own() -> None:
+    heart = Heart(spec("any", code=True))
+    run = heart.open("any", "his")
+    message = m.Submit(run.run, 1, 0, 1, LAYOUT)
+    for role in ("learner", "operator", "admin"):
+        assert not allows(heart, Peer("ada", role), message)
+        assert allows(heart, Peer("ada", role, code=frozenset(["any"])), message)
+        assert not allows(heart, Peer("ada", role, code=frozenset(["other"])), message)
+
+
+@pytest.mark.parametrize("role", RIGHTS)
+def test_a_topic_is_heard_by_whom_its_master_is_granted(role: str) -> None:
+    bounded, free = Peer("ada", role, frozenset(["stm"])), Peer("ada", role)
+    sees = role != "worker"
+    for topic in (topics.events_topic, topics.with_inputs_topic, topics.progress_topic):
+        assert may_follow(bounded, topic("stm", 7)) == may_follow(free, topic("svm", 7)) == sees
+        assert not may_follow(bounded, topic("svm", 7))
+    for whole in (topics.samples_topic, topics.people_topic):
+        assert may_follow(bounded, whole("stm")) == may_follow(free, whole("svm")) == sees
+        assert not may_follow(bounded, whole("svm"))
+    assert may_follow(free, topics.ALARMS) == sees
+    assert not may_follow(bounded, topics.ALARMS), "they may be of any Master"
+    for prefix in (b"", b"s", b"stm", b"stm/", b"stm/1", b"@people/", b"@people/s", b"@"):
+        assert not may_follow(free, prefix), "a prefix is that of others, too"
+        assert may_follow(LOCAL, prefix)
+
+
+def test_lists_have_what_somebody_may_see_only(heart: Heart) -> None:
+    bounded = Peer("eve", "observer", frozenset(["svm"]))
+
+    def asked(message: Any) -> Any:
+        out = Effects()
+        heart.core.on_client(Sender(b"eve", "eve", bounded), message, None, out)
+        [reply] = out.replies
+        return reply.message
+
+    assert [run.master for run in asked(m.ListRuns(1)).runs] == ["svm"]
+    assert [master.name for master in asked(m.Describe(1, m.PROTOCOL_VERSION)).masters] == ["svm"]
+    refused = asked(m.ListRuns(1, "stm"))
+    assert (refused.code, refused.message) == (
+        "not_allowed",
+        "key 'eve' (observer) is not granted Master 'stm'; ask the daemon's operator",
+    )
