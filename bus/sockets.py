@@ -41,7 +41,6 @@ __all__ = [
     "secure",
     "send",
     "send_tracked",
-    "share",
     "subscriber",
 ]
 
@@ -68,9 +67,6 @@ _REBIND_SECONDS = 5.0
 _REBIND_LOOK_SECONDS = 0.001
 
 ANY_PORT = "0"
-
-#: The mode of a Unix socket that a group may connect to.
-_SHARED_MODE = 0o660
 
 _ADDRESS = re.compile(r"tcp://[^\s/]+:\d{1,5}|ipc://.+")
 
@@ -212,17 +208,6 @@ def _require_free(path: Path, what: str) -> None:
         except OSError:
             return  # left behind by somebody who has ended
     raise AddressInUse(f"{what} cannot listen on ipc://{path}: another program does; stop it or choose another address")
-
-
-def share(endpoint: str) -> None:
-    """Let a folder's group connect to a Unix socket in it, if the folder says so: by its setgid bit, as is usual.
-
-    What is made in such a folder belongs to its group, so no right to change owners is needed.
-    """
-    if endpoint.startswith("ipc:///"):
-        path = Path(endpoint.removeprefix("ipc://"))
-        if path.parent.stat().st_mode & stat.S_ISGID:
-            path.chmod(_SHARED_MODE)
 
 
 def remover(endpoint: str) -> Callable[[], None]:

@@ -11,7 +11,7 @@ from typing import Literal
 from taskmaster.bus.errors import CallerError
 from taskmaster.cli.units import SHARED, Service, UnitFile, is_ours
 
-__all__ = ["State", "differences", "installed", "remove", "state_of", "write"]
+__all__ = ["State", "differences", "installed", "outdated", "remove", "state_of", "write"]
 
 #: A file that is to be written is not there, is there already, is one that this command has written before, or is
 #: somebody's own.
@@ -64,9 +64,16 @@ def write(files: Iterable[UnitFile], *, force: bool) -> None:
         fresh.replace(file.path)
 
 
+def outdated(service: Service, files: Iterable[UnitFile]) -> list[Path]:
+    """What this command has written for a group that the configuration does not name any more."""
+    wanted = {file.path for file in files}
+    paths = [] if service.user or service.worker else [service.sharing]
+    return [path for path in paths if path not in wanted and is_ours(_text(path) or "")]
+
+
 def installed(service: Service) -> list[Path]:
     """The files of a service that are there, and those of all services if it is the last one."""
-    found = [*_drop_ins(service)]
+    found = [*_drop_ins(service), *([] if service.user or service.worker else [service.sharing])]
     if not _others(service):
         found.append(service.folder / service.template)
         if not service.user and not _any_unit(service):

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from taskmaster.bus.keys import DAEMON_KEY
 from taskmaster.cli.installation import Installation, is_home, outermost
 
 if TYPE_CHECKING:
@@ -93,6 +94,11 @@ class Service:
         return self.root / "etc/systemd/system"
 
     @property
+    def sharing(self) -> Path:
+        """The file that gives its sockets to a group of its own."""
+        return self.root / f"etc/tmpfiles.d/taskmaster@{self.name}.conf"
+
+    @property
     def default_config(self) -> Path:
         """The configuration that the unit names."""
         name = f"worker-{self.name}.conf" if self.worker else f"{self.name or 'taskmaster'}.toml"
@@ -119,12 +125,20 @@ def unit_files(service: Service, installation: Installation, config: Config | No
         what = f"devices: {kind}" if kind in DEVICES else f"allowed: {kind}"
         files.append(UnitFile(drop_ins / f"20-{kind}.conf", _stamped(_read(f"drop-ins/{kind}.conf")), what))
     if not service.user:
+        if config is not None and config.daemon.group is not None:
+            files.append(UnitFile(service.sharing, _stamped(_shared(service, config.daemon.group)), "who may use it"))
         files += [
             UnitFile(service.root / place, _stamped(_read(template)), purpose)
             for template, (place, purpose) in SHARED.items()
             if service.devices or not template.startswith("udev")
         ]
     return files
+
+
+def _shared(service: Service, group: str) -> str:
+    """What gives the folder of its sockets to a group, and thereby the sockets."""
+    line = f"d /run/taskmaster/{service.name} 2750" if service.name else "z /run/taskmaster 2755"
+    return f"# tmpfiles.d(5). Members of this group may connect to the sockets in it.\n{line} taskmaster {group}\n"
 
 
 def _site(service: Service, installation: Installation, config: Config | None, program: str) -> str:
@@ -137,6 +151,12 @@ def _site(service: Service, installation: Installation, config: Config | None, p
         lines += [f"Environment={_quoted(f'PYTHONPATH={path}')}"]
     if not service.user:
         lines += _sight(service, installation, config)
+        if config is not None and config.daemon.own_key is not None:
+            lines += [
+                "# Its own key, which stays root's, is handed to it.",
+                f"LoadCredential={DAEMON_KEY}:{str(config.daemon.own_key).replace('%', '%%')}",
+                f"SetCredential={DAEMON_KEY}:none",
+            ]
         if service.networks:
             lines += [
                 "# Networks of this machine that are not private ones, and its name servers.",
@@ -176,6 +196,8 @@ def _sight(service: Service, installation: Installation, config: Config | None) 
 def read_by(service: Service, installation: Installation, config: Config | None) -> tuple[Path, ...]:
     """The folders of the program, of the configuration and of what it evaluates."""
     folders = [] if service.config is None or service.worker else [service.config.parent]
+    if config is not None and config.daemon.keys is not None:
+        folders.append(config.daemon.keys.parent)  # not the file: another one takes its place when it changes
     for master in () if config is None else config.masters.values():
         folders += getattr(master.options, "path", ())
     return outermost([*installation.folders, *(path for folder in folders for path in (folder, folder.resolve()))])

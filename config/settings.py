@@ -9,7 +9,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field as PydanticField, ValidationInfo, WithJsonSchema, field_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field as PydanticField,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+)
 
 from taskmaster.bus.places import default_state
 from taskmaster.bus.text import format_duration
@@ -60,6 +67,12 @@ Address = Annotated[
     WithJsonSchema({"type": "string", "title": "address", "pattern": r"^(tcp://.+:(\d{1,5}|\*)|ipc://.+)$"}),
 ]
 Positive = Annotated[int, PydanticField(ge=1)]
+
+
+def _group(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}", name):
+        raise ValueError(f"expected the name of a group, such as 'lab', got {show(name)}")
+    return name
 
 
 class DaemonSettings(Settings):
@@ -114,6 +127,11 @@ class DaemonSettings(Settings):
     grace: Annotated[float, duration()] = setting(
         "How long a graceful stop waits for evaluations under way.", default=10.0, shown="10 s"
     )
+    group: Annotated[str, AfterValidator(_group)] | None = setting(
+        "A group of this machine, such as `lab`, whose members may connect to the daemon's Unix sockets, and do there "
+        "what its own user may. By default only that user may, and root; as a service, the group `taskmaster-users`.",
+        default=None,
+    )
     keys: File | None = setting(
         "The file that says who may talk to the daemon over the network (`taskmaster keys allow` writes it), which it "
         "then may listen to: all of it is encrypted. Relative to this file. By default nobody comes from elsewhere.",
@@ -165,6 +183,12 @@ class DaemonSettings(Settings):
         resolved = addresses.resolve(data["listen"], data["results"], workers, data["state"])
         for key, message in addresses.problems(resolved, given, has_keys=data.get("keys") is not None):
             raise Conflict(key, message)
+        if data.get("group") is not None and data.get("keys") is None and resolved.control.startswith("tcp://"):
+            raise Conflict(
+                "group",
+                f"has no effect: whoever has an account on this machine may connect to {resolved.control}; leave "
+                "listen out, for Unix sockets, or say by keys who may (docs/security.md)",
+            )
         return workers
 
     @property

@@ -35,6 +35,7 @@ def plan(config: Config) -> DaemonPlan:
         max_message=daemon.max_message,
         keep_free=daemon.keep_free,
         grace=daemon.grace,
+        group=daemon.group,
         keys=daemon.keys,
         key=daemon.own_key,
     )

@@ -22,8 +22,8 @@ from msgspec.structs import replace
 
 from taskmaster import __version__
 from taskmaster.bus import sockets
-from taskmaster.bus.errors import StateLocked, StateUnwritable
-from taskmaster.bus.keys import read_pair
+from taskmaster.bus.errors import ConfigError, KeyFileError, StateLocked, StateUnwritable
+from taskmaster.bus.keys import DAEMON_KEY, handed_over, read_pair
 from taskmaster.bus.places import control_address, default_sockets
 from taskmaster.bus.status import DaemonStatus
 from taskmaster.bus.text import count, format_duration
@@ -37,6 +37,7 @@ from taskmaster.daemon.journal.check import check_at_start, check_log
 from taskmaster.daemon.journal.recovery import restore
 from taskmaster.daemon.master import Master
 from taskmaster.daemon.restarts import RestartPolicy
+from taskmaster.daemon.sharing import sharing
 from taskmaster.daemon.space import Space
 from taskmaster.daemon.spec import MasterSpec
 from taskmaster.daemon.supervision import Pool, Supervisor, read_progress
@@ -87,6 +88,8 @@ class DaemonPlan:
     max_message: int = sockets.MAX_MESSAGE
     keep_free: int = 256_000_000
     grace: float = 10.0
+    #: whose members may connect to its Unix sockets
+    group: str | None = None
     #: the file of authorised keys, and the daemon's own; None where nobody comes but from this machine
     keys: Path | None = None
     key: Path | None = None
@@ -116,7 +119,7 @@ def serve(plan: DaemonPlan, on_ready: Callable[[Identity, str], None] = lambda i
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         stack.callback(context.destroy, 0)
         gatehouse = None if plan.keys is None else open_gatehouse(context, plan.keys, time.time())
-        door = None if plan.key is None else read_pair(plan.key).secret
+        door = None if plan.key is None else _own_secret(plan.key)
         kept = KeptSockets(manager)
         endpoints, addresses = _bind(context, plan, stack, kept, door)
         identity = Identity(
@@ -138,6 +141,14 @@ def serve(plan: DaemonPlan, on_ready: Callable[[Identity, str], None] = lambda i
             _report_to(manager, broker, plan)
             broker.run()
         log.info("daemon %r has stopped", plan.name)
+
+
+def _own_secret(path: Path) -> bytes:
+    """The daemon's own secret key: as the service manager has handed it over, else from its file."""
+    try:
+        return read_pair(handed_over(DAEMON_KEY) or path, "taskmaster keys new --daemon").secret
+    except KeyFileError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _raise_file_limit() -> None:
@@ -237,6 +248,7 @@ def _bind(
     be a part, unless the service manager keeps the sockets for the next start.
     """
     make_runtime_directory()
+    shared = sharing(plan.group, plan.state)
 
     def bind(socket: zmq.Socket[bytes], address: str, role: str) -> str:
         if secret is not None and address.startswith("tcp://"):
@@ -246,6 +258,8 @@ def _bind(
         what = f"the {role.removeprefix('near-')} socket"
         endpoint, remove = kept.bind(socket, address, what, role)
         stack.callback(remove)
+        if role != "near-workers":  # that is for processes of the daemon's own
+            shared.apply(endpoint)
         return endpoint
 
     control = sockets.router(context, plan.max_message)

@@ -272,9 +272,9 @@ class KeptSockets:
             endpoint = sockets.bind(socket, address, what, kept.descriptor)
             self._held[endpoint] = held
             return endpoint, lambda: None
+        self._give_up(address, role)
         if not self._manager.keeps_sockets:
             endpoint = sockets.bind(socket, address, what)
-            sockets.share(endpoint)
             return endpoint, sockets.remover(endpoint)
         # ZeroMQ tells of its descriptors as of news.
         place = f"inproc://listening-{next(_MONITORS)}"
@@ -286,7 +286,6 @@ class KeptSockets:
                 self._held[endpoint] = os.dup(int(parse_monitor_message(news.recv_multipart())["value"]))
             finally:
                 socket.disable_monitor()
-        sockets.share(endpoint)
         name = _name(role, address, endpoint)
         self._manager.tell("FDSTORE=1", f"FDNAME={name}", "FDPOLL=0", descriptor=self._held[endpoint])
         # Its file stays: whether systemd starts the daemon again at once, nobody tells it.
@@ -308,6 +307,19 @@ class KeptSockets:
                 return one
         return None
 
+    def _give_up(self, address: str, role: str) -> None:
+        """What was kept of this role is of another address, file or group."""
+        for one in [one for one in self._left if one.name.startswith(f"{_KEPT}{role}.")]:
+            self._left.remove(one)
+            self._forget(one)
+            if one.address == address and address.startswith("ipc://"):
+                # systemd has it for a moment yet: whoever comes is to come to the new one.
+                Path(address.removeprefix("ipc://")).unlink(missing_ok=True)
+
+    def _forget(self, one: Inherited) -> None:
+        os.close(one.descriptor)
+        self._manager.tell("FDSTOREREMOVE=1", f"FDNAME={one.name}")
+
     def settle(self) -> None:
         """All sockets are bound. What systemd kept besides is of addresses that the daemon no longer listens on.
 
@@ -315,10 +327,10 @@ class KeptSockets:
         """
         strange = []
         for one in self._left:
-            os.close(one.descriptor)
             if one.is_kept:
-                self._manager.tell("FDSTOREREMOVE=1", f"FDNAME={one.name}")
+                self._forget(one)
             else:
+                os.close(one.descriptor)
                 strange.append(f"{one.address or 'no listening socket'} (of {one.name})")
         self._left.clear()
         if strange:
@@ -329,11 +341,15 @@ class KeptSockets:
 
 
 def _name(role: str, address: str, endpoint: str) -> str:
-    """What a socket is called while systemd keeps it: which one it is, by which address, and of which file."""
+    """What a socket is called while systemd keeps it: which one it is, by which address, and of which file.
+
+    And of which group the file's folder is: with another one it is to be made anew, and belong to that.
+    """
     place = "tcp"
     if endpoint.startswith("ipc://"):
         with contextlib.suppress(OSError):
             status = Path(endpoint.removeprefix("ipc://")).lstat()
-            place = f"{status.st_dev:x}-{status.st_ino:x}"
+            folder = Path(endpoint.removeprefix("ipc://")).parent.stat()
+            place = f"{status.st_dev:x}-{status.st_ino:x}-{folder.st_gid:x}"
     digest = hashlib.sha256(address.encode()).hexdigest()[:_DIGEST_CHARACTERS]
     return f"{_KEPT}{role}.{digest}.{place}"

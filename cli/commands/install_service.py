@@ -18,7 +18,7 @@ from taskmaster.bus.errors import CallerError, ConfigError
 from taskmaster.bus.text import did_you_mean_or
 from taskmaster.cli.base import Command
 from taskmaster.cli.installation import Installation, is_home, is_temporary, this_installation, unreadable
-from taskmaster.cli.installing import installed, remove, state_of, write
+from taskmaster.cli.installing import installed, outdated, remove, state_of, write
 from taskmaster.cli.networks import public_networks
 from taskmaster.cli.output import say
 from taskmaster.cli.units import ALLOWANCES, DEVICES, Service, UnitFile, read_by, unit_files, written_by
@@ -110,9 +110,15 @@ def command(
     write(files, force=force)
     for file in files:
         say(f"{_DONE[states[file.path]]:10} {file.path}: {file.purpose}")
+    gone = outdated(service, files)
+    remove(gone, force=False)
+    for path in gone:
+        say(f"took away  {path}: its sockets are taskmaster-users' again")
     for remark in _remarks(service, installation, loaded):
         say(f"\nNOTE: {remark}")
-    _say_next(service, [file for file in files if states[file.path] != "same"], renewed="older" in states.values())
+    changed = [file for file in files if states[file.path] != "same"]
+    group = None if loaded is None else loaded.daemon.group
+    _say_next(service, changed, gone, group, renewed=bool(gone) or "older" in states.values())
 
 
 def _service(
@@ -194,11 +200,26 @@ def _remarks(service: Service, installation: Installation, config: Config | None
         yield from _not_readable(path)
     if config is not None and "state" in config.daemon.model_fields_set:
         yield f"the state folder has to be the service's: install -d -o taskmaster -m 0700 {config.daemon.state}"
+    if config is not None and config.daemon.keys is not None and config.daemon.own_key is not None:
+        yield from _keys(service.config, config.daemon.keys, config.daemon.own_key)
     if service.worker and not service.config.exists():
         yield (
             f"{service.config} is missing. It says where the workers work:\n"
-            "  ADDRESS=tcp://127.0.0.1:5570\n  MASTER=simulation\n  OPTIONS=--processes 4"
+            "  ADDRESS=tcp://127.0.0.1:5570\n  MASTER=simulation\n  OPTIONS=--processes 4\n"
+            "and for a daemon that is reached over the network, by whose keys (docs/security.md):\n"
+            f"  TASKMASTER_DAEMON_KEY=tm-public-…\nbeside their own pair in {service.config.with_suffix('.key')}"
         )
+
+
+def _keys(config: Path, keys: Path, own: Path) -> Iterator[str]:
+    """Who comes over the network it can tell only with these."""
+    of = f"--config {shlex.quote(str(config))}"
+    if not own.exists():
+        yield f"the daemon's own keys are missing: taskmaster keys new --daemon {of}"
+    if not keys.exists():
+        yield f"nobody may come yet: taskmaster keys allow NAME KEY --role ROLE {of}"
+    else:
+        yield from _not_readable(keys)
 
 
 def _not_readable(path: Path) -> Iterator[str]:
@@ -208,23 +229,31 @@ def _not_readable(path: Path) -> Iterator[str]:
         yield f"as far as its mode tells, the service's user cannot read {path}: chmod o+{letters} {step}"
 
 
-def _say_next(service: Service, changed: Sequence[UnitFile], *, renewed: bool) -> None:
-    if not changed:
+def _say_next(
+    service: Service, changed: Sequence[UnitFile], gone: Sequence[Path], group: str | None, *, renewed: bool
+) -> None:
+    if not changed and not gone:
         say("\nAll is as it should be. What has changed in the program or the configuration: systemctl restart")
         return
     say("\nNext:\n")
-    for line, why in _next(service, changed, renewed=renewed):
+    for line, why in _next(service, changed, gone, group, renewed=renewed):
         say(f"  {line:58} # {why}")
 
 
-def _next(service: Service, changed: Sequence[UnitFile], *, renewed: bool) -> Iterator[tuple[str, str]]:
+def _next(
+    service: Service, changed: Sequence[UnitFile], gone: Sequence[Path], group: str | None, *, renewed: bool
+) -> Iterator[tuple[str, str]]:
     control = "systemctl --user" if service.user else "systemctl"
     kinds = {file.path.parent.name for file in changed}
     unit = service.unit.removesuffix(".service")
     if "sysusers.d" in kinds:
         yield "systemd-sysusers taskmaster.conf", "makes the user taskmaster and the group taskmaster-users"
-    if "tmpfiles.d" in kinds:
+    if "tmpfiles.d" in kinds or (gone and not service.name):
         yield "systemd-tmpfiles --create taskmaster.conf", "makes the folders"
+    if service.sharing in (file.path for file in changed):
+        yield f"systemd-tmpfiles --create {service.sharing.name}", f"gives its sockets to the group {group}"
+    if gone and service.name:
+        yield f"chgrp taskmaster-users /run/taskmaster/{service.name}", "gives its sockets back"
     if "rules.d" in kinds:
         yield "udevadm control --reload && udevadm trigger", "gives the devices that are plugged in to it"
     yield f"{control} daemon-reload", "has systemd read the units"
@@ -234,7 +263,7 @@ def _next(service: Service, changed: Sequence[UnitFile], *, renewed: bool) -> It
     if service.user:
         yield "loginctl enable-linger", "has it run while you are not logged in"
     elif not service.worker:
-        yield "usermod -aG taskmaster-users NAME", "lets somebody use it, from their next login on"
+        yield f"usermod -aG {group or 'taskmaster-users'} NAME", "lets somebody use it, from their next login on"
     yield f"{control} status {unit}", "how it is"
     yield f"journalctl {'--user ' if service.user else ''}-u {unit} -f", "what it says"
 

@@ -60,8 +60,9 @@ def command(
     Stays through restarts of the daemon, and says when it is gone and when it is back. Ctrl-C or SIGTERM finishes what
     is being evaluated and leaves; a second one leaves at once, and what was being evaluated is tried elsewhere.
 
-    From another machine: the daemon listens on its own machine alone, say with listen = "tcp://127.0.0.1:5570". Bring
-    its three ports here, under the same numbers, then work for tcp://127.0.0.1:5570:
+    From another machine: with keys, see docs/security.md. Of a daemon that has none and listens on its own machine
+    alone, say with listen = "tcp://127.0.0.1:5570", bring the three ports here, under the same numbers, then work for
+    tcp://127.0.0.1:5570:
 
     \b
       ssh -N -L 5570:127.0.0.1:5570 -L 5571:127.0.0.1:5571 -L 5572:127.0.0.1:5572 lab-7

@@ -1,7 +1,7 @@
 """`taskmaster serve`, hindered as ``HINDRANCE`` says: ``python -m helpers.hindered CONFIG``.
 
 ``busy FILE``: before it looks at the journal it computes until there is that file; ``idle FILE``: it waits for it.
-``stuck``: SIGUSR1 has its loop stand still for ever, in the midst of a turn.
+``stuck``: SIGUSR1 has its loop stand still for ever, in the midst of a turn; ``commit``: the next commit after it does.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from unittest.mock import patch
 
 from taskmaster.cli.app import run
 from taskmaster.daemon import service, systemd
+from taskmaster.daemon.journal import Journal
 from taskmaster.daemon.journal.check import check_log
 
 __all__ = ["stand_still"]
@@ -25,6 +26,24 @@ __all__ = ["stand_still"]
 def stand_still(number: int, frame: object) -> None:
     """Never come back."""
     threading.Event().wait()
+
+
+class _Commits:
+    """Those of a disk that does not answer any more, from SIGUSR1 on."""
+
+    def __init__(self) -> None:
+        self._commit = Journal.commit
+        self._hangs = False
+
+    def hang(self, number: int, frame: object) -> None:
+        """From now on."""
+        self._hangs = True
+
+    def commit(self, journal: Journal, *arguments: Any) -> Any:
+        """In place of the journal's."""
+        if self._hangs:
+            stand_still(0, None)
+        return self._commit(journal, *arguments)
 
 
 def _after(hindrance: Callable[[], None], check: Callable[..., Any]) -> Callable[..., Any]:
@@ -49,16 +68,19 @@ def _wait_for(file: Path) -> None:
 def main() -> int:
     """Serve, as far as it can."""
     kind, _, file = os.environ["HINDRANCE"].partition(" ")
-    signal.signal(signal.SIGUSR1, stand_still)
+    commits = _Commits()
+    signal.signal(signal.SIGUSR1, commits.hang if kind == "commit" else stand_still)
     hindrances: dict[str, Callable[[], None]] = {
         "busy": lambda: _compute_until(Path(file)),
         "idle": lambda: _wait_for(Path(file)),
         "stuck": lambda: None,
+        "commit": lambda: None,
     }
     # As often as suits a time-out of a second or two.
     with (
         patch.object(systemd, "_LOOK_SECONDS", 0.3),
         patch.object(systemd, "_MORE_SECONDS", 5.0),
+        patch.object(Journal, "commit", lambda journal, *arguments: commits.commit(journal, *arguments)),
         patch.object(service, "check_log", _after(hindrances[kind], check_log)),
     ):
         return run(["serve", sys.argv[1]])

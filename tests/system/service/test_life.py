@@ -10,7 +10,7 @@ import pytest
 from helpers.booted import PYTHON, Machine
 from helpers.installed import Installed, to_be_typed
 from helpers.load import master
-from helpers.waiting import eventually
+from helpers.waiting import PATIENCE, eventually
 
 Install = Callable[..., Installed]
 
@@ -129,6 +129,20 @@ def test_a_loop_that_stands_still_says_where(install: Install) -> None:
     assert "Watchdog timeout" in service.log
     assert "in stand_still" in service.log
     assert "in turn" in service.log or "in _poll" in service.log
+
+
+def test_a_commit_that_hangs_is_not_waited_for(install: Install, machine: Machine) -> None:
+    service = install(SQUARE)
+    hinder(service, "commit", *IMPATIENT.splitlines()[1:])
+    service.start()
+    os.kill(service.pid, signal.SIGUSR1)
+    client = machine.start(PYTHON, "-m", "taskmaster", "submit", "square", "x=3", "--wait")
+    service.await_restarts(1)
+    assert "Watchdog timeout" in service.log
+    assert "in commit" in service.log
+    said, _ = client.communicate(timeout=2 * PATIENCE)
+    assert client.returncode == 0
+    assert "9" in said, "what could not be acknowledged is sent again"
 
 
 def test_one_that_keeps_failing_waits_for_somebody(install: Install) -> None:

@@ -253,6 +253,48 @@ def test_what_is_needed_of_the_environment_is_carried_over() -> None:
     assert 'Environment="PYTHONPATH=/opt/100%% ours"' in site(Service(), here)
 
 
+def test_its_own_key_stays_roots_and_is_handed_to_it(program: Program, tmp_path: Path) -> None:
+    text = f'[daemon]\nkeys = "keys.toml"\nlisten = "tcp://0.0.0.0:5570"\n{CONFIG}'
+    lines = site(Service(), text=text)
+    assert "LoadCredential=daemon.key:/usr/daemon.key" in lines
+    assert "SetCredential=daemon.key:none" in lines, "the daemon says what is missing, not systemd"
+    assert "Wants=network-online.target" in lines
+    config = tmp_path / "lab.toml"
+    config.write_text(text)
+    said = program("install-service", "--config", config, "--root", tmp_path / "root")
+    assert f"the daemon's own keys are missing: taskmaster keys new --daemon --config {config}" in said.out
+    assert "nobody may come yet: taskmaster keys allow NAME KEY --role ROLE" in said.out
+    # Of a home it sees the folder of the keys: another file takes the place of theirs when they change.
+    elsewhere = text.replace("keys.toml", f"{HOME}/keys.toml")
+    assert f"BindReadOnlyPaths={HOME}" in site(Service(), text=elsewhere)
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [("", "z /run/taskmaster 2755 taskmaster lab"), ("west", "d /run/taskmaster/west 2750 taskmaster lab")],
+)
+def test_a_group_of_its_own_may_use_it(name: str, line: str, program: Program, config: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    named = ["--name", name] if name else []
+    words: list[str | Path] = ["install-service", "--config", config, "--root", root, *named]
+    config.write_text(f'[daemon]\ngroup = "lab"\n{CONFIG}')
+    said = program(*words)
+    place = f"etc/tmpfiles.d/taskmaster@{name}.conf"
+    assert line in contents(root)[place].splitlines()
+    assert f"systemd-tmpfiles --create taskmaster@{name}.conf " in said.out
+    assert "usermod -aG lab NAME" in said.out
+    # Without it, it is the users' again.
+    config.write_text(CONFIG)
+    said = program(*words)
+    assert place not in contents(root)
+    assert f"took away  {root / place}" in said.out
+    assert ("chgrp taskmaster-users /run/taskmaster/west" if name else "--create taskmaster.conf") in said.out
+    config.write_text(f'[daemon]\ngroup = "lab"\n{CONFIG}')
+    program(*words)
+    assert program("install-service", "--root", root, *named, "--uninstall").status == 0
+    assert contents(root) == {}
+
+
 def test_a_daemon_on_a_network_waits_for_it() -> None:
     assert "Wants=network-online.target" not in site(
         Service(), text=f'[daemon]\nlisten = "tcp://127.0.0.1:5570"\n{CONFIG}'
