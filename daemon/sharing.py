@@ -8,6 +8,7 @@ which may not change whose files are. All else in the state directory stays the 
 from __future__ import annotations
 
 import grp
+import logging
 import os
 import stat
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from pathlib import Path
 from taskmaster.bus.errors import ConfigError
 
 __all__ = ["Sharing", "sharing"]
+
+log = logging.getLogger("taskmaster.daemon")
 
 #: Modes of a socket that the daemon's user alone may connect to, and one that a group may, too.
 _OWN, _SHARED = 0o600, 0o660
@@ -51,7 +54,7 @@ class Sharing:
                 f"user has to be one of its members, usermod -aG {self.group} USER (for a service: type "
                 "`taskmaster install-service` again)"
             ) from error
-        self._require_way(path.parent)
+        self._look_for_a_way(path.parent)
 
     def _give(self, path: Path, mode: int) -> None:
         there = path.stat()
@@ -60,13 +63,17 @@ class Sharing:
         if stat.S_IMODE(there.st_mode) != mode:
             path.chmod(mode)
 
-    def _require_way(self, folder: Path) -> None:
-        there = folder.stat()
-        if not there.st_mode & (stat.S_IXGRP if there.st_gid == self.number else stat.S_IXOTH):
-            raise ConfigError(
-                f"group: members of {self.group!r} cannot enter {folder}, where the sockets are; "
-                f"chgrp {self.group} {folder} && chmod g+x {folder}"
-            )
+    def _look_for_a_way(self, folder: Path) -> None:
+        """Whether members can enter the folders above a socket, as far as modes tell: access lists may let them."""
+        for step in (folder, *folder.parents):
+            there = step.stat()
+            if not there.st_mode & (stat.S_IXGRP if there.st_gid == self.number else stat.S_IXOTH):
+                log.warning(
+                    "as far as its mode tells, members of the group %r cannot enter %s and reach sockets in %s; "
+                    "chmod o+x %s, or choose other addresses ([daemon] listen = …)",
+                    self.group, step, folder, step,
+                )  # fmt: skip
+                return
 
 
 def sharing(group: str | None, state: Path) -> Sharing:

@@ -3,7 +3,7 @@
 # environments. Installs what is missing where it may (Debian or Ubuntu, as root), else says what to install.
 #
 # With --all also what the tests can do without, and skip with a reason where it is missing: systemd-nspawn, in which they
-# boot a machine.
+# boot a machine, and what says how exposed a service is.
 
 set -eu
 
@@ -19,7 +19,8 @@ has_python() {
 command -v make >/dev/null || missing="$missing make"
 has_python || missing="$missing python3 python3-venv"
 if [ "${1:-}" = --all ]; then
-    command -v systemd-nspawn >/dev/null || wanted="$wanted systemd systemd-container"
+    command -v systemd-analyze >/dev/null || wanted="$wanted systemd"
+    command -v systemd-nspawn >/dev/null || wanted="$wanted systemd-container"
     command -v ip >/dev/null || wanted="$wanted iproute2"
 fi
 

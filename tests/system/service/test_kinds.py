@@ -17,6 +17,8 @@ Install = Callable[..., Installed]
 
 SQUARE = {"square": master(workers=1)}
 PORT = 5570
+#: A watchdog that need not be waited for long.
+IMPATIENT = "[Service]\nWatchdogSec=2\nTimeoutAbortSec=1\nRestartSec=100ms\n"
 HOME = Path("/home", "una")
 
 
@@ -64,7 +66,7 @@ def test_workers_for_a_daemon_elsewhere(install: Install, machine: Machine) -> N
         assert "16" in daemon.evaluate("square", "x=4")
         assert machine.show(unit, "MainPID") == before
         # A host that stands still is ended and started again.
-        machine.write(f"/etc/systemd/system/{unit}.d/50-test.conf", "[Service]\nWatchdogSec=2\nTimeoutAbortSec=1\n")
+        machine.write(f"/etc/systemd/system/{unit}.d/50-test.conf", IMPATIENT)
         machine.run("systemctl", "daemon-reload")
         machine.run("systemctl", "restart", unit)
         os.kill(machine.pid(unit), signal.SIGSTOP)

@@ -38,7 +38,7 @@ def who_may(service: Installed) -> set[str]:
 
 def by_key(machine: Machine, name: str, known: str, *words: str, check: bool = True) -> tuple[int, str]:
     """What a command ends with and says of somebody who shows their key over the network, and knows the daemon's."""
-    around = (f"TASKMASTER_KEY=/root/{name}.key", f"TASKMASTER_DAEMON_KEY={known}")
+    around = (f"TASKMASTER_KEY=/etc/taskmaster/{name}.key", f"TASKMASTER_DAEMON_KEY={known}")
     done = machine.run("env", *around, PYTHON, "-m", "taskmaster", *words, "--address", ADDRESS, check=check)
     return done.returncode, done.stdout
 
@@ -74,14 +74,17 @@ def test_keys_of_the_service_stay_roots_and_sockets_are_kept_with_them(install: 
     service = install({**SQUARE, "far": master(workers=0)}, keys="keys.toml", listen=ADDRESS)
     assert f"taskmaster keys new --daemon --config {CONFIG}" in service.said
     machine.taskmaster("keys", "new", "--daemon", "--config", CONFIG)
-    for name, role in (("una", "operator"), ("finn", "observer"), ("rig", "worker")):
-        machine.taskmaster("keys", "new", name, "--role", role, "--file", f"/root/{name}.key", "--config", CONFIG)
+    for name, role in (("una", "operator"), ("finn", "observer"), ("worker-rig", "worker")):
+        machine.taskmaster(
+            "keys", "new", name, "--role", role, "--file", f"/etc/taskmaster/{name}.key", "--config", CONFIG
+        )
     known = machine.taskmaster("keys", "show", "--daemon", "--config", CONFIG).stdout.split()[-1]
     own = machine.root / "etc/taskmaster/daemon.key"
     assert (own.stat().st_mode & 0o777, own.stat().st_uid) == (0o600, 0)
     service.start()
     assert who_may(service) == {"eve"}, "the group's sockets are beside those of the network"
     assert service.show("NFileDescriptorStore") == "6"
+    assert "ignoring" not in service.log, "systemd has something to say against the unit"
     for user in ("eve", "bob"):
         handed = f"/run/credentials/{service.unit}/daemon.key"
         assert machine.run("cat", handed, user=user, check=False).returncode != 0
@@ -93,7 +96,6 @@ def test_keys_of_the_service_stay_roots_and_sockets_are_kept_with_them(install: 
         "/etc/taskmaster/worker-rig.conf",
         f"ADDRESS={ADDRESS}\nMASTER=far\nOPTIONS=--processes 1 --path {folder}\nTASKMASTER_DAEMON_KEY={known}\n",
     )
-    machine.run("mv", "/root/rig.key", "/etc/taskmaster/worker-rig.key")
     assert "TASKMASTER_DAEMON_KEY=tm-public-…" in said
     try:
         machine.run("systemctl", "daemon-reload")

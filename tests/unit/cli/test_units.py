@@ -116,7 +116,7 @@ def test_the_daemons_unit_agrees_with_the_daemon(path: Path) -> None:
     assert {int(code) for code in service["RestartPreventExitStatus"].split()} == final
     assert service["KillMode"] == "process", "what makes instruments safe outlives the daemon"
     assert int(service["TimeoutStopSec"]) > parse_duration(DaemonSettings.model_fields["grace"].default)
-    # Three sockets, one more for the daemon's own workers, and as many that are given up as their addresses change.
+    # Three on the network, three more for who comes from this machine, and a few that are given up as addresses change.
     assert int(service["FileDescriptorStoreMax"]) >= 8
     assert f"FDSTORE={service['FileDescriptorStoreMax']}" in path.read_text()
     assert service["ExecStart"].startswith(f"{PROGRAM} serve ")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import grp
 import os
-import re
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -70,14 +69,27 @@ def test_a_group_comes_through_the_state_folder_and_sees_nothing_else_there(plac
     assert mode(path) == 0o600
 
 
-def test_a_group_that_cannot_come_in_is_said(place: Path, stack: ExitStack) -> None:
-    folder = place / "run"
-    path = listen(folder, stack, 0o700)
-    with pytest.raises(ConfigError, match=re.escape(f"cannot enter {folder}") + f".*chgrp {OWN} {folder}"):
+def test_a_group_that_cannot_come_in_is_said(place: Path, stack: ExitStack, caplog: pytest.LogCaptureFixture) -> None:
+    place.chmod(0o755)
+    folder = place / "above" / "run"
+    folder.parent.mkdir()
+    path = listen(folder, stack, 0o755)
+    for closed in (folder, folder.parent):
+        caplog.clear()
+        os.chown(closed, -1, other().gr_gid if os.geteuid() == 0 else -1)
+        closed.chmod(0o700)
         sharing(OWN, place / "state").apply(f"ipc://{path}")
-    assert mode(folder) == 0o700, "it is not the daemon's to open"
-    folder.chmod(0o710)
+        assert f"members of the group '{OWN}' cannot enter {closed}" in caplog.text
+        assert mode(closed) == 0o700, "it is not the daemon's to open"
+        closed.chmod(0o755)
+    caplog.clear()
     sharing(OWN, place / "state").apply(f"ipc://{path}")
+    assert caplog.text == ""
+
+
+def other() -> grp.struct_group:
+    """A group that this process is not in."""
+    return next(group for group in grp.getgrall() if group.gr_gid not in (os.getegid(), 0, *os.getgroups()))
 
 
 def test_a_group_that_is_not_there_is_said(place: Path) -> None:
@@ -96,7 +108,7 @@ def test_what_a_socket_unit_has_made_is_left_to_it(place: Path, stack: ExitStack
 
 @root_only
 def test_who_is_no_member_cannot_give_it_away(place: Path, stack: ExitStack) -> None:
-    other = next(group for group in grp.getgrall() if group.gr_gid not in (0, *os.getgroups()))
+    strangers = other().gr_name
     path = listen(place / "run", stack, 0o755)
     for entry in (place, place / "run", path):
         os.chown(entry, 12345, 12345)
@@ -106,8 +118,8 @@ def test_who_is_no_member_cannot_give_it_away(place: Path, stack: ExitStack) -> 
         os.setgid(12345)
         os.setuid(12345)
         try:
-            sharing(other.gr_name, place).apply(f"ipc://{path}")
+            sharing(strangers, place).apply(f"ipc://{path}")
         except ConfigError as error:
-            os._exit(0 if f"cannot be given to the group '{other.gr_name}'" in str(error) else 2)
+            os._exit(0 if f"cannot be given to the group '{strangers}'" in str(error) else 2)
         os._exit(1)
     assert os.waitpid(child, 0)[1] == 0
