@@ -6,6 +6,7 @@ tested. So nothing is downloaded and nothing of this machine is changed, and it 
 
 from __future__ import annotations
 
+import compileall
 import contextlib
 import json
 import os
@@ -14,13 +15,16 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import taskmaster
 from helpers.documents import ROOT
 from helpers.waiting import PATIENCE, eventually
 
@@ -34,8 +38,13 @@ _NSPAWN = (
 )  # fmt: skip
 #: What PID 1 is told: no further than where services can be started, and none of what this machine would start.
 _BOOT = ("systemd.unit=basic.target", "systemd.mask=systemd-firstboot.service", "systemd.mask=systemd-resolved.service")
+#: Go into the control groups that are named first, as many as $0 says, then be the program that is named after.
+_ENTER_GROUPS = 'for _ in $(seq "$0"); do echo $$ >"$1/cgroup.procs" || exit; shift; done; exec "$@"'
 _ENTER = ("--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd")
 
+
+#: How long processes of a machine that has ended may be waited for.
+_EMPTY_SECONDS = 5.0
 
 #: Where the program that is tested is there: not in /tmp, of which a service has its own, wherever it is here.
 SOURCE, _ENVIRONMENT = Path("/opt/taskmaster"), Path("/opt/environment")
@@ -161,15 +170,21 @@ def booted(folder: Path) -> Iterator[Machine]:
     reason = _unbootable()
     if reason:
         pytest.skip(reason)
+    _compile()
     shown = {ROOT: SOURCE, Path(sys.prefix).resolve(): _ENVIRONMENT}
     also = (Path(sys.base_prefix), Path("/etc/ld.so.cache"))
     shown |= {path: path for path in also if path.exists() and not path.is_relative_to("/usr")}
     binds = [f"--bind-ro={here}:{there}" for here, there in shown.items()]
     console = folder / "console"
+    try:
+        groups = _new_groups()
+    except OSError as error:
+        pytest.skip(f"no control group can be made here, which a machine would have its services in: {error}")
+    start = ["sh", "-c", _ENTER_GROUPS, str(len(groups)), *map(str, groups)]
     with console.open("wb") as output:
         process = subprocess.Popen(
             # It ends with this process, however that ends.
-            ["setpriv", "--pdeathsig", "KILL", *_NSPAWN, *binds, *_BOOT],
+            [*start, "setpriv", "--pdeathsig", "KILL", *_NSPAWN, *binds, *_BOOT],
             stdin=subprocess.DEVNULL, stdout=output, stderr=output,
             env={**os.environ, "UNIFIED_CGROUP_HIERARCHY": "1"},
         )  # fmt: skip
@@ -189,6 +204,51 @@ def booted(folder: Path) -> Iterator[Machine]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait(PATIENCE)
+        for group in groups:
+            with contextlib.suppress(AssertionError):  # it stays, empty
+                eventually(partial(_is_removed, group), "a control group to be empty", _EMPTY_SECONDS)
+
+
+def _compile() -> None:
+    """In the machine the program cannot be written beside: each start of it would compile it anew."""
+    for package in (Path(taskmaster.__path__[0]), ROOT / "tests" / "helpers"):
+        compileall.compile_dir(package, quiet=2)
+        for folder in package.iterdir():
+            if folder.is_symlink():  # which are not followed
+                compileall.compile_dir(folder.resolve(), quiet=2)
+
+
+def _control_groups() -> Iterator[Path]:
+    """The control groups of this process in which systemd would make its own, for services."""
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers in ("", "name=systemd"):
+            below = ("systemd",) if controllers else ("unified", "")
+            places = [Path("/sys/fs/cgroup", name) / path.lstrip("/") for name in below]
+            yield from [place for place in places if (place / "cgroup.procs").exists()][:1]
+
+
+def _new_groups() -> list[Path]:
+    """For a machine alone: in a common one two would put their services, and what these may do, into the same.
+
+    They have one name everywhere, as systemd-nspawn makes those that are missing.
+    """
+    places = list(_control_groups())
+    if not places:
+        return []
+    first = Path(tempfile.mkdtemp(prefix="taskmaster-", dir=places[0]))
+    others = [place / first.name for place in places[1:]]
+    for group in others:
+        group.mkdir()
+    return [first, *others]
+
+
+def _is_removed(group: Path) -> bool:
+    """Remove it, if nothing is in it any more; the files in it are the kernel's."""
+    for folder, _, _ in os.walk(group, topdown=False):
+        with contextlib.suppress(OSError):
+            os.rmdir(folder)
+    return not group.exists()
 
 
 def _unbootable() -> str:

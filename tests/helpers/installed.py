@@ -19,6 +19,9 @@ __all__ = ["UNIT", "Client", "Installed", "to_be_typed"]
 
 UNIT = "taskmaster.service"
 
+#: What a client may take to end.
+_END_SECONDS = 5.0
+
 Masters = Mapping[str, Mapping[str, Any]]
 
 
@@ -153,8 +156,11 @@ class Installed:
         try:
             yield Client(self, process)
         finally:
-            process.kill()
-            process.communicate()
+            try:  # told nothing further, it ends, where it has come to its end
+                process.communicate(timeout=_END_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
 
 
 class Client:

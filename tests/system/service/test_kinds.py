@@ -43,7 +43,7 @@ def _group(machine: Machine, name: str) -> int:
 
 @pytest.mark.slow
 def test_workers_for_a_daemon_elsewhere(install: Install, machine: Machine) -> None:
-    daemon = install({"square": master(workers=0)}, listen=f"tcp://127.0.0.1:{PORT}").start()
+    daemon = install({"square": master(workers=0)}, listen=f"tcp://127.0.0.1:{PORT}", lost_after="3 s").start()
     daemon.address = f"tcp://127.0.0.1:{PORT}"
     said = machine.taskmaster("install-service", "--worker", "--name", "first").stdout
     assert "/etc/taskmaster/worker-first.conf is missing" in said
