@@ -175,7 +175,7 @@ class Rig:
         assert self._process is not None
         while time.perf_counter() < deadline:
             try:
-                if notified.recv(256) == b"READY=1":
+                if b"READY=1" in notified.recv(4096).splitlines():
                     return
             except TimeoutError:
                 if self._process.poll() is not None:

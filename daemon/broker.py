@@ -56,7 +56,7 @@ from taskmaster.daemon.space import Space
 from taskmaster.daemon.supervision import Supervisor
 from taskmaster.drivers.host import TERMINATE_SECONDS
 
-__all__ = ["Broker", "Endpoints", "Keeper"]
+__all__ = ["DRAIN_BYTES", "Broker", "Endpoints", "Keeper"]
 
 log = logging.getLogger("taskmaster.daemon")
 
@@ -125,6 +125,8 @@ class Broker:
         self.stop_at: float | None = None
         #: called each turn, after the commit: the watchdog's proof that the loop moves
         self.heartbeat: Callable[[], None] = lambda: None
+        #: called while the loop stands still, since the disk has no room for what the turn has to write
+        self.on_full: Callable[[], None] = lambda: None
         #: called once, when the loop has heard that it is to stop
         self.on_stop: Callable[[], None] = lambda: None
         #: how the loop is, for other threads
@@ -416,7 +418,7 @@ class Broker:
                     if not attempts:
                         self._wait_for_room(error, out.wall)
                     attempts += 1
-                    self.heartbeat()
+                    self.on_full()
                     if self.gatehouse is not None:
                         self.gatehouse.look_at_connections(time.monotonic())
                     time.sleep(FULL_RETRY_SECONDS)
