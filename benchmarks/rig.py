@@ -21,7 +21,7 @@ import psutil
 from benchmarks.evaluated.functions import PROFILE_FOLDER
 from benchmarks.evaluated.tracing import TRACE_FOLDER
 from taskmaster.bus.keys import new_pair, write_pair
-from taskmaster.config.authorised import Grant, edit
+from taskmaster.config.authorised import Grant, RoleName, edit
 from taskmaster.learners.client import Lab, Master, connect
 
 __all__ = ["WORKERS", "InstrumentTable", "MasterTable", "Rig"]
@@ -30,6 +30,8 @@ __all__ = ["WORKERS", "InstrumentTable", "MasterTable", "Rig"]
 WORKERS = 2
 #: Longest that a daemon, or its workers, may take to come up or go down.
 _PATIENCE = 60.0
+#: Keys that are made, and their roles.
+KEYS: dict[str, RoleName] = {"learner": "learner", "worker": "worker", "mad": "learner"}
 _FUNCTIONS = Path(__file__).resolve().parent / "evaluated"
 
 
@@ -113,6 +115,8 @@ class Rig:
         self.address = f"ipc://{folder / 'state' / 'control'}"
         self.credentials: dict[str, Any] = {}
         self.daemon_key = b""
+        #: of control, workers and results, where it listens on the network
+        self.addresses = ("", "", "")
         self._masters = {master.name: master.slots for master in masters}
         self._profile = profile
         self._process: subprocess.Popen[bytes] | None = None
@@ -128,17 +132,19 @@ class Rig:
     def _listen(self, *, keyed: bool) -> str:
         """What the configuration says of addresses, and of keys, which are made."""
         ports = _free_ports(3)
+        results, workers = (f"tcp://127.0.0.1:{port}" for port in ports[1:])
         self.address = f"tcp://127.0.0.1:{ports[0]}"
-        text = "".join(f'{key} = "tcp://127.0.0.1:{p}"\n' for key, p in zip(("listen", "results", "workers"), ports))
+        self.addresses = (self.address, workers, results)
+        text = f'listen = "{self.address}"\nresults = "{results}"\nworkers = "{workers}"\n'
         if not keyed:
             return text
         own = new_pair()
         write_pair(self.folder / "daemon.key", own, "the daemon")
         grants = {}
-        for name in ("learner", "worker"):
+        for name, role in KEYS.items():
             pair = new_pair()
             write_pair(self.folder / f"{name}.key", pair, name)
-            grants[name] = Grant(name, pair.public, name)
+            grants[name] = Grant(name, pair.public, role)
         (self.folder / "keys.toml").write_text("", encoding="utf-8")
         edit(self.folder / "keys.toml", grants)
         self.credentials = {"key": self.folder / "learner.key", "daemon_key": own.text}

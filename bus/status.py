@@ -162,6 +162,8 @@ class MasterStatus(_Record, frozen=True):
     #: open runs
     runs: int = 0
     workers: tuple[WorkerStatus, ...] = ()
+    #: workers that are there beside these, where they are too many for one message
+    unlisted: int = 0
     #: worker processes of the daemon's own that are about to be ready
     starting: int = 0
     #: tasks waiting for approval

@@ -137,6 +137,8 @@ def workers_table(masters: Sequence[MasterStatus], rates: Rates | None = None) -
             if rates is not None:
                 row.insert(5, rate_text(rates.workers.get(f"{master.name}/{worker.name}")))
             table.rows.append(row)
+        if master.unlisted:
+            table.rows.append([master.name, f"… and {master.unlisted} more", *[""] * (len(headings) - 2)])
     return table
 
 

@@ -33,7 +33,7 @@ from msgspec.structs import replace
 
 from taskmaster.bus import codec, messages as m, sockets
 from taskmaster.bus.errors import CallerError, DiskFull, NotAllowed, ProtocolError, TaskMasterError
-from taskmaster.bus.status import DaemonStatus
+from taskmaster.bus.status import DaemonStatus, MasterStatus
 from taskmaster.bus.table import Buffer, Table
 from taskmaster.daemon.alarms import AlarmBook
 from taskmaster.daemon.answering import Answer, Answers, Question, framed
@@ -74,6 +74,11 @@ DRAIN_BYTES = 64 << 20
 DRAIN_ROWS = 256 << 10
 #: Between looks at what nobody announces: silent workers, timeouts, free space.
 TICK_SECONDS = 1.0
+#: A status that took longer than this to find out holds for so many times as long: nobody is to keep the loop busy with
+#: questions that take a few bytes.
+_QUICK_STATUS_SECONDS, _STATUS_REST = 0.01, 20.0
+#: Workers of a Master that are listed in an answer.
+MOST_LISTED = 500
 #: While the disk is full, seconds between attempts to commit the turn that did not fit.
 FULL_RETRY_SECONDS = 0.5
 
@@ -163,6 +168,8 @@ class Broker:
         self._client_decoder = codec.client_decoder()
         self._worker_decoder = codec.worker_decoder()
         self._next_tick = 0.0
+        self._known_status: DaemonStatus | None = None
+        self._status_until = 0.0
         self._drained_bytes = self._drained_rows = 0
         self._hurried = False
 
@@ -547,17 +554,27 @@ class Broker:
             return m.Refused(error.code, str(error), question.id), ()
 
     def status(self) -> DaemonStatus:
-        """How everything is."""
-        return self._status(self)
+        """How everything is; with thousands of workers, as it was a moment ago, for to find out takes a while then."""
+        began = time.monotonic()
+        if self._known_status is None or began >= self._status_until:
+            self._known_status = self._status(self)
+            took = time.monotonic() - began
+            self._status_until = began + (took * _STATUS_REST if took > _QUICK_STATUS_SECONDS else 0.0)
+        return self._known_status
 
     def _status_for(self, peer: Peer) -> DaemonStatus:
-        """The same without the Masters that somebody may not know of."""
+        """The same without the Masters that somebody may not know of, and without most of thousands of workers."""
         status = self.status()
+        masters = tuple(_shortened(master) for master in status.masters if peer.sees(master.name))
         if not peer.is_bounded:
-            return status
-        masters = tuple(master for master in status.masters if peer.sees(master.name))
+            return replace(status, masters=masters)
         return replace(status, masters=masters, alarms=len(self.alarms.infos(peer)))
 
     def _series(self, question: m.ReadProgress | m.ReadSamples) -> m.SeriesPage:
         units = self.core.masters[question.master].spec.units if isinstance(question, m.ReadSamples) else {}
         return read_series(self.journal, self.core.series, question, units)
+
+
+def _shortened(master: MasterStatus) -> MasterStatus:
+    more = len(master.workers) - MOST_LISTED
+    return master if more <= 0 else replace(master, workers=master.workers[:MOST_LISTED], unlisted=more)

@@ -5,7 +5,7 @@ not counted before its last has come; so whoever sends without end fills the mem
 Two things are used that ZeroMQ tells of its connections: their descriptors when they come and go (zmq_socket_monitor),
 and that of each message (ZMQ_SRCFD). By the first, TCP says how many bytes have come; by the second it is known how
 many of them were in messages that were received here. What is between must be small, or the connection is ended: not by
-ZeroMQ, which has no way to, but by a shutdown(2) of its descriptor, which looks to it as if the peer had gone.
+ZeroMQ, which has no way to, but by a reset on its descriptor, which looks to it as if the peer had gone.
 
 An honest peer that is hit connects again, and sends again what was not acknowledged.
 """
@@ -13,6 +13,7 @@ An honest peer that is hit connects again, and sends again what was not acknowle
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import logging
 import os
 import socket as net
@@ -46,6 +47,9 @@ _RECEIVED = struct.Struct("=Q")
 _RECEIVED_AT = 128
 #: Descriptors that are not for connections: the journal's, workers', ZeroMQ's own.
 _KEPT_BACK = 256
+_libc = ctypes.CDLL(None, use_errno=True)
+#: A struct sockaddr of AF_UNSPEC.
+_NOBODY = struct.pack("=H14x", net.AF_UNSPEC)
 _HEEDED = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED
 
 
@@ -148,7 +152,7 @@ class Connections:
         with contextlib.suppress(OSError), net.socket(fileno=os.dup(descriptor)) as ours:
             # ZeroMQ may have closed it meanwhile, and the number be another file's: that is left alone.
             if ours.family in (net.AF_INET, net.AF_INET6) and ours.getpeername()[0] == address:
-                ours.shutdown(net.SHUT_RDWR)
+                _abort(ours)
 
     def look(self, now: float, memory: int) -> None:
         """Once in a while: end those that have sent much that is not read. ``memory`` is what the process has."""
@@ -168,6 +172,15 @@ class Connections:
             unread = received - connection.read - _HEARTBEATS * (now - connection.since)
             if unread > self._most_unread:
                 self.end(connection, f"{format_size(int(unread))} of what it sent are no messages yet, or wait")
+
+
+def _abort(connection: net.socket) -> None:
+    """End a TCP connection at once, whatever lies in its queues: connect(2) to nobody, which sends a reset.
+
+    After a shutdown(2) a peer that has filled our queue would be left waiting, and what it has sent kept.
+    """
+    if _libc.connect(connection.fileno(), _NOBODY, len(_NOBODY)):
+        raise OSError(ctypes.get_errno(), "cannot end a connection")
 
 
 def _monitor(socket: zmq.Socket[bytes], address: str) -> zmq.Socket[bytes]:

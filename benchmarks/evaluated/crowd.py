@@ -25,7 +25,7 @@ def main(address: str, n: int, first: int, daemon: str = "", key: str = "") -> N
     for k in range(first, first + n):
         socket = sockets.dealer(context, credentials)
         socket.connect(address)
-        socket.send(codec.encode(m.WorkerHello(m.PROTOCOL_VERSION, "square", f"idle-{k}", 1, 1, 1, "crowd")))
+        socket.send(codec.encode(m.WorkerHello(m.PROTOCOL_VERSION, "idle", f"idle-{k}", 1, 1, 1, "crowd")))
         poller.register(socket, zmq.POLLIN)
         waiting.add(socket)
     while waiting:

@@ -56,6 +56,7 @@ FIGURES: dict[str, Figure] = {
     "reload": trust.reload,
     "restart": queued.restart,
     "crowd": trust.crowd,
+    "attack": trust.attack,
     "regret": regret.regret,
     "gp": regret.ask_time,
 }

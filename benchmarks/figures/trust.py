@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +25,13 @@ from taskmaster.daemon.run import Run as DaemonRun
 from taskmaster.daemon.runs import Runs
 from taskmaster.learners.client import Lab, Master, Run
 
-__all__ = ["crowd", "curve", "reload", "roles"]
+__all__ = ["attack", "crowd", "curve", "reload", "roles"]
 
 COLUMNS = 8
 VECTORS = MasterTable("vectors", "square_rows", tuple(f"x{k}" for k in range(COLUMNS)), batch=True)
 SQUARE = MasterTable("square", "square_point", ("x",))
+#: That the idle ones are workers of.
+OTHER = MasterTable("idle", "square_point", ("x",))
 PLAIN = "loopback without keys"
 ROWS, TRIPS, TURNS = 1_000_000, 200, 4
 KEYS = 1_000
@@ -37,6 +39,7 @@ CHECKS = 200_000
 #: Workers that do nothing, and how many of them one process has.
 IDLE, EACH = 10_000, 2_500
 _PATIENCE = 180.0
+ATTACKED_TRIPS, ATTACK_SECONDS = 2_000, 5.0
 
 
 def curve(bench: Bench) -> list[Row]:
@@ -159,44 +162,86 @@ def crowd(bench: Bench) -> list[Row]:
         n = bench.size(IDLE)
         settings = ["lost_after = '10 min'", *(["max_connections = 30000"] if network == "keys" else [])]
         with (
-            bench.rig(SQUARE, durability="crash", network=network, settings=settings) as rig,
+            bench.rig(OTHER, durability="crash", network=network, settings=settings) as rig,
             rig,
             rig.connect() as lab,
         ):
-            before, slots = rig.memory(), lab["square"].slots
-            with _idle(rig, lab, n):
+            before, slots = rig.memory(), lab["idle"].slots
+            with _idle(rig, n):
                 grown = (rig.memory() - before) / n / 1e3
-                if (there := lab["square"].slots - slots) != n:
+                if (there := lab["idle"].slots - slots) != n:
                     raise RuntimeError(f"{there} of {n} workers are there: nothing was measured")
         rows.append(single(f"{n} idle workers by {how}: memory each", "kB", [grown], at_most(40)))
     return rows
 
 
-@contextlib.contextmanager
-def _idle(rig: Rig, lab: Lab, n: int) -> Iterator[None]:
-    """So many workers that wait, in processes of their own."""
-    script = Path(__file__).resolve().parent.parent / "evaluated" / "crowd.py"
-    address = rig.address.rpartition(":")[0] + ":" + lab_workers_port(lab)
-    keys = [rig.daemon_key.hex(), str(rig.folder / "worker.key")] if rig.daemon_key else []
+def attack(bench: Bench) -> list[Row]:
+    """An honest learner's round trips, alone and while ten thousand others are connected and a hundred mean harm."""
+    n, trips = bench.size(IDLE), bench.size(ATTACKED_TRIPS)
+    settings = ["lost_after = '10 min'", "max_connections = 30000"]
     with contextlib.ExitStack() as stack:
-        crowds = []
-        for first in range(0, n, EACH):
-            command = [sys.executable, str(script), address, str(min(EACH, n - first)), str(first), *keys]
+        rig = stack.enter_context(bench.rig(SQUARE, OTHER, durability="crash", network="keys", settings=settings))
+        lab = stack.enter_context(stack.enter_context(rig).connect())
+        trip = _p99(stack.enter_context(rig.master(lab).open()), trips)
+        trip()
+        alone = [trip() for _ in range(bench.rounds)]
+        stack.enter_context(_idle(rig, n))
+        crowded = [trip() for _ in range(bench.rounds)]
+        stack.enter_context(_hostile(rig))
+        attacked = [trip() for _ in range(bench.rounds)]
+    figures = {"ours": attacked, f"with {n} idle ones": crowded, "alone": alone}
+    limits = {"alone": (at_most(2), None), f"with {n} idle ones": (None, None)}
+    return compare("round trip p99 with 10⁴ idle and 100 hostile peers", "ms", figures, limits)
+
+
+def _p99(run: Run, trips: int) -> Round:
+    def measure() -> float:
+        times = []
+        for _ in range(trips):
+            began = time.perf_counter()
+            run.tasks.put({"x": 3.0})
+            if run.results.get().output != 9.0:
+                raise RuntimeError("3 · 3 is 9: nothing was measured")
+            times.append(time.perf_counter() - began)
+        return sorted(times)[int(0.99 * (trips - 1))] * 1e3
+
+    return measure
+
+
+@contextlib.contextmanager
+def _hostile(rig: Rig) -> Iterator[None]:
+    """A hundred peers that mean harm."""
+    with _beside("hostile.py", [*rig.addresses, rig.daemon_key.hex(), str(rig.folder / "mad.key")]):
+        time.sleep(ATTACK_SECONDS)  # until they are at it: what is measured is the middle of it
+        yield
+
+
+@contextlib.contextmanager
+def _beside(script: str, *calls: Sequence[str]) -> Iterator[None]:
+    """Programs that run until the context ends, once each of them has said that it is there."""
+    program = str(Path(__file__).resolve().parent.parent / "evaluated" / script)
+    with contextlib.ExitStack() as stack:
+        processes = []
+        for arguments in calls:
+            command = [sys.executable, program, *arguments]
             process = stack.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
             stack.callback(process.kill)
             watchdog = threading.Timer(_PATIENCE, process.kill)
             watchdog.start()
             stack.callback(watchdog.cancel)
-            crowds.append(process)
-        for process in crowds:
+            processes.append((process, watchdog))
+        for process, watchdog in processes:
             assert process.stdout is not None
             if not process.stdout.readline():
-                raise RuntimeError("the workers did not come: nothing was measured")
+                raise RuntimeError(f"{script} did not get on: nothing was measured")
+            watchdog.cancel()
         yield
 
 
-def lab_workers_port(lab: Lab) -> str:
-    """Where workers come."""
-    described = lab._channel.core.described
-    assert described is not None
-    return described.workers.rpartition(":")[2]
+@contextlib.contextmanager
+def _idle(rig: Rig, n: int) -> Iterator[None]:
+    """So many workers that wait, in processes of their own."""
+    keys = [rig.daemon_key.hex(), str(rig.folder / "worker.key")] if rig.daemon_key else []
+    calls = [[rig.addresses[1], str(min(EACH, n - first)), str(first), *keys] for first in range(0, n, EACH)]
+    with _beside("crowd.py", *calls):
+        yield

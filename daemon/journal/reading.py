@@ -110,8 +110,18 @@ class RecordedRuns:
 
     def _run(self, number: int) -> Run:
         for row in self.query(sql.SELECT_RUN, (number,)):
-            return _resting(row).waken()
+            return self._counted(row).waken()
         raise UnknownRun(f"run {number} is not in the journal {self.path} any more")
+
+    def _counted(self, row: Sequence[Any]) -> Resting:
+        """A run as it is; a daemon writes down once a second how far it counts."""
+        state, (next_index, next_seq) = _resting(row), row[16:]
+        ended = {"done": state.done, "failed": state.failed, "cancelled": state.cancelled}
+        if next_seq > state.next_seq:
+            for kind, n, failed in self.query(sql.COUNT_EVENTS, (state.run, state.next_seq)):
+                ended[kind] += n - failed
+                ended["failed"] += failed
+        return msgspec.structs.replace(state, next_index=next_index, next_seq=next_seq, **ended)
 
     def closed(self) -> list[ClosedRun]:
         """The closed runs all of whose tasks have an outcome; the one that ended first, first.
@@ -121,10 +131,8 @@ class RecordedRuns:
         found: list[ClosedRun] = []
         going_on: set[str] = set()
         for row in self.query(sql.SELECT_RUNS):
-            state, (last_index, last_seq) = _resting(row), row[16:]
-            ended = state.done + state.failed + state.cancelled
-            counted = (state.next_index, state.next_seq, ended) == (last_index, last_seq, last_index)
-            if state.closed and counted:  # else something has just happened in it
+            state = self._counted(row)
+            if state.closed and state.done + state.failed + state.cancelled == state.next_index:
                 times = self.query(_ENDED, (state.run,))
                 when = times[0][0] if times else state.created
                 named = state.run, state.master, state.name

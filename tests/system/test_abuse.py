@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import socket as net
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,9 +18,11 @@ from helpers.daemon import function
 from helpers.places import short_folder, starter
 from helpers.waiting import PATIENCE, eventually
 
-from taskmaster.bus import codec, messages as m, topics
+from taskmaster.bus import codec, messages as m, sockets, topics
 from taskmaster.bus.keys import Credentials
 from taskmaster.daemon.bounds import MOST_TOPICS
+from taskmaster.daemon.broker import MOST_LISTED
+from taskmaster.learners import connect
 from taskmaster.learners.client import Lab
 
 MASTERS = {"square": function("square_or_raise", parameters={"x": {}}, outputs={"y": {}})}
@@ -150,3 +154,27 @@ def test_who_follows_too_much_is_kept_out(folder: Path) -> None:
             assert k >= MOST_TOPICS
             assert resident(circle) < before + MOST_GROWTH
             works(anna)
+
+
+def test_of_very_many_workers_a_status_lists_some(folder: Path) -> None:
+    """A question of a few bytes is not to be answered with megabytes."""
+    n = MOST_LISTED + 30
+    with starter(folder) as start:
+        daemon = start({"far": {**MASTERS["square"], "workers": 0}}, name="d")
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        context.set(zmq.MAX_SOCKETS, n + 10)
+        with connect(daemon.address) as lab:
+            peers = [sockets.dealer(context) for _ in range(n)]
+            for k, peer in enumerate(peers):
+                peer.connect(f"ipc://{daemon.state}/workers")
+                peer.send(codec.encode(m.WorkerHello(m.PROTOCOL_VERSION, "far", f"w{k}", 1, 1, 1, "crowd")))
+                peer.send(codec.encode(m.Ready()))
+            eventually(lambda: lab["far"].slots == n, "all of them to be there")
+            [master] = lab.status().masters
+            assert (len(master.workers), master.unlisted) == (MOST_LISTED, 30)
+            shown = subprocess.run(
+                [sys.executable, "-m", "taskmaster", "status", "--workers", "--address", daemon.address],
+                capture_output=True, text=True, check=True, timeout=PATIENCE,
+            )  # fmt: skip
+            assert "… and 30 more" in shown.stdout
+        context.destroy(linger=0)

@@ -104,13 +104,14 @@ def _is_ended(raw: net.socket) -> bool:
 def sends_without_end(house: House, raw: net.socket, frame: bytes) -> int:
     """Bytes that a peer can send before it is ended."""
     raw.settimeout(0.2)
-    sent, deadline = 0, time.monotonic() + PATIENCE
+    sent, deadline, left = 0, time.monotonic() + PATIENCE, memoryview(frame)
     with contextlib.suppress(ConnectionError):
         while True:
             assert time.monotonic() < deadline, "everything is borne"
             with contextlib.suppress(TimeoutError):
-                raw.sendall(frame)
-                sent += len(frame)
+                taken = raw.send(left)
+                sent += taken
+                left = left[taken:] or memoryview(frame)
             house.heed()
             house.connections.look(time.monotonic(), resident_bytes())
     return sent
