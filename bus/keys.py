@@ -36,6 +36,7 @@ __all__ = [
     "Pinned",
     "credentials_for",
     "default_key_file",
+    "fingerprint",
     "new_pair",
     "public_from_text",
     "public_text",
@@ -50,6 +51,8 @@ DAEMON_KEY_ENVIRONMENT = "TASKMASTER_DAEMON_KEY"
 
 _KEY_BYTES = 32
 _CHECK_BYTES = 3
+#: Characters of a fingerprint: 64 bits.
+_FINGERPRINT = 16
 _TEXT = re.compile(r"tm-(public|secret)-([a-z2-7]{56})")
 #: Others may not read a secret key: not even the group's.
 _PRIVATE_MODE = 0o600
@@ -106,6 +109,11 @@ def new_pair() -> KeyPair:
 def public_text(key: bytes) -> str:
     """How a public key of 32 bytes is written."""
     return _text("public", key)
+
+
+def fingerprint(key: bytes) -> str:
+    """What a public key is told from others by, where it is not to be read itself: in the journal, and its backups."""
+    return hashlib.sha256(key).hexdigest()[:_FINGERPRINT]
 
 
 def public_from_text(text: str) -> bytes:

@@ -25,6 +25,7 @@ import msgspec
 from msgspec.structs import replace
 
 from taskmaster.bus import messages as m
+from taskmaster.bus.keys import fingerprint, public_from_text
 from taskmaster.bus.text import printable
 from taskmaster.daemon.effects import Audited, Effects, Recheck, Sender
 from taskmaster.daemon.master import Master
@@ -171,9 +172,8 @@ class Auditor:
         ``user`` is what ZeroMQ calls them: their name, and their public key.
         """
         name, _, key = user.partition(" ")
-        self._denied.note(
-            user, Audited(out.wall, name, "", origin, "message", "", {"key": key}, "refused", cut(why)), out
-        )
+        about = {"key": fingerprint(public_from_text(key))} if key else {}
+        self._denied.note(user, Audited(out.wall, name, "", origin, "message", "", about, "refused", cut(why)), out)
 
     def begin(self, sender: Sender, message: Any, out: Effects) -> Account | None:
         """A message of a kind that is ``ON_RECORD`` is about to be carried out; None where it leaves no entry."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from taskmaster.bus.keys import public_text
+from taskmaster.bus.keys import fingerprint
 from taskmaster.config.authorised import Grant
 from taskmaster.daemon.auditing import by_daemon, cut
 from taskmaster.daemon.effects import Effects, KeysNoted
@@ -22,8 +22,8 @@ __all__ = ["KeyWatch"]
 class _Key(msgspec.Struct, frozen=True, omit_defaults=True):
     """A key in force."""
 
-    #: the public one
-    key: bytes
+    #: the fingerprint of the public one
+    key: str
     role: str
     masters: tuple[str, ...] | None = None
     code: tuple[str, ...] = ()
@@ -53,7 +53,7 @@ class KeyWatch:
 
 def _of(grant: Grant) -> _Key:
     masters = None if grant.masters is None else tuple(sorted(grant.masters))
-    return _Key(grant.key, grant.role, masters, tuple(sorted(grant.code)), grant.expires)
+    return _Key(fingerprint(grant.key), grant.role, masters, tuple(sorted(grant.code)), grant.expires)
 
 
 def _changes(
@@ -75,10 +75,11 @@ def _changes(
 
 
 def _said(key: _Key) -> dict[str, Any]:
+    masters = "all" if key.masters is None else cut(", ".join(key.masters))
     return {
-        "key": public_text(key.key),
+        "key": key.key,
         "role": key.role,
-        "masters": "all" if key.masters is None else cut(", ".join(key.masters)),
-        "code": cut(", ".join(key.code)),
-        "expires": key.expires,
+        "masters": masters,
+        **({"code": cut(", ".join(key.code))} if key.code else {}),
+        **({"expires": key.expires} if key.expires is not None else {}),
     }

@@ -19,7 +19,7 @@ from helpers.waiting import eventually
 
 from taskmaster.bus import messages as m
 from taskmaster.bus.errors import Conflict, NotAllowed, UnknownMaster
-from taskmaster.bus.keys import public_text
+from taskmaster.bus.keys import fingerprint
 from taskmaster.bus.status import AuditEntry
 from taskmaster.learners import aio, connect
 from taskmaster.learners.client import Lab
@@ -118,7 +118,7 @@ def test_keys_that_come_change_and_go_are_on_record(circle: Circle) -> None:
                 break
         eventually(lambda: any(e.what == "key_expired" for e in near.audit(after=since)), "the key to expire")
         found = list(near.audit(after=since))
-        key = public_text(circle.pairs["dora"].public)
+        key = fingerprint(circle.pairs["dora"].public)
         [added, changed, revoked, *_] = [e for e in found if e.what.startswith("key_") and e.about["name"] == "dora"]
         assert (added.what, added.about["masters"], added.about["role"]) == ("key_added", "echo", "learner")
         assert (changed.what, changed.about["masters"], changed.about["masters_before"]) == (

@@ -13,6 +13,7 @@ from helpers.tips import TIPS
 
 from taskmaster.bus import messages as m
 from taskmaster.bus.fields import Field
+from taskmaster.bus.keys import fingerprint, new_pair
 from taskmaster.bus.layout import Layout
 from taskmaster.bus.table import Table, pack_columns, pack_values
 from taskmaster.daemon.auditing import FAILURES, LEFT_OUT, LONGEST, ON_RECORD, READING_SECONDS, SAID, in_words
@@ -337,11 +338,11 @@ def test_to_wait_for_requests_fills_no_journal(heart: Heart) -> None:
 
 
 def test_whose_key_is_not_in_force_any_more_is_known_by_it(heart: Heart) -> None:
-    out = Effects(wall=5.0)
+    out, key = Effects(wall=5.0), new_pair()
     for _ in range(100):
-        heart.core.auditor.stranger("dora tm-public-abc", "10.0.0.5", "your key is not in force", out)
+        heart.core.auditor.stranger(f"dora {key.text}", "10.0.0.5", "your key is not in force", out)
     [entry] = entries(out)
-    assert (entry.user, entry.role, entry.about) == ("dora", "", {"key": "tm-public-abc"})
+    assert (entry.user, entry.role, entry.about) == ("dora", "", {"key": fingerprint(key.public)})
     assert (entry.origin, entry.outcome) == ("10.0.0.5", "refused")
 
 
