@@ -32,7 +32,7 @@ from taskmaster.daemon.master import Master
 from taskmaster.daemon.roles import RULES, Right
 from taskmaster.daemon.runs import Runs
 
-__all__ = ["LEFT_OUT", "ON_RECORD", "SAID", "Account", "Auditor", "Floods", "by_daemon", "cut", "in_words"]
+__all__ = ["LEFT_OUT", "ON_RECORD", "SAID", "Account", "Auditor", "Floods", "by_daemon", "cut", "in_words", "put"]
 
 #: Messages that may leave an entry when they are carried out, or refused for another reason than want of rights.
 ON_RECORD = frozenset(kind for kind, rule in RULES.items() if rule.right in (Right.OPERATE, Right.ADMINISTER)) | {

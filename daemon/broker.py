@@ -38,9 +38,9 @@ from taskmaster.bus.table import Buffer, Table
 from taskmaster.config.authorised import Grant
 from taskmaster.daemon.alarms import AlarmBook
 from taskmaster.daemon.answering import Answer, Answers, Question, framed
-from taskmaster.daemon.auditing import by_daemon, cut
+from taskmaster.daemon.auditing import by_daemon, cut, put
 from taskmaster.daemon.core import Core
-from taskmaster.daemon.effects import BlockAppended, Dispatched, Effects, Publication, Recheck, Sender, Verify
+from taskmaster.daemon.effects import BlockAppended, Dispatched, Effects, Publication, Recheck, Reply, Sender, Verify
 from taskmaster.daemon.forking import fork
 from taskmaster.daemon.gate import Gatehouse
 from taskmaster.daemon.guardians import Guardians
@@ -241,6 +241,7 @@ class Broker:
         by_daemon("end", out)
         try:
             self._commit(out)
+            self._remark(out)
         except DiskFull as error:
             log.warning("that the daemon stops is not on record: %s", error)
 
@@ -340,9 +341,8 @@ class Broker:
         origin = self._origins[socket].of(frames[0]) if frames else ""
         self.core.auditor.stranger(user, origin, str(error), out)
         if len(frames) >= 2 and socket is self._endpoints.control:
-            sockets.send(
-                socket, [frames[0], codec.encode(m.Refused(error.code, str(error), codec.request_id(frames[1])))]
-            )
+            refused = m.Refused(error.code, str(error), codec.request_id(frames[1]))
+            out.replies.append(Reply(frames[0], refused))
 
     def _on_client(self, sender: Sender, frames: list[bytes], now: float, out: Effects) -> None:
         message = self._client_decoder.decode(frames[1])
@@ -484,6 +484,10 @@ class Broker:
             self.supervisor.scale(scaling.master, scaling.count)
         if out.alarms:
             self._tell(self.alarms.note(out.alarms, time.monotonic()))
+        self._remark(out)
+
+    @staticmethod
+    def _remark(out: Effects) -> None:
         for is_bad, text in out.remarks:
             log.log(logging.WARNING if is_bad else logging.INFO, "%s", text)
 
@@ -535,7 +539,10 @@ class Broker:
             reply = m.Refused(error.code, str(error), said.answer.id)
         if said.entry is not None:  # which is known only now, and on disk before it is told
             became = {} if isinstance(reply, m.Done) else {"outcome": "refused", "why": cut(reply.message)}
-            self._commit(Effects(wall=said.entry.time, records=[replace(said.entry, **became)]))
+            out = Effects(wall=said.entry.time)
+            put(replace(said.entry, **became), out)
+            self._commit(out)
+            self._remark(out)
         sockets.send(self._endpoints.control, [said.address, *framed(reply)])
 
     def _submitted_at(self, run: int, index: int) -> float:

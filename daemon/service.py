@@ -210,8 +210,10 @@ def _restore(core: Core, journal: Journal, progress: Path) -> None:
     if journal.brought_up_from:
         about |= {"schema": SCHEMA_VERSION, "schema_before": journal.brought_up_from}
     by_daemon("start", out, about=about, origin=f"uid {os.getuid()} pid {os.getpid()}")
+    [(_, started)] = out.remarks
     restore(core, journal, read_progress(progress), time.monotonic(), out)
     journal.commit(out.records)
+    log.info("%s", started)
     for path in progress.iterdir():
         path.unlink()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,10 +17,12 @@ from taskmaster.bus.fields import Field
 from taskmaster.bus.keys import fingerprint, new_pair
 from taskmaster.bus.layout import Layout
 from taskmaster.bus.table import Table, pack_columns, pack_values
+from taskmaster.config.authorised import Grant
 from taskmaster.daemon.auditing import FAILURES, LEFT_OUT, LONGEST, ON_RECORD, READING_SECONDS, SAID, in_words
-from taskmaster.daemon.effects import Audited, Effects, Sender
+from taskmaster.daemon.effects import Audited, Effects, KeysNoted, Sender
 from taskmaster.daemon.journal import Journal
 from taskmaster.daemon.journal.audit import AuditRetention, read_audit
+from taskmaster.daemon.keychanges import KeyWatch
 from taskmaster.daemon.roles import LOCAL, RIGHTS, RULES, Peer, Right
 
 SCALE = spec("scale", outputs=[Field("mass")], people=2, question="Weigh it.", claim_expires=60.0)
@@ -115,6 +118,17 @@ def test_of_every_field_it_is_said_whether_it_is_on_record() -> None:
         assert set(kind.__struct_fields__) <= set(SAID) | LEFT_OUT, kind
     assert not set(SAID) & LEFT_OUT
     assert "claim" in LEFT_OUT, "who knows it can give back what another has taken"
+
+
+def test_who_may_not_evaluate_and_tries_leaves_an_entry(heart: Heart) -> None:
+    with heart.turn() as out:
+        hello = m.WorkerHello(m.PROTOCOL_VERSION, "svm", "token", 1, 1, 7, "far")
+        heart.core.workforce.on_worker(Sender(b"w", "anna", ANNA, "10.0.0.3"), hello, None, None, heart.now, out)
+    [entry] = entries(out)
+    assert (entry.user, entry.role, entry.origin, entry.what, entry.master) == (
+        "anna", "learner", "10.0.0.3", "hello", "svm",
+    )  # fmt: skip
+    assert entry.why.startswith("key 'anna' (learner) may not evaluate tasks")
 
 
 # -- what is said -----------------------------------------------------------------------------------------------------
@@ -354,6 +368,36 @@ def test_that_somebody_reads_it_is_on_record_once_in_a_while(heart: Heart) -> No
     heart.tick(READING_SECONDS + 1.0)
     heart.tick(READING_SECONDS + 1.0)
     assert len(entries(say(heart, ROOT, m.ReadAudit(1)))) == 1
+
+
+# -- keys -------------------------------------------------------------------------------------------------------------
+
+
+def test_keys_are_held_against_what_was_in_force_before() -> None:
+    def looked(watch: KeyWatch, *grants: Grant, now: float = 5.0) -> list[tuple[str, dict[str, Any]]]:
+        out = Effects(wall=now)
+        watch.look(grants, now, "keys.toml", out)
+        kept.extend(record.keys for record in out.records if isinstance(record, KeysNoted))
+        return [(entry.what, entry.about) for entry in entries(out)]
+
+    kept: list[str] = []
+    key = new_pair().public
+    ada, bob = Grant("ada", key, "learner", frozenset(["svm", "stm"])), Grant("bob", new_pair().public, "worker")
+    short = {"name": "ada", "key": fingerprint(key), "role": "learner", "masters": "stm, svm"}
+    watch = KeyWatch(None)
+    assert looked(watch, ada) == [("key_added", short)]
+    assert looked(watch, ada) == []
+    brief = replace(ada, expires=9.0, code=frozenset(["svm"]))
+    assert looked(watch, brief) == [("key_changed", {**short, "code": "svm", "expires": 9.0})]
+    assert looked(watch, ada) == [("key_changed", {**short, "code_before": "svm", "expires_before": 9.0})]
+    looked(watch, brief)
+    again = KeyWatch(kept[-1])
+    assert looked(again, brief) == [], "after a restart"
+    assert [what for what, _ in looked(again, brief, bob, now=10.0)] == ["key_expired", "key_added"]
+    assert [what for what, _ in looked(again, brief, replace(bob, revoked=True), now=10.0)] == ["key_revoked"]
+    looked(again, ada)
+    assert [what for what, _ in looked(again)] == ["key_removed"], "so where the configuration names no file any more"
+    assert "tm-public-" not in "".join(kept)
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------
