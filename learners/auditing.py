@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from taskmaster.bus import messages as m
 from taskmaster.bus.status import AuditEntry
 from taskmaster.bus.table import Buffer
-from taskmaster.learners.arguments import moment, text
+from taskmaster.learners.arguments import LARGEST, moment, text, whole
 
 __all__ = ["AsyncAuditOfLab", "AuditOfLab"]
 
@@ -83,7 +83,7 @@ def _question(
 ) -> m.ReadAudit:
     return m.ReadAudit(
         0,
-        after,
+        whole(after, "the number of an entry", 0, LARGEST),
         moment(since, "since"),
         moment(until, "until"),
         None if user is None else text(user, "a user"),

@@ -16,10 +16,11 @@ import msgspec
 import pytest
 from helpers.ledger import Ledger, block, created, done, event, open_journal, read_ledger
 
+from taskmaster.bus import messages as m
 from taskmaster.daemon import chronicle, effects as e
 from taskmaster.daemon.archiving import archive_run
 from taskmaster.daemon.journal import Journal, sql
-from taskmaster.daemon.journal.audit import by_hand as by_hand_entry, leave_entry
+from taskmaster.daemon.journal.audit import by_hand as by_hand_entry, leave_entry, read_audit
 from taskmaster.daemon.journal.backup import back_up, keep_before_migration, restore, verify
 from taskmaster.daemon.journal.check import copy, report, salvage
 from taskmaster.daemon.journal.checksums import connect
@@ -365,6 +366,7 @@ def test_of_a_journal_of_every_older_schema_the_same_is_salvaged_and_archived(
     with contextlib.closing(RecordedRuns(plain)) as runs:
         [run] = runs.closed()
         assert len(archive_run(runs, run, tmp_path / "archive")) == 2
+        assert read_audit(runs, m.ReadAudit(1)) == m.AuditPage(1), "it has no such record"
 
 
 def test_an_entry_is_given_no_number_again_where_the_last_ones_are_lost(state: Path, tmp_path: Path) -> None:
