@@ -46,20 +46,28 @@ class Bench:
         return max(8, full // 100) if self.quick else full
 
     @contextlib.contextmanager
-    def daemon(self, *masters: MasterTable | InstrumentTable, durability: str = "power") -> Iterator[tuple[Rig, Lab]]:
+    def daemon(
+        self, *masters: MasterTable | InstrumentTable, durability: str = "power", network: str = ""
+    ) -> Iterator[tuple[Rig, Lab]]:
         """A fresh daemon, with a client whose workers are there."""
-        with self.rig(*masters, durability=durability) as rig:
+        with self.rig(*masters, durability=durability, network=network) as rig:
             with rig, rig.connect() as lab:
                 yield rig, lab
             if self.profile:
                 print(profile_text(self._client if self.profile == "client" else rig.profile()))
 
     @contextlib.contextmanager
-    def rig(self, *masters: MasterTable | InstrumentTable, durability: str = "power") -> Iterator[Rig]:
+    def rig(
+        self,
+        *masters: MasterTable | InstrumentTable,
+        durability: str = "power",
+        network: str = "",
+        settings: Sequence[str] = (),
+    ) -> Iterator[Rig]:
         """What a daemon needs, without the daemon; removed afterwards."""
         folder = Path(tempfile.mkdtemp(prefix="taskmaster-", dir=self.folder))
         try:
-            yield Rig(folder, masters, durability, self.profile)
+            yield Rig(folder, masters, durability, self.profile, network, settings)
         finally:
             shutil.rmtree(folder)
 

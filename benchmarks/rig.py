@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -13,11 +14,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import psutil
 
 from benchmarks.evaluated.functions import PROFILE_FOLDER
 from benchmarks.evaluated.tracing import TRACE_FOLDER
+from taskmaster.bus.keys import new_pair, write_pair
+from taskmaster.config.authorised import Grant, edit
 from taskmaster.learners.client import Lab, Master, connect
 
 __all__ = ["WORKERS", "InstrumentTable", "MasterTable", "Rig"]
@@ -75,6 +79,13 @@ class InstrumentTable:
         return self.text
 
 
+def _free_ports(n: int) -> list[int]:
+    """Ports of loopback that nobody has."""
+    with contextlib.ExitStack() as stack:
+        taken = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(n)]
+        return [int(server.getsockname()[1]) for server in taken]
+
+
 class Rig:
     """Starts, watches and stops one daemon. A context manager: the daemon does not outlive it.
 
@@ -84,6 +95,9 @@ class Rig:
         durability: ``"power"`` or ``"crash"``.
         profile: ``"daemon"`` or ``"worker"`` to have that process profiled, see :meth:`profile`; ``"trace"`` to
             have both note what they send and receive, see :meth:`marks`.
+        network: ``"plain"`` to listen on loopback, ``"keys"`` to listen there with CurveZMQ and a key for each role;
+            empty for a Unix socket.
+        settings: further keys of ``[daemon]``, as lines.
     """
 
     def __init__(
@@ -92,17 +106,44 @@ class Rig:
         masters: Sequence[MasterTable | InstrumentTable],
         durability: str = "power",
         profile: str = "",
+        network: str = "",
+        settings: Sequence[str] = (),
     ) -> None:
         self.folder = folder
         self.address = f"ipc://{folder / 'state' / 'control'}"
+        self.credentials: dict[str, Any] = {}
+        self.daemon_key = b""
         self._masters = {master.name: master.slots for master in masters}
         self._profile = profile
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
         daemon = f'[daemon]\nname = "benchmark"\nstate = "state"\ndurability = "{durability}"\n'
+        if network:
+            daemon += self._listen(keyed=network == "keys")
+        daemon += "".join(f"{line}\n" for line in settings)
         setup = {"worker": "functions:start_profile", "trace": "tracing:start"}.get(profile, "")
         tables = [daemon, *(master.toml(setup) for master in masters)]
         (folder / "daemon.toml").write_text("\n".join(tables), encoding="utf-8")
+
+    def _listen(self, *, keyed: bool) -> str:
+        """What the configuration says of addresses, and of keys, which are made."""
+        ports = _free_ports(3)
+        self.address = f"tcp://127.0.0.1:{ports[0]}"
+        text = "".join(f'{key} = "tcp://127.0.0.1:{p}"\n' for key, p in zip(("listen", "results", "workers"), ports))
+        if not keyed:
+            return text
+        own = new_pair()
+        write_pair(self.folder / "daemon.key", own, "the daemon")
+        grants = {}
+        for name in ("learner", "worker"):
+            pair = new_pair()
+            write_pair(self.folder / f"{name}.key", pair, name)
+            grants[name] = Grant(name, pair.public, name)
+        (self.folder / "keys.toml").write_text("", encoding="utf-8")
+        edit(self.folder / "keys.toml", grants)
+        self.credentials = {"key": self.folder / "learner.key", "daemon_key": own.text}
+        self.daemon_key = own.public
+        return text + 'keys = "keys.toml"\n'
 
     @property
     def pid(self) -> int:
@@ -134,7 +175,7 @@ class Rig:
         assert self._process is not None
         while time.perf_counter() < deadline:
             try:
-                if notified.recv(256) == b"READY=1":
+                if b"READY=1" in notified.recv(4096).splitlines():
                     return
             except TimeoutError:
                 if self._process.poll() is not None:
@@ -150,7 +191,7 @@ class Rig:
 
     def connect(self) -> Lab:
         """A client, once every worker of every Master is there."""
-        lab = connect(self.address)
+        lab = connect(self.address, **self.credentials)
         deadline = time.monotonic() + _PATIENCE
         while any(lab[name].slots < slots for name, slots in self._masters.items()):
             if time.monotonic() > deadline:

@@ -29,6 +29,7 @@ from zmq.utils import z85
 from taskmaster.bus.errors import KeyFileError
 
 __all__ = [
+    "DAEMON_KEY",
     "DAEMON_KEY_ENVIRONMENT",
     "KEY_ENVIRONMENT",
     "Credentials",
@@ -37,6 +38,7 @@ __all__ = [
     "credentials_for",
     "default_key_file",
     "fingerprint",
+    "handed_over",
     "new_pair",
     "public_from_text",
     "public_text",
@@ -54,6 +56,11 @@ _CHECK_BYTES = 3
 #: Characters of a fingerprint: 64 bits.
 _FINGERPRINT = 16
 _TEXT = re.compile(r"tm-(public|secret)-([a-z2-7]{56})")
+#: What systemd calls the folder of files that it hands to a service, and the daemon's and workers' own pairs in it.
+_HANDED_OVER = "CREDENTIALS_DIRECTORY"
+DAEMON_KEY, _WORKER_KEY = "daemon.key", "worker.key"
+_NONE = "none"
+
 #: Others may not read a secret key: not even the group's.
 _PRIVATE_MODE = 0o600
 
@@ -155,9 +162,23 @@ def _from_text(kind: str, text: str) -> bytes:
 
 
 def default_key_file() -> Path:
-    """A client's own pair: ``$TASKMASTER_KEY``, else ``key.toml`` in the user's configuration folder."""
+    """A client's own pair.
+
+    ``$TASKMASTER_KEY``; else what a service manager has handed to workers; else ``key.toml`` in the user's
+    configuration folder.
+    """
     given = os.environ.get(KEY_ENVIRONMENT)
-    return Path(given) if given else _folder() / "key.toml"
+    return Path(given) if given else handed_over(_WORKER_KEY) or _folder() / "key.toml"
+
+
+def handed_over(name: str) -> Path | None:
+    """The file of this name that systemd has handed to this service (LoadCredential=); None where there is none.
+
+    So a service reads a key that is root's. Where there is none, units have the word ``none`` handed over in its place.
+    """
+    folder = os.environ.get(_HANDED_OVER)
+    path = Path(folder or "/nowhere", name)
+    return path if folder and path.is_file() and path.stat().st_size > len(_NONE) else None
 
 
 def _folder() -> Path:
@@ -184,9 +205,12 @@ def write_pair(path: Path, pair: KeyPair, owner: str) -> None:
         os.fsync(file.fileno())
 
 
-def read_pair(path: Path) -> KeyPair:
-    """The pair in a file. Raises KeyFileError where there is none, where others could read it, or where it is wrong."""
-    table = _table(path, private=True, missing="make one with: taskmaster keys new")
+def read_pair(path: Path, maker: str = "taskmaster keys new") -> KeyPair:
+    """The pair in a file, as the command ``maker`` writes it.
+
+    Raises KeyFileError where there is none, where others could read it, or where it is wrong.
+    """
+    table = _table(path, private=True, missing=f"make one with: {maker}")
     unknown = table.keys() - {"public", "secret"}
     if unknown or "secret" not in table:
         raise KeyFileError(f"{path} is no key file: it has to have the keys public and secret, and nothing else")
@@ -201,7 +225,8 @@ def _table(path: Path, *, private: bool, missing: str) -> dict[str, Any]:
     try:
         with open(path, "rb") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            if private and mode & 0o077:
+            # What systemd hands to a service only that can read, by an access list, which shows as the group's mode.
+            if private and mode & 0o077 and handed_over(path.name) != path:
                 raise KeyFileError(
                     f"others may read the secret key in {path} (mode {mode:o}); if nobody can have: chmod 600 {path}"
                 )

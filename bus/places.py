@@ -6,10 +6,22 @@ import os
 import sys
 from pathlib import Path
 
-__all__ = ["ENVIRONMENT", "as_reached", "control_address", "default_address", "default_state"]
+__all__ = [
+    "ENVIRONMENT",
+    "SERVICE_SOCKETS",
+    "as_reached",
+    "control_address",
+    "default_address",
+    "default_sockets",
+    "default_state",
+]
 
 #: The environment variable that names the daemon's control address for clients.
 ENVIRONMENT = "TASKMASTER"
+#: Where the sockets of the system's service are (`systemd/tmpfiles.d`).
+SERVICE_SOCKETS = Path("/run/taskmaster")
+#: The state of root's daemon, which the system's service has, too.
+_SYSTEM_STATE = Path("/var/lib/taskmaster")
 
 
 def default_state() -> Path:
@@ -22,9 +34,15 @@ def default_state() -> Path:
     if given:
         return Path(given)
     if sys.platform != "win32" and os.geteuid() == 0:
-        return Path("/var/lib/taskmaster")
+        return _SYSTEM_STATE
     home = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
     return Path(home) / "taskmaster"
+
+
+def default_sockets(state: Path) -> Path:
+    """Where a daemon's Unix sockets are by default: a service manager's ``$RUNTIME_DIRECTORY``, else its ``state``."""
+    given = os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
+    return Path(given) if given else state
 
 
 def control_address(state: Path) -> str:
@@ -33,8 +51,15 @@ def control_address(state: Path) -> str:
 
 
 def default_address() -> str:
-    """What a client connects to when told nothing: ``$TASKMASTER``, else the local daemon's default."""
-    return os.environ.get(ENVIRONMENT) or control_address(default_state())
+    """What a client connects to when told nothing: ``$TASKMASTER``, else the local daemon's default.
+
+    That is the user's own daemon's, or the system's service where the user has none.
+    """
+    if given := os.environ.get(ENVIRONMENT):
+        return given
+    state = default_state()
+    has_own = (state / "control").exists() or (state != _SYSTEM_STATE and state.exists())
+    return control_address(SERVICE_SOCKETS if SERVICE_SOCKETS.is_dir() and not has_own else state)
 
 
 def as_reached(address: str, control: str) -> str:

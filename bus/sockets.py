@@ -59,6 +59,9 @@ _HEARTBEAT_MS = 5_000
 _HEARTBEAT_TIMEOUT_MS = 20_000
 _RECONNECT_MS = 50
 _RECONNECT_MAX_MS = 1_000
+#: Connections that may wait to be accepted: all come at once when a daemon is back. The kernel has a limit of its own
+#: (net.core.somaxconn).
+_BACKLOG = 4096
 
 #: What closing and opening a port may take, and how often to try.
 _REBIND_SECONDS = 5.0
@@ -151,17 +154,20 @@ def client_sockets(
     return context, control, results
 
 
-def bind(socket: zmq.Socket[bytes], address: str, what: str) -> str:
+def bind(socket: zmq.Socket[bytes], address: str, what: str, descriptor: int = -1) -> str:
     """Bind and return the address as bound (a free port chosen where asked for).
 
+    With the ``descriptor`` of a socket that listens there already it is that one, which is closed with ``socket``.
     Raises AddressInUse, or ConfigError where the address itself is wrong.
     """
     wanted = address
     if address.startswith("tcp://") and address.rpartition(":")[2] in (ANY_PORT, "*"):
         wanted = address.rpartition(":")[0] + ":*"
-    if address.startswith("ipc:///"):
+    if address.startswith("ipc:///") and descriptor < 0:
         _require_free(Path(address.removeprefix("ipc://")), what)
+    socket.setsockopt(zmq.BACKLOG, _BACKLOG)
     try:
+        socket.setsockopt(zmq.USE_FD, descriptor)  # heeded by every bind until it is set again
         socket.bind(wanted)
     except zmq.ZMQError as error:
         if error.errno == errno.EADDRINUSE:
@@ -174,9 +180,13 @@ def bind(socket: zmq.Socket[bytes], address: str, what: str) -> str:
     return socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
 
-def rebind(socket: zmq.Socket[bytes], endpoint: str) -> None:
-    """Close every connection that came by an endpoint and listen there again: whoever may come in comes in anew."""
+def rebind(socket: zmq.Socket[bytes], endpoint: str, descriptor: int = -1) -> None:
+    """Close every connection that came by an endpoint and listen there again: whoever may come in comes in anew.
+
+    ``descriptor`` as of :func:`bind`.
+    """
     socket.unbind(endpoint)
+    socket.setsockopt(zmq.USE_FD, descriptor)
     # The port is free when ZeroMQ's own thread has closed it, which takes a moment.
     deadline = time.monotonic() + _REBIND_SECONDS
     while True:
@@ -319,10 +329,11 @@ def _origin(said: str) -> str:
 
 def receive_from(
     socket: zmq.Socket[bytes], max_frames: int = MAX_FRAMES, origins: Origins | None = None
-) -> tuple[list[bytes], str] | None:
+) -> tuple[list[bytes], str, zmq.Frame] | None:
     """As :func:`receive`, with who the authenticator said that it comes from; empty where it was not asked.
 
-    It is ZeroMQ's own word on the connection that the message came by, whatever the message says.
+    It is ZeroMQ's own word on the connection that the message came by, whatever the message says. The first frame as
+    ZeroMQ has it knows which connection that was.
     """
     if not _get(socket, _EVENTS) & _POLLIN:
         return None
@@ -339,8 +350,8 @@ def receive_from(
         if len(frames) < max_frames:
             frames.append(frame)
         else:
-            return _skip_rest(socket), str(user)
-    return frames, str(user)
+            return _skip_rest(socket), str(user), first
+    return frames, str(user), first
 
 
 def receive(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import sys
 import traceback
@@ -15,6 +16,8 @@ from taskmaster import __version__
 from taskmaster.bus.errors import ConfigError, TaskMasterError
 from taskmaster.cli.base import Group, end_of_line, notes_of, show_tracebacks
 from taskmaster.cli.exits import BROKEN_PIPE, ERROR, EXITS, INTERRUPTED, OK, USAGE, exit_code
+from taskmaster.cli.journald import priority
+from taskmaster.cli.logs import goes_to_journal
 
 __all__ = ["COMMANDS", "Entry", "app", "run"]
 
@@ -40,6 +43,7 @@ COMMANDS: Mapping[str, Mapping[str, Entry]] = {
     "The daemon": {
         "serve": Entry("serve", "Run the daemon in the foreground."),
         "worker": Entry("worker", "Evaluate for a daemon elsewhere."),
+        "install-service": Entry("install_service", "Have systemd run the daemon."),
         "keys": Entry("keys", "Who may come over the network, and which daemons you know."),
         "status": Entry("status", "Show how the daemon and its Masters are."),
         "alarms": Entry("alarms", "List the alarms that stand."),
@@ -190,4 +194,5 @@ def _fail(error: TaskMasterError | OSError) -> int:
 
 
 def _say(text: str) -> None:
-    click.echo(f"taskmaster: {text}", err=True)
+    mark = f"<{priority(logging.ERROR)}>" if goes_to_journal() else ""  # else it would pass for a piece of information
+    click.echo(f"{mark}taskmaster: {text}", err=True)

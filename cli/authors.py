@@ -24,7 +24,7 @@ from taskmaster.learners.looping.authors import BY_NAME, PATH, Author, author_of
 from taskmaster.learners.options import literal
 from taskmaster.learners.own import is_defined_there
 from taskmaster.learners.protocol import Learner
-from taskmaster.learners.registry import is_own
+from taskmaster.learners.registry import is_imported, is_own
 
 __all__ = ["Authors", "named", "replay_line"]
 
@@ -94,7 +94,7 @@ def named(
 ) -> tuple[Author, dict[str, str]]:
     """A learner that was named on the command line, and what is to be recorded of it besides its own words."""
     by_name = {BY_NAME: shlex.join([name, *(f"{key}={value}" for key, value in options.items())])}
-    if is_own(name):
+    if is_imported(name):
         by_name[PATH] = os.path.abspath(path)
     (author,) = authors(author_of(learner, master, by_name))
     return author, by_name

@@ -12,7 +12,7 @@ from taskmaster.bus.fields import Field
 from taskmaster.bus.text import did_you_mean_or
 from taskmaster.drivers.functions import add_to_path
 from taskmaster.learners.protocol import Learner
-from taskmaster.learners.registry import create, factory, is_own, names, rehearse, require_packages
+from taskmaster.learners.registry import create, factory, is_imported, is_own, names, rehearse, require_packages
 
 __all__ = ["PATH_HELP", "made", "pair", "require_learner"]
 
@@ -22,10 +22,11 @@ PATH_HELP = "Where the module of a learner of your own is; by default here."
 def require_learner(name: str, path: str) -> None:
     """Raise UsageError if there is no such learner, CallerError if it lacks a package.
 
-    The module of one's own ``MODULE:CLASS`` is looked for in the folder ``path`` first.
+    The module of one's own ``MODULE:CLASS``, or ``gest:MODULE:CLASS``, is looked for in the folder ``path`` first.
     """
-    if is_own(name):
+    if is_imported(name):
         add_to_path([os.path.abspath(path)])
+    if is_own(name):
         try:
             factory(name)
         except CallerError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import logging
@@ -12,15 +13,14 @@ from typing import Any, TypeVar
 
 import click
 
-__all__ = ["log_options", "log_to_stderr"]
+from taskmaster.cli.journald import JournalHandler, priority
+
+__all__ = ["goes_to_journal", "log_options", "log_to_stderr"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("auto", "text", "journal", "json")
-
-#: logging's levels → syslog's, as systemd reads them at the head of a line (sd-daemon(3))
-_PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 
 
 def log_options(function: F) -> F:
@@ -35,16 +35,24 @@ def log_options(function: F) -> F:
     return level(form(function))
 
 
-def log_to_stderr(level: str, form: str) -> None:
-    """Have everything be logged on standard error from now on."""
+def log_to_stderr(level: str, form: str, identifier: str = "taskmaster") -> None:
+    """Have everything be logged on standard error from now on.
+
+    Where that leads to systemd's journal and nothing else is asked for, it goes there directly, with fields; by
+    ``identifier`` the journal tells programs apart.
+    """
     if form == "auto":
-        form = "journal" if _goes_to_journal() else "text"
+        form = "journal" if goes_to_journal() else "text"
+        if form == "journal":
+            with contextlib.suppress(OSError):  # no journal after all, or none that can be reached from here
+                logging.basicConfig(level=level.upper(), handlers=[JournalHandler(identifier)], force=True)
+                return
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter({"text": _ForPeople, "journal": _ForJournal, "json": _ForPrograms}[form]())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
 
 
-def _goes_to_journal() -> bool:
+def goes_to_journal() -> bool:
     """Whether systemd connected standard error to its journal (systemd.exec(5), JOURNAL_STREAM)."""
     try:
         status = os.fstat(sys.stderr.fileno())
@@ -62,12 +70,11 @@ class _ForPeople(logging.Formatter):
 
 
 class _ForJournal(logging.Formatter):
-    """The priority as systemd reads it; it notes the time itself."""
+    """The priority as systemd reads it at the head of a line (sd-daemon(3)); it notes the time itself."""
 
     def format(self, record: logging.LogRecord) -> str:
-        priority = _PRIORITIES.get(record.levelno, 6)
         lines = f"{_where(record)}: {_text(self, record)}".splitlines()
-        return "\n".join(f"<{priority}>{line}" for line in lines)
+        return "\n".join(f"<{priority(record.levelno)}>{line}" for line in lines)
 
 
 class _ForPrograms(logging.Formatter):

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping, Sequence, Set
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from taskmaster.bus import values
 from taskmaster.bus.errors import TaskMasterError
 from taskmaster.cli.output import count, number, say, value_text
-from taskmaster.learners.protocol import Learner, Lossy, Optimizing, describe
+from taskmaster.learners.protocol import Learner, Lossy, Optimizing, ask, describe
 from taskmaster.learners.replay import AskStep, Step, TellStep
 from taskmaster.learners.typing_in import typed_line
 from taskmaster.learners.wrapper import Wrapper
@@ -30,16 +30,27 @@ _BYTES = 1 << 20
 _KEYS = "Enter: one step; a number: so many; c: to the end; p: the next point; d: Python's debugger; q: leave"
 
 
+#: Replays a run again, with a hook, and returns the learner when that raises Left.
+_Again: TypeAlias = Callable[[Callable[[Step], None]], Learner]
+
+
 class Left(Exception):
     """Whoever steps has seen enough."""
 
 
 class Stepper:
-    """The hook of a replay that is stepped through: from event ``until`` on it stops at each step."""
+    """The hook of a replay that is stepped through: from event ``until`` on it stops at each step.
 
-    def __init__(self, learner: Learner, until: int) -> None:
+    ``again(hook)`` replays the same to another such learner, which it returns when ``hook`` raises Left; it is needed
+    where a learner cannot be copied, to see what it would ask next.
+    """
+
+    def __init__(self, learner: Learner, until: int, again: _Again | None = None) -> None:
         self._learner = learner
         self._until = until
+        self._again = again
+        #: steps so far
+        self._steps = 0
         self._known = _Known()
         self._attributes = _Attributes(learner)
         #: steps that are made without stopping
@@ -48,6 +59,7 @@ class Stepper:
 
     def __call__(self, step: Step) -> None:
         self._known.take(step)
+        self._steps += 1
         if step.told < self._until and not (isinstance(step, AskStep) and step.divergence is not None):
             return
         say(_step_text(step))
@@ -62,13 +74,17 @@ class Stepper:
         if not self._has_said:
             say(f"  ({_KEYS})")
             self._has_said = True
-        return typed_line("step: ").strip().lower()
+        try:
+            return typed_line("step: ").strip().lower()
+        except EOFError:  # Ctrl-D
+            say("")
+            return "q"
 
     def _heed(self, word: str, step: Step) -> None:
         if word == "q":
             raise Left
         if word == "p":
-            say(f"  {next_text(self._learner)}")
+            say(f"  {self._next_text()}")
         elif word == "d":
             say("  learner and step are here; b FILE:LINE sets a breakpoint, c comes back to the steps, q leaves")
             _debug(self._learner, step)
@@ -78,6 +94,33 @@ class Stepper:
             self._left = int(word or 1)
         else:
             say(f"  {_KEYS}")
+
+    def _next_text(self) -> str:
+        """What the learner would ask now, by a copy of it: asking itself would change what comes."""
+        try:
+            twin = copy.deepcopy(self._learner)
+        except Exception as error:  # noqa: BLE001 - a learner's own, of which some cannot be copied, as those with generators
+            if self._again is None:
+                return f"its next point cannot be known without asking it: {error}"
+            say(f"  (it cannot be copied, so the record is played to another one: {error})")
+            twin = self._brought_here(self._again)
+        try:
+            points = ask(twin, 1)
+        except Exception as error:  # noqa: BLE001 - a learner's own
+            return f"it would raise {type(error).__name__}: {error}"
+        return f"it would ask {points_text(points)}"
+
+    def _brought_here(self, again: _Again) -> Learner:
+        """Another such learner, as far as this one is."""
+        left = self._steps
+
+        def stop(step: Step) -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                raise Left
+
+        return again(stop)
 
 
 def _debug(learner: Learner, step: Step) -> None:
@@ -116,15 +159,6 @@ def state_text(learner: Learner, told: int | None = None) -> str:
     if isinstance(learner, Lossy):
         parts.append(f"loss {number(learner.loss())}")
     return ", ".join(parts)
-
-
-def next_text(learner: Learner) -> str:
-    """What a learner would ask now, by a copy of it: asking itself would change what comes."""
-    try:
-        points = copy.deepcopy(learner).ask(1)
-    except Exception as error:  # noqa: BLE001 - a learner's own, of which some cannot be copied, as those with generators
-        return f"its next point cannot be known without asking it: {error}"
-    return f"it would ask {points_text(points)}"
 
 
 class _Known:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from taskmaster.bus.places import control_address
+from taskmaster.bus.places import control_address, default_sockets
 
 __all__ = ["ANY_PORT", "LONGEST_IPC", "Addresses", "problems", "read_address", "resolve"]
 
@@ -76,15 +76,16 @@ def resolve(listen: str | None, results: str | None, workers: str | None, state:
     """The three addresses, from what was given in canonical form.
 
     Beside a control socket on tcp the others take the next two ports of the same host (any, where it takes any);
-    beside one on ipc they are in the state directory.
+    beside one on ipc they are where that would be by default.
     """
-    control = control_address(state) if listen is None else listen
-    return Addresses(control, results or _beside(control, 1, state), workers or _beside(control, 2, state))
+    folder = default_sockets(state)
+    control = control_address(folder) if listen is None else listen
+    return Addresses(control, results or _beside(control, 1, folder), workers or _beside(control, 2, folder))
 
 
-def _beside(control: str, step: int, state: Path) -> str:
+def _beside(control: str, step: int, folder: Path) -> str:
     if control.startswith("ipc://"):
-        return f"ipc://{state}/{('results', 'workers')[step - 1]}"
+        return f"ipc://{folder}/{('results', 'workers')[step - 1]}"
     front, _, port = control.rpartition(":")
     return f"{front}:{port if port == ANY_PORT else int(port) + step}"
 

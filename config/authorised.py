@@ -17,6 +17,7 @@ from __future__ import annotations
 import datetime
 import os
 import re
+import stat
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -222,6 +223,11 @@ def edit(path: Path, change: Mapping[str, Grant], header: str = _HEADER) -> None
         with open(temporary, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
+            if path.exists():  # it stays whose it is: the daemon, which has to read it, may be another user
+                there = path.stat()
+                os.fchmod(file.fileno(), stat.S_IMODE(there.st_mode))
+                if os.geteuid() == 0:
+                    os.fchown(file.fileno(), there.st_uid, there.st_gid)
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:

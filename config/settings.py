@@ -9,7 +9,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field as PydanticField, ValidationInfo, WithJsonSchema, field_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field as PydanticField,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+)
 
 from taskmaster.bus.places import default_state
 from taskmaster.bus.text import format_duration
@@ -60,6 +67,12 @@ Address = Annotated[
     WithJsonSchema({"type": "string", "title": "address", "pattern": r"^(tcp://.+:(\d{1,5}|\*)|ipc://.+)$"}),
 ]
 Positive = Annotated[int, PydanticField(ge=1)]
+
+
+def _group(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}", name):
+        raise ValueError(f"expected the name of a group, such as 'lab', got {show(name)}")
+    return name
 
 
 class DaemonSettings(Settings):
@@ -114,6 +127,11 @@ class DaemonSettings(Settings):
     grace: Annotated[float, duration()] = setting(
         "How long a graceful stop waits for evaluations under way.", default=10.0, shown="10 s"
     )
+    group: Annotated[str, AfterValidator(_group)] | None = setting(
+        "A group of this machine, such as `lab`, whose members may connect to the daemon's Unix sockets, and do there "
+        "what its own user may. By default only that user may, and root; as a service, the group `taskmaster-users`.",
+        default=None,
+    )
     keys: File | None = setting(
         "The file that says who may talk to the daemon over the network (`taskmaster keys allow` writes it), which it "
         "then may listen to: all of it is encrypted. Relative to this file. By default nobody comes from elsewhere.",
@@ -124,20 +142,30 @@ class DaemonSettings(Settings):
         "it. Relative to this file. By default `daemon.key` beside `keys`.",
         default=None,
     )
+    max_rate: Annotated[float, PydanticField(ge=10)] = setting(
+        "With `keys`, messages a second that are borne of the owner of one key; two seconds' worth may come at once. "
+        "(Programs that mean it send hundreds: clients gather tasks.) Whoever sends more is disconnected, and kept out "
+        "for a while.",
+        default=20_000.0,
+    )
+    max_connections: Positive = setting(
+        "With `keys`, connections from one address of the network; further ones are ended.", default=4096
+    )
     listen: Address | None = setting(
         "The control socket, from which clients learn the others' addresses: `ipc:///PATH` or `tcp://127.0.0.1:PORT` "
         "(`*`: any free port) on this machine only; with `keys` also `tcp://ADDRESS:PORT`, an IP address of this "
-        "machine or 0.0.0.0 for all. Then, too, the daemon's own user comes by the default: `control` in `state`.",
+        "machine or 0.0.0.0 for all. Then, too, who may open the daemon's files comes by the default: `control` in "
+        "`state`, or in `$RUNTIME_DIRECTORY` where a service manager sets that.",
         default=None,
     )
     results: Address | None = setting(
-        "The socket that publishes results. By default the port after that of `listen`; beside ipc, `results` in "
-        "`state`.",
+        "The socket that publishes results. By default the port after that of `listen`; beside ipc, `results` where "
+        "`control` is by default.",
         default=None,
     )
     workers: Address | None = setting(
-        "The socket that workers dial. By default the second port after that of `listen`; beside ipc, `workers` in "
-        "`state`.",
+        "The socket that workers dial. By default the second port after that of `listen`; beside ipc, `workers` where "
+        "`control` is by default.",
         default=None,
         validate_default=True,
     )
@@ -164,6 +192,12 @@ class DaemonSettings(Settings):
         resolved = addresses.resolve(data["listen"], data["results"], workers, data["state"])
         for key, message in addresses.problems(resolved, given, has_keys=data.get("keys") is not None):
             raise Conflict(key, message)
+        if data.get("group") is not None and data.get("keys") is None and resolved.control.startswith("tcp://"):
+            raise Conflict(
+                "group",
+                f"has no effect: whoever has an account on this machine may connect to {resolved.control}; leave "
+                "listen out, for Unix sockets, or say by keys who may (docs/security.md)",
+            )
         return workers
 
     @property

@@ -82,6 +82,11 @@ KINDS: Mapping[str, Kind] = {
         "by the network are not answered (critical)",
         "the message names the line: mend the file, and it is read again by itself. With no answer: restart the daemon",
     ),
+    "excess": Kind(
+        "the owner of a key sends more than is borne (`max_rate`), or sends without end, and is kept out for a while",
+        "stop their program: it asks without waiting for answers. If it means it, set `max_rate` in `[daemon]`, or "
+        "`taskmaster keys revoke NAME`",
+    ),
     "retention": Kind(
         "runs that are due to be deleted cannot be archived, so they stay",
         "the message says why: no room in the folder of the archive, or a package is missing. It is tried again",

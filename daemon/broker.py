@@ -60,7 +60,7 @@ from taskmaster.daemon.space import Space
 from taskmaster.daemon.supervision import Supervisor
 from taskmaster.drivers.host import TERMINATE_SECONDS
 
-__all__ = ["Broker", "Endpoints", "Keeper"]
+__all__ = ["DRAIN_BYTES", "Broker", "Endpoints", "Keeper"]
 
 log = logging.getLogger("taskmaster.daemon")
 
@@ -129,6 +129,8 @@ class Broker:
         self.stop_at: float | None = None
         #: called each turn, after the commit: the watchdog's proof that the loop moves
         self.heartbeat: Callable[[], None] = lambda: None
+        #: called while the loop stands still, since the disk has no room for what the turn has to write
+        self.on_full: Callable[[], None] = lambda: None
         #: called once, when the loop has heard that it is to stop
         self.on_stop: Callable[[], None] = lambda: None
         #: how the loop is, for other threads
@@ -147,7 +149,10 @@ class Broker:
         self._status = status
         self._endpoints = endpoints
         self.gatehouse = gatehouse
-        self._publisher = Publisher(endpoints.results, core, None if gatehouse is None else gatehouse.gate.peer)
+        if gatehouse is None:
+            self._publisher = Publisher(endpoints.results, core)
+        else:
+            self._publisher = Publisher(endpoints.results, core, gatehouse.gate.peer, gatehouse.bears)
         self._answers = Answers(endpoints.control, self._answer)
         self._pruning = Pruning(journal)
         #: what else has something to do now and then
@@ -156,7 +161,8 @@ class Broker:
         for socket in (endpoints.control, endpoints.results, endpoints.workers):
             self._poller.register(socket, zmq.POLLIN)
         if gatehouse is not None:
-            self._poller.register(gatehouse.doorkeeper.socket, zmq.POLLIN)
+            for ours in gatehouse.sockets:
+                self._poller.register(ours, zmq.POLLIN)
         self._keys = KeyWatch(journal.meta(KEYS))
         #: the keys of which the changes are on record, and until when they are all in force
         self._noted_keys: tuple[Sequence[Grant], float] | None = None
@@ -261,8 +267,8 @@ class Broker:
         out = Effects(turn=self.turns, wall=time.time())
         now = self.pulse.turned = time.monotonic()
         self._drained_bytes = self._drained_rows = 0
-        if self.gatehouse is not None and self.gatehouse.doorkeeper.socket in ready:
-            self.gatehouse.doorkeeper.serve()
+        if self.gatehouse is not None:
+            self.gatehouse.serve(ready, now)
         if self._endpoints.workers in ready:
             self._drain(self._endpoints.workers, self._on_worker, now, out)
         if self._endpoints.control in ready:
@@ -317,10 +323,12 @@ class Broker:
                 received = sockets.receive_from(socket, origins=origins)
                 if received is None:
                     return
-                frames, user = received
+                frames, user, origin = received
                 known = self.gatehouse.gate.peer(user)
                 if known is None:
                     self._refuse_stranger(socket, frames, user, out)
+                    continue
+                if not self.gatehouse.bears(known, frames, origin):
                     continue
                 peer = known
             try:
@@ -351,6 +359,8 @@ class Broker:
             layout = getattr(message, "layout", None)
             table = codec.table_of(layout, message.n if isinstance(message, m.Submit) else 1, frames[2:])
             self._count(table)
+        if self.gatehouse is not None:
+            self.gatehouse.bounds.charge(sender.user, message)
         if isinstance(message, m.Submit) and not self.space.admits(table.nbytes if table is not None else 0):
             self.core.refuse(sender, message, self.space.error(), out)
             return
@@ -435,7 +445,9 @@ class Broker:
                     if not attempts:
                         self._wait_for_room(error, out.wall)
                     attempts += 1
-                    self.heartbeat()
+                    self.on_full()
+                    if self.gatehouse is not None:
+                        self.gatehouse.look_at_connections(time.monotonic())
                     time.sleep(FULL_RETRY_SECONDS)
         self.pulse.committing = None
         self.pulse.waits = ""

@@ -102,6 +102,8 @@ def gate_conditions(gatehouse: Gatehouse, now: float) -> Iterator[Condition]:
         yield Condition("authenticator", "error", "keys", gatehouse.refusal)
     if trouble := gatehouse.doorkeeper.trouble(now):
         yield Condition("authenticator", "critical", "authenticator", trouble)
+    for user in gatehouse.bounds.barred(now):
+        yield Condition("excess", "warning", user, f"key {user!r} sent more than is borne, and is kept out for a while")
 
 
 class ClockWatch:

@@ -61,6 +61,8 @@ STALL_SECONDS = 3.0
 _LISTED_BYTES = 512 << 10
 #: The same of a list of tasks in doubt: hundreds, whose inputs have to be read.
 _HELD_BYTES = 64 << 10
+#: Runs of the owner of one key: each takes some hundred bytes of memory as long as it is there.
+MOST_RUNS = 100_000
 
 
 @dataclass(frozen=True)
@@ -311,6 +313,7 @@ class Core:
 
     def _create(self, sender: Sender, message: m.Open, out: Effects) -> Run:
         _check_name(message.name)
+        self._require_room_for_a_run(sender)
         seed = self._new_seed() if message.seed is None else message.seed
         if not 0 <= seed < 2**63:
             raise CallerError(f"a seed must be a whole number from 0 to 2**63 - 1, not {seed}")
@@ -322,6 +325,14 @@ class Core:
         )
         self.add_run(run)
         return run
+
+    def _require_room_for_a_run(self, sender: Sender) -> None:
+        made = self.runs.made[sender.user]
+        if made >= MOST_RUNS and not sender.peer.is_local:
+            raise CallerError(
+                f"the daemon has {made} runs of key {sender.user!r}, which is the most that one may have; delete some "
+                "(taskmaster runs delete), or have the daemon's operator do so"
+            )
 
     def _submit(self, sender: Sender, message: m.Submit, table: Table | None, out: Effects) -> None:
         run = self.run(message.run)
@@ -411,6 +422,7 @@ class Core:
         self.series.forget_run(run.id)
 
     def _fork(self, sender: Sender, message: m.Fork, table: Table | None, out: Effects) -> None:
+        self._require_room_for_a_run(sender)
         out.forks.append(Forking(sender, message))
 
     def forked(self, forking: Forking, now: float) -> RunForked | Run:

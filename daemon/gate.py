@@ -18,8 +18,9 @@ import math
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import zmq
 
@@ -27,6 +28,9 @@ from taskmaster.bus.errors import ConfigError
 from taskmaster.bus.keys import public_text
 from taskmaster.bus.text import format_duration
 from taskmaster.config.authorised import Grant, read_grants
+from taskmaster.daemon.bounds import MOST_TOPICS, RATE, Bounds
+from taskmaster.daemon.connections import Connection, Connections, size_on_wire
+from taskmaster.daemon.memory import resident_bytes
 from taskmaster.daemon.roles import LOCAL, Peer
 
 __all__ = ["LOCAL_DOMAIN", "NETWORK_DOMAIN", "Doorkeeper", "Gate", "Gatehouse", "KeyFile", "open_gatehouse"]
@@ -43,7 +47,7 @@ _AUTHENTICATOR = "inproc://zeromq.zap.01"
 _PROBE_SECONDS = 5.0
 _PATIENCE_SECONDS = 15.0
 #: Handshakes answered in one turn.
-_HANDSHAKES = 256
+_HANDSHAKES = 64
 #: Who comes by a Unix socket, for ZeroMQ.
 _LOCAL_USER = "local"
 
@@ -103,8 +107,9 @@ def _peer(grant: Grant) -> Peer:
 class Doorkeeper:
     """Answers ZeroMQ's questions of whom to admit. To be made before any socket is bound."""
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], gate: Gate) -> None:
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], gate: Gate, bounds: Bounds) -> None:
         self._gate = gate
+        self._bounds = bounds
         self.socket = context.socket(zmq.REP)
         self.socket.linger = 0
         self.socket.bind(_AUTHENTICATOR)
@@ -158,6 +163,9 @@ class Doorkeeper:
         if user is None:
             self._note_refused(address, credentials)
             return [version, number, b"400", b"this key is not in force here", b"", b""]
+        peer = self._gate.peer(user)
+        if peer is not None and self._bounds.is_barred(peer.name, time.monotonic()):
+            return [version, number, b"300", b"try again later", b"", b""]
         return [version, number, b"200", b"", user.encode(), b""]
 
     def _note_refused(self, address: bytes, credentials: list[bytes]) -> None:
@@ -229,16 +237,74 @@ class KeyFile:
 
 
 class Gatehouse:
-    """All three of a daemon."""
+    """All three of a daemon, and what whoever is let in may take of its attention."""
 
-    def __init__(self, gate: Gate, doorkeeper: Doorkeeper, file: KeyFile) -> None:
+    def __init__(self, gate: Gate, doorkeeper: Doorkeeper, file: KeyFile, bounds: Bounds) -> None:
         self.gate = gate
         self.doorkeeper = doorkeeper
         self.file = file
+        self.bounds = bounds
+        self.connections: Connections | None = None
+
+    def watch(self, connections: Connections) -> None:
+        """The connections of the daemon's sockets."""
+        self.connections = connections
+        connections.on_end = self._on_end
+
+    def _on_end(self, ended: Connection) -> None:
+        if ended.topics:
+            self.bounds.follow(ended.user, -ended.topics)
+
+    @property
+    def sockets(self) -> list[zmq.Socket[bytes]]:
+        """What is to be polled."""
+        monitors = [] if self.connections is None else self.connections.monitors
+        return [self.doorkeeper.socket, *monitors]
+
+    def serve(self, ready: Mapping[Any, int], now: float) -> None:
+        """See to who comes and goes, as far as the poll says that there is anything; ``now`` is monotonic."""
+        if self.connections is not None:
+            self.connections.heed(ready, now)
+        if self.doorkeeper.socket in ready:
+            self.doorkeeper.serve()
+
+    def look_at_connections(self, now: float) -> None:
+        """Once in a while, and where messages have to wait: whether anybody sends what is not read."""
+        if self.connections is not None:
+            self.connections.look(now, resident_bytes())
+
+    def bears(self, peer: Peer, frames: Sequence[bytes], origin: zmq.Frame, topics: int = 0) -> bool:
+        """Whether a message of somebody who was let in is within bounds; else they are shown the door.
+
+        ``topics`` is how many more they follow by it.
+        """
+        if peer.is_local or self.connections is None:
+            return True
+        now = time.monotonic()
+        connection = self.connections.of(origin, peer.name, now)
+        size = size_on_wire(frames)
+        connection.read += size
+        connection.topics += topics
+        within = self.bounds.follow(peer.name, topics) if topics else True
+        if self.bounds.passes(peer.name, size, now) and within:
+            return True
+        seconds = self.bounds.bar(peer.name, now)
+        if seconds:
+            log.warning(
+                "key %r, from %s, %s; it is kept out for %s",
+                peer.name,
+                connection.address,
+                "sends more than is borne" if within else f"follows more than {MOST_TOPICS} topics",
+                format_duration(seconds),
+            )
+        self.connections.end(connection, f"key {peer.name!r} is kept out")
+        return False
 
     def look(self, now: float) -> bool:
         """Once in a while, and when the file was read, at ``now`` seconds since 1970: whether anybody may less now."""
         self.doorkeeper.probe(time.monotonic())
+        self.bounds.tidy(time.monotonic())
+        self.look_at_connections(time.monotonic())
         self.file.look()
         narrowed = self.gate.expire(now)
         read = self.file.take()
@@ -255,8 +321,12 @@ class Gatehouse:
         )
 
 
-def open_gatehouse(context: zmq.Context[zmq.Socket[bytes]], keys: Path, now: float) -> Gatehouse:
-    """A gatehouse for the keys in a file, at ``now`` seconds since 1970. Raises ConfigError where that is wrong."""
+def open_gatehouse(context: zmq.Context[zmq.Socket[bytes]], keys: Path, now: float, rate: float = RATE) -> Gatehouse:
+    """A gatehouse for the keys in a file, at ``now`` seconds since 1970. Raises ConfigError where that is wrong.
+
+    Of each key so many messages a second are borne.
+    """
     file = KeyFile(keys)
     gate = Gate(read_grants(keys), now)
-    return Gatehouse(gate, Doorkeeper(context, gate), file)
+    bounds = Bounds(rate)
+    return Gatehouse(gate, Doorkeeper(context, gate, bounds), file, bounds)

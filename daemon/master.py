@@ -32,10 +32,14 @@ from taskmaster.daemon.effects import Effects, MasterChanged, ToWorker
 from taskmaster.daemon.instrument import UNKNOWN_SINCE, Instrument
 from taskmaster.daemon.leases import Lease, Started, Worker
 from taskmaster.daemon.requests import RequestBook
+from taskmaster.daemon.roles import LOCAL
 from taskmaster.daemon.run import Run
 from taskmaster.daemon.spec import MasterSpec
 
 __all__ = ["Master", "MasterSpec"]
+
+#: Of what may wait for a Master, what may be of the owner of one key.
+SHARE = 0.75
 
 
 class Master(Instrument):
@@ -79,10 +83,29 @@ class Master(Instrument):
                 f"Master {self.spec.name!r} has {queued} tasks of {size} bytes waiting, its limit is "
                 f"{self.spec.max_queued_tasks} tasks and {self.spec.max_queued_bytes} bytes; submit again later"
             )
+        self._require_share(run, submit.n, table.nbytes)
         run.append(submit, table, user, out)
         if self.spec.approval:
             propose(run, submit.first, submit.first + submit.n, user, out)
         self.note(run, out)
+
+    def _require_share(self, run: Run, tasks: int, size: int) -> None:
+        """Raise Full where most of what may wait here would be of one key's owner: there is to be room for others.
+
+        As where nothing waits, a first block is taken whatever its size, for it could wait for ever.
+        """
+        spec, user = self.spec, run.user
+        queued, queued_bytes = self.backlog.tasks + self.proposals.tasks, self.backlog.bytes + self.proposals.bytes
+        most_tasks, most_bytes = SHARE * spec.max_queued_tasks, SHARE * spec.max_queued_bytes
+        if user == LOCAL.name or (queued + tasks <= most_tasks and queued_bytes + size <= most_bytes):
+            return
+        runs = {run.id: run for run in (*self.backlog.runs, *self.proposals.runs) if run.user == user}.values()
+        own, own_bytes = sum(len(run.queued) + len(run.proposed) for run in runs), sum(run.input_bytes for run in runs)
+        if own and (own + tasks > most_tasks or own_bytes + size > most_bytes):
+            raise Full(
+                f"Master {spec.name!r} has {own} tasks of {own_bytes} bytes of key {user!r} waiting; one may have "
+                f"up to {most_tasks:.0f} tasks and {most_bytes:.0f} bytes, so that others have room; submit again later"
+            )
 
     def note(self, run: Run, out: Effects) -> None:
         """Tasks of this run may wait for somebody else, or something else, than before."""

@@ -38,8 +38,11 @@ def plan(config: Config) -> DaemonPlan:
         keep_free=daemon.keep_free,
         grace=daemon.grace,
         operations=_operations(config),
+        group=daemon.group,
         keys=daemon.keys,
         key=daemon.own_key,
+        max_rate=daemon.max_rate,
+        max_connections=daemon.max_connections,
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import zmq
 from msgspec.structs import replace
@@ -21,9 +22,12 @@ from taskmaster.daemon.effects import Publication
 from taskmaster.daemon.roles import Peer, may_follow
 from taskmaster.daemon.series_publishing import SeriesPublisher
 
-__all__ = ["PUBLISHED_BYTES", "Publisher"]
+__all__ = ["PUBLISHED_BYTES", "Bears", "Publisher"]
 
 log = logging.getLogger("taskmaster.daemon")
+
+#: Whether what somebody has sent is borne: who, the frames, the first as ZeroMQ has it, how many topics more they want.
+Bears: TypeAlias = Callable[[Peer, Sequence[bytes], zmq.Frame, int], bool]
 
 #: Larger payloads are announced, not published. With the socket's mark of 256 messages this bounds what a stopped
 #: subscriber can hold to 32 MB.
@@ -46,14 +50,20 @@ class Publisher:
     """Publishes for one daemon.
 
     With ``known``, which says who somebody is by ZeroMQ's name for them, subscriptions hold for those only who may
-    hear what they are to; the socket is one that leaves that to us (XPUB_MANUAL).
+    hear what they are to; the socket is one that leaves that to us (XPUB_MANUAL). ``bears`` says whether what somebody
+    sends is within bounds.
     """
 
     def __init__(
-        self, socket: zmq.Socket[bytes], core: Core, known: Callable[[str], Peer | None] | None = None
+        self,
+        socket: zmq.Socket[bytes],
+        core: Core,
+        known: Callable[[str], Peer | None] | None = None,
+        bears: Bears = lambda peer, frames, origin, change: True,
     ) -> None:
         self._socket = socket
         self._known = known
+        self._bears = bears
         #: how many are subscribed to a topic, where ZeroMQ does not count for us
         self._followers: dict[bytes, int] = {}
         #: subscriptions that were not granted
@@ -80,17 +90,24 @@ class Publisher:
         To a run that is not there as well: whoever follows it need not wait.
         """
         for _ in range(DRAIN_SUBSCRIPTIONS):
+            peer: Peer | None = None
             if self._known is None:
-                received, user = sockets.receive(self._socket), ""
+                frames = sockets.receive(self._socket)
+                if frames is None:
+                    return
             else:
-                received, user = sockets.receive_from(self._socket) or (None, "")
-            if received is None:
-                return
-            frames = received
+                received = sockets.receive_from(self._socket)
+                if received is None:
+                    return
+                frames, user, origin = received
+                peer = self._known(user)
+                change = {1: 1, 0: -1}.get(frames[0][0], 0) if frames and frames[0] else 0
+                if peer is not None and not self._bears(peer, frames, origin, change):
+                    continue
             if len(frames) != 1 or not 1 <= len(frames[0]) <= 1 + TOPIC_BYTES or frames[0][0] not in (0, 1):
                 continue
             topic, comes = frames[0][1:], frames[0][0] == 1
-            if self._known is not None and not self._grant(topic, self._known(user), comes=comes):
+            if self._known is not None and not self._grant(topic, peer, comes=comes):
                 continue
             self._wanted.clear()
             self._on_subscription(topic, comes=comes)

@@ -8,6 +8,7 @@ which runs are laid aside.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Set
 from itertools import islice
 from typing import Protocol
@@ -121,6 +122,8 @@ class Runs:
         #: as msgpack: a tenth of what the objects would take
         self._resting: dict[int, bytes] = {}
         self._numbers: dict[str, dict[str, int]] = {}
+        #: how many runs each user has made
+        self.made: Counter[str] = Counter()
         #: runs that may be laid aside, as far as is known
         self._quiet: dict[int, Run] = {}
 
@@ -239,17 +242,23 @@ class Runs:
 
     def add(self, run: Run) -> None:
         """Take up a run that is new, or has something going on."""
-        self._numbers.setdefault(run.master, {})[run.name] = run.id
+        self._name(run.master, run.name, run.id, run.user)
         self._take_up(run)
 
     def add_resting(self, state: Resting) -> None:
         """Take up one that has not."""
-        self._numbers.setdefault(state.master, {})[state.name] = state.run
+        self._name(state.master, state.name, state.run, state.user)
         self._lay_aside(state)
+
+    def _name(self, master: str, name: str, number: int, user: str) -> None:
+        names = self._numbers.setdefault(master, {})
+        self.made[user] += name not in names
+        names[name] = number
 
     def remove(self, run: Run) -> None:
         """Forget a run without open tasks."""
         del self._awake[run.id], self._numbers[run.master][run.name]
+        self.made[run.user] -= 1
         self._quiet.pop(run.id, None)
         if run.master in self._masters:
             self._masters[run.master].remove_run(run)

@@ -21,12 +21,15 @@ from msgspec.structs import replace
 
 from taskmaster import __version__
 from taskmaster.bus import sockets
-from taskmaster.bus.keys import read_pair
-from taskmaster.bus.places import control_address
+from taskmaster.bus.errors import ConfigError, KeyFileError
+from taskmaster.bus.keys import DAEMON_KEY, handed_over, read_pair
+from taskmaster.bus.places import control_address, default_sockets
 from taskmaster.bus.status import DaemonStatus
-from taskmaster.bus.text import format_duration
+from taskmaster.bus.text import count, format_duration
 from taskmaster.daemon.auditing import by_daemon
-from taskmaster.daemon.broker import Broker, Endpoints
+from taskmaster.daemon.bounds import RATE
+from taskmaster.daemon.broker import DRAIN_BYTES, Broker, Endpoints
+from taskmaster.daemon.connections import Connections
 from taskmaster.daemon.core import Core, Identity
 from taskmaster.daemon.effects import Effects
 from taskmaster.daemon.gate import LOCAL_DOMAIN, NETWORK_DOMAIN, Gatehouse, open_gatehouse
@@ -38,15 +41,21 @@ from taskmaster.daemon.journal.recovery import restore
 from taskmaster.daemon.journal.sql import SCHEMA_VERSION
 from taskmaster.daemon.lock import locked
 from taskmaster.daemon.master import Master
+from taskmaster.daemon.memory import resident_bytes
 from taskmaster.daemon.operating import Operations, operated
 from taskmaster.daemon.restarts import RestartPolicy
+from taskmaster.daemon.sharing import sharing
 from taskmaster.daemon.space import Space
 from taskmaster.daemon.spec import MasterSpec
 from taskmaster.daemon.supervision import Pool, Supervisor, read_progress
+from taskmaster.daemon.systemd import KeptSockets, ServiceManager, make_runtime_directory
 
-__all__ = ["DaemonPlan", "MasterPlan", "notify", "serve"]
+__all__ = ["DaemonPlan", "MasterPlan", "serve"]
 
 log = logging.getLogger("taskmaster.daemon")
+
+#: With so much room on the disk, any turn can be committed: what it takes in, and what the journal's log takes besides.
+_ROOM_FOR_A_TURN = 2 * DRAIN_BYTES
 
 
 @dataclass(frozen=True)
@@ -87,9 +96,14 @@ class DaemonPlan:
     keep_free: int = 256_000_000
     grace: float = 10.0
     operations: Operations = field(default_factory=Operations)
+    #: whose members may connect to its Unix sockets
+    group: str | None = None
     #: the file of authorised keys, and the daemon's own; None where nobody comes but from this machine
     keys: Path | None = None
     key: Path | None = None
+    #: messages a second of each key, and connections from each address
+    max_rate: float = RATE
+    max_connections: int = 4096
 
 
 def serve(plan: DaemonPlan, on_ready: Callable[[Identity, str], None] = lambda identity, address: None) -> None:
@@ -99,11 +113,14 @@ def serve(plan: DaemonPlan, on_ready: Callable[[Identity, str], None] = lambda i
     go on.
     """
     _raise_file_limit()
+    manager = ServiceManager()
     with contextlib.ExitStack() as stack:
+        stack.enter_context(manager.starting())
         umask = os.umask(0o077)  # what people measured, and the sockets, are nobody else's business
         stack.callback(os.umask, umask)
         stack.enter_context(locked(plan.state))
         require_state(plan.state)
+        manager.says(f"checking the journal in {plan.state}")
         before = check_log(plan.state, plan.durability)
         for remark in before.remarks:
             log.warning("%s", remark)
@@ -114,9 +131,10 @@ def serve(plan: DaemonPlan, on_ready: Callable[[Identity, str], None] = lambda i
         space = Space(plan.state, plan.keep_free)
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         stack.callback(context.destroy, 0)
-        gatehouse = None if plan.keys is None else open_gatehouse(context, plan.keys, time.time())
-        door = None if plan.key is None else read_pair(plan.key).secret
-        endpoints, addresses = _bind(context, plan, stack, door)
+        gatehouse = None if plan.keys is None else open_gatehouse(context, plan.keys, time.time(), plan.max_rate)
+        door = None if plan.key is None else _own_secret(plan.key)
+        kept = KeptSockets(manager)
+        endpoints, addresses = _bind(context, plan, stack, kept, door, gatehouse)
         identity = Identity(
             plan.name,
             journal.begin_epoch(time.time()),
@@ -125,16 +143,16 @@ def serve(plan: DaemonPlan, on_ready: Callable[[Identity, str], None] = lambda i
             plan.max_message,
             addresses.near,
         )
+        manager.says("taking up the runs")
         broker = _assemble(plan, journal, space, endpoints, identity, addresses.near_workers, umask, gatehouse)
         if addresses.results.startswith("tcp://"):
-            broker.readmit = lambda: sockets.rebind(endpoints.results, addresses.results)
+            broker.readmit = lambda: sockets.rebind(endpoints.results, addresses.results, kept.held(addresses.results))
         stack.enter_context(operated(broker, plan.operations, plan.name, plan.keep_free, umask))
         with _signals(broker, plan.grace):
             on_ready(identity, addresses.control)
-            notify("READY=1")
+            manager.ready(_condition(broker))
             log.info("daemon %r is ready at %s (epoch %d)", plan.name, addresses.control, identity.epoch)
-            broker.heartbeat = _watchdog()
-            broker.on_stop = lambda: _on_stop(broker, plan.grace)
+            _report_to(manager, broker, plan)
             broker.run()
         log.info("daemon %r has stopped", plan.name)
 
@@ -149,6 +167,14 @@ def _keep_before_migration(state: Path) -> None:
         )
 
 
+def _own_secret(path: Path) -> bytes:
+    """The daemon's own secret key: as the service manager has handed it over, else from its file."""
+    try:
+        return read_pair(handed_over(DAEMON_KEY) or path, "taskmaster keys new --daemon").secret
+    except KeyFileError as error:
+        raise ConfigError(str(error)) from error
+
+
 def _raise_file_limit() -> None:
     """Have as many descriptors as the system grants: each connection takes one, and shells start programs with 1024."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -156,10 +182,29 @@ def _raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _on_stop(broker: Broker, grace: float) -> None:
-    notify("STOPPING=1")
-    if broker.core.busy and grace:
-        log.info("stopping: evaluations under way may take up to %s (once more: none)", format_duration(grace))
+def _report_to(manager: ServiceManager, broker: Broker, plan: DaemonPlan) -> None:
+    """Have the service manager know that the loop turns, waits or ends."""
+
+    def on_stop() -> None:
+        manager.stopping("stopping: evaluations under way may end", plan.grace)
+        if broker.core.busy and plan.grace:
+            log.info("stopping: evaluations under way may take up to %s (once more: none)", format_duration(plan.grace))
+
+    def on_full() -> None:
+        excused = broker.space.lacks(_ROOM_FOR_A_TURN)
+        manager.waits(excused=excused, status=f"waiting for room on the disk of {plan.state}")
+
+    broker.heartbeat = lambda: manager.turned(lambda: _condition(broker))
+    broker.on_stop = on_stop
+    broker.on_full = on_full
+
+
+def _condition(broker: Broker) -> str:
+    """How the daemon is, in a line."""
+    masters = broker.core.masters.values()
+    workers = sum(len(master.workers) for master in masters)
+    serving = f"serving {count(len(masters), 'Master')} with {count(workers, 'worker')}"
+    return serving if broker.space.room else f"{serving}; the disk is full: no further tasks are taken"
 
 
 def _assemble(
@@ -219,44 +264,60 @@ def _restore(core: Core, journal: Journal, progress: Path) -> None:
 
 
 def _bind(
-    context: zmq.Context[zmq.Socket[bytes]], plan: DaemonPlan, stack: contextlib.ExitStack, secret: bytes | None
+    context: zmq.Context[zmq.Socket[bytes]],
+    plan: DaemonPlan,
+    stack: contextlib.ExitStack,
+    kept: KeptSockets,
+    secret: bytes | None,
+    gatehouse: Gatehouse | None,
 ) -> tuple[Endpoints, Addresses]:
     """The sockets, and where they are bound.
 
     With the daemon's ``secret`` key whatever is bound to the network encrypts, and the authenticator, which has to be
     there already, is asked whom to admit. Files of sockets are removed with the ``stack``, of which the context is to
-    be a part.
+    be a part, unless the service manager keeps the sockets for the next start.
     """
+    make_runtime_directory()
+    shared = sharing(plan.group, plan.state)
 
-    def bind(socket: zmq.Socket[bytes], address: str, what: str) -> str:
+    def bind(socket: zmq.Socket[bytes], address: str, role: str) -> str:
         if secret is not None and address.startswith("tcp://"):
             sockets.secure(socket, secret, NETWORK_DOMAIN)
         elif secret is not None:
             sockets.guard(socket, LOCAL_DOMAIN)
-        endpoint = sockets.bind(socket, address, what)
-        stack.callback(sockets.remover(endpoint))
+        what = f"the {role.removeprefix('near-')} socket"
+        endpoint, remove = kept.bind(socket, address, what, role)
+        stack.callback(remove)
+        if role != "near-workers":  # that is for processes of the daemon's own
+            shared.apply(endpoint)
         return endpoint
 
     control = sockets.router(context, plan.max_message)
     results = sockets.publisher(context)
     workers = sockets.router(context, plan.max_message)
+    if gatehouse is not None:
+        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        gatehouse.watch(Connections((control, results, workers), plan.max_connections, plan.max_message, descriptors))
     # Whatever the network gets, workers on this machine come by a Unix socket: a third less latency. It is bound first,
     # for a socket keeps what it was told of encryption.
     local = plan.workers
     if not local.startswith("ipc://"):
-        local = bind(workers, f"ipc://{plan.state}/local", "the workers socket")
+        local = bind(workers, f"ipc://{plan.state}/local", "near-workers")
     near = plan.results
     if secret is not None and plan.control.startswith("tcp://"):
         # Who has no key, but may open the daemon's files, comes by these.
-        bind(control, control_address(plan.state), "the control socket")
-        near = bind(results, f"ipc://{plan.state}/results", "the results socket")
+        folder = default_sockets(plan.state)
+        bind(control, control_address(folder), "near-control")
+        if not near.startswith("ipc://"):
+            near = bind(results, f"ipc://{folder}/results", "near-results")
     bound = Addresses(
-        bind(control, plan.control, "the control socket"),
-        bind(results, plan.results, "the results socket"),
-        bind(workers, plan.workers, "the workers socket"),
+        bind(control, plan.control, "control"),
+        bind(results, plan.results, "results"),
+        bind(workers, plan.workers, "workers"),
         near,
         local,
     )
+    kept.settle()
     if local == plan.workers:
         bound = bound._replace(near_workers=bound.workers)
     return Endpoints(control, results, workers), bound if near != plan.results else bound._replace(near=bound.results)
@@ -271,7 +332,7 @@ def _status(broker: Broker, started: float) -> DaemonStatus:
         epoch=identity.epoch,
         pid=os.getpid(),
         uptime=now - started,
-        memory=_resident_bytes(),
+        memory=resident_bytes(),
         journal=broker.journal.statistics(full=not broker.space.room),
         masters=tuple(
             replace(status, starting=broker.supervisor.starting(status.name)) for status in broker.core.statistics(now)
@@ -285,11 +346,6 @@ def _status(broker: Broker, started: float) -> DaemonStatus:
         refused=0 if broker.gatehouse is None else broker.gatehouse.doorkeeper.refused,
         strangers=broker.strangers,
     )
-
-
-def _resident_bytes() -> int:
-    with open("/proc/self/statm", "rb") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 @contextlib.contextmanager
@@ -321,37 +377,6 @@ def _signals(broker: Broker, grace: float) -> Iterator[None]:
             signal.signal(number, handler)
         reader.close()
         writer.close()
-
-
-def notify(message: str) -> None:
-    """Tell systemd, if it started this process (sd_notify(3))."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if not address:
-        return
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
-            channel.connect("\0" + address[1:] if address.startswith("@") else address)
-            channel.send(message.encode())
-    except OSError as error:  # whoever started it does not listen any more, which is no reason to end
-        log.warning("cannot tell %s %r: %s", address, message, error.strerror)
-
-
-def _watchdog() -> Callable[[], None]:
-    """A function to be called each turn of the loop that feeds systemd's watchdog, twice as often as it asks for."""
-    microseconds = int(os.environ.get("WATCHDOG_USEC", "0"))
-    if not microseconds or os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
-        return lambda: None
-    interval = microseconds / 2e6
-    due = 0.0
-
-    def feed() -> None:
-        nonlocal due
-        now = time.monotonic()
-        if now >= due:
-            due = now + interval
-            notify("WATCHDOG=1")
-
-    return feed
 
 
 def options_for_wire(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -54,6 +54,20 @@ class Space:
         """Whether submissions are taken."""
         return self._left > 0
 
+    def lacks(self, size: int) -> bool:
+        """Whether there is no room for so many bytes, as is seen now. A limit that only this user has counts, too."""
+        if self._free() < size:
+            return True
+        probe = self.folder / "probe"
+        try:
+            with open(probe, "wb") as file:
+                os.posix_fallocate(file.fileno(), 0, size)
+        except OSError:
+            return True
+        finally:
+            probe.unlink(missing_ok=True)
+        return False
+
     def look(self) -> None:
         """See how much room there is, and lay the reserve down (again) if there is enough. Called once a second."""
         had_room = self.room

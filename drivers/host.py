@@ -6,6 +6,7 @@ it can say which task was being evaluated when one died or hung.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -233,7 +234,7 @@ def start(
 
     With a ``session`` of its own it outlives this process and its terminal.
     """
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-m", module, *arguments],
         stdin=stdin,
         stdout=stdout,
@@ -244,6 +245,16 @@ def start(
         start_new_session=session,
         umask=umask,
     )
+    if not session:
+        _expose(process.pid)
+    return process
+
+
+def _expose(pid: int) -> None:
+    """Have the kernel that needs memory not spare a worker where it is to spare this process: it may be what has it."""
+    with contextlib.suppress(OSError):  # it has ended, or there is no such thing here: nothing depends on it
+        if int(Path("/proc/self/oom_score_adj").read_text()) < 0:
+            Path(f"/proc/{pid}/oom_score_adj").write_text("0")
 
 
 def watched(process: subprocess.Popen[bytes], watch: Callable[[], T]) -> T:

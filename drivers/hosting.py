@@ -14,7 +14,7 @@ import signal
 import socket as sockets_
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -73,6 +73,8 @@ class Host(ABC, Generic[P]):
         self._interrupts = Interrupts(self.grace)
         self._decoder = codec.to_host_decoder()
         self._poller = zmq.Poller()
+        #: called at the end of each turn: the proof that the loop moves
+        self.beat: Callable[[Host[P]], None] = lambda host: None
         #: signals to leave, and those that were heeded
         self.requests = 0
         self._heeded = 0
@@ -156,6 +158,17 @@ class Host(ABC, Generic[P]):
         if self._line.has_changed():
             self.on_line(is_up=self._line.is_up)
         self._interrupts.enforce(time.monotonic(), self._seat)
+        self.beat(self)
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the daemon is there, as far as the connection tells."""
+        return self._line.is_up
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the daemon has taken any of its workers."""
+        return any(seat.progress.terms() is not None for process in self.processes for seat in process.seats)
 
     def _hear(self) -> None:
         while (frames := sockets.receive(self._socket)) is not None:

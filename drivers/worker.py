@@ -33,6 +33,7 @@ from taskmaster.bus.messages import TaskError
 from taskmaster.bus.sections import mark_process
 from taskmaster.bus.table import Buffer, Table
 from taskmaster.drivers.base import Driver, DriverContext
+from taskmaster.drivers.children import free_children
 from taskmaster.drivers.evaluation import Evaluator
 from taskmaster.drivers.functions import add_to_path
 from taskmaster.drivers.outputs import Portion, portions, time_of
@@ -380,6 +381,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--path", action="append", default=[])
     options = parser.parse_args(arguments)
     die_with_parent(options.parent)
+    free_children()
     mark_process()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers in order
     protocol = WorkerProtocol(options.master, options.token, pid=os.getpid(), host=sockets_.gethostname())

@@ -93,7 +93,8 @@ class Balancing(Record):
 
     def __new__(cls, learners: Sequence[object] = (), *args: Any, **kwargs: Any) -> Balancing:
         """One with a loss, where all the learners have one."""
-        has_loss = isinstance(learners, Sequence) and all(isinstance(learner, Lossy) for learner in learners)
+        several = isinstance(learners, Sequence) and len(learners) > 0
+        has_loss = several and all(isinstance(learner, Lossy) for learner in learners)
         return super().__new__(with_loss(cls) if has_loss else cls)
 
     def __init__(
@@ -122,12 +123,6 @@ class Balancing(Record):
             raise CallerError(f"strategy {strategy!r} needs learners with a loss(), which {without[0]} has not")
         self.strategy = strategy
         self._children = [_Child(learner, own) for learner, own in zip(learners, fixed or [{}] * len(learners))]
-        self._rank: Callable[[_Child], tuple[float, ...]] = {
-            "loss": lambda child: (-child.loss / (1 + child.in_flight), child.asked),
-            "loss improvement": lambda child: (-child.improvement, child.asked),
-            "npoints": lambda child: (child.asked,),
-            "cycle": lambda child: (child.asked,),
-        }[strategy]
         self._turn = 0
         #: who asked for a point, and what it is to them
         self._in_flight: InFlight[tuple[_Child, Point]] = InFlight()
@@ -223,6 +218,13 @@ class Balancing(Record):
             turn = self._turn % len(self._children)
             return self._children[turn:] + self._children[:turn]
         return sorted(self._children, key=self._rank)
+
+    def _rank(self, child: _Child) -> tuple[float, ...]:
+        if self.strategy == "loss":
+            return -child.loss / (1 + child.in_flight), child.asked
+        if self.strategy == "loss improvement":
+            return -child.improvement, child.asked
+        return (child.asked,)
 
     def _end(self, point: Point, pass_on: Callable[[_Child, Point], None]) -> None:
         """Pass on how ``point`` has ended to who asked for it; what nobody has, to all whose it could be."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,14 @@ __all__ = ["Dedup", "Pending"]
 
 #: Asks in a row without a new point, after which there is none for now.
 _PATIENCE = 100
+
+
+@dataclass(frozen=True)
+class _End:
+    """How a point has ended, to be passed on: no function that does so, which a copy would share with its original."""
+
+    output: Any = None
+    error: BaseException | None = None
 
 
 class Dedup(Wrapper):
@@ -50,8 +58,8 @@ class Dedup(Wrapper):
                 raise CallerError(f"the resolution of parameter {name!r} must be a number above 0, got {step!r}")
         #: of those in flight: the points as the learner asked them, the one that is evaluated first
         self._sharing: dict[Hashable, list[Point]] = {}
-        #: what to pass on of those that have ended
-        self._ended: dict[Hashable, Callable[[Point], None]] = {}
+        #: of those that have ended the output, or why there is none
+        self._ended: dict[Hashable, _End] = {}
 
     def ask(self, n: int) -> list[Point]:
         """At most ``n`` points that nobody has measured, nor is measuring."""
@@ -82,7 +90,7 @@ class Dedup(Wrapper):
     def _is_new(self, point: Point) -> bool:
         key = self._key(point)
         if key in self._ended:
-            self._ended[key](point)
+            self._pass_on(point, self._ended[key])
             return False
         sharing = self._sharing.setdefault(key, [])
         sharing.append(point)
@@ -90,22 +98,28 @@ class Dedup(Wrapper):
 
     def tell(self, point: Point, output: Any) -> None:
         """Pass on the output of ``point`` for each point of the learner that it stands for."""
-        self._end(point, lambda asked: self.learner.tell(asked, output))
+        self._end(point, _End(output))
         super(Wrapper, self).tell(point, output)
 
     def fail(self, point: Point, error: BaseException) -> None:
         """Pass on the failure of ``point`` for each point of the learner that it stands for."""
-        self._end(point, lambda asked: self._fail(asked, error))
+        self._end(point, _End(error=error))
         super(Wrapper, self).fail(point, error)
 
-    def _end(self, point: Point, pass_on: Callable[[Point], None]) -> None:
+    def _pass_on(self, asked: Point, end: _End) -> None:
+        if end.error is None:
+            self.learner.tell(asked, end.output)
+        else:
+            self._fail(asked, end.error)
+
+    def _end(self, point: Point, end: _End) -> None:
         key = self._key(point)
         sharing = self._sharing.setdefault(key, [point])
         while sharing:
-            pass_on(sharing[0])  # if it raises it is told again, and goes on there
+            self._pass_on(sharing[0], end)  # if it raises it is told again, and goes on there
             del sharing[0]
         del self._sharing[key]
-        self._ended[key] = pass_on
+        self._ended[key] = end
 
     def done(self) -> bool:
         """Whether the learner is, with nothing in flight."""

@@ -28,12 +28,13 @@ _NEWS = 20
 class Human(Record):
     """Asks ``prompt`` for each point, with a question, and gets a line: values for the parameters.
 
-    The line holds the values in order, ``0.5 rbf``, or by name, ``kernel=rbf C=0.5``. An empty one lets what is in
-    flight end first; ``end`` ends it, and Ctrl-C stops the loop. What does not fit the parameters is asked again, with
-    the reason.
+    The line holds the values in order, ``0.5 rbf``, or by name, ``kernel=rbf C=0.5``. An empty one lets something that
+    is in flight end first; ``end`` ends it, and Ctrl-C stops the loop. What does not fit the parameters is asked again,
+    with the reason.
 
-    A person is not deterministic. Who goes on with a run is not asked again for the points that were put there; those
-    that were typed and not put any more are forgotten.
+    A Loop asks for one point at a time, as long as more are to be in flight: each is evaluated while the next is
+    thought of, and none that was typed is lost by Ctrl-C. A person is not deterministic: who goes on with a run is not
+    asked again for the points that were put there.
     """
 
     def __init__(self, prompt: Callable[[str], str] = typed_line, parameters: Sequence[Field] = ()) -> None:

@@ -41,10 +41,20 @@ class InFlight(Generic[T]):
     def __iter__(self) -> Iterator[Entry[T]]:
         return iter(self._order.values())
 
+    def __getstate__(self) -> list[Entry[T]]:
+        return list(self)
+
+    def __setstate__(self, entries: list[Entry[T]]) -> None:
+        self._entries, self._order = {}, {}
+        for entry in entries:  # of a copy, whose points are other objects
+            self._add(entry)
+
     def add(self, point: Point, what: T) -> None:
         """``point`` has been asked."""
-        entry = Entry(point, what)
-        self._order[id(entry)] = self._entries.setdefault(id(point), {})[id(entry)] = entry
+        self._add(Entry(point, what))
+
+    def _add(self, entry: Entry[T]) -> None:
+        self._order[id(entry)] = self._entries.setdefault(id(entry.point), {})[id(entry)] = entry
 
     def find(self, point: Point) -> Entry[T] | None:
         """The earliest entry of this very object, else of an equal one; None if it was not asked, or has ended."""

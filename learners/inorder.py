@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from taskmaster.learners.arguments import whole
@@ -24,15 +24,22 @@ from taskmaster.learners.wrapper import Wrapper
 __all__ = ["InOrder"]
 
 
+@dataclass(frozen=True, slots=True)
+class _End:
+    """How a point has ended, to be passed on: no function that does so, which a copy would share with its original."""
+
+    point: Point
+    output: Any = None
+    error: BaseException | None = None
+
+
+@dataclass(eq=False, slots=True)
 class _Asked:
     """A point that the learner has asked for and not been told of."""
 
-    __slots__ = ("pass_on", "point")
-
-    def __init__(self, point: Point) -> None:
-        self.point = point
-        #: tells the learner how it ended; None as long as it has not
-        self.pass_on: Callable[[], None] | None = None
+    point: Point
+    #: None as long as it has not
+    end: _End | None = None
 
 
 class InOrder(Wrapper):
@@ -70,13 +77,11 @@ class InOrder(Wrapper):
 
     def tell(self, point: Point, output: Any) -> None:
         """Keep the output of ``point`` until its turn; one that was not asked for is passed on at once."""
-        record = super(Wrapper, self).tell
-        self._end(point, lambda: self.learner.tell(point, output), lambda: record(point, output))
+        self._take(_End(point, output))
 
     def fail(self, point: Point, error: BaseException) -> None:
         """Keep the failure of ``point`` until its turn."""
-        record = super(Wrapper, self).fail
-        self._end(point, lambda: self._fail(point, error), lambda: record(point, error))
+        self._take(_End(point, error=error))
 
     def done(self) -> bool:
         """Whether every point there will be has been told."""
@@ -90,21 +95,33 @@ class InOrder(Wrapper):
 
     # -- the order ----------------------------------------------------------------------------------------------------
 
-    def _end(self, point: Point, pass_on: Callable[[], None], record: Callable[[], None]) -> None:
-        if not (self._is_broken_off and point is self._latest):
-            own = self._own(point)
+    def _take(self, end: _End) -> None:
+        if not (self._is_broken_off and end.point is self._latest):
+            own = self._own(end.point)
             if own is None:
-                pass_on()
-                record()
+                self._tell_learner(end)
+                self._record(end)
                 return
-            own.pass_on = pass_on
-            record()
-        self._latest, self._is_broken_off = point, True
+            own.end = end
+            self._record(end)
+        self._latest, self._is_broken_off = end.point, True
         self._pass_on()
         self._is_broken_off = False
 
+    def _record(self, end: _End) -> None:
+        if end.error is None:
+            super(Wrapper, self).tell(end.point, end.output)
+        else:
+            super(Wrapper, self).fail(end.point, end.error)
+
+    def _tell_learner(self, end: _End) -> None:
+        if end.error is None:
+            self.learner.tell(end.point, end.output)
+        else:
+            self._fail(end.point, end.error)
+
     def _own(self, point: Point) -> _Asked | None:
-        waiting = [asked for asked in self._asked if asked.pass_on is None]
+        waiting = [asked for asked in self._asked if asked.end is None]
         own = next((asked for asked in waiting if asked.point is point), None)
         return own or next((asked for asked in waiting if same_point(asked.point, point)), None)
 
@@ -112,9 +129,9 @@ class InOrder(Wrapper):
         """Pass on what it is the turn of, and ask after each. If the learner raises, it goes on there when called."""
         while True:
             self._ask_learner()
-            if not self._asked or (pass_on := self._asked[0].pass_on) is None:
+            if not self._asked or (end := self._asked[0].end) is None:
                 return
-            pass_on()
+            self._tell_learner(end)
             self._asked.popleft()
             self._due += 1
             self._has_news = True

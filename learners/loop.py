@@ -1,8 +1,8 @@
 """The Loop: drives a learner against a Master.
 
 It asks only at points that the order of events fixes, never by timing: for ``in_flight`` points at the start, and after
-each single result for as many as have become free. So the points that are asked depend on the order in which results
-came and on nothing else; and that order is in the journal.
+each single result for as many as have become free (a person for one at a time). So the points that are asked depend on
+the order in which results came and on nothing else; and that order is in the journal.
 
 They do not depend on the goal either. What is asked and would be more than the goal needs is kept back, and put if a
 task fails, or when the loop is given another goal. (Not asking would be simpler. But then a learner would be asked at
@@ -380,12 +380,33 @@ class Loop(Startable):
         if asking.record is not None or self._at_goal():
             return
         self._put_ready()
-        n = self.in_flight - asking.open - len(asking.ready) - len(asking.lost) - asking.wanting
-        if self.interrupted and isinstance(self.learner, Recalling):
-            return  # a person who has stopped it has nothing more to say
+        if isinstance(self.learner, Recalling):
+            self._advance_by_one()
+            return
+        n = self._free()
         if n > 0 and not self._teller.is_done():
             asking.ask(n)
             self._put_ready()
+
+    def _free(self) -> int:
+        """So many more points are to be asked for."""
+        asking = self._asking
+        return self.in_flight - asking.open - len(asking.ready) - len(asking.lost) - asking.wanting
+
+    def _advance_by_one(self) -> None:
+        """Ask a person for one point after the other, each of which is on its way before the next is asked for.
+
+        They take their time, and what they have typed is to be evaluated in it. Nor is it to be lost if they stop the
+        loop, or kept back: it is not asked for what the goal does not need. (None of this is to depend on the order of
+        events alone, for who is not deterministic is never asked again for what is on record.)
+        """
+        asking = self._asking
+        while self._free() > 0 and not (asking.wanting or self.interrupted or self._teller.is_done()):
+            room = self.goal.missing(self) - asking.open - len(asking.ready)
+            if room <= 0 or self._at_goal() or not asking.ask(1):
+                return
+            asking.put_ready(room)  # though they have stopped it at this moment
+            self.run_.tasks.send()
 
     def _put_ready(self) -> None:
         """Put what was asked for, as far as the goal needs it; interrupted, when the loop goes on."""

@@ -18,7 +18,7 @@ from taskmaster.learners.protocol import Learner, require
 if TYPE_CHECKING:
     from taskmaster.learners.registry import Factory
 
-__all__ = ["is_defined_there", "own_factory"]
+__all__ = ["find", "is_defined_there", "own_factory"]
 
 
 def own_factory(name: str, hint: str = "") -> Factory:
@@ -30,15 +30,7 @@ def own_factory(name: str, hint: str = "") -> Factory:
     Raises CallerError where there is none; ``hint`` is said where there is no such module. What the module raises while
     it is imported, and the class or function when it is called, comes through with a note.
     """
-    module_name, _, qualified = name.partition(":")
-    module = _imported(name, module_name, hint)
-    try:
-        found = reduce(getattr, qualified.split("."), module)
-    except AttributeError:
-        known = [one for one, value in vars(module).items() if isinstance(value, type) and not one.startswith("_")]
-        where = getattr(module, "__file__", None) or "built in"
-        nearest = did_you_mean_or(qualified, known, "its classes are")
-        raise CallerError(f"learner {name!r}: module {module_name!r} ({where}) has no {qualified!r}{nearest}") from None
+    found = find(name, f"no learner is called {name.partition(':')[0]!r}, and there is no such module", hint)
     if isinstance(found, type):
         return _of_class(name, found)
     if callable(found):
@@ -46,14 +38,35 @@ def own_factory(name: str, hint: str = "") -> Factory:
     raise CallerError(f"learner {name!r} is an object of {type(found).__name__}; name the class, or what makes one")
 
 
+def find(name: str, missing: str, hint: str = "", *, called: str | None = None) -> Any:
+    """What ``module:qualified.name`` stands for; the folder at hand is searched as the rest of the path is.
+
+    Raises CallerError where there is none; where there is no such module with ``missing`` in front and ``hint`` behind.
+    What the module raises while it is imported comes through with a note. ``called`` is the learner's name, if it has
+    another.
+    """
+    module_name, _, qualified = name.partition(":")
+    called = name if called is None else called
+    module = _imported(called, module_name, missing, hint)
+    try:
+        return reduce(getattr, qualified.split("."), module)
+    except AttributeError:
+        known = [one for one, value in vars(module).items() if isinstance(value, type) and not one.startswith("_")]
+        where = getattr(module, "__file__", None) or "built in"
+        nearest = did_you_mean_or(qualified, known, "its classes are")
+        raise CallerError(
+            f"learner {called!r}: module {module_name!r} ({where}) has no {qualified!r}{nearest}"
+        ) from None
+
+
 def is_defined_there(name: str) -> bool:
     """Whether ``module:qualified.name`` stands for what that module defines itself, and does not only import."""
     module_name, _, qualified = name.partition(":")
-    found = reduce(getattr, qualified.split("."), _imported(name, module_name, ""))
+    found = reduce(getattr, qualified.split("."), _imported(name, module_name, f"there is no module {module_name!r}"))
     return getattr(found, "__module__", None) == module_name
 
 
-def _imported(name: str, module: str, hint: str) -> Any:
+def _imported(name: str, module: str, missing: str, hint: str = "") -> Any:
     note = f"That is from the module of learner {name!r}, when it was imported."
     try:
         return import_module(module)
@@ -62,9 +75,7 @@ def _imported(name: str, module: str, hint: str) -> Any:
             error.add_note(note)  # the module is there; something that it imports is not
             raise
         where = sys.path[0] or "."
-        raise CallerError(
-            f"no learner is called {module!r}, and there is no such module in {where} or elsewhere on the path{hint}"
-        ) from None
+        raise CallerError(f"{missing} in {where} or elsewhere on the path{hint}") from None
     except Exception as error:
         error.add_note(note)
         raise

@@ -1,7 +1,8 @@
 """Learners whose points do not depend on what they are told: lists, grids, random and low-discrepancy points.
 
 The points of each form one stream. How many are asked for at a time only says where the stream is cut:
-``ask(3) + ask(2)`` gives the points of ``ask(5)``.
+``ask(3) + ask(2)`` gives the points of ``ask(5)``. A stream is no generator of Python's, of which there is no copy: a
+learner is copied to see what it would ask next, and pickled by whoever wants to keep it.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence as SequenceABC
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from taskmaster.bus.errors import CallerError
 from taskmaster.bus.fields import Field
@@ -36,20 +38,26 @@ class _Stream(Record, ABC):
 
     def __init__(self) -> None:
         super().__init__()
-        self._stream: Iterator[Point] | None = None
-        self._ahead: list[Point] = []  # at most one point, taken from the stream to see whether it has ended
+        self._stream: Iterator[Any] | None = None
+        self._ahead: list[Any] = []  # at most one row, taken from the stream to see whether it has ended
         self._unanswered = 0
 
     @abstractmethod
-    def _open(self) -> Iterator[Point]:
-        """The points, in order, made as they are taken."""
+    def _open(self) -> Iterator[Any]:
+        """What stands for the points, in order, made as it is taken."""
+
+    @abstractmethod
+    def _point(self, row: Any) -> Point:
+        """The point that this stands for."""
 
     def ask(self, n: int) -> list[Point]:
         """The next ``n`` points, fewer where the stream ends."""
         if self._stream is None:
             self._stream = self._open()
-        points = list(itertools.islice(itertools.chain(self._ahead, self._stream), max(n, 0)))
-        del self._ahead[: len(points)]
+        if n <= 0:
+            return []
+        ahead, self._ahead = self._ahead, []
+        points = [self._point(row) for row in itertools.islice(itertools.chain(ahead, self._stream), n)]
         self._unanswered += len(points)
         return points
 
@@ -92,16 +100,19 @@ class Sequence(_Stream):
             raise CallerError(f"names must be a list of parameter names; write [{names!r}]")
         self._points = points
         self._names = None if names is None else tuple(names)
+        #: rows of which points were made
+        self._made = 0
 
-    def _open(self) -> Iterator[Point]:
-        return map(self._point, self._points, itertools.count())
+    def _open(self) -> Iterator[Any]:
+        return iter(self._points)
 
     def bind(self, parameters: SequenceABC[Field], outputs: SequenceABC[Field] = ()) -> None:
         """See whether the Master has the parameters that ``names`` says. Raises CallerError."""
         if self._names is not None and parameters:
             require_names(self._names, parameters, "Sequence")
 
-    def _point(self, item: Any, i: int) -> Point:
+    def _point(self, item: Any) -> Point:
+        i, self._made = self._made, self._made + 1
         if self._names is None or isinstance(item, Mapping):
             return item.item() if isinstance(item, np.generic) else item
         row = item.tolist() if isinstance(item, (np.ndarray, np.generic)) else item
@@ -151,8 +162,15 @@ class Grid(_Stream):
         """See whether the Master takes the points. Raises CallerError naming what does not fit."""
         require_taken(self._asked, parameters, "Grid")
 
-    def _open(self) -> Iterator[Point]:
-        return (dict(zip(self._names, row, strict=True)) for row in itertools.product(*self._values))
+    def _open(self) -> Iterator[int]:
+        return iter(range(math.prod(map(len, self._values))))
+
+    def _point(self, row: int) -> Point:
+        values = []
+        for axis in reversed(self._values):
+            row, at = divmod(row, len(axis))
+            values.append(axis[at])
+        return dict(zip(self._names, reversed(values), strict=True))
 
     def describe(self) -> str:
         """What it is, in a few words."""
@@ -226,12 +244,14 @@ class _Sampler(_Stream):
         require_taken(self._axes, parameters, type(self).__name__)
 
     @abstractmethod
-    def _rows(self, rng: np.random.Generator) -> Iterator[SequenceABC[float]]:
+    def _rows(self, rng: np.random.Generator) -> _Rows:
         """Points in [0, 1)ᵈ."""
 
-    def _open(self) -> Iterator[Point]:
+    def _open(self) -> Iterator[SequenceABC[float]]:
         rng = self._rng if self._rng is not None and self._own_seed is None else np.random.default_rng(self._own_seed)
-        return map(self._point, itertools.islice(self._rows(rng), self._n))
+        rows = self._rows(rng)
+        rows.left = rows.left if self._n is None else min(rows.left, self._n)
+        return rows
 
     def _point(self, row: SequenceABC[float]) -> Point:
         return {axis.name: axis.at(u) for axis, u in zip(self._axes, row, strict=True)}
@@ -248,9 +268,8 @@ class Random(_Sampler):
     Raises CallerError for parameters without limits.
     """
 
-    def _rows(self, rng: np.random.Generator) -> Iterator[SequenceABC[float]]:
-        while True:
-            yield from rng.random((_BLOCK, len(self._axes))).tolist()
+    def _rows(self, rng: np.random.Generator) -> _Rows:
+        return _Rows(_Uniform(rng, len(self._axes)))
 
 
 class Sobol(_Sampler):
@@ -262,7 +281,7 @@ class Sobol(_Sampler):
     Raises CallerError for parameters without limits, and at the first ask where SciPy is not installed.
     """
 
-    def _rows(self, rng: np.random.Generator) -> Iterator[SequenceABC[float]]:
+    def _rows(self, rng: np.random.Generator) -> _Rows:
         return sobol_rows(len(self._axes), rng)
 
 
@@ -274,10 +293,8 @@ class Halton(_Sampler):
     Raises CallerError for parameters without limits, and at the first ask where SciPy is not installed.
     """
 
-    def _rows(self, rng: np.random.Generator) -> Iterator[SequenceABC[float]]:
-        engine = _qmc().Halton(len(self._axes), rng=rng)
-        while True:
-            yield from engine.random(_BLOCK).tolist()
+    def _rows(self, rng: np.random.Generator) -> _Rows:
+        return _Rows(_qmc().Halton(len(self._axes), rng=rng))
 
 
 class LatinHypercube(_Sampler):
@@ -291,16 +308,58 @@ class LatinHypercube(_Sampler):
     def __init__(self, parameters: Parameters, n: int, seed: int | None = None) -> None:
         super().__init__(parameters, seed, n)
 
-    def _rows(self, rng: np.random.Generator) -> Iterator[SequenceABC[float]]:
-        yield from _qmc().LatinHypercube(len(self._axes), rng=rng).random(self._n).tolist()
+    def _rows(self, rng: np.random.Generator) -> _Rows:
+        n = self._n or 1
+        return _Rows(_qmc().LatinHypercube(len(self._axes), rng=rng), block=n, left=n)
 
 
-def sobol_rows(d: int, rng: np.random.Generator) -> Iterator[SequenceABC[float]]:
+class _Draws(Protocol):
+    """Draws points in [0, 1)ᵈ."""
+
+    def random(self, n: int, /) -> NDArray[np.float64]:
+        """``n`` of them, ``(n, d)``."""
+
+
+class _Uniform:
+    """Draws independent ones."""
+
+    def __init__(self, rng: np.random.Generator, d: int) -> None:
+        self._rng = rng
+        self._d = d
+
+    def random(self, n: int, /) -> NDArray[np.float64]:
+        return self._rng.random((n, self._d))
+
+
+class _Rows:
+    """Rows of what an engine draws, ``block`` at a time: the numbers are others where they are drawn otherwise."""
+
+    def __init__(self, engine: _Draws, *, block: int = _BLOCK, left: float = math.inf) -> None:
+        #: how many more there are
+        self.left = left
+        self._engine = engine
+        self._block = block
+        self._rows: list[SequenceABC[float]] = []
+        self._at = 0
+
+    def __iter__(self) -> _Rows:
+        return self
+
+    def __next__(self) -> SequenceABC[float]:
+        if self.left <= 0:
+            raise StopIteration
+        if self._at == len(self._rows):
+            self._rows, self._at = self._engine.random(self._block).tolist(), 0
+        row = self._rows[self._at]
+        self._at += 1
+        self.left -= 1
+        return row
+
+
+def sobol_rows(d: int, rng: np.random.Generator) -> _Rows:
     """The points of a scrambled Sobol sequence in [0, 1)ᵈ. Raises CallerError where SciPy is not installed."""
     # Blocks of a power of two from the start: SciPy warns of other first draws, whatever comes after.
-    engine = _qmc().Sobol(d, rng=rng)
-    for _ in range(_SOBOL_POINTS // _BLOCK):
-        yield from engine.random(_BLOCK).tolist()
+    return _Rows(_qmc().Sobol(d, rng=rng), left=_SOBOL_POINTS)
 
 
 def _qmc() -> ModuleType:

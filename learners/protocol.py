@@ -112,7 +112,10 @@ class Bindable(Protocol):
 
 @runtime_checkable
 class Recalling(Protocol):
-    """Would not give the same again if it were asked again: a person."""
+    """Would not give the same again if it were asked again: a person.
+
+    A Loop asks it for one point at a time, and puts that before it asks for the next.
+    """
 
     def recall(self, points: Sequence[Point], /) -> None:
         """It was asked, and gave these: that is on record in a run that is gone on with, or replayed.

@@ -14,7 +14,11 @@ from taskmaster.bus.text import did_you_mean_or
 from taskmaster.learners.making import LOST, Given, remembering
 from taskmaster.learners.protocol import Point, describe
 
-__all__ = ["Record", "chosen_output", "real", "select"]
+__all__ = ["Record", "SeveralOutputs", "chosen_output", "real", "select"]
+
+
+class SeveralOutputs(CallerError):
+    """There are several outputs, and nobody has said which one a learner learns."""
 
 
 class Record:
@@ -75,7 +79,7 @@ def select(told: Any, name: str | None) -> Any:
     if name is None:
         if len(told) == 1:
             return next(iter(told.values()))
-        raise CallerError(f"there are several outputs, {', '.join(map(repr, told))}: say which with output=NAME")
+        raise SeveralOutputs(f"there are several outputs, {', '.join(map(repr, told))}: say which with output=NAME")
     if name not in told:
         raise CallerError(f"no output is called {name!r}{did_you_mean_or(name, told)}")
     return told[name]
@@ -96,7 +100,8 @@ def chosen_output(outputs: Sequence[Field], name: str | None) -> Field | None:
     """
     names = tuple(field.name for field in outputs)
     if name is None and len(names) > 1:
-        raise CallerError(f"the Master has several outputs, {', '.join(map(repr, names))}: say which with output=NAME")
+        several = ", ".join(map(repr, names))
+        raise SeveralOutputs(f"the Master has several outputs, {several}: say which with output=NAME")
     if name is not None and names and name not in names:
         raise CallerError(f"the Master has no output {name!r}{did_you_mean_or(name, names, 'it has')}")
     return next((field for field in outputs if name in (None, field.name)), None)

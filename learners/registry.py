@@ -35,6 +35,7 @@ __all__ = [
     "Options",
     "create",
     "factory",
+    "is_imported",
     "is_own",
     "names",
     "rehearse",
@@ -89,6 +90,11 @@ def is_own(name: str) -> bool:
     """Whether this is ``module:Class``: there is a colon, and what stands before it is not the name of a learner."""
     family, _, kind = name.partition(":")
     return bool(family and kind) and family not in names()
+
+
+def is_imported(name: str) -> bool:
+    """Whether a module is part of the name, which may be one of one's own: ``module:Class``, ``gest:module:Class``."""
+    return is_own(name) or name.partition(":")[0] == "gest"
 
 
 def factory(name: str) -> Factory:

@@ -213,6 +213,10 @@ class Transform(Wrapper):
                 raise
             raise CallerError(f"{error} (all of {', '.join(mapped)} as Transform shows it to the learner)") from error
 
+    def _incumbent(self) -> tuple[Point, float]:
+        point, output = super()._incumbent()
+        return self.form.outward(point, self._fields), -output if self.form.negate else output
+
     def ask(self, n: int) -> list[Point]:
         """The learner's points, as the Master takes them."""
         points = []

@@ -19,6 +19,7 @@ from benchmarks.figures import (
     regret,
     replay,
     round_trip,
+    trust,
     uneven,
 )
 
@@ -50,6 +51,11 @@ FIGURES: dict[str, Figure] = {
     "idle": footprint.idle,
     "start": footprint.start,
     "import": footprint.imports,
+    "curve": trust.curve,
+    "roles": trust.roles,
+    "reload": trust.reload,
+    "restart": queued.restart,
+    "crowd": trust.crowd,
     "regret": regret.regret,
     "gp": regret.ask_time,
 }

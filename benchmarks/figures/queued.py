@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -13,9 +14,10 @@ from benchmarks.contest import Row, at_most, single
 from benchmarks.rig import MasterTable, Rig
 from taskmaster.learners.client import Master, Run
 
-__all__ = ["queued"]
+__all__ = ["queued", "restart"]
 
 SQUARE = MasterTable("square", "square_point", ("x",))
+VECTOR = MasterTable("vector", "square_rows", ("x",), batch=True)
 MILLION = 1_000_000
 #: One double each.
 PAYLOAD = 8
@@ -55,6 +57,38 @@ def _queue(bench: Bench, how: str, put: Put) -> list[Row]:
         single(f"10⁶ queued by {how}: the same after a restart", "B/task", restored, at_most(64)),
         single(f"10⁶ queued by {how}: restart until ready", "s", restarts, at_most(2)),
     ]
+
+
+def restart(bench: Bench) -> list[Row]:
+    """A daemon killed with a million tasks queued and a million results in its journal: until it has a task evaluated.
+
+    It comes up paused; what is measured ends with the first result after it was told to resume, as soon as it answers.
+    """
+    array = np.arange(bench.size(MILLION), dtype=np.float64).reshape(-1, 1)
+    seconds = []
+    with bench.rig(VECTOR) as rig:
+        rig.start()
+        with rig.connect() as lab, rig.master(lab).open("done") as run:
+            run.tasks.put_many(array)
+            for _ in run.results:
+                pass
+        for k in range(min(3, bench.rounds)):
+            with rig.connect() as lab:
+                master: Master = rig.master(lab)
+                master.pause()
+                queue = master.open(f"queued {k}")
+                queue.tasks.put_many(array)
+                queue.flush(timeout=60)
+                rig.stop(signal.SIGKILL)
+            began = time.perf_counter()
+            rig.start()
+            with rig.connect() as lab:
+                master = rig.master(lab)
+                master.resume()
+                next(iter(master.watch(f"queued {k}").results))
+                seconds.append(time.perf_counter() - began)
+        rig.stop(signal.SIGKILL)
+    return [single("10⁶ queued, 10⁶ results: SIGKILL until one more result", "s", seconds, at_most(2))]
 
 
 def _fill(rig: Rig, put: Put, count: int) -> float:

@@ -15,6 +15,7 @@ from taskmaster.bus.status import RunInfo
 from taskmaster.bus.text import did_you_mean, format_duration, parse_duration
 from taskmaster.cli.authors import Authors, named
 from taskmaster.cli.base import Command, address_option, json_option
+from taskmaster.cli.bests import Best, bests_of
 from taskmaster.cli.connecting import connected, in_master, require_workers, warn_if_idle
 from taskmaster.cli.exits import INTERRUPTED, OK
 from taskmaster.cli.learners import PATH_HELP, made, pair, require_learner
@@ -24,8 +25,9 @@ from taskmaster.learners import goals
 from taskmaster.learners.client import Master
 from taskmaster.learners.export.plain import plain
 from taskmaster.learners.goals import Goal
-from taskmaster.learners.loop import MAX_FAILURES, Loop, LoopStatistics
-from taskmaster.learners.protocol import Learner, Optimizing, Point, Recalling
+from taskmaster.learners.loop import MAX_FAILURES, Loop
+from taskmaster.learners.looping.figures import mishaps_text
+from taskmaster.learners.protocol import Learner, Recalling
 from taskmaster.learners.registry import factory, names
 
 __all__ = ["command"]
@@ -156,7 +158,7 @@ def command(
             return INTERRUPTED
         loop.run_.close()
         info = in_master(lab, master, loop.run_.name)
-    _conclude(info, loop.statistics(), _best(learner), interrupted=loop.interrupted, as_json=as_json)
+    _conclude(info, loop, has_goal=goal is not None, as_json=as_json)
     if loop.interrupted:
         click.echo(f"interrupted; {again}", err=True)
     return INTERRUPTED if loop.interrupted else OK
@@ -179,20 +181,10 @@ def _recorded(known: Authors | None, master: str, run: str, path: str) -> tuple[
     return author.name, author.options, path
 
 
-def _best(learner: Learner) -> tuple[Point, float] | None:
-    """The best point, of a learner that looks for it and has found one."""
-    if not isinstance(learner, Optimizing):
-        return None
-    try:
-        return learner.incumbent()
-    except CallerError:
-        return None
-
-
-def _conclude(
-    run: RunInfo, seen: LoopStatistics, best: tuple[Point, float] | None, *, interrupted: bool, as_json: bool
-) -> None:
-    loss = None if math.isnan(seen.loss) else seen.loss
+def _conclude(run: RunInfo, loop: Loop, *, has_goal: bool, as_json: bool) -> None:
+    """Say what has come of it, and what there was on the way that somebody has to know."""
+    seen, bests = loop.statistics(), bests_of(loop.learner)
+    is_reached = loop.goal.reached(loop) if has_goal else None
     if as_json:
         print_json(
             {
@@ -201,22 +193,34 @@ def _conclude(
                 "name": run.name,
                 "points": seen.told,
                 "failed": seen.failed,
+                "dropped": seen.dropped,
+                "retried": seen.retried,
+                "repeated": seen.repeated,
+                "nans": seen.nans,
+                "unasked": seen.unasked,
                 "seconds": seen.elapsed,
                 "loss": figure(seen.loss),
-                "best": None if best is None else {"point": plain(best[0]), "output": plain(best[1])},
-                "interrupted": interrupted,
+                "best": _plain(bests[0]) if bests else None,
+                "bests": [_plain(best) for best in bests],
+                "goal_reached": is_reached,
+                "interrupted": loop.interrupted,
             }
         )
         return
-    parts = [f"{count(seen.told, 'point')} in {format_duration(seen.elapsed)}"]
-    if seen.failed:
-        parts.append(f"{seen.failed} failed")
-    if loss is not None:
-        parts.append(f"loss {number(loss)}")
+    parts = [f"{count(seen.told, 'point')} in {format_duration(seen.elapsed)}", *mishaps_text(seen)]
+    if not math.isnan(seen.loss):
+        parts.append(f"loss {number(seen.loss)}")
     say(f"run {run.run} ({run.master}/{run.name}): {', '.join(parts)}")
-    if best is not None:
-        point, output = best
-        say(f"best {number(output)} at {value_text(point)}")
+    if is_reached is False and not loop.interrupted:
+        say(f"the goal, {loop.goal!r}, is not reached: the learner has no more points to ask for")
+    is_plain = len(loop.master.outputs) < 2 and len(bests) < 2
+    for best in bests:
+        name = "" if is_plain or best.name is None else f"{best.name} "
+        say(f"best {name}{number(best.output)} at {value_text(best.point)}")
+
+
+def _plain(best: Best) -> dict[str, Any]:
+    return {"point": plain(best.point), "output": plain(best.output), "name": best.name}
 
 
 # -- what is given as text --------------------------------------------------------------------------------------------

@@ -6,6 +6,9 @@ import shlex
 import sys
 import traceback
 from bdb import BdbQuit
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import click
@@ -24,7 +27,7 @@ from taskmaster.learners.looping.libraries import changes
 from taskmaster.learners.marks import mark_of
 from taskmaster.learners.parting import part
 from taskmaster.learners.protocol import Learner, Lossy
-from taskmaster.learners.replay import Replayed, replay
+from taskmaster.learners.replay import Replayed, Step, replay
 from taskmaster.learners.routed import RoutedHistory
 from taskmaster.learners.wholes import whole_recording
 
@@ -89,8 +92,16 @@ def replay_run(
             require_learner(author.name, path)
             learner_name, given = author.name, author.options
             click.echo(f"taskmaster: learner {author}, as it is recorded", err=True)
-        learner = made(learner_name, history.parameters, history.outputs, given)
-        stepper = Stepper(learner, until or 0) if step else None
+        make = partial(made, learner_name, history.parameters, history.outputs, given)
+        learner = make()
+
+        def again(hook: Callable[[Step], None]) -> Learner:
+            other = make()
+            with suppress(Left):
+                replay(other, history, hook=hook)
+            return other
+
+        stepper = Stepper(learner, until or 0, again) if step else None
         try:
             replayed = replay(learner, history, until=None if step else until, hook=stepper)
         except (Left, BdbQuit):

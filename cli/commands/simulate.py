@@ -16,7 +16,7 @@ import click
 from taskmaster.bus.errors import CallerError, DaemonUnreachable, UnknownMaster, UnknownRun
 from taskmaster.bus.fields import Field
 from taskmaster.bus.text import did_you_mean_or, parse_duration
-from taskmaster.cli.base import Command, address_option, json_option
+from taskmaster.cli.base import Command, address_option, json_option, notes_of
 from taskmaster.cli.connecting import connected, find_run
 from taskmaster.cli.learners import pair, require_learner
 from taskmaster.cli.output import Table, count, figure, print_json, print_table, say
@@ -25,6 +25,8 @@ from taskmaster.learners import goals
 from taskmaster.learners.declared import as_fields
 from taskmaster.learners.goals import Goal
 from taskmaster.learners.options import literal
+from taskmaster.learners.protocol import bind
+from taskmaster.learners.record import SeveralOutputs
 from taskmaster.learners.registry import create, rehearse
 from taskmaster.learners.simulate import Constant, Exponential, Failures, HalfNormal, OfPoint, Pareto, Recorded
 from taskmaster.learners.simulate.functions import FUNCTIONS, over
@@ -117,34 +119,32 @@ def command(
     seeds, and the table shows medians over them. The same command prints the same table.
     """
     fields, outputs = _declared(master, parameters, address)
-    learners = dict(_learner(text, path, fields, outputs) for text in wanted)
-    latency = _recorded(durations, address) if durations is not None else _latency(law, path)
     numbers = _counts(workers)
     aim = _goal(goal)
+    with _refusing(output, maximize=maximize):
+        learners = dict(_learner(text, path, fields, outputs, is_alone=len(wanted) == 1) for text in wanted)
+    latency = _recorded(durations, address) if durations is not None else _latency(law, path)
     found = _function(function, path, fields)
     if plot is not None:
         _require_plot(plot)
     total = len(learners) * len(numbers) * seeds
-    try:
-        with _progress(total) as on_trial:
-            seen = study(
-                learners,
-                found,
-                fields,
-                goal=aim,
-                evaluations=evaluations,
-                seeds=seeds,
-                workers=numbers,
-                latency=latency,
-                failures=Failures(fail, _lifetime(lifetime), lost=lost, late=late),
-                thinking=thinking,
-                outputs=outputs,
-                output=output,
-                minimize=not maximize,
-                on_trial=on_trial,
-            )
-    except CallerError as error:
-        raise click.UsageError(str(error)) from None
+    with _refusing(output, maximize=maximize), _progress(total) as on_trial:
+        seen = study(
+            learners,
+            found,
+            fields,
+            goal=aim,
+            evaluations=evaluations,
+            seeds=seeds,
+            workers=numbers,
+            latency=latency,
+            failures=Failures(fail, _lifetime(lifetime), lost=lost, late=late),
+            thinking=thinking,
+            outputs=outputs,
+            output=output,
+            minimize=not maximize,
+            on_trial=on_trial,
+        )
     if plot is not None:
         seen.plot(plot)
     _print(seen, function, latency, as_json=as_json)
@@ -185,16 +185,34 @@ def _print(seen: Study, function: str, latency: Latency, *, as_json: bool) -> No
 # -- what is given as text --------------------------------------------------------------------------------------------
 
 
-def _learner(text: str, path: str, parameters: Sequence[Field], outputs: Sequence[Field]) -> tuple[str, MakeLearner]:
-    """What it is called in the table, and how it is made."""
+def _learner(
+    text: str, path: str, parameters: Sequence[Field], outputs: Sequence[Field], *, is_alone: bool
+) -> tuple[str, MakeLearner]:
+    """What it is called in the table, and how it is made. Raises CallerError naming it, unless it ``is_alone``."""
     name, *options = shlex.split(text) or [""]
     require_learner(name, path)
     given = dict(pair(option, "an option of a learner") for option in options)
     try:
         rehearse(name, parameters, outputs, given)
+        bind(create(name, parameters, outputs, None, given), parameters, outputs)
     except CallerError as error:
-        raise click.UsageError(str(error)) from None
+        if not is_alone or isinstance(error, SeveralOutputs):
+            error.add_note(f"That was learner {text!r}.")
+        raise
     return text, lambda fields, outputs: create(name, fields, outputs, None, given)
+
+
+@contextlib.contextmanager
+def _refusing(output: str | None, *, maximize: bool) -> Iterator[None]:
+    """Say what is asked for and cannot be."""
+    try:
+        yield
+    except CallerError as error:
+        said = ". ".join(filter(None, (str(error), notes_of(error))))
+        if isinstance(error, SeveralOutputs) and output is not None:
+            aim = f"{'maximize' if maximize else 'minimize'}={output}"
+            said += f" --output says what the table compares; what a learner learns its options say: 'NAME {aim}'"
+        raise click.UsageError(said.removesuffix(".")) from None
 
 
 def _declared(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,7 +17,8 @@ from taskmaster.cli.logs import log_options, log_to_stderr
 from taskmaster.cli.output import count
 
 if TYPE_CHECKING:
-    from taskmaster.drivers.hosting import Place
+    from taskmaster.daemon.systemd import ServiceManager
+    from taskmaster.drivers.hosting import Host, Place
 
 __all__ = ["command"]
 
@@ -58,22 +60,26 @@ def command(
     Stays through restarts of the daemon, and says when it is gone and when it is back. Ctrl-C or SIGTERM finishes what
     is being evaluated and leaves; a second one leaves at once, and what was being evaluated is tried elsewhere.
 
-    From another machine: the daemon listens on its own machine alone, say with listen = "tcp://127.0.0.1:5570". Bring
-    its three ports here, under the same numbers, then work for tcp://127.0.0.1:5570:
+    From another machine: with keys, see docs/security.md. Of a daemon that has none and listens on its own machine
+    alone, say with listen = "tcp://127.0.0.1:5570", bring the three ports here, under the same numbers, then work for
+    tcp://127.0.0.1:5570:
 
     \b
       ssh -N -L 5570:127.0.0.1:5570 -L 5571:127.0.0.1:5571 -L 5572:127.0.0.1:5572 lab-7
     """
     from taskmaster.cli.connecting import require_listener
+    from taskmaster.daemon.systemd import ServiceManager
     from taskmaster.drivers.dialin import DialIn, find
 
-    log_to_stderr(log_level, log_format)
+    log_to_stderr(log_level, log_format, "taskmaster-worker")
+    manager = ServiceManager()
+    manager.says(f"looking for the daemon at {address}")
     require_listener(address)
     place = find(address, master, key=key)
     if place.credentials is not None:
         os.environ.update(place.credentials.environment())  # for the processes that are started
     if place.has_heads:
-        return _guard(place, path)
+        return _guard(place, path, manager)
     log.info(
         "%s for Master %r of %r at %s; Ctrl-C to leave",
         count(processes, "worker process", "worker processes"),
@@ -81,19 +87,46 @@ def command(
         place.daemon,
         place.address,
     )
-    finished = DialIn(place, processes, path).run()
+    host = DialIn(place, processes, path)
+    host.beat = _reporting(manager)
+    finished = host.run()
     log.info("left Master %r", master)
     return OK if finished else INTERRUPTED
 
 
-def _guard(place: Place, path: tuple[Path, ...]) -> int:
+def _reporting(manager: ServiceManager) -> Callable[[Host[Any]], None]:
+    """Has the service manager know how a host of workers is."""
+    begun = leaving = False
+
+    def report(host: Host[Any]) -> None:
+        nonlocal begun, leaving
+        if host.requests and not leaving:
+            leaving = True
+            manager.stopping("leaving: what is being evaluated may end")
+        elif not begun and host.has_begun:
+            begun = True
+            manager.ready(_condition(host))
+        manager.turned(lambda: _condition(host))
+
+    return report
+
+
+def _condition(host: Host[Any]) -> str:
+    workers = count(len(host.processes), "worker process", "worker processes")
+    if host.requests:
+        return f"leaving: {workers} may end what they evaluate"
+    there = "at" if host.is_connected else "waiting for the daemon to come back at"
+    return f"{workers} for Master {host.place.master!r} of {host.place.daemon!r} {there} {host.place.address}"
+
+
+def _guard(place: Place, path: tuple[Path, ...], manager: ServiceManager) -> int:
     """The heads of an instrument that is here."""
     from taskmaster.bus.places import default_state
     from taskmaster.drivers.instruments.guardian import guard
 
     folder = default_state() / "heads" / f"{place.daemon}-{place.master}"
     log.info("heads of Master %r of %r at %s; Ctrl-C to leave", place.master, place.daemon, place.address)
-    if not guard(place, folder, path, stays=True):
+    if not guard(place, folder, path, stays=True, beat=_reporting(manager)):
         raise WorkerError(
             f"another process here has the heads of Master {place.master!r} of {place.daemon!r}: {folder}"
         )

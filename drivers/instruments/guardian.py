@@ -25,7 +25,7 @@ import shutil
 import socket as sockets_
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -341,10 +341,17 @@ def _locked(folder: Path) -> int | None:
     return descriptor
 
 
-def guard(place: Place, folder: Path, path: Sequence[Path] = (), *, stays: bool = False) -> bool:
+def guard(
+    place: Place,
+    folder: Path,
+    path: Sequence[Path] = (),
+    *,
+    stays: bool = False,
+    beat: Callable[[Host[HeadProcess]], None] = lambda host: None,
+) -> bool:
     """Be the guardian of a Master's heads, which keeps its notes in ``folder``, until told to go.
 
-    False if another has the folder.
+    ``beat`` is called at the end of each turn. False if another has the folder.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = _locked(folder)
@@ -352,6 +359,7 @@ def guard(place: Place, folder: Path, path: Sequence[Path] = (), *, stays: bool 
         return False
     guardian = Guardian(place, path, stays=stays)
     guardian.adopt(folder)
+    guardian.beat = beat
     guardian.serve(folder)
     os.close(lock)
     return True

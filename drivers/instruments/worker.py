@@ -27,6 +27,7 @@ from pathlib import Path
 
 from taskmaster.bus import messages as m
 from taskmaster.bus.text import format_duration
+from taskmaster.drivers.children import free_children
 from taskmaster.drivers.host import CANCELLED
 from taskmaster.drivers.instruments.attendant import Attendant
 from taskmaster.drivers.instruments.head import Head
@@ -348,6 +349,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--path", action="append", default=[])
     parser.add_argument("--seat", required=True, action="append", nargs=3, metavar=("HEAD", "TOKEN", "PROGRESS"))
     options = parser.parse_args(arguments)
+    free_children()
     seats = [Seat(head, token, Path(progress)) for head, token, progress in options.seat]
     return _Process(options.address, options.master, seats, options.parent, options.path).run()
 

@@ -15,7 +15,7 @@ from taskmaster.bus.fields import Field
 from taskmaster.bus.text import FIELD_NAME
 from taskmaster.learners.record import chosen_output, select
 
-__all__ = ["Aims", "Constraint", "Names", "Values"]
+__all__ = ["Aims", "Constraint", "Names", "Values", "is_known"]
 
 #: Names of outputs: one, several, or True for the only one there is.
 Names: TypeAlias = "str | Sequence[str] | bool"

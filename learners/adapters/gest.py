@@ -24,17 +24,17 @@ import math
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from taskmaster.bus.errors import CallerError, EvaluationError
-from taskmaster.bus.fields import Field
+from taskmaster.bus.fields import Field, shown
 from taskmaster.bus.text import lacking
 from taskmaster.learners.adapters.aims import Aims, Values
 from taskmaster.learners.adapters.base import Optimizer, OwnDice
 from taskmaster.learners.adapters.space import Space
+from taskmaster.learners.own import find
 from taskmaster.learners.protocol import Bindable, Failable, Learner, Point, Seeded, ask, describe, require
 from taskmaster.learners.record import chosen_output, select
 
@@ -149,13 +149,14 @@ def _aims(vocs: VOCS, who: str) -> Aims:
 
 
 def generator_at(path: str, options: Mapping[str, Any]) -> Callable[[VOCS, int], Generator]:
-    """What makes a generator of the class ``module:Class`` with these options, of VOCS and a seed. Raises
-    CallerError."""
-    module, _, name = path.replace(":", ".").rpartition(".")
-    try:
-        kind = getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise CallerError(f"no generator can be imported from {path!r}, which must be MODULE:CLASS: {error}") from error
+    """What makes a generator of the class ``module:Class`` with these options, of VOCS and a seed. Raises CallerError;
+    what the module raises when it is imported comes through.
+    """
+    module, _, name = path.rpartition(":" if ":" in path else ".")
+    what = f"no generator can be imported from {path!r}"
+    if not all([module, name, *module.split(".")]):
+        raise CallerError(f"{what}: write gest:MODULE:CLASS")
+    kind = find(f"{module}:{name}", f"{what}: there is no module {module!r}", called=f"gest:{path}")
     if not (isinstance(kind, type) and issubclass(kind, Generator)):
         raise CallerError(f"{path!r} is no generator of gest-api")
     takes = inspect.signature(kind).parameters
@@ -275,13 +276,19 @@ class GestLearner(Optimizer[Mapping[str, Any]]):
     def _point(self, suggestion: Mapping[str, Any]) -> Point:
         return self.space.point({name: _plain(suggestion[name]) for name in self.space.names})
 
-    def _suggested(self) -> list[dict[str, Any]]:
+    def _suggested(self) -> list[Mapping[str, Any]]:
         with self._dice():
             try:
-                suggested: list[dict[str, Any]] = self.generator.suggest(self._wanted)
+                suggested = self.generator.suggest(self._wanted)
             except ValueError:
                 suggested = self.generator.suggest(None)
-            return suggested
+        points = suggested if isinstance(suggested, (list, tuple)) else [None]
+        if not all(isinstance(one, Mapping) and all(name in one for name in self.space.names) for one in points):
+            raise CallerError(
+                f"suggest({self._wanted}) of {self._library} gave {shown(suggested)}: it has to give a list of dicts, "
+                f"each with {', '.join(self.space.names)}"
+            )
+        return list(points)
 
     def tell(self, point: Point, output: Any) -> None:
         """Learn the output of ``point``, asked for or not. One that is not finite counts as a failure of the point."""

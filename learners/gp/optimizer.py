@@ -132,7 +132,8 @@ class GaussianProcess(Record):
         self._size = self._space.size if n is None else min(self._space.size, _count(n, "n"))
         self._known = Surrogate(self._space.groups, _one_of("kernel", kernel, tuple(KERNELS)), noise)
         self._working = Surrogate(self._space.groups, kernel, _LABEL_NOISE, labels=True)
-        self._design: Iterator[Floats] = iter(())
+        #: rows of a design to begin with: no generator, so that it can be copied
+        self._design: Iterator[Sequence[float]] = iter(())
         #: in flight, in the order of asking
         self._in_flight: dict[Key, Floats] = {}
         #: all that were asked for or told of
@@ -240,9 +241,10 @@ class GaussianProcess(Record):
         if self._rng is None:
             self._rng = np.random.default_rng(self._own_seed)
         if self._asked == 0:
-            self._design = self._designed(self._rng)
+            self._design = sobol_rows(self._space.varied, self._rng) if self._space.varied else iter([()])
         if self._is_beginning or not self._space.varied:
-            point = self._fresh(self._design, self._rng)
+            codes = (self._space.spread(np.array([row]))[0] for row in self._design)
+            point = self._fresh(codes, self._rng)
         else:
             point = self._fresh(self._promising(self._rng), self._rng)
         key = self._space.key(point)
@@ -264,11 +266,6 @@ class GaussianProcess(Record):
         yield from (code for _, code in zip(range(_PATIENCE), codes, strict=False))
         yield from self._space.spread(rng.random((_PATIENCE, self._space.varied)))
         yield from self._space.all()
-
-    def _designed(self, rng: np.random.Generator) -> Iterator[Floats]:
-        if not self._space.varied:
-            return iter(self._space.all())
-        return (self._space.spread(np.array([row]))[0] for row in sobol_rows(self._space.varied, rng))
 
     def _promising(self, rng: np.random.Generator) -> Floats:
         posterior = self._with_pending(self._known.posterior(), rng)

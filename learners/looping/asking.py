@@ -11,6 +11,7 @@ from taskmaster.bus.errors import TaskCancelled, TaskFailed
 from taskmaster.bus.fields import Schema
 from taskmaster.bus.messages import AGAIN, FOUND, KEPT
 from taskmaster.learners.looping.authors import parting_text
+from taskmaster.learners.looping.errors import replaying
 from taskmaster.learners.looping.telling import Flying, Teller
 from taskmaster.learners.playback import Asked, Divergence, Playback, Segment
 from taskmaster.learners.protocol import Learner, describe
@@ -119,10 +120,11 @@ class Asking:
         if record.divergence is not None and self.divergence is None:
             self.divergence = record.divergence
             log.warning(
-                "run %r: %s. %s; it is told all recorded results and goes on (taskmaster runs replay shows more)",
+                "run %r: %s. %s; it is told all recorded results and goes on (to see more: %s)",
                 self._run.name,
                 self.divergence,
                 parting_text(self._run, self._said, self._learner),
+                replaying(self._run),
             )
         if record.is_over:
             self.record = None
@@ -140,8 +142,8 @@ class Asking:
 
     # -- what is new --------------------------------------------------------------------------------------------------
 
-    def ask(self, n: int) -> None:
-        """Ask the learner for ``n`` points; those that it gives are ready to be put.
+    def ask(self, n: int) -> int:
+        """Ask the learner for ``n`` points; those that it gives are ready to be put. Returns how many these are.
 
         It is noted before, for a learner may raise, and whoever replays the run wants to see that; once, if it is asked
         again.
@@ -154,6 +156,7 @@ class Asking:
         self._unanswered = None
         self.ready.extend([Asked(point, told) for point in points])
         self._on_asked(n, points)
+        return len(points)
 
     def put_ready(self, room: float) -> None:
         """Put so many of the points that are ready."""

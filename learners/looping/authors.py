@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from taskmaster.bus.status import WriterInfo
+from taskmaster.learners.looping.errors import command_name
 from taskmaster.learners.looping.libraries import LIBRARIES, changes, libraries
 from taskmaster.learners.making import is_known, made_of
 from taskmaster.learners.protocol import Learner, describe
@@ -107,14 +108,11 @@ def parting_text(run: TargetRun, said: Mapping[str, str], learner: Learner) -> s
     recorded = authors(run.metadata, writers)
     if recorded and not all(one.is_like(_author(0, said)) for one in recorded):
         behind = "".join(f", from task {one.first} on of {one}" for one in recorded[1:])
-        remedy = f"; to leave the run as it was, fork it and go on there: taskmaster runs fork {run_text(run)} NAME"
-        remedy = "" if "forked_from" in run.metadata else remedy
+        known_as = command_name(run)
+        remedy = f"; to leave the run as it was, fork it and go on there: taskmaster runs fork {known_as} NAME"
+        if known_as != shlex.quote(f"{run.master.name}/{run.name}") or "forked_from" in run.metadata:
+            remedy = ""  # it is no run of a daemon's, or several, or a fork already
         return f"The run is of another learner: of {recorded[0]}{behind}; this is {_author(0, said)}{remedy}"
     changed = changes(run.metadata, learner)
     made = f"The learner ({_author(0, said)}) is not deterministic, or not the one that it was"
     return f"{made}: it was made with {changed}" if changed else made
-
-
-def run_text(run: TargetRun) -> str:
-    """``MASTER/NAME`` for a shell."""
-    return shlex.quote(f"{run.master.name}/{run.name}")

@@ -10,7 +10,7 @@ from taskmaster.bus.fields import shown
 from taskmaster.bus.text import count
 from taskmaster.learners.target import TargetRun
 
-__all__ = ["LearnerStuck", "TooManyFailures", "step_note"]
+__all__ = ["LearnerStuck", "TooManyFailures", "command_name", "replaying", "step_note"]
 
 
 class LearnerStuck(TaskMasterError):
@@ -32,16 +32,29 @@ def step_note(what: str, run: TargetRun, step: int, index: int | None = None, po
     ``point`` are of the task that it was told of.
     """
     of = "" if index is None else f" of task {index}, {shown(point)}"
-    return (
+    place = (
         f"The learner raised when it was {what}{of}: at step {step} of run {run.name!r} of Master {run.master.name!r}, "
-        f"after {count(step, 'event')}. The run stays open and nothing is lost: run the loop again to go on, or replay "
-        f"it up to there: {_replaying(run, step)}"
+        f"after {count(step, 'event')}."
+    )
+    if command_name(run) is None and getattr(run, "expression", "") is None:  # nobody has it any more
+        return place
+    return (
+        f"{place} The run stays open and nothing is lost: run the loop again to go on, or replay it up to there: "
+        f"{replaying(run, step)}"
     )
 
 
-def _replaying(run: TargetRun, step: int) -> str:
-    """What to type for it; on the command line, where that has the run."""
-    known_as = getattr(run, "command_name", None)
+def replaying(run: TargetRun, step: int | None = None) -> str:
+    """What to type to replay a run, up to ``step``; on the command line, where that has the run."""
+    known_as = command_name(run)
     if known_as is not None:
-        return f"taskmaster runs replay {shlex.quote(known_as)} --until {step} --learner …"
-    return f"replay(learner, {getattr(run, 'expression', 'loop.run_')}, until={step}), of taskmaster.learners.replay"
+        until = "" if step is None else f" --until {step}"
+        return f"taskmaster runs replay {known_as}{until} --learner …"
+    until = "" if step is None else f", until={step}"
+    return f"replay(learner, {getattr(run, 'expression', 'loop.run_')}{until}), of taskmaster.learners.replay"
+
+
+def command_name(run: TargetRun) -> str | None:
+    """What the command line knows a run by, for a shell; None where it does not, as of a simulation."""
+    known_as: str | None = getattr(run, "command_name", None)
+    return None if known_as is None else shlex.quote(known_as)

@@ -173,7 +173,14 @@ class Recorded:
     """
 
     def __init__(self, durations: Sequence[float] | NDArray[np.float64], *, in_order: bool = False) -> None:
-        values = np.asarray(durations, dtype=np.float64).ravel()
+        try:
+            values = np.asarray(durations, dtype=np.float64).ravel()
+        except (TypeError, ValueError):
+            raise CallerError(
+                f"Recorded takes durations in seconds, not {shown(durations)}; those of a run are had by "
+                'durations_of(lab, run), with a run of lab.runs(), or durations_in("run.csv"), of its export, both in '
+                "taskmaster.learners.simulate.recorded"
+            ) from None
         if not len(values) or not (np.isfinite(values) & (values >= 0)).all():
             raise CallerError(
                 f"recorded durations must be one or more numbers of seconds, not {shown(durations)}; "

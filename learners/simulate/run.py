@@ -51,6 +51,8 @@ class SimulatedRun:
         #: where results arrive
         self.results = SimulatedResults(self)
         self.is_closed = False
+        #: what a program has it by; None where it has not
+        self.expression: str | None = "loop.run_"
         #: when it was made, by the simulation's time
         self.created = master.workers.now
         self._noted_at = -2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import math
 import statistics
@@ -13,7 +14,7 @@ import numpy as np
 
 from taskmaster.bus.errors import CallerError, TaskCancelled, TaskFailed
 from taskmaster.bus.fields import Field, shown
-from taskmaster.bus.text import format_duration
+from taskmaster.bus.text import count, format_duration
 from taskmaster.learners.arguments import whole, wholes
 from taskmaster.learners.declared import Fields, as_fields
 from taskmaster.learners.goals import Goal
@@ -161,7 +162,7 @@ def study(
 
     The seeds are the same for all learners, and with them the durations that the first, second, … evaluation takes:
     differences are the learners' own. Raises CallerError for what it cannot do, and where every evaluation of a trial
-    has failed of itself.
+    has failed of itself; and what a learner raises, with a note that says in which trial that was.
     """
     fields, declared = as_fields(parameters), as_fields(outputs, nan=True)
     evaluations = whole(evaluations, "evaluations", 1, 10_000_000)
@@ -177,27 +178,42 @@ def study(
     for n in numbers:
         for name, make in learners.items():
             for seed in chosen:
-                master = SimulatedMaster(
-                    f, n, latency, failures, seed, thinking=thinking, parameters=fields, outputs=declared
-                )
-                course = _Course(goal, output, minimize=minimize)
-                loop = Loop(
-                    master,
-                    make(fields, declared),
-                    goal=course.goal | _ended(evaluations),
-                    in_flight=None if in_flight is None else in_flight * n,
-                    hook=course,
-                    max_failures=None,
-                    seed=seed,
-                )
-                loop.run()
-                course.require_outputs(name, loop)
-                trial = course.trial(name, n, seed, loop, master)
+                with _naming(name, n, seed):
+                    master = SimulatedMaster(
+                        f, n, latency, failures, seed, thinking=thinking, parameters=fields, outputs=declared
+                    )
+                    course = _Course(goal, output, minimize=minimize)
+                    loop = Loop(
+                        master,
+                        make(fields, declared),
+                        goal=course.goal | _ended(evaluations),
+                        in_flight=None if in_flight is None else in_flight * n,
+                        hook=course,
+                        max_failures=None,
+                        seed=seed,
+                    )
+                    master.runs[loop.run_.name].expression = None  # whoever reads an error has no such run
+                    loop.run()
+                    course.require_outputs(name, loop)
+                    trial = course.trial(name, n, seed, loop, master)
                 trials.append(trial)
                 if on_trial is not None:
                     on_trial(trial)
     wanted = f"{'≤' if minimize else '≥'} {goal:g}" if isinstance(goal, (int, float)) else repr(goal)
     return Study(trials, "none" if goal is None else wanted, minimize)
+
+
+@contextlib.contextmanager
+def _naming(learner: str, workers: int, seed: int) -> Iterator[None]:
+    """Say of an error in which trial that was."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(
+            f"That was learner {learner!r} of a study, in its trial with seed {seed} and {count(workers, 'worker')}: "
+            f"a study with seeds=[{seed}] and workers={workers} is that trial alone."
+        )
+        raise
 
 
 def _named(learners: Any) -> Mapping[str, MakeLearner]:

@@ -29,7 +29,9 @@ def bound_at(daemon: Daemon) -> str:
 class Circle:
     """The owners of keys by their names, and a daemon that listens on tcp."""
 
-    def __init__(self, folder: Path, start: StartDaemon, masters: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(
+        self, folder: Path, start: StartDaemon, masters: Mapping[str, Mapping[str, Any]], **settings: Any
+    ) -> None:
         self.folder = folder
         self.keys = folder / "keys.toml"
         self.own = new_pair()
@@ -39,7 +41,7 @@ class Circle:
         self.keys.write_text("")
         anywhere = "tcp://127.0.0.1:*"
         self.daemon: Daemon = start(
-            masters, keys=str(self.keys), listen=anywhere, results=anywhere, workers=anywhere, name="d"
+            masters, keys=str(self.keys), listen=anywhere, results=anywhere, workers=anywhere, name="d", **settings
         )
         self.address = bound_at(self.daemon)
 

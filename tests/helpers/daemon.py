@@ -134,7 +134,7 @@ class Daemon:
 
     def _drain_notes(self) -> None:
         while select.select([self._notified], [], [], 0)[0]:
-            self.notes += self._notified.recv(256).decode().splitlines()
+            self.notes += self._notified.recv(4096).decode().splitlines()
 
     @property
     def pid(self) -> int:

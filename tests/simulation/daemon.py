@@ -66,7 +66,7 @@ class _Sockets:
     #: everybody is where nobody asks
     Origins = Origins
 
-    def receive(self, socket: Router | Xpub, *, origins: Origins | None = None) -> list[bytes] | None:
+    def receive(self, socket: Router | Xpub, *, origins: object = None) -> list[bytes] | None:
         frames = socket.receive()
         if frames is not None and isinstance(socket, Router):
             self._world.chronicle.message("daemon ←", frames[0], frames[1])

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import configparser
 import dataclasses
 import json
 import os
-import shutil
 import signal
 import socket
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from helpers.cli import Program, Terminal, taskmaster
 from helpers.daemon import Daemon, function, toml
-from helpers.documents import ROOT, document, section, tables
+from helpers.documents import document, section, tables
 from helpers.visits import Visits
 from helpers.waiting import PATIENCE, all_ended
 
-from taskmaster.bus.errors import ConfigError, JournalDamaged, JournalTooNew
-from taskmaster.bus.text import parse_duration
-from taskmaster.cli.exits import USAGE, exit_code
-from taskmaster.config.settings import DaemonSettings
 from taskmaster.daemon.journal.report import JournalReport, RunReport
 from taskmaster.learners.client import connect
 
@@ -82,27 +75,6 @@ def test_a_loop_that_hangs_feeds_the_watchdog_no_more(daemon: Daemon) -> None:
         daemon.await_note("WATCHDOG=1", timeout=0.3)
     daemon.signal(signal.SIGCONT)
     daemon.await_note("WATCHDOG=1")
-
-
-def test_the_unit_is_right() -> None:
-    file = ROOT / "systemd" / "taskmaster.service"
-    unit = configparser.ConfigParser(interpolation=None)
-    unit.optionxform = str  # type: ignore[assignment, method-assign]
-    unit.read(file)
-    service = unit["Service"]
-    assert service["Type"] == "notify"
-    assert int(service["WatchdogSec"]) > 0
-    final = {USAGE, exit_code(ConfigError("")), exit_code(JournalDamaged("")), exit_code(JournalTooNew(""))}
-    assert {int(code) for code in service["RestartPreventExitStatus"].split()} == final
-    assert service["KillMode"] == "process", "what makes instruments safe outlives the daemon"
-    assert int(service["TimeoutStopSec"]) > parse_duration(DaemonSettings.model_fields["grace"].default)
-    assert service["ExecStart"].split()[-2:] == ["serve", "/etc/taskmaster/taskmaster.toml"]
-    if shutil.which("systemd-analyze") is None:
-        pytest.skip("systemd-analyze is not installed: the unit is not verified by it")
-    verified = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", file], capture_output=True, text=True, check=False
-    )
-    assert "taskmaster.service" not in verified.stderr, verified.stderr
 
 
 def test_logs_for_programs_have_the_documented_keys(daemon: Daemon) -> None:

@@ -38,6 +38,7 @@ def daemon(start_shared_daemon: StartDaemon, visits: Visits) -> Daemon:
         "square": function("square", parameters=X, outputs={"y": {"unit": "mm²"}}),
         "fragile": function("square_or_raise", parameters={"x": {}}, outputs={"y": {}}),
         "failing": function("square_or_raise", parameters={"x": {"min": 2e6, "max": 3e6}}, outputs={"y": {}}),
+        "costly": function("height_and_cost", parameters=X, outputs={"height": {"nan": True}, "cost": {}}),
         "echo": function("echo"),
         "visit": function("visit", env=visits.env),
         "broken": function("not_there"),
@@ -238,6 +239,41 @@ def test_a_learner_that_looks_for_the_best_says_what_it_found(typed: Program) ->
     best = json.loads(typed(*line, "--json").out)["best"]
     assert best["output"] == best["point"]["x"] ** 2
     assert "best" not in typed("learn", "square", "--learner", "sobol", "--goal", "npoints=4").out
+
+
+def test_the_best_of_several_outputs_is_named_and_of_several_objectives_there_is_one_of_each(typed: Program) -> None:
+    line = ("learn", "costly", "--goal", "npoints=30", "--in-flight", "2", "--seed", "3")
+    said = typed(*line, "--learner", "optuna:NSGAIISampler", "maximize=height", "minimize=cost", "--run", "front")
+    cost, height = re.findall(r"^best (\w+) (\S+) at x=(\S+)$", said.out, re.MULTILINE)
+    assert (height[0], cost[0]) == ("height", "cost"), said.out
+    assert float(height[1]) == pytest.approx(float(height[2]) / 10, rel=1e-2)
+    assert float(cost[1]) == pytest.approx(float(cost[2]) ** 2 / 100, rel=1e-2)
+    assert float(cost[2]) < float(height[2])
+
+    for run, options in (
+        ("own", ["evolution", "maximize=height"]),
+        ("wrapped", ["evolution", "wrap.output=height", "wrap.negate=yes", "wrap.dedup=yes"]),
+    ):
+        learner, *given = options
+        said = typed(*line, "--learner", learner, *given, "--run", run)
+        [best] = re.findall(r"^best (\w+) (\S+) at x=(\S+)$", said.out, re.MULTILINE)
+        assert best[0] == "height", said.out
+        assert float(best[1]) == pytest.approx(float(best[2]) / 10, rel=1e-2)
+        assert 0.5 < float(best[1]) <= 0.9
+        assert " with NaN" in said.out
+        told = json.loads(typed(*line, "--learner", learner, *given, "--run", run, "--json").out)
+        assert told["best"] == told["bests"][0]
+        assert (told["best"]["name"], told["nans"] > 0, told["goal_reached"]) == ("height", True, True)
+
+
+def test_a_learner_that_ends_before_the_goal_is_said_to(typed: Program) -> None:
+    line = ("learn", "square", "--learner", "sobol", "n=3", "--run", "few", "--goal")
+    said = typed(*line, "npoints=12")
+    assert said.status == 0
+    assert "the goal, 12 points, is not reached: the learner has no more points to ask for" in said.out
+    assert json.loads(typed(*line, "npoints=12", "--json").out)["goal_reached"] is False
+    assert "not reached" not in typed(*line, "npoints=3").out
+    assert json.loads(typed(*line[:-1], "--json").out)["goal_reached"] is None
 
 
 def test_an_option_that_a_library_looks_at_late_leaves_no_run(typed: Program, lab: Lab) -> None:

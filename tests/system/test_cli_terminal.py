@@ -218,6 +218,40 @@ def test_a_person_is_asked_for_points_until_they_press_ctrl_c_and_never_twice_fo
         assert terminal.text.count("next point") == 1
 
 
+def test_what_a_person_has_typed_is_evaluated_while_they_think_and_ctrl_c_loses_none_of_it(
+    lab: Lab, visits: Visits
+) -> None:
+    learn = ["learn", "learned", "--learner", "human", "--run", "slowly-typed", "--in-flight", "4"]
+    with Terminal(*learn) as terminal:
+        terminal.await_text("next point")
+        terminal.press("2\n")
+        first = visits.next()  # and no empty line was typed, nor another point
+        assert first.point == {"x": 2.0}
+        terminal.await_text("wait for 1 in flight")
+        terminal.press("3\n")
+        second = visits.next()
+        terminal.await_text("wait for 2 in flight")
+        terminal.press(CTRL_C)
+        terminal.await_text("stopping")
+        first.go()
+        second.go()
+        assert terminal.wait() == 130
+        assert "(learned/slowly-typed): 2 points in" in terminal.text
+    with Terminal(*learn) as terminal:
+        terminal.await_text("next point")
+        terminal.press("4\n")
+        visits.next().go()
+        terminal.await_text("wait for 1 in flight")
+        terminal.press("end\n")
+        assert terminal.wait() == 0
+        assert "3 points in" in terminal.text
+    with lab["learned"].watch("slowly-typed") as run:
+        assert sorted(result.input["x"] for result in run.results) == [2.0, 3.0, 4.0]
+    with Terminal("runs", "replay", "slowly-typed", "--learner", "human") as terminal:
+        assert terminal.wait() == 0
+        assert "next point" not in terminal.text, "nobody is asked"
+
+
 def test_deleting_asks_on_a_terminal(lab: Lab) -> None:
     for name in ("kept", "given-away"):
         with lab["square"].open(name) as run:

@@ -186,3 +186,26 @@ def test_nothing_is_lost_when_even_the_reserve_is_used_up(daemon: Daemon, disk: 
         assert sorted(take(run, 300)) == list(range(300)), "each of them, once"
     daemon.stop()
     assert report(disk).ok
+
+
+def test_a_daemon_that_waits_for_room_is_not_taken_for_one_that_hangs(daemon: Daemon, disk: Path) -> None:
+    """Another start of it would find no more room, so the watchdog is fed; and it says what it waits for."""
+    daemon.stop()
+    daemon.start(WATCHDOG_USEC="400000")
+    filler = Filler(disk)
+    with daemon.connect() as lab:
+        grow = lab["grow"]
+        run = grow.open("run")
+        eventually(lambda: grow.slots, "its worker is there")
+        grow.pause()
+        run.tasks.put_many(points(300, size=40_000))
+        run.flush()
+        filler.fill()
+        grow.resume()
+        eventually(lambda: "waits for room" in daemon.log, "twelve megabytes are too much")
+        daemon.await_note(f"STATUS=waiting for room on the disk of {disk}")
+        for _ in range(3):
+            daemon.notes.clear()
+            daemon.await_note("WATCHDOG=1")
+        filler.give_back()
+        assert sorted(take(run, 300)) == list(range(300)), "it went on by itself"

@@ -6,6 +6,7 @@ import math
 import os
 import re
 import resource
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,6 +41,8 @@ def daemon(start_shared_daemon: StartDaemon, marks: Path) -> Daemon:
     return start_shared_daemon(
         {
             "free": function("behave"),
+            "forking": function("ended_child"),
+            "forking_threads": {**threads, "driver": "thread", "function": "evaluations:ended_child"},
             "bounded": function("behave", parameters=how, outputs={"y": {"min": 0, "max": 100, "nan": False}}),
             "picture": function("behave", parameters=how, outputs=picture),
             "keywords": function("hypotenuse", call="keywords", parameters={"a": {}, "b": {}}, outputs={"c": {}}),
@@ -191,6 +194,12 @@ def test_threads_evaluate_at_the_same_time_in_one_process(lab: Lab) -> None:
     results = evaluate(lab["threads"], list(range(8)))
     assert len({result.output for result in results[:8]}) == 4
     assert len({result.worker for result in results}) == 1
+
+
+@pytest.mark.parametrize("master", ["forking", "forking_threads"])
+def test_processes_that_a_function_forks_end_as_any_other(lab: Lab, master: str) -> None:
+    """And not, as a worker does, when they have done what they have in hand: a pool of processes waits for its own."""
+    assert {result.output for result in evaluate(lab[master], list(range(50)))} == {signal.SIGTERM}
 
 
 def test_processes_are_replaced_after_as_many_evaluations_as_configured(lab: Lab) -> None:

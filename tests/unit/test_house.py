@@ -73,9 +73,18 @@ def test_a_folder_is_reached_through_the_package(folder: str) -> None:
 def test_no_list_names_what_is_not_there() -> None:
     links = {path.name for path in (ROOT / "src" / "taskmaster").iterdir() if path.is_symlink()}
     assert links == set(FOLDERS)
-    assert set(WHEEL["sources"]) - {"src/taskmaster"} == set(FOLDERS)
+    assert set(WHEEL["sources"]) - {"src/taskmaster"} == {*FOLDERS, "systemd"}
     for name in [*WHEEL["only-include"], *TOOL["hatch"]["build"]["targets"]["sdist"]["only-include"]]:
         assert (ROOT / name).exists(), f"pyproject.toml includes {name}, which is not there"
+
+
+def test_the_units_are_found_in_a_wheel_as_in_a_checkout() -> None:
+    """Where the command line looks for them there is a link in a checkout, and they themselves in a wheel."""
+    link = ROOT / "cli" / "systemd"
+    assert link.is_symlink()
+    assert str(link.readlink()) == "../systemd"
+    assert WHEEL["sources"]["systemd"] == "taskmaster/cli/systemd"
+    assert "/cli/systemd" in WHEEL["exclude"], "or the link would be followed, too"
 
 
 def test_a_source_distribution_has_what_its_own_commands_need() -> None:

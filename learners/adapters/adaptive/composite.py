@@ -201,7 +201,7 @@ class Balanced(Form):
         if missing:
             raise CallerError(f"the Master has no parameter {missing[0]!r}, which tells the learners from each other")
         if not self.constants:
-            check_seed(self.kind, fields[0])
+            check_seed(self.kind, fields[0], len(self.children) - 1)
         for child in self.children:
             child.check([field for field in fields if field.name not in own])
 

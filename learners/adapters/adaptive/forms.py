@@ -7,6 +7,8 @@ back, and knows what that learner can do without.
 
 from __future__ import annotations
 
+import copy
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, TypeAlias
@@ -40,6 +42,15 @@ class Form(ABC):
     def __init__(self, learner: Any) -> None:
         self.learner = learner
         self.kind = type(learner).__name__
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Form:
+        """A copy with all that the learner holds: copied as adaptive does it would forget what is pending."""
+        copied = memo[id(self)] = object.__new__(type(self))
+        own = {name: value for name, value in vars(self).items() if name != "learner"}
+        copied.__dict__.update(copy.deepcopy(own, memo))  # first what is within it, which are forms, too
+        copied.learner = memo[id(self.learner)] = object.__new__(type(self.learner))
+        copied.learner.__dict__.update(copy.deepcopy(vars(self.learner), memo))
+        return copied
 
     @property
     @abstractmethod
@@ -139,7 +150,15 @@ def check_limits(kind: str, field: Field, bounds: tuple[float, float]) -> None:
         )
 
 
-def check_seed(kind: str, field: Field) -> None:
-    """Raise CallerError if ``field`` does not take whole numbers from 0."""
-    if field.kind not in ("int", "float", "any") or field.choices or field.shape or field.limits[0] > 0:
-        raise CallerError(f"{kind} gives whole numbers from 0, but parameter {field.name!r} takes {field.describe()}")
+def check_seed(kind: str, field: Field, most: int | None = None) -> None:
+    """Raise CallerError if ``field`` does not take whole numbers from 0 to ``most``; or, without, as far as is needed.
+
+    A real number within limits is none of those: before long they would be beyond.
+    """
+    low, high = field.limits
+    is_enough = (field.kind == "int" or math.isinf(high)) if most is None else high >= most
+    if field.kind not in ("int", "float", "any") or field.choices or field.shape or low > 0 or not is_enough:
+        to = "on, as seeds" if most is None else f"to {most}"
+        raise CallerError(
+            f"{kind} gives whole numbers from 0 {to}, but parameter {field.name!r} takes {field.describe()}"
+        )

@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import os
+import signal
 import socket
 import sys
 import threading
@@ -136,6 +137,16 @@ def allocate(megabytes: int) -> int:
 def pid(point: Any) -> int:
     """Which process this is evaluated in."""
     return os.getpid()
+
+
+def ended_child(point: Any) -> int:
+    """Fork a process, as `multiprocessing` does, and send it SIGTERM; returns the signal that has ended it."""
+    child = os.fork()
+    if child == 0:
+        while True:
+            signal.pause()
+    os.kill(child, signal.SIGTERM)
+    return os.WTERMSIG(os.waitpid(child, 0)[1])
 
 
 class Unfit:
@@ -279,6 +290,12 @@ def spectrum(point: dict[str, float]) -> dict[str, Any]:
     if point["x"] < 0:
         raise ValueError(f'{point["x"]} is negative, and that is "bad"')
     return {"peak": point["x"] ** 2, "trace": np.linspace(0.0, point["x"], 3)}
+
+
+def height_and_cost(point: dict[str, float]) -> dict[str, float]:
+    """Two outputs, of which there is none of the first above 0.9."""
+    x = point["x"] / 10
+    return {"height": x if x <= 0.9 else float("nan"), "cost": x * x}
 
 
 def peak(point: float | tuple[float, ...]) -> float:

@@ -14,6 +14,8 @@ from taskmaster.bus.keys import (
     KEY_ENVIRONMENT,
     Pinned,
     credentials_for,
+    default_key_file,
+    handed_over,
     new_pair,
     public_from_text,
     public_text,
@@ -30,6 +32,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.delenv(KEY_ENVIRONMENT, raising=False)
     monkeypatch.delenv(DAEMON_KEY_ENVIRONMENT, raising=False)
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
     return tmp_path / "taskmaster"
 
 
@@ -87,6 +90,29 @@ def test_a_key_file_that_is_wrong_says_how(tmp_path: Path) -> None:
             read_pair(path)
     with pytest.raises(KeyFileError, match=r"there is no file .*; make one with: taskmaster keys new"):
         read_pair(tmp_path / "none")
+
+
+def test_a_service_reads_what_its_manager_hands_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An access list lets it, which shows as a mode that is a mistake anywhere else."""
+    handed, own = tmp_path / "handed", tmp_path / "worker.key"
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(handed))
+    handed.mkdir()
+    pair = new_pair()
+    for path in (handed / "worker.key", own):
+        write_pair(path, pair, "rig")
+        path.chmod(0o440)
+    assert default_key_file() == handed / "worker.key"
+    assert read_pair(default_key_file()) == pair
+    with pytest.raises(KeyFileError, match="others may read"):
+        read_pair(own)
+    monkeypatch.setenv(KEY_ENVIRONMENT, str(own))
+    assert default_key_file() == own, "what is named goes first"
+    monkeypatch.delenv(KEY_ENVIRONMENT)
+    (handed / "worker.key").chmod(0o600)
+    (handed / "worker.key").write_text("none")
+    assert handed_over("worker.key") is None
+    assert default_key_file() == tmp_path / "taskmaster" / "key.toml"
+    assert handed_over("daemon.key") is None
 
 
 def test_a_daemon_is_known_by_one_key(home: Path) -> None:

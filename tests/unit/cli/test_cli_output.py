@@ -7,12 +7,14 @@ import logging
 import math
 import os
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from msgspec.structs import replace
 
 from taskmaster.bus.status import DaemonStatus, HeadInfo, JournalStatus, MasterStatus, WorkerStatus
+from taskmaster.cli import journald
 from taskmaster.cli.heads_view import heads_table
 from taskmaster.cli.logs import log_to_stderr
 from taskmaster.cli.output import Cell, Table, duration, number, print_table, shortened, value_text
@@ -156,7 +158,12 @@ def test_logs_for_people_for_systemd_and_for_programs(
         assert len(rest) == 1, "one object a line, tracebacks included"
 
 
-def test_systemds_journal_is_recognised(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+def test_systemds_journal_is_recognised(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(
+        journald, "SOCKET", tmp_path / "none"
+    )  # it is standard error that leads there, and nothing else
     status = os.fstat(sys.stderr.fileno())
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
     monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from typing import Any
 
 import numpy as np
@@ -121,3 +123,40 @@ def test_the_debugger_has_the_learner_and_the_step(lines: list[str], monkeypatch
     [(frame)] = seen
     assert frame["learner"] is learner
     assert frame["step"].points == [{"x": 0.5}, {"x": 1.5}]
+
+
+class Walking(Own):
+    """Cannot be copied."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._walk = (k / 8 for k in range(72))
+
+    def ask(self, n: int) -> list[Any]:
+        return [{"x": next(self._walk)} for _ in range(n)]
+
+
+def test_the_next_point_of_a_learner_that_cannot_be_copied(lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another one is brought to the very same step, and this one is left alone."""
+    recorded = run(Walking(), goal=5)
+
+    def again(hook: Any) -> Any:
+        other = Walking()
+        with contextlib.suppress(Left):
+            replay(other, recorded, hook=hook)
+        return other
+
+    words = itertools.cycle(["p", ""])
+    monkeypatch.setattr(stepping, "typed_line", lambda prompt: next(words))
+    learner = Walking()
+    assert replay(learner, recorded, hook=Stepper(learner, 0, again))
+    steps = [line[8:] for line in lines if line.startswith("     ")]
+    asked = "asked for 2: x=0; x=0.125"
+    assert steps[0] == asked
+    expected = [f"  it would ask x={0.125 * 2:g}"]
+    seen = 2
+    for step in steps[1:]:
+        seen += step.startswith("asked for 1")
+        expected.append(f"  it would ask x={0.125 * seen:g}")
+    assert [line for line in lines if "would ask" in line] == expected
+    assert "cannot be copied" in "\n".join(lines)

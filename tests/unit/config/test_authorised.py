@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 from pathlib import Path
 
 import pytest
@@ -93,3 +94,17 @@ def test_an_edit_changes_one_key_and_leaves_the_rest_as_it_is(tmp_path: Path) ->
 def test_a_file_is_made_by_the_first_edit(tmp_path: Path) -> None:
     edit(tmp_path / "keys.toml", {"anna": Grant("anna", KEY, "learner")})
     assert read_grants(tmp_path / "keys.toml") == (Grant("anna", KEY, "learner"),)
+
+
+def test_a_file_stays_whose_it_is(tmp_path: Path) -> None:
+    """The daemon, which has to read it, may be another user than whoever edits it."""
+    path = tmp_path / "keys.toml"
+    edit(path, {"anna": Grant("anna", bytes(32), "learner")})
+    path.chmod(0o640)
+    if os.geteuid() == 0:
+        os.chown(path, 12345, 12346)
+    before = path.stat()
+    edit(path, {"otto": Grant("otto", bytes([1] * 32), "operator")})
+    after = path.stat()
+    assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
+    assert after.st_ino != before.st_ino, "a daemon sees it before or after"

@@ -345,6 +345,14 @@ FAR = (
             "listen = 'tcp://127.0.0.1:65534'",
             "2: daemon.listen: leaves no port for workers; choose a port up to 65533, or set workers",
         ),
+        ("group = 'the lab'", "2: daemon.group: expected the name of a group, such as 'lab', got 'the lab'"),
+        (
+            "group = 'lab'\nlisten = 'tcp://127.0.0.1:5570'",
+            (
+                "2: daemon.group: has no effect: whoever has an account on this machine may connect to "
+                "tcp://127.0.0.1:5570; leave listen out, for Unix sockets, or say by keys who may (docs/security.md)"
+            ),
+        ),
         (
             "results = 'tcp://localhost:5572'\nlisten = 'tcp://127.0.0.1:5570'",
             "3: daemon.listen: results and workers would both be 'tcp://127.0.0.1:5572'; they must differ",

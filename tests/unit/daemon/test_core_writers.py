@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ from simulation.tasks import point
 from taskmaster.bus import messages as m
 from taskmaster.bus.fields import Field
 from taskmaster.bus.table import pack_values
-from taskmaster.daemon.effects import BlockAppended, Sender, Verify, WriterChanged
+from taskmaster.daemon import core as core_module
+from taskmaster.daemon.effects import BlockAppended, Effects, Sender, Verify, WriterChanged
 from taskmaster.daemon.journal import Journal
+from taskmaster.daemon.roles import Peer
 from taskmaster.daemon.run import CLAIMS
 
 _client = Sender(b"client", "ada")
@@ -261,3 +264,44 @@ def test_a_claim_is_kept_with_its_writer() -> None:
     (changed,) = [record for record in out.records if isinstance(record, WriterChanged)]
     assert (changed.writer, changed.claim, changed.user) == (1, "x", "ada")
     assert Conversation(heart, 1, 1).book.priority == 3
+
+
+def test_the_runs_of_one_key_do_not_take_all_the_room() -> None:
+    heart = Heart(spec(max_queued_tasks=8))
+    run = heart.open()
+    run.put(*range(6))
+    message, table = run.submission([7])
+    answer = refused(heart, message, table)
+    assert answer.code == "full"
+    assert re.fullmatch(
+        "Master 'svm' has 6 tasks of [0-9]+ bytes of key 'ada' waiting; one may have "
+        "up to 6 tasks and [0-9]+ bytes, so that others have room; submit again later",
+        answer.message,
+    )
+    others = heart.open(name="b")
+    heart.core.runs[others.run].user = "bob"
+    others.put(0, 1)
+    assert others.book.tasks == [0, 1], "there is room for others"
+    message, table = others.submission([2])
+    assert refused(heart, message, table).code == "full"
+
+
+def test_one_key_may_have_so_many_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(core_module, "MOST_RUNS", 2)
+    heart = Heart(spec())
+    far = Peer("ada", "learner")
+
+    def opened(name: str, sender: Sender) -> m.DaemonMessage:
+        out = Effects(wall=heart.now)
+        heart.core.on_client(sender, m.Open(1, "svm", name), None, out)
+        return out.replies[0].message
+
+    ada = Sender(b"a", "ada", far)
+    assert isinstance(opened("one", ada), m.Opened)
+    assert isinstance(opened("two", ada), m.Opened)
+    assert isinstance(opened("one", ada), m.Opened), "it is there already"
+    answer = opened("three", ada)
+    assert isinstance(answer, m.Refused)
+    assert answer.message.startswith("the daemon has 2 runs of key 'ada', which is the most that one may have; delete")
+    assert isinstance(opened("three", Sender(b"b", "bob", Peer("bob", "learner"))), m.Opened)
+    assert isinstance(opened("four", Sender(b"c", "ada")), m.Opened), "whose machine it is may have more"

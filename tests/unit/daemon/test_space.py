@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+from helpers.disks import no_file_larger_than
 
 from taskmaster.bus.errors import DiskFull
 from taskmaster.daemon.space import Space
@@ -134,3 +135,14 @@ def test_a_reserve_that_cannot_be_laid_leaves_no_half_of_it(disk: SmallDisk, mon
     space = Space(disk.folder, KEEP)
     assert not space.room
     assert list(disk.folder.iterdir()) == []
+
+
+def test_whether_there_is_room_is_seen_by_trying(disk: SmallDisk) -> None:
+    space = Space(disk.folder, 0)
+    assert not space.lacks(16 * MB)
+    assert not (disk.folder / "probe").exists()
+    assert space.lacks(64 * MB), "the disk has not so much"
+    disk.size = 1 << 40
+    with no_file_larger_than(16 * MB):
+        assert space.lacks(32 * MB), "a limit of this user's counts as well"
+    assert not (disk.folder / "probe").exists()

@@ -434,6 +434,19 @@ def test_samples_at_one_place_have_seeds_of_their_own() -> None:
     assert learner.npoints == learner.learner.nsamples == 200
 
 
+def test_a_parameter_that_does_not_take_every_seed_or_number_is_refused_before_the_first_ask() -> None:
+    average = AdaptiveLearner(adaptive.AverageLearner(None, atol=0.1))
+    average.bind([Field("x", min=0)])
+    average.bind([Field("x", kind="int", min=0, max=1000)])
+    with pytest.raises(CallerError, match=r"AverageLearner gives whole numbers from 0 on.* takes a number in \[0, 1\]"):
+        average.bind([Field("x", min=0, max=1)])
+    children = [adaptive.Learner1D(None, (0, 1)) for _ in range(3)]
+    both = AdaptiveLearner(adaptive.BalancingLearner(children))
+    both.bind([Field("which", min=0, max=2), X])
+    with pytest.raises(CallerError, match=r"gives whole numbers from 0 to 2, but parameter 'which' takes .*\[0, 1\]"):
+        both.bind([Field("which", min=0, max=1), X])
+
+
 def test_an_integral_is_what_adaptives_own_runner_finds_and_needs_all_its_points() -> None:
     alone = adaptive.IntegratorLearner(lambda x: math.exp(3 * x), (0, 1), tol=1e-10)
     adaptive.runner.simple(alone, goal=lambda learner: learner.done())

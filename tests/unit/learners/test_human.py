@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from pathlib import Path
+from typing import Any
 
-from helpers.rambling import Play, live
+from helpers.rambling import Killed, Play, live
 from helpers.rehearsal import Rehearsal, Stage
 from hypothesis import given, settings, strategies as st
 
 from taskmaster.bus.fields import Field
 from taskmaster.learners.human import Human
+from taskmaster.learners.loop import Loop
 from taskmaster.learners.protocol import Point
 from taskmaster.learners.replay import replay
 
@@ -154,3 +157,50 @@ def test_a_run_that_is_gone_on_with_asks_for_nothing_that_is_on_record(
 def test_without_parameters_a_point_is_a_number() -> None:
     learner = Human(Person("1e-3", "x", "2"))
     assert learner.ask(2) == [0.001, 2.0]
+
+
+class Looker(Person):
+    """Looks at how many tasks are with the Master before they type a line; behind the last the process ends."""
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__(*lines)
+        self.run: Any = None
+        self.put: list[int] = []
+
+    def __call__(self, question: str) -> str:
+        self.run.pump()
+        self.put.append(self.run.master.stage.run(self.run.number).next_index)
+        if len(self.shown) == len(self.put) - 1 and not self._lines:
+            raise Killed
+        return super().__call__(question)
+
+
+def asked_in_a_life(lab: Rehearsal, person: Looker) -> Human:
+    """A learner that was asked until the goal was reached or the process ended."""
+    learner = Human(person)
+    loop = Loop(lab, learner, goal=3, in_flight=4, name="run")
+    person.run = loop.run_
+    with contextlib.suppress(Killed):
+        loop.run()
+    assert loop.divergence is None
+    return learner
+
+
+def test_each_point_is_on_its_way_when_the_next_is_asked_for(tmp_path: Path) -> None:
+    """And is not asked for again, however the loop ends; nor is one asked for that the goal has no use for."""
+    stage = Stage(tmp_path)
+    lab = Rehearsal(stage, Play(iter(())))
+    person = Looker("1", "2")
+    asked_in_a_life(lab, person)
+    assert person.put == [0, 1, 2], "the third question was not answered any more"
+
+    other = Looker("3", "4")
+    learner = asked_in_a_life(Rehearsal(stage, Play(iter(()))), other)
+    assert sorted(point for point, _ in learner.data) == [1.0, 2.0, 3.0]
+    assert other.put == [2], "three are enough"
+
+    nobody = Human(Person())
+    history = lab.history(other.run.number)
+    assert not replay(nobody, history).divergence
+    assert nobody.data == learner.data
+    assert {ask.asked for block in history.asks() for ask in block.asks} == {1}

@@ -166,10 +166,23 @@ def test_a_seed_of_its_own_is_passed_on() -> None:
         ("cma", [X, Y], {"verb_disp": "1"}, "CMA-ES's option 'verb_disp' is not for learners"),
         ("gest", [X], {"minimize": "accuracy"}, "say which, gest:MODULE:CLASS"),
         ("gest:nowhere:Nobody", [X], {"minimize": "accuracy"}, "no generator can be imported from 'nowhere:Nobody'"),
+        ("gest:Nobody", [X], {"minimize": "accuracy"}, "from 'Nobody': write gest:MODULE:CLASS"),
+        (
+            "gest:helpers.generators:Waker",
+            [X],
+            {"minimize": "accuracy"},
+            "learner 'gest:helpers.generators:Waker': module .* has no 'Waker'; did you mean 'Walker'",
+        ),
         ("gest:decimal:Decimal", [X], {"minimize": "accuracy"}, "'decimal:Decimal' is no generator of gest-api"),
         ("adaptive:Learner3D", [X], {}, "adaptive has no learner 'Learner3D' that can be made of a name"),
         ("adaptive:Learner2D", [X], {"output": "accuracy"}, "adaptive's Learner2D has 2 parameters, the Master 1"),
         ("adaptive:IntegratorLearner", [X], {"output": "accuracy"}, "needs option 'tol', like tol=1e-6"),
+        (
+            "adaptive:AverageLearner",
+            [X],
+            {"output": "accuracy", "atol": "0.1"},
+            r"gives whole numbers from 0 on, as seeds, but parameter 'x' takes a number in \[0, 1\]",
+        ),
     ],
 )
 def test_mistakes_are_named_with_their_remedy(

@@ -434,3 +434,9 @@ def test_a_function_that_yields_is_taken_for_what_it_returns(outputs: Any) -> No
     done, failed = sorted(run.results, key=lambda result: result.index)
     assert failed.error is not None
     assert (done.output, failed.outcome, failed.error.args[0]) == (1.0, "failed", "too large")
+
+
+@pytest.mark.parametrize("given", ["slow/a2", {"a": 1.0}, object(), [[1.0], [2.0, 3.0]]])
+def test_what_are_no_durations_is_said_with_how_a_runs_are_had(given: Any) -> None:
+    with pytest.raises(CallerError, match=r"not .*durations_of\(lab, run\).*durations_in\(\"run\.csv\"\)"):
+        Recorded(given)

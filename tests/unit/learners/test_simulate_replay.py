@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import pytest
 from helpers.thoughtful import Thoughtful
 from hypothesis import given, settings, strategies as st
 
 from taskmaster.learners.loop import Loop
 from taskmaster.learners.parting import part
+from taskmaster.learners.points import Sobol
 from taskmaster.learners.replay import AskStep, HistoryMaster, TellStep, replay
 from taskmaster.learners.simulate import Constant, Exponential, Failures, SimulatedMaster, SimulatedRun
 
@@ -87,3 +89,14 @@ def test_a_run_without_tasks_has_a_history_too() -> None:
         run.results.get()
         assert [result.output for result in run.history().results()] == [1]
         assert (list(before.results()), before.next_seq) == ([], 0), "it is of when it was made"
+
+
+def test_where_a_simulated_run_parts_no_command_is_named_that_knows_nothing_of_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    master = SimulatedMaster(lambda point: point["x"], 2, parameters={"x": (0, 1)})
+    Loop(master, Sobol(master.parameters), goal=5, name="run-1").run()
+    Loop(master, Sobol(master.parameters, seed=7), goal=8, name="run-1").run()
+    [said] = [record.getMessage() for record in caplog.records]
+    assert "The run is of another learner: of Sobol(); this is Sobol(seed=7); it is told all" in said
+    assert said.endswith("(to see more: replay(learner, loop.run_), of taskmaster.learners.replay)")

@@ -219,3 +219,50 @@ def test_what_is_being_evaluated_is_not_work_that_was_done() -> None:
 def test_a_plot_that_cannot_be_written_is_said_before_the_study(typed: Program, file: str, message: str) -> None:
     said = typed("simulate", "--learner", "sobol", "--evaluations", "10000000", "--plot", file)
     assert (said.status, message in said.err) == (2, True)
+
+
+class Short:
+    """Breaks off."""
+
+    def __init__(self) -> None:
+        self._told = 0
+
+    def ask(self, n: int) -> list[Any]:
+        return [{"x": 0.5, "y": 0.5}] * n
+
+    def tell(self, point: Any, output: Any) -> None:
+        self._told += 1
+        if self._told == 3:
+            raise ArithmeticError("too far")
+
+
+def test_what_a_learner_raises_is_said_with_the_trial_and_names_nothing_that_nobody_has() -> None:
+    learners = LEARNERS | {"short": lambda parameters, outputs: Short()}
+    with pytest.raises(ArithmeticError) as raised:
+        study(learners, over("sphere", SQUARE), SQUARE, seeds=[5, 6], workers=[3], evaluations=9)
+    first, second = raised.value.__notes__
+    assert first.startswith("The learner raised when it was told the output of task ")
+    assert first.endswith("of Master 'simulated', after 2 events.")
+    assert second.startswith("That was learner 'short' of a study, in its trial with seed 5 and 3 workers: ")
+
+    def none(parameters: Any, outputs: Any) -> Any:
+        raise KeyError("z")
+
+    with pytest.raises(KeyError) as refused:
+        study({"none": none}, over("sphere", SQUARE), SQUARE, seeds=[7], workers=[1])
+    assert refused.value.__notes__[-1].startswith(
+        "That was learner 'none' of a study, in its trial with seed 7 and 1 w"
+    )
+
+
+def test_which_output_a_learner_learns_is_said_by_itself(typed: Program, tmp_path: Path) -> None:
+    (tmp_path / "two_of_them.py").write_text("def both(point):\n    return {'u': point['x'], 'v': 1.0}\n")
+    command = ("simulate", "--function", "two_of_them:both", "--path", tmp_path, "--seeds", "1", "--output", "u")
+    said = typed(*command, "--learner", "sobol", "--learner", "evolution", "--maximize")
+    assert said.status == 2
+    assert "there are several outputs, 'u', 'v': say which with output=NAME" in said.err
+    assert "That was learner 'evolution' of a study, in its trial with seed 0 and 8 workers" in said.err
+    assert "--output says what the table compares; what a learner learns its options say: 'NAME maximize=u'" in said.err
+    assert typed(*command, "--learner", "evolution maximize=u", "--evaluations", "9").status == 0
+    said = typed("simulate", "--learner", "sobol", "--learner", "latin-hypercube")
+    assert "'latin-hypercube' needs option 'n', the number of points, like n=1000. That was learner" in said.err

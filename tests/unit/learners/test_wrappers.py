@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -20,7 +22,7 @@ from taskmaster.learners.gp import GaussianProcess
 from taskmaster.learners.guards import Dedup, Pending
 from taskmaster.learners.movecost import MoveCost
 from taskmaster.learners.points import Grid, Random, Sequence, Sobol
-from taskmaster.learners.protocol import Lossy
+from taskmaster.learners.protocol import Lossy, Optimizing
 from taskmaster.learners.transforms import DataSaver, Filter, Linear, Log, Mapped, Transform
 from taskmaster.learners.travel import Travel
 from taskmaster.learners.wrapper import Wrapper
@@ -71,6 +73,34 @@ def test_a_goal_on_the_loss_is_refused_where_the_learner_has_none(name: str) -> 
     goals.loss(0.1).require(lossy)
     with pytest.raises(CallerError, match="has none"):
         goals.loss(0.1).require(other)
+
+
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_the_best_point_comes_through_as_the_master_has_it(name: str) -> None:
+    learner = WRAPPERS[name](Evolution([Field("x", min=0, max=2 if name == "transform" else 1)], maximize=True, n=9))
+    learner.bind([X], [Field("out")])
+    assert isinstance(learner, Optimizing)
+    assert not isinstance(WRAPPERS[name](Sobol([X])), Optimizing)
+    with pytest.raises(CallerError, match="there is no best point"):
+        learner.incumbent()
+    while points := learner.ask(1):
+        learner.tell(points[0], {"out": 1 - (points[0]["x"] - 0.3) ** 2})
+    assert learner.incumbent() == max(((p, o["out"]) for p, o in learner.data), key=lambda pair: pair[1])
+    both = WRAPPERS[name](AdaptiveLearner(adaptive.Learner1D(None, (0, 2)), ["x"]))
+    other = pickle.loads(pickle.dumps(WRAPPERS[name](Evolution([X])))) if name != "filter" else learner
+    assert isinstance(copy.deepcopy(learner), Optimizing)
+    assert isinstance(other, Optimizing)
+    assert not isinstance(both, Optimizing)
+
+
+def test_the_best_output_has_the_masters_sign() -> None:
+    learner = Transform(Evolution([X], n=9), output="yield", negate=True)
+    learner.bind([X], [Field("yield"), Field("cost")])
+    assert isinstance(learner, Optimizing)
+    while points := learner.ask(1):
+        learner.tell(points[0], {"yield": points[0]["x"], "cost": 1.0})
+    point, output = learner.incumbent()
+    assert output == point["x"] == max(told["yield"] for _, told in learner.data)
 
 
 @pytest.mark.parametrize("name", WRAPPERS)

@@ -1,0 +1,113 @@
+"""What the owner of one key may take of a daemon's attention: a bucket of tokens that fills by the second.
+
+Each message costs a token, and one for each 16 kB; what leaves traces in the journal for good costs more. Whoever has
+none left is shown the door for a while, which doubles each time up to a minute, and comes back by itself: clients and
+workers connect anew and send again whatever was not acknowledged. Bounded are the owners of keys, not the daemon's own
+user, whose the machine is. Pure state: nothing here knows the time.
+
+The bounds are far above what programs do that mean it. Clients gather what they put, so a thousand messages a second
+are many; what comes faster is a loop that never waits for an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from taskmaster.bus import messages as m
+from taskmaster.daemon.roles import RULES, Right
+
+__all__ = ["MOST_TOPICS", "RATE", "Bounds"]
+
+#: Tokens that each key gets in a second, by default.
+RATE = 20_000.0
+#: Seconds without a message fill a bucket.
+BURST_SECONDS = 2.0
+#: Bytes that cost as much as a message.
+TOKEN_BYTES = 16 << 10
+#: What costs more than a token: it stays in the journal, as what is on record of operators does, or has much read.
+COSTS: Mapping[type[m.Message], float] = {
+    **{kind: 20.0 for kind, rule in RULES.items() if rule.right in (Right.OPERATE, Right.ADMINISTER)},
+    m.Open: 20.0,
+    m.Fork: 200.0,
+    m.NoteWriter: 20.0,
+    m.NoteAsks: 5.0,
+    m.Delete: 20.0,
+}
+#: How long somebody is kept out: at first, and at most.
+FIRST_BAR, LAST_BAR = 1.0, 60.0
+#: Whoever has behaved for so long is a stranger to it again.
+FORGIVEN_SECONDS = 300.0
+#: What one key's owners may follow at a time.
+MOST_TOPICS = 20_000
+
+
+@dataclass(slots=True)
+class _Account:
+    tokens: float
+    at: float
+    barred_until: float = 0.0
+    bar: float = 0.0
+    #: topics that are followed
+    topics: int = 0
+
+
+class Bounds:
+    """The accounts of all who come with keys, by what ZeroMQ calls them. Times are monotonic, in seconds."""
+
+    def __init__(self, rate: float = RATE) -> None:
+        self._rate = rate
+        self._most = rate * BURST_SECONDS
+        self._accounts: dict[str, _Account] = {}
+
+    def passes(self, user: str, size: int, now: float) -> bool:
+        """Whether a message of so many bytes is still within bounds; it is paid for."""
+        account = self._accounts.get(user)
+        if account is None:
+            account = self._accounts[user] = _Account(self._most, now)
+        tokens = account.tokens + (now - account.at) * self._rate
+        account.at = now
+        account.tokens = (tokens if tokens < self._most else self._most) - 1.0 - size / TOKEN_BYTES
+        return account.tokens >= 0.0 and now >= account.barred_until
+
+    def charge(self, user: str, message: m.Message) -> None:
+        """Have what a message costs beyond a token paid; it was let pass."""
+        account = self._accounts.get(user)
+        if account is not None:
+            account.tokens -= COSTS.get(type(message), 0.0)
+
+    def follow(self, user: str, change: int) -> bool:
+        """Somebody follows so many topics more; whether that is still within bounds."""
+        account = self._accounts.get(user)
+        if account is None:
+            return True
+        account.topics = max(0, account.topics + change)
+        return account.topics <= MOST_TOPICS
+
+    def bar(self, user: str, now: float) -> float:
+        """Keep somebody out for a while; for how many seconds from now on, 0.0 if they are already."""
+        account = self._accounts.setdefault(user, _Account(0.0, now))
+        if now < account.barred_until:
+            return 0.0
+        account.bar = min(LAST_BAR, max(FIRST_BAR, 2 * account.bar))
+        account.barred_until = now + account.bar
+        account.tokens = min(account.tokens, 0.0)
+        account.at = now
+        return account.bar
+
+    def is_barred(self, user: str, now: float) -> bool:
+        """Whether somebody is being kept out."""
+        account = self._accounts.get(user)
+        return account is not None and now < account.barred_until
+
+    def barred(self, now: float) -> dict[str, float]:
+        """Who is being kept out, and for how many seconds more."""
+        return {user: a.barred_until - now for user, a in self._accounts.items() if now < a.barred_until}
+
+    def tidy(self, now: float) -> None:
+        """Once in a while: forgive, and forget who has not come for long."""
+        for user, account in list(self._accounts.items()):
+            if now > max(account.at, account.barred_until) + FORGIVEN_SECONDS and not account.topics:
+                del self._accounts[user]
+            elif now > account.barred_until + FORGIVEN_SECONDS:
+                account.bar = 0.0

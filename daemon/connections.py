@@ -1,0 +1,203 @@
+"""The network connections of a daemon's sockets: how many from where, what each has sent that nobody has read yet.
+
+ZeroMQ reads what peers send into queues that it bounds by messages. A message can be large, and one of many frames is
+not counted before its last has come; so whoever sends without end fills the memory, and the loop does not even see it.
+Two things are used that ZeroMQ tells of its connections: their descriptors when they come and go (zmq_socket_monitor),
+and that of each message (ZMQ_SRCFD). By the first, TCP says how many bytes have come; by the second it is known how
+many of them were in messages that were received here. What is between must be small, or the connection is ended: not by
+ZeroMQ, which has no way to, but by a shutdown(2) of its descriptor, which looks to it as if the peer had gone.
+
+An honest peer that is hit connects again, and sends again what was not acknowledged.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket as net
+import struct
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import zmq
+
+from taskmaster.bus.text import format_size
+
+__all__ = ["Connection", "Connections", "size_on_wire"]
+
+log = logging.getLogger("taskmaster.daemon")
+
+#: Events of one socket heeded in one turn.
+_EVENTS = 1024
+#: Connections looked at each second, and all of them where memory has grown by so much since they were.
+_LOOK = 256
+_GROWTH = 128 << 20
+#: Bytes that lie unread of one connection at most, beside four messages of the greatest size.
+_UNREAD = 128 << 20
+#: Of messages on the wire: what ZMTP 3.1 puts around each frame that CurveZMQ has made a box of.
+_AROUND_FRAME = 42
+#: Bytes a second that a connection may send beside messages: heartbeats.
+_HEARTBEATS = 256
+#: tcpi_bytes_received in Linux's struct tcp_info.
+_RECEIVED = struct.Struct("=Q")
+_RECEIVED_AT = 128
+#: Descriptors that are not for connections: the journal's, workers', ZeroMQ's own.
+_KEPT_BACK = 256
+_HEEDED = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED
+
+
+@dataclass(slots=True)
+class Connection:
+    """A connection over the network."""
+
+    descriptor: int
+    address: str
+    since: float
+    #: whose it is, as far as a message has come by it
+    user: str = ""
+    #: bytes of what was received of it here
+    read: int = 0
+    #: topics that are followed by it
+    topics: int = 0
+    is_ended: bool = False
+
+
+class Connections:
+    """Of some sockets; ``most`` from one address, and in all what the process can have descriptors for.
+
+    ``largest`` is the greatest size of a frame. To be made before any of the sockets is bound.
+    """
+
+    def __init__(self, sockets: Sequence[zmq.Socket[bytes]], most: int, largest: int, descriptors: int) -> None:
+        #: to be polled
+        self.monitors = [_monitor(socket, f"inproc://connections-{k}") for k, socket in enumerate(sockets)]
+        self._most = most
+        self._most_unread = _UNREAD + 4 * largest
+        self._room = max(descriptors // 2, descriptors - _KEPT_BACK)
+        self._by_descriptor: dict[int, Connection] = {}
+        self._by_address: Counter[str] = Counter()
+        self._looked_at = 0
+        self._memory = 0
+        #: connections that were ended, of any kind
+        self.ended = 0
+        #: called for each that has gone
+        self.on_end: Callable[[Connection], None] = lambda connection: None
+
+    def __len__(self) -> int:
+        return len(self._by_descriptor)
+
+    def heed(self, ready: Mapping[Any, int], now: float) -> None:
+        """Take note of who came and went."""
+        for monitor in self.monitors:
+            if monitor in ready:
+                for _ in range(_EVENTS):
+                    if not monitor.poll(0):
+                        break
+                    event, descriptor = struct.unpack("=HI", monitor.recv_multipart()[0])
+                    self._forget(descriptor)
+                    if event == zmq.EVENT_ACCEPTED:
+                        self._on_accepted(descriptor, now)
+
+    def _on_accepted(self, descriptor: int, now: float) -> None:
+        address = _address_of(descriptor)
+        if not address:
+            return  # by a Unix socket, or gone already
+        self._add(Connection(descriptor, address, now))
+        if self._by_address[address] > self._most:
+            self._end(descriptor, address, f"there are {self._most} connections from there, which is the most")
+        elif len(self._by_descriptor) > self._room:
+            self._end(descriptor, address, f"there are {self._room} connections, for more there are no descriptors")
+
+    def _add(self, connection: Connection) -> None:
+        self._by_descriptor[connection.descriptor] = connection
+        self._by_address[connection.address] += 1
+
+    def _forget(self, descriptor: int) -> None:
+        known = self._by_descriptor.pop(descriptor, None)
+        if known is not None:
+            self._by_address[known.address] -= 1
+            if not self._by_address[known.address]:
+                del self._by_address[known.address]
+            self.on_end(known)
+
+    def of(self, frame: zmq.Frame, user: str, now: float) -> Connection:
+        """The connection by which a frame has come."""
+        descriptor = int(frame.get(zmq.SRCFD))
+        known = self._by_descriptor.get(descriptor)
+        if known is None or known.user not in ("", user):
+            self._forget(descriptor)  # somebody else's before, and it is to be told yet that it has ended
+            known = Connection(descriptor, str(frame.get("Peer-Address")), now)
+            self._add(known)
+        known.user = user
+        return known
+
+    def end(self, connection: Connection, why: str) -> None:
+        """End a connection; messages that are on their way from it may still come."""
+        if connection.is_ended:
+            return
+        connection.is_ended = True
+        self._end(connection.descriptor, connection.address, why)
+
+    def _end(self, descriptor: int, address: str, why: str) -> None:
+        self.ended += 1
+        if self.ended & (self.ended - 1) == 0:  # 1, 2, 4, 8, …: a flood must not fill the log
+            log.warning("ended connection %d, from %s: %s", self.ended, address, why)
+        with contextlib.suppress(OSError), net.socket(fileno=os.dup(descriptor)) as ours:
+            # ZeroMQ may have closed it meanwhile, and the number be another file's: that is left alone.
+            if ours.family in (net.AF_INET, net.AF_INET6) and ours.getpeername()[0] == address:
+                ours.shutdown(net.SHUT_RDWR)
+
+    def look(self, now: float, memory: int) -> None:
+        """Once in a while: end those that have sent much that is not read. ``memory`` is what the process has."""
+        connections = list(self._by_descriptor.values())
+        if memory > self._memory + _GROWTH:
+            few, self._memory = connections, memory
+        else:
+            self._memory = min(self._memory, memory)
+            start = self._looked_at % max(1, len(connections))
+            few = (connections[start:] + connections[:start])[:_LOOK]
+            self._looked_at = start + _LOOK
+        for connection in few:
+            received = _received_by(connection.descriptor)
+            if received is None:
+                self._forget(connection.descriptor)
+                continue
+            unread = received - connection.read - _HEARTBEATS * (now - connection.since)
+            if unread > self._most_unread:
+                self.end(connection, f"{format_size(int(unread))} of what it sent are no messages yet, or wait")
+
+
+def _monitor(socket: zmq.Socket[bytes], address: str) -> zmq.Socket[bytes]:
+    """Where a socket's events come."""
+    socket.monitor(address, _HEEDED)
+    monitor: zmq.Socket[bytes] = socket.context.socket(zmq.PAIR)
+    monitor.linger = 0
+    monitor.rcvhwm = 0  # else ZeroMQ's thread would wait for us
+    monitor.connect(address)
+    return monitor
+
+
+def size_on_wire(frames: Sequence[bytes]) -> int:
+    """Bytes that a message took on its way, about."""
+    return sum(map(len, frames)) + _AROUND_FRAME * len(frames)
+
+
+def _address_of(descriptor: int) -> str:
+    try:
+        with net.socket(fileno=os.dup(descriptor)) as ours:
+            return str(ours.getpeername()[0]) if ours.family in (net.AF_INET, net.AF_INET6) else ""
+    except OSError:
+        return ""
+
+
+def _received_by(descriptor: int) -> int | None:
+    """Bytes that have come by a TCP connection; None where it is none (any more)."""
+    try:
+        with net.socket(fileno=os.dup(descriptor)) as ours:
+            info = ours.getsockopt(net.IPPROTO_TCP, net.TCP_INFO, _RECEIVED_AT + _RECEIVED.size)
+    except OSError:
+        return None
+    return int(_RECEIVED.unpack_from(info, _RECEIVED_AT)[0]) if len(info) >= _RECEIVED_AT + _RECEIVED.size else None

@@ -1,0 +1,152 @@
+"""Somebody with a key gone mad, at a real daemon: others do not notice, and whoever meant no harm loses nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket as net
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import zmq
+from helpers.circle import Circle
+from helpers.daemon import function
+from helpers.places import short_folder, starter
+from helpers.waiting import PATIENCE, eventually
+
+from taskmaster.bus import codec, messages as m, topics
+from taskmaster.bus.keys import Credentials
+from taskmaster.daemon.bounds import MOST_TOPICS
+from taskmaster.learners.client import Lab
+
+MASTERS = {"square": function("square_or_raise", parameters={"x": {}}, outputs={"y": {}})}
+#: of the daemon's process beyond what it has at rest
+MOST_GROWTH = 400 << 20
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with short_folder() as folder:
+        yield folder
+
+
+@contextlib.contextmanager
+def mad(circle: Circle, address: str = "", kind: int = zmq.DEALER) -> Iterator[zmq.Socket[bytes]]:
+    """A socket of the mad key's owner, which does not mind anything."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    socket = context.socket(kind)
+    socket.sndhwm, socket.linger = 100, 0
+    Credentials(circle.pairs["mad"], circle.own.public).apply(socket)
+    socket.connect(address or circle.address)
+    try:
+        yield socket
+    finally:
+        context.destroy(linger=0)
+
+
+def resident(circle: Circle) -> int:
+    statm = Path(f"/proc/{circle.daemon.pid}/statm").read_text()
+    return int(statm.split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def works(lab: Lab, n: int = 200) -> None:
+    """Somebody else's run, from beginning to end."""
+    with lab["square"].open() as run:
+        run.tasks.put_many([{"x": float(x)} for x in range(n)])
+        assert sorted(result.index for result in run.results) == list(range(n))
+
+
+def flood_until_out(circle: Circle, socket: zmq.Socket[bytes], frames: list[bytes]) -> None:
+    """Send without end, until the daemon says that it has had enough."""
+    said, deadline = circle.daemon.log.count("ended connection"), time.monotonic() + PATIENCE
+    while circle.daemon.log.count("ended connection") == said:
+        assert time.monotonic() < deadline, "the daemon bears everything"
+        for _ in range(100):
+            with contextlib.suppress(zmq.Again):
+                socket.send_multipart(frames, zmq.NOBLOCK)
+
+
+def test_who_sends_without_waiting_is_kept_out_and_others_go_on(folder: Path) -> None:
+    with starter(folder) as start:
+        circle = Circle(folder, start, MASTERS, max_rate=2000)
+        circle.admit("mad", "learner")
+        circle.admit("anna", "learner")
+        with circle.connect("anna") as anna, mad(circle) as socket:
+            flood_until_out(circle, socket, [codec.encode(m.Ping(1))])
+            works(anna)
+            assert "key 'mad', from 127.0.0.1, sends more than is borne; it is kept out for 1 s" in circle.daemon.log
+            eventually(
+                lambda: "key 'mad' sent more than is borne, and is kept out for a while" in circle.daemon.log,
+                "an alarm",
+            )
+
+
+def test_who_is_kept_out_for_a_while_loses_nothing(folder: Path) -> None:
+    """A program that asks more than is borne, but means no harm: it is only slower."""
+    with starter(folder) as start:
+        circle = Circle(folder, start, MASTERS, max_rate=100)
+        circle.admit("anna", "learner")
+        with circle.connect("anna") as anna, anna["square"].open("hers") as run:
+            for k in range(400):
+                run.tasks.put({"x": float(k)})
+                run.flush()
+            assert [result.output for result in sorted(run.results, key=lambda r: r.index)] == [
+                float(k * k) for k in range(400)
+            ]
+        assert "key 'anna', from 127.0.0.1, sends more than is borne" in circle.daemon.log
+
+
+def test_so_many_connections_come_from_one_address(folder: Path) -> None:
+    with starter(folder) as start:
+        circle = Circle(folder, start, MASTERS, max_connections=20)
+        circle.admit("anna", "learner")
+        host, _, port = circle.address.removeprefix("tcp://").rpartition(":")
+        with contextlib.ExitStack() as stack:
+            strangers = [
+                stack.enter_context(net.create_connection((host, int(port)), source_address=("127.0.0.2", 0)))
+                for _ in range(40)
+            ]
+
+            def ended() -> int:
+                return sum(_is_ended(stranger) for stranger in strangers)
+
+            eventually(lambda: ended() >= 20, "those that are too many to be ended")
+            with circle.connect("anna") as anna:  # from another address
+                works(anna)
+        assert "from 127.0.0.2: there are 20 connections from there, which is the most" in circle.daemon.log
+
+
+def _is_ended(stranger: net.socket) -> bool:
+    stranger.setblocking(False)
+    try:
+        while data := stranger.recv(4096):
+            assert data
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
+    return True
+
+
+def test_who_follows_too_much_is_kept_out(folder: Path) -> None:
+    with starter(folder) as start:
+        circle = Circle(folder, start, MASTERS, max_rate=1_000_000)
+        circle.admit("mad", "observer")
+        circle.admit("anna", "learner")
+        with circle.connect("anna") as anna:
+            results = anna._channel.core.results_address
+            before = resident(circle)
+            with mad(circle, results, zmq.XSUB) as socket:
+                socket.sndhwm = 0
+                said, k, deadline = "follows more than", 0, time.monotonic() + PATIENCE
+                while said not in circle.daemon.log:
+                    assert time.monotonic() < deadline, "the daemon bears everything"
+                    for _ in range(1000):
+                        k += 1
+                        with contextlib.suppress(zmq.Again):
+                            socket.send(b"\1" + topics.events_topic("square", k), zmq.NOBLOCK)
+            assert k >= MOST_TOPICS
+            assert resident(circle) < before + MOST_GROWTH
+            works(anna)

@@ -1,0 +1,82 @@
+"""What the owner of a key may send, in pure arithmetic."""
+
+from __future__ import annotations
+
+import pytest
+
+from taskmaster.bus import messages as m
+from taskmaster.daemon.bounds import (
+    BURST_SECONDS,
+    COSTS,
+    FIRST_BAR,
+    FORGIVEN_SECONDS,
+    LAST_BAR,
+    MOST_TOPICS,
+    TOKEN_BYTES,
+    Bounds,
+)
+
+RATE = 100.0
+
+
+def sent(bounds: Bounds, n: int, now: float, size: int = 0, user: str = "anna") -> int:
+    """How many of so many messages pass."""
+    return sum(bounds.passes(user, size, now) for _ in range(n))
+
+
+def test_a_burst_passes_and_then_so_many_a_second() -> None:
+    bounds = Bounds(RATE)
+    most = int(RATE * BURST_SECONDS)
+    assert sent(bounds, most, 5.0) == most
+    assert sent(bounds, 1, 5.0) == 0
+    assert sent(bounds, 99, 6.01) == 99
+    assert sent(bounds, 10, 6.01) < 10
+    assert sent(bounds, 2 * most, 1000.0) == most, "more is not saved up"
+    assert sent(bounds, most, 1000.0, user="otto") == most, "another pays for themselves"
+
+
+def test_bytes_count_and_what_stays_in_the_journal() -> None:
+    most = int(RATE * BURST_SECONDS)
+    assert sent(Bounds(RATE), most, 5.0, size=TOKEN_BYTES) == most // 2
+    bounds = Bounds(RATE)
+    note = m.NoteWriter(1, 1, 1, {})
+    for _ in range(int(most // (1 + COSTS[m.NoteWriter]))):
+        assert bounds.passes("anna", 0, 5.0)
+        bounds.charge("anna", note)
+    assert sent(bounds, most, 5.0) < 1 + COSTS[m.NoteWriter]
+    bounds.charge("nobody", note)
+    assert sent(bounds, 1, 5.0, user="nobody") == 1, "who comes by a Unix socket has no account"
+
+
+def test_who_is_barred_comes_back_by_itself_and_later_each_time() -> None:
+    bounds = Bounds(RATE)
+    now, bars = 5.0, []
+    for _ in range(8):
+        while bounds.passes("anna", 0, now):
+            pass
+        bars.append(bounds.bar("anna", now))
+        assert bounds.bar("anna", now) == 0.0, "is out already"
+        assert bounds.is_barred("anna", now)
+        assert bounds.barred(now) == {"anna": bars[-1]}
+        assert sent(bounds, 1, now + bars[-1] / 2) == 0
+        now += bars[-1]
+        assert not bounds.is_barred("anna", now)
+        assert sent(bounds, 1, now) == 1
+    assert bars == [min(LAST_BAR, FIRST_BAR * 2**k) for k in range(8)]
+    bounds.tidy(now + FORGIVEN_SECONDS + 1)
+    assert bounds.bar("anna", now + FORGIVEN_SECONDS + 1) == FIRST_BAR, "is forgiven"
+
+
+def test_topics_are_counted_until_they_are_let_go() -> None:
+    bounds = Bounds(RATE)
+    assert bounds.passes("anna", 0, 5.0)
+    assert bounds.follow("anna", MOST_TOPICS)
+    assert not bounds.follow("anna", 1)
+    bounds.tidy(5.0 + 2 * FORGIVEN_SECONDS)
+    assert not bounds.follow("anna", 1), "who follows something is not forgotten"
+    assert bounds.follow("anna", -2)
+
+
+@pytest.mark.parametrize("kind", COSTS)
+def test_nothing_costs_more_than_a_burst(kind: type[m.Message]) -> None:
+    assert COSTS[kind] < Bounds(10.0)._most * 50
