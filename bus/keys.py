@@ -37,6 +37,7 @@ __all__ = [
     "Pinned",
     "credentials_for",
     "default_key_file",
+    "fingerprint",
     "handed_over",
     "new_pair",
     "public_from_text",
@@ -52,6 +53,8 @@ DAEMON_KEY_ENVIRONMENT = "TASKMASTER_DAEMON_KEY"
 
 _KEY_BYTES = 32
 _CHECK_BYTES = 3
+#: Characters of a fingerprint: 64 bits.
+_FINGERPRINT = 16
 _TEXT = re.compile(r"tm-(public|secret)-([a-z2-7]{56})")
 #: What systemd calls the folder of files that it hands to a service, and the daemon's and workers' own pairs in it.
 _HANDED_OVER = "CREDENTIALS_DIRECTORY"
@@ -113,6 +116,11 @@ def new_pair() -> KeyPair:
 def public_text(key: bytes) -> str:
     """How a public key of 32 bytes is written."""
     return _text("public", key)
+
+
+def fingerprint(key: bytes) -> str:
+    """What a public key is told from others by, where it is not to be read itself: in the journal, and its backups."""
+    return hashlib.sha256(key).hexdigest()[:_FINGERPRINT]
 
 
 def public_from_text(text: str) -> bytes:

@@ -36,8 +36,10 @@ from taskmaster.bus.instrument_messages import (
 from taskmaster.bus.operation_messages import (
     Alarm as Alarm,
     AlarmList as AlarmList,
+    AuditPage as AuditPage,
     ListAlarms as ListAlarms,
     Prune as Prune,
+    ReadAudit as ReadAudit,
 )
 from taskmaster.bus.people_messages import (
     Answer as Answer,
@@ -318,6 +320,7 @@ ClientMessage = (
     | Fork
     | ListAlarms
     | Prune
+    | ReadAudit
     | Ping
 )
 
@@ -498,6 +501,7 @@ DaemonMessage = (
     | WriterList
     | Forked
     | AlarmList
+    | AuditPage
 )
 
 

@@ -1,11 +1,11 @@
-"""Messages about the daemon itself: which alarms stand, and runs that are not kept any longer."""
+"""Messages about the daemon itself: alarms that stand, runs that are not kept any longer, who has done what."""
 
 from __future__ import annotations
 
-from taskmaster.bus.status import AlarmInfo
-from taskmaster.bus.wire import Count, Message
+from taskmaster.bus.status import AlarmInfo, AuditEntry
+from taskmaster.bus.wire import Count, Message, Seconds
 
-__all__ = ["Alarm", "AlarmList", "ListAlarms", "Prune"]
+__all__ = ["Alarm", "AlarmList", "AuditPage", "ListAlarms", "Prune", "ReadAudit"]
 
 
 class Alarm(Message, tag="alarm"):
@@ -43,3 +43,26 @@ class Prune(Message, tag="prune"):
     id: Count
     run: Count
     events: Count
+
+
+class ReadAudit(Message, tag="read_audit"):
+    """What have operators and admins done? Entries behind number ``after``, of these times, this user, this Master."""
+
+    id: Count
+    after: Count = 0
+    since: Seconds | None = None
+    until: Seconds | None = None
+    user: str | None = None
+    master: str | None = None
+
+
+class AuditPage(Message, tag="audit_page"):
+    """Answer to ReadAudit: in the order of their numbers, as many as go into a message.
+
+    If there may be ``more``, they are asked for with this ``after``: entries up to there were looked at.
+    """
+
+    id: int
+    entries: tuple[AuditEntry, ...] = ()
+    after: int = 0
+    more: bool = False

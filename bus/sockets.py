@@ -27,6 +27,7 @@ from taskmaster.bus.table import Buffer
 __all__ = [
     "ANY_PORT",
     "MAX_MESSAGE",
+    "Origins",
     "Sending",
     "bind",
     "client_sockets",
@@ -69,6 +70,10 @@ _REBIND_LOOK_SECONDS = 0.001
 ANY_PORT = "0"
 
 _ADDRESS = re.compile(r"tcp://[^\s/]+:\d{1,5}|ipc://.+")
+
+#: How ZeroMQ names who comes by a Unix socket, and peers that are remembered at most.
+_NEAR = re.compile(r"(?:localhost)?:(\d+):\d+:(\d+)")
+_ORIGINS = 65_536
 
 #: Frames below this size are copied into ZeroMQ; sharing a small one costs more than copying it.
 _COPIED = 64 << 10
@@ -284,7 +289,47 @@ def _ask_at_the_door(socket: zmq.Socket[bytes], domain: str) -> None:
     socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
 
 
-def receive_from(socket: zmq.Socket[bytes], max_frames: int = MAX_FRAMES) -> tuple[list[bytes], str, zmq.Frame] | None:
+class Origins:
+    """Where the peers of a ROUTER are, by their routing ids, as ZeroMQ says of the connection of each.
+
+    To ask for it takes as long as to receive a frame. A routing id that the ROUTER has given begins with a zero byte,
+    and no other connection gets it: so that is asked once. One that a peer has chosen for itself may be another's
+    later, and is asked with each message.
+    """
+
+    def __init__(self) -> None:
+        self._settled: dict[bytes, str] = {}
+        self._chosen: dict[bytes, str] = {}
+
+    def __contains__(self, peer: bytes) -> bool:
+        return peer in self._settled
+
+    def note(self, peer: bytes, frame: zmq.Frame) -> None:
+        """A message of this peer, by one of its frames."""
+        try:
+            origin = _origin(str(frame.get("Peer-Address")))
+        except zmq.ZMQError:
+            origin = ""
+        known = self._settled if peer.startswith(b"\0") else self._chosen
+        if len(known) >= _ORIGINS:
+            known.clear()  # they are asked for again
+        known[peer] = origin
+
+    def of(self, peer: bytes) -> str:
+        """Where the peer is whose message was received last under this routing id; empty where that is not known."""
+        origin = self._settled.get(peer)
+        return self._chosen.get(peer, "") if origin is None else origin
+
+
+def _origin(said: str) -> str:
+    """A network address as it is; of a Unix socket ZeroMQ says ``localhost:UID:GID:PID``."""
+    near = _NEAR.fullmatch(said)
+    return said if near is None else f"uid {near[1]} pid {near[2]}"
+
+
+def receive_from(
+    socket: zmq.Socket[bytes], max_frames: int = MAX_FRAMES, origins: Origins | None = None
+) -> tuple[list[bytes], str, zmq.Frame] | None:
     """As :func:`receive`, with who the authenticator said that it comes from; empty where it was not asked.
 
     It is ZeroMQ's own word on the connection that the message came by, whatever the message says. The first frame as
@@ -298,6 +343,8 @@ def receive_from(socket: zmq.Socket[bytes], max_frames: int = MAX_FRAMES) -> tup
     except zmq.ZMQError:
         user = ""
     frames = [first.bytes]
+    if origins is not None and frames[0] not in origins:
+        origins.note(frames[0], first)
     while _get(socket, _RCVMORE):
         frame = _recv(socket, _NOBLOCK)
         if len(frames) < max_frames:
@@ -307,11 +354,20 @@ def receive_from(socket: zmq.Socket[bytes], max_frames: int = MAX_FRAMES) -> tup
     return frames, str(user), first
 
 
-def receive(socket: zmq.Socket[bytes], max_frames: int = MAX_FRAMES) -> list[bytes] | None:
-    """One message without blocking, or None. A message of too many frames comes as an empty list, its frames read."""
+def receive(
+    socket: zmq.Socket[bytes], max_frames: int = MAX_FRAMES, origins: Origins | None = None
+) -> list[bytes] | None:
+    """One message without blocking, or None. A message of too many frames comes as an empty list, its frames read.
+
+    ``origins`` gets to know where it came from.
+    """
     if not _get(socket, _EVENTS) & _POLLIN:  # asking is cheaper than the exception for an empty socket
         return None
     frames = [_recv(socket, _NOBLOCK)]
+    if origins is not None and frames[0] not in origins and _get(socket, _RCVMORE):
+        second: zmq.Frame = _recv(socket, _NOBLOCK, copy=False)  # type: ignore[assignment]
+        origins.note(frames[0], second)
+        frames.append(second.bytes)
     while _get(socket, _RCVMORE):
         frame = _recv(socket, _NOBLOCK)
         if len(frames) < max_frames:

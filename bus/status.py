@@ -10,6 +10,7 @@ from taskmaster.bus.wire import Scalar, Where
 
 __all__ = [
     "AlarmInfo",
+    "AuditEntry",
     "DaemonStatus",
     "HeadInfo",
     "HeadTask",
@@ -42,6 +43,33 @@ class AlarmInfo(_Record, frozen=True):
     since: float
     #: which part of the subject, such as a head; empty: all of it
     about: str = ""
+
+
+class AuditEntry(_Record, frozen=True):
+    """Something that an operator or admin has done, or that somebody was refused, as it is on record."""
+
+    #: its number: contiguous, and never given again
+    entry: int
+    #: seconds since 1970
+    time: float
+    #: the name of their key; ``local`` on the daemon's own machine; empty: the daemon did it by itself
+    user: str
+    #: that of the key; ``daemon`` where it did it by itself; empty where the key is not in force any more
+    role: str
+    #: from where: a network address, or user and process of the daemon's own machine
+    origin: str
+    #: the kind of the message; see `docs/security.md`
+    what: str
+    #: the Master that it was about; empty: none, or all
+    master: str = ""
+    #: what else was said, such as ``run`` and its ``name``, ``index``, ``reason``
+    about: dict[str, Any] = {}
+    #: ``done`` or ``refused``
+    outcome: str = "done"
+    #: why it was refused
+    why: str = ""
+    #: of how many such this is the last, where they came too fast for an entry each
+    times: int = 1
 
 
 class WorkerStatus(_Record, frozen=True):

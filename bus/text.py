@@ -19,6 +19,7 @@ __all__ = [
     "nearest",
     "parse_duration",
     "parse_size",
+    "printable",
 ]
 
 #: What a parameter or output may be called, as a regular expression.
@@ -136,3 +137,8 @@ def format_size(size: float) -> str:
             return f"{size:.3g} {unit}"
         size /= 1000
     return f"{size:.3g} PB"
+
+
+def printable(text: str) -> str:
+    """A text that somebody else has written, in one line, and without what a terminal would take for an order."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in " ".join(text.split()))

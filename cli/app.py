@@ -47,6 +47,7 @@ COMMANDS: Mapping[str, Mapping[str, Entry]] = {
         "keys": Entry("keys", "Who may come over the network, and which daemons you know."),
         "status": Entry("status", "Show how the daemon and its Masters are."),
         "alarms": Entry("alarms", "List the alarms that stand."),
+        "audit": Entry("audit", "Show what operators and admins have done."),
         "top": Entry("top", "Watch Masters and workers at work."),
         "pause": Entry("switches:pause", "Evaluate nothing further of a Master or run."),
         "resume": Entry("switches:resume", "Go on with a Master or run that was paused."),

@@ -115,8 +115,12 @@ class RetentionSettings(Settings):
         "Where runs are archived, a folder for each Master. Relative to this file. By default `archive` in `state`.",
         default=None,
     )
+    audit: Annotated[float, duration("30 d")] | None = setting(
+        "How long it is kept who has done what (`taskmaster audit`), 30 days at least. By default for good.",
+        default=None,
+    )
     every: Annotated[float, duration("1 s")] = setting(
-        "How often it is looked for runs to delete.", default=3600.0, shown="1 h"
+        "How often it is looked for what is to be deleted.", default=3600.0, shown="1 h"
     )
 
 

@@ -40,6 +40,7 @@ Question: TypeAlias = (
     | m.ReadSamples
     | m.ListRequests
     | m.ListProposed
+    | m.ReadAudit
 )
 Answer: TypeAlias = tuple[m.DaemonMessage, Sequence[Buffer]]
 

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from taskmaster.bus import messages as m
+from taskmaster.daemon.roles import RULES, Right
 
 __all__ = ["MOST_TOPICS", "RATE", "Bounds"]
 
@@ -24,8 +25,15 @@ RATE = 20_000.0
 BURST_SECONDS = 2.0
 #: Bytes that cost as much as a message.
 TOKEN_BYTES = 16 << 10
-#: What costs more than a token: it stays in the journal, or has much read.
-COSTS: Mapping[type[m.Message], float] = {m.Open: 20.0, m.Fork: 200.0, m.NoteWriter: 20.0, m.NoteAsks: 5.0}
+#: What costs more than a token: it stays in the journal, as what is on record of operators does, or has much read.
+COSTS: Mapping[type[m.Message], float] = {
+    **{kind: 20.0 for kind, rule in RULES.items() if rule.right in (Right.OPERATE, Right.ADMINISTER)},
+    m.Open: 20.0,
+    m.Fork: 200.0,
+    m.NoteWriter: 20.0,
+    m.NoteAsks: 5.0,
+    m.Delete: 20.0,
+}
 #: How long somebody is kept out: at first, and at most.
 FIRST_BAR, LAST_BAR = 1.0, 60.0
 #: Whoever has behaved for so long is a stranger to it again.

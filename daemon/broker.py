@@ -35,21 +35,25 @@ from taskmaster.bus import codec, messages as m, sockets
 from taskmaster.bus.errors import CallerError, DiskFull, NotAllowed, ProtocolError, TaskMasterError
 from taskmaster.bus.status import DaemonStatus, MasterStatus
 from taskmaster.bus.table import Buffer, Table
+from taskmaster.config.authorised import Grant
 from taskmaster.daemon.alarms import AlarmBook
 from taskmaster.daemon.answering import Answer, Answers, Question, framed
+from taskmaster.daemon.auditing import by_daemon, cut, put
 from taskmaster.daemon.core import Core
-from taskmaster.daemon.effects import BlockAppended, Dispatched, Effects, Publication, Recheck, Sender, Verify
+from taskmaster.daemon.effects import BlockAppended, Dispatched, Effects, Publication, Recheck, Reply, Sender, Verify
 from taskmaster.daemon.forking import fork
 from taskmaster.daemon.gate import Gatehouse
 from taskmaster.daemon.guardians import Guardians
 from taskmaster.daemon.health import Pulse
 from taskmaster.daemon.journal import Journal, sql
 from taskmaster.daemon.journal.asks import read_asks
+from taskmaster.daemon.journal.audit import KEYS, read_audit
 from taskmaster.daemon.journal.clearing import Clearing
 from taskmaster.daemon.journal.pages import read_page, recheck, same_block
 from taskmaster.daemon.journal.series import Pruning
 from taskmaster.daemon.journal.seriespages import read_series
 from taskmaster.daemon.journal.writers import read_writers
+from taskmaster.daemon.keychanges import KeyWatch
 from taskmaster.daemon.publishing import Publisher
 from taskmaster.daemon.roles import LOCAL, Peer
 from taskmaster.daemon.space import Space
@@ -164,6 +168,10 @@ class Broker:
         if gatehouse is not None:
             for ours in gatehouse.sockets:
                 self._poller.register(ours, zmq.POLLIN)
+        self._keys = KeyWatch(journal.meta(KEYS))
+        #: the keys of which the changes are on record, and until when they are all in force
+        self._noted_keys: tuple[Sequence[Grant], float] | None = None
+        self._origins = {socket: sockets.Origins() for socket in (endpoints.control, endpoints.workers)}
         self._readers: dict[int, Callable[[], object]] = {}
         self._client_decoder = codec.client_decoder()
         self._worker_decoder = codec.worker_decoder()
@@ -235,8 +243,20 @@ class Broker:
         self.core.series.flush(time.monotonic(), out)
         if out.records:
             self._commit(out)
+        self._record_end()
         self.supervisor.committed()
         self.guardians.await_end(HURRY_SECONDS if self._hurried else TERMINATE_SECONDS)
+
+    def _record_end(self) -> None:
+        """Put on record that the daemon stops; on a full disk it does so all the same."""
+        out = Effects(turn=self.turns + 1, wall=time.time())
+        self.core.auditor.flush(out)
+        by_daemon("end", out)
+        try:
+            self._commit(out)
+            self._remark(out)
+        except DiskFull as error:
+            log.warning("that the daemon stops is not on record: %s", error)
 
     def _poll(self) -> dict[Any, int]:
         now = time.monotonic()
@@ -299,20 +319,21 @@ class Broker:
         now: float,
         out: Effects,
     ) -> None:
+        origins = self._origins[socket]
         for _ in range(DRAIN_MESSAGES):
             peer = LOCAL
             if self.gatehouse is None:
-                frames = sockets.receive(socket)
+                frames = sockets.receive(socket, origins=origins)
                 if frames is None:
                     return
             else:
-                received = sockets.receive_from(socket)
+                received = sockets.receive_from(socket, origins=origins)
                 if received is None:
                     return
                 frames, user, origin = received
                 known = self.gatehouse.gate.peer(user)
                 if known is None:
-                    self._refuse_stranger(socket, frames)
+                    self._refuse_stranger(socket, frames, user, out)
                     continue
                 if not self.gatehouse.bears(known, frames, origin):
                     continue
@@ -320,22 +341,23 @@ class Broker:
             try:
                 if len(frames) < 2:
                     raise ProtocolError("a message without a header, or of too many frames")
-                handle(Sender(frames[0], peer.name, peer), frames, now, out)
+                handle(Sender(frames[0], peer.name, peer, origins.of(frames[0])), frames, now, out)
             except ProtocolError as error:
                 self._reject(socket, frames, error)
             if self._drained_bytes > DRAIN_BYTES or self._drained_rows > DRAIN_ROWS:
                 return
 
-    def _refuse_stranger(self, socket: zmq.Socket[bytes], frames: Sequence[bytes]) -> None:
+    def _refuse_stranger(self, socket: zmq.Socket[bytes], frames: Sequence[bytes], user: str, out: Effects) -> None:
         """A message of somebody whose key was in force when they came, and is not any more."""
         self.strangers += 1
         if self.strangers & (self.strangers - 1) == 0:
             log.warning("refused message %d of peers whose keys are not in force any more", self.strangers)
+        error = NotAllowed("your key is not in force here any more; ask the daemon's operator")
+        origin = self._origins[socket].of(frames[0]) if frames else ""
+        self.core.auditor.stranger(user, origin, str(error), out)
         if len(frames) >= 2 and socket is self._endpoints.control:
-            error = NotAllowed("your key is not in force here any more; ask the daemon's operator")
-            sockets.send(
-                socket, [frames[0], codec.encode(m.Refused(error.code, str(error), codec.request_id(frames[1])))]
-            )
+            refused = m.Refused(error.code, str(error), codec.request_id(frames[1]))
+            out.replies.append(Reply(frames[0], refused))
 
     def _on_client(self, sender: Sender, frames: list[bytes], now: float, out: Effects) -> None:
         message = self._client_decoder.decode(frames[1])
@@ -395,9 +417,14 @@ class Broker:
     def _look_at_keys(self, out: Effects) -> None:
         """Once in a while: whether keys have come, gone or expired."""
         if self.gatehouse is None:
+            self._keys.look((), out.wall, "the configuration", out)
             return
         before = self.gatehouse.refusal
         narrowed = self.gatehouse.look(out.wall)
+        gate = self.gatehouse.gate
+        if self._noted_keys != (noted := (gate.grants, gate.next_expiry)):
+            self._noted_keys = noted
+            self._keys.look(gate.grants, out.wall, self.gatehouse.file.origin, out)
         refusal = self.gatehouse.refusal
         if refusal and refusal != before:  # also where it is another mistake
             out.alarms.append(m.Alarm("error", "keys", refusal, out.wall, "authenticator"))
@@ -476,6 +503,10 @@ class Broker:
             self.supervisor.scale(scaling.master, scaling.count)
         if out.alarms:
             self._tell(self.alarms.note(out.alarms, time.monotonic()))
+        self._remark(out)
+
+    @staticmethod
+    def _remark(out: Effects) -> None:
         for is_bad, text in out.remarks:
             log.log(logging.WARNING if is_bad else logging.INFO, "%s", text)
 
@@ -525,6 +556,12 @@ class Broker:
             if not isinstance(error, CallerError):
                 log.error("%s", error)
             reply = m.Refused(error.code, str(error), said.answer.id)
+        if said.entry is not None:  # which is known only now, and on disk before it is told
+            became = {} if isinstance(reply, m.Done) else {"outcome": "refused", "why": cut(reply.message)}
+            out = Effects(wall=said.entry.time)
+            put(replace(said.entry, **became), out)
+            self._commit(out)
+            self._remark(out)
         sockets.send(self._endpoints.control, [said.address, *framed(reply)])
 
     def _submitted_at(self, run: int, index: int) -> float:
@@ -538,6 +575,8 @@ class Broker:
                 return read_asks(self.journal, self.core.run(question.run), question)
             if isinstance(question, m.ReadWriters):
                 return read_writers(self.journal, self.core.run(question.run), question), ()
+            if isinstance(question, m.ReadAudit):
+                return read_audit(self.journal, question), ()
             if isinstance(question, m.ListHeld):
                 return self.core.held_list(question, peer), ()
             if isinstance(question, m.ListAlarms):

@@ -27,6 +27,7 @@ from taskmaster.bus.status import MasterStatus
 from taskmaster.bus.table import Table
 from taskmaster.bus.text import did_you_mean
 from taskmaster.daemon.acknowledging import Acknowledging
+from taskmaster.daemon.auditing import ON_RECORD, Auditor
 from taskmaster.daemon.effects import (
     AsksNoted,
     Effects,
@@ -89,6 +90,8 @@ class Core:
         self.series = SeriesBook(identity.epoch, self._is_open)
         self.workforce = Workforce(self.masters, self.series)
         self.runs = Runs(self.masters)
+        self.auditor = Auditor(self.masters, self.runs)
+        self.workforce.denied = self.auditor.denied
         self.people = People(self.masters, self.runs)
         self.operators = Operators(self.masters, self.series)
         self.acknowledging = Acknowledging(self.runs)
@@ -139,6 +142,7 @@ class Core:
             m.Edit: self.people.edit,
             m.ListAlarms: self._query,
             m.Prune: self._prune,
+            m.ReadAudit: self._query,
             m.Ping: self._ping,
         }
 
@@ -146,11 +150,23 @@ class Core:
 
     def on_client(self, sender: Sender, message: m.ClientMessage, table: Table | None, out: Effects) -> None:
         """A client's message, with the table that came in its frames."""
+        account = None
         try:
             if not sender.peer.is_local:
                 self._permitting.check(sender.peer, message)
+        except NotAllowed as error:
+            self.auditor.denied(sender, message, error, out)
+            self.refuse(sender, message, error, out)
+            return
+        try:
+            if type(message) in ON_RECORD:
+                account = self.auditor.begin(sender, message, out)
             self._handlers[type(message)](sender, message, table, out)
+            if account is not None:
+                self.auditor.end(account, out)
         except TaskMasterError as error:
+            if account is not None:
+                self.auditor.failed(account, error, out)
             self.refuse(sender, message, error, out)
 
     def end_turn(self, now: float, out: Effects) -> None:
@@ -188,6 +204,7 @@ class Core:
             master.on_tick(now, out)
             master.settle_idle(out)
             master.record_leases(now, out)
+        self.auditor.look(now, out)
         self.workforce.forget_former()
         self.workforce.look_at_guardians(now, out)
         self.record_counts(out)
@@ -483,7 +500,14 @@ class Core:
     def _query(
         self,
         sender: Sender,
-        message: m.Replay | m.ReadAsks | m.ReadWriters | m.Status | m.ListHeld | m.ListAlarms | m.ReadProgress,
+        message: m.Replay
+        | m.ReadAsks
+        | m.ReadWriters
+        | m.Status
+        | m.ListHeld
+        | m.ListAlarms
+        | m.ReadProgress
+        | m.ReadAudit,
         table: Table | None,
         out: Effects,
     ) -> None:

@@ -7,7 +7,7 @@ then releases the rest; the single exception, ``early``, is named and argued in 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
@@ -310,6 +310,33 @@ class CheckpointDropped(_Record, frozen=True):
     index: int
 
 
+class Audited(_Record, frozen=True):
+    """What somebody has done who runs the daemon, or was refused: see `auditing`."""
+
+    time: float
+    user: str
+    role: str
+    origin: str
+    what: str
+    master: str = ""
+    about: dict[str, Any] = {}
+    outcome: str = "done"
+    why: str = ""
+    times: int = 1
+
+
+class AuditPruned(_Record, frozen=True):
+    """Entries up to this number are not kept any longer."""
+
+    last: int
+
+
+class KeysNoted(_Record, frozen=True):
+    """The keys that are in force from here on, as JSON: see `keychanges`."""
+
+    keys: str
+
+
 Record: TypeAlias = (
     RunCreated
     | WriterChanged
@@ -339,6 +366,9 @@ Record: TypeAlias = (
     | TasksPlaced
     | Checkpointed
     | CheckpointDropped
+    | Audited
+    | AuditPruned
+    | KeysNoted
 )
 
 
@@ -398,6 +428,8 @@ class Recheck(msgspec.Struct, frozen=True):
     answer: m.Answer
     worker: str
     table: Table | None
+    #: what is to be on record of it, but for what becomes of it
+    entry: Audited | None = None
 
 
 class Query(msgspec.Struct, frozen=True):
@@ -415,6 +447,7 @@ class Query(msgspec.Struct, frozen=True):
         | m.ReadSamples
         | m.ListRequests
         | m.ListProposed
+        | m.ReadAudit
     )
     peer: Peer = LOCAL
 

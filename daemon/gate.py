@@ -64,6 +64,11 @@ class Gate:
         self.next_expiry = math.inf
         self.update(grants, now)
 
+    @property
+    def grants(self) -> Sequence[Grant]:
+        """All that is in the file, whether it holds or not: another object where it was read anew."""
+        return self._grants
+
     def __len__(self) -> int:
         """How many keys are in force."""
         return len(self._users)
@@ -188,7 +193,13 @@ class KeyFile:
             there = os.stat(self._path)
         except OSError as error:
             return (error.errno or 0,)
-        return there.st_mtime_ns, there.st_size, there.st_ino
+        return there.st_mtime_ns, there.st_size, there.st_ino, there.st_uid
+
+    @property
+    def origin(self) -> str:
+        """Where it is, and whose, for the record."""
+        owner = f" (of uid {self._seen[3]})" if len(self._seen) > 3 else ""
+        return f"{self._path}{owner}"
 
     def look(self) -> None:
         """Once in a while: begin to read the file, if it is another one than before."""

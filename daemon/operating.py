@@ -14,6 +14,7 @@ from taskmaster.daemon.broker import Broker
 from taskmaster.daemon.conditions import ClockWatch, disk_condition, gate_conditions, master_conditions
 from taskmaster.daemon.health import Crews
 from taskmaster.daemon.hook import AlarmHook
+from taskmaster.daemon.journal.audit import AuditRetention
 from taskmaster.daemon.metrics import CONTENT_TYPE, Counts, Snapshot, render
 from taskmaster.daemon.pruner import Errand
 from taskmaster.daemon.pruning import Pruning
@@ -37,6 +38,8 @@ class Operations:
     #: HOST:PORT of metrics and health; None: they are not served
     metrics: str | None = None
     retention: Retention = field(default_factory=Retention)
+    #: seconds that the record of who has done what is kept; None: for good
+    audit: float | None = None
 
 
 @contextlib.contextmanager
@@ -61,6 +64,9 @@ def operated(broker: Broker, plan: Operations, name: str, keep_free: int, umask:
             server = WebServer(plan.metrics, observer.page)
             stack.callback(server.close)
             log.info("metrics are at %s/metrics, health is at %s/health", server.address, server.address)
+        if plan.audit is not None:
+            rules = plan.audit, plan.retention.every, lambda: not broker.alarms.stands("clock_jump")
+            broker.keepers.append(AuditRetention(broker.journal, *rules))
         if plan.retention:
             fields = {
                 name: (master.spec.parameters.fields, master.spec.outputs.fields)

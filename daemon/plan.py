@@ -48,7 +48,14 @@ def plan(config: Config) -> DaemonPlan:
 
 def _operations(config: Config) -> Operations:
     alarms = config.alarms
-    return Operations(alarms.command or (), alarms.timeout, alarms.disk_low, config.metrics.listen, retention(config))
+    return Operations(
+        alarms.command or (),
+        alarms.timeout,
+        alarms.disk_low,
+        config.metrics.listen,
+        retention(config),
+        config.retention.audit,
+    )
 
 
 def retention(config: Config) -> Retention:

@@ -18,6 +18,7 @@ import msgspec
 
 from taskmaster.bus.errors import CallerError
 from taskmaster.daemon.alarms import Condition
+from taskmaster.daemon.auditing import by_daemon
 from taskmaster.daemon.broker import Broker
 from taskmaster.daemon.effects import Effects
 from taskmaster.daemon.pruner import Errand, Wish
@@ -128,9 +129,13 @@ class Pruning:
 
     def _carry_out(self, wish: Wish, out: Effects) -> bytes:
         try:
+            run = self._broker.core.run(wish.run)
             self._broker.core.prune(wish.run, wish.events, out)
         except CallerError as error:
             return " ".join(str(error).split()).encode()
+        rules = self._errand.rules
+        about = {"run": run.id, "name": run.name, "events": wish.events, "archived": rules.archive is not None}
+        by_daemon("prune", out, run.master, about)
         done = "is archived and deleted" if self._errand.rules.archive is not None else "is deleted"
         out.remarks.append((False, f"{wish.text} {done}, as [retention] says"))
         return b""

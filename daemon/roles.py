@@ -135,6 +135,7 @@ RULES: Mapping[type[m.Message], Rule] = {
     m.Release: Rule(_OPERATE, "give requests back"),
     m.Answer: Rule(_OPERATE, "answer requests"),
     m.Prune: Rule(_ADMINISTER, "prune the journal: delete runs that are archived"),
+    m.ReadAudit: Rule(_ADMINISTER, "read what operators and admins have done", whole=True),
 }
 
 

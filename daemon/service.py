@@ -26,6 +26,7 @@ from taskmaster.bus.keys import DAEMON_KEY, handed_over, read_pair
 from taskmaster.bus.places import control_address, default_sockets
 from taskmaster.bus.status import DaemonStatus
 from taskmaster.bus.text import count, format_duration
+from taskmaster.daemon.auditing import by_daemon
 from taskmaster.daemon.bounds import RATE
 from taskmaster.daemon.broker import DRAIN_BYTES, Broker, Endpoints
 from taskmaster.daemon.connections import Connections
@@ -37,6 +38,7 @@ from taskmaster.daemon.journal import Journal
 from taskmaster.daemon.journal.backup import keep_before_migration, require_state
 from taskmaster.daemon.journal.check import check_at_start, check_log
 from taskmaster.daemon.journal.recovery import restore
+from taskmaster.daemon.journal.sql import SCHEMA_VERSION
 from taskmaster.daemon.lock import locked
 from taskmaster.daemon.master import Master
 from taskmaster.daemon.memory import resident_bytes
@@ -249,9 +251,14 @@ def _assemble(
 def _restore(core: Core, journal: Journal, progress: Path) -> None:
     """Take up where the journal ends; what that changes is on disk before anybody is served."""
     out = Effects(wall=time.time())
+    about = {"version": __version__, "epoch": core.identity.epoch}
+    if journal.brought_up_from:
+        about |= {"schema": SCHEMA_VERSION, "schema_before": journal.brought_up_from}
+    by_daemon("start", out, about=about, origin=f"uid {os.getuid()} pid {os.getpid()}")
+    [(_, started)] = out.remarks
     restore(core, journal, read_progress(progress), time.monotonic(), out)
-    if out.records:
-        journal.commit(out.records)
+    journal.commit(out.records)
+    log.info("%s", started)
     for path in progress.iterdir():
         path.unlink()
 

@@ -56,6 +56,8 @@ class Workforce:
         self._peers: dict[str, Peer] = {}
         #: guardians by their connections, the latest last
         self._guardian_at: dict[bytes, _Guardian] = {}
+        #: told of what somebody may not say
+        self.denied: Callable[[Sender, m.WorkerMessage, NotAllowed, Effects], None] = lambda *said: None
 
     def hired(self, token: str) -> None:
         """The daemon has started a worker of its own."""
@@ -127,6 +129,7 @@ class Workforce:
                 if self._peers.get(token, peer).name != peer.name:
                     raise NotAllowed(f"key {peer.name!r} is not that of worker {token!r}")
         except NotAllowed as error:
+            self.denied(sender, message, error, out)
             out.to_workers.append(ToWorker(sender.address, m.Refused(error.code, str(error))))
             return False
         if isinstance(message, m.WorkerHello):

@@ -32,6 +32,7 @@ from taskmaster.learners.aiochannel import AsyncChannel
 from taskmaster.learners.aiopeople import PeopleOfLab, PeopleOfMaster
 from taskmaster.learners.aiorun import Results, Run, Tasks
 from taskmaster.learners.arguments import duration, text
+from taskmaster.learners.auditing import AsyncAuditOfLab
 from taskmaster.learners.people import login
 from taskmaster.learners.requests import Request, unanswered
 from taskmaster.learners.resolving import Resolution, held_message
@@ -107,7 +108,7 @@ def connect(
     return Opening(open_lab)
 
 
-class Lab(PeopleOfLab, LabView):
+class Lab(PeopleOfLab, AsyncAuditOfLab, LabView):
     """A connection to one daemon: a mapping of names to Masters. Made by :func:`connect`.
 
     If the daemon goes away, putting and taking wait for it to come back, and then go on; nothing is lost. What asks it

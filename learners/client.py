@@ -21,6 +21,7 @@ from taskmaster.bus.status import AlarmInfo, DaemonStatus, HeadInfo, HeldTask, M
 from taskmaster.bus.table import Buffer
 from taskmaster.learners.arguments import duration, text
 from taskmaster.learners.asker import Asker
+from taskmaster.learners.auditing import AuditOfLab
 from taskmaster.learners.channel import Channel
 from taskmaster.learners.clientpeople import PeopleOfLab, PeopleOfMaster
 from taskmaster.learners.people import login
@@ -61,7 +62,7 @@ def connect(
     return Lab(chosen, timeout, patience, credentials_for(chosen, key, daemon_key))
 
 
-class Lab(PeopleOfLab, LabView):
+class Lab(PeopleOfLab, AuditOfLab, LabView):
     """A connection to one daemon: a mapping of names to Masters. Use it as a context manager, or close it.
 
     If the daemon goes away, putting and taking wait for it to come back, and then go on; nothing is lost. What asks it

@@ -171,7 +171,10 @@ def _read(parse: Callable[[str], float], text: str | None, option: str) -> float
 @contextlib.contextmanager
 def _deleter(state: Path, config: Config | None, address: str | None) -> Iterator[Callable[[ClosedRun], None]]:
     """Who deletes a run: the daemon that is at work, or we ourselves where none is, and none can start meanwhile."""
+    from msgspec.structs import replace
+
     from taskmaster.daemon.effects import RunDeleted
+    from taskmaster.daemon.journal.audit import by_hand
     from taskmaster.daemon.journal.inspection import daemon_kept_away
     from taskmaster.daemon.journal.vacuum import alone_with, clear
 
@@ -190,7 +193,8 @@ def _deleter(state: Path, config: Config | None, address: str | None) -> Iterato
     with alone_with(state) as journal:
 
         def delete(run: ClosedRun) -> None:
-            journal.commit([RunDeleted(run.run)])
+            about = {"run": run.run, "name": run.name, "events": run.events}
+            journal.commit([RunDeleted(run.run), replace(by_hand("prune", about), master=run.master)])
 
         yield delete
         clear(journal)

@@ -12,7 +12,16 @@ from pathlib import Path
 import click
 
 from taskmaster.bus.errors import ConfigError, KeyFileError
-from taskmaster.bus.keys import Pinned, default_key_file, new_pair, public_from_text, public_text, read_pair, write_pair
+from taskmaster.bus.keys import (
+    Pinned,
+    default_key_file,
+    fingerprint,
+    new_pair,
+    public_from_text,
+    public_text,
+    read_pair,
+    write_pair,
+)
 from taskmaster.bus.text import did_you_mean_or
 from taskmaster.cli.base import Command, Group, json_option
 from taskmaster.cli.output import Cell, Table, print_json, print_table, say
@@ -187,11 +196,18 @@ def list_(config: Path | None, as_json: bool) -> None:
             ", ".join(sorted(grant.code)) or "–",
             _date(grant.expires),
             Cell(_state(grant, now), "" if grant.holds(now) else "red"),
+            fingerprint(grant.key),
             public_text(grant.key),
         )
         for grant in grants
     ]
-    print_table(Table(["name", "role", "masters", "code", "expires", "state", "key"], list(rows), elastic=["masters"]))
+    print_table(
+        Table(
+            ["name", "role", "masters", "code", "expires", "state", "fingerprint", "key"],
+            list(rows),
+            elastic=["masters"],
+        )
+    )
 
 
 @command.command("show", cls=Command)
@@ -296,5 +312,6 @@ def _plain(grant: Grant, now: float) -> dict[str, object]:
         "code": sorted(grant.code),
         "expires": grant.expires,
         "state": _state(grant, now),
+        "fingerprint": fingerprint(grant.key),
         "key": public_text(grant.key),
     }

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import time
-from datetime import datetime
-
 import click
 
 from taskmaster.bus import messages as m
-from taskmaster.bus.text import did_you_mean_or, parse_duration
+from taskmaster.bus.text import did_you_mean_or
 from taskmaster.cli.base import Command, address_option
 from taskmaster.cli.connecting import connected
 from taskmaster.cli.exporting import series_format, write_series
+from taskmaster.cli.moments import moment_option
 from taskmaster.cli.output import count, say
-from taskmaster.learners.arguments import moment
 from taskmaster.learners.export.series import samples_table
 
 __all__ = ["command"]
@@ -48,7 +45,7 @@ def command(
     as long as the configuration says (retention).
     """
     form = series_format(form, output)
-    begin, end = _moment("--since", since), _moment("--until", until)
+    begin, end = moment_option("--since", since), moment_option("--until", until)
     with connected(address) as lab:
         _ = lab[master]  # raises UnknownMaster
         known = {one for info in lab.heads(master) for one in info.values}
@@ -58,18 +55,3 @@ def command(
         click.echo(f"taskmaster: no head of {master} tells {name!r}{did_you_mean_or(name, known)}", err=True)
     if output != "-":
         say(f"{output}: {count(rows, 'row')} of Master {master}")
-
-
-def _moment(option: str, text: str | None) -> float | None:
-    """A time that was given as such, or as how long ago it is."""
-    if text is None:
-        return None
-    try:
-        return moment(datetime.fromisoformat(text), option)
-    except ValueError:
-        try:
-            return time.time() - parse_duration(text)
-        except ValueError:
-            raise click.UsageError(
-                f"{option} must be a time (2026-11-21, 2026-11-21T12:00) or how long ago that is ('2 h'), not {text!r}"
-            ) from None

@@ -28,6 +28,7 @@ from taskmaster import __version__
 from taskmaster.bus.errors import DiskFull, JournalDamaged, JournalError, JournalTooNew, StateLocked
 from taskmaster.bus.text import format_size
 from taskmaster.daemon.journal import sql
+from taskmaster.daemon.journal.audit import by_hand, leave_entry
 from taskmaster.daemon.journal.check import check_end
 from taskmaster.daemon.journal.checksums import connect, create
 from taskmaster.daemon.journal.copying import gather, pause_all, require_journal, sync
@@ -324,6 +325,7 @@ def restore(backup: Path, state: Path, *, resume: bool = False) -> Manifest:
             verify(state, manifest)
             if not resume:
                 pause_all(state)
+            leave_entry(state, by_hand("restore", {"of": str(backup), "made": manifest.made, "resume": resume}))
             _give_to_owner(state)
             sync(state / "journal.db")
             (state / RESTORING).unlink()

@@ -12,6 +12,7 @@ import apsw
 
 from taskmaster.bus.errors import JournalDamaged, JournalError
 from taskmaster.daemon.journal import sql
+from taskmaster.daemon.journal.audit import by_hand, leave_entry
 from taskmaster.daemon.journal.checksums import connect, create
 from taskmaster.daemon.journal.failures import journal_error, transaction
 from taskmaster.daemon.journal.inspection import add_checksums
@@ -40,6 +41,7 @@ def copy(folder: Path, into: Path) -> JournalReport:
         into.mkdir(mode=0o700, parents=True, exist_ok=True)
         gather(folder, into, lambda db: None)
         pause_all(into)
+        leave_entry(into, by_hand("copy", {"of": str(folder.absolute())}))
     except (apsw.Error, OSError) as error:
         raise journal_error(error, f"the journal in {folder} cannot be copied to {into}") from error
     return report(into)

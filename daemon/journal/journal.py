@@ -27,6 +27,8 @@ from taskmaster.bus.table import Buffer, Layout, Table
 from taskmaster.daemon.effects import (
     AsksNoted,
     AttemptsCharged,
+    Audited,
+    AuditPruned,
     BlockAppended,
     CheckpointDropped,
     Checkpointed,
@@ -35,6 +37,7 @@ from taskmaster.daemon.effects import (
     EventAppended,
     HeadChanged,
     HeadCounted,
+    KeysNoted,
     LeaseEnded,
     LeaseGranted,
     MasterChanged,
@@ -52,6 +55,7 @@ from taskmaster.daemon.effects import (
     WriterNoted,
 )
 from taskmaster.daemon.journal import sql
+from taskmaster.daemon.journal.audit import KEYS, row_of
 from taskmaster.daemon.journal.checksums import connect, create
 from taskmaster.daemon.journal.clearing import clear_some, delete_run, still_named
 from taskmaster.daemon.journal.failures import journal_error, transaction
@@ -89,6 +93,8 @@ class Journal:
         self.path = folder / "journal.db"
         self.durability = durability
         self.commits = 0
+        #: the version of the tables as they were found, where that was an older one; else 0
+        self.brought_up_from = 0
         #: frames in the write-ahead log, and how many of them are in the database, too
         self._frames = self._moved = 0
         self._file: str | None = None
@@ -159,6 +165,9 @@ class Journal:
             RunCounted: lambda r: self._execute(
                 sql.SET_RUN_COUNTS, (r.next_index, r.next_seq, r.done, r.failed, r.cancelled, r.run)
             ),
+            Audited: lambda r: self._execute(sql.INSERT_AUDIT, row_of(r)),
+            AuditPruned: lambda r: self._execute(sql.DELETE_AUDIT, (r.last,)),
+            KeysNoted: lambda r: self._execute(sql.SET_META, (KEYS, r.keys)),
             **writers(self._cursor),
         }
 
@@ -175,6 +184,7 @@ class Journal:
         synced = self.durability == "power"
         list(self._db.execute(f"{sql.PRAGMAS} PRAGMA synchronous = {'FULL' if synced else 'NORMAL'};"))
         bring_up_to_date(self._db, version)
+        self.brought_up_from = version if version < sql.SCHEMA_VERSION else 0
         for number, text in self._db.execute(sql.SELECT_LAYOUTS):
             self._layouts[msgspec.json.decode(text, type=Layout)] = number
         self._note_going()

@@ -63,14 +63,17 @@ class RecordedRuns:
     #: what exports call the source
     name: str
 
-    def __init__(self, state: Path, declared: Mapping[str, Fields] | None = None) -> None:
-        """``declared``: the parameters and outputs of Masters, as far as they are known."""
+    def __init__(self, state: Path, declared: Mapping[str, Fields] | None = None, *, immutable: bool = False) -> None:
+        """``declared``: the parameters and outputs of Masters, as far as they are known.
+
+        ``immutable``: nobody writes to it, and nothing is left beside it: a backup.
+        """
         self._declared = declared or {}
         self.path = state / "journal.db"
         self.name = str(state)
         self.payloads = Payloads(state / "payloads", sync=False)
         try:
-            self._db = connect(self.path, write=False)
+            self._db = connect(self.path, write=False, immutable=immutable)
             with contextlib.ExitStack() as undone:
                 undone.callback(self._db.close)
                 require_known(self._db, self.path)

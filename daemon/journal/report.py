@@ -114,6 +114,8 @@ def report(folder: Path) -> JournalReport:
         runs = list(_scan_runs(found)) if found.source is not None else []
         if found.source is not None and not found.daemon:
             _look_at_leftovers(found, found.source)
+        if found.source is not None:
+            _look_at_audit(found, found.source)
     return JournalReport(folder, found.size, found.daemon, tuple(found.findings), tuple(found.remarks), tuple(runs))
 
 
@@ -179,6 +181,18 @@ def _last(db: apsw.Connection, statement: str, run: int) -> int:
         return int(db.execute(statement, (run,)).get or 0)
     except apsw.Error:
         return 0
+
+
+def _look_at_audit(found: Inspected, source: Source) -> None:
+    """Say where entries are missing: what cannot be read shows elsewhere, or somebody has deleted them."""
+    with contextlib.suppress(apsw.Error):
+        [(there, first, last, given)] = source.db.execute(sql.COUNT_AUDIT)
+        missing = (given or 0) - (first or 1) + 1 - there
+        if missing > 0:
+            found.remarks.append(
+                f"the record of who has done what (taskmaster audit) lacks {missing} of its entries {first or 1} to "
+                f"{given}: {'its end' if last != given else 'some in between'}"
+            )
 
 
 def _look_at_leftovers(found: Inspected, source: Source) -> None:

@@ -12,6 +12,7 @@ import msgspec
 
 from taskmaster.bus.errors import JournalError
 from taskmaster.daemon.journal import sql
+from taskmaster.daemon.journal.audit import KEYS, PENDING, by_hand, leave_entry, take_over_pending
 from taskmaster.daemon.journal.checksums import connect
 from taskmaster.daemon.journal.failures import journal_error, transaction
 from taskmaster.daemon.journal.inspection import inspected
@@ -59,6 +60,8 @@ _HEADS = {
     "SELECT master, head, tasks, busy, error, error_time FROM head_counts": sql.SET_HEAD_COUNTS,
     "SELECT time, master, head, what, reason, user FROM head_log ORDER BY entry": sql.INSERT_HEAD_LOG,
 }
+#: Who has done what.
+_AUDIT = {sql.SELECT_ALL_AUDIT: sql.INSERT_AUDIT}
 
 
 def salvage(folder: Path, into: Path) -> JournalReport:
@@ -79,6 +82,7 @@ def salvage(folder: Path, into: Path) -> JournalReport:
             Journal(into).close()
             with contextlib.closing(connect(into / "journal.db", write=True)) as db:
                 _Copy(found.source, db, Payloads(into / "payloads", sync=True)).everything()
+            leave_entry(into, by_hand("salvage", {"of": str(folder.absolute())}))
     except (apsw.Error, OSError) as error:
         raise journal_error(
             error, f"what can be kept of the journal in {folder} cannot be written to {into}"
@@ -105,11 +109,24 @@ class _Copy:
             with transaction(self._db):
                 self._run(row)
                 self._payloads.sync()
-        for select, insert in {**_HEADS, **_SAMPLES}.items():
+        for select, insert in {**_HEADS, **_SAMPLES, **_AUDIT}.items():
             rows = self._readable(select)
             while some := list(islice(rows, _ROWS)):
                 with transaction(self._db):
                     self._all(insert, some)
+        self._end_of_audit()
+
+    def _end_of_audit(self) -> None:
+        """Entries get numbers behind all that were ever given, also where the last of them are lost."""
+        with transaction(self._db):
+            last = next(self._readable(sql.LAST_AUDIT), None)
+            if last is not None:
+                self._db.execute(sql.FORGET_LAST_AUDIT)
+                self._db.execute(sql.SET_LAST_AUDIT, last)
+            for key in (KEYS, PENDING):
+                for (value,) in self._readable(sql.GET_META, (key,)):
+                    self._db.execute(sql.SET_META, (key, value))
+            take_over_pending(self._db)
 
     def _run(self, row: Row) -> None:
         run, master, *_, priority, closed, paused, writer = row

@@ -13,6 +13,7 @@ import apsw
 
 from taskmaster.bus.errors import JournalTooNew
 from taskmaster.daemon.journal import sql
+from taskmaster.daemon.journal.audit import take_over_pending
 from taskmaster.daemon.journal.failures import transaction
 
 __all__ = ["BEFORE", "bring_up_to_date", "read_as_newest", "require_known", "schema_version", "too_new"]
@@ -22,6 +23,8 @@ BEFORE = "before-schema-"
 #: Up to this version, development added to the steps before it in place: a journal may lack some of what they make.
 #: From here on a step that was once committed is not changed any more (`tests/unit/journal/test_journal_schemas.py`).
 _GREW_IN_PLACE = 2
+#: The one that brought the record of who has done what.
+_WITH_AUDIT = 4
 #: What a row of before has in a column that is new and has no default.
 _NEUTRAL = {"TEXT": "''", "BLOB": "x''"}
 
@@ -62,6 +65,8 @@ def bring_up_to_date(db: apsw.Connection, version: int) -> None:
                 for statement in _completing(db, _GREW_IN_PLACE):
                     db.execute(statement)
             db.execute(sql.MIGRATIONS[step])
+            if step == _WITH_AUDIT:
+                take_over_pending(db)
             if step == 1:
                 db.execute(sql.SET_META, ("created", time.time()))
             db.execute(f"PRAGMA user_version = {step}")

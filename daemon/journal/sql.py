@@ -4,7 +4,7 @@ Rows are blocks and chunks, not tasks. ``data`` holds the raw frames of a table 
 (little-endian, row by row); where they are large they lie in ``payloads/`` under the SHA-256 in ``file`` instead.
 """
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 #: Run once on a new journal, in order, up to SCHEMA_VERSION; an older journal gets what it lacks.
 MIGRATIONS: dict[int, str] = {
@@ -278,6 +278,22 @@ CREATE TABLE going (
 CREATE INDEX files_of_blocks ON blocks (file) WHERE file IS NOT NULL;
 CREATE INDEX files_of_events ON events (file) WHERE file IS NOT NULL;
 """,
+    4: """
+-- What operators and admins have done, and what somebody was refused; it stays when the run that it was about goes.
+CREATE TABLE audit (
+    entry INTEGER PRIMARY KEY AUTOINCREMENT,   -- without a gap, and never given again
+    time REAL NOT NULL,              -- seconds since 1970
+    user TEXT NOT NULL,              -- the name of their key; local: on this machine; empty: the daemon by itself
+    role TEXT NOT NULL,
+    origin TEXT NOT NULL,            -- from where
+    what TEXT NOT NULL,
+    master TEXT NOT NULL,
+    about TEXT NOT NULL,             -- JSON object
+    outcome TEXT NOT NULL,           -- done, refused
+    why TEXT NOT NULL,
+    times INTEGER NOT NULL           -- how often, of which this is the last
+) STRICT;
+""",
 }
 
 #: Set on the writer's connection. The page cache is small: rows are written once and rarely read.
@@ -322,6 +338,11 @@ INSERT INTO approvals (run, first, n, what, reason, user, time, layout, data) VA
 """
 SET_CLAIM = "INSERT OR REPLACE INTO claims (run, task, claim, who, since, until) VALUES (?, ?, ?, ?, ?, ?)"
 DELETE_CLAIM = "DELETE FROM claims WHERE run = ? AND task = ?"
+INSERT_AUDIT = """
+INSERT INTO audit (entry, time, user, role, origin, what, master, about, outcome, why, times)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+DELETE_AUDIT = "DELETE FROM audit WHERE entry <= ?"
 INSERT_LAYOUT = "INSERT INTO layouts (layout, json) VALUES (?, ?)"
 SELECT_LAYOUTS = "SELECT layout, json FROM layouts"
 INSERT_BLOCK = """
@@ -454,6 +475,32 @@ ORDER BY seq
 """
 LAST_SEQ = "SELECT seq + n FROM events WHERE run = ? ORDER BY seq DESC LIMIT 1"
 LAST_INDEX = "SELECT first + n FROM blocks WHERE run = ? ORDER BY first DESC LIMIT 1"
+
+# -- the record of who has done what, see `daemon.auditing` -----------------------------------------------------------
+
+SELECT_ALL_AUDIT = """
+SELECT entry, time, user, role, origin, what, master, about, outcome, why, times FROM audit ORDER BY entry
+"""
+#: Entries above ?1 and up to ?2, from ?3 on and before ?4, of the user ?5 and about the Master ?6, where one is named.
+SELECT_AUDIT = """
+SELECT entry, time, user, role, origin, what, master, about, outcome, why, times FROM audit
+WHERE entry > ?1 AND entry <= ?2 AND time >= ?3 AND time < ?4 AND (?5 IS NULL OR user = ?5)
+AND (?6 IS NULL OR master = ?6 OR (master = '' AND what IN ('stop', 'reset'))) ORDER BY entry
+"""
+AUDIT_ENDS = "SELECT (SELECT min(entry) FROM audit), (SELECT max(entry) FROM audit)"
+#: Of the ?2 oldest entries the last one before the first that is not older than ?1.
+EXPIRED_AUDIT = """
+WITH oldest AS (SELECT entry, time FROM audit ORDER BY entry LIMIT ?2)
+SELECT coalesce((SELECT min(entry) - 1 FROM oldest WHERE time >= ?1), (SELECT max(entry) FROM oldest))
+"""
+#: How many entries there are, the first and the last, and the highest number that was ever given to one.
+COUNT_AUDIT = """
+SELECT count(*), min(entry), max(entry), (SELECT seq FROM sqlite_sequence WHERE name = 'audit') FROM audit
+"""
+#: The last of these; and the same for a journal that lacks the last entries.
+LAST_AUDIT = "SELECT seq FROM sqlite_sequence WHERE name = 'audit'"
+SET_LAST_AUDIT = "INSERT INTO sqlite_sequence (name, seq) VALUES ('audit', ?)"
+FORGET_LAST_AUDIT = "DELETE FROM sqlite_sequence WHERE name = 'audit'"
 
 # -- forks, see `daemon.journal.forks` --------------------------------------------------------------------------------
 

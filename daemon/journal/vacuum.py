@@ -11,6 +11,7 @@ from pathlib import Path
 from taskmaster.bus.errors import DiskFull, StateLocked
 from taskmaster.bus.text import format_size
 from taskmaster.daemon.effects import RowsCleared
+from taskmaster.daemon.journal.audit import by_hand
 from taskmaster.daemon.journal.backup import require_state
 from taskmaster.daemon.journal.check import check_at_start, check_log
 from taskmaster.daemon.journal.copying import require_journal
@@ -70,4 +71,5 @@ def vacuum(state: Path) -> tuple[int, int]:
                 "free; make room first. What is unused in it is used again by what is recorded next"
             )
         journal.vacuum()
+        journal.commit([by_hand("vacuum", {"before": before.size, "unused": before.unused})])
     return before.size, (state / "journal.db").stat().st_size

@@ -14,6 +14,7 @@ import zmq
 from simulation.network import Killed, Router, Xpub
 from simulation.workers import SimProcess, spawner
 from taskmaster.bus.errors import DiskFull, JournalError
+from taskmaster.bus.sockets import Origins
 from taskmaster.bus.status import DaemonStatus
 from taskmaster.bus.table import Buffer
 from taskmaster.daemon import answering, broker as broker_module, publishing, supervision
@@ -62,7 +63,10 @@ class _Sockets:
     def send_tracked(self, socket: Router, frames: Sequence[Buffer]) -> _Sent | None:
         return _Sent() if socket.send(frames) else None
 
-    def receive(self, socket: Router | Xpub) -> list[bytes] | None:
+    #: everybody is where nobody asks
+    Origins = Origins
+
+    def receive(self, socket: Router | Xpub, *, origins: object = None) -> list[bytes] | None:
         frames = socket.receive()
         if frames is not None and isinstance(socket, Router):
             self._world.chronicle.message("daemon ←", frames[0], frames[1])

@@ -13,6 +13,8 @@ from helpers.cli import Program
 from helpers.daemon import Daemon, function
 from helpers.places import short_folder
 
+from taskmaster.bus.keys import fingerprint, public_from_text
+
 CONFIG = """\
 [daemon]
 name = "lab"
@@ -66,6 +68,7 @@ def test_keys_are_allowed_changed_and_revoked(typed: Program) -> None:
     [anna, rig] = json.loads(typed("keys", "list", "--json").out)
     assert (anna["role"], anna["masters"], anna["state"], anna["key"]) == ("operator", ["square"], "in force", own)
     assert (rig["name"], rig["role"], rig["masters"]) == ("rig", "worker", None)
+    assert anna["fingerprint"] == fingerprint(public_from_text(own)), "by which it is on record"
     assert Path("rig.key").stat().st_mode & 0o777 == 0o600
     assert "anna may come no more" in typed("keys", "revoke", "anna").out
     assert json.loads(typed("keys", "list", "--json").out)[0]["state"] == "revoked"

@@ -25,9 +25,10 @@ KILLS = 12
 
 
 def make_older(state: Path) -> None:
-    """Take back the last step of the schema, as if the release before had written all of it."""
+    """Take back the last steps of the schema, as if an older release had written all of it."""
     with contextlib.closing(connect(state / "journal.db", write=True)) as db:
-        db.execute("DROP TABLE going; DROP INDEX files_of_blocks; DROP INDEX files_of_events; PRAGMA user_version = 2")
+        db.execute("DROP TABLE audit; DROP TABLE going; DROP INDEX files_of_blocks; DROP INDEX files_of_events")
+        db.execute("PRAGMA user_version = 2")
     (state / "mark").unlink()
 
 

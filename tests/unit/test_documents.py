@@ -51,6 +51,7 @@ CALLED: dict[Any, str] = {
     messages.MasterInfo: "master",
     messages.TaskError: "task error",
     status.AlarmInfo: "alarm info",
+    status.AuditEntry: "audit entry",
     status.DaemonStatus: "daemon status",
     status.HeldTask: "held task",
     status.HeadInfo: "head info",

@@ -28,7 +28,7 @@ MAY: dict[type[m.Message], str] = {
     **dict.fromkeys((m.Open, m.Submit, m.NoteWriter, m.NoteAsks, m.Cancel, m.Close, m.Delete, m.Fork), LEARNING),
     **dict.fromkeys((m.Prioritise, m.Pause, m.Resume, m.Stop, m.Reset, m.SetHead, m.SetWorkers), OPERATING),
     **dict.fromkeys((m.Resolve, m.Approve, m.Reject, m.Edit, m.Claim, m.Release, m.Answer), OPERATING),
-    m.Prune: "admin",
+    **dict.fromkeys((m.Prune, m.ReadAudit), "admin"),
 }
 #: What a learner may do with its own runs only.
 OWN = {m.Open, m.Submit, m.NoteWriter, m.NoteAsks, m.Cancel, m.Close, m.Delete}

@@ -122,7 +122,7 @@ def test_of_a_spoilt_page_what_lies_elsewhere_is_kept(state: Path, whole: Ledger
             of = whole.runs[number]
             assert run.inputs == of.inputs[: len(run.inputs)]
             assert run.events == of.events[: len(run.events)]
-    assert unreadable <= 3
+    assert unreadable <= 4
     assert pages > 8
 
 

@@ -16,9 +16,11 @@ import msgspec
 import pytest
 from helpers.ledger import Ledger, block, created, done, event, open_journal, read_ledger
 
+from taskmaster.bus import messages as m
 from taskmaster.daemon import chronicle, effects as e
 from taskmaster.daemon.archiving import archive_run
 from taskmaster.daemon.journal import Journal, sql
+from taskmaster.daemon.journal.audit import by_hand as by_hand_entry, leave_entry, read_audit
 from taskmaster.daemon.journal.backup import back_up, keep_before_migration, restore, verify
 from taskmaster.daemon.journal.check import copy, report, salvage
 from taskmaster.daemon.journal.checksums import connect
@@ -30,6 +32,7 @@ STEPS = {
     1: "7ba66b81abd3b601",
     2: "ccccf5dad451fe04",
     3: "155ed5903cd78732",
+    4: "924bdf2b6a15154d",
 }
 #: Of each table that has something of a run: where that is in the archive, or why it is not.
 ARCHIVED = {
@@ -58,8 +61,11 @@ NOT_OF_A_RUN = {
     "monitors": "a Master",
     "samples": "a Master",
     "new_samples": "a Master",
-    "sqlite_sequence": "numbers of runs, which are given once",
+    "audit": "who has done what, which is kept when a run goes",
+    "sqlite_sequence": "numbers of runs and of entries, which are given once",
 }
+#: What commands that write to a journal leave there: an entry, and its number.
+NOTES = {"audit", "sqlite_sequence"}
 #: What is not taken along from a damaged journal, and why.
 NOT_SALVAGED = {
     "going": "rows of deleted runs are not taken along",
@@ -88,6 +94,12 @@ def tables(db: apsw.Connection) -> dict[str, list[str]]:
 def contents(state: Path) -> dict[str, list[tuple[Any, ...]]]:
     with contextlib.closing(connect(state / "journal.db", write=False)) as db:
         return {name: sorted(db.execute(f"SELECT * FROM {name}"), key=repr) for name in tables(db)}
+
+
+def by_hand(state: Path) -> list[tuple[str, str, str]]:
+    """What was done to a journal by commands: who, in which role, and what."""
+    with contextlib.closing(connect(state / "journal.db", write=False)) as db:
+        return [(row[2], row[3], row[5]) for row in db.execute(sql.SELECT_ALL_AUDIT) if row[4].startswith("uid ")]
 
 
 def salvaged_of(state: Path) -> dict[str, list[tuple[Any, ...]]]:
@@ -167,17 +179,23 @@ def test_a_backup_and_a_copy_have_every_table(state: Path, tmp_path: Path) -> No
         name: len(rows) for name, rows in before.items()
     }
     restore(tmp_path / "backup", tmp_path / "restored", resume=True)
-    assert contents(tmp_path / "restored") == before
+    after = contents(tmp_path / "restored")
+    assert {name for name in before if before[name] != after[name]} == NOTES
+    assert set(before["audit"]) < set(after["audit"])
+    assert by_hand(tmp_path / "restored") == [("local", "admin", "restore")]
     copy(state, tmp_path / "copy")
     after = contents(tmp_path / "copy")
-    assert {name for name in before if before[name] != after[name]} == {"masters"}, "these are paused"
+    assert {name for name in before if before[name] != after[name]} == {"masters", *NOTES}, "these are paused"
+    assert by_hand(tmp_path / "copy") == [("local", "admin", "copy")]
 
 
 def test_what_is_salvaged_is_every_table(state: Path, tmp_path: Path) -> None:
     before = salvaged_of(state)
     salvage(state, tmp_path / "salvaged")
     after = salvaged_of(tmp_path / "salvaged")
-    assert {name for name in before if before[name] != after[name]} == {"masters", *NOT_SALVAGED}
+    assert {name for name in before if before[name] != after[name]} == {"masters", *NOT_SALVAGED, *NOTES}
+    assert set(before["audit"]) < set(after["audit"])
+    assert by_hand(tmp_path / "salvaged") == [("local", "admin", "salvage")]
     stopped = {master: stop for master, _, stop in after["masters"]}
     assert stopped == {"svm": "", "svm-1": "[]", "svm-2": "[]"}
 
@@ -240,6 +258,7 @@ _TRIPPED = ("heads.tripped",)
 _COUNTS = ("head_counts",)
 _HEADS = ("heads", "head_log", *_COUNTS)
 _THIRD = ("going", "files_of_blocks", "files_of_events")
+_FOURTH = ("audit",)
 _STOPS = ("masters.stopped", "leases.name")
 _SECOND = (*_STOPS, *_WRITERS, *_HEADS, *_PLACES, *_SERIES, *_PEOPLE)
 OLDER: dict[str, tuple[int, tuple[str, ...]]] = {
@@ -257,13 +276,14 @@ OLDER: dict[str, tuple[int, tuple[str, ...]]] = {
     "2, without counts of heads": (2, (*_WRITERS, *_COUNTS)),
     "2, with counts of heads": (2, _WRITERS),
     "2": (2, ()),
+    "3": (3, ()),
 }
 
 
 def make_older(state: Path, version: int, lacking: Sequence[str]) -> None:
     """Take away what a journal of this version lacked."""
     with contextlib.closing(connect(state / "journal.db", write=True)) as db:
-        for name in (*_THIRD, *lacking):
+        for name in (*_FOURTH, *(_THIRD if version < 3 else ()), *lacking):
             table, _, column = name.partition(".")
             if column:
                 db.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
@@ -325,7 +345,12 @@ def test_a_journal_of_every_older_schema_is_brought_up_to_date(plain: Path, tmp_
     assert report(plain).ok
     assert keep_before_migration(plain, 6.0) is None, "it is of this release now"
     restore(kept, tmp_path / "restored", resume=True)
-    assert contents(tmp_path / "restored") == older
+    restored = contents(tmp_path / "restored")
+    assert {name for name in older if older[name] != restored[name]} == {"meta"}, "it has no table for entries yet"
+    with contextlib.closing(Journal(tmp_path / "restored")):
+        pass
+    assert by_hand(tmp_path / "restored") == [("local", "admin", "restore")]
+    assert {name for name, _ in contents(tmp_path / "restored")["meta"]} == {name for name, _ in older["meta"]}
 
 
 @pytest.mark.parametrize("name", OLDER)
@@ -341,6 +366,36 @@ def test_of_a_journal_of_every_older_schema_the_same_is_salvaged_and_archived(
     with contextlib.closing(RecordedRuns(plain)) as runs:
         [run] = runs.closed()
         assert len(archive_run(runs, run, tmp_path / "archive")) == 2
+        assert read_audit(runs, m.ReadAudit(1)) == m.AuditPage(1), "it has no such record"
+
+
+def test_an_entry_is_given_no_number_again_where_the_last_ones_are_lost(state: Path, tmp_path: Path) -> None:
+    with contextlib.closing(connect(state / "journal.db", write=True)) as db:
+        db.execute("UPDATE sqlite_sequence SET seq = 41 WHERE name = 'audit'")
+    salvage(state, tmp_path / "salvaged")
+    with contextlib.closing(connect(tmp_path / "salvaged" / "journal.db", write=False)) as db:
+        assert [row[0] for row in db.execute(sql.SELECT_ALL_AUDIT)] == [1, 2, 42]
+
+
+def test_entries_that_somebody_has_deleted_are_missed(plain: Path) -> None:
+    with contextlib.closing(Journal(plain)) as journal:
+        journal.commit([by_hand_entry(f"step {k}") for k in range(6)])
+    assert not [remark for remark in report(plain).remarks if "who has done what" in remark]
+    for entry, place in (
+        (3, "lacks 1 of its entries 1 to 6: some in between"),
+        (6, "lacks 2 of its entries 1 to 6: its end"),
+    ):
+        with contextlib.closing(connect(plain / "journal.db", write=True)) as db:
+            db.execute("DELETE FROM audit WHERE entry = ?", (entry,))
+        [remark] = [remark for remark in report(plain).remarks if "who has done what" in remark]
+        assert place in remark
+
+
+def test_entries_of_an_older_journal_are_salvaged_where_they_wait(plain: Path, tmp_path: Path) -> None:
+    make_older(plain, 3, ())
+    leave_entry(plain, by_hand_entry("vacuum", {"before": 5}))
+    salvage(plain, tmp_path / "salvaged")
+    assert [what for *_, what in by_hand(tmp_path / "salvaged")] == ["vacuum", "salvage"]
 
 
 def test_no_step_that_journals_have_taken_is_changed() -> None:

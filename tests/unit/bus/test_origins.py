@@ -1,0 +1,113 @@
+"""Where a message comes from, as ZeroMQ says of the connection that it came by."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import zmq
+from helpers.places import short_folder
+from helpers.waiting import PATIENCE, eventually
+
+from taskmaster.bus import sockets
+
+Receive = Callable[..., Any]
+_SAY = "import sys, zmq; s = zmq.Context().socket(zmq.DEALER); s.connect(sys.argv[1]); s.send(b'hi'); s.recv()"
+
+
+class Made:
+    """Sockets, which are closed when all is over."""
+
+    def __init__(self) -> None:
+        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._all: list[zmq.Socket[bytes]] = []
+
+    def __call__(self, make: Callable[[zmq.Context[zmq.Socket[bytes]]], zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
+        self._all.append(make(self.context))
+        return self._all[-1]
+
+
+@pytest.fixture
+def made() -> Iterator[Made]:
+    made = Made()
+    yield made
+    made.context.destroy(linger=0)
+
+
+@pytest.fixture
+def near() -> Iterator[str]:
+    with short_folder() as folder:
+        yield f"ipc://{folder}/socket"
+
+
+def arrived(socket: zmq.Socket[bytes], receive: Receive, origins: sockets.Origins) -> list[bytes]:
+    assert socket.poll(round(PATIENCE * 1e3))
+    received = receive(socket, origins=origins)
+    frames: list[bytes] = received if isinstance(received, list) else received[0]
+    return frames
+
+
+@pytest.mark.parametrize("receive", [sockets.receive, sockets.receive_from])
+def test_peers_are_where_they_come_from(made: Made, near: str, receive: Receive) -> None:
+    origins = sockets.Origins()
+    router = made(sockets.router)
+    router.bind(near)
+    network = sockets.bind(router, "tcp://127.0.0.1:*", "it")
+    peers = [made(sockets.dealer) for _ in range(2)]
+    for peer, address in zip(peers, (near, network)):
+        peer.connect(address)
+    for where, peer in ((f"uid {os.getuid()} pid {os.getpid()}", peers[0]), ("127.0.0.1", peers[1])):
+        for k in range(3):
+            peer.send_multipart([b"hello", b"%d" % k])
+            frames = arrived(router, receive, origins)
+            assert frames[1:] == [b"hello", b"%d" % k], "nothing is missing of it"
+            assert origins.of(frames[0]) == where
+    with subprocess.Popen([sys.executable, "-c", _SAY, near]) as other:
+        frames = arrived(router, receive, origins)
+        assert origins.of(frames[0]) == f"uid {os.getuid()} pid {other.pid}"
+        sockets.send(router, [frames[0], b""])
+    assert origins.of(b"nobody") == ""
+
+
+@pytest.mark.parametrize("receive", [sockets.receive, sockets.receive_from])
+def test_who_takes_the_name_of_another_is_where_they_are(made: Made, near: str, receive: Receive) -> None:
+    """Routing ids that peers choose come again: of each message it is asked."""
+    origins = sockets.Origins()
+    router = made(sockets.router)
+    router.bind(near)
+    network = sockets.bind(router, "tcp://127.0.0.1:*", "it")
+    for address, where in ((near, f"uid {os.getuid()} pid {os.getpid()}"), (network, "127.0.0.1"), (near, "uid")):
+
+        def is_heard(address: str = address) -> bool:
+            """Until ZeroMQ has noticed that one of this name has gone, another one is turned away for good."""
+            peer = made(sockets.dealer)
+            peer.routing_id = b"anna"
+            peer.connect(address)
+            peer.send(b"hello")
+            heard = bool(router.poll(200))
+            peer.close(linger=0)
+            return heard
+
+        eventually(is_heard, "somebody of this name to be let in")
+        assert arrived(router, receive, origins) == [b"anna", b"hello"]
+        assert origins.of(b"anna").startswith(where)
+        while router.poll(0):
+            router.recv_multipart()
+
+
+def test_a_message_of_too_many_frames_leaves_nothing_behind(made: Made, near: str) -> None:
+    router = made(sockets.router)
+    router.bind(near)
+    peer = made(sockets.dealer)
+    peer.connect(near)
+    for frames in ([b""] * 9, [b"next"]):
+        peer.send_multipart(frames)
+    assert router.poll(round(PATIENCE * 1e3))
+    origins = sockets.Origins()
+    assert sockets.receive(router, 4, origins) == []
+    assert router.poll(round(PATIENCE * 1e3))
+    assert (sockets.receive(router, 4, origins) or [b""])[1:] == [b"next"]
