@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-__all__ = ["Outcome", "asks", "outcomes", "run_number", "table_sizes"]
+__all__ = ["Outcome", "asks", "outcomes", "points", "run_number", "table_sizes"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,13 @@ def run_number(state: Path, master: str, name: str) -> int:
     with closing(_Reader(state).db) as db:
         ((number,),) = db.execute("SELECT run FROM runs WHERE master = ? AND name = ?", (master, name))
     return int(number)
+
+
+def points(state: Path, run: int) -> dict[int, Any]:
+    """The points that were put, by their indices. Raises AssertionError where there is a gap."""
+    reader = _Reader(state)
+    with closing(reader.db):
+        return dict(_points(reader, run))
 
 
 def outcomes(state: Path, run: int) -> list[Outcome]:

@@ -128,6 +128,13 @@ def note(point: Any) -> Any:
     return point
 
 
+def note_and_work(point: Any) -> Any:
+    """The same, with some milliseconds left in which to be killed before it returns."""
+    note(point)
+    time.sleep(0.003)
+    return point
+
+
 def allocate(megabytes: int) -> int:
     """Need that much memory, for real."""
     return len(bytearray(megabytes << 20))

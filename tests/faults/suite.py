@@ -1,0 +1,110 @@
+"""The fault suite's command line: inject every fault so many times, judge, and print one table."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+from faults import kills
+from faults.nursery import Nursery
+from faults.tally import Tally, table
+
+__all__ = ["FAULTS", "Fault", "inject", "main"]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that goes wrong, and who brings it about."""
+
+    name: str
+    #: injects it so many times below a folder, with a nursery and a seed, and counts
+    inject: Callable[[Path, Nursery, int, int, Tally], None]
+    #: how often in CI
+    times: int
+    #: no learner may hear nothing for so long, in seconds
+    patience: float = 30.0
+
+
+FAULTS = (
+    Fault("daemon SIGKILL at random", kills.daemon_at_random, 120),
+    Fault("daemon SIGKILL at named points", kills.daemon_at_points, 80),
+    Fault("worker SIGKILL", kills.workers, 200),
+    Fault("client SIGKILL and resume", kills.clients, 50),
+)
+
+
+def inject(fault: Fault, times: int, seed: int) -> Tally:
+    """Inject it in this process; what does not come to an end is a complaint."""
+    tally = Tally(fault.name, patience=fault.patience)
+    with _short_folder() as folder:
+        try:
+            with Nursery() as nursery:
+                fault.inject(folder, nursery, times, seed, tally)
+        except Exception:  # noqa: BLE001 - a fault that breaks the suite is no reason to keep silent about the others
+            tally.complaints.append(f"seed {seed}: {traceback.format_exc()}")
+    return tally
+
+
+@contextmanager
+def _short_folder() -> Iterator[Path]:
+    """Where nothing is a disk's business but what is synced, and paths are short enough for sockets."""
+    with tempfile.TemporaryDirectory(prefix="tm-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+def _chosen(names: Sequence[str]) -> list[Fault]:
+    found = [fault for fault in FAULTS if not names or any(name in fault.name for name in names)]
+    if not found:
+        raise SystemExit(f"no fault is called {' or '.join(names)}; there are: {', '.join(f.name for f in FAULTS)}")
+    return found
+
+
+def _rounds(
+    faults: Sequence[Fault], times: float, seed: int, minutes: float | None, jobs: int
+) -> Iterator[tuple[Fault, Tally, float]]:
+    """Every fault once, and over and over until the time is up."""
+    until = time.monotonic() + 60 * (minutes or 0)
+    while True:
+        # Fresh processes: whoever is forked from one that has threads is not to be trusted.
+        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+            began = {}
+            futures: dict[Future[Tally], Fault] = {}
+            for fault in faults:
+                future = pool.submit(inject, fault, max(1, round(fault.times * times)), seed)
+                futures[future] = fault
+                began[future] = time.monotonic()
+            for future in as_completed(futures):
+                yield futures[future], future.result(), time.monotonic() - began[future]
+        seed += 1
+        if time.monotonic() >= until:
+            return
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser.add_argument("--minutes", type=float, help="begin further rounds until so many have passed (default: one)")
+    parser.add_argument("--times", type=float, default=1.0, help="multiplies how often each is injected (default: 1)")
+    parser.add_argument("--only", action="append", default=[], help="faults with this in their name")
+    parser.add_argument("--seed", type=int, default=0, help="of the first round (default: 0)")
+    parser.add_argument("--jobs", type=int, default=2, help="faults at a time (default: 2)")
+    options = parser.parse_args(arguments)
+    faults = _chosen(options.only)
+    sums = {fault.name: Tally(fault.name, patience=fault.patience) for fault in faults}
+    began = time.monotonic()
+    for fault, tally, _ in _rounds(faults, options.times, options.seed, options.minutes, options.jobs):
+        sums[fault.name].merge(tally)
+        print(f"{time.monotonic() - began:6.0f} s  {' | '.join(tally.cells)}", file=sys.stderr, flush=True)
+        for complaint in tally.complaints[:10]:
+            print(f"          {complaint}", file=sys.stderr, flush=True)
+    print(table(list(sums.values())))
+    return 0 if all(tally.is_good for tally in sums.values()) else 1
