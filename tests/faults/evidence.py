@@ -8,6 +8,7 @@ daemon. At the end :func:`judge` holds it against the journal, read with Python'
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections import Counter
@@ -19,7 +20,7 @@ from typing import Any
 from helpers import recorded
 from helpers.recorded import Outcome
 
-__all__ = ["Notes", "Verdict", "judge", "put_before", "read"]
+__all__ = ["Notes", "Verdict", "evaluations", "judge", "read"]
 
 
 class Notes:
@@ -39,14 +40,12 @@ def read(path: Path) -> Iterator[list[Any]]:
         yield from map(json.loads, path.read_text(encoding="utf-8").splitlines())
 
 
-def evaluations(path: Path) -> Counter[int]:
-    """How often each point was evaluated."""
-    return Counter(map(int, path.read_text(encoding="utf-8").split())) if path.exists() else Counter()
-
-
-def put_before(path: Path, when: float) -> int:
-    """How many tasks had been acknowledged before a moment, by what a learner has noted."""
-    return max((entry[2] for entry in read(path) if entry[0] == "ack" and entry[1] < when), default=0)
+def evaluations(path: Path, until: float = math.inf) -> Counter[int]:
+    """How often each point was evaluated before a moment."""
+    if not path.exists():
+        return Counter()
+    noted = (line.split() for line in path.read_text(encoding="utf-8").splitlines())
+    return Counter(int(point) for point, when in noted if float(when) < until)
 
 
 @dataclass
@@ -83,12 +82,14 @@ class _Story:
     complaints: list[str] = field(default_factory=list)
 
 
-def _story(path: Path) -> _Story:
+def _story(path: Path, until: float) -> _Story:
     story = _Story()
     put: dict[int, int] = {}
     here: set[int] = set()
     heard, outstanding = 0.0, 0
     for what, when, *values in read(path):
+        if when >= until:
+            break
         if what in ("ack", "told", "put") and outstanding > 0:
             if what != "put":
                 story.pause = max(story.pause, when - heard)
@@ -122,14 +123,17 @@ def _story(path: Path) -> _Story:
 
 
 def judge(
-    state: Path, master: str, run: str, notes: Path, evaluated: Path, *, once: bool, ended: bool = True
-) -> Verdict:
+    state: Path, master: str, run: str, notes: Path, evaluated: Path, *, once: bool,
+    ended: bool = True, until: float = math.inf,
+) -> Verdict:  # fmt: skip
     """What came of a run: its learners' notes against the journal's record.
 
     ``once``: a task may not be evaluated for the second time; else it has to end as done. ``ended``: nothing is open
-    any more; else it is enough that what was acknowledged is on record.
+    any more; else it is enough that what was acknowledged is on record, or was before the moment ``until``.
     """
-    story, times = _story(notes), evaluations(evaluated)
+    story, times = _story(notes, until), evaluations(evaluated)
+    if not story.acknowledged and until < math.inf:
+        return Verdict()  # it need not be on record
     number = recorded.run_number(state, master, run)
     recorded_run, points = recorded.outcomes(state, number), recorded.points(state, number)
     verdict = Verdict(story.acknowledged, repeated=story.repeated, pause=story.pause)
@@ -154,13 +158,13 @@ def judge(
             verdict.lost += 1
             say(f"event {seq} was told as {told}, and is not on record so")
     for outcome in recorded_run:
-        if outcome.point not in story.ever_put:
+        if outcome.point not in story.ever_put and until == math.inf:
             say(f"nobody has put what is on record as task {outcome.index}: {outcome.point}")
         if outcome.kind == "done" and (outcome.output != outcome.point or not times[outcome.point]):
             say(f"task {outcome.index} is said to be done, and is not: {outcome}")
         if outcome.kind not in (("done", "failed") if once else ("done",)):
             say(f"task {outcome.index} is {outcome.kind}")
-    for point in times.keys() - story.ever_put:
+    for point in times.keys() - story.ever_put if until == math.inf else ():
         say(f"nobody has put what was evaluated: {point}")
     more = {point: n for point, n in times.items() if n > 1}
     if once:

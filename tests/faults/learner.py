@@ -20,14 +20,14 @@ from faults.evidence import Notes
 from taskmaster.learners.client import Run, connect
 from taskmaster.learners.results import Result
 
-__all__ = ["STRIDE", "main"]
+__all__ = ["BULK", "STRIDE", "main"]
 
 #: Open tasks beyond which it waits.
 WINDOW = 60
 #: Points of one incarnation are those from its number times this.
 STRIDE = 10_000_000
-#: Tasks in some blocks: more than the journal keeps in a row of its own.
-LARGE = 10_000
+#: A Master that gets blocks of so many tasks: more than the journal keeps in a row of its own.
+BULK, LARGE = "bulk", 9_000
 
 
 class _Learner:
@@ -36,6 +36,7 @@ class _Learner:
         self._chance = random.Random(incarnation)
         self._next = incarnation * STRIDE
         self._acknowledged = 0
+        self._is_bulk = run.master.name == BULK
         self._due = 0.0
         self.stopping = False
 
@@ -53,10 +54,10 @@ class _Learner:
         self._notes.note("end")
 
     def _put(self) -> None:
-        points = list(range(self._next, self._next + self._chance.randint(1, 12)))
+        points = list(range(self._next, self._next + (LARGE if self._is_bulk else self._chance.randint(1, 12))))
         self._next += len(points)
         self._notes.note("put", self._run.next_index, points)
-        if self._chance.random() < 0.5:
+        if self._is_bulk or self._chance.random() < 0.5:
             self._run.tasks.put_many(points)
         else:
             for point in points:

@@ -12,13 +12,13 @@ from unittest.mock import patch
 from taskmaster.config.load import load
 from taskmaster.daemon import service
 from taskmaster.daemon.effects import Record
-from taskmaster.daemon.journal import Journal
+from taskmaster.daemon.journal import Journal, journal
 from taskmaster.daemon.plan import plan
 from taskmaster.daemon.service import serve
 from taskmaster.drivers.dialin import DialIn, find
 from taskmaster.drivers.restarts import RestartPolicy
 
-__all__ = ["daemon", "hasty_daemon", "workers"]
+__all__ = ["daemon", "hasty_daemon", "tidy_daemon", "workers"]
 
 
 def daemon() -> None:
@@ -42,6 +42,12 @@ def hasty_daemon() -> None:
             super().close(**how)
 
     with patch.object(service, "Journal", HastyJournal):
+        daemon()
+
+
+def tidy_daemon() -> None:
+    """A daemon whose log is small, and is moved into the database often."""
+    with patch.multiple(journal, LOG_BYTES=1 << 19, CHECKPOINT_IDLE=1 << 16, CHECKPOINT_BUSY=1 << 18):
         daemon()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from helpers.daemon import Daemon, function
 from helpers.waiting import PATIENCE, eventually
 
 from faults.evidence import Verdict, judge, read
+from faults.learner import BULK
 from faults.nursery import Child, Nursery
 from faults.tally import Tally
 from taskmaster.bus.errors import CallerError, TaskMasterError
@@ -136,7 +138,7 @@ class Site:
     """One state directory, its daemon, hosts of workers that outlive it, learners, and an operator.
 
     ``dialled``: workers dial in and outlive the daemon; else they are its own. The operator declares failed what is in
-    doubt, so every run comes to an end.
+    doubt, so every run comes to an end. ``bulk``: there is a third Master, for large blocks.
     """
 
     def __init__(
@@ -145,7 +147,7 @@ class Site:
         nursery: Nursery,
         *,
         dialled: bool = True,
-        masters: Mapping[str, Mapping[str, Any]] | None = None,
+        bulk: bool = False,
         operated: bool = True,
         **daemon: Any,
     ) -> None:
@@ -157,11 +159,15 @@ class Site:
         self._masters = {
             OFTEN: function("note_and_work", workers=workers, env=self._environment(OFTEN), **known),
             ONCE: function("note_and_work", workers=workers, env=self._environment(ONCE), on_lost="hold", **known),
-            **(masters or {}),
+            BULK: function("note_many", workers=workers, env=self._environment(BULK), batch=True, **known),
         }
+        if not bulk:
+            del self._masters[BULK]
         settings = {"durability": "power", "heartbeat": "200 ms", "lost_after": "2 s", **daemon}
         self.daemon = NurseryDaemon(nursery, folder / "d", self._masters, **settings)
         self._stack.callback(self.daemon.close)
+        #: what is started in the daemon's place
+        self.program = "faults.programs:daemon"
         self.learners: list[Learner] = []
         self.hosts: list[Child] = []
         self._operating = threading.Event()
@@ -195,13 +201,14 @@ class Site:
         """The daemon's control address for this machine."""
         return self.daemon.address
 
-    def start(self, *masters: str, pace: float = PACE) -> Site:
+    def start(self, *masters: str) -> Site:
         """Start the daemon, its workers, and a learner for each of these Masters (by default both)."""
-        self.daemon.start()
+        self.daemon.launch(program=self.program)
+        self.daemon.await_note("READY=1")
         for master in masters or (OFTEN, ONCE):
             if self.dialled:
                 self.host(master)
-            self.learn(master, pace=pace)
+            self.learn(master, pace=PACE if master != BULK else 100 * PACE)
         if self._operator is not None:
             self._operator.start()
         for learner in self.learners:
@@ -258,11 +265,15 @@ class Site:
         for learner in self.learners:
             tally.add(self.verdict(learner))
 
-    def verdict(self, learner: Learner, *, ended: bool = True) -> Verdict:
-        """What came of a learner's run, in which nothing is open any more if it has ``ended``."""
+    def verdict(
+        self, learner: Learner, *, ended: bool = True, until: float = math.inf, state: Path | None = None
+    ) -> Verdict:
+        """What came of a learner's run, in which nothing is open any more if it has ``ended``; see :func:`judge`."""
         evaluated = self.folder / f"{learner.master}.evaluated"
-        state, once = self.daemon.state, learner.master == ONCE
-        verdict = judge(state, learner.master, learner.run, learner.notes, evaluated, once=once, ended=ended)
+        verdict = judge(
+            state or self.daemon.state, learner.master, learner.run, learner.notes, evaluated,
+            once=learner.master == ONCE, ended=ended, until=until,
+        )  # fmt: skip
         if learner.is_excused:
             verdict.pause = 0.0
         return verdict

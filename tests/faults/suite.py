@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
-from faults import kills
+from faults import kills, power
 from faults.nursery import Nursery
 from faults.tally import Tally, table
 
@@ -39,6 +39,7 @@ FAULTS = (
     Fault("daemon SIGKILL at named points", kills.daemon_at_points, 80),
     Fault("worker SIGKILL", kills.workers, 200),
     Fault("client SIGKILL and resume", kills.clients, 50),
+    Fault("power cut", power.cuts, 500),
 )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from faults import power
 from faults.evidence import Verdict, judge, read
 from faults.nursery import Nursery
 from faults.site import ONCE, Site
@@ -138,3 +139,10 @@ def test_a_daemon_that_acknowledges_before_it_commits_is_found_out(
         verdicts = [site.verdict(learner, ended=False) for learner in site.learners]
     assert sum(verdict.acknowledged for verdict in verdicts) > 50
     assert (sum(verdict.lost for verdict in verdicts) > 0) == is_hasty
+
+
+def test_commits_that_are_not_synced_are_missed_after_a_power_cut(place: Path, nursery: Nursery) -> None:
+    """What `durability = "crash"` does not promise, either."""
+    tally = Tally("power cut")
+    power.cuts(place, nursery, 40, 1, tally, "crash")
+    assert tally.skipped or tally.lost > 10
