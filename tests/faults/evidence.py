@@ -20,7 +20,7 @@ from typing import Any
 from helpers import recorded
 from helpers.recorded import Outcome
 
-__all__ = ["Notes", "Verdict", "evaluations", "judge", "read"]
+__all__ = ["RUN_STRIDE", "Notes", "Verdict", "evaluations", "judge", "read"]
 
 
 class Notes:
@@ -38,6 +38,10 @@ def read(path: Path) -> Iterator[list[Any]]:
     """Everything that was noted: ``[what, when, …]``."""
     if path.exists():
         yield from map(json.loads, path.read_text(encoding="utf-8").splitlines())
+
+
+#: Points of different runs lie so far apart.
+RUN_STRIDE = 10_000_000_000
 
 
 def evaluations(path: Path, until: float = math.inf) -> Counter[int]:
@@ -131,10 +135,15 @@ def judge(
     ``once``: a task may not be evaluated for the second time; else it has to end as done. ``ended``: nothing is open
     any more; else it is enough that what was acknowledged is on record, or was before the moment ``until``.
     """
-    story, times = _story(notes, until), evaluations(evaluated)
+    story = _story(notes, until)
+    mine = {point // RUN_STRIDE for point in story.ever_put}
+    times = Counter({point: n for point, n in evaluations(evaluated).items() if point // RUN_STRIDE in mine})
     if not story.acknowledged and until < math.inf:
         return Verdict()  # it need not be on record
-    number = recorded.run_number(state, master, run)
+    try:
+        number = recorded.run_number(state, master, run)
+    except LookupError as error:
+        return Verdict(story.acknowledged, lost=story.acknowledged, complaints=[str(error)])
     recorded_run, points = recorded.outcomes(state, number), recorded.points(state, number)
     verdict = Verdict(story.acknowledged, repeated=story.repeated, pause=story.pause)
     say = verdict.complaints.append

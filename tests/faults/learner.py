@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from faults.evidence import Notes
+from faults.evidence import RUN_STRIDE, Notes
 from taskmaster.learners.client import Run, connect
 from taskmaster.learners.results import Result
 
@@ -25,7 +25,7 @@ __all__ = ["BULK", "STRIDE", "main"]
 #: Open tasks beyond which it waits.
 WINDOW = 60
 #: Points of one incarnation are those from its number times this.
-STRIDE = 10_000_000
+STRIDE = RUN_STRIDE // 1000
 #: A Master that gets blocks of so many tasks: more than the journal keeps in a row of its own.
 BULK, LARGE = "bulk", 9_000
 

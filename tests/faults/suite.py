@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import tempfile
 import time
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
-from faults import kills, power
+from faults import disk, kills, power, stops
 from faults.nursery import Nursery
 from faults.tally import Tally, table
 
@@ -40,11 +41,20 @@ FAULTS = (
     Fault("worker SIGKILL", kills.workers, 200),
     Fault("client SIGKILL and resume", kills.clients, 50),
     Fault("power cut", power.cuts, 500),
+    Fault("I/O error of a write, sync, open, …", disk.errors, 96),
+    Fault("disk full", disk.full, 15),
+    Fault("no file descriptors left", disk.descriptors, 10),
+    Fault("learner SIGSTOPped", stops.learners, 20),
+    Fault("worker SIGSTOPped", stops.workers, 12),
+    Fault("daemon SIGSTOPped, watchdog", stops.daemons, 8),
+    Fault("clock jumps ±1 h, ±10 years", stops.clocks, 20),
+    Fault("machine suspended", stops.asleep, 10),
 )
 
 
 def inject(fault: Fault, times: int, seed: int) -> Tally:
     """Inject it in this process; what does not come to an end is a complaint."""
+    logging.disable(logging.WARNING)  # what the suite's own clients notice
     tally = Tally(fault.name, patience=fault.patience)
     with _short_folder() as folder:
         try:

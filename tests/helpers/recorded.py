@@ -55,10 +55,12 @@ class _Reader:
 
 
 def run_number(state: Path, master: str, name: str) -> int:
-    """The number of a run."""
+    """The number of a run. Raises LookupError where it is not on record."""
     with closing(_Reader(state).db) as db:
-        ((number,),) = db.execute("SELECT run FROM runs WHERE master = ? AND name = ?", (master, name))
-    return int(number)
+        found = db.execute("SELECT run FROM runs WHERE master = ? AND name = ?", (master, name)).fetchone()
+    if found is None:
+        raise LookupError(f"run {name!r} of Master {master!r} is not on record")
+    return int(found[0])
 
 
 def points(state: Path, run: int) -> dict[int, Any]:
