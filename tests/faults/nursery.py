@@ -78,13 +78,13 @@ class Child:
 
 
 class Nursery:
-    """Such a process. ``environment`` is for it and for all whom it forks."""
+    """Such a process. ``environment`` is for it and for all whom it forks; ``command`` starts it, say, elsewhere."""
 
-    def __init__(self, **environment: str) -> None:
+    def __init__(self, command: Sequence[str] = (), **environment: str) -> None:
         path = os.pathsep.join(filter(None, (str(_TESTS), os.environ.get("PYTHONPATH"))))
         single = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # threads would not survive a fork
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "faults.nursery"],
+            [*command, sys.executable, "-m", "faults.nursery"],
             env={**os.environ, "PYTHONPATH": path, **single, **environment},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

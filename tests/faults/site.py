@@ -84,7 +84,7 @@ class Learner:
         self._incarnations += 1
         incarnation = self.number * 1000 + self._incarnations
         arguments = (self.address, self.master, self.run, str(self.notes), str(incarnation), str(self._pace))
-        self.child = self.site.nursery.launch(
+        self.child = self.site.abroad.launch(
             "faults.learner:main", *arguments, *self._keys, log=self.site.folder / "learners.log"
         )
         return self
@@ -168,6 +168,8 @@ class Site:
         self._stack.callback(self.daemon.close)
         #: what is started in the daemon's place
         self.program = "faults.programs:daemon"
+        #: the nursery of another machine, where learners and workers are
+        self.abroad = nursery
         self.learners: list[Learner] = []
         self.hosts: list[Child] = []
         self._operating = threading.Event()
@@ -217,7 +219,7 @@ class Site:
 
     def host(self, master: str, address: str = "", workers: int = 1) -> Child:
         """A host of workers that dial in."""
-        child = self.nursery.launch(
+        child = self.abroad.launch(
             "faults.programs:workers", address or self.near, master, str(workers),
             log=self.folder / "hosts.log", environment={**self._environment(master), "PYTHONPATH": _path()},
         )  # fmt: skip

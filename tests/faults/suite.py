@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
-from faults import disk, kills, power, stops
+from faults import disk, kills, network, power, stops
 from faults.nursery import Nursery
 from faults.tally import Tally, table
 
@@ -47,6 +47,7 @@ FAULTS = (
     Fault("learner SIGSTOPped", stops.learners, 20),
     Fault("worker SIGSTOPped", stops.workers, 12),
     Fault("daemon SIGSTOPped, watchdog", stops.daemons, 8),
+    Fault("network cut, one way, slow, silent", network.storms, 100),
     Fault("clock jumps ±1 h, ±10 years", stops.clocks, 20),
     Fault("machine suspended", stops.asleep, 10),
 )

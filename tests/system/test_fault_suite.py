@@ -99,13 +99,13 @@ def test_a_result_that_is_told_twice_is_a_repetition(case: Case) -> None:
 
 
 def test_what_acts_twice_is_found_out(case: Case) -> None:
-    points = case.evaluated.read_text().split()
+    points = case.evaluated.read_text().splitlines()
     case.evaluated.write_text("\n".join([*points, points[-1]]))
     assert case.verdict().twice == 1
 
 
 def test_what_is_said_to_be_done_and_never_was_is_found_out(case: Case) -> None:
-    points = case.evaluated.read_text().split()
+    points = case.evaluated.read_text().splitlines()
     case.evaluated.write_text("\n".join(points[:-1]))
     assert "is said to be done, and is not" in str(case.verdict().complaints)
 
