@@ -6,11 +6,12 @@ import logging
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 from taskmaster.config.load import load
-from taskmaster.daemon import service
+from taskmaster.daemon import gate, service
 from taskmaster.daemon.effects import Record
 from taskmaster.daemon.journal import Journal, journal
 from taskmaster.daemon.plan import plan
@@ -18,7 +19,7 @@ from taskmaster.daemon.service import serve
 from taskmaster.drivers.dialin import DialIn, find
 from taskmaster.drivers.restarts import RestartPolicy
 
-__all__ = ["daemon", "hasty_daemon", "tidy_daemon", "workers"]
+__all__ = ["daemon", "doorless_daemon", "hasty_daemon", "tidy_daemon", "workers"]
 
 
 def daemon() -> None:
@@ -48,6 +49,19 @@ def hasty_daemon() -> None:
 def tidy_daemon() -> None:
     """A daemon whose log is small, and is moved into the database often."""
     with patch.multiple(journal, LOG_BYTES=1 << 19, CHECKPOINT_IDLE=1 << 16, CHECKPOINT_BUSY=1 << 18):
+        daemon()
+
+
+def doorless_daemon() -> None:
+    """A daemon whose authenticator does not answer as long as there is a file ``asleep`` beside its configuration."""
+    asleep = Path(sys.argv[1]).with_name("asleep")
+
+    class Drowsy(gate.Doorkeeper):
+        def serve(self) -> None:
+            if not asleep.exists():
+                super().serve()
+
+    with patch.multiple(gate, Doorkeeper=Drowsy, _PROBE_SECONDS=0.2, _PATIENCE_SECONDS=1.0):
         daemon()
 
 

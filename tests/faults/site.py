@@ -22,6 +22,7 @@ from faults.learner import BULK
 from faults.nursery import Child, Nursery
 from faults.tally import Tally
 from taskmaster.bus.errors import CallerError, TaskMasterError
+from taskmaster.bus.keys import DAEMON_KEY_ENVIRONMENT, KEY_ENVIRONMENT
 from taskmaster.learners.client import Lab, connect
 
 __all__ = ["OFTEN", "ONCE", "Learner", "NurseryDaemon", "Site", "pass_time"]
@@ -148,6 +149,7 @@ class Site:
         *,
         dialled: bool = True,
         bulk: bool = False,
+        masters: Mapping[str, Mapping[str, Any]] | None = None,
         operated: bool = True,
         **daemon: Any,
     ) -> None:
@@ -163,6 +165,7 @@ class Site:
         }
         if not bulk:
             del self._masters[BULK]
+        self._masters.update({name: dict(keys) for name, keys in (masters or {}).items()})
         settings = {"durability": "power", "heartbeat": "200 ms", "lost_after": "2 s", **daemon}
         self.daemon = NurseryDaemon(nursery, folder / "d", self._masters, **settings)
         self._stack.callback(self.daemon.close)
@@ -170,6 +173,9 @@ class Site:
         self.program = "faults.programs:daemon"
         #: the nursery of another machine, where learners and workers are
         self.abroad = nursery
+        #: what learners show who come by the network, where the daemon has keys
+        self.credentials: tuple[str, ...] = ()
+        self.worker_credentials: tuple[str, ...] = ()
         self.learners: list[Learner] = []
         self.hosts: list[Child] = []
         self._operating = threading.Event()
@@ -201,7 +207,12 @@ class Site:
     @property
     def near(self) -> str:
         """The daemon's control address for this machine."""
-        return self.daemon.address
+        return f"ipc://{self.daemon.state}/control" if self.credentials else self.daemon.address
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Of control, results and workers, where they are ports."""
+        return tuple(f"tcp://127.0.0.1:{port}" for port in self.daemon.ports)
 
     def start(self, *masters: str) -> Site:
         """Start the daemon, its workers, and a learner for each of these Masters (by default both)."""
@@ -219,16 +230,18 @@ class Site:
 
     def host(self, master: str, address: str = "", workers: int = 1) -> Child:
         """A host of workers that dial in."""
+        shown = dict(zip((KEY_ENVIRONMENT, DAEMON_KEY_ENVIRONMENT), self.worker_credentials))
         child = self.abroad.launch(
-            "faults.programs:workers", address or self.near, master, str(workers),
-            log=self.folder / "hosts.log", environment={**self._environment(master), "PYTHONPATH": _path()},
+            "faults.programs:workers", address or self.daemon.address, master, str(workers),
+            log=self.folder / "hosts.log", environment={**self._environment(master), **shown, "PYTHONPATH": _path()},
         )  # fmt: skip
         self.hosts.append(child)
         return child
 
     def learn(self, master: str, address: str = "", *keys: str, pace: float = PACE) -> Learner:
         """One more learner."""
-        learner = Learner(self, master, len(self.learners), address or self.near, *keys, pace=pace).start()
+        where, shown = address or self.daemon.address, keys or self.credentials
+        learner = Learner(self, master, len(self.learners), where, *shown, pace=pace).start()
         self.learners.append(learner)
         return learner
 

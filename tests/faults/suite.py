@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
-from faults import disk, kills, network, power, stops
+from faults import disk, keys, kills, network, power, stops
 from faults.nursery import Nursery
 from faults.tally import Tally, table
 
@@ -48,6 +48,9 @@ FAULTS = (
     Fault("worker SIGSTOPped", stops.workers, 12),
     Fault("daemon SIGSTOPped, watchdog", stops.daemons, 8),
     Fault("network cut, one way, slow, silent", network.storms, 100),
+    Fault("keys wrong, revoked, expired, swapped", keys.strangers, 40),
+    Fault("ciphertext played again", keys.replayed, 50),
+    Fault("authenticator dead", keys.dead_authenticator, 2),
     Fault("clock jumps ±1 h, ±10 years", stops.clocks, 20),
     Fault("machine suspended", stops.asleep, 10),
 )
