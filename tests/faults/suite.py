@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
-from faults import disk, keys, kills, network, power, stops
+from faults import damage, disk, hostile, keys, kills, network, power, stops, versions
 from faults.nursery import Nursery
 from faults.tally import Tally, table
 
@@ -41,6 +41,7 @@ FAULTS = (
     Fault("worker SIGKILL", kills.workers, 200),
     Fault("client SIGKILL and resume", kills.clients, 50),
     Fault("power cut", power.cuts, 500),
+    Fault("journal damaged", damage.places, 520),
     Fault("I/O error of a write, sync, open, …", disk.errors, 96),
     Fault("disk full", disk.full, 15),
     Fault("no file descriptors left", disk.descriptors, 10),
@@ -51,6 +52,10 @@ FAULTS = (
     Fault("keys wrong, revoked, expired, swapped", keys.strangers, 40),
     Fault("ciphertext played again", keys.replayed, 50),
     Fault("authenticator dead", keys.dead_authenticator, 2),
+    Fault("handshakes half-open", hostile.half_open, 300),
+    Fault("endless multipart, giants, floods", hostile.floods, 16),
+    Fault("protocol fuzzing", hostile.fuzz, 60_000),
+    Fault("upgrade, downgrade", versions.upgrades, 12),
     Fault("clock jumps ±1 h, ±10 years", stops.clocks, 20),
     Fault("machine suspended", stops.asleep, 10),
 )
