@@ -130,7 +130,8 @@ def read_log(path: Path) -> Log:
         if not any(header):  # SQLite writes the header before any frame
             return EMPTY
         if not _is_header(header):
-            return Log(bad_header=True)
+            # With nothing behind it, it was being written when the power went: that is as good as no log.
+            return Log(bad_header=True) if any(file.read()) else EMPTY
         return _survey(Generation.of(header), read_frames(file, header))
 
 

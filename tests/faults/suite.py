@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
-from faults import damage, disk, hostile, keys, kills, network, power, stops, versions
+from faults import damage, disk, guided, hostile, keys, kills, network, power, roles, stops, versions
 from faults.nursery import Nursery
 from faults.tally import Tally, table
 
@@ -52,9 +52,11 @@ FAULTS = (
     Fault("keys wrong, revoked, expired, swapped", keys.strangers, 40),
     Fault("ciphertext played again", keys.replayed, 50),
     Fault("authenticator dead", keys.dead_authenticator, 2),
+    Fault("role × verb × Master", roles.cells, 1),
     Fault("handshakes half-open", hostile.half_open, 300),
     Fault("endless multipart, giants, floods", hostile.floods, 16),
     Fault("protocol fuzzing", hostile.fuzz, 60_000),
+    Fault("protocol fuzzing, guided by coverage", guided.guided, 30_000),
     Fault("upgrade, downgrade", versions.upgrades, 12),
     Fault("clock jumps ±1 h, ±10 years", stops.clocks, 20),
     Fault("machine suspended", stops.asleep, 10),

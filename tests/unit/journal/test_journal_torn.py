@@ -172,6 +172,20 @@ def test_a_log_whose_header_alone_is_damaged_is_as_good_as_whole(
     assert found_in(before, durability) == expected, "and so it stays"
 
 
+@pytest.mark.parametrize("size", [1, 12, 31, 32])
+@pytest.mark.parametrize("room", [0, PAGE_BYTES])
+def test_a_log_that_was_cut_off_in_its_first_header_holds_nothing_that_is_missed(
+    state: Path, durability: str, size: int, room: int
+) -> None:
+    """The first thing that is ever written to it, before anybody was told of anything."""
+    Journal(state, durability).close(in_order=False)
+    header = (state / "journal.db-wal").read_bytes()[:HEADER_BYTES]
+    Journal(state, durability).close()
+    (state / MARK).unlink()
+    (state / "journal.db-wal").write_bytes(header[: size - 1] + b"?" + bytes(room))
+    assert found_in(state, durability) == Ledger()
+
+
 # -- the log cut short ------------------------------------------------------------------------------------------------
 
 
