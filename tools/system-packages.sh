@@ -15,6 +15,11 @@ has_python() {
 command -v make >/dev/null || missing="$missing make"
 has_python || missing="$missing python3 python3-venv"
 
+# Some faults are brought about by a library that the fault suite compiles; without a compiler it leaves them out.
+if ! command -v cc >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    missing="$missing gcc libc6-dev"
+fi
+
 if [ -z "$missing" ]; then
     exit 0
 fi

@@ -7,7 +7,6 @@ import errno
 import random
 import resource
 import socket
-import subprocess
 from pathlib import Path
 
 from helpers.disks import SmallDisk, small_disk
@@ -53,7 +52,6 @@ def errors(folder: Path, nursery: Nursery, times: int, seed: int, tally: Tally) 
                 tally.injected += _fail_at_start(site, preload, KINDS[kinds], error, nth)
             else:
                 tally.injected += _fail_at_work(site, preload, KINDS[kinds], error, nth, sticky=sticky)
-            site.learners[k % 2].await_told()
             if tally.injected >= times:
                 break
         site.finish(tally)
@@ -82,13 +80,17 @@ def _fail_at_start(site: Site, preload: Preload, kinds: int, error: int, nth: in
     return has_failed
 
 
-def _go_on(site: Site) -> None:
-    """Start the daemon again if it has ended, or ends now."""
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        site.daemon.wait(0.02)
-    if not site.daemon.is_running:
-        site.daemon.launch(program=site.program)
-        site.daemon.await_note("READY=1")
+def _go_on(site: Site, learner: int = 0) -> None:
+    """Start the daemon again if it has ended, or ends now; wait until a learner is told something more."""
+    told = site.learners[learner].told
+
+    def goes_on() -> bool:
+        if not site.daemon.is_running:
+            site.daemon.launch(program=site.program)
+            site.daemon.await_note("READY=1")
+        return site.learners[learner].told > told + 1
+
+    eventually(goes_on, "it to go on")
 
 
 def full(folder: Path, nursery: Nursery, times: int, seed: int, tally: Tally) -> None:
@@ -138,5 +140,4 @@ def descriptors(folder: Path, nursery: Nursery, times: int, seed: int, tally: Ta
                 resource.prlimit(pid, resource.RLIMIT_NOFILE, (hard, hard))
             _go_on(site)
             tally.injected += 1
-            site.learners[0].await_told(2)
         site.finish(tally)

@@ -23,6 +23,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from taskmaster.drivers.worker import die_with_parent
+
 __all__ = ["Child", "Nursery"]
 
 _TESTS = Path(__file__).resolve().parents[1]
@@ -144,11 +146,13 @@ def _serve() -> None:
 
 
 def _fork(entry: str, arguments: Sequence[str], log: str, environment: Mapping[str, str]) -> int:
+    nursery = os.getpid()
     pid = os.fork()
     if pid:
         return pid
     status = 1
     try:
+        die_with_parent(nursery)
         os.setsid()
         said = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         nothing = os.open(os.devnull, os.O_RDONLY)

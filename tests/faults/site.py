@@ -97,12 +97,12 @@ class Learner:
     def await_told(self, n: int = 1, timeout: float = PATIENCE) -> None:
         """Wait until it has been told something more, ``n`` times."""
         assert self.child is not None
-        goal = self._size() + n
+        goal = self.told + n
 
         def there() -> bool:
             assert self.child is not None
             assert self.child.poll() is None, f"a learner has ended; see {self.site.said()}"
-            return self._size() >= goal
+            return self.told >= goal
 
         try:
             eventually(there, f"{self.run} of {self.master} to be told more", timeout)
@@ -110,7 +110,9 @@ class Learner:
             error.add_note(self.site.said())
             raise
 
-    def _size(self) -> int:
+    @property
+    def told(self) -> int:
+        """How often it has been told something."""
         try:
             text = self.notes.read_bytes()
         except FileNotFoundError:
