@@ -223,7 +223,7 @@ class Site:
         for master in masters or (OFTEN, ONCE):
             if self.dialled:
                 self.host(master)
-            self.learn(master, pace=PACE if master != BULK else 100 * PACE)
+            self.learn(master, pace=PACE if master != BULK else 250 * PACE)
         if self._operator is not None:
             self._operator.start()
         for learner in self.learners:

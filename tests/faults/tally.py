@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 from faults.evidence import Verdict
 
-__all__ = ["Tally", "table"]
+__all__ = ["HEAD", "Tally", "table"]
 
-_HEAD = ("fault", "injected", "acknowledged", "lost", "repeated", "twice", "again", "longest pause", "")
+#: What the columns are called.
+HEAD = ("fault", "injected", "acknowledged", "lost", "repeated", "twice", "again", "longest pause", "")
 
 
 @dataclass
@@ -71,7 +72,7 @@ class Tally:
 
 def table(rows: Sequence[Tally]) -> str:
     """The table, in Markdown."""
-    cells = [_HEAD, *(row.cells for row in rows)]
+    cells = [HEAD, *(row.cells for row in rows)]
     if all(row[-1] == "" for row in cells):
         cells = [row[:-1] for row in cells]
     widths = [max(len(row[k]) for row in cells) for k in range(len(cells[0]))]
