@@ -14,7 +14,7 @@ TEXT = document("docs/reliability.md")
 PROMISES = tables(section(TEXT, "The promises"))[0]
 TABLE = tables(section(TEXT, "The fault suite"))[0]
 
-_TEST = re.compile(r"`((?:unit|system|simulation)/[\w/]+\.py)(?:::(\w+))?`")
+_TEST = re.compile(r"(?:`|^)((?:unit|system|simulation)/[\w/]+\.py)(?:::(\w+))?(?:`|$)")
 #: ``fault `NAME` `` or ``faults `NAME`, `NAME` ``, up to what is no fault any more.
 _FAULTS = re.compile(r"faults? (`[^`]+`(?:, `[^`]+`)*)")
 
