@@ -17,7 +17,7 @@ unexport PYTHONDONTWRITEBYTECODE
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint benchmark clean
+.PHONY: help demo test faults lint benchmark clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -29,6 +29,10 @@ demo: ## a learner images a surface with four heads of a simulated probe: a minu
 test: ## every test that this machine can run
 	@tools/environment.sh test
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(TESTS) $(ARGS)
+
+faults: ## all that can go wrong with a daemon, hundreds of times, and what it costs (ARGS="--minutes 60", "--only kill")
+	@tools/environment.sh test
+	@$(BIN)/python -m tests.faults $(ARGS)
 
 lint: ## style, types, and who may import whom
 	@tools/environment.sh lint

@@ -3,7 +3,7 @@
 # environments. Installs what is missing where it may (Debian or Ubuntu, as root), else says what to install.
 #
 # With --all also what the tests can do without, and skip with a reason where it is missing: systemd-nspawn, in which they
-# boot a machine, and what says how exposed a service is.
+# boot a machine, what says how exposed a service is, and a compiler, for the library by which faults are brought about.
 
 set -eu
 
@@ -22,6 +22,7 @@ if [ "${1:-}" = --all ]; then
     command -v systemd-analyze >/dev/null || wanted="$wanted systemd"
     command -v systemd-nspawn >/dev/null || wanted="$wanted systemd-container"
     command -v ip >/dev/null || wanted="$wanted iproute2"
+    command -v cc >/dev/null || wanted="$wanted gcc libc6-dev"
 fi
 
 if [ -n "$wanted" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then

@@ -23,6 +23,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -37,6 +38,7 @@ __all__ = [
     "Log",
     "Words",
     "checksums",
+    "lost_header",
     "read_frames",
     "read_log",
     "taken_pages",
@@ -50,6 +52,8 @@ GENERATION = struct.Struct(">3I")
 #: The last bit of the magic number says in which byte order the checksum takes its words.
 _MAGIC = 0x377F0682
 _VERSION = 3_007_000
+#: Ours are of this size.
+_PAGE_BYTES = 4096
 _HEADER = struct.Struct(">8I")
 #: Frames looked at at a time: bounds the memory that a look at a large log takes.
 _AT_ONCE = 2048
@@ -126,8 +130,31 @@ def read_log(path: Path) -> Log:
         if not any(header):  # SQLite writes the header before any frame
             return EMPTY
         if not _is_header(header):
-            return Log(bad_header=True)
+            # With nothing behind it, it was being written when the power went: that is as good as no log.
+            return Log(bad_header=True) if any(file.read()) else EMPTY
         return _survey(Generation.of(header), read_frames(file, header))
+
+
+def lost_header(path: Path, checkpoints: int = 0) -> bytes | None:
+    """The header that a log with a bad one has had, by the salts of its first frame, if that checks behind it.
+
+    A header is written over where the log is begun anew, all of which is in the database by then; a power cut in that
+    moment may leave a part of it. ``checkpoints`` is how often the log had been begun anew, as far as that is known.
+    """
+    with open(path, "rb") as file:
+        header, frame = file.read(HEADER_BYTES), file.read(FRAME_HEADER_BYTES)
+        if len(frame) < FRAME_HEADER_BYTES:
+            return None
+        _, _, salt1, salt2, *_ = struct.unpack(">6I", frame)
+        (said,) = struct.unpack_from(">I", header, GENERATION_AT)
+        for count in (said, said - 1, checkpoints, checkpoints + 1):
+            fields = struct.pack(">6I", _MAGIC, _VERSION, _PAGE_BYTES, count % 2**32, salt1, salt2)
+            words = np.frombuffer(fields, _word_type(_MAGIC)).reshape(1, 6)
+            candidate = fields + checksums(words, np.zeros((1, 2), np.uint32)).astype(">u4").tobytes()
+            file.seek(HEADER_BYTES)
+            if any(piece.sound[0] for piece in islice(read_frames(file, candidate, 1), 1)):
+                return candidate
+    return None
 
 
 def _is_header(header: bytes) -> bool:
@@ -167,13 +194,13 @@ def taken_pages(path: Path, log: Log) -> frozenset[int]:
     return frozenset(pages)
 
 
-def read_frames(file: BinaryIO, header: bytes) -> Iterator[Frames]:
+def read_frames(file: BinaryIO, header: bytes, at_once: int = _AT_ONCE) -> Iterator[Frames]:
     """The whole frames of the log whose ``header`` has just been read from ``file``, some at a time."""
     magic, _, page_bytes, _, *rest = _HEADER.unpack(header)
     salts, before = rest[:2], np.array([rest[2:]], np.uint32)
     size = FRAME_HEADER_BYTES + page_bytes
     first = 1
-    while n := len(content := file.read(_AT_ONCE * size)) // size:
+    while n := len(content := file.read(at_once * size)) // size:
         head = np.ndarray((n, 6), ">u4", content, 0, (size, 4)).astype(np.uint32)
         said = head[:, 4:]
         words = np.frombuffer(content, _word_type(magic), n * size // 4).reshape(n, -1)

@@ -1,4 +1,4 @@
-"""Faults in numbers: what the system tests do tens of times, as often as one likes.
+"""The fault suite: everything that can go wrong with a daemon, often, and a judge who knows what was promised.
 
-python -m tests.faults --kills 2000
+python -m tests.faults
 """

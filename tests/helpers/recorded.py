@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-__all__ = ["Outcome", "asks", "outcomes", "run_number", "table_sizes"]
+__all__ = ["Outcome", "asks", "outcomes", "points", "run_number", "table_sizes"]
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,19 @@ class _Reader:
 
 
 def run_number(state: Path, master: str, name: str) -> int:
-    """The number of a run."""
+    """The number of a run. Raises LookupError where it is not on record."""
     with closing(_Reader(state).db) as db:
-        ((number,),) = db.execute("SELECT run FROM runs WHERE master = ? AND name = ?", (master, name))
-    return int(number)
+        found = db.execute("SELECT run FROM runs WHERE master = ? AND name = ?", (master, name)).fetchone()
+    if found is None:
+        raise LookupError(f"run {name!r} of Master {master!r} is not on record")
+    return int(found[0])
+
+
+def points(state: Path, run: int) -> dict[int, Any]:
+    """The points that were put, by their indices. Raises AssertionError where there is a gap."""
+    reader = _Reader(state)
+    with closing(reader.db):
+        return dict(_points(reader, run))
 
 
 def outcomes(state: Path, run: int) -> list[Outcome]:

@@ -14,6 +14,7 @@ import numpy as np
 from helpers.daemon import Daemon, function
 from helpers.waiting import PATIENCE, eventually
 from taskmaster.bus import messages as m
+from taskmaster.bus.errors import JournalDamaged
 from taskmaster.bus.fields import Schema
 from taskmaster.daemon.core import Core, Identity
 from taskmaster.daemon.effects import Effects
@@ -24,11 +25,25 @@ from taskmaster.daemon.journal.recovery import restore
 from taskmaster.daemon.master import Master
 from taskmaster.daemon.spec import MasterSpec
 
-__all__ = ["MASTERS", "SOCKETS", "Contents", "Specimen", "make_specimen", "serve_all"]
+__all__ = [
+    "FRAME_BYTES",
+    "HEADER_BYTES",
+    "MASTERS",
+    "SOCKETS",
+    "Contents",
+    "Specimen",
+    "flip",
+    "is_detected",
+    "make_specimen",
+    "payload_files",
+    "serve_all",
+]
 
 MASTERS = {"echo": function("echo", workers=2)}
 #: A frame of the log: its header and a page.
 FRAME_BYTES = 24 + 4096
+#: The log's own header.
+HEADER_BYTES = 32
 
 #: What cannot be copied, of a state directory.
 SOCKETS = shutil.ignore_patterns("control", "results", "workers", "local")
@@ -129,3 +144,33 @@ def _contents(journal: Journal, run: Any) -> Iterator[tuple[str, Any]]:
         page, frames = read_page(journal, run, m.Replay(1, run.id, since, inputs=True))
         yield f"events from {since}", (page.events, [bytes(frame) for frame in frames])
         since = page.events[-1].seq + page.events[-1].n
+
+
+# -- damage ------------------------------------------------------------------------------------------------------------
+
+
+def flip(path: Path, bit: int) -> None:
+    """Change one bit of a file."""
+    with path.open("r+b") as file:
+        file.seek(bit // 8)
+        byte = file.read(1)[0]
+        file.seek(bit // 8)
+        file.write(bytes([byte ^ 1 << bit % 8]))
+
+
+def payload_files(state: Path) -> list[Path]:
+    """The files of its large payloads."""
+    return sorted((state / "payloads").glob("??/*"))
+
+
+def is_detected(state: Path, specimen: Specimen) -> bool:
+    """Whether damage was found out; AssertionError where something else is served instead."""
+    try:
+        served = serve_all(state)
+    except JournalDamaged as error:
+        remedy = str(error)
+    else:
+        assert served == specimen.contents, "something else was served than was recorded"
+        return False
+    assert "check --journal" in remedy
+    return True

@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-__all__ = ["Elsewhere", "tunnel"]
+__all__ = ["Elsewhere", "raise_loopback", "that_end", "tunnel"]
 
 _UNSHARE = ("unshare", "--net", "--map-root-user")
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
@@ -78,7 +78,8 @@ async def _this_end(folder: Path, ports: Sequence[int]) -> None:
     print(_READY, end="", flush=True)
 
 
-async def _that_end(folder: Path, ports: Sequence[int]) -> None:
+async def that_end(folder: Path, ports: Sequence[int]) -> None:
+    """Listen on these ports of 127.0.0.1, and forward to the other end."""
     for port in ports:
         path = str(folder / str(port))
         await asyncio.start_server(_forward(partial(asyncio.open_unix_connection, path)), "127.0.0.1", port)
@@ -109,7 +110,7 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         writer.close()
 
 
-def _raise_loopback() -> None:
+def raise_loopback() -> None:
     """A new network namespace has a loopback interface that is down."""
     with socket.socket() as any_socket:
         request = struct.pack("16sH14x", b"lo", 0)
@@ -121,8 +122,8 @@ async def _main(folder: Path, ports: Sequence[int], command: Sequence[str]) -> i
     if not command:
         await _this_end(folder, ports)
         await asyncio.Event().wait()  # until it is ended
-    _raise_loopback()
-    await _that_end(folder, ports)
+    raise_loopback()
+    await that_end(folder, ports)
     process = await asyncio.create_subprocess_exec(*command)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, process.terminate)
     return await process.wait()

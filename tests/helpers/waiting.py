@@ -10,7 +10,7 @@ from typing import Literal, TypeVar
 __all__ = ["PATIENCE", "all_ended", "eventually"]
 
 #: Seconds that anything may take on a loaded machine before a test gives it up. Never what a test takes.
-PATIENCE = 30.0
+PATIENCE = 60.0
 _LOOK_SECONDS = 0.01
 
 T = TypeVar("T")

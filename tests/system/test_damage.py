@@ -18,7 +18,17 @@ from pathlib import Path
 import pytest
 from helpers.daemon import Daemon
 from helpers.places import short_folder
-from helpers.specimen import FRAME_BYTES, MASTERS, SOCKETS, Specimen, make_specimen, serve_all
+from helpers.specimen import (
+    FRAME_BYTES,
+    HEADER_BYTES,
+    MASTERS,
+    SOCKETS,
+    Specimen,
+    flip,
+    is_detected,
+    make_specimen,
+    payload_files,
+)
 from helpers.waiting import PATIENCE, eventually
 
 from taskmaster.bus.errors import JournalDamaged
@@ -27,8 +37,6 @@ from taskmaster.daemon.journal.check import report, salvage
 
 #: Places that are damaged in a row of trials of one kind; TASKMASTER_THOROUGH=1 tries twenty times as many.
 TRIALS = 40 * (20 if os.environ.get("TASKMASTER_THOROUGH") else 1)
-#: The log's own header.
-HEADER_BYTES = 32
 
 
 @pytest.fixture(scope="module")
@@ -42,32 +50,6 @@ def specimen() -> Iterator[Specimen]:
 def state(specimen: Specimen, place: Path) -> Path:
     """A copy of its state directory."""
     return specimen.copy(place / "state")
-
-
-def flip(path: Path, bit: int) -> None:
-    """Change one bit of a file."""
-    with path.open("r+b") as file:
-        file.seek(bit // 8)
-        byte = file.read(1)[0]
-        file.seek(bit // 8)
-        file.write(bytes([byte ^ 1 << bit % 8]))
-
-
-def payload_files(state: Path) -> list[Path]:
-    return sorted((state / "payloads").glob("??/*"))
-
-
-def is_detected(state: Path, specimen: Specimen) -> bool:
-    """Whether damage was found out; AssertionError where something else is served instead."""
-    try:
-        served = serve_all(state)
-    except JournalDamaged as error:
-        remedy = str(error)
-    else:
-        assert served == specimen.contents, "something else was served than was recorded"
-        return False
-    assert "check --journal" in remedy
-    return True
 
 
 # -- what is whole ----------------------------------------------------------------------------------------------------

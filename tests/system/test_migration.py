@@ -14,6 +14,7 @@ import pytest
 from helpers.daemon import Daemon
 from helpers.disks import small_disk
 from helpers.load import Load, master
+from helpers.older import make_older
 
 from taskmaster.daemon.journal import sql
 from taskmaster.daemon.journal.backup import read_manifest, restore, verify
@@ -22,14 +23,6 @@ from taskmaster.daemon.journal.checksums import connect
 from taskmaster.daemon.journal.schema import BEFORE
 
 KILLS = 12
-
-
-def make_older(state: Path) -> None:
-    """Take back the last steps of the schema, as if an older release had written all of it."""
-    with contextlib.closing(connect(state / "journal.db", write=True)) as db:
-        db.execute("DROP TABLE audit; DROP TABLE going; DROP INDEX files_of_blocks; DROP INDEX files_of_events")
-        db.execute("PRAGMA user_version = 2")
-    (state / "mark").unlink()
 
 
 def tables(state: Path) -> dict[str, list[tuple[Any, ...]]]:

@@ -91,7 +91,8 @@ def test_heads_go_on_while_the_service_is_killed_and_restarted(install: Install,
     (room / "4").touch()
     assert "40.0" in harvest(service)
     assert guardian(service) == first, "the same guardian all the time"
-    assert "chamber-1 safe" not in record(room)
+    notes = record(room)
+    assert "chamber-1 safe" not in notes[: notes.index("chamber-1 day 4")], "that is for the end of the programme"
     service.machine.run("nsenter", f"--target={first}", "--mount", "touch", "/tmp/a", "/var/tmp/b")
     assert [note for note in record(room) if "sow" in note or "resume" in note] == ["chamber-1 sow 10"]
 

@@ -7,49 +7,13 @@ from typing import Any, get_args
 import msgspec
 import pytest
 from helpers.heart import Heart, spec
+from helpers.permissions import LAYOUT, MAY, OWN, made
 
 from taskmaster.bus import messages as m, topics
 from taskmaster.bus.errors import NotAllowed
-from taskmaster.bus.layout import Layout
-from taskmaster.bus.table import pack_values
 from taskmaster.daemon.alarms import AlarmBook, Condition
 from taskmaster.daemon.effects import Effects, Sender
 from taskmaster.daemon.roles import LOCAL, RIGHTS, RULES, Peer, may_follow
-
-ALL = "observer learner operator admin"
-LEARNING, OPERATING = "learner operator admin", "operator admin"
-
-#: Written down a second time, for what the code says is what is tested.
-MAY: dict[type[m.Message], str] = {
-    **dict.fromkeys((m.Describe, m.Ping), f"{ALL} worker"),
-    **dict.fromkeys((m.Status, m.ListRuns, m.ListHeads, m.ListHeld, m.ListRequests, m.ListProposed), ALL),
-    m.ListAlarms: ALL,
-    **dict.fromkeys((m.Replay, m.ReadAsks, m.ReadWriters, m.ReadProgress, m.ReadSamples), ALL),
-    **dict.fromkeys((m.Open, m.Submit, m.NoteWriter, m.NoteAsks, m.Cancel, m.Close, m.Delete, m.Fork), LEARNING),
-    **dict.fromkeys((m.Prioritise, m.Pause, m.Resume, m.Stop, m.Reset, m.SetHead, m.SetWorkers), OPERATING),
-    **dict.fromkeys((m.Resolve, m.Approve, m.Reject, m.Edit, m.Claim, m.Release, m.Answer), OPERATING),
-    **dict.fromkeys((m.Prune, m.ReadAudit), "admin"),
-}
-#: What a learner may do with its own runs only.
-OWN = {m.Open, m.Submit, m.NoteWriter, m.NoteAsks, m.Cancel, m.Close, m.Delete}
-LAYOUT: Layout = pack_values([1.0]).layout
-
-
-def made(kind: type[Any], master: str, run: int) -> Any:
-    """A message about this Master, or about this run, or both."""
-    given: dict[str, Any] = {}
-    for field in msgspec.structs.fields(kind):
-        if field.name == "master":
-            given["master"] = master
-        elif field.name == "run":
-            given["run"] = run
-        elif field.required:
-            given[field.name] = {"layout": LAYOUT, "intervals": (), "asks": ()}.get(field.name, _plain(field.type))
-    return kind(**given)
-
-
-def _plain(kind: Any) -> Any:
-    return {str: "his", bool: True}.get(kind, 1)
 
 
 @pytest.fixture

@@ -144,6 +144,48 @@ def test_a_log_that_was_moved_into_the_database_in_part_is_moved_again(
         assert found_in(torn, durability) == ledgers(TURNS)[-1], cut
 
 
+@pytest.mark.parametrize("damage", [*(f"torn at {k}" for k in range(1, 32)), *(f"bit {k}" for k in range(0, 256, 5))])
+def test_a_log_whose_header_alone_is_damaged_is_as_good_as_whole(
+    state: Path, tmp_path: Path, durability: str, damage: str
+) -> None:
+    """Its first sector was being written when the power went, where it is begun anew; or a bit of it has flipped."""
+    expected = ledgers(TURNS)[-1]
+    journal = open_journal(state, durability)
+    journal.begin_epoch(0.0)
+    for turn in TURNS:
+        journal.commit(turn)
+    journal.checkpoint(idle=True)
+    before = shutil.copytree(state, tmp_path / "before")
+    journal.commit([created(3)])  # which begins the log anew
+    journal.close(in_order=False)
+    headers = [(path / "journal.db-wal").read_bytes()[:HEADER_BYTES] for path in (before, state)]
+    assert headers[0] != headers[1]
+    kind, _, at = damage.rpartition(" ")
+    header = bytearray(headers[0])
+    if kind == "bit":
+        header[int(at) // 8] ^= 1 << int(at) % 8
+    else:
+        header[: int(at)] = headers[1][: int(at)]
+    with (before / "journal.db-wal").open("r+b") as file:
+        file.write(header)
+    assert found_in(before, durability) == expected
+    assert found_in(before, durability) == expected, "and so it stays"
+
+
+@pytest.mark.parametrize("size", [1, 12, 31, 32])
+@pytest.mark.parametrize("room", [0, PAGE_BYTES])
+def test_a_log_that_was_cut_off_in_its_first_header_holds_nothing_that_is_missed(
+    state: Path, durability: str, size: int, room: int
+) -> None:
+    """The first thing that is ever written to it, before anybody was told of anything."""
+    Journal(state, durability).close(in_order=False)
+    header = (state / "journal.db-wal").read_bytes()[:HEADER_BYTES]
+    Journal(state, durability).close()
+    (state / MARK).unlink()
+    (state / "journal.db-wal").write_bytes(header[: size - 1] + b"?" + bytes(room))
+    assert found_in(state, durability) == Ledger()
+
+
 # -- the log cut short ------------------------------------------------------------------------------------------------
 
 

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import random
 import signal
-import tempfile
 import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from helpers.daemon import Daemon
 from helpers.load import Load, master
 
-__all__ = ["kill_at_random", "main"]
-
-#: Kills after which the command line checks everything and begins a new run: what it keeps in memory stays bounded.
-_KILLS_A_ROUND = 50
+__all__ = ["kill_at_random"]
 
 
 def kill_at_random(
@@ -66,22 +60,3 @@ def _kill_once(daemon: Daemon, load: Load, chance: random.Random) -> None:
 def _pass(seconds: float) -> None:
     """Let some time pass: the one thing that a random moment can be waited for by."""
     threading.Event().wait(seconds)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
-    parser.add_argument("--kills", type=int, default=1000, help="how often (default: 1000)")
-    parser.add_argument("--seed", type=int, default=0, help="of the first round; the next ones follow (default: 0)")
-    parser.add_argument("--durability", choices=("power", "crash"), default="power")
-    options = parser.parse_args(arguments)
-    left, seed = options.kills, options.seed
-    while left > 0:
-        kills = min(left, _KILLS_A_ROUND)
-        began = time.monotonic()
-        with tempfile.TemporaryDirectory(prefix="kills-") as folder:
-            tasks = kill_at_random(Path(folder), kills, seed, options.durability)
-        print(f"seed {seed}: {kills} kills, {tasks} tasks, {time.monotonic() - began:.0f} s", flush=True)
-        left -= kills
-        seed += 1
-    return 0
