@@ -29,38 +29,32 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import zmq
-from msgspec.structs import replace
 
 from taskmaster.bus import codec, messages as m, sockets
-from taskmaster.bus.errors import CallerError, DiskFull, NotAllowed, ProtocolError, TaskMasterError
-from taskmaster.bus.status import DaemonStatus, MasterStatus
-from taskmaster.bus.table import Buffer, Table
-from taskmaster.config.authorised import Grant
+from taskmaster.bus.errors import DiskFull
+from taskmaster.bus.status import DaemonStatus
 from taskmaster.daemon.alarms import AlarmBook
-from taskmaster.daemon.answering import Answer, Answers, Question, framed
-from taskmaster.daemon.auditing import by_daemon, cut, put
+from taskmaster.daemon.answering import Answers, framed
+from taskmaster.daemon.auditing import by_daemon
 from taskmaster.daemon.core import Core
-from taskmaster.daemon.effects import BlockAppended, Dispatched, Effects, Publication, Recheck, Reply, Sender, Verify
+from taskmaster.daemon.effects import BlockAppended, Dispatched, Effects, Publication, Recheck, Verify
 from taskmaster.daemon.forking import fork
 from taskmaster.daemon.gate import Gatehouse
 from taskmaster.daemon.guardians import Guardians
 from taskmaster.daemon.health import Pulse
-from taskmaster.daemon.journal import Journal, sql
-from taskmaster.daemon.journal.asks import read_asks
-from taskmaster.daemon.journal.audit import KEYS, read_audit
+from taskmaster.daemon.inquiries import Inquiries
+from taskmaster.daemon.intake import Intake
+from taskmaster.daemon.journal import Journal
+from taskmaster.daemon.journal.audit import KEYS
 from taskmaster.daemon.journal.clearing import Clearing
-from taskmaster.daemon.journal.pages import read_page, recheck, same_block
 from taskmaster.daemon.journal.series import Pruning
-from taskmaster.daemon.journal.seriespages import read_series
-from taskmaster.daemon.journal.writers import read_writers
 from taskmaster.daemon.keychanges import KeyWatch
 from taskmaster.daemon.publishing import Publisher
-from taskmaster.daemon.roles import LOCAL, Peer
 from taskmaster.daemon.space import Space
 from taskmaster.daemon.supervision import Supervisor
 from taskmaster.drivers.host import TERMINATE_SECONDS
 
-__all__ = ["DRAIN_BYTES", "Broker", "Endpoints", "Keeper"]
+__all__ = ["Broker", "Endpoints", "Keeper"]
 
 log = logging.getLogger("taskmaster.daemon")
 
@@ -70,19 +64,8 @@ HURRY_SECONDS = 0.25
 #: What heads may take to break off what they do, when the daemon stops and its grace is over.
 REST_SECONDS = 5.0
 
-#: Messages taken from one socket in one turn. Bounds a turn's memory and how long the other sockets wait.
-DRAIN_MESSAGES = 512
-#: Payload bytes after which a turn takes no more …
-DRAIN_BYTES = 64 << 20
-#: … and tasks, for of those that hold a word each few bytes are many to look at.
-DRAIN_ROWS = 256 << 10
 #: Between looks at what nobody announces: silent workers, timeouts, free space.
 TICK_SECONDS = 1.0
-#: A status that took longer than this to find out holds for so many times as long: nobody is to keep the loop busy with
-#: questions that take a few bytes.
-_QUICK_STATUS_SECONDS, _STATUS_REST = 0.01, 20.0
-#: Workers of a Master that are listed in an answer.
-MOST_LISTED = 500
 #: While the disk is full, seconds between attempts to commit the turn that did not fit.
 FULL_RETRY_SECONDS = 0.5
 
@@ -129,7 +112,6 @@ class Broker:
         self.guardians = guardians
         self.space = space
         self.turns = 0
-        self.dropped = 0
         #: set to have the loop end once nothing is leased, or at this time at the latest
         self.stop_at: float | None = None
         #: called each turn, after the commit: the watchdog's proof that the loop moves
@@ -147,18 +129,17 @@ class Broker:
         self.alarms = AlarmBook()
         #: called for each alarm when it is told; it must not take long
         self.on_alarm: Callable[[m.Alarm], None] = lambda alarm: None
-        #: messages of peers that are not let in (any more)
-        self.strangers = 0
         #: called when somebody may less than before: has all who follow results come in anew
         self.readmit: Callable[[], None] = lambda: None
-        self._status = status
+        self._intake = Intake(endpoints.control, endpoints.workers, core, space, gatehouse)
+        self._inquiries = Inquiries(core, journal, self.alarms, lambda: status(self))
         self._endpoints = endpoints
         self.gatehouse = gatehouse
         if gatehouse is None:
             self._publisher = Publisher(endpoints.results, core)
         else:
             self._publisher = Publisher(endpoints.results, core, gatehouse.gate.peer, gatehouse.bears)
-        self._answers = Answers(endpoints.control, self._answer)
+        self._answers = Answers(endpoints.control, self._inquiries.answer)
         self._pruning = Pruning(journal)
         #: what else has something to do now and then
         self.keepers: list[Keeper] = [Clearing(journal)]
@@ -168,17 +149,9 @@ class Broker:
         if gatehouse is not None:
             for ours in gatehouse.sockets:
                 self._poller.register(ours, zmq.POLLIN)
-        self._keys = KeyWatch(journal.meta(KEYS))
-        #: the keys of which the changes are on record, and until when they are all in force
-        self._noted_keys: tuple[Sequence[Grant], float] | None = None
-        self._origins = {socket: sockets.Origins() for socket in (endpoints.control, endpoints.workers)}
+        self._keys = KeyWatch(journal.meta(KEYS), gatehouse)
         self._readers: dict[int, Callable[[], object]] = {}
-        self._client_decoder = codec.client_decoder()
-        self._worker_decoder = codec.worker_decoder()
         self._next_tick = 0.0
-        self._known_status: DaemonStatus | None = None
-        self._status_until = 0.0
-        self._drained_bytes = self._drained_rows = 0
         self._hurried = False
 
     def watch(self, descriptor: int, read: Callable[[], object] | None = None) -> None:
@@ -273,13 +246,13 @@ class Broker:
         self.turns += 1
         out = Effects(turn=self.turns, wall=time.time())
         now = self.pulse.turned = time.monotonic()
-        self._drained_bytes = self._drained_rows = 0
+        self._intake.begin_turn()
         if self.gatehouse is not None:
             self.gatehouse.serve(ready, now)
         if self._endpoints.workers in ready:
-            self._drain(self._endpoints.workers, self._on_worker, now, out)
+            self._intake.take_from_workers(now, out)
         if self._endpoints.control in ready:
-            self._drain(self._endpoints.control, self._on_client, now, out)
+            self._intake.take_from_clients(now, out)
         for descriptor, read in self._readers.items():
             if descriptor in ready:
                 read()
@@ -312,101 +285,6 @@ class Broker:
             self.on_tick(now, out.wall)
         self.heartbeat()
 
-    def _drain(
-        self,
-        socket: zmq.Socket[bytes],
-        handle: Callable[[Sender, list[bytes], float, Effects], None],
-        now: float,
-        out: Effects,
-    ) -> None:
-        origins = self._origins[socket]
-        for _ in range(DRAIN_MESSAGES):
-            peer = LOCAL
-            if self.gatehouse is None:
-                frames = sockets.receive(socket, origins=origins)
-                if frames is None:
-                    return
-            else:
-                received = sockets.receive_from(socket, origins=origins)
-                if received is None:
-                    return
-                frames, user, origin = received
-                known = self.gatehouse.gate.peer(user)
-                if known is None:
-                    self._refuse_stranger(socket, frames, user, out)
-                    continue
-                if not self.gatehouse.bears(known, frames, origin):
-                    continue
-                peer = known
-            try:
-                if len(frames) < 2:
-                    raise ProtocolError("a message without a header, or of too many frames")
-                handle(Sender(frames[0], peer.name, peer, origins.of(frames[0])), frames, now, out)
-            except ProtocolError as error:
-                self._reject(socket, frames, error)
-            if self._drained_bytes > DRAIN_BYTES or self._drained_rows > DRAIN_ROWS:
-                return
-
-    def _refuse_stranger(self, socket: zmq.Socket[bytes], frames: Sequence[bytes], user: str, out: Effects) -> None:
-        """A message of somebody whose key was in force when they came, and is not any more."""
-        self.strangers += 1
-        if self.strangers & (self.strangers - 1) == 0:
-            log.warning("refused message %d of peers whose keys are not in force any more", self.strangers)
-        error = NotAllowed("your key is not in force here any more; ask the daemon's operator")
-        origin = self._origins[socket].of(frames[0]) if frames else ""
-        self.core.auditor.stranger(user, origin, str(error), out)
-        if len(frames) >= 2 and socket is self._endpoints.control:
-            refused = m.Refused(error.code, str(error), codec.request_id(frames[1]))
-            out.replies.append(Reply(frames[0], refused))
-
-    def _on_client(self, sender: Sender, frames: list[bytes], now: float, out: Effects) -> None:
-        message = self._client_decoder.decode(frames[1])
-        table: Table | None = None
-        if len(frames) > 2 or isinstance(message, m.Submit):
-            layout = getattr(message, "layout", None)
-            table = codec.table_of(layout, message.n if isinstance(message, m.Submit) else 1, frames[2:])
-            self._count(table)
-        if self.gatehouse is not None:
-            self.gatehouse.bounds.charge(sender.user, message)
-        if isinstance(message, m.Submit) and not self.space.admits(table.nbytes if table is not None else 0):
-            self.core.refuse(sender, message, self.space.error(), out)
-            return
-        self.core.on_client(sender, message, table, out)
-
-    def _on_worker(self, sender: Sender, frames: list[bytes], now: float, out: Effects) -> None:
-        message = self._worker_decoder.decode(frames[1])
-        table: Table | None = None
-        times: Buffer | None = None
-        if isinstance(message, m.Outcome):
-            head = m.EventHead(
-                0, message.n, "done", 0, len(frames) - 2, message.outputs, message.errors, timed=message.timed
-            )
-            table, times, _ = codec.event_tables(head, frames[2:])
-            self._count(table)
-        elif isinstance(message, m.Reconciled) and message.layout is not None:
-            table = codec.table_of(message.layout, 1, frames[2:])
-            self._count(table)
-        elif len(frames) > 2:
-            raise ProtocolError("frames that no layout speaks of")
-        if isinstance(message, (m.Progress, m.Samples)) and not self.space.room:
-            self.core.series.dropped += 1  # what room there is, is for outcomes
-            return
-        self.core.workforce.on_worker(sender, message, table, times, now, out)
-
-    def _count(self, table: Table | None) -> None:
-        if table is not None:
-            self._drained_bytes += table.nbytes
-            self._drained_rows += table.n
-
-    def _reject(self, socket: zmq.Socket[bytes], frames: Sequence[bytes], error: ProtocolError) -> None:
-        """A message that does not fit the protocol: counted, and answered if there is somebody to answer."""
-        self.dropped += 1
-        if self.dropped & (self.dropped - 1) == 0:  # 1, 2, 4, 8, …: a flood must not fill the log
-            log.warning("dropped message %d: %s", self.dropped, error)
-        if len(frames) >= 2:
-            number = codec.request_id(frames[1]) if socket is self._endpoints.control else 0
-            sockets.send(socket, [frames[0], codec.encode(m.Refused(error.code, str(error), number))])
-
     def _tick(self, now: float, out: Effects) -> None:
         self.core.on_tick(now, out)
         self._pruning.look(out.wall, out)
@@ -416,19 +294,7 @@ class Broker:
 
     def _look_at_keys(self, out: Effects) -> None:
         """Once in a while: whether keys have come, gone or expired."""
-        if self.gatehouse is None:
-            self._keys.look((), out.wall, "the configuration", out)
-            return
-        before = self.gatehouse.refusal
-        narrowed = self.gatehouse.look(out.wall)
-        gate = self.gatehouse.gate
-        if self._noted_keys != (noted := (gate.grants, gate.next_expiry)):
-            self._noted_keys = noted
-            self._keys.look(gate.grants, out.wall, self.gatehouse.file.origin, out)
-        refusal = self.gatehouse.refusal
-        if refusal and refusal != before:  # also where it is another mistake
-            out.alarms.append(m.Alarm("error", "keys", refusal, out.wall, "authenticator"))
-        if not narrowed:
+        if not self._keys.look(out) or self.gatehouse is None:
             return
         in_force = self.gatehouse.gate.is_in_force
         self._answers.forget(lambda peer: not in_force(peer))
@@ -488,10 +354,7 @@ class Broker:
         for reply in out.replies:
             sockets.send(control, [reply.address, *framed(reply.message, reply.frames)])
         for verification in out.verifications:
-            if isinstance(verification, Recheck):
-                self._recheck(verification)
-            else:
-                self._verify(verification)
+            self._reply_to(verification)
         for forking in out.forks:
             answer = fork(self.core, self.journal, self.space, forking, out.wall)
             sockets.send(control, [forking.sender.address, *framed(answer)])
@@ -526,94 +389,31 @@ class Broker:
         # An unreachable worker is found out by the count of dispatches in its next `Settled`, or by its silence.
         sockets.send(self._endpoints.workers, [dispatch.address, codec.encode(dispatch.message), *table.frames])
 
-    def _verify(self, verification: Verify) -> None:
-        """A submission that was there before: the same again, or another under its number?"""
-        submit, run = verification.submit, self.core.runs.get(verification.submit.run)
-        if run is None:
-            return
-        reply: m.DaemonMessage
-        if same_block(self.journal, submit, verification.table):
-            reply = m.Ack(submit.run, run.next_index, run.writer)
+    def _reply_to(self, asked: Verify | Recheck) -> None:
+        """The answer has to be looked up; what is to be on record of it is on disk before it is told."""
+        if isinstance(asked, Verify):
+            reply = self._inquiries.verify(asked)
         else:
-            reply = m.Refused(
-                "conflict",
-                f"run {run.name!r} of Master {run.master!r} has other tasks under the numbers {submit.first} to "
-                f"{submit.first + submit.n - 1}; open the run again and go on from task {run.next_index}",
-                0,
-                submit.run,
-                submit.first,
-                run.next_index,
-                submit.writer,
-            )
-        sockets.send(self._endpoints.control, [verification.address, *framed(reply)])
-
-    def _recheck(self, said: Recheck) -> None:
-        """An answer to a task that has ended: this one, or another?"""
-        reply: m.DaemonMessage
-        try:
-            reply = recheck(self.journal, self.core.run(said.answer.run), said)
-        except TaskMasterError as error:
-            if not isinstance(error, CallerError):
-                log.error("%s", error)
-            reply = m.Refused(error.code, str(error), said.answer.id)
-        if said.entry is not None:  # which is known only now, and on disk before it is told
-            became = {} if isinstance(reply, m.Done) else {"outcome": "refused", "why": cut(reply.message)}
-            out = Effects(wall=said.entry.time)
-            put(replace(said.entry, **became), out)
-            self._commit(out)
+            out = Effects(wall=time.time() if asked.entry is None else asked.entry.time)
+            reply = self._inquiries.recheck(asked, out)
+            if out.records:
+                self._commit(out)
             self._remark(out)
-        sockets.send(self._endpoints.control, [said.address, *framed(reply)])
+        if reply is not None:
+            sockets.send(self._endpoints.control, [asked.address, *framed(reply)])
 
-    def _submitted_at(self, run: int, index: int) -> float:
-        return float(self.journal.query(sql.SUBMITTED_AT, (run, index)).get or 0.0)
-
-    def _answer(self, question: Question, peer: Peer) -> Answer:
-        try:
-            if isinstance(question, m.Replay):
-                return read_page(self.journal, self.core.run(question.run), question)
-            if isinstance(question, m.ReadAsks):
-                return read_asks(self.journal, self.core.run(question.run), question)
-            if isinstance(question, m.ReadWriters):
-                return read_writers(self.journal, self.core.run(question.run), question), ()
-            if isinstance(question, m.ReadAudit):
-                return read_audit(self.journal, question), ()
-            if isinstance(question, m.ListHeld):
-                return self.core.held_list(question, peer), ()
-            if isinstance(question, m.ListAlarms):
-                return m.AlarmList(question.id, self.alarms.infos(peer)), ()
-            if isinstance(question, (m.ReadProgress, m.ReadSamples)):
-                return self._series(question), ()
-            if isinstance(question, m.ListRequests):
-                return self.core.people.request_list(question, self._submitted_at, peer), ()
-            if isinstance(question, m.ListProposed):
-                return self.core.people.proposed_list(question, self._submitted_at, peer), ()
-            return m.StatusReport(question.id, self._status_for(peer)), ()
-        except TaskMasterError as error:
-            log.error("%s", error)
-            return m.Refused(error.code, str(error), question.id), ()
+    # -- how it is ----------------------------------------------------------------------------------------------------
 
     def status(self) -> DaemonStatus:
-        """How everything is; with thousands of workers, as it was a moment ago, for to find out takes a while then."""
-        began = time.monotonic()
-        if self._known_status is None or began >= self._status_until:
-            self._known_status = self._status(self)
-            took = time.monotonic() - began
-            self._status_until = began + (took * _STATUS_REST if took > _QUICK_STATUS_SECONDS else 0.0)
-        return self._known_status
+        """How everything is; with thousands of workers, as it was a moment ago."""
+        return self._inquiries.status()
 
-    def _status_for(self, peer: Peer) -> DaemonStatus:
-        """The same without the Masters that somebody may not know of, and without most of thousands of workers."""
-        status = self.status()
-        masters = tuple(_shortened(master) for master in status.masters if peer.sees(master.name))
-        if not peer.is_bounded:
-            return replace(status, masters=masters)
-        return replace(status, masters=masters, alarms=len(self.alarms.infos(peer)))
+    @property
+    def dropped(self) -> int:
+        """Messages that did not fit the protocol."""
+        return self._intake.dropped
 
-    def _series(self, question: m.ReadProgress | m.ReadSamples) -> m.SeriesPage:
-        units = self.core.masters[question.master].spec.units if isinstance(question, m.ReadSamples) else {}
-        return read_series(self.journal, self.core.series, question, units)
-
-
-def _shortened(master: MasterStatus) -> MasterStatus:
-    more = len(master.workers) - MOST_LISTED
-    return master if more <= 0 else replace(master, workers=master.workers[:MOST_LISTED], unlisted=more)
+    @property
+    def strangers(self) -> int:
+        """Messages of peers that are not let in (any more)."""
+        return self._intake.strangers

@@ -1,4 +1,4 @@
-"""Which keys have come, gone or changed: what is put on record of the file of keys when it comes into force. Sans-I/O.
+"""Which keys have come, gone or changed: what is put on record of the file of keys when it comes into force.
 
 It is held against what was in force last, which the journal remembers: so what was changed while the daemon was stopped
 is on record, too. Whoever has changed the file is known to the system alone; its owner is said.
@@ -11,10 +11,12 @@ from typing import Any
 
 import msgspec
 
+from taskmaster.bus import messages as m
 from taskmaster.bus.keys import fingerprint
 from taskmaster.config.authorised import Grant
 from taskmaster.daemon.auditing import by_daemon, cut
 from taskmaster.daemon.effects import Effects, KeysNoted
+from taskmaster.daemon.gate import Gatehouse
 
 __all__ = ["KeyWatch"]
 
@@ -35,12 +37,35 @@ _keys = msgspec.json.Decoder(dict[str, _Key]).decode
 
 
 class KeyWatch:
-    """Puts changes of the keys in force on record. ``noted`` is what the journal remembers of them."""
+    """Puts changes of the keys in force on record. ``noted`` is what the journal remembers of them.
 
-    def __init__(self, noted: str | None) -> None:
+    Without a gatehouse, no keys are in force.
+    """
+
+    def __init__(self, noted: str | None, gatehouse: Gatehouse | None = None) -> None:
         self._known: dict[str, _Key] = _keys(noted) if noted else {}
+        self._gatehouse = gatehouse
+        #: the keys of which the changes are on record, and until when they are all in force
+        self._noted: tuple[Sequence[Grant], float] | None = None
 
-    def look(self, grants: Sequence[Grant], now: float, origin: str, out: Effects) -> None:
+    def look(self, out: Effects) -> bool:
+        """Once in a while: whether keys have come, gone or expired; returns whether anybody may less now."""
+        gatehouse = self._gatehouse
+        if gatehouse is None:
+            self.note((), out.wall, "the configuration", out)
+            return False
+        before = gatehouse.refusal
+        narrowed = gatehouse.look(out.wall)
+        gate = gatehouse.gate
+        if self._noted != (noted := (gate.grants, gate.next_expiry)):
+            self._noted = noted
+            self.note(gate.grants, out.wall, gatehouse.file.origin, out)
+        refusal = gatehouse.refusal
+        if refusal and refusal != before:  # also where it is another mistake
+            out.alarms.append(m.Alarm("error", "keys", refusal, out.wall, "authenticator"))
+        return narrowed
+
+    def note(self, grants: Sequence[Grant], now: float, origin: str, out: Effects) -> None:
         """These are in the file, which is at ``origin``; those that hold ``now`` are in force from this turn on."""
         holding = {grant.name: _of(grant) for grant in grants if grant.holds(now)}
         if holding == self._known:

@@ -28,17 +28,18 @@ from taskmaster.bus.status import DaemonStatus
 from taskmaster.bus.text import count, format_duration
 from taskmaster.daemon.auditing import by_daemon
 from taskmaster.daemon.bounds import RATE
-from taskmaster.daemon.broker import DRAIN_BYTES, Broker, Endpoints
+from taskmaster.daemon.broker import Broker, Endpoints
 from taskmaster.daemon.connections import Connections
 from taskmaster.daemon.core import Core, Identity
 from taskmaster.daemon.effects import Effects
 from taskmaster.daemon.gate import LOCAL_DOMAIN, NETWORK_DOMAIN, Gatehouse, open_gatehouse
 from taskmaster.daemon.guardians import Guardians
+from taskmaster.daemon.intake import DRAIN_BYTES
 from taskmaster.daemon.journal import Journal
 from taskmaster.daemon.journal.backup import keep_before_migration, require_state
 from taskmaster.daemon.journal.check import check_at_start, check_log
+from taskmaster.daemon.journal.migrations import SCHEMA_VERSION
 from taskmaster.daemon.journal.recovery import restore
-from taskmaster.daemon.journal.sql import SCHEMA_VERSION
 from taskmaster.daemon.lock import locked
 from taskmaster.daemon.master import Master
 from taskmaster.daemon.memory import resident_bytes

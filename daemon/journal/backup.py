@@ -27,7 +27,7 @@ import msgspec
 from taskmaster import __version__
 from taskmaster.bus.errors import DiskFull, JournalDamaged, JournalError, JournalTooNew, StateLocked
 from taskmaster.bus.text import format_size
-from taskmaster.daemon.journal import sql
+from taskmaster.daemon.journal import migrations, sql
 from taskmaster.daemon.journal.audit import by_hand, leave_entry
 from taskmaster.daemon.journal.check import check_end
 from taskmaster.daemon.journal.checksums import connect, create
@@ -231,9 +231,9 @@ def keep_before_migration(state: Path, now: float) -> Path | None:
             version = schema_version(db)
     except apsw.Error:
         return None  # what is wrong with it is said when it is opened
-    if not 0 < version < sql.SCHEMA_VERSION:
+    if not 0 < version < migrations.SCHEMA_VERSION:
         return None
-    name = f"{BEFORE}{sql.SCHEMA_VERSION}"
+    name = f"{BEFORE}{migrations.SCHEMA_VERSION}"
     into = next(path for k in count() if not (path := state / (f"{name}-{k + 1}" if k else name)).exists())
     back_up(state, into, now, link=True)
     return into
@@ -256,7 +256,7 @@ def read_manifest(folder: Path) -> Manifest:
         manifest = msgspec.json.decode(content, type=Manifest)
     except msgspec.DecodeError as error:
         raise JournalDamaged(f"the backup in {folder} is damaged: {MANIFEST} cannot be understood: {error}") from error
-    if manifest.format > 1 or manifest.schema > sql.SCHEMA_VERSION:
+    if manifest.format > 1 or manifest.schema > migrations.SCHEMA_VERSION:
         raise JournalTooNew(too_new(f"the backup in {folder}", manifest.schema))
     return manifest
 

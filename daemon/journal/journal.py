@@ -54,7 +54,7 @@ from taskmaster.daemon.effects import (
     WriterChanged,
     WriterNoted,
 )
-from taskmaster.daemon.journal import sql
+from taskmaster.daemon.journal import migrations, sql
 from taskmaster.daemon.journal.audit import KEYS, row_of
 from taskmaster.daemon.journal.checksums import connect, create
 from taskmaster.daemon.journal.clearing import clear_some, delete_run, still_named
@@ -117,7 +117,7 @@ class Journal:
                 # refused SQLite also takes an empty one away again.
                 self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, has_log)
                 version = self._schema_version()
-                if not migrate and version != sql.SCHEMA_VERSION:
+                if not migrate and version != migrations.SCHEMA_VERSION:
                     raise JournalError(
                         f"the journal {self.path} is of an older release (schema {version}); start the daemon on it, "
                         "which brings it up to date, and stop it again"
@@ -184,7 +184,7 @@ class Journal:
         synced = self.durability == "power"
         list(self._db.execute(f"{sql.PRAGMAS} PRAGMA synchronous = {'FULL' if synced else 'NORMAL'};"))
         bring_up_to_date(self._db, version)
-        self.brought_up_from = version if version < sql.SCHEMA_VERSION else 0
+        self.brought_up_from = version if version < migrations.SCHEMA_VERSION else 0
         for number, text in self._db.execute(sql.SELECT_LAYOUTS):
             self._layouts[msgspec.json.decode(text, type=Layout)] = number
         self._note_going()

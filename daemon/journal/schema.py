@@ -12,7 +12,7 @@ from typing import NamedTuple
 import apsw
 
 from taskmaster.bus.errors import JournalTooNew
-from taskmaster.daemon.journal import sql
+from taskmaster.daemon.journal import migrations, sql
 from taskmaster.daemon.journal.audit import take_over_pending
 from taskmaster.daemon.journal.failures import transaction
 
@@ -37,7 +37,7 @@ def schema_version(db: apsw.Connection) -> int:
 def require_known(db: apsw.Connection, path: Path) -> int:
     """The same. Raises JournalTooNew where these are not the tables of this release, or of an older one."""
     version = schema_version(db)
-    if version > sql.SCHEMA_VERSION:
+    if version > migrations.SCHEMA_VERSION:
         raise JournalTooNew(too_new(f"the journal {path}", version, path.parent))
     return version
 
@@ -52,19 +52,19 @@ def too_new(what: str, version: int, state: Path | None = None) -> str:
         else ""
     )
     return (
-        f"{what} was written by a newer release (schema {version}, this one knows {sql.SCHEMA_VERSION}); install that "
-        f"release, or use another state directory{way_back}"
+        f"{what} was written by a newer release (schema {version}, this one knows {migrations.SCHEMA_VERSION}); "
+        f"install that release, or use another state directory{way_back}"
     )
 
 
 def bring_up_to_date(db: apsw.Connection, version: int) -> None:
     """Take the steps that a journal of this version lacks, each in one transaction. Raises apsw.Error."""
-    for step in range(version + 1, sql.SCHEMA_VERSION + 1):
+    for step in range(version + 1, migrations.SCHEMA_VERSION + 1):
         with transaction(db):
             if step == _GREW_IN_PLACE + 1:
                 for statement in _completing(db, _GREW_IN_PLACE):
                     db.execute(statement)
-            db.execute(sql.MIGRATIONS[step])
+            db.execute(migrations.MIGRATIONS[step])
             if step == _WITH_AUDIT:
                 take_over_pending(db)
             if step == 1:
@@ -77,10 +77,10 @@ def read_as_newest(db: apsw.Connection) -> None:
 
     What it lacks is defined for this connection alone: tables without rows, and views with the columns of today.
     """
-    if not 0 < schema_version(db) < sql.SCHEMA_VERSION:
+    if not 0 < schema_version(db) < migrations.SCHEMA_VERSION:
         return
-    for name, lacking in _lacking(db, sql.SCHEMA_VERSION):
-        reference = _reference(sql.SCHEMA_VERSION)[name]
+    for name, lacking in _lacking(db, migrations.SCHEMA_VERSION):
+        reference = _reference(migrations.SCHEMA_VERSION)[name]
         if lacking is None:
             if reference.columns:
                 db.execute(f"CREATE TEMP TABLE {name} ({', '.join(column.name for column in reference.columns)})")
@@ -109,7 +109,7 @@ def _reference(version: int) -> dict[str, _Made]:
     """The tables and indexes of a version, as its steps make them."""
     with contextlib.closing(apsw.Connection(":memory:")) as db:
         for step in range(1, version + 1):
-            db.execute(sql.MIGRATIONS[step])
+            db.execute(migrations.MIGRATIONS[step])
         found = list(
             db.execute("SELECT name, type, sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%'")
         )

@@ -12,7 +12,7 @@ from helpers.older import make_older
 from faults.nursery import Nursery
 from faults.site import Site, pass_time
 from faults.tally import Tally
-from taskmaster.daemon.journal import sql
+from taskmaster.daemon.journal import migrations
 from taskmaster.daemon.journal.checksums import connect
 from taskmaster.daemon.journal.schema import BEFORE
 
@@ -52,14 +52,14 @@ def _upgrade(site: Site, chance: random.Random) -> None:
 
 def _refuse_newer(site: Site, tally: Tally) -> None:
     path = site.daemon.state / "journal.db"
-    _set_version(path, sql.SCHEMA_VERSION + 1)
+    _set_version(path, migrations.SCHEMA_VERSION + 1)
     before = path.read_bytes()
     site.daemon.launch()
     if site.daemon.wait() == 0 or "was written by a newer release" not in site.daemon.log:
         tally.complaints.append(f"a newer journal is not refused: {site.said()}")
     if path.read_bytes() != before:
         tally.complaints.append("a newer journal was changed")
-    _set_version(path, sql.SCHEMA_VERSION)
+    _set_version(path, migrations.SCHEMA_VERSION)
     site.daemon.start()
 
 

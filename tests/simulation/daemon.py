@@ -17,7 +17,7 @@ from taskmaster.bus.errors import DiskFull, JournalError
 from taskmaster.bus.sockets import Origins
 from taskmaster.bus.status import DaemonStatus
 from taskmaster.bus.table import Buffer
-from taskmaster.daemon import answering, broker as broker_module, publishing, supervision
+from taskmaster.daemon import answering, broker as broker_module, inquiries, intake, publishing, supervision
 from taskmaster.daemon.broker import Broker, Endpoints
 from taskmaster.daemon.core import Core, Identity
 from taskmaster.daemon.effects import Effects, EventAppended, Record
@@ -40,13 +40,13 @@ __all__ = ["SimDaemon", "surroundings"]
 def surroundings(world: World) -> Iterator[None]:
     """Lend the daemon's code a simulated clock, network and process table."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (broker_module, supervision):
+        for module in (broker_module, inquiries, supervision):
             patch.setattr(module, "time", world.agenda)
-        for module in (answering, broker_module, publishing):
+        for module in (answering, broker_module, intake, publishing):
             patch.setattr(module, "sockets", _Sockets(world))
         patch.setattr(supervision, "spawn", spawner(world))
         patch.setattr(supervision, "select", _Select(world))
-        patch.setattr(broker_module, "DRAIN_MESSAGES", world.drain)
+        patch.setattr(intake, "DRAIN_MESSAGES", world.drain)
         patch.setattr(journal_module, "INLINE_BYTES", world.inline_bytes)
         yield
 

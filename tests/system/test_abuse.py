@@ -21,7 +21,7 @@ from helpers.waiting import PATIENCE, eventually
 from taskmaster.bus import codec, messages as m, sockets, topics
 from taskmaster.bus.keys import Credentials
 from taskmaster.daemon.bounds import MOST_TOPICS
-from taskmaster.daemon.broker import MOST_LISTED
+from taskmaster.daemon.inquiries import MOST_LISTED
 from taskmaster.learners import connect
 from taskmaster.learners.client import Lab
 

@@ -16,7 +16,7 @@ from helpers.load import Load, master
 from helpers.places import StartDaemon
 from helpers.waiting import PATIENCE
 
-from taskmaster.daemon.journal import sql
+from taskmaster.daemon.journal import migrations
 
 DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "journal.md").read_text(encoding="utf-8")
 
@@ -43,7 +43,7 @@ def test_a_few_lines_read_what_was_measured_while_the_daemon_runs(start_daemon: 
 
 
 def test_every_table_and_every_file_is_described(start_daemon: StartDaemon) -> None:
-    tables = set(re.findall(r"CREATE TABLE (\w+)", "".join(sql.MIGRATIONS.values())))
+    tables = set(re.findall(r"CREATE TABLE (\w+)", "".join(migrations.MIGRATIONS.values())))
     described = set(re.findall(r"^\| `(\w+)` \|", DOCUMENT.partition("## Tables")[2].partition("## ")[0], re.MULTILINE))
     assert described == tables
 
@@ -57,7 +57,7 @@ def test_the_version_of_the_schema_is_where_it_says(start_daemon: StartDaemon) -
     daemon = start_daemon({"square": function("square")})
     database = sqlite3.connect(f"file:{daemon.state}/journal.db?mode=ro", uri=True)
     try:
-        assert database.execute("PRAGMA user_version").fetchone() == (sql.SCHEMA_VERSION,)
+        assert database.execute("PRAGMA user_version").fetchone() == (migrations.SCHEMA_VERSION,)
     finally:
         database.close()
 

@@ -16,7 +16,7 @@ from helpers.disks import small_disk
 from helpers.load import Load, master
 from helpers.older import make_older
 
-from taskmaster.daemon.journal import sql
+from taskmaster.daemon.journal import migrations
 from taskmaster.daemon.journal.backup import read_manifest, restore, verify
 from taskmaster.daemon.journal.check import report
 from taskmaster.daemon.journal.checksums import connect
@@ -66,7 +66,7 @@ def test_killed_again_and_again_it_is_brought_up_to_date_in_the_end(daemon: Daem
     now = tables(daemon.state)
     assert [row for row in now["blocks"] if row[0] == 1] == before["blocks"]
     assert [row for row in now["events"] if row[0] == 1] == before["events"]
-    kept = sorted(daemon.state.glob(f"{BEFORE}{sql.SCHEMA_VERSION}*"))
+    kept = sorted(daemon.state.glob(f"{BEFORE}{migrations.SCHEMA_VERSION}*"))
     assert kept
     for folder in kept:
         assert verify(folder).schema == 2

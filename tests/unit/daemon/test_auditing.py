@@ -376,7 +376,7 @@ def test_that_somebody_reads_it_is_on_record_once_in_a_while(heart: Heart) -> No
 def test_keys_are_held_against_what_was_in_force_before() -> None:
     def looked(watch: KeyWatch, *grants: Grant, now: float = 5.0) -> list[tuple[str, dict[str, Any]]]:
         out = Effects(wall=now)
-        watch.look(grants, now, "keys.toml", out)
+        watch.note(grants, now, "keys.toml", out)
         kept.extend(record.keys for record in out.records if isinstance(record, KeysNoted))
         return [(entry.what, entry.about) for entry in entries(out)]
 

@@ -15,7 +15,7 @@ from helpers.waiting import PATIENCE
 from taskmaster.bus import codec, messages as m, sockets, topics
 from taskmaster.bus.errors import JournalError
 from taskmaster.bus.table import pack_values
-from taskmaster.daemon import broker as broker_module, publishing
+from taskmaster.daemon import intake, publishing
 from taskmaster.daemon.broker import Broker, Endpoints
 from taskmaster.daemon.core import Core, Identity
 from taskmaster.daemon.effects import BlockAppended, EventAppended, Publication, Record
@@ -343,7 +343,7 @@ def test_only_a_repeatable_task_may_be_begun_meanwhile(context: zmq.Context[Sock
 def test_a_turn_looks_at_so_many_tasks_however_small(
     context: zmq.Context[Socket], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(broker_module, "DRAIN_ROWS", 10)
+    monkeypatch.setattr(intake, "DRAIN_ROWS", 10)
     station = Station(context, tmp_path, "retry")
     station.say(station.client, m.Open(1, "svm", "a"))
     station.turn()

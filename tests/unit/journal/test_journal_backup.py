@@ -13,7 +13,7 @@ from helpers.ownership import nobody_special
 
 from taskmaster.bus.errors import DiskFull, JournalDamaged, JournalError, JournalTooNew, StateLocked
 from taskmaster.daemon import effects as e
-from taskmaster.daemon.journal import Journal, backup as backups, sql
+from taskmaster.daemon.journal import Journal, backup as backups, migrations, sql
 from taskmaster.daemon.journal.backup import (
     MANIFEST,
     RESTORING,
@@ -253,8 +253,8 @@ def test_what_cannot_be_written_is_said(state: Path, tmp_path: Path) -> None:
 
 
 def a_newer_release(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sql, "SCHEMA_VERSION", sql.SCHEMA_VERSION + 1)
-    monkeypatch.setitem(sql.MIGRATIONS, sql.SCHEMA_VERSION, "CREATE TABLE notes (note TEXT) STRICT;")
+    monkeypatch.setattr(migrations, "SCHEMA_VERSION", migrations.SCHEMA_VERSION + 1)
+    monkeypatch.setitem(migrations.MIGRATIONS, migrations.SCHEMA_VERSION, "CREATE TABLE notes (note TEXT) STRICT;")
 
 
 def test_before_its_tables_are_changed_a_journal_is_kept_as_it_was(
@@ -266,14 +266,16 @@ def test_before_its_tables_are_changed_a_journal_is_kept_as_it_was(
         a_newer_release(later)
         with locked(state):
             kept = keep_before_migration(state, 0.0)
-            assert kept == state / f"{BEFORE}{sql.SCHEMA_VERSION}"
-            assert keep_before_migration(state, 0.0) == state / f"{BEFORE}{sql.SCHEMA_VERSION}-2", "nothing is lost"
-            shutil.rmtree(state / f"{BEFORE}{sql.SCHEMA_VERSION}-2")
+            assert kept == state / f"{BEFORE}{migrations.SCHEMA_VERSION}"
+            assert keep_before_migration(state, 0.0) == state / f"{BEFORE}{migrations.SCHEMA_VERSION}-2", (
+                "nothing is lost"
+            )
+            shutil.rmtree(state / f"{BEFORE}{migrations.SCHEMA_VERSION}-2")
         migrated = open_journal(state)
         migrated.commit([created(7)])
         assert list(migrated.query("SELECT * FROM notes")) == []
         migrated.close()
-    newer = sql.SCHEMA_VERSION + 1
+    newer = migrations.SCHEMA_VERSION + 1
 
     check_log(state, "power")
     with pytest.raises(
@@ -300,10 +302,10 @@ def test_a_journal_of_the_first_schema_is_brought_up_to_date(tmp_path: Path, mon
     state = tmp_path / "state"
     state.mkdir()
     with monkeypatch.context() as first:
-        first.setattr(sql, "SCHEMA_VERSION", 1)
+        first.setattr(migrations, "SCHEMA_VERSION", 1)
         db = connect(state / "journal.db", write=True)
         db.execute(sql.PRAGMAS)
-        db.execute(sql.MIGRATIONS[1])
+        db.execute(migrations.MIGRATIONS[1])
         db.execute("PRAGMA user_version = 1")
         db.execute("INSERT INTO runs (run, master, name, seed, created, user, metadata, priority) "
                    "VALUES (1, 'svm', 'old', 7, 1e9, 'ada', '{}', 0)")  # fmt: skip

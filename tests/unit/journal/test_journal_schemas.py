@@ -19,7 +19,7 @@ from helpers.ledger import Ledger, block, created, done, event, open_journal, re
 from taskmaster.bus import messages as m
 from taskmaster.daemon import chronicle, effects as e
 from taskmaster.daemon.archiving import archive_run
-from taskmaster.daemon.journal import Journal, sql
+from taskmaster.daemon.journal import Journal, migrations, sql
 from taskmaster.daemon.journal.audit import by_hand as by_hand_entry, leave_entry, read_audit
 from taskmaster.daemon.journal.backup import back_up, keep_before_migration, restore, verify
 from taskmaster.daemon.journal.check import copy, report, salvage
@@ -402,5 +402,5 @@ def test_no_step_that_journals_have_taken_is_changed() -> None:
     def fingerprint(step: str) -> str:
         return hashlib.sha256(re.sub(r"\s+", " ", re.sub(r"--.*", "", step)).strip().encode()).hexdigest()[:16]
 
-    assert {number: fingerprint(step) for number, step in sql.MIGRATIONS.items()} == STEPS
-    assert set(STEPS) == set(range(1, sql.SCHEMA_VERSION + 1))
+    assert {number: fingerprint(step) for number, step in migrations.MIGRATIONS.items()} == STEPS
+    assert set(STEPS) == set(range(1, migrations.SCHEMA_VERSION + 1))

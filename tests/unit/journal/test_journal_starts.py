@@ -14,7 +14,7 @@ from helpers.places import short_folder
 
 from taskmaster.bus.errors import JournalDamaged, JournalError
 from taskmaster.daemon import effects as e
-from taskmaster.daemon.journal import Journal, journal, sql
+from taskmaster.daemon.journal import Journal, journal, migrations
 from taskmaster.daemon.journal.check import check_log, copy, salvage
 
 TURN: Sequence[e.Record] = (created(1), block(1, 0, [0.5, 1.5]))
@@ -43,8 +43,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def a_newer_release(monkeypatch: pytest.MonkeyPatch, migration: str) -> None:
     """One more step, as every release may bring."""
-    monkeypatch.setattr(sql, "SCHEMA_VERSION", sql.SCHEMA_VERSION + 1)
-    monkeypatch.setitem(sql.MIGRATIONS, sql.SCHEMA_VERSION, migration)
+    monkeypatch.setattr(migrations, "SCHEMA_VERSION", migrations.SCHEMA_VERSION + 1)
+    monkeypatch.setitem(migrations.MIGRATIONS, migrations.SCHEMA_VERSION, migration)
 
 
 NOTES = "CREATE TABLE notes (note TEXT NOT NULL) STRICT; INSERT INTO notes VALUES ('of the new release');"
@@ -60,8 +60,8 @@ def test_a_newer_journal_is_refused_and_left_alone(state: Path, in_order: bool) 
     check_log(state, "power")
     with pytest.raises(
         JournalError,
-        match=rf"the journal {state}/journal.db was written by a newer release \(schema {sql.SCHEMA_VERSION + 1}, "
-        rf"this one knows {sql.SCHEMA_VERSION}\); "
+        match=rf"the journal {state}/journal.db was written by a newer release "
+        rf"\(schema {migrations.SCHEMA_VERSION + 1}, this one knows {migrations.SCHEMA_VERSION}\); "
         "install that release, or use another state directory$",
     ):
         Journal(state)
@@ -92,7 +92,7 @@ def test_a_migration_that_cannot_be_finished_changes_nothing(state: Path, monkey
             Journal(state)
     old = open_journal(state)
     assert read_ledger(old) == ledger
-    assert list(old.query("PRAGMA user_version")) == [(sql.SCHEMA_VERSION,)]
+    assert list(old.query("PRAGMA user_version")) == [(migrations.SCHEMA_VERSION,)]
     assert list(old.query("SELECT name FROM sqlite_schema WHERE name = 'notes'")) == []
     old.close()
 

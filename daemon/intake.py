@@ -1,0 +1,165 @@
+"""What comes in at the daemon's sockets: looked at, decoded, and handed to whom it is for. One of a broker's hands.
+
+Bounded by the turn, so that neither socket waits for the other, and a turn fits into memory. With keys, each message is
+held against the gate by what ZeroMQ says of its connection, and against what its owner may take; see
+:mod:`taskmaster.daemon.gate`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+import zmq
+
+from taskmaster.bus import codec, messages as m, sockets
+from taskmaster.bus.errors import NotAllowed, ProtocolError
+from taskmaster.bus.table import Buffer, Table
+from taskmaster.daemon.core import Core
+from taskmaster.daemon.effects import Effects, Reply, Sender
+from taskmaster.daemon.gate import Gatehouse
+from taskmaster.daemon.roles import LOCAL
+from taskmaster.daemon.space import Space
+
+__all__ = ["DRAIN_BYTES", "Intake"]
+
+log = logging.getLogger("taskmaster.daemon")
+
+#: Messages taken from one socket in one turn. Bounds a turn's memory and how long the other sockets wait.
+DRAIN_MESSAGES = 512
+#: Payload bytes after which a turn takes no more …
+DRAIN_BYTES = 64 << 20
+#: … and tasks, for of those that hold a word each few bytes are many to look at.
+DRAIN_ROWS = 256 << 10
+
+
+class Intake:
+    """Takes messages from the sockets of clients and of workers."""
+
+    def __init__(
+        self,
+        control: zmq.Socket[bytes],
+        workers: zmq.Socket[bytes],
+        core: Core,
+        space: Space,
+        gatehouse: Gatehouse | None,
+    ) -> None:
+        self._control, self._workers = control, workers
+        self._core = core
+        self._space = space
+        self._gatehouse = gatehouse
+        #: messages that did not fit the protocol
+        self.dropped = 0
+        #: messages of peers that are not let in (any more)
+        self.strangers = 0
+        self._origins = {socket: sockets.Origins() for socket in (control, workers)}
+        self._client_decoder = codec.client_decoder()
+        self._worker_decoder = codec.worker_decoder()
+        self._bytes = self._rows = 0
+
+    def begin_turn(self) -> None:
+        """A turn's bounds begin anew."""
+        self._bytes = self._rows = 0
+
+    def take_from_workers(self, now: float, out: Effects) -> None:
+        """What workers have sent, as much of it as a turn takes."""
+        self._drain(self._workers, self._on_worker, now, out)
+
+    def take_from_clients(self, now: float, out: Effects) -> None:
+        """What clients have sent, as much of it as a turn takes."""
+        self._drain(self._control, self._on_client, now, out)
+
+    def _drain(
+        self,
+        socket: zmq.Socket[bytes],
+        handle: Callable[[Sender, list[bytes], float, Effects], None],
+        now: float,
+        out: Effects,
+    ) -> None:
+        origins = self._origins[socket]
+        for _ in range(DRAIN_MESSAGES):
+            peer = LOCAL
+            if self._gatehouse is None:
+                frames = sockets.receive(socket, origins=origins)
+                if frames is None:
+                    return
+            else:
+                received = sockets.receive_from(socket, origins=origins)
+                if received is None:
+                    return
+                frames, user, origin = received
+                known = self._gatehouse.gate.peer(user)
+                if known is None:
+                    self._refuse_stranger(socket, frames, user, out)
+                    continue
+                if not self._gatehouse.bears(known, frames, origin):
+                    continue
+                peer = known
+            try:
+                if len(frames) < 2:
+                    raise ProtocolError("a message without a header, or of too many frames")
+                handle(Sender(frames[0], peer.name, peer, origins.of(frames[0])), frames, now, out)
+            except ProtocolError as error:
+                self._reject(socket, frames, error)
+            if self._bytes > DRAIN_BYTES or self._rows > DRAIN_ROWS:
+                return
+
+    def _refuse_stranger(self, socket: zmq.Socket[bytes], frames: Sequence[bytes], user: str, out: Effects) -> None:
+        """A message of somebody whose key was in force when they came, and is not any more."""
+        self.strangers += 1
+        if self.strangers & (self.strangers - 1) == 0:
+            log.warning("refused message %d of peers whose keys are not in force any more", self.strangers)
+        error = NotAllowed("your key is not in force here any more; ask the daemon's operator")
+        origin = self._origins[socket].of(frames[0]) if frames else ""
+        self._core.auditor.stranger(user, origin, str(error), out)
+        if len(frames) >= 2 and socket is self._control:
+            refused = m.Refused(error.code, str(error), codec.request_id(frames[1]))
+            out.replies.append(Reply(frames[0], refused))
+
+    def _on_client(self, sender: Sender, frames: list[bytes], now: float, out: Effects) -> None:
+        message = self._client_decoder.decode(frames[1])
+        table: Table | None = None
+        if len(frames) > 2 or isinstance(message, m.Submit):
+            layout = getattr(message, "layout", None)
+            table = codec.table_of(layout, message.n if isinstance(message, m.Submit) else 1, frames[2:])
+            self._count(table)
+        if self._gatehouse is not None:
+            self._gatehouse.bounds.charge(sender.user, message)
+        if isinstance(message, m.Submit) and not self._space.admits(table.nbytes if table is not None else 0):
+            self._core.refuse(sender, message, self._space.error(), out)
+            return
+        self._core.on_client(sender, message, table, out)
+
+    def _on_worker(self, sender: Sender, frames: list[bytes], now: float, out: Effects) -> None:
+        message = self._worker_decoder.decode(frames[1])
+        table: Table | None = None
+        times: Buffer | None = None
+        if isinstance(message, m.Outcome):
+            head = m.EventHead(
+                0, message.n, "done", 0, len(frames) - 2, message.outputs, message.errors, timed=message.timed
+            )
+            table, times, _ = codec.event_tables(head, frames[2:])
+            self._count(table)
+        elif isinstance(message, m.Reconciled) and message.layout is not None:
+            table = codec.table_of(message.layout, 1, frames[2:])
+            self._count(table)
+        elif len(frames) > 2:
+            raise ProtocolError("frames that no layout speaks of")
+        if isinstance(message, (m.Progress, m.Samples)) and not self._space.room:
+            self._core.series.dropped += 1  # what room there is, is for outcomes
+            return
+        self._core.workforce.on_worker(sender, message, table, times, now, out)
+
+    def _count(self, table: Table | None) -> None:
+        if table is not None:
+            self._bytes += table.nbytes
+            self._rows += table.n
+
+    def _reject(self, socket: zmq.Socket[bytes], frames: Sequence[bytes], error: ProtocolError) -> None:
+        """A message that does not fit the protocol: counted, and answered if there is somebody to answer."""
+        self.dropped += 1
+        if self.dropped & (self.dropped - 1) == 0:  # 1, 2, 4, 8, …: a flood must not fill the log
+            log.warning("dropped message %d: %s", self.dropped, error)
+        if len(frames) >= 2:
+            number = codec.request_id(frames[1]) if socket is self._control else 0
+            sockets.send(socket, [frames[0], codec.encode(m.Refused(error.code, str(error), number))])
