@@ -9,44 +9,38 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from simulation.mutations import MUTATIONS, RARE
-from simulation.runner import STEPS, Summary, run
+from simulation.runner import STEPS, run
 
 ROOT = Path(__file__).parent.parent.parent
 SEEDS = int(os.environ.get("TASKMASTER_SEEDS", "240"))
 STEPS_EACH = int(os.environ.get("TASKMASTER_STEPS", str(STEPS)))
-#: Seeds in which a bug has to show; most do in one of the first fifteen.
+#: Seeds in which a bug has to show. Most do in one of the first fifteen …
 MUTATION_SEEDS = 500
+#: … and these did in that one when it was last looked up, which is tried first.
+SHOWN_BY = {
+    "settles-before-the-commit": 92,
+    "commits-a-turn-record-by-record": 46,
+    "gives-the-number-of-a-deleted-run-again-after-a-start": 303,
+    "takes-what-is-not-noted-for-not-begun": 42,
+    "charges-again-at-a-start": 20,
+    "forgets-at-a-start-who-has-taken-what": 22,
+    "loses-a-request-that-is-given-back": 59,
+    "leaves-a-request-to-who-had-it-when-it-is-cancelled": 62,
+    "says-nothing-of-an-edit-to-who-put-the-task": 47,
+    "evaluates-what-was-dispatched-in-a-former-session": 53,
+}
 _JOBS = 2
 
 pytestmark = pytest.mark.timeout(300 + SEEDS * STEPS_EACH // 1000)
 
 
-@pytest.fixture(scope="module")
-def campaign() -> Summary:
-    """All seeds of the code as it is."""
-    return run(range(SEEDS), steps=STEPS_EACH, jobs=_JOBS)
-
-
-@pytest.fixture(scope="module")
-def mutants(request: pytest.FixtureRequest) -> Iterator[dict[str, Future[Summary]]]:
-    """The mutations that were asked for, as many at a time as there are processors."""
-    chosen = [
-        str(item.callspec.params["mutation"])
-        for item in request.session.items
-        if isinstance(item, pytest.Function) and item.originalname == "test_the_checker_notices"
-    ]
-    with ThreadPoolExecutor(_JOBS) as pool:
-        yield {name: pool.submit(run, range(MUTATION_SEEDS), mutation=name, until_bad=True) for name in chosen}
-
-
-def test_what_is_promised_is_kept(campaign: Summary) -> None:
+def test_what_is_promised_is_kept() -> None:
+    campaign = run(range(SEEDS), steps=STEPS_EACH, jobs=_JOBS)
     assert not campaign.bad, campaign.explain(STEPS_EACH)
     if SEEDS >= 200 and STEPS_EACH >= STEPS:
         assert campaign.steps >= 300_000
@@ -75,8 +69,9 @@ def test_a_bad_seed_is_shown_with_the_command_that_repeats_it() -> None:
 
 
 @pytest.mark.parametrize("mutation", [name for name in MUTATIONS if name not in RARE])
-def test_the_checker_notices(mutation: str, mutants: dict[str, Future[Summary]], campaign: Summary) -> None:
-    summary = mutants[mutation].result()
+def test_the_checker_notices(mutation: str) -> None:
+    first = SHOWN_BY.get(mutation, 0)
+    summary = run([first, *range(MUTATION_SEEDS)], mutation=mutation, until_bad=True)
     assert summary.bad, f"{mutation} goes unnoticed in {summary.seeds} seeds of {summary.steps} steps"
     seed, _, _ = summary.bad[0]
-    assert seed not in [bad for bad, _, _ in campaign.bad]
+    assert not run([seed]).bad, "it is the bug that shows, and nothing else"
