@@ -33,7 +33,12 @@ COSTS: Mapping[type[m.Message], float] = {
     m.NoteWriter: 20.0,
     m.NoteAsks: 5.0,
     m.Delete: 20.0,
+    m.Status: 10.0,
 }
+#: What something that is no message costs: programs do not send it by the hundred.
+NONSENSE = 200.0
+#: Seconds that fill the bucket of somebody who has been kept out, when they may come again.
+SECOND_CHANCE = 0.1
 #: How long somebody is kept out: at first, and at most.
 FIRST_BAR, LAST_BAR = 1.0, 60.0
 #: Whoever has behaved for so long is a stranger to it again.
@@ -65,16 +70,24 @@ class Bounds:
         account = self._accounts.get(user)
         if account is None:
             account = self._accounts[user] = _Account(self._most, now)
+        if now < account.barred_until:
+            return False
         tokens = account.tokens + (now - account.at) * self._rate
         account.at = now
         account.tokens = (tokens if tokens < self._most else self._most) - 1.0 - size / TOKEN_BYTES
-        return account.tokens >= 0.0 and now >= account.barred_until
+        return account.tokens >= 0.0
 
     def charge(self, user: str, message: m.Message) -> None:
         """Have what a message costs beyond a token paid; it was let pass."""
         account = self._accounts.get(user)
         if account is not None:
             account.tokens -= COSTS.get(type(message), 0.0)
+
+    def charge_nonsense(self, user: str) -> None:
+        """Have something paid that was no message."""
+        account = self._accounts.get(user)
+        if account is not None:
+            account.tokens -= NONSENSE
 
     def follow(self, user: str, change: int) -> bool:
         """Somebody follows so many topics more; whether that is still within bounds."""
@@ -91,8 +104,9 @@ class Bounds:
             return 0.0
         account.bar = min(LAST_BAR, max(FIRST_BAR, 2 * account.bar))
         account.barred_until = now + account.bar
-        account.tokens = min(account.tokens, 0.0)
-        account.at = now
+        # Nothing is saved up meanwhile: whoever goes on where they were broken off is soon out again.
+        account.tokens = self._rate * SECOND_CHANCE
+        account.at = account.barred_until
         return account.bar
 
     def is_barred(self, user: str, now: float) -> bool:

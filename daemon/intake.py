@@ -101,6 +101,8 @@ class Intake:
                 handle(Sender(frames[0], peer.name, peer, origins.of(frames[0])), frames, now, out)
             except ProtocolError as error:
                 self._reject(socket, frames, error)
+                if self._gatehouse is not None:
+                    self._gatehouse.bounds.charge_nonsense(peer.name)
             if self._bytes > DRAIN_BYTES or self._rows > DRAIN_ROWS:
                 return
 

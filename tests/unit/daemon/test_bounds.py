@@ -12,6 +12,8 @@ from taskmaster.daemon.bounds import (
     FORGIVEN_SECONDS,
     LAST_BAR,
     MOST_TOPICS,
+    NONSENSE,
+    SECOND_CHANCE,
     TOKEN_BYTES,
     Bounds,
 )
@@ -75,6 +77,26 @@ def test_topics_are_counted_until_they_are_let_go() -> None:
     bounds.tidy(5.0 + 2 * FORGIVEN_SECONDS)
     assert not bounds.follow("anna", 1), "who follows something is not forgotten"
     assert bounds.follow("anna", -2)
+
+
+def test_who_comes_back_has_not_saved_anything_up() -> None:
+    bounds = Bounds(RATE)
+    while bounds.passes("anna", 0, 5.0):
+        pass
+    back = 5.0 + bounds.bar("anna", 5.0)
+    few = int(RATE * SECOND_CHANCE)
+    assert sent(bounds, few + 1, back) == few
+    assert sent(bounds, 1000, back + 2 * BURST_SECONDS) == int(RATE * BURST_SECONDS), "behaving, they have all again"
+
+
+def test_nonsense_is_dear() -> None:
+    bounds = Bounds(RATE * NONSENSE)
+    most = int(RATE * BURST_SECONDS)
+    for _ in range(most - 1):
+        assert bounds.passes("anna", 0, 5.0)
+        bounds.charge_nonsense("anna")
+    assert sent(bounds, most, 5.0) < 2 * NONSENSE
+    bounds.charge_nonsense("nobody")
 
 
 @pytest.mark.parametrize("kind", COSTS)
