@@ -111,6 +111,8 @@ class Loop(Startable):
         require_nan(nan)
         require(learner)
         self.learner = learner
+        # Looked up once: to ask whether a protocol is kept takes longer than much else between two points.
+        self._is_recalling = isinstance(learner, Recalling)
         self.goal = as_goal(goal)
         self.goal.require(learner)  # before there is a run: one that cannot be is to leave none
         #: points that were put again
@@ -380,7 +382,7 @@ class Loop(Startable):
         if asking.record is not None or self._at_goal():
             return
         self._put_ready()
-        if isinstance(self.learner, Recalling):
+        if self._is_recalling:
             self._advance_by_one()
             return
         n = self._free()
