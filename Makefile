@@ -8,8 +8,8 @@ VENV ?= .venv
 TESTS ?=
 ARGS ?=
 PYTHON ?=
-# One more than there are processors, since many tests wait; more than eight get into each other's way.
-JOBS ?= $(shell n=$$(($$(nproc) + 1)); echo $$((n < 8 ? n : 8)))
+# Two more than there are processors, since many tests wait; more than eight get into each other's way.
+JOBS ?= $(shell n=$$(($$(nproc) + 2)); echo $$((n < 8 ? n : 8)))
 
 export VENV PYTHON
 # The tests start thousands of processes: without its cache each would compile all of the program anew.

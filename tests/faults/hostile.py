@@ -6,6 +6,8 @@ import contextlib
 import os
 import random
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,7 +23,7 @@ from taskmaster.bus import codec, messages as m, sockets, topics
 from taskmaster.bus.keys import Credentials
 from taskmaster.learners.client import connect
 
-__all__ = ["floods", "fuzz", "half_open"]
+__all__ = ["crowded", "floods", "fuzz", "half_open"]
 
 #: ZMTP 3's greeting of a client that would encrypt, and of one that would not.
 _CURVE = b"\xff\0\0\0\0\0\0\0\1\x7f\3\0CURVE" + bytes(47)
@@ -143,13 +145,66 @@ def _context() -> Iterator[zmq.Context[zmq.Socket[bytes]]]:
         context.destroy(linger=0)
 
 
+# -- a crowd -----------------------------------------------------------------------------------------------------------
+
+_EVALUATED = Path(__file__).resolve().parents[2] / "benchmarks" / "evaluated"
+#: Idle workers, so many from one process; and how many hostile peers there are beside them.
+_IDLE, _OF_ONE, _HOSTILE = 10_000, 2_500, 100
+
+
+def crowded(folder: Path, nursery: Nursery, times: int, seed: int, tally: Tally) -> None:
+    """Ten thousand idle connections, and a hundred peers that do what they can, with a key and without.
+
+    What that does to the time of a task, `python -m benchmarks --only attack` says.
+    """
+    site, ring = keyed_site(folder, nursery, max_connections=30_000, lost_after="10 min")
+    ring.admit("idle", "worker", masters=frozenset({"idle"}))
+    ring.admit("mad", masters=frozenset({"none"}))
+    with site:
+        site.start()
+        control, results, workers = site.addresses
+        daemon = ring.own.public.hex()
+        for _ in range(times):
+            with ExitStack() as stack:
+                for first in range(0, _IDLE, _OF_ONE):
+                    named = [workers, str(_OF_ONE), str(first), daemon, str(ring.file("idle"))]
+                    stack.enter_context(_beside("crowd.py", *named))
+                stack.enter_context(_beside("hostile.py", control, workers, results, daemon, str(ring.file("mad"))))
+                tally.injected += _IDLE + _HOSTILE
+                site.await_progress(100)
+                if (there := _idle_at(site)) < _IDLE:
+                    tally.complaints.append(f"of {_IDLE:,} idle workers {there:,} are there")
+        site.finish(tally)
+
+
+def _idle_at(site: Site) -> int:
+    with connect(site.near) as near:
+        (master,) = (master for master in near.status().masters if master.name == "idle")
+    return len(master.workers) + master.unlisted
+
+
+@contextlib.contextmanager
+def _beside(script: str, *arguments: str) -> Iterator[None]:
+    """A program that runs until the context ends, once it has said that it is there."""
+    command = [sys.executable, str(_EVALUATED / script), *arguments]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            if not process.stdout.readline():
+                raise AssertionError(f"{script} has ended with status {process.wait()}")
+            yield
+        finally:
+            process.kill()
+
+
 # -- nonsense ----------------------------------------------------------------------------------------------------------
 
 
 def fuzz(folder: Path, nursery: Nursery, times: int, seed: int, tally: Tally) -> None:
     """Damaged messages to every socket: of a learner, a worker and an observer with keys, and of nobody."""
     chance = random.Random(seed)
-    site, ring = keyed_site(folder, nursery, max_message=MAX_MESSAGE)
+    # All of it is to be looked at: nobody is kept out for having sent too much.
+    site, ring = keyed_site(folder, nursery, max_message=MAX_MESSAGE, max_rate=1e9)
     with site:
         peers = _admit(ring)
         site.start()

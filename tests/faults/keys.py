@@ -73,7 +73,7 @@ def keyed_site(folder: Path, nursery: Nursery, **more: Any) -> tuple[Site, Keyri
     ring = Keyring(folder / "keys")
     ring.admit("anna")
     ring.admit("crew", "worker")
-    masters = {"none": function("echo", workers=0)}
+    masters = {name: function("echo", workers=0) for name in ("none", "idle")}
     settings: dict[str, Any] = {"keys": str(ring.path), **tcp(), **more}
     site = Site(folder / "site", nursery, masters=masters, **settings)
     site.credentials, site.worker_credentials = ring.shown("anna"), ring.shown("crew")

@@ -37,8 +37,7 @@ class Fault:
     patience: float = 30.0
 
 
-#: In the order of the table; those that take longest are begun first, see :func:`_rounds`. 10,000 idle connections
-#: beside 100 hostile ones belong here, too, as soon as there is somebody to bring them about.
+#: In the order of the table; those that take longest are begun first, see :func:`_rounds`.
 FAULTS = (
     Fault("daemon SIGKILL at random", kills.daemon_at_random, 120, 30.0),
     Fault("daemon SIGKILL at named points", kills.daemon_at_points, 80, 30.0),
@@ -59,8 +58,9 @@ FAULTS = (
     Fault("role × verb × Master", roles.cells, 1),
     Fault("handshakes half-open", hostile.half_open, 300),
     Fault("endless multipart, giants, floods", hostile.floods, 16),
-    Fault("protocol fuzzing", hostile.fuzz, 60_000),
-    Fault("protocol fuzzing, guided by coverage", guided.guided, 60_000, 15.0),
+    Fault("10,000 idle peers and 100 hostile", hostile.crowded, 1, 60.0),
+    Fault("protocol fuzzing", hostile.fuzz, 500_000, 60.0),
+    Fault("protocol fuzzing, guided by coverage", guided.guided, 500_000, 90.0),
     Fault("upgrade, downgrade", versions.upgrades, 12),
     Fault("clock jumps ±1 h, ±10 years", stops.clocks, 20, 12.0),
     Fault("machine suspended", stops.asleep, 10),
