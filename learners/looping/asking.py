@@ -31,6 +31,10 @@ _OnAsked: TypeAlias = Callable[[int, Sequence[Any]], None]
 _OnPut: TypeAlias = Callable[[int, Sequence[Any]], None]
 
 
+#: From so many points on they are put as a block of their own; fewer are gathered with what is put before and behind.
+_BLOCK = 32
+
+
 class Asking:
     """Which of a learner's points are which tasks of a run; asks it, and puts what it gives."""
 
@@ -203,8 +207,9 @@ class Asking:
         points = [asked.point for asked in together]
         before = run.next_index
         try:
-            if len(points) == 1:
-                run.tasks.put(points[0])
+            if len(points) < _BLOCK:
+                for point in points:
+                    run.tasks.put(point)
             else:
                 run.tasks.put_many(points)
         finally:

@@ -296,6 +296,19 @@ def test_each_ask_is_recorded_with_what_the_learner_had_been_told(lab: Lab, daem
     assert [ask for ask in asks if ask[2] == 0] == [(40 + k, 35 + k, 0) for k in range(4)], "which says so"
 
 
+@pytest.mark.parametrize(("in_flight", "at_once"), [(127, 1), (128, 2), (200, 3)])
+def test_with_many_in_flight_it_is_asked_for_some_at_once(
+    lab: Lab, daemon: Daemon, in_flight: int, at_once: int
+) -> None:
+    master = lab["plane"]
+    with Loop(master, Random(master.parameters), goal=400, in_flight=in_flight).run() as run:
+        run.flush()
+        asked = asked_of(daemon, run)
+    assert asked[0] == (-1, in_flight)
+    assert {n for _, n in asked[1:]} == {at_once}
+    assert [after for after, _ in asked[1:]] == list(range(at_once - 1, 399, at_once))
+
+
 @pytest.mark.parametrize("name", ["Random", "Sobol"])
 def test_the_same_seed_asks_the_same_points(lab: Lab, daemon: Daemon, name: str) -> None:
     def points(seed: int | None) -> list[Any]:
