@@ -14,12 +14,16 @@ __all__ = [
     "default_address",
     "default_sockets",
     "default_state",
+    "note_address",
+    "noted_address",
 ]
 
 #: The environment variable that names the daemon's control address for clients.
 ENVIRONMENT = "TASKMASTER"
 #: Where the sockets of the system's service are (`systemd/tmpfiles.d`).
 SERVICE_SOCKETS = Path("/run/taskmaster")
+#: The file in a state directory that says where the daemon which works there is reached.
+_NOTED = "address"
 #: The state of root's daemon, which the system's service has, too.
 _SYSTEM_STATE = Path("/var/lib/taskmaster")
 
@@ -48,6 +52,20 @@ def default_sockets(state: Path) -> Path:
 def control_address(state: Path) -> str:
     """The control socket of a daemon that was given no address to listen on."""
     return f"ipc://{state}/control"
+
+
+def note_address(state: Path, address: str) -> None:
+    """Leave word in a state directory where its daemon is reached on this machine, for who has the directory alone."""
+    (state / _NOTED).write_text(f"{address}\n", encoding="utf-8")
+
+
+def noted_address(state: Path) -> str:
+    """Where the daemon that is at work in a state directory is reached."""
+    try:
+        noted = (state / _NOTED).read_text(encoding="utf-8").strip()
+    except OSError:
+        noted = ""
+    return noted or control_address(state)
 
 
 def default_address() -> str:

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field as PydanticField, ValidationInfo, WithJsonSchema
 
 from taskmaster.config.base import Settings, setting
-from taskmaster.config.values import Folder, base_folder, duration, show, size
+from taskmaster.config.values import Folder, age, base_folder, duration, show, size
 
 __all__ = ["OPERATIONS", "AlarmSettings", "MetricsSettings", "RetentionSettings"]
 
@@ -98,7 +98,7 @@ class MetricsSettings(Settings):
 class RetentionSettings(Settings):
     """How long closed runs are kept. Others, and those with tasks in doubt, are kept whatever stands here."""
 
-    closed: Annotated[float, duration("1 s")] | None = setting(
+    closed: Annotated[float, age("1 s")] | None = setting(
         "Closed runs are deleted when their last event is so old. By default they are kept for good.", default=None
     )
     size: JournalSize | None = setting(
@@ -115,7 +115,7 @@ class RetentionSettings(Settings):
         "Where runs are archived, a folder for each Master. Relative to this file. By default `archive` in `state`.",
         default=None,
     )
-    audit: Annotated[float, duration("30 d")] | None = setting(
+    audit: Annotated[float, age("30 d")] | None = setting(
         "How long it is kept who has done what (`taskmaster audit`), 30 days at least. By default for good.",
         default=None,
     )

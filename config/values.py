@@ -91,17 +91,23 @@ class _Quantity:
     parse: Callable[[Any], float]
     units: str
     least: str | None = None
+    #: a bare number is refused: what it would do is too much to be a matter of guessing
+    with_unit: bool = False
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_before_validator_function(self.read, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: Any) -> dict[str, Any]:
-        text = {"type": "string", "pattern": f"^{_NUMBER}({self.units})?\\s*$"}
+        text = {"type": "string", "pattern": f"^{_NUMBER}({self.units}){'' if self.with_unit else '?'}\\s*$"}
+        if self.with_unit:
+            return {"title": self.name, **text}
         number = {"type": "number" if self.name == "duration" else "integer", "minimum": 0}
         return {"title": self.name, "anyOf": [text, number]}
 
     def read(self, value: object) -> float:
         """The number in ``value``; ValueError in plain words where there is none or it is too small."""
+        if self.with_unit and not str(value).strip()[-1:].isalpha():
+            raise ValueError(f"expected a {self.name} with its unit, such as {self.example!r}, got {show(value)}")
         if isinstance(value, str):
             number = self._parsed(value)  # its own message names the units
         else:
@@ -126,6 +132,11 @@ class _Quantity:
 def duration(least: str | None = None) -> _Quantity:
     """Annotates a ``float`` of seconds; written ``"60 s"``, ``"5 min"``, or as a bare number of seconds."""
     return _Quantity("duration", "60 s", parse_duration, "us|µs|ms|s|min|h|d", least)
+
+
+def age(least: str) -> _Quantity:
+    """The same of what is deleted when it is so old: ``"180 d"``. The unit is asked for."""
+    return _Quantity("duration", "180 d", parse_duration, "us|µs|ms|s|min|h|d", least, with_unit=True)
 
 
 def size(least: str | None = None) -> _Quantity:

@@ -71,7 +71,9 @@ def archive_run(runs: RecordedRuns, run: ClosedRun, folder: Path) -> list[Path]:
     parquet = require_parquet()
     info = runs.info(run.run)
     place = folder / run.master
-    place.mkdir(parents=True, exist_ok=True)
+    owner = os.stat(runs.path.parent)
+    for path in (*reversed(folder.parents), folder, place):
+        _make(path, owner)
     name = f"{run.run:06d}-{_STRANGE.sub('_', run.name)[:_NAME]}"
     for k in count(1):
         stem = name if k == 1 else f"{name}-{k}"
@@ -88,6 +90,8 @@ def archive_run(runs: RecordedRuns, run: ClosedRun, folder: Path) -> list[Path]:
         files.append(record)
         if _write_progress(runs, info, progress):
             files.append(progress)
+        for path in files:
+            _give(path, 0o600, owner)
         for path in (*files, place, folder):
             _sync(path)
     except BaseException:
@@ -95,6 +99,20 @@ def archive_run(runs: RecordedRuns, run: ClosedRun, folder: Path) -> list[Path]:
             file.unlink(missing_ok=True)
         raise
     return files
+
+
+def _make(folder: Path, owner: os.stat_result) -> None:
+    """Make a folder that is missing: its owner's alone, as the journal is."""
+    if not folder.exists():
+        folder.mkdir(mode=0o700)
+        _give(folder, 0o700, owner)
+
+
+def _give(path: Path, mode: int, owner: os.stat_result) -> None:
+    """To whom the journal belongs, for root may have written it where the daemon is to go on."""
+    path.chmod(mode)
+    if os.geteuid() == 0:
+        os.chown(path, owner.st_uid, owner.st_gid)
 
 
 def _write_results(runs: RecordedRuns, info: RunInfo, file: Path) -> int:

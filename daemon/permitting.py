@@ -35,7 +35,7 @@ class Permitting:
             require(peer, message, run.master, run.user)
         if run is None or master not in (None, run.master):
             require(peer, message, master)
-        if isinstance(message, m.Submit) and run is not None:
+        if isinstance(message, (m.Submit, m.Edit)) and run is not None:  # what brings an input along
             known = self._masters.get(run.master)
             if known is not None and known.spec.code:
                 require_code(peer, run.master)

@@ -23,7 +23,7 @@ from taskmaster import __version__
 from taskmaster.bus import sockets
 from taskmaster.bus.errors import ConfigError, KeyFileError
 from taskmaster.bus.keys import DAEMON_KEY, handed_over, read_pair
-from taskmaster.bus.places import control_address, default_sockets
+from taskmaster.bus.places import control_address, default_sockets, note_address
 from taskmaster.bus.status import DaemonStatus
 from taskmaster.bus.text import count, format_duration
 from taskmaster.daemon.auditing import by_daemon
@@ -80,6 +80,8 @@ class Addresses(NamedTuple):
     #: of results and workers, for who comes by a Unix socket
     near: str
     near_workers: str
+    #: of control, for who is on this machine
+    near_control: str
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,7 @@ def serve(plan: DaemonPlan, on_ready: Callable[[Identity, str], None] = lambda i
             addresses.near,
         )
         manager.says("taking up the runs")
+        note_address(plan.state, addresses.near_control)
         broker = _assemble(plan, journal, space, endpoints, identity, addresses.near_workers, umask, gatehouse)
         if addresses.results.startswith("tcp://"):
             broker.readmit = lambda: sockets.rebind(endpoints.results, addresses.results, kept.held(addresses.results))
@@ -304,11 +307,11 @@ def _bind(
     local = plan.workers
     if not local.startswith("ipc://"):
         local = bind(workers, f"ipc://{plan.state}/local", "near-workers")
-    near = plan.results
+    near, near_control = plan.results, ""
     if secret is not None and plan.control.startswith("tcp://"):
         # Who has no key, but may open the daemon's files, comes by these.
         folder = default_sockets(plan.state)
-        bind(control, control_address(folder), "near-control")
+        near_control = bind(control, control_address(folder), "near-control")
         if not near.startswith("ipc://"):
             near = bind(results, f"ipc://{folder}/results", "near-results")
     bound = Addresses(
@@ -317,7 +320,10 @@ def _bind(
         bind(workers, plan.workers, "workers"),
         near,
         local,
+        near_control,
     )
+    if not near_control:
+        bound = bound._replace(near_control=bound.control)
     kept.settle()
     if local == plan.workers:
         bound = bound._replace(near_workers=bound.workers)

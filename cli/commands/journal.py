@@ -12,7 +12,7 @@ import click
 
 from taskmaster.bus import messages as m
 from taskmaster.bus.errors import CallerError, JournalDamaged
-from taskmaster.bus.places import control_address
+from taskmaster.bus.places import noted_address
 from taskmaster.bus.text import format_size, parse_duration, parse_size
 from taskmaster.cli.base import Command, Group, address_option, json_option
 from taskmaster.cli.connecting import connected
@@ -112,6 +112,8 @@ def prune(
 
     if archive is not None and no_archive:
         raise click.UsageError("--archive and --no-archive contradict each other")
+    if archive is not None and str(archive) == "none":
+        raise click.UsageError("--archive names a folder; to delete without any there is --no-archive")
     config = _config(place)
     state = state_of(place)
     rules = _rules(config, state, closed, size, archive, no_archive=no_archive)
@@ -126,7 +128,7 @@ def prune(
             used = runs.used() if rules.size is not None else 0
             _list([(run, runs.size_of(run.run)) for run in due(runs.closed(), rules, used, now, runs.size_of)], as_json)
             return
-        with _deleter(state, config, address) as delete:
+        with _deleter(state, address) as delete:
             pruned = 0
             for run, files in prune_runs(runs, rules, now, delete):
                 pruned += 1
@@ -169,7 +171,7 @@ def _read(parse: Callable[[str], float], text: str | None, option: str) -> float
 
 
 @contextlib.contextmanager
-def _deleter(state: Path, config: Config | None, address: str | None) -> Iterator[Callable[[ClosedRun], None]]:
+def _deleter(state: Path, address: str | None) -> Iterator[Callable[[ClosedRun], None]]:
     """Who deletes a run: the daemon that is at work, or we ourselves where none is, and none can start meanwhile."""
     from msgspec.structs import replace
 
@@ -181,11 +183,8 @@ def _deleter(state: Path, config: Config | None, address: str | None) -> Iterato
     with daemon_kept_away(state) as daemon:
         at_work = bool(daemon)
     if at_work:
-        # Who may change the state directory may open the Unix socket in it, which a daemon with keys has at any rate.
-        known = control_address(state)
-        if config is not None and config.daemon.keys is None:
-            known = config.daemon.addresses.control
-        with connected(address or known) as lab:
+        # Who may change the state directory may open the daemon's Unix socket, which one with keys has at any rate.
+        with connected(address or noted_address(state)) as lab:
             yield lambda run: lab.ask(m.Prune(0, run.run, run.events))
         return
     if address is not None:

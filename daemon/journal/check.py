@@ -71,4 +71,6 @@ def check_end(query: Callable[..., Any], folder: Path, before: LogCheck) -> None
     statement = sql.LAST_SEQ if expected.what == "events" else sql.LAST_INDEX
     have = query(statement, (expected.run,)).get or 0
     if have < expected.number and not (before.or_deleted and not have):
-        raise damaged(folder, f"run {expected.run} had {expected.number} {expected.what}, there are {have}")
+        raise damaged(
+            folder, f"run {expected.run} had {expected.number} {expected.what}, there are {have}", by_mark=True
+        )

@@ -23,7 +23,9 @@ def journal_error(error: Exception, what: str) -> JournalError:
     if full or isinstance(error, apsw.FullError) or extended == apsw.SQLITE_IOERR_SHMSIZE:
         return DiskFull(f"{what}: no room left on the disk; free some, the daemon goes on by itself")
     if isinstance(error, (apsw.CorruptError, apsw.NotADBError)) or extended == apsw.SQLITE_IOERR_DATA:
-        return JournalDamaged(f"{what}: {error}; run 'taskmaster check --journal' to see what can be kept")
+        # What SQLite says of a page whose checksum is wrong is not what a person should read.
+        why = "a page does not check" if str(error) in ("disk I/O error", "not an error") else str(error)
+        return JournalDamaged(f"{what}: {why}; run 'taskmaster check --journal' to see what can be kept")
     if isinstance(error, _FORBIDDEN) or (isinstance(error, OSError) and error.errno == errno.EROFS):
         return JournalError(
             f"{what}: {error}; the state directory and what is in it must belong to the user who runs the daemon, on a "

@@ -86,7 +86,8 @@ def check_log(folder: Path, durability: str) -> LogCheck:
         raise journal_error(error, f"the journal in {folder} cannot be read") from error
     verdict = judge(log, mark, machine_start(), synced=durability == "power")
     if flaw or verdict.lost:
-        raise damaged(folder, flaw or verdict.lost)
+        by_mark = mark is not None and not (flaw or log.bad_header or log.stranded)
+        raise damaged(folder, flaw or verdict.lost, by_mark=by_mark)
     if verdict.remark:
         remarks.append(f"the journal in {folder}: {verdict.remark}")
     return LogCheck(tuple(remarks), verdict.expected, verdict.or_deleted)
@@ -148,12 +149,11 @@ def _loss(what: str, proven: bool) -> Verdict:
     return Verdict(remark=f"{what}. So it may be after the machine was cut off; nothing that was synced is lost")
 
 
-def damaged(folder: Path, what: str) -> JournalDamaged:
-    """The error that says so, and what to do."""
-    return JournalDamaged(
-        f"the journal in {folder} is damaged: {what}; 'taskmaster check --journal {folder}' shows what can be kept "
-        f"(if this is an older copy, put there on purpose, delete {folder / MARK})"
-    )
+def damaged(folder: Path, what: str, *, by_mark: bool = False) -> JournalDamaged:
+    """The error that says so, and what to do; ``by_mark``: all that it holds is whole, and less than it was."""
+    older = f" (if this is an older copy, put there on purpose, delete {folder / MARK})" if by_mark else ""
+    shows = f"'taskmaster check --journal {folder}' shows what can be kept"
+    return JournalDamaged(f"the journal in {folder} is damaged: {what}; {shows}{older}")
 
 
 def _database_flaw(folder: Path, log: Log, *, known: bool) -> str:

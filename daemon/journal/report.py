@@ -98,7 +98,7 @@ class JournalReport:
         lines = ["What to do: stop the daemon, keep a copy of the folder as it is, then"]
         if any("payload file" in trouble for run in self.runs for trouble in run.troubles):
             lines.append("  - put payload files that are missing or changed back from a backup; or")
-        lines.append("  - put a backup of the whole folder in its place; or")
+        lines.append("  - make a new folder of a backup: taskmaster restore BACKUP NEW; or")
         lines.append(
             f"  - write what can be kept to a new folder: taskmaster check --journal {self.folder} --salvage NEW"
         )

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import apsw
+
 from taskmaster.bus.errors import DiskFull, StateLocked
 from taskmaster.bus.text import format_size
 from taskmaster.daemon.effects import RowsCleared
@@ -15,6 +17,7 @@ from taskmaster.daemon.journal.audit import by_hand
 from taskmaster.daemon.journal.backup import require_state
 from taskmaster.daemon.journal.check import check_at_start, check_log
 from taskmaster.daemon.journal.copying import require_journal
+from taskmaster.daemon.journal.failures import journal_error
 from taskmaster.daemon.journal.journal import Journal
 from taskmaster.daemon.lock import locked
 
@@ -30,8 +33,8 @@ def alone_with(state: Path) -> Iterator[Journal]:
 
     Raises StateLocked where one does, and whatever such a start does. One of an older release is left as it is.
     """
-    require_journal(state)
     try:
+        require_journal(state)
         with locked(state):
             require_state(state)
             before = check_log(state, "power")
@@ -45,6 +48,8 @@ def alone_with(state: Path) -> Iterator[Journal]:
                 journal.close(in_order=in_order)
     except StateLocked as error:
         raise StateLocked(f"a daemon is at work in {state}; stop it first") from error
+    except apsw.Error as error:
+        raise journal_error(error, f"the journal in {state} cannot be read") from error
 
 
 def clear(journal: Journal) -> None:

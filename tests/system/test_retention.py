@@ -158,7 +158,7 @@ def test_runs_that_cannot_be_archived_stay_and_that_is_an_alarm(place: Path) -> 
             measured(lab, "old")
             [alarm] = eventually(lab.standing_alarms, "the alarm")
             assert (alarm.kind, alarm.level) == ("retention", "error")
-            assert alarm.message.endswith(f"cannot be archived: {place}/file/archive/square: Not a directory")
+            assert alarm.message.endswith(f"cannot be archived: {place}/file/archive: Not a directory")
             assert names(lab) == ["old"]
             (place / "file").unlink()
             eventually(lambda: not names(lab), "it to go")
