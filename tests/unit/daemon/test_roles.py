@@ -7,7 +7,7 @@ from typing import Any, get_args
 import msgspec
 import pytest
 from helpers.heart import Heart, spec
-from helpers.permissions import LAYOUT, MAY, OWN, made
+from helpers.permissions import MAY, OWN, made
 
 from taskmaster.bus import messages as m, topics
 from taskmaster.bus.errors import NotAllowed
@@ -77,11 +77,13 @@ def test_a_learner_goes_before_nobody(heart: Heart) -> None:
     assert allows(heart, Peer("eve", "operator"), wish)
 
 
-def test_code_takes_a_grant_of_its_own() -> None:
+@pytest.mark.parametrize(("kind", "roles"), [(m.Submit, "learner operator admin"), (m.Edit, "operator admin")])
+def test_code_takes_a_grant_of_its_own(kind: type[Any], roles: str) -> None:
+    """Also to put it in the place of what is to be approved."""
     heart = Heart(spec("any", code=True))
     run = heart.open("any", "his")
-    message = m.Submit(run.run, 1, 0, 1, LAYOUT)
-    for role in ("learner", "operator", "admin"):
+    message = made(kind, "any", run.run)
+    for role in roles.split():
         assert not allows(heart, Peer("ada", role), message)
         assert allows(heart, Peer("ada", role, code=frozenset(["any"])), message)
         assert not allows(heart, Peer("ada", role, code=frozenset(["other"])), message)
