@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import os
 import signal
@@ -118,6 +119,13 @@ class Learner:
         except FileNotFoundError:
             return 0
         return text.count(b'["told"')
+
+    @property
+    def acknowledged(self) -> int:
+        """How many tasks of its run were acknowledged to it."""
+        text = self.notes.read_bytes()
+        at = text.rfind(b'["ack"')
+        return int(json.loads(text[at:].partition(b"\n")[0])[2]) if at >= 0 else 0
 
     def kill(self) -> None:
         """SIGKILL."""
