@@ -27,16 +27,18 @@ from faults.tally import Tally
 
 __all__ = ["descriptors", "errors", "full"]
 
-#: So many calls of a kind a large commit makes: of half of all commits, there are at most seven.
-_OF_A_COMMIT = {"write": 44, "sync": 4, "open": 4, "truncate": 1, "rename": 1, "unlink": 1}
+#: So many calls of a kind a large commit makes; half of all commits make at most five writes.
+_OF_A_COMMIT = {"write": 44, "sync": 4, "open": 3, "truncate": 1, "rename": 1}
 #: So many a start makes, about.
-_OF_A_START = 24
+_OF_A_START = {"write": 8, "sync": 4, "open": 8, "truncate": 2, "unlink": 1}
 #: Of so many failures one is at a start.
 _STARTS = 8
 #: Kinds whose failure (but for lack of room) no daemon may live through: what is on disk is not known any more.
 _FATAL = ("write", "sync")
-#: Seconds for which a call is awaited: a large block comes every two and a half.
-_WAIT = 3.0
+#: Seconds between two large blocks, which make for the largest commits.
+_BULK_PACE = 0.8
+#: Seconds for which a call is awaited; one that was not made meanwhile has its turn again later.
+_WAIT = 2.0
 
 
 @dataclass(frozen=True)
@@ -73,21 +75,25 @@ def errors(folder: Path, nursery: Nursery, times: int, seed: int, tally: Tally) 
         tally.skipped = str(lacking)
         return
     chance = random.Random(seed)
-    due = deque(chance.sample(all_of := list(_failures(seed)), len(all_of)))
+    due: deque[_Failure] = deque()
     with preload, Site(folder / "site", preload.nursery, bulk=True) as site:
         site.program = "faults.programs:tidy_daemon"
         preload.watch(site.daemon.state)
-        site.start(OFTEN, ONCE, BULK)
+        site.start(OFTEN, ONCE)
+        site.host(BULK)
+        site.learn(BULK, pace=_BULK_PACE).await_told()
         for k in range(3 * times):
-            failure = due.popleft()
+            if not due:
+                due.extend(chance.sample(every := list(_failures(seed)), len(every)))
             if k % _STARTS == 0:
-                tally.injected += _fail_at_start(
-                    site, preload, KINDS[failure.kind], failure.error, chance.randint(1, _OF_A_START)
-                )
-                due.appendleft(failure)
+                kind, most = chance.choice(list(_OF_A_START.items()))
+                error = chance.choice((errno.EIO, errno.ENOSPC))
+                tally.injected += _fail_at_start(site, preload, KINDS[kind], error, chance.randint(1, most))
+                continue
+            failure = due.popleft()
+            if _fail_at_work(site, preload, failure):
+                tally.injected += 1
             else:
-                has_failed = _fail_at_work(site, preload, failure)
-                tally.injected += has_failed
                 due.append(failure)
             if tally.injected >= times:
                 break
@@ -96,9 +102,7 @@ def errors(folder: Path, nursery: Nursery, times: int, seed: int, tally: Tally) 
 
 def _fail_at_work(site: Site, preload: Preload, failure: _Failure) -> bool:
     state, pid, said = site.daemon.state, site.daemon.pid, len(site.daemon.log)
-    preload.fail(
-        state, KINDS[failure.kind], failure.error, failure.nth, pid=pid, sticky=failure.sticky, of_commit=True
-    )
+    preload.fail(state, KINDS[failure.kind], failure.error, failure.nth, pid=pid, sticky=failure.sticky, of_commit=True)
     _await_failure(site, preload, large=failure.kind == "write" and failure.nth > 12)
     has_failed = preload.failed > 0
     if has_failed and failure.is_fatal:
