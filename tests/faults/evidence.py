@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 import math
 import os
+import sqlite3
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from typing import Any
 from helpers import recorded
 from helpers.recorded import Outcome
 
-__all__ = ["RUN_STRIDE", "Notes", "Verdict", "evaluations", "judge", "read"]
+__all__ = ["RUN_STRIDE", "Notes", "Verdict", "evaluations", "judge", "on_record", "read"]
 
 
 class Notes:
@@ -50,6 +52,14 @@ def evaluations(path: Path, until: float = math.inf) -> Counter[int]:
         return Counter()
     noted = (line.split() for line in path.read_text(encoding="utf-8").splitlines())
     return Counter(int(point) for point, when in noted if float(when) < until)
+
+
+def on_record(state: Path, master: str, run: str) -> int:
+    """How many tasks of a run are in a journal. Raises LookupError where there is no such run."""
+    number = recorded.run_number(state, master, run)
+    with closing(sqlite3.connect(f"file:{state / 'journal.db'}?mode=ro", uri=True)) as db:
+        (end,) = db.execute("SELECT max(first + n) FROM blocks WHERE run = ?", (number,)).fetchone()
+    return int(end or 0)
 
 
 @dataclass

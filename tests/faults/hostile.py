@@ -8,6 +8,7 @@ import random
 import socket
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -31,6 +32,8 @@ _NULL = b"\xff\0\0\0\0\0\0\0\1\x7f\3\0NULL" + bytes(48)
 #: A command HELLO of CURVE, of the right length and with nothing right in it.
 _HELLO = b"\4\xc8\5HELLO\1\0" + bytes(72) + bytes(range(120))
 _BEGINNINGS = (b"", _CURVE[:11], _CURVE, _CURVE + _HELLO[:50], _CURVE + _HELLO, _NULL, b"GET / HTTP/1.1\r\n\r\n")
+#: So many half-open connections at a time: beyond, the oldest goes. (A program may often have 1024 files.)
+_HALF_OPEN = 200
 #: What one message may have.
 MAX_MESSAGE = 1 << 20
 #: What all of them together may cost the daemon, in bytes.
@@ -52,16 +55,20 @@ def _guarded(site: Site, tally: Tally, work: Callable[[], None]) -> None:
 
 
 def half_open(folder: Path, nursery: Nursery, times: int, seed: int, tally: Tally) -> None:
-    """Connections to all sockets that stop in the middle of their handshake, and stay."""
+    """Connections to all sockets that stop in the middle of their handshake, and stay: the last 200 of them."""
     chance = random.Random(seed)
     site, _ = keyed_site(folder, nursery)
     with site, ExitStack() as stack:
         site.start()
 
         def knock() -> None:
+            there: deque[socket.socket] = deque()
             for _ in range(times):
+                if len(there) == _HALF_OPEN:
+                    there.popleft().close()
                 host, _, port = chance.choice(site.addresses).removeprefix("tcp://").rpartition(":")
                 connection = stack.enter_context(socket.create_connection((host, int(port)), 10.0))
+                there.append(connection)
                 with contextlib.suppress(OSError):
                     connection.sendall(chance.choice(_BEGINNINGS))
                 tally.injected += 1

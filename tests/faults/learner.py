@@ -20,7 +20,7 @@ from faults.evidence import RUN_STRIDE, Notes
 from taskmaster.learners.client import Run, connect
 from taskmaster.learners.results import Result
 
-__all__ = ["BULK", "STRIDE", "main"]
+__all__ = ["BULK", "STRIDE", "follow", "main"]
 
 #: Open tasks beyond which it waits.
 WINDOW = 60
@@ -48,7 +48,7 @@ class _Learner:
                 self._put()
                 self._due = time.monotonic() + self._pace
             self._note_acknowledged()
-            results = list(self._arrived(self._pace))
+            results = list(_arrived(run, self._pace))
             if results:
                 self._notes.note("told", results)
         self._notes.note("end")
@@ -69,21 +69,33 @@ class _Learner:
             self._acknowledged = acknowledged
             self._notes.note("ack", acknowledged)
 
-    def _arrived(self, timeout: float) -> Iterator[tuple[Any, ...]]:
-        try:
-            yield _as_noted(self._run.results.get(timeout))
-        except TimeoutError:
+
+def _arrived(run: Run, timeout: float) -> Iterator[tuple[Any, ...]]:
+    try:
+        yield _as_noted(run.results.get(timeout))
+    except TimeoutError:
+        return
+    for _ in range(500):
+        result = run.results.get_nowait()
+        if result is None:
             return
-        for _ in range(500):
-            result = self._run.results.get_nowait()
-            if result is None:
-                return
-            yield _as_noted(result)
+        yield _as_noted(result)
 
 
 def _as_noted(result: Result) -> tuple[Any, ...]:
     done = result.outcome == "done"
     return result.seq, result.index, result.outcome, result.input, result.output if done else None
+
+
+def follow() -> None:
+    """Only follow a run, ``faults.learner:follow ADDRESS MASTER RUN NOTES``, until killed."""
+    address, master, name, path, *_ = sys.argv[1:]
+    notes = Notes(Path(path))
+    run = connect(address, 120.0, None)[master].watch(name)
+    while True:
+        results = list(_arrived(run, 1.0))
+        if results:
+            notes.note("told", results)
 
 
 def main() -> None:

@@ -33,6 +33,8 @@ struct control {
     int32_t pid;             /* of which process, 0: any */
     int32_t failed;          /* how many have failed */
     int32_t seen;            /* how many there were that might have */
+    int32_t anew;            /* the countdown begins here again with each commit, 0: it does not */
+    int32_t reserved;
     int64_t offset;          /* nanoseconds by which the time of day is wrong */
 };
 
@@ -88,6 +90,14 @@ static int fails(int kind, const char *path) {
     __sync_fetch_and_add(&control->failed, 1);
     errno = control->error;
     return 1;
+}
+
+/* SQLite's log is synced: a commit has ended, and the calls of the next are counted from one. */
+static void count_anew(const char *path) {
+    size_t n = strlen(path);
+    if (control && control->anew && !control->failed && control->pid == getpid() && n > 4 &&
+        !strcmp(path + n - 4, "-wal"))
+        control->countdown = control->anew;
 }
 
 static void note(int kind, const char *path, const char *other, int created, uint64_t offset, const void *data,
@@ -201,8 +211,10 @@ PWRITE(pwrite64, off64_t)
         pthread_mutex_lock(&mutex); \
         uint64_t began = now(); \
         int failed = real(fd); \
-        if (!failed) \
+        if (!failed) { \
             note(SYNC, path, NULL, 0, 0, NULL, 0, began); \
+            count_anew(path); \
+        } \
         pthread_mutex_unlock(&mutex); \
         return failed; \
     }

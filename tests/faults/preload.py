@@ -16,7 +16,7 @@ from faults.nursery import Nursery
 __all__ = ["KINDS", "Call", "NoCompiler", "Preload"]
 
 _SOURCE = Path(__file__).with_name("preload.c")
-_CONTROL = struct.Struct("512s8iq")
+_CONTROL = struct.Struct("512s10iq")
 _RECORD = struct.Struct("<4I4Q")
 #: Calls by what they do.
 KINDS = {"open": 1, "write": 2, "sync": 4, "truncate": 8, "rename": 16, "unlink": 32, "mkdir": 64}
@@ -81,8 +81,8 @@ class Preload:
         self.close()
 
     def _write(self, *, trace: bool = False, kinds: int = 0, error: int = 0, nth: int = 0, sticky: bool = False,
-               pid: int = 0) -> None:  # fmt: skip
-        values = (trace, kinds, error, nth, sticky, pid, 0, 0)
+               pid: int = 0, of_commit: bool = False) -> None:  # fmt: skip
+        values = (trace, kinds, error, nth, sticky, pid, 0, 0, nth if of_commit else 0, 0)
         self._block[: _CONTROL.size] = _CONTROL.pack(self._prefix, *values, self._offset)
 
     def record(self, folder: Path) -> None:
@@ -90,10 +90,21 @@ class Preload:
         self._prefix = os.fsencode(folder)
         self._write(trace=True)
 
-    def fail(self, folder: Path, kinds: int, error: int, nth: int, *, pid: int, sticky: bool = False) -> None:
-        """Have the ``nth`` call of these kinds below a folder that a process makes from now on fail with an errno."""
+    def watch(self, folder: Path) -> None:
+        """Know the files below a folder that are opened from now on; what was open before does not fail."""
         self._prefix = os.fsencode(folder)
-        self._write(kinds=kinds, error=error, nth=nth, sticky=sticky, pid=pid)
+        self._write()
+
+    def fail(
+        self, folder: Path, kinds: int, error: int, nth: int,
+        *, pid: int, sticky: bool = False, of_commit: bool = False,
+    ) -> None:  # fmt: skip
+        """Have the ``nth`` call of these kinds below a folder that a process makes from now on fail with an errno.
+
+        ``of_commit``: the ``nth`` since the log was synced last, in the first commit that makes so many.
+        """
+        self._prefix = os.fsencode(folder)
+        self._write(kinds=kinds, error=error, nth=nth, sticky=sticky, pid=pid, of_commit=of_commit)
 
     def relent(self) -> None:
         """Let no further call fail, and record none."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import os
 import signal
@@ -25,7 +26,7 @@ from taskmaster.bus.errors import CallerError, TaskMasterError
 from taskmaster.bus.keys import DAEMON_KEY_ENVIRONMENT, KEY_ENVIRONMENT
 from taskmaster.learners.client import Lab, connect
 
-__all__ = ["OFTEN", "ONCE", "Learner", "NurseryDaemon", "Site", "pass_time"]
+__all__ = ["OFTEN", "ONCE", "Follower", "Learner", "NurseryDaemon", "Site", "pass_time"]
 
 #: A Master whose tasks may be evaluated again if their worker is lost, and one whose tasks may not.
 OFTEN, ONCE = "often", "once"
@@ -78,6 +79,7 @@ class Learner:
         #: its own pauses are not the daemon's
         self.is_excused = False
         self._incarnations = 0
+        self.entry = "faults.learner:main"
         self.child: Child | None = None
 
     def start(self) -> Learner:
@@ -85,14 +87,16 @@ class Learner:
         self._incarnations += 1
         incarnation = self.number * 1000 + self._incarnations
         arguments = (self.address, self.master, self.run, str(self.notes), str(incarnation), str(self._pace))
-        self.child = self.site.abroad.launch(
-            "faults.learner:main", *arguments, *self._keys, log=self.site.folder / "learners.log"
-        )
+        self.child = self.site.abroad.launch(self.entry, *arguments, *self._keys, log=self.site.folder / "learners.log")
         return self
 
     def count(self, what: str) -> int:
         """How much of a kind it has noted."""
         return sum(len(entry[2]) if what == "told" else 1 for entry in read(self.notes) if entry[0] == what)
+
+    def results(self) -> list[Any]:
+        """Everything that it was told, in the order in which it was."""
+        return [result for entry in read(self.notes) if entry[0] == "told" for result in entry[2]]
 
     def await_told(self, n: int = 1, timeout: float = PATIENCE) -> None:
         """Wait until it has been told something more, ``n`` times."""
@@ -119,6 +123,13 @@ class Learner:
             return 0
         return text.count(b'["told"')
 
+    @property
+    def acknowledged(self) -> int:
+        """How many tasks of its run were acknowledged to it."""
+        text = self.notes.read_bytes()
+        at = text.rfind(b'["ack"')
+        return int(json.loads(text[at:].partition(b"\n")[0])[2]) if at >= 0 else 0
+
     def kill(self) -> None:
         """SIGKILL."""
         assert self.child is not None
@@ -135,6 +146,26 @@ class Learner:
         except subprocess.TimeoutExpired:
             raise AssertionError(f"{self.run} of {self.master} does not come to an end\n{self.site.said()}") from None
         assert status == 0, f"{self.run} of {self.master} ended with status {status}\n{self.site.said()}"
+
+
+class Follower(Learner):
+    """Somebody in a process of their own who follows a learner's run, and has nothing to do with what is put."""
+
+    def __init__(self, followed: Learner, number: int) -> None:
+        super().__init__(followed.site, followed.master, number, followed.address)
+        self.run, self._followed = followed.run, followed
+        self.entry = "faults.learner:follow"
+
+    def complaints(self) -> list[str]:
+        """Wait until it has been told all that its learner was, who has ended; what was told otherwise, in words."""
+        expected = self._followed.results()
+        with contextlib.suppress(AssertionError):
+            eventually(lambda: self.count("told") >= len(expected), f"a follower of {self.run} to be told everything")
+        told = self.results()
+        if told == expected:
+            return []
+        wrong = next((k for k, (a, b) in enumerate(zip(told, expected)) if a != b), min(len(told), len(expected)))
+        return [f"a follower of {self.run} was told {len(told)} results, not {len(expected)}; wrong from {wrong} on"]
 
 
 class Site:
@@ -179,6 +210,7 @@ class Site:
         self.credentials: tuple[str, ...] = ()
         self.worker_credentials: tuple[str, ...] = ()
         self.learners: list[Learner] = []
+        self.followers: list[Follower] = []
         self.hosts: list[Child] = []
         self._operating = threading.Event()
         self._operator = threading.Thread(target=self._operate) if operated else None
@@ -195,7 +227,7 @@ class Site:
         self._operating.set()
         if self._operator is not None and self._operator.is_alive():
             self._operator.join()
-        for learner in self.learners:
+        for learner in (*self.learners, *self.followers):
             if learner.child is not None and learner.child.poll() is None:
                 learner.kill()
         for host in self.hosts:
@@ -247,6 +279,13 @@ class Site:
         self.learners.append(learner)
         return learner
 
+    def follow(self, learner: Learner) -> Follower:
+        """Somebody who only follows what comes of a learner's run."""
+        follower = Follower(learner, len(self.learners) + len(self.followers))
+        follower.start()
+        self.followers.append(follower)
+        return follower
+
     # -- meanwhile ----------------------------------------------------------------------------------------------------
 
     def await_progress(self, n: int = 1) -> None:
@@ -277,6 +316,8 @@ class Site:
         """Let all learners end what is open, stop the daemon, and judge; the sum goes to the tally."""
         for learner in self.learners:
             learner.finish()
+        for follower in self.followers:
+            tally.complaints += follower.complaints()
         self._operating.set()
         self.daemon.end()
         for learner in self.learners:

@@ -35,8 +35,10 @@ def learners(folder: Path, nursery: Nursery, times: int, seed: int, tally: Tally
         site.start()
         third = site.learn(OFTEN)
         third.await_told()
+        follower = site.follow(site.learners[0])
+        follower.await_told()
         for _ in range(times):
-            stopped = chance.choice(site.learners[1:])
+            stopped = chance.choice([*site.learners[1:], follower])
             stopped.is_excused = True
             assert stopped.child is not None
             stopped.child.send_signal(signal.SIGSTOP)

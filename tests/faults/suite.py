@@ -45,7 +45,7 @@ FAULTS = (
     Fault("client SIGKILL and resume", kills.clients, 50),
     Fault("power cut", power.cuts, 500, 60.0),
     Fault("journal damaged", damage.places, 520, 32.0),
-    Fault("I/O error of a write, sync, open, …", disk.errors, 96, 50.0),
+    Fault("I/O error of a write, sync, open, …", disk.errors, 96, 75.0),
     Fault("disk full", disk.full, 15, 20.0),
     Fault("no file descriptors left", disk.descriptors, 10),
     Fault("learner SIGSTOPped", stops.learners, 20),
