@@ -81,8 +81,8 @@ def test_when_their_process_is_killed_each_has_its_own_task_in_doubt(
             return info.done + info.failed == 40
 
         eventually(resolved, "every task to end")
-        # Each has one in hand, and may have been granted the next one just then.
-        assert 36 <= outcomes(run, 40)["done"] <= 38
+        # Each has one in hand or is between two, and may have been granted the next one just then.
+        assert 36 <= outcomes(run, 40)["done"] <= 39
         assert max(probes.visits(probe, [TIP]).values()) == 1
     assert daemon.log.count("it was brought to its safe state") == 2
     assert "NOT KNOWN TO BE SAFE" not in daemon.log, "none has locked the other out"
