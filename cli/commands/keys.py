@@ -230,8 +230,8 @@ def pin(address: str, key: str, replace: bool) -> None:
     if not address.startswith("tcp://"):
         raise click.UsageError(f"{address!r} is not reached over the network; write tcp://HOST:PORT")
     pinned = Pinned()
-    pinned.pin(address, public_from_text(key), replace=replace)
-    say(f"{pinned.path}: the daemon at {address} is known")
+    known = pinned.pin(address, public_from_text(key), replace=replace)
+    say(f"{pinned.path}: the daemon at {known} is known")
 
 
 # -- what is given, and what is shown ---------------------------------------------------------------------------------

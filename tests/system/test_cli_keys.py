@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import zmq
 from helpers.circle import bound_at
 from helpers.cli import Program
 from helpers.daemon import Daemon, function
@@ -128,3 +129,17 @@ def test_two_machines_are_set_up_in_five_commands(typed: Program, folder: Path) 
         assert "key 'anna' (learner) may not pause" in refused.err
     finally:
         daemon.close()
+
+
+@pytest.mark.parametrize("line", ["worker {} svm -n 1", "status --address {}"])
+def test_who_has_no_key_of_a_daemon_elsewhere_sends_it_nothing(typed: Program, line: str) -> None:
+    """By an address that is not of loopback, and leads to this machine all the same."""
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as somebody:
+        somebody.linger = 0
+        port = somebody.bind_to_random_port("tcp://127.0.0.1")
+        address = f"tcp://0.0.0.0:{port}"
+        said = typed(*shlex.split(line.format(address)))
+        assert said.status == 1
+        assert f"taskmaster: the daemon at {address} is not known by its key" in said.err
+        assert f"taskmaster keys pin {address} tm-public-…" in said.err
+        assert not somebody.poll(200), "it was talked to in the clear"
