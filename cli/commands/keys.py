@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -100,11 +100,16 @@ def new(
         _make_own(name, file or default_key_file())
         return
     keys = _keys_file(config)
-    if keys.exists() and name in {grant.name for grant in read_grants(keys)}:
-        raise click.UsageError(f"{name!r} has a key already; taskmaster keys revoke {name}, or choose another name")
     path, pair = file or Path(f"{name}.key"), new_pair()
-    write_pair(path, pair, name)
-    edit(keys, {name: Grant(name, pair.public, role, _named(masters), frozenset(code), _moment(expires))})
+    grant = Grant(name, pair.public, role, _named(masters), frozenset(code), _moment(expires))
+
+    def added(known: Mapping[str, Grant]) -> Mapping[str, Grant]:
+        if name in known:
+            raise click.UsageError(_has_one(known[name]))
+        write_pair(path, pair, name)
+        return {name: grant}
+
+    edit(keys, added)
     say(f"wrote {path}: hand it on to {name}, by a way that nobody listens at, and delete it here")
     say(f"{keys}: {name} may come as {role}")
 
@@ -141,24 +146,32 @@ def allow(
     """
     _require_name(name)
     keys = _keys_file(config)
-    known = {grant.name: grant for grant in read_grants(keys)} if keys.exists() else {}
-    before = known.get(name)
-    if key is None and before is None:
-        raise click.UsageError(f"{name!r} is not known yet: give the public key, too")
-    if role is None and before is None:
-        raise click.UsageError(f"say what {name!r} may do: --role {' | '.join(ROLES)}")
-    public = public_from_text(key) if key is not None else before.key  # type: ignore[union-attr]
-    if before is not None and public != before.key and not before.revoked:
-        raise click.UsageError(f"{name!r} comes by another key; taskmaster keys revoke {name} first, if it is to go")
-    grant = Grant(
-        name,
-        public,
-        role or before.role,  # type: ignore[union-attr]
-        _named(masters) if masters or before is None else before.masters,
-        frozenset(code) if code or before is None else before.code,
-        _moment(expires) if expires is not None or before is None else before.expires,
-    )
-    edit(keys, {name: grant})
+    public = None if key is None else public_from_text(key)
+    until = _moment(expires)
+
+    def allowed(known: Mapping[str, Grant]) -> Mapping[str, Grant]:
+        before = known.get(name)
+        if before is None:
+            if public is None:
+                raise click.UsageError(f"{name!r} is not known yet: give the public key, too")
+            if role is None:
+                raise click.UsageError(f"say what {name!r} may do: --role {' | '.join(ROLES)}")
+            return {name: Grant(name, public, role, _named(masters), frozenset(code), until)}
+        if public not in (None, before.key) and not before.revoked:
+            raise click.UsageError(
+                f"{name!r} comes by another key; taskmaster keys revoke {name} first, if it is to go"
+            )
+        grant = Grant(
+            name,
+            public or before.key,
+            role or before.role,
+            _named(masters) if masters else before.masters,
+            frozenset(code) if code else before.code,
+            until if expires is not None else before.expires,
+        )
+        return {name: grant}
+
+    grant = edit(keys, allowed)[name]
     say(f"{keys}: {name} may come as {_text(grant)}")
 
 
@@ -168,10 +181,14 @@ def allow(
 def revoke(name: str, config: Path | None) -> None:
     """Let NAME come no more. A daemon that runs refuses what still comes within a second, and drops its connections."""
     keys = _keys_file(config)
-    known = {grant.name: grant for grant in read_grants(keys)}
-    if name not in known:
-        raise click.UsageError(f"there is no key {name!r}{did_you_mean_or(name, known)}")
-    edit(keys, {name: replace(known[name], revoked=True)})
+    read_grants(keys)  # raises where there is none
+
+    def revoked(known: Mapping[str, Grant]) -> Mapping[str, Grant]:
+        if name not in known:
+            raise click.UsageError(f"there is no key {name!r}{did_you_mean_or(name, known)}")
+        return {name: replace(known[name], revoked=True)}
+
+    edit(keys, revoked)
     say(f"{keys}: {name} may come no more")
 
 
@@ -243,6 +260,16 @@ def _require_name(name: str) -> None:
             f"{name!r} cannot name a key: a letter, then letters, digits and any of _ . @ -, at most 64 in all; and "
             "local is whoever is on the daemon's machine"
         )
+
+
+def _has_one(grant: Grant) -> str:
+    name = grant.name
+    if not grant.revoked:
+        return f"{name!r} has a key already; taskmaster keys revoke {name}, or choose another name"
+    return (
+        f"{name!r} had a key, which is revoked; with another one: taskmaster keys new {name} --file {name}.key, as a "
+        f"pair of its own, then taskmaster keys allow {name} tm-public-… --role {grant.role}; or choose another name"
+    )
 
 
 def _named(masters: Sequence[str]) -> frozenset[str] | None:
