@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -24,8 +25,11 @@ from taskmaster.bus.keys import (
 )
 from taskmaster.bus.text import did_you_mean_or
 from taskmaster.cli.base import Command, Group, json_option
-from taskmaster.cli.output import Cell, Table, print_json, print_table, say
+from taskmaster.cli.output import Cell, Table, print_json, print_table, say, say_aside
 from taskmaster.config.authorised import NAME, ROLES, Grant, RoleName, edit, read_grants
+
+if TYPE_CHECKING:
+    from taskmaster.config.load import Config
 
 __all__ = ["command"]
 
@@ -112,6 +116,7 @@ def new(
     edit(keys, added)
     say(f"wrote {path}: hand it on to {name}, by a way that nobody listens at, and delete it here")
     say(f"{keys}: {name} may come as {role}")
+    _remark_on(grant, config)
 
 
 def _make_own(name: str, path: Path) -> None:
@@ -173,6 +178,7 @@ def allow(
 
     grant = edit(keys, allowed)[name]
     say(f"{keys}: {name} may come as {_text(grant)}")
+    _remark_on(grant, config)
 
 
 @command.command("revoke", cls=Command)
@@ -267,8 +273,8 @@ def _has_one(grant: Grant) -> str:
     if not grant.revoked:
         return f"{name!r} has a key already; taskmaster keys revoke {name}, or choose another name"
     return (
-        f"{name!r} had a key, which is revoked; with another one: taskmaster keys new {name} --file {name}.key, as a "
-        f"pair of its own, then taskmaster keys allow {name} tm-public-… --role {grant.role}; or choose another name"
+        f"{name!r} had a key, which is revoked; for a new one: taskmaster keys new {name} --file {name}.key, then, "
+        f"with what that prints, taskmaster keys allow {name} tm-public-… --role {grant.role}; or choose another name"
     )
 
 
@@ -285,14 +291,28 @@ def _moment(text: str | None) -> float | None:
         raise click.UsageError(f"--expires takes a date like 2027-01-31 or 2027-01-31T18:00, not {text!r}") from None
 
 
-def _settings(config: Path | None) -> tuple[Path, Path]:
-    """The file of keys and the daemon's own, as its configuration has them."""
+def _remark_on(grant: Grant, config: Path | None) -> None:
+    """Say what may not be as it was meant."""
+    masters = _loaded(config).masters
+    for master in sorted({*(grant.masters or ()), *grant.code} - masters.keys()):
+        say_aside(f"there is no Master {master!r} in the configuration{did_you_mean_or(master, masters)}")
+    if not grant.revoked and not grant.holds(time.time()):
+        say_aside(f"{_date(grant.expires)} is in the past: {grant.name} may not come at all")
+
+
+def _loaded(config: Path | None) -> Config:
     from taskmaster.config.load import load
 
-    path = config or _default_config()
-    daemon = load(path).daemon
+    return load(config or _default_config())
+
+
+def _settings(config: Path | None) -> tuple[Path, Path]:
+    """The file of keys and the daemon's own, as its configuration has them."""
+    daemon = _loaded(config).daemon
     if daemon.keys is None or daemon.own_key is None:
-        raise ConfigError(f'{path}: nobody comes over the network: add keys = "keys.toml" to [daemon]')
+        raise ConfigError(
+            f'{config or _default_config()}: nobody comes over the network: add keys = "keys.toml" to [daemon]'
+        )
     return daemon.keys, daemon.own_key
 
 

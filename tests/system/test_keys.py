@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +22,7 @@ from taskmaster.bus import codec, messages as m, sockets, topics
 from taskmaster.bus.errors import DaemonUnreachable, NotAllowed
 from taskmaster.bus.keys import Credentials, new_pair, write_pair
 from taskmaster.learners import connect
+from taskmaster.learners.aio import connect as aconnect
 
 #: Soon enough to be sure that nobody answers: who is let in is answered within milliseconds.
 SHORT = 1.0
@@ -219,6 +222,24 @@ def test_a_worker_comes_with_a_key_of_its_own(circle: Circle) -> None:
         eventually(lambda: not near["far"].statistics().workers, "its workers to be gone")
         host.terminate()
         host.communicate(timeout=PATIENCE)
+
+
+def test_a_program_is_told_why_its_key_is_of_no_use(circle: Circle) -> None:
+    circle.admit("finn", "learner")
+    stranger = circle.folder / "nobody.key"
+    write_pair(stranger, new_pair(), "a stranger")
+
+    async def story(key: Path, daemon_key: str) -> None:
+        await aconnect(circle.address, SHORT, key=key, daemon_key=daemon_key)
+
+    for key, daemon_key, why in (
+        (stranger, circle.own.text, "does not let in your key: .*taskmaster keys allow NAME tm-public-"),
+        (circle.file("finn"), new_pair().text, "is not the daemon that you know by tm-public-.*--replace"),
+    ):
+        with pytest.raises(DaemonUnreachable, match=why):
+            connect(circle.address, SHORT, key=key, daemon_key=daemon_key)
+        with pytest.raises(DaemonUnreachable, match=why):
+            asyncio.run(story(key, daemon_key))
 
 
 FORGED = "\n2026-11-22 14:00:00.000 info    daemon: audit: otto (operator) from 10.0.0.7 stop far: done\n\x1b[31mred"
