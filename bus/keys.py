@@ -6,14 +6,17 @@ key in the place of a public one goes unnoticed::
     tm-public-kq7d…            tm-secret-x2ms…
 
 A client has a pair of its own in a file that only its user may read, and knows the daemons that it has met by their
-public keys (it *pins* them): a daemon that shows another one is not talked to.
+public keys (it *pins* them): a daemon that shows another one is not talked to, and none on another machine that is not
+known.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import hashlib
+import ipaddress
 import os
 import re
 import stat
@@ -26,7 +29,7 @@ from typing import Any
 import zmq
 from zmq.utils import z85
 
-from taskmaster.bus.errors import KeyFileError
+from taskmaster.bus.errors import CallerError, KeyFileError
 
 __all__ = [
     "DAEMON_KEY",
@@ -39,6 +42,7 @@ __all__ = [
     "default_key_file",
     "fingerprint",
     "handed_over",
+    "network_address",
     "new_pair",
     "public_from_text",
     "public_text",
@@ -55,6 +59,8 @@ _KEY_BYTES = 32
 _CHECK_BYTES = 3
 #: Characters of a fingerprint: 64 bits.
 _FINGERPRINT = 16
+#: An address of the network, as ZeroMQ takes it.
+_ADDRESS = re.compile(r"tcp://(?P<host>\[[0-9A-Za-z:.%]+\]|[^\s/\[\]]+):(?P<port>\d{1,5})/?")
 _TEXT = re.compile(r"tm-(public|secret)-([a-z2-7]{56})")
 #: What systemd calls the folder of files that it hands to a service, and the daemon's and workers' own pairs in it.
 _HANDED_OVER = "CREDENTIALS_DIRECTORY"
@@ -251,6 +257,34 @@ def _key(path: Path, kind: str, text: object) -> bytes:
 # -- the daemons that one has met -------------------------------------------------------------------------------------
 
 
+def network_address(text: str) -> str:
+    """A tcp address in the one spelling by which its daemon is known. Raises CallerError where it is none."""
+    known = _spelt(text)
+    if known is None:
+        raise CallerError(f"{text!r} is no address of a daemon; write tcp://HOST:PORT or ipc:///PATH")
+    return known
+
+
+def _spelt(text: str) -> str | None:
+    match = _ADDRESS.fullmatch(text)
+    if match is None or int(match["port"]) > 65535:
+        return None
+    host = match["host"].lower()
+    with contextlib.suppress(ValueError):  # it is a name
+        number = ipaddress.ip_address(host.strip("[]"))
+        host = f"[{number}]" if number.version == 6 else str(number)
+    return f"tcp://{host}:{int(match['port'])}"
+
+
+def _is_loopback(address: str) -> bool:
+    """Whether what is sent to an address in its one spelling stays on this machine."""
+    host = address.removeprefix("tcp://").rpartition(":")[0].strip("[]")
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False  # a name: that of this machine, too, somebody else may have the say of
+
+
 class Pinned:
     """The public keys of daemons by their addresses, in a file of the user's."""
 
@@ -261,15 +295,23 @@ class Pinned:
         """All of them. Raises KeyFileError."""
         if not self.path.exists():
             return {}
-        table = _table(self.path, private=False, missing="")
-        return {address: _key(self.path, "public", text) for address, text in table.items()}
+        known: dict[str, bytes] = {}
+        for address, text in _table(self.path, private=False, missing="").items():
+            key, where = _key(self.path, "public", text), _spelt(address) or address
+            if known.setdefault(where, key) != key:
+                raise KeyFileError(f"{self.path} has two keys of the daemon at {where}: leave the one that is right")
+        return known
 
     def get(self, address: str) -> bytes | None:
         """The key of the daemon at this address, if it is known."""
-        return self.read().get(address)
+        return self.read().get(_spelt(address) or address)
 
-    def pin(self, address: str, key: bytes, *, replace: bool = False) -> None:
-        """Know the daemon at this address by its key. Raises KeyFileError where it is known by another."""
+    def pin(self, address: str, key: bytes, *, replace: bool = False) -> str:
+        """Know the daemon at this address by its key; returns the spelling of it that is kept.
+
+        Raises CallerError where it is no address, KeyFileError where that daemon is known by another key.
+        """
+        address = network_address(address)
         known = dict(self.read())
         if known.get(address, key) != key and not replace:
             raise KeyFileError(
@@ -285,32 +327,51 @@ class Pinned:
             temporary.replace(self.path)
         except OSError as error:
             raise KeyFileError(f"{self.path} cannot be written: {error.strerror}") from error
+        return address
 
 
 def credentials_for(
     address: str, key: str | Path | KeyPair | None = None, daemon_key: str | bytes | None = None
 ) -> Credentials | None:
-    """What to show the daemon at ``address``; None where it is not known by a key, and is talked to in the clear.
+    """What to show the daemon at ``address``; None where it is talked to in the clear: on this machine alone.
 
     ``key`` is one's own pair or its file, by default :func:`default_key_file`; ``daemon_key`` the daemon's public key,
     by default what is pinned for this address, else ``$TASKMASTER_DAEMON_KEY``. Raises KeyFileError where one is there
-    and the other is missing.
+    and the other is missing, or the address is on another machine and the daemon's is missing; CallerError where that
+    is no address.
     """
     if not str(address).startswith("tcp://"):
         return None  # a Unix socket, or no address at all, as whoever connects will find
-    if isinstance(daemon_key, str):
-        daemon_key = public_from_text(daemon_key)
-    known = Pinned().get(address) if daemon_key is None else daemon_key
-    if known is None and (text := os.environ.get(DAEMON_KEY_ENVIRONMENT)):
-        known = public_from_text(text)
+    where = network_address(address)
+    known = _daemon_key(where, daemon_key)
     if known is None:
-        if key is not None:
-            raise KeyFileError(
-                f"the daemon at {address} is not known by its key; ask its operator for it (taskmaster keys show, on "
-                f"that machine), then: taskmaster keys pin {address} tm-public-…"
-            )
-        return None
+        if key is None and _is_loopback(where):
+            return None
+        raise KeyFileError(
+            f"the daemon at {where} is not known by its key, and whoever answers there could be anybody; ask its "
+            "operator for the key (taskmaster keys show --daemon, on that machine), then: taskmaster keys pin "
+            f"{where} tm-public-…, or have it in ${DAEMON_KEY_ENVIRONMENT}"
+        )
     if isinstance(key, KeyPair):
         return Credentials(key, known)
     file = Path(key) if key is not None else default_key_file()
     return Credentials(read_pair(file), known, file)
+
+
+def _daemon_key(address: str, given: str | bytes | None) -> bytes | None:
+    """The public key of the daemon at an address in its one spelling, if anything says it."""
+    if isinstance(given, bytes):
+        return given
+    if given is not None:
+        return _public_from("daemon_key", given)
+    pinned = Pinned().get(address)
+    if pinned is None and (text := os.environ.get(DAEMON_KEY_ENVIRONMENT)):
+        return _public_from(f"${DAEMON_KEY_ENVIRONMENT}", text)
+    return pinned
+
+
+def _public_from(where: str, text: str) -> bytes:
+    try:
+        return public_from_text(text)
+    except KeyFileError as error:
+        raise KeyFileError(f"{where}: {error}") from None

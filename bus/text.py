@@ -12,6 +12,7 @@ __all__ = [
     "count",
     "did_you_mean",
     "did_you_mean_or",
+    "entry",
     "format_duration",
     "format_size",
     "how_to_resolve",
@@ -20,6 +21,7 @@ __all__ = [
     "parse_duration",
     "parse_size",
     "printable",
+    "printable_lines",
 ]
 
 #: What a parameter or output may be called, as a regular expression.
@@ -141,4 +143,21 @@ def format_size(size: float) -> str:
 
 def printable(text: str) -> str:
     """A text that somebody else has written, in one line, and without what a terminal would take for an order."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in " ".join(text.split()))
+    return printable_lines(" ".join(text.split()))
+
+
+def printable_lines(text: str) -> str:
+    """As :func:`printable`, in the lines and with the blanks that it has."""
+    if text.isprintable():
+        return text
+    lines = (line.removesuffix("\r").expandtabs() for line in text.split("\n"))
+    return "\n".join("".join(map(_shown, line)) for line in lines)
+
+
+def entry(text: str) -> str:
+    """As :func:`printable_lines`, for a log: no line but the first could pass for the beginning of another entry."""
+    return printable_lines(text).replace("\n", "\n    ")
+
+
+def _shown(letter: str) -> str:
+    return letter if letter.isprintable() else " " if letter.isspace() else "\N{REPLACEMENT CHARACTER}"

@@ -14,6 +14,7 @@ import click
 
 from taskmaster import __version__
 from taskmaster.bus.errors import ConfigError, TaskMasterError
+from taskmaster.bus.text import printable_lines
 from taskmaster.cli.base import Group, end_of_line, notes_of, show_tracebacks
 from taskmaster.cli.exits import BROKEN_PIPE, ERROR, EXITS, INTERRUPTED, OK, USAGE, exit_code
 from taskmaster.cli.journald import priority
@@ -195,4 +196,4 @@ def _fail(error: TaskMasterError | OSError) -> int:
 
 def _say(text: str) -> None:
     mark = f"<{priority(logging.ERROR)}>" if goes_to_journal() else ""  # else it would pass for a piece of information
-    click.echo(f"{mark}taskmaster: {text}", err=True)
+    click.echo(f"{mark}taskmaster: {printable_lines(text)}", err=True)

@@ -13,7 +13,8 @@ import click
 from taskmaster.bus.errors import DaemonUnreachable, UnknownRun, WorkerError
 from taskmaster.bus.places import ENVIRONMENT, default_address
 from taskmaster.bus.status import MasterStatus, RunInfo
-from taskmaster.bus.text import did_you_mean
+from taskmaster.bus.text import did_you_mean, printable_lines
+from taskmaster.cli.output import say_aside
 from taskmaster.cli.views import unserved_text
 from taskmaster.learners.client import Lab, Master, connect
 
@@ -70,7 +71,7 @@ class _Stderr(logging.Handler):
 
     def emit(self, entry: logging.LogRecord) -> None:
         # Not by click.echo, which would find the terminal behind what rich puts in its place while it draws.
-        sys.stderr.write(f"taskmaster: {entry.getMessage()}\n")
+        sys.stderr.write(f"taskmaster: {printable_lines(entry.getMessage())}\n")
 
 
 def _log_to_stderr() -> None:
@@ -99,9 +100,9 @@ def warn_if_idle(master: Master) -> None:
     if why is None and seen.proposed:
         why = f"has them approved first: taskmaster proposed {name}"
     if why is None and seen.unserved and seen.state == "ready":
-        click.echo(f"taskmaster: {unserved_text(seen)}", err=True)
+        say_aside(unserved_text(seen))
     if why is not None:
-        click.echo(f"taskmaster: its tasks wait: Master {name!r} {why}", err=True)
+        say_aside(f"its tasks wait: Master {name!r} {why}")
 
 
 def require_workers(master: Master) -> None:

@@ -13,6 +13,8 @@ import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from taskmaster.bus.text import printable_lines
+
 __all__ = ["FIELDS", "SOCKET", "JournalHandler", "priority"]
 
 #: Where the journal listens.
@@ -63,7 +65,7 @@ class JournalHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Send it, if it can be."""
-        text = self.format(record)
+        text = printable_lines(self.format(record))
         if self._lost:
             text += f" ({self._lost} entries before this one were lost: the journal did not take them)"
         try:

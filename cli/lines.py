@@ -11,7 +11,7 @@ import click
 from taskmaster.bus.errors import TaskFailed
 from taskmaster.bus.fields import Field
 from taskmaster.bus.text import format_duration
-from taskmaster.cli.output import line_width, print_line, value_text
+from taskmaster.cli.output import line_width, print_line, shown_json, value_text
 from taskmaster.learners.client import Master
 from taskmaster.learners.export.columns import column_names
 from taskmaster.learners.export.plain import dumps
@@ -28,11 +28,12 @@ def print_progress(point: ProgressPoint, units: Mapping[str, str], *, as_json: b
     """Print what an evaluation has told, at once: a line, or an object with the columns of an export."""
     if as_json:
         row = {"index": point.index, "attempt": point.attempt, "time": point.time}
-        click.echo(dumps({**row, **{f"progress.{k}" if k in row else k: value for k, value in point.values.items()}}))
+        values = {f"progress.{k}" if k in row else k: value for k, value in point.values.items()}
+        click.echo(shown_json(dumps({**row, **values})))
         return
     moment = datetime.datetime.fromtimestamp(point.time).isoformat(" ", "seconds")
-    values = [f"{name}={value_text(value)} {units.get(name, '')}".rstrip() for name, value in point.values.items()]
-    print_line(f"{point.index}  {moment}  {' '.join(values)}")
+    said = [f"{name}={value_text(value)} {units.get(name, '')}".rstrip() for name, value in point.values.items()]
+    print_line(f"{point.index}  {moment}  {' '.join(said)}")
 
 
 class ResultLines:
@@ -49,7 +50,7 @@ class ResultLines:
     def print(self, result: Result) -> None:
         """Print one, at once."""
         if self._as_json:
-            click.echo(dumps(self.row(result)))
+            click.echo(shown_json(dumps(self.row(result))))
         else:
             print_line(*self.line(result))
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import click
 
+from taskmaster.bus.text import entry, printable_lines
 from taskmaster.cli.journald import JournalHandler, priority
 
 __all__ = ["goes_to_journal", "log_options", "log_to_stderr"]
@@ -66,14 +67,14 @@ class _ForPeople(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         moment = datetime.datetime.fromtimestamp(record.created).isoformat(" ", "milliseconds")
-        return f"{moment} {record.levelname.lower():7} {_where(record)}: {_text(self, record)}"
+        return f"{moment} {record.levelname.lower():7} {_where(record)}: {entry(_text(self, record))}"
 
 
 class _ForJournal(logging.Formatter):
     """The priority as systemd reads it at the head of a line (sd-daemon(3)); it notes the time itself."""
 
     def format(self, record: logging.LogRecord) -> str:
-        lines = f"{_where(record)}: {_text(self, record)}".splitlines()
+        lines = f"{_where(record)}: {entry(_text(self, record))}".splitlines()
         return "\n".join(f"<{priority(record.levelno)}>{line}" for line in lines)
 
 
@@ -87,7 +88,7 @@ class _ForPrograms(logging.Formatter):
                 "time": moment,
                 "level": record.levelname.lower(),
                 "logger": record.name,
-                "message": _text(self, record),
+                "message": printable_lines(_text(self, record)),
                 "pid": record.process,
             },
             ensure_ascii=False,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from taskmaster.bus.text import count, format_duration
+from taskmaster.bus.text import count, format_duration, printable, printable_lines
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,15 +32,19 @@ __all__ = [
     "figure",
     "in_red",
     "is_terminal",
+    "json_text",
     "line_width",
     "number",
+    "one_line",
     "print_json",
     "print_line",
     "print_table",
     "record",
     "rich_table",
     "say",
+    "say_aside",
     "shortened",
+    "shown_json",
     "value_text",
 ]
 
@@ -48,6 +53,8 @@ __all__ = [
 _GAP = 2
 #: Characters that an elastic column is left.
 _NARROWEST = 12
+#: Letters that order a terminal about, or make a text look like another one: from DEL on, and the marks of direction.
+_UNSHOWN = re.compile("[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 #: Blanks before what goes on from the line above.
 _INDENT = 4
 
@@ -82,8 +89,8 @@ class Table:
         return widths
 
     def texts(self) -> list[list[str]]:
-        """The rows without their styles."""
-        return [[cell.text if isinstance(cell, Cell) else cell for cell in row] for row in self.rows]
+        """The rows without their styles, and without what a terminal would take for an order."""
+        return [list(map(_text, row)) for row in self.rows]
 
     def fitted(self, limit: float) -> Table:
         """The table with as many of its columns as have room in ``limit`` characters."""
@@ -98,6 +105,10 @@ class Table:
         k = [one.removeprefix(">") for one in self.headings].index(heading)
         rows: list[Sequence[str | Cell]] = [[*row[:k], *row[k + 1 :]] for row in self.rows]
         return Table([*self.headings[:k], *self.headings[k + 1 :]], rows, self.elastic, self.dispensable)
+
+
+def _text(cell: str | Cell) -> str:
+    return one_line(cell.text if isinstance(cell, Cell) else cell)
 
 
 def _total(widths: Sequence[int]) -> int:
@@ -116,9 +127,22 @@ def console(*, stderr: bool = False, width: int | None = None) -> Console:
     return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
 
 
-def say(text: str = "") -> None:
-    """A line on standard output."""
-    click.echo(text)
+def say(text: str = "", red: str = "") -> None:
+    """A line on standard output, or several; ``red`` in that colour at its end.
+
+    What others have written is in many of them: a terminal gets no orders from it.
+    """
+    click.echo(printable_lines(text) + (in_red(printable_lines(red)) if red else ""))
+
+
+def say_aside(text: str) -> None:
+    """A remark on standard error, likewise."""
+    click.echo(f"taskmaster: {printable_lines(text)}", err=True)
+
+
+def one_line(text: str) -> str:
+    """A text that others may have written, as a terminal may have it, in one line."""
+    return printable_lines(text).replace("\n", " ")
 
 
 def in_red(text: str) -> str:
@@ -128,7 +152,17 @@ def in_red(text: str) -> str:
 
 def print_json(value: Any) -> None:
     """``value`` as JSON: indented on a terminal, on one line in a pipe."""
-    say(json.dumps(value, ensure_ascii=False, indent=2 if is_terminal() else None))
+    click.echo(json_text(value, 2 if is_terminal() else None))
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """``value`` as JSON."""
+    return shown_json(json.dumps(value, ensure_ascii=False, indent=indent))
+
+
+def shown_json(text: str) -> str:
+    """JSON with letters escaped, too, that it may have as they are and a terminal would take for orders."""
+    return _UNSHOWN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def figure(value: float) -> float | None:
@@ -172,7 +206,7 @@ def _drawn(cell: str | Cell, width: int) -> Text:
     from rich.text import Text
 
     style = cell.style if isinstance(cell, Cell) else ""
-    return Text(shortened(cell.text if isinstance(cell, Cell) else cell, width), style)
+    return Text(shortened(_text(cell), width), style)
 
 
 def _aligned(table: Table) -> Iterable[str]:
@@ -196,11 +230,11 @@ def record(value: Any) -> Any:
 
 def print_line(text: str, end: str = "") -> None:
     """A line on standard output, ``end`` in red at its end; on a terminal broken between words where it is too long."""
+    text, end = one_line(text), one_line(end)
     first, *rest = _wrapped(text + end, int(width)) if (width := line_width()) < math.inf else [text + end]
-    said, red = first[: len(text)], first[len(text) :]
-    say(said + (in_red(red) if red else ""))
+    say(first[: len(text)], first[len(text) :])
     for line in rest:
-        say(in_red(line) if end else line)
+        say(*("", line) if end else (line,))
 
 
 def line_width() -> float:
@@ -240,7 +274,7 @@ def value_text(value: Any, limit: int = 60) -> str:
         text = f"[{', '.join(value_text(item, limit) for item in value)}]"
     else:
         text = value if isinstance(value, str) else repr(value)
-    text = " ".join(text.split())
+    text = printable(text)
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 

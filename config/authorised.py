@@ -9,18 +9,22 @@
     code = ["svm"]             # may send code to be evaluated there
     expires = 2027-01-31
 
-It is taken whole or not at all: with any mistake in it nothing of it comes into force.
+It is taken whole or not at all: with any mistake in it nothing of it comes into force, nor where others than its owner
+could write it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import errno
+import fcntl
 import os
 import re
 import stat
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -34,13 +38,18 @@ from taskmaster.config.mistakes import Mistake, in_words, placed
 from taskmaster.config.settings import MASTER_NAME
 from taskmaster.config.values import show
 
-__all__ = ["NAME", "ROLES", "Grant", "RoleName", "as_toml", "edit", "read_authorised", "read_grants"]
+__all__ = ["NAME", "ROLES", "Grant", "RoleName", "as_toml", "edit", "read_authorised", "read_grants", "require_trusted"]
 
 RoleName = Literal["observer", "learner", "operator", "worker", "admin"]
 ROLES: tuple[RoleName, ...] = ("observer", "learner", "operator", "worker", "admin")
 
 #: What a key may be called: it stands in logs, in the journal and on the command line.
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.@-]{0,63}")
+#: Whoever can write the file says who may do everything: that is its owner alone.
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+_MODE = 0o644
+#: What a file system that has no locks says of one.
+_LOCKLESS = (errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _HEADER = "# Who may talk to this daemon over the network. Changes come into force when the file is saved.\n"
 
 
@@ -104,6 +113,27 @@ class Grant:
     def holds(self, now: float) -> bool:
         """Whether it is in force, at ``now`` seconds since 1970."""
         return not self.revoked and (self.expires is None or now < self.expires)
+
+
+def require_trusted(path: Path, owners: Iterable[int] | None = None) -> None:
+    """Raise ConfigError where others than the owner of a file of keys may write it, or that is none of ``owners``.
+
+    Where there is none, nothing is said.
+    """
+    try:
+        there = path.stat()
+    except OSError:
+        return  # who reads it says so
+    if there.st_mode & _OTHERS_WRITE:
+        raise ConfigError(
+            f"{path}: others than its owner may write it (mode {stat.S_IMODE(there.st_mode):o}), and let in whom "
+            f"they like; see that it is right, then: chmod go-w {path}"
+        )
+    if owners is not None and there.st_uid not in owners:
+        raise ConfigError(
+            f"{path}: is of uid {there.st_uid}, who could let in whom they like: it has to be of root, or of the "
+            f"daemon's user (uid {os.geteuid()}); see that it is right, then: chown {os.geteuid()} {path}"
+        )
 
 
 def read_grants(path: Path) -> tuple[Grant, ...]:
@@ -205,22 +235,66 @@ def _names(masters: Iterable[str]) -> str:
     return "[" + ", ".join(f'"{name}"' for name in sorted(masters)) + "]"
 
 
-def edit(path: Path, change: Mapping[str, Grant], header: str = _HEADER) -> None:
+Change = Mapping[str, Grant] | Callable[[Mapping[str, Grant]], Mapping[str, Grant]]
+
+
+def edit(path: Path, change: Change, header: str = _HEADER) -> Mapping[str, Grant]:
     """Put these keys into the file, in the place of those of their names, and leave everything else as it is.
 
-    The file is replaced as a whole, so a daemon sees it before or after. Raises ConfigError where it is wrong before,
-    or would be afterwards.
+    ``change`` may be a function: of the keys that are in the file, while nobody else edits it. The file is replaced as
+    a whole, so a daemon sees it before or after. Returns what was put. Raises ConfigError where it is wrong before, or
+    would be afterwards.
     """
-    text = header
-    if path.exists():
-        read_grants(path)
-        text = path.read_text(encoding="utf-8")
-    for name, grant in change.items():
-        text = _replaced(text, name, as_toml(grant))
-    read_authorised(text, str(path))
+    with _only_editor(path):
+        text, known = header, dict[str, Grant]()
+        if path.exists():
+            require_trusted(path)
+            known = {grant.name: grant for grant in read_grants(path)}
+            text = path.read_text(encoding="utf-8")
+        changed = change(known) if callable(change) else change
+        for name, grant in changed.items():
+            text = _replaced(text, name, as_toml(grant))
+        _require(text, {**known, **changed}, changed, path)
+        _write(path, text)
+    return changed
+
+
+@contextlib.contextmanager
+def _only_editor(path: Path) -> Iterator[None]:
+    """Wait until nobody else edits the file. The lock is on its folder: the file itself is replaced."""
+    try:
+        descriptor = os.open(path.absolute().parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise ConfigError(f"{path}: its folder cannot be opened: {error.strerror}") from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in _LOCKLESS:
+                raise ConfigError(f"{path}: its folder cannot be locked: {error.strerror}") from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _require(text: str, wanted: Mapping[str, Grant], changed: Iterable[str], path: Path) -> None:
+    """Raise ConfigError unless an edited text says what is wanted: of tables in a line of their own it always does."""
+    found = {grant.name: grant for grant in read_authorised(text, str(path))}
+    for name in changed:  # whose moments may have been written to the second
+        if name in found:
+            found[name] = replace(found[name], expires=wanted[name].expires)
+    if found != wanted:
+        others = ", ".join(repr(name) for name in wanted if found.get(name) != wanted[name])
+        raise ConfigError(
+            f"{path}: is written in a way in which this would change {others}, too: give each key a table of its own, "
+            "which begins with a line [NAME], and try again; or change it in an editor"
+        )
+
+
+def _write(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with open(temporary, "w", encoding="utf-8") as file:
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _MODE), "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             if path.exists():  # it stays whose it is: the daemon, which has to read it, may be another user

@@ -33,6 +33,7 @@ import zmq
 from taskmaster.bus import codec, messages as m, sockets
 from taskmaster.bus.errors import DiskFull
 from taskmaster.bus.status import DaemonStatus
+from taskmaster.bus.text import entry
 from taskmaster.daemon.alarms import AlarmBook
 from taskmaster.daemon.answering import Answers, framed
 from taskmaster.daemon.auditing import by_daemon
@@ -370,16 +371,17 @@ class Broker:
 
     @staticmethod
     def _remark(out: Effects) -> None:
+        """Say it in the log: each as one entry, also where a peer has written some of it."""
         for is_bad, text in out.remarks:
-            log.log(logging.WARNING if is_bad else logging.INFO, "%s", text)
+            log.log(logging.WARNING if is_bad else logging.INFO, "%s", entry(text))
 
     def _tell(self, alarms: Sequence[m.Alarm]) -> None:
         """Say it in the log, on the bus, and to whoever else is to know."""
         for alarm in alarms:
             if alarm.state == "cleared":
-                log.info("over: %s", alarm.message)
+                log.info("over: %s", entry(alarm.message))
             else:
-                log.log(getattr(logging, alarm.level.upper(), logging.WARNING), "%s", alarm.message)
+                log.log(getattr(logging, alarm.level.upper(), logging.WARNING), "%s", entry(alarm.message))
             self._publisher.alarm(alarm)
             self.on_alarm(alarm)
 

@@ -27,7 +27,7 @@ import zmq
 from taskmaster.bus.errors import ConfigError
 from taskmaster.bus.keys import public_text
 from taskmaster.bus.text import format_duration
-from taskmaster.config.authorised import Grant, read_grants
+from taskmaster.config.authorised import Grant, read_grants, require_trusted
 from taskmaster.daemon.bounds import MOST_TOPICS, RATE, Bounds
 from taskmaster.daemon.connections import Connection, Connections, size_on_wire
 from taskmaster.daemon.memory import resident_bytes
@@ -60,8 +60,8 @@ class Gate:
         #: by what ZeroMQ calls whoever has shown the key
         self._peers: dict[str, Peer] = {_LOCAL_USER: LOCAL}
         self._users: dict[bytes, str] = {}
-        #: when the next of them expires, in seconds since 1970
-        self.next_expiry = math.inf
+        #: when the next of them expires, and when the last of the others has, in seconds since 1970
+        self.next_expiry, self._last_expiry = math.inf, -math.inf
         self.update(grants, now)
 
     @property
@@ -92,12 +92,15 @@ class Gate:
         peers = {_LOCAL_USER: LOCAL, **{users[grant.key]: _peer(grant) for grant in holding}}
         narrowed = any(peers.get(user) != peer for user, peer in self._peers.items())
         self._grants, self._users, self._peers = tuple(grants), users, peers
-        self.next_expiry = min((grant.expires for grant in holding if grant.expires is not None), default=math.inf)
+        ends = [grant.expires for grant in grants if grant.expires is not None and not grant.revoked]
+        self.next_expiry = min((end for end in ends if end > now), default=math.inf)
+        self._last_expiry = max((end for end in ends if end <= now), default=-math.inf)
         return narrowed
 
     def expire(self, now: float) -> bool:
-        """Let go of what has expired; whether there was anything."""
-        return now >= self.next_expiry and self.update(self._grants, now)
+        """Let go of what has expired, and take back what has not, as the clock was put back; whether any may less."""
+        is_due = now >= self.next_expiry or now < self._last_expiry
+        return is_due and self.update(self._grants, now)
 
 
 def _peer(grant: Grant) -> Peer:
@@ -176,6 +179,12 @@ class Doorkeeper:
             log.warning("refused connection %d: %s shows %s, which is not in force", self.refused, where, shown)
 
 
+def _read(path: Path) -> tuple[Grant, ...]:
+    """The keys of a file that nobody but root and the daemon's own user can write. Raises ConfigError."""
+    require_trusted(path, {0, os.geteuid()})
+    return read_grants(path)
+
+
 class KeyFile:
     """Looks whether the file of keys has changed, and reads it then."""
 
@@ -193,7 +202,7 @@ class KeyFile:
             there = os.stat(self._path)
         except OSError as error:
             return (error.errno or 0,)
-        return there.st_mtime_ns, there.st_size, there.st_ino, there.st_uid
+        return there.st_mtime_ns, there.st_size, there.st_ino, there.st_uid, there.st_mode
 
     @property
     def origin(self) -> str:
@@ -214,7 +223,7 @@ class KeyFile:
 
     def _load(self) -> None:
         try:
-            self._read = read_grants(self._path)
+            self._read = _read(self._path)
         except ConfigError as error:
             self._read = str(error)
 
@@ -327,6 +336,6 @@ def open_gatehouse(context: zmq.Context[zmq.Socket[bytes]], keys: Path, now: flo
     Of each key so many messages a second are borne.
     """
     file = KeyFile(keys)
-    gate = Gate(read_grants(keys), now)
+    gate = Gate(_read(keys), now)
     bounds = Bounds(rate)
     return Gatehouse(gate, Doorkeeper(context, gate, bounds), file, bounds)

@@ -11,7 +11,8 @@ import zmq
 
 from taskmaster.bus import codec, messages as m, sockets
 from taskmaster.bus.errors import DaemonUnreachable, ProtocolError, UnknownMaster, WorkerError, from_code
-from taskmaster.bus.keys import credentials_for
+from taskmaster.bus.handshakes import refusal
+from taskmaster.bus.keys import Credentials, credentials_for
 from taskmaster.bus.places import as_reached
 from taskmaster.bus.text import did_you_mean_or
 from taskmaster.drivers.host import HostedWorker, spawn
@@ -43,7 +44,7 @@ def find(address: str, master: str, timeout: float = ANSWER_SECONDS, key: Path |
     socket = sockets.dealer(context, credentials)
     try:
         socket.connect(address)
-        described = _describe(socket, address, timeout)
+        described = _describe(socket, address, timeout, credentials)
     finally:
         socket.close(linger=0)
         context.term()
@@ -56,10 +57,12 @@ def find(address: str, master: str, timeout: float = ANSWER_SECONDS, key: Path |
     return Place(described.name, as_reached(described.workers, address), master, has_heads, credentials)
 
 
-def _describe(socket: zmq.Socket[bytes], address: str, timeout: float) -> m.Described:
+def _describe(socket: zmq.Socket[bytes], address: str, timeout: float, credentials: Credentials | None) -> m.Described:
     sockets.send(socket, [codec.encode(m.Describe(1, m.PROTOCOL_VERSION))])
     if not socket.poll(int(timeout * 1e3)):
-        raise DaemonUnreachable(f"no daemon answers at {address}; is it running, and is the address right?")
+        raise DaemonUnreachable(
+            refusal(address, credentials) or f"no daemon answers at {address}; is it running, and is the address right?"
+        )
     frames = sockets.receive(socket)
     reply = codec.daemon_decoder().decode(frames[0] if frames else b"")
     if isinstance(reply, m.Refused):

@@ -13,6 +13,7 @@ loop in which it was made. Whatever is awaited may be cancelled: no result is lo
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
@@ -126,7 +127,7 @@ class Lab(PeopleOfLab, AsyncAuditOfLab, LabView):
     async def _describe(self, timeout: float) -> None:
         request = self._core.describe(self._channel.loop.time())
         if not await self._channel.wait(lambda: request.answered, timeout):
-            raise self._nobody()
+            raise await asyncio.to_thread(self._nobody)
         if request.error is not None:
             raise request.error
 

@@ -17,6 +17,7 @@ import numpy as np
 from taskmaster.bus import messages as m, topics
 from taskmaster.bus.errors import CallerError, DaemonUnreachable
 from taskmaster.bus.fields import Field
+from taskmaster.bus.handshakes import refusal
 from taskmaster.bus.intervals import IntervalSet
 from taskmaster.bus.keys import Credentials
 from taskmaster.bus.status import DaemonStatus, MasterStatus
@@ -111,8 +112,10 @@ class LabView:
         )
 
     def _nobody(self) -> DaemonUnreachable:
+        """Nobody has answered; why that is may take a second to find out."""
         return DaemonUnreachable(
-            f"no daemon answers at {self.address}; is it running ('taskmaster status'), and is the address right "
+            refusal(self.address, self._core.credentials)
+            or f"no daemon answers at {self.address}; is it running ('taskmaster status'), and is the address right "
             "($TASKMASTER, or the address given)?"
         )
 

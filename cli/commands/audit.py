@@ -19,7 +19,7 @@ from taskmaster.bus.text import printable
 from taskmaster.cli.base import Command, address_option, json_option
 from taskmaster.cli.connecting import connected
 from taskmaster.cli.moments import moment_option
-from taskmaster.cli.output import print_line, record, say
+from taskmaster.cli.output import json_text, print_line, record, say
 from taskmaster.cli.states import state_of
 
 __all__ = ["command"]
@@ -71,7 +71,7 @@ def command(
             none = none and not page
             for entry in page:
                 if as_json:
-                    click.echo(json.dumps(record(entry), ensure_ascii=False))
+                    click.echo(json_text(record(entry)))
                 else:
                     lines.print(entry, page)
     if none and not as_json:

@@ -82,8 +82,8 @@ def command(
 ) -> None:
     """Check a configuration, or the journal.
 
-    Reads CONFIG, then imports every function of every Master as its workers would, and says everything that is wrong
-    at once. Nothing is evaluated, and no daemon is needed or disturbed.
+    Reads CONFIG and the keys that it names, then imports every function of every Master as its workers would, and says
+    everything that is wrong at once. Nothing is evaluated, and no daemon is needed or disturbed.
 
     With --connect, instruments are looked at as they are: no command of the file but queries is sent, and none that
     needs a task. (What a class of somebody's library sends when it is made, that sends.)
@@ -137,13 +137,18 @@ def _heads_to_try(
 
 def _check_config(path: Path, try_heads: Callable[[Config], list[Tried]] | None, *, as_json: bool) -> None:
     from taskmaster.cli.cautions import cautions
+    from taskmaster.cli.keycheck import mistaken_keys
     from taskmaster.config.load import read
+    from taskmaster.config.mistakes import placed
 
     reading = read(path)
     told = [] if reading.config is None else list(cautions(reading.config))
     findings = {name: _probe(evaluator) for name, evaluator in reading.evaluators.items()}
+    mistaken = (
+        [] if reading.config is None else [*placed(mistaken_keys(reading.config.daemon), reading.lines, str(path))]
+    )
     problems = sum(bool(finding.problem) for found in findings.values() for finding in found)
-    ok = not problems and reading.config is not None
+    ok = not problems and not mistaken and reading.config is not None
     tried = try_heads(reading.config) if ok and reading.config is not None and try_heads is not None else []
     troubled = sum(bool(one.problems) for one in tried)
     if as_json:
@@ -151,7 +156,7 @@ def _check_config(path: Path, try_heads: Callable[[Config], list[Tried]] | None,
             {
                 "config": str(path),
                 "ok": ok and not troubled,
-                "mistakes": [mistake._asdict() for mistake in _all_mistakes(path, reading, findings)],
+                "mistakes": [mistake._asdict() for mistake in _all_mistakes(path, reading, findings, mistaken)],
                 "cautions": [asdict(caution) for caution in told],
                 "masters": {name: [record(finding) for finding in found] for name, found in findings.items()},
                 "heads": None if try_heads is None else [one.record() for one in tried],
@@ -161,7 +166,7 @@ def _check_config(path: Path, try_heads: Callable[[Config], list[Tried]] | None,
         _print_findings(reading, findings)
     if not ok:
         unusable = [f"{path}: {_unusable(findings)} cannot be used, see above"] if problems else []
-        raise ConfigError("\n".join([*map(str, reading.mistakes), *unusable]))
+        raise ConfigError("\n".join([*map(str, reading.mistakes), *map(str, mistaken), *unusable]))
     if reading.config is None:
         return
     if not as_json:
@@ -190,8 +195,10 @@ def _print_heads(config: Config, asked: bool, tried: list[Tried]) -> None:
         print_tried(config, tried)
 
 
-def _all_mistakes(path: Path, reading: Reading, findings: dict[str, list[Finding]]) -> list[Placed]:
-    """What is wrong with the file, and the functions in it that cannot be had, in the order of their lines."""
+def _all_mistakes(
+    path: Path, reading: Reading, findings: dict[str, list[Finding]], mistaken: list[Placed]
+) -> list[Placed]:
+    """What is wrong with the file, and the keys and functions in it that cannot be had, in the order of their lines."""
     from taskmaster.config.mistakes import Mistake, placed
 
     unusable = [
@@ -200,7 +207,7 @@ def _all_mistakes(path: Path, reading: Reading, findings: dict[str, list[Finding
         for finding in found
         if finding.problem
     ]
-    together = [*reading.mistakes, *placed(unusable, reading.lines, str(path))]
+    together = [*reading.mistakes, *mistaken, *placed(unusable, reading.lines, str(path))]
     return sorted(together, key=lambda mistake: mistake.line or 0)
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import datetime
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -24,8 +25,11 @@ from taskmaster.bus.keys import (
 )
 from taskmaster.bus.text import did_you_mean_or
 from taskmaster.cli.base import Command, Group, json_option
-from taskmaster.cli.output import Cell, Table, print_json, print_table, say
+from taskmaster.cli.output import Cell, Table, print_json, print_table, say, say_aside
 from taskmaster.config.authorised import NAME, ROLES, Grant, RoleName, edit, read_grants
+
+if TYPE_CHECKING:
+    from taskmaster.config.load import Config
 
 __all__ = ["command"]
 
@@ -100,13 +104,19 @@ def new(
         _make_own(name, file or default_key_file())
         return
     keys = _keys_file(config)
-    if keys.exists() and name in {grant.name for grant in read_grants(keys)}:
-        raise click.UsageError(f"{name!r} has a key already; taskmaster keys revoke {name}, or choose another name")
     path, pair = file or Path(f"{name}.key"), new_pair()
-    write_pair(path, pair, name)
-    edit(keys, {name: Grant(name, pair.public, role, _named(masters), frozenset(code), _moment(expires))})
+    grant = Grant(name, pair.public, role, _named(masters), frozenset(code), _moment(expires))
+
+    def added(known: Mapping[str, Grant]) -> Mapping[str, Grant]:
+        if name in known:
+            raise click.UsageError(_has_one(known[name]))
+        write_pair(path, pair, name)
+        return {name: grant}
+
+    edit(keys, added)
     say(f"wrote {path}: hand it on to {name}, by a way that nobody listens at, and delete it here")
     say(f"{keys}: {name} may come as {role}")
+    _remark_on(grant, config)
 
 
 def _make_own(name: str, path: Path) -> None:
@@ -141,25 +151,34 @@ def allow(
     """
     _require_name(name)
     keys = _keys_file(config)
-    known = {grant.name: grant for grant in read_grants(keys)} if keys.exists() else {}
-    before = known.get(name)
-    if key is None and before is None:
-        raise click.UsageError(f"{name!r} is not known yet: give the public key, too")
-    if role is None and before is None:
-        raise click.UsageError(f"say what {name!r} may do: --role {' | '.join(ROLES)}")
-    public = public_from_text(key) if key is not None else before.key  # type: ignore[union-attr]
-    if before is not None and public != before.key and not before.revoked:
-        raise click.UsageError(f"{name!r} comes by another key; taskmaster keys revoke {name} first, if it is to go")
-    grant = Grant(
-        name,
-        public,
-        role or before.role,  # type: ignore[union-attr]
-        _named(masters) if masters or before is None else before.masters,
-        frozenset(code) if code or before is None else before.code,
-        _moment(expires) if expires is not None or before is None else before.expires,
-    )
-    edit(keys, {name: grant})
+    public = None if key is None else public_from_text(key)
+    until = _moment(expires)
+
+    def allowed(known: Mapping[str, Grant]) -> Mapping[str, Grant]:
+        before = known.get(name)
+        if before is None:
+            if public is None:
+                raise click.UsageError(f"{name!r} is not known yet: give the public key, too")
+            if role is None:
+                raise click.UsageError(f"say what {name!r} may do: --role {' | '.join(ROLES)}")
+            return {name: Grant(name, public, role, _named(masters), frozenset(code), until)}
+        if public not in (None, before.key) and not before.revoked:
+            raise click.UsageError(
+                f"{name!r} comes by another key; taskmaster keys revoke {name} first, if it is to go"
+            )
+        grant = Grant(
+            name,
+            public or before.key,
+            role or before.role,
+            _named(masters) if masters else before.masters,
+            frozenset(code) if code else before.code,
+            until if expires is not None else before.expires,
+        )
+        return {name: grant}
+
+    grant = edit(keys, allowed)[name]
     say(f"{keys}: {name} may come as {_text(grant)}")
+    _remark_on(grant, config)
 
 
 @command.command("revoke", cls=Command)
@@ -168,10 +187,14 @@ def allow(
 def revoke(name: str, config: Path | None) -> None:
     """Let NAME come no more. A daemon that runs refuses what still comes within a second, and drops its connections."""
     keys = _keys_file(config)
-    known = {grant.name: grant for grant in read_grants(keys)}
-    if name not in known:
-        raise click.UsageError(f"there is no key {name!r}{did_you_mean_or(name, known)}")
-    edit(keys, {name: replace(known[name], revoked=True)})
+    read_grants(keys)  # raises where there is none
+
+    def revoked(known: Mapping[str, Grant]) -> Mapping[str, Grant]:
+        if name not in known:
+            raise click.UsageError(f"there is no key {name!r}{did_you_mean_or(name, known)}")
+        return {name: replace(known[name], revoked=True)}
+
+    edit(keys, revoked)
     say(f"{keys}: {name} may come no more")
 
 
@@ -230,8 +253,8 @@ def pin(address: str, key: str, replace: bool) -> None:
     if not address.startswith("tcp://"):
         raise click.UsageError(f"{address!r} is not reached over the network; write tcp://HOST:PORT")
     pinned = Pinned()
-    pinned.pin(address, public_from_text(key), replace=replace)
-    say(f"{pinned.path}: the daemon at {address} is known")
+    known = pinned.pin(address, public_from_text(key), replace=replace)
+    say(f"{pinned.path}: the daemon at {known} is known")
 
 
 # -- what is given, and what is shown ---------------------------------------------------------------------------------
@@ -243,6 +266,16 @@ def _require_name(name: str) -> None:
             f"{name!r} cannot name a key: a letter, then letters, digits and any of _ . @ -, at most 64 in all; and "
             "local is whoever is on the daemon's machine"
         )
+
+
+def _has_one(grant: Grant) -> str:
+    name = grant.name
+    if not grant.revoked:
+        return f"{name!r} has a key already; taskmaster keys revoke {name}, or choose another name"
+    return (
+        f"{name!r} had a key, which is revoked; for a new one: taskmaster keys new {name} --file {name}.key, then, "
+        f"with what that prints, taskmaster keys allow {name} tm-public-… --role {grant.role}; or choose another name"
+    )
 
 
 def _named(masters: Sequence[str]) -> frozenset[str] | None:
@@ -258,14 +291,28 @@ def _moment(text: str | None) -> float | None:
         raise click.UsageError(f"--expires takes a date like 2027-01-31 or 2027-01-31T18:00, not {text!r}") from None
 
 
-def _settings(config: Path | None) -> tuple[Path, Path]:
-    """The file of keys and the daemon's own, as its configuration has them."""
+def _remark_on(grant: Grant, config: Path | None) -> None:
+    """Say what may not be as it was meant."""
+    masters = _loaded(config).masters
+    for master in sorted({*(grant.masters or ()), *grant.code} - masters.keys()):
+        say_aside(f"there is no Master {master!r} in the configuration{did_you_mean_or(master, masters)}")
+    if not grant.revoked and not grant.holds(time.time()):
+        say_aside(f"{_date(grant.expires)} is in the past: {grant.name} may not come at all")
+
+
+def _loaded(config: Path | None) -> Config:
     from taskmaster.config.load import load
 
-    path = config or _default_config()
-    daemon = load(path).daemon
+    return load(config or _default_config())
+
+
+def _settings(config: Path | None) -> tuple[Path, Path]:
+    """The file of keys and the daemon's own, as its configuration has them."""
+    daemon = _loaded(config).daemon
     if daemon.keys is None or daemon.own_key is None:
-        raise ConfigError(f'{path}: nobody comes over the network: add keys = "keys.toml" to [daemon]')
+        raise ConfigError(
+            f'{config or _default_config()}: nobody comes over the network: add keys = "keys.toml" to [daemon]'
+        )
     return daemon.keys, daemon.own_key
 
 

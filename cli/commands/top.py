@@ -18,7 +18,7 @@ from taskmaster.bus.text import format_duration
 from taskmaster.cli.base import Command, address_option
 from taskmaster.cli.connecting import connected
 from taskmaster.cli.heads_view import units_of, work_table
-from taskmaster.cli.output import console, is_terminal, rich_table
+from taskmaster.cli.output import console, is_terminal, one_line, rich_table
 from taskmaster.cli.views import Rates, facts, masters_table, troubles, workers_table
 from taskmaster.learners.client import Lab
 
@@ -135,7 +135,7 @@ class _Screen:
         stopped = [info for info in self._heads if info.state == "stopped"]
         safe = sum(info.safe for info in stopped)
         share = f" ({safe} of {len(stopped)} heads are known to be safe)" if stopped else ""
-        return [words, Text(text + share, style)]
+        return [words, Text(one_line(text + share), style)]
 
     def render(self) -> RenderableType:
         """The whole screen."""
@@ -144,20 +144,21 @@ class _Screen:
 
         status = self._status
         if status is None:
-            return Text(self._error or "waiting for the daemon …")  # an error after the first look shows as silence
+            # An error after the first look shows as silence.
+            return Text(one_line(self._error) or "waiting for the daemon …")
         width = shutil.get_terminal_size().columns
         masters = [one for one in status.masters if self._master in (None, one.name)]
         heads, instruments = self._heads, {info.master for info in self._heads}
         others = [one for one in masters if one.name not in instruments]
         parts: list[RenderableType] = [
-            *(Text(line, no_wrap=True, overflow="ellipsis") for line in facts(status, self._lab.address)),
+            *(Text(one_line(line), no_wrap=True, overflow="ellipsis") for line in facts(status, self._lab.address)),
             *self._last_words(),  # above the tables, which may be longer than the screen
             Text(),
             rich_table(masters_table(masters, self._rates), width),
             Text(),
             *((rich_table(work_table(heads, units_of(self._lab, heads)), width), Text()) if heads else ()),
             *((rich_table(workers_table(others, self._rates), width), Text()) if others else ()),
-            *(Text(line, "red") for line in troubles(status)),
-            *(Text(alarm.message, "yellow") for alarm in self._lab.alarms[-_ALARMS:]),
+            *(Text(one_line(line), "red") for line in troubles(status)),
+            *(Text(one_line(alarm.message), "yellow") for alarm in self._lab.alarms[-_ALARMS:]),
         ]
         return Group(*parts)

@@ -41,7 +41,7 @@ class Keyring:
         self.pairs: dict[str, KeyPair] = {}
         self._grants: dict[str, Grant] = {}
         write_pair(folder / "daemon.key", self.own, "the daemon")
-        self.path.write_text("")
+        self.path.touch(0o644)
 
     def admit(self, name: str, role: RoleName = "learner", **rest: Any) -> KeyPair:
         """Write somebody into the file."""

@@ -38,7 +38,7 @@ class Circle:
         self.pairs: dict[str, KeyPair] = {}
         self._grants: dict[str, Grant] = {}
         write_pair(folder / "daemon.key", self.own, "the daemon")
-        self.keys.write_text("")
+        self.keys.touch(0o644)
         anywhere = "tcp://127.0.0.1:*"
         self.daemon: Daemon = start(
             masters, keys=str(self.keys), listen=anywhere, results=anywhere, workers=anywhere, name="d", **settings

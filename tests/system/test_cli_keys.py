@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import zmq
 from helpers.circle import bound_at
 from helpers.cli import Program
 from helpers.daemon import Daemon, function
 from helpers.places import short_folder
 
 from taskmaster.bus.keys import fingerprint, public_from_text
+from taskmaster.cli import connecting
 
 CONFIG = """\
 [daemon]
@@ -128,3 +130,116 @@ def test_two_machines_are_set_up_in_five_commands(typed: Program, folder: Path) 
         assert "key 'anna' (learner) may not pause" in refused.err
     finally:
         daemon.close()
+
+
+@pytest.mark.parametrize("line", ["worker {} svm -n 1", "status --address {}"])
+def test_who_has_no_key_of_a_daemon_elsewhere_sends_it_nothing(typed: Program, line: str) -> None:
+    """By an address that is not of loopback, and leads to this machine all the same."""
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as somebody:
+        somebody.linger = 0
+        port = somebody.bind_to_random_port("tcp://127.0.0.1")
+        address = f"tcp://0.0.0.0:{port}"
+        said = typed(*shlex.split(line.format(address)))
+        assert said.status == 1
+        assert f"taskmaster: the daemon at {address} is not known by its key" in said.err
+        assert f"taskmaster keys pin {address} tm-public-…" in said.err
+        assert not somebody.poll(200), "it was talked to in the clear"
+
+
+def test_what_may_not_be_as_it_was_meant_is_remarked_on(typed: Program) -> None:
+    typed("keys", "new", "anna")
+    own = typed("keys", "show").out.strip()
+    said = typed("keys", "allow", "anna", own, "--role", "learner", "--master", "squre", "--expires", "2020-01-31")
+    assert said.status == 0
+    assert "taskmaster: there is no Master 'squre' in the configuration; did you mean 'square'?" in said.err
+    assert "taskmaster: 2020-01-31 00:00 is in the past: anna may not come at all" in said.err
+    assert not typed("keys", "allow", "anna", "--master", "square", "--expires", "2099-01-31").err
+    said = typed("keys", "new", "rig", "--role", "worker", "--code", "nosuchmaster")
+    assert "there is no Master 'nosuchmaster'" in said.err
+
+
+def test_a_name_whose_key_is_revoked_gets_another_one_as_is_said(typed: Program) -> None:
+    typed("keys", "new", "anna", "--role", "worker")
+    assert "taskmaster keys revoke anna, or" in typed("keys", "new", "anna", "--role", "worker").err
+    typed("keys", "revoke", "anna")
+    Path("anna.key").unlink()
+    said = typed("keys", "new", "anna", "--role", "worker").err
+    assert "revoke anna" not in said
+    assert "taskmaster keys new anna --file anna.key, then, with what that prints, taskmaster keys allow anna" in said
+    assert "--role worker" in said
+    made = typed("keys", "new", "anna", "--file", "anna.key").out
+    public = next(word for word in made.split() if word.startswith("tm-public-"))
+    assert typed("keys", "allow", "anna", public, "--role", "worker").status == 0
+    assert json.loads(typed("keys", "list", "--json").out)[0]["state"] == "in force"
+
+
+def test_a_configuration_is_right_when_its_keys_are(typed: Program) -> None:
+    """What is wrong with them would end the daemon, at once or when it is started."""
+
+    def complaint() -> str:
+        said = typed("check", "taskmaster.toml")
+        assert said.status == 3
+        assert "is right" not in said.out
+        return said.err
+
+    Path("work.py").write_text("def square_or_raise(x):\n    return x * x\n")
+    Path("taskmaster.toml").write_text(CONFIG.replace("[masters.square]", "[masters.square]\npath = ['.']"))
+    assert "taskmaster.toml:4: daemon.keys:" in complaint()
+    assert "keys.toml: there is no such file; `taskmaster keys allow` makes it" in complaint()
+    assert "daemon.key; make one with: taskmaster keys new --daemon" in complaint()
+    typed("keys", "new", "--daemon")
+    typed("keys", "new", "anna", "--role", "learner")
+    said = typed("check", "taskmaster.toml")
+    assert said.status == 0, said.err
+    Path("daemon.key").chmod(0o644)
+    assert "others may read the secret key in" in complaint()
+    Path("daemon.key").chmod(0o600)
+    Path("keys.toml").chmod(0o666)
+    assert "chmod go-w " in complaint()
+    Path("keys.toml").chmod(0o644)
+    Path("keys.toml").write_text("[anna]\n")
+    assert "keys.toml:1: anna.key: is missing" in complaint()
+    [*_, mistake] = json.loads(typed("check", "taskmaster.toml", "--json").out)["mistakes"]
+    assert (mistake["key"], mistake["line"]) == ("daemon.keys", 4)
+
+
+def test_who_is_not_let_in_is_told_why(typed: Program, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connecting, "CONNECT_SECONDS", 1.0)
+    typed("keys", "new", "--daemon")
+    typed("keys", "new", "anna")
+    own = typed("keys", "show").out.strip()
+    typed("keys", "new", "bob", "--role", "learner")
+    anywhere = dict.fromkeys(("listen", "results", "workers"), "tcp://127.0.0.1:*")
+    keys = str(Path("keys.toml").absolute())
+    daemon = Daemon(folder / "d", {"square": function("square_or_raise", parameters={"x": {}})}, keys=keys, **anywhere)
+    try:
+        daemon.start()
+        address = bound_at(daemon)
+        said = typed("status", "--address", address)
+        assert said.status == 4
+        assert f"whoever listens at {address} does not talk in the clear" in said.err
+        typed("keys", "pin", address, typed("keys", "show", "--daemon").out.strip())
+        for line in ("status --address {}", "worker {} square -n 1"):
+            said = typed(*shlex.split(line.format(address)))
+            assert said.status == 4
+            assert f"the daemon at {address} does not let in your key" in said.err
+            assert f"taskmaster keys allow NAME {own} --role ROLE" in said.err
+        typed("keys", "pin", address, own, "--replace")
+        said = typed("status", "--address", address)
+        assert said.status == 4
+        assert f"whoever listens at {address} is not the daemon that you know by {own}" in said.err
+    finally:
+        daemon.close()
+
+
+def test_one_without_keys_is_not_the_daemon_that_was_meant(typed: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connecting, "CONNECT_SECONDS", 1.0)
+    typed("keys", "new", "anna")
+    own = typed("keys", "show").out.strip()
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as somebody:
+        somebody.linger = 0
+        address = f"tcp://127.0.0.1:{somebody.bind_to_random_port('tcp://127.0.0.1')}"
+        typed("keys", "pin", address, own)
+        said = typed("status", "--address", address)
+    assert said.status == 4
+    assert f"whoever listens at {address} is not the daemon that you know" in said.err

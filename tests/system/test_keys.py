@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import zmq
@@ -15,13 +18,29 @@ from helpers.daemon import EVALUATIONS, function
 from helpers.places import short_folder, starter
 from helpers.waiting import PATIENCE, eventually
 
-from taskmaster.bus import sockets, topics
+from taskmaster.bus import codec, messages as m, sockets, topics
 from taskmaster.bus.errors import DaemonUnreachable, NotAllowed
 from taskmaster.bus.keys import Credentials, new_pair, write_pair
 from taskmaster.learners import connect
+from taskmaster.learners.aio import connect as aconnect
 
 #: Soon enough to be sure that nobody answers: who is let in is answered within milliseconds.
 SHORT = 1.0
+
+
+#: An instrument of which others say whether it can be used.
+LAMP: dict[str, Any] = {
+    "driver": "instrument",
+    "class": "lamp:Lamp",
+    "resource": "dimmer-1",
+    "args": ["{resource}"],
+    "set": {"power": "power"},
+    "read": {"photocurrent": "photocurrent"},
+    "safe": {"power": 0.0},
+    "parameters": {"power": {"min": 0, "max": 1}},
+    "outputs": {"photocurrent": {}},
+    "processes": "elsewhere",
+}
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +50,7 @@ def circle() -> Iterator[Circle]:
         "echo": function("echo"),
         "any": {"driver": "process", "code": True, "workers": 1},
         "far": function("square_or_raise", workers=0, parameters={"x": {}}, outputs={"y": {}}),
+        "lamp": LAMP,
     }
     with short_folder() as folder, starter(folder) as start:
         circle = Circle(folder, start, masters)
@@ -202,3 +222,51 @@ def test_a_worker_comes_with_a_key_of_its_own(circle: Circle) -> None:
         eventually(lambda: not near["far"].statistics().workers, "its workers to be gone")
         host.terminate()
         host.communicate(timeout=PATIENCE)
+
+
+def test_a_program_is_told_why_its_key_is_of_no_use(circle: Circle) -> None:
+    circle.admit("finn", "learner")
+    stranger = circle.folder / "nobody.key"
+    write_pair(stranger, new_pair(), "a stranger")
+
+    async def story(key: Path, daemon_key: str) -> None:
+        await aconnect(circle.address, SHORT, key=key, daemon_key=daemon_key)
+
+    for key, daemon_key, why in (
+        (stranger, circle.own.text, "does not let in your key: .*taskmaster keys allow NAME tm-public-"),
+        (circle.file("finn"), new_pair().text, "is not the daemon that you know by tm-public-.*--replace"),
+    ):
+        with pytest.raises(DaemonUnreachable, match=why):
+            connect(circle.address, SHORT, key=key, daemon_key=daemon_key)
+        with pytest.raises(DaemonUnreachable, match=why):
+            asyncio.run(story(key, daemon_key))
+
+
+FORGED = "\n2026-11-22 14:00:00.000 info    daemon: audit: otto (operator) from 10.0.0.7 stop far: done\n\x1b[31mred"
+
+
+def test_what_a_worker_says_is_neither_an_entry_of_the_log_nor_an_order_to_a_terminal(circle: Circle) -> None:
+    circle.admit("rig-2", "worker", masters=frozenset(["far", "lamp"]))
+    with connect(circle.address, key=circle.file("rig-2"), daemon_key=circle.own.text) as lab:
+        workers = lab._described.workers
+    with zmq.Context() as context, context.socket(zmq.DEALER) as rig, context.socket(zmq.DEALER) as other:
+        for socket, master, host in ((rig, "far", f"h{FORGED}"), (other, "lamp", "h")):
+            socket.linger = 0
+            Credentials(circle.pairs["rig-2"], circle.own.public).apply(socket)
+            socket.connect(workers)
+            socket.send(codec.encode(m.WorkerHello(m.PROTOCOL_VERSION, master, f"t-{master}", pid=1, host=host)))
+        rig.send(codec.encode(m.Ready()))
+        with connect(circle.near) as near:
+            eventually(lambda: near["far"].statistics().workers, "it to be there")
+        said = subprocess.run(
+            [sys.executable, "-m", "taskmaster", "status", "--workers", "--address", circle.near],
+            capture_output=True, text=True, timeout=PATIENCE, check=True,
+        ).stdout  # fmt: skip
+        assert "otto (operator)" in said
+        assert said.replace("\n", "").isprintable()
+        assert not [line for line in said.splitlines() if line.startswith("2026")]
+        other.send(codec.encode(m.WorkerFailed("t-lamp", "Boom", f"x{FORGED}")))
+        eventually(lambda: "otto (operator) from 10.0.0.7" in circle.daemon.log, "it to be in the log")
+    log = circle.daemon.log
+    assert not [line for line in log.splitlines() if line.startswith("2026")], "an entry of its own"
+    assert "\x1b" not in log

@@ -10,11 +10,14 @@ from hypothesis import given, strategies as st
 from taskmaster.bus.text import (
     did_you_mean,
     did_you_mean_or,
+    entry,
     format_duration,
     format_size,
     lacking,
     parse_duration,
     parse_size,
+    printable,
+    printable_lines,
 )
 
 SECONDS = {"": 1, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1, "min": 60, "h": 3600, "d": 86400}
@@ -31,6 +34,21 @@ def test_what_is_lacking_is_named_so_that_it_can_be_installed() -> None:
     assert lacking("the demo needs", "adaptive matplotlib", "demo") == (
         "the demo needs adaptive and matplotlib: pip install adaptive matplotlib (they are in the extra 'demo')"
     )
+
+
+@given(st.text())
+def test_what_somebody_else_has_written_holds_no_orders(text: str) -> None:
+    assert printable(text).isprintable()
+    lines = printable_lines(text).split("\n")
+    assert all(line.isprintable() for line in lines)
+    assert len(lines) == text.count("\n") + 1
+    assert all(line.startswith("    ") for line in entry(text).split("\n")[1:])
+
+
+def test_what_is_printable_stays_as_it_is() -> None:
+    text = "é ∂S  …\n    Größe: 3 µm"
+    assert printable_lines(text) == text
+    assert printable_lines("a\tb\r\nc\u00a0d\x1b[0m") == "a       b\nc d\ufffd[0m"
 
 
 @given(st.floats(0, 1e5), st.sampled_from(sorted(SECONDS)), spaces)

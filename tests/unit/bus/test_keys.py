@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 from hypothesis import given, strategies as st
 
-from taskmaster.bus.errors import KeyFileError
+from taskmaster.bus.errors import CallerError, KeyFileError
 from taskmaster.bus.keys import (
     DAEMON_KEY_ENVIRONMENT,
     KEY_ENVIRONMENT,
@@ -129,12 +130,74 @@ def test_a_daemon_is_known_by_one_key(home: Path) -> None:
     assert [path.name for path in home.iterdir()] == ["daemons.toml"], "nothing is left behind"
 
 
+@pytest.mark.parametrize(
+    ("typed", "known"),
+    [
+        ("tcp://LAB-7:5570", "tcp://lab-7:5570"),
+        ("tcp://lab-7:5570/", "tcp://lab-7:5570"),
+        ("tcp://lab-7:05570", "tcp://lab-7:5570"),
+        ("tcp://[2001:DB8::0:1]:5570", "tcp://[2001:db8::1]:5570"),
+    ],
+)
+def test_an_address_is_known_in_any_spelling(home: Path, typed: str, known: str) -> None:
+    daemon = new_pair()
+    assert Pinned().pin(typed, daemon.public) == known
+    assert Pinned().get(known) == Pinned().get(typed) == daemon.public
+    write_pair(home / "key.toml", new_pair(), "anna")
+    for spelling in (typed, known):
+        found = credentials_for(spelling)
+        assert found is not None
+        assert found.daemon == daemon.public
+    with pytest.raises(KeyFileError, match="is known by another key"):
+        Pinned().pin(known.replace("lab", "LAB").replace("db8", "DB8"), new_pair().public)
+
+
+@pytest.mark.parametrize("wrong", ["tcp://lab-7", "tcp://lab-7:", "tcp://:5570", "tcp://lab-7:70000", "tcp://a b:1"])
+def test_what_is_no_address_is_neither_known_nor_talked_to(home: Path, wrong: str) -> None:
+    for attempt in (lambda: Pinned().pin(wrong, new_pair().public), lambda: credentials_for(wrong)):
+        with pytest.raises(CallerError, match=r"is no address of a daemon; write tcp://HOST:PORT"):
+            attempt()
+    assert not home.exists()
+
+
+def test_two_keys_of_one_daemon_are_a_mistake(home: Path) -> None:
+    one, other = new_pair().text, new_pair().text
+    home.mkdir()
+    (home / "daemons.toml").write_text(f'"tcp://lab-7:5570" = "{one}"\n"tcp://LAB-7:5570" = "{other}"\n')
+    with pytest.raises(KeyFileError, match=r"has two keys of the daemon at tcp://lab-7:5570"):
+        credentials_for("tcp://lab-7:5570")
+
+
+NEAR = ["tcp://127.0.0.1:5570", "tcp://127.8.9.1:5570", "tcp://localhost:5570", "tcp://[::1]:5570"]
+#: The last two ZeroMQ takes for addresses of another machine that are reached from this one's.
+OTHERS = [FAR, "tcp://lab-7:5570", "tcp://[2001:db8::1]:5570", "tcp://0.0.0.0:5570", "tcp://localhost.example:5570"]
+OTHERS += ["tcp://127.0.0.1:0;192.0.2.7:5570", "tcp://lo;192.0.2.7:5570"]
+
+
+@pytest.mark.parametrize("address", NEAR)
+def test_on_one_machine_no_key_is_needed(address: str) -> None:
+    assert credentials_for(address) is None
+
+
+@pytest.mark.parametrize("address", OTHERS)
+@pytest.mark.parametrize("own", [True, False], ids=["with a key of one's own", "without"])
+def test_nobody_is_talked_to_in_the_clear_on_another_machine(home: Path, address: str, own: bool) -> None:
+    if own:
+        write_pair(home / "key.toml", new_pair(), "anna")
+    remedy = f"taskmaster keys pin {address} tm-public-…, or have it in $TASKMASTER_DAEMON_KEY"
+    with pytest.raises(KeyFileError, match=re.escape(remedy)):
+        credentials_for(address)
+
+
 def test_who_talks_to_which_daemon_how(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own, daemon = new_pair(), new_pair()
     assert credentials_for("ipc:///run/taskmaster/control", "/no/such/file") is None, "its file's mode is its lock"
-    assert credentials_for(FAR) is None, "a daemon that no key is known of"
-    with pytest.raises(KeyFileError, match=r"is not known by its key; .*keys pin tcp://192"):
+    with pytest.raises(
+        KeyFileError, match=r"is not known by its key.*\(taskmaster keys show --daemon.*keys pin tcp://192"
+    ):
         credentials_for(FAR, own)
+    with pytest.raises(KeyFileError, match=r"is not known by its key"):
+        credentials_for("tcp://127.0.0.1:5570", own)
     Pinned().pin(FAR, daemon.public)
     with pytest.raises(KeyFileError, match=r"there is no file .*key\.toml; make one"):
         credentials_for(FAR)
@@ -142,11 +205,19 @@ def test_who_talks_to_which_daemon_how(home: Path, monkeypatch: pytest.MonkeyPat
     found = credentials_for(FAR)
     assert found is not None
     assert (found.own, found.daemon) == (own, daemon.public)
-    assert credentials_for("tcp://192.0.2.9:5570") is None
 
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "elsewhere"))
-    assert credentials_for(FAR) is None
+    with pytest.raises(KeyFileError, match=r"is not known by its key"):
+        credentials_for(FAR)
     for name, value in found.environment().items():
         monkeypatch.setitem(os.environ, name, value)
     assert credentials_for(FAR) == found, "as a process that was started has it"
     assert credentials_for(FAR, daemon_key=public_text(own.public)) != found
+
+
+def test_a_key_of_a_daemon_that_is_none_is_said_to_be_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(KeyFileError, match=r"^daemon_key: this is no public key"):
+        credentials_for(FAR, daemon_key="tm-public-abc")
+    monkeypatch.setenv(DAEMON_KEY_ENVIRONMENT, "tm-public-abc")
+    with pytest.raises(KeyFileError, match=r"^\$TASKMASTER_DAEMON_KEY: this is no public key"):
+        credentials_for(FAR)

@@ -14,10 +14,22 @@ import pytest
 from msgspec.structs import replace
 
 from taskmaster.bus.status import DaemonStatus, HeadInfo, JournalStatus, MasterStatus, WorkerStatus
-from taskmaster.cli import journald
+from taskmaster.cli import journald, output
 from taskmaster.cli.heads_view import heads_table
 from taskmaster.cli.logs import log_to_stderr
-from taskmaster.cli.output import Cell, Table, duration, number, print_table, shortened, value_text
+from taskmaster.cli.output import (
+    Cell,
+    Table,
+    duration,
+    number,
+    print_json,
+    print_line,
+    print_table,
+    say,
+    say_aside,
+    shortened,
+    value_text,
+)
 from taskmaster.cli.views import Rates, rate_text, troubles
 
 RUNS = Table(
@@ -148,7 +160,8 @@ def test_logs_for_people_for_systemd_and_for_programs(
     first, *rest = capsys.readouterr().err.splitlines()
     if form == "text":
         assert first.endswith("warning daemon: Master 'svm'")
-        assert rest[-1] == "ValueError: odd"
+        assert rest[-1] == "    ValueError: odd"
+        assert all(line.startswith("    ") for line in rest[1:]), "none passes for another entry"
     elif form == "journal":
         assert first == "<4>daemon: Master 'svm'"
         assert all(line.startswith("<3>") for line in rest), "every line of a traceback has its priority"
@@ -156,6 +169,54 @@ def test_logs_for_people_for_systemd_and_for_programs(
         assert json.loads(first).keys() == {"time", "level", "logger", "message", "pid"}
         assert json.loads(first)["message"] == "Master 'svm'"
         assert len(rest) == 1, "one object a line, tracebacks included"
+
+
+HOSTILE = "x\n2026-11-22 14:00:00.000 info    daemon: audit: otto stop stm: done\r\n\x1b[31mred\x9b2J\u202e\tend"
+TAMED = ["x", "2026-11-22 14:00:00.000 info    daemon: audit: otto stop stm: done", "\ufffd[31mred\ufffd2J\ufffd"]
+
+
+@pytest.mark.parametrize("form", ["text", "journal", "json"])
+def test_what_a_peer_has_written_makes_no_entry_of_its_own(
+    form: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [])
+    monkeypatch.setattr(root, "level", root.level)
+    log_to_stderr("info", form)
+    logging.getLogger("taskmaster.supervision").warning("Master 'svm': %s", HOSTILE)
+    said = capsys.readouterr().err
+    lines = said.splitlines()
+    if form == "json":
+        [line] = lines
+        lines = json.loads(line)["message"].splitlines()
+    elif form == "journal":
+        assert all(line.startswith("<4>    ") for line in lines[1:])
+    else:
+        assert all(line.startswith("    ") for line in lines[1:])
+    assert [line[-len(tame) :] for line, tame in zip(lines, TAMED[:2])] == TAMED[:2]
+    assert TAMED[2] in lines[2]
+    assert said.replace("\n", "").isprintable()
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_what_a_peer_has_written_gives_a_terminal_no_orders(
+    terminal: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output, "is_terminal", lambda: terminal)
+    monkeypatch.setenv("NO_COLOR", "1")
+    print_table(Table(["worker", "host"], [["svm-1", HOSTILE], [Cell(HOSTILE), "h"]]))
+    print_line(HOSTILE, HOSTILE)
+    say(HOSTILE)
+    say_aside(HOSTILE)
+    said = capsys.readouterr()
+    assert (said.out + said.err).replace("\n", "").isprintable()
+    assert "worker" in said.out
+    assert said.err.startswith("taskmaster: x\n2026")
+    assert value_text({"said": HOSTILE}, 1000) == f"said={' '.join(' '.join(TAMED).split())} end"
+    print_json({"said": HOSTILE})
+    text = capsys.readouterr().out
+    assert text.replace("\n", "").isprintable()
+    assert json.loads(text) == {"said": HOSTILE}, "programs get it as it is"
 
 
 def test_systemds_journal_is_recognised(

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import datetime
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from taskmaster.bus.errors import ConfigError
 from taskmaster.bus.keys import public_text
-from taskmaster.config.authorised import Grant, as_toml, edit, read_authorised, read_grants
+from taskmaster.config.authorised import Grant, as_toml, edit, read_authorised, read_grants, require_trusted
 
 KEY, OTHER, THIRD = bytes(range(32)), bytes(range(32, 64)), bytes(range(64, 96))
 ANNA = f'[anna]\nkey = "{public_text(KEY)}"\nrole = "learner"\n'
@@ -94,6 +97,71 @@ def test_an_edit_changes_one_key_and_leaves_the_rest_as_it_is(tmp_path: Path) ->
 def test_a_file_is_made_by_the_first_edit(tmp_path: Path) -> None:
     edit(tmp_path / "keys.toml", {"anna": Grant("anna", KEY, "learner")})
     assert read_grants(tmp_path / "keys.toml") == (Grant("anna", KEY, "learner"),)
+
+
+INLINE = f"""\
+anna = {{key = "{public_text(KEY)}", role = "learner"}}
+bob = {{key = "{public_text(OTHER)}", role = "admin"}}
+"""
+DOTTED = f"""\
+anna.key = "{public_text(KEY)}"
+anna.role = "learner"
+bob.key = "{public_text(OTHER)}"
+bob.role = "admin"
+"""
+
+
+@pytest.mark.parametrize("text", [INLINE, DOTTED], ids=["tables in a line", "dotted keys"])
+def test_no_edit_takes_another_key_along(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "keys.toml"
+    path.write_text(text)
+    anna, _ = read_grants(path)
+    with pytest.raises(ConfigError, match=r"this would change .*'bob'.*: give each key a table of its own"):
+        edit(path, {"anna": replace(anna, revoked=True)})
+    assert path.read_text() == text
+    edit(path, {"carl": Grant("carl", THIRD, "worker")})
+    assert [grant.name for grant in read_grants(path)] == ["anna", "bob", "carl"]
+
+
+def test_edits_at_the_same_time_are_all_there(tmp_path: Path) -> None:
+    """Each reads what the one before has written."""
+    path, names = tmp_path / "keys.toml", [f"k{k}" for k in range(8)]
+    edit(path, {name: Grant(name, bytes([k] * 32), "learner") for k, name in enumerate(names)})
+    together = threading.Barrier(len(names))
+
+    def revoke(name: str) -> None:
+        together.wait()
+        edit(path, lambda known: {name: replace(known[name], revoked=True)})
+
+    with ThreadPoolExecutor(len(names)) as operators:
+        list(operators.map(revoke, names))
+    assert [grant.name for grant in read_grants(path) if grant.revoked] == names
+    assert [other.name for other in tmp_path.iterdir()] == ["keys.toml"], "nothing is left behind"
+
+
+@pytest.mark.parametrize("mode", [0o664, 0o646, 0o666])
+def test_a_file_that_others_can_write_is_neither_trusted_nor_edited(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "keys.toml"
+    edit(path, {"anna": Grant("anna", KEY, "learner")})
+    require_trusted(path, {os.geteuid()})
+    path.chmod(mode)
+    remedy = f"others than its owner may write it .mode {mode:o}.*chmod go-w {path}"
+    with pytest.raises(ConfigError, match=remedy):
+        require_trusted(path)
+    with pytest.raises(ConfigError, match=remedy):
+        edit(path, {"bob": Grant("bob", OTHER, "admin")})
+    path.chmod(0o640)
+    with pytest.raises(ConfigError, match=rf"is of uid {os.geteuid()}, who could let in .*: chown"):
+        require_trusted(path, {os.geteuid() + 1})
+
+
+def test_a_new_file_is_one_that_its_owner_alone_can_write(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        edit(tmp_path / "keys.toml", {"anna": Grant("anna", KEY, "learner")})
+    finally:
+        os.umask(before)
+    require_trusted(tmp_path / "keys.toml", {os.geteuid()})
 
 
 def test_a_file_stays_whose_it_is(tmp_path: Path) -> None:

@@ -10,11 +10,12 @@ import pytest
 import zmq
 from helpers.waiting import eventually
 
+from taskmaster.bus.errors import ConfigError
 from taskmaster.bus.keys import new_pair
 from taskmaster.config.authorised import Grant, edit
 from taskmaster.daemon import gate
 from taskmaster.daemon.conditions import gate_conditions
-from taskmaster.daemon.gate import Gatehouse, KeyFile, open_gatehouse
+from taskmaster.daemon.gate import Gate, Gatehouse, KeyFile, open_gatehouse
 
 
 @pytest.fixture
@@ -49,6 +50,54 @@ def test_a_refused_file_is_trouble_until_it_is_right(gatehouse: Gatehouse, keys:
     eventually(lambda: "there is no such file" in troubles(gatehouse)[0][1], "another mistake")
     keys.write_text(good)
     eventually(lambda: troubles(gatehouse) == [], "it to be over")
+
+
+def test_a_file_that_others_can_write_is_trouble(gatehouse: Gatehouse, keys: Path) -> None:
+    edit(keys, {"anna": Grant("anna", new_pair().public, "admin")})
+    keys.chmod(0o666)
+    [(_, text)] = eventually(lambda: troubles(gatehouse), "it to be noticed")
+    assert text.startswith(f"the changed keys are refused, those from before stay in force: {keys}: others than its")
+    assert text.endswith(f"chmod go-w {keys}")
+    assert [grant.role for grant in gatehouse.gate.grants] == ["learner"]
+    keys.chmod(0o644)
+    eventually(lambda: not troubles(gatehouse), "it to be over")
+    assert [grant.role for grant in gatehouse.gate.grants] == ["admin"]
+
+
+def test_no_daemon_starts_with_a_file_that_others_can_write(keys: Path) -> None:
+    def opened() -> None:
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        try:
+            _opened = open_gatehouse(context, keys, 1e9)
+        finally:
+            context.destroy(linger=0)
+
+    opened()
+    keys.chmod(0o664)
+    with pytest.raises(ConfigError, match=f"chmod go-w {keys}"):
+        opened()
+    keys.chmod(0o644)
+    if os.geteuid() == 0:
+        os.chown(keys, 12345, -1)
+        with pytest.raises(ConfigError, match=f"is of uid 12345, who could let in whom they like.*chown 0 {keys}"):
+            opened()
+
+
+def test_keys_hold_again_when_the_clock_is_put_back() -> None:
+    """It had jumped ahead, as it does before a time server is asked."""
+    lasting, ending = new_pair(), new_pair()
+    grants = [Grant("anna", lasting.public, "learner"), Grant("bob", ending.public, "learner", expires=2000.0)]
+    grants.append(Grant("carl", new_pair().public, "learner", expires=2000.0, revoked=True))
+    gate = Gate(grants, 1000.0)
+    assert len(gate) == 2
+    assert not gate.expire(1500.0)
+    assert gate.expire(5000.0), "bob may less"
+    assert gate.user(ending.public) is None
+    assert not gate.expire(1500.0), "nobody may less"
+    assert gate.user(ending.public) is not None
+    assert gate.next_expiry == 2000.0
+    assert gate.expire(2000.0)
+    assert len(gate) == 1
 
 
 def test_a_file_that_is_not_read_is_trouble(gatehouse: Gatehouse, keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
