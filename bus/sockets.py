@@ -33,6 +33,7 @@ __all__ = [
     "client_sockets",
     "dealer",
     "guard",
+    "is_readable",
     "publisher",
     "rebind",
     "receive",
@@ -53,6 +54,9 @@ MAX_MESSAGE = 64 << 20
 CONTROL_HWM = 10_000
 #: Publications queued per subscriber before its further ones are dropped; it then catches up by replay.
 RESULTS_HWM = 256
+
+#: Bytes of what subscribers send at most: a topic, or what the handshake takes. ZeroMQ keeps a node for each byte.
+_MAX_SUBSCRIPTION = 2048
 
 #: ZMTP heartbeats notice a dead TCP peer, so that its queue is freed; they say nothing about the program behind it.
 _HEARTBEAT_MS = 5_000
@@ -111,7 +115,7 @@ def router(context: zmq.Context[zmq.Socket[bytes]], max_message: int = MAX_MESSA
 
 def publisher(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
     """The daemon's XPUB: hears of every subscription, and drops for the slow rather than wait for them."""
-    socket = _common(context.socket(zmq.XPUB), RESULTS_HWM, 1 << 16)
+    socket = _common(context.socket(zmq.XPUB), RESULTS_HWM, _MAX_SUBSCRIPTION)
     socket.setsockopt(zmq.XPUB_VERBOSE, 1)
     return socket
 
@@ -325,6 +329,11 @@ def _origin(said: str) -> str:
     """A network address as it is; of a Unix socket ZeroMQ says ``localhost:UID:GID:PID``."""
     near = _NEAR.fullmatch(said)
     return said if near is None else f"uid {near[1]} pid {near[2]}"
+
+
+def is_readable(socket: zmq.Socket[bytes]) -> bool:
+    """Whether there is a message to be received, now."""
+    return bool(_get(socket, _EVENTS) & _POLLIN)
 
 
 def receive_from(

@@ -136,10 +136,7 @@ class Broker:
         self._inquiries = Inquiries(core, journal, self.alarms, lambda: status(self))
         self._endpoints = endpoints
         self.gatehouse = gatehouse
-        if gatehouse is None:
-            self._publisher = Publisher(endpoints.results, core)
-        else:
-            self._publisher = Publisher(endpoints.results, core, gatehouse.gate.peer, gatehouse.bears)
+        self._publisher = Publisher(endpoints.results, core, gatehouse)
         self._answers = Answers(endpoints.control, self._inquiries.answer)
         self._pruning = Pruning(journal)
         #: what else has something to do now and then
@@ -301,6 +298,7 @@ class Broker:
         self._answers.forget(lambda peer: not in_force(peer))
         self.core.workforce.dismiss(lambda peer: not in_force(peer), out)
         self.readmit()
+        self._publisher.on_readmitted()
 
     # -- making durable -----------------------------------------------------------------------------------------------
 

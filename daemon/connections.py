@@ -19,12 +19,13 @@ import os
 import socket as net
 import struct
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import zmq
 
+from taskmaster.bus import sockets
 from taskmaster.bus.text import format_size
 
 __all__ = ["Connection", "Connections", "size_on_wire"]
@@ -60,12 +61,12 @@ class Connection:
     descriptor: int
     address: str
     since: float
-    #: whose it is, as far as a message has come by it
+    #: whose it is, by ZeroMQ's name for them, as far as a message has come by it
     user: str = ""
     #: bytes of what was received of it here
     read: int = 0
-    #: topics that are followed by it
-    topics: int = 0
+    #: messages that came by it when its owner's key was not in force any more
+    strange: int = 0
     is_ended: bool = False
 
 
@@ -75,9 +76,11 @@ class Connections:
     ``largest`` is the greatest size of a frame. To be made before any of the sockets is bound.
     """
 
-    def __init__(self, sockets: Sequence[zmq.Socket[bytes]], most: int, largest: int, descriptors: int) -> None:
+    def __init__(self, watched: Sequence[zmq.Socket[bytes]], most: int, largest: int, descriptors: int) -> None:
         #: to be polled
-        self.monitors = [_monitor(socket, f"inproc://connections-{k}") for k, socket in enumerate(sockets)]
+        self.monitors = [_monitor(socket, f"inproc://connections-{k}") for k, socket in enumerate(watched)]
+        self._sockets = dict(zip(self.monitors, watched, strict=True))
+        self._monitor_of = dict(zip(watched, self.monitors, strict=True))
         self._most = most
         self._most_unread = _UNREAD + 4 * largest
         self._room = max(descriptors // 2, descriptors - _KEPT_BACK)
@@ -89,9 +92,15 @@ class Connections:
         self.ended = 0
         #: called for each that has gone
         self.on_end: Callable[[Connection], None] = lambda connection: None
+        #: called in the order of events for those of any kind, Unix sockets' included: by which of the sockets, its
+        #: descriptor, and whether it has come or gone
+        self.on_event: Callable[[zmq.Socket[bytes], int, bool], None] = lambda socket, descriptor, comes: None
 
     def __len__(self) -> int:
         return len(self._by_descriptor)
+
+    def __iter__(self) -> Iterator[Connection]:
+        return iter(list(self._by_descriptor.values()))
 
     def heed(self, ready: Mapping[Any, int], now: float) -> None:
         """Take note of who came and went."""
@@ -100,10 +109,23 @@ class Connections:
                 for _ in range(_EVENTS):
                     if not monitor.poll(0):
                         break
-                    event, descriptor = struct.unpack("=HI", monitor.recv_multipart()[0])
-                    self._forget(descriptor)
-                    if event == zmq.EVENT_ACCEPTED:
-                        self._on_accepted(descriptor, now)
+                    self._heed_one(monitor, now)
+
+    def catch_up(self, socket: zmq.Socket[bytes], now: float) -> None:
+        """Take note of all who came and went by a socket before what was received of it last.
+
+        To accept a connection takes ZeroMQ longer than this takes for it: so it ends.
+        """
+        monitor = self._monitor_of[socket]
+        while sockets.is_readable(monitor):
+            self._heed_one(monitor, now)
+
+    def _heed_one(self, monitor: zmq.Socket[bytes], now: float) -> None:
+        event, descriptor = struct.unpack("=HI", monitor.recv_multipart()[0])
+        self._forget(descriptor)
+        self.on_event(self._sockets[monitor], descriptor, event == zmq.EVENT_ACCEPTED)
+        if event == zmq.EVENT_ACCEPTED:
+            self._on_accepted(descriptor, now)
 
     def _on_accepted(self, descriptor: int, now: float) -> None:
         address = _address_of(descriptor)
@@ -146,13 +168,29 @@ class Connections:
         self._end(connection.descriptor, connection.address, why)
 
     def _end(self, descriptor: int, address: str, why: str) -> None:
-        self.ended += 1
-        if self.ended & (self.ended - 1) == 0:  # 1, 2, 4, 8, …: a flood must not fill the log
-            log.warning("ended connection %d, from %s: %s", self.ended, address, why)
+        self._note_ended(f"from {address}", why)
         with contextlib.suppress(OSError), net.socket(fileno=os.dup(descriptor)) as ours:
             # ZeroMQ may have closed it meanwhile, and the number be another file's: that is left alone.
             if ours.family in (net.AF_INET, net.AF_INET6) and ours.getpeername()[0] == address:
                 _abort(ours)
+
+    def _note_ended(self, which: str, why: str) -> None:
+        self.ended += 1
+        if self.ended & (self.ended - 1) == 0:  # 1, 2, 4, 8, …: a flood must not fill the log
+            log.warning("ended connection %d, %s: %s", self.ended, which, why)
+
+    def hang_up(self, descriptor: int, why: str) -> None:
+        """End a connection of any kind, without prejudice: whoever it is of comes again."""
+        self._note_ended(f"at descriptor {descriptor}", why)
+        with contextlib.suppress(OSError), net.socket(fileno=os.dup(descriptor)) as ours:
+            if ours.family in (net.AF_INET, net.AF_INET6):
+                known = self._by_descriptor.get(descriptor)
+                if known is not None and ours.getpeername()[0] == known.address:
+                    _abort(ours)
+            elif (
+                ours.family == net.AF_UNIX and ours.getsockname()
+            ):  # accepted at a path: not a pair of the daemon's own
+                ours.shutdown(net.SHUT_RDWR)
 
     def look(self, now: float, memory: int) -> None:
         """Once in a while: end those that have sent much that is not read. ``memory`` is what the process has."""

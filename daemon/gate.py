@@ -29,7 +29,7 @@ from taskmaster.bus.keys import public_text
 from taskmaster.bus.text import format_duration
 from taskmaster.config.authorised import Grant, read_grants, require_trusted
 from taskmaster.daemon.bounds import MOST_TOPICS, RATE, Bounds
-from taskmaster.daemon.connections import Connection, Connections, size_on_wire
+from taskmaster.daemon.connections import Connections, size_on_wire
 from taskmaster.daemon.memory import resident_bytes
 from taskmaster.daemon.roles import LOCAL, Peer
 
@@ -48,6 +48,10 @@ _PROBE_SECONDS = 5.0
 _PATIENCE_SECONDS = 15.0
 #: Handshakes answered in one turn.
 _HANDSHAKES = 64
+#: Messages of a connection, and seconds, that are still answered when its owner's key is not in force any more: so that
+#: an honest program is told why, and does not try for long.
+LAST_WORDS = 100
+LAST_WORDS_SECONDS = 10.0
 #: Who comes by a Unix socket, for ZeroMQ.
 _LOCAL_USER = "local"
 
@@ -254,15 +258,12 @@ class Gatehouse:
         self.file = file
         self.bounds = bounds
         self.connections: Connections | None = None
+        #: when connections are ended of those whose keys are not in force (monotonic)
+        self._evict_at = math.inf
 
     def watch(self, connections: Connections) -> None:
         """The connections of the daemon's sockets."""
         self.connections = connections
-        connections.on_end = self._on_end
-
-    def _on_end(self, ended: Connection) -> None:
-        if ended.topics:
-            self.bounds.follow(ended.user, -ended.topics)
 
     @property
     def sockets(self) -> list[zmq.Socket[bytes]]:
@@ -282,32 +283,59 @@ class Gatehouse:
         if self.connections is not None:
             self.connections.look(now, resident_bytes())
 
-    def bears(self, peer: Peer, frames: Sequence[bytes], origin: zmq.Frame, topics: int = 0) -> bool:
+    def bears(
+        self, peer: Peer, user: str, frames: Sequence[bytes], origin: zmq.Frame, topics: int = 0, *, sane: bool = True
+    ) -> bool:
         """Whether a message of somebody who was let in is within bounds; else they are shown the door.
 
-        ``topics`` is how many more they follow by it.
+        ``user`` is ZeroMQ's name for them, ``topics`` how many more they follow by it. What is not ``sane`` no program
+        sends that means no harm: it is out of bounds.
         """
         if peer.is_local or self.connections is None:
             return True
         now = time.monotonic()
-        connection = self.connections.of(origin, peer.name, now)
+        connection = self.connections.of(origin, user, now)
         size = size_on_wire(frames)
         connection.read += size
-        connection.topics += topics
+        passes = self.bounds.passes(peer.name, size, now)  # it opens the account, too
         within = self.bounds.follow(peer.name, topics) if topics else True
-        if self.bounds.passes(peer.name, size, now) and within:
+        if passes and within and sane:
             return True
         seconds = self.bounds.bar(peer.name, now)
         if seconds:
+            what = f"follows more than {MOST_TOPICS} topics" if not within else "sends more than is borne"
             log.warning(
                 "key %r, from %s, %s; it is kept out for %s",
                 peer.name,
                 connection.address,
-                "sends more than is borne" if within else f"follows more than {MOST_TOPICS} topics",
+                what if sane else "sends what is no subscription",
                 format_duration(seconds),
             )
         self.connections.end(connection, f"key {peer.name!r} is kept out")
         return False
+
+    def bears_stranger(self, user: str, frames: Sequence[bytes], origin: zmq.Frame) -> bool:
+        """Whether to answer a message of somebody whose key is not in force any more; else their connection ends."""
+        if self.connections is None:
+            return True
+        now = time.monotonic()
+        self._evict_at = min(self._evict_at, now + LAST_WORDS_SECONDS)
+        connection = self.connections.of(origin, user, now)
+        connection.read += size_on_wire(frames)
+        connection.strange += 1
+        if connection.strange <= LAST_WORDS and not connection.is_ended:
+            return True
+        self.connections.end(connection, "its key is not in force any more")
+        return False
+
+    def evict(self, now: float) -> None:
+        """Once in a while: end connections of those who have had the time to hear that their key is not in force."""
+        if self.connections is None or now < self._evict_at:
+            return
+        self._evict_at = math.inf
+        for connection in self.connections:
+            if connection.user and self.gate.peer(connection.user) is None:
+                self.connections.end(connection, "its key is not in force any more")
 
     def look(self, now: float) -> bool:
         """Once in a while, and when the file was read, at ``now`` seconds since 1970: whether anybody may less now."""
@@ -320,6 +348,9 @@ class Gatehouse:
         if read is not None:
             narrowed = self.gate.update(read, now) or narrowed
             log.info("the keys were read anew; %d are in force", len(self.gate))
+        if narrowed:
+            self._evict_at = min(self._evict_at, time.monotonic() + LAST_WORDS_SECONDS)
+        self.evict(time.monotonic())
         return narrowed
 
     @property

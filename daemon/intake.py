@@ -90,9 +90,11 @@ class Intake:
                 frames, user, origin = received
                 known = self._gatehouse.gate.peer(user)
                 if known is None:
-                    self._refuse_stranger(socket, frames, user, out)
+                    self._refuse_stranger(
+                        socket, frames, user, self._gatehouse.bears_stranger(user, frames, origin), out
+                    )
                     continue
-                if not self._gatehouse.bears(known, frames, origin):
+                if not self._gatehouse.bears(known, user, frames, origin):
                     continue
                 peer = known
             try:
@@ -106,15 +108,17 @@ class Intake:
             if self._bytes > DRAIN_BYTES or self._rows > DRAIN_ROWS:
                 return
 
-    def _refuse_stranger(self, socket: zmq.Socket[bytes], frames: Sequence[bytes], user: str, out: Effects) -> None:
-        """A message of somebody whose key was in force when they came, and is not any more."""
+    def _refuse_stranger(
+        self, socket: zmq.Socket[bytes], frames: Sequence[bytes], user: str, is_borne: bool, out: Effects
+    ) -> None:
+        """A message of somebody whose key was in force when they came, and is not any more; answered if it is borne."""
         self.strangers += 1
         if self.strangers & (self.strangers - 1) == 0:
             log.warning("refused message %d of peers whose keys are not in force any more", self.strangers)
         error = NotAllowed("your key is not in force here any more; ask the daemon's operator")
         origin = self._origins[socket].of(frames[0]) if frames else ""
         self._core.auditor.stranger(user, origin, str(error), out)
-        if len(frames) >= 2 and socket is self._control:
+        if is_borne and len(frames) >= 2 and socket is self._control:
             refused = m.Refused(error.code, str(error), codec.request_id(frames[1]))
             out.replies.append(Reply(frames[0], refused))
 

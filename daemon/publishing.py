@@ -4,13 +4,16 @@ ZeroMQ drops for a subscriber whose queue is full. Every event is numbered, beac
 subscriber that sees a gap asks for the missing part from the journal, so dropping costs it time and nobody anything
 else. What it costs the daemon is the queue: so large events are announced by a beacon only and fetched by replay, at
 the subscriber's own pace.
+
+The invariant: the topics that are remembered here are those of connections that are there and may follow them, each
+for as long as any such connection does; nobody's coming, going, asking or cancelling has another's remembered or
+forgotten. Without keys ZeroMQ counts them; with keys see :mod:`taskmaster.daemon.following`.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Sequence
 
 import zmq
 from msgspec.structs import replace
@@ -19,15 +22,13 @@ from taskmaster.bus import codec, messages as m, sockets, topics
 from taskmaster.bus.table import Buffer
 from taskmaster.daemon.core import Core
 from taskmaster.daemon.effects import Publication
-from taskmaster.daemon.roles import Peer, may_follow
+from taskmaster.daemon.following import TOPIC_BYTES, Following
+from taskmaster.daemon.gate import Gatehouse
 from taskmaster.daemon.series_publishing import SeriesPublisher
 
-__all__ = ["PUBLISHED_BYTES", "Bears", "Publisher"]
+__all__ = ["PUBLISHED_BYTES", "Publisher"]
 
 log = logging.getLogger("taskmaster.daemon")
-
-#: Whether what somebody has sent is borne: who, the frames, the first as ZeroMQ has it, how many topics more they want.
-Bears: TypeAlias = Callable[[Peer, Sequence[bytes], zmq.Frame, int], bool]
 
 #: Larger payloads are announced, not published. With the socket's mark of 256 messages this bounds what a stopped
 #: subscriber can hold to 32 MB.
@@ -38,8 +39,6 @@ _EVENTS = 512
 DRAIN_SUBSCRIPTIONS = 1024
 #: Topics that are remembered. Beyond them nobody is forgotten: what anybody might want is then published unasked.
 TOPICS = 100_000
-#: Characters of a topic at most; no run's is longer.
-TOPIC_BYTES = 512
 #: Beacons of one second; where more runs are followed, they take turns.
 BEACONS = 5_000
 #: The same for runs that there are not: whoever follows one is told again now and then.
@@ -49,27 +48,13 @@ GONE = 500
 class Publisher:
     """Publishes for one daemon.
 
-    With ``known``, which says who somebody is by ZeroMQ's name for them, subscriptions hold for those only who may
-    hear what they are to; the socket is one that leaves that to us (XPUB_MANUAL). ``bears`` says whether what somebody
-    sends is within bounds.
+    With a ``gatehouse`` subscriptions hold for those only who may hear what they are to, and as long as what they send
+    is within bounds.
     """
 
-    def __init__(
-        self,
-        socket: zmq.Socket[bytes],
-        core: Core,
-        known: Callable[[str], Peer | None] | None = None,
-        bears: Bears = lambda peer, frames, origin, change: True,
-    ) -> None:
+    def __init__(self, socket: zmq.Socket[bytes], core: Core, gatehouse: Gatehouse | None = None) -> None:
         self._socket = socket
-        self._known = known
-        self._bears = bears
-        #: how many are subscribed to a topic, where ZeroMQ does not count for us
-        self._followers: dict[bytes, int] = {}
-        #: subscriptions that were not granted
-        self.refused = 0
-        if known is not None:
-            socket.setsockopt(zmq.XPUB_MANUAL, 1)
+        self._following = None if gatehouse is None else Following(socket, gatehouse, self._on_change)
         self._core = core
         self._epoch = core.identity.epoch
         #: prefixes that somebody is subscribed to; those of a run's events with its number
@@ -90,53 +75,26 @@ class Publisher:
         To a run that is not there as well: whoever follows it need not wait.
         """
         for _ in range(DRAIN_SUBSCRIPTIONS):
-            peer: Peer | None = None
-            if self._known is None:
-                frames = sockets.receive(self._socket)
-                if frames is None:
+            if self._following is not None:
+                if not self._following.take():
                     return
-            else:
-                received = sockets.receive_from(self._socket)
-                if received is None:
-                    return
-                frames, user, origin = received
-                peer = self._known(user)
-                change = {1: 1, 0: -1}.get(frames[0][0], 0) if frames and frames[0] else 0
-                if peer is not None and not self._bears(peer, frames, origin, change):
-                    continue
-            if len(frames) != 1 or not 1 <= len(frames[0]) <= 1 + TOPIC_BYTES or frames[0][0] not in (0, 1):
                 continue
-            topic, comes = frames[0][1:], frames[0][0] == 1
-            if self._known is not None and not self._grant(topic, peer, comes=comes):
-                continue
-            self._wanted.clear()
-            self._on_subscription(topic, comes=comes)
-            self.series.on_subscription(topic, comes=comes)
+            frames = sockets.receive(self._socket)
+            if frames is None:
+                return
+            if len(frames) == 1 and 1 <= len(frames[0]) <= 1 + TOPIC_BYTES and frames[0][0] in (0, 1):
+                self._on_change(frames[0][1:], frames[0][0] == 1)
 
-    def _grant(self, topic: bytes, peer: Peer | None, *, comes: bool) -> bool:
-        """Let the last subscription hold, or not; whether anything changes by it for those who publish.
+    def on_readmitted(self) -> None:
+        """All who had come by the network were sent away; those who may come in do so anew."""
+        if self._following is not None:
+            self._following.on_readmitted()
 
-        When a connection ends ZeroMQ tells of each of its subscriptions, but not whose they were. So those that were
-        refused count, too: else they would end those of others.
-        """
-        count = self._followers.get(topic, 0)
-        if not comes:
-            self._socket.unsubscribe(topic)
-            if count > 1:
-                self._followers[topic] = count - 1
-            else:
-                self._followers.pop(topic, None)
-            return count == 1
-        self._followers[topic] = count + 1
-        if peer is None or not may_follow(peer, topic) or len(self._followers) > TOPICS:
-            self.refused += 1
-            if self.refused & (self.refused - 1) == 0:
-                log.warning("refused subscription %d, to %.80r", self.refused, topic)
-            if count == 0 and len(self._followers) > TOPICS:
-                del self._followers[topic]
-            return False
-        self._socket.subscribe(topic)
-        return True
+    def _on_change(self, topic: bytes, comes: bool) -> None:
+        """Somebody has subscribed to a topic, or nobody follows it any more."""
+        self._wanted.clear()
+        self._on_subscription(topic, comes=comes)
+        self.series.on_subscription(topic, comes=comes)
 
     def _on_subscription(self, prefix: bytes, *, comes: bool) -> None:
         if not comes:

@@ -185,7 +185,8 @@ def allow(
 @click.argument("name")
 @_config_option
 def revoke(name: str, config: Path | None) -> None:
-    """Let NAME come no more. A daemon that runs refuses what still comes within a second, and drops its connections."""
+    """Let NAME come no more. A daemon that runs refuses what still comes from a second on, and ends its connections
+    some ten seconds later, or as soon as much comes by them."""
     keys = _keys_file(config)
     read_grants(keys)  # raises where there is none
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import socket as net
 import subprocess
@@ -21,11 +22,14 @@ from helpers.waiting import PATIENCE, eventually
 from taskmaster.bus import codec, messages as m, sockets, topics
 from taskmaster.bus.keys import Credentials
 from taskmaster.daemon.bounds import MOST_TOPICS
+from taskmaster.daemon.following import TOPICS
+from taskmaster.daemon.gate import LAST_WORDS
 from taskmaster.daemon.inquiries import MOST_LISTED
 from taskmaster.learners import connect
 from taskmaster.learners.client import Lab
 
 MASTERS = {"square": function("square_or_raise", parameters={"x": {}}, outputs={"y": {}})}
+PATIENCE_MS = round(1e3 * PATIENCE)
 #: of the daemon's process beyond what it has at rest
 MOST_GROWTH = 400 << 20
 
@@ -37,12 +41,12 @@ def folder() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def mad(circle: Circle, address: str = "", kind: int = zmq.DEALER) -> Iterator[zmq.Socket[bytes]]:
+def mad(circle: Circle, address: str = "", kind: int = zmq.DEALER, name: str = "mad") -> Iterator[zmq.Socket[bytes]]:
     """A socket of the mad key's owner, which does not mind anything."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     socket = context.socket(kind)
     socket.sndhwm, socket.linger = 100, 0
-    Credentials(circle.pairs["mad"], circle.own.public).apply(socket)
+    Credentials(circle.pairs[name], circle.own.public).apply(socket)
     socket.connect(address or circle.address)
     try:
         yield socket
@@ -154,6 +158,100 @@ def test_who_follows_too_much_is_kept_out(folder: Path) -> None:
             assert k >= MOST_TOPICS
             assert resident(circle) < before + MOST_GROWTH
             works(anna)
+
+
+def follows(circle: Circle, name: str, results: str, *topics: bytes) -> bool:
+    """Whether somebody who subscribes anew is answered."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    ear = sockets.subscriber(context, Credentials(circle.pairs[name], circle.own.public))
+    ear.connect(results)
+    for topic in topics:
+        ear.subscribe(topic)
+    heard = bool(ear.poll(PATIENCE_MS))
+    context.destroy(linger=0)
+    return heard
+
+
+def log_has(circle: Circle, text: str, what: str) -> None:
+    eventually(lambda: text in circle.daemon.log, what)
+
+
+def test_who_is_kept_out_silences_nobody_who_follows_the_same(folder: Path) -> None:
+    """A worker's key, for another Master, of which each subscription is refused: its end is nobody else's."""
+    with starter(folder) as start:
+        circle = Circle(folder, start, {**MASTERS, "echo": function("echo")}, max_rate=1_000_000)
+        circle.admit("mad", "worker", masters=frozenset(["echo"]))
+        circle.admit("anna", "observer")
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        ear = sockets.subscriber(context, Credentials(circle.pairs["anna"], circle.own.public))
+        with connect(circle.near) as near, near["square"].open("hers") as run, circle.connect("anna") as anna:
+            results = anna._described.results
+            topic = topics.with_inputs_topic("square", run.number)
+            ear.connect(results)
+            ear.subscribe(topic)
+            assert ear.poll(PATIENCE_MS)
+            with mad(circle, results, zmq.XSUB) as socket:
+                socket.sndhwm = 0
+                socket.send(b"\1" + topic)
+                for k in range(MOST_TOPICS + 100):
+                    socket.send(b"\1echo/%d/io" % k)
+                log_has(circle, f"follows more than {MOST_TOPICS} topics", "it to be kept out")
+            for _ in range(3):  # beacons, one a second: what the end of its subscriptions does has been done
+                while ear.poll(0):
+                    ear.recv_multipart()
+                assert ear.poll(PATIENCE_MS), "she does not hear anything any more"
+            run.tasks.put({"x": 3.0})
+            run.results.get(PATIENCE)
+        context.destroy(linger=0)
+
+
+def test_who_comes_again_and_again_takes_no_room_from_others(folder: Path) -> None:
+    """Topics asked for twice by a connection, and many connections: more than there is room for, if they were kept."""
+    rounds, each = 2, 9_900
+    names = [f"mad{k}" for k in range(6)]
+    assert rounds * each * len(names) > TOPICS
+    with starter(folder) as start:
+        circle = Circle(folder, start, {**MASTERS, "echo": function("echo")}, max_rate=1_000_000)
+        for name in names:
+            circle.admit(name, "observer", masters=frozenset(["echo"]))
+        circle.admit("anna", "observer")
+        with circle.connect("anna") as anna:
+            results = anna._described.results
+        numbers = itertools.count()
+        for _ in range(rounds):
+            with contextlib.ExitStack() as stack:
+                crowd = [stack.enter_context(mad(circle, results, zmq.XSUB, name)) for name in names]
+                for socket in crowd:
+                    socket.sndhwm = 0
+                    for number in itertools.islice(numbers, each):
+                        for _ in range(2):
+                            socket.send(b"\1square/%d/io" % number)
+                    socket.send(b"\1echo/1/o")
+                for socket in crowd:
+                    assert socket.poll(PATIENCE_MS), "its last word is not answered"
+        with connect(circle.near) as near, near["square"].open("hers") as run:
+            assert follows(circle, "anna", results, topics.with_inputs_topic("square", run.number))
+            works(near)
+
+
+def test_a_revoked_key_that_goes_on_is_hung_up_on(folder: Path) -> None:
+    with starter(folder) as start:
+        circle = Circle(folder, start, MASTERS)
+        circle.admit("mad", "learner")
+        with mad(circle) as socket, mad(circle) as silent, connect(circle.near) as near:
+            for one in (socket, silent):
+                one.send(codec.encode(m.Ping(1)))
+                assert one.poll(PATIENCE_MS)
+                one.recv_multipart()
+            circle.revoke("mad")
+            flood_until_out(circle, socket, [codec.encode(m.Ping(1))])
+            answers = 0
+            while socket.poll(200):
+                socket.recv_multipart()
+                answers += 1
+            assert answers <= LAST_WORDS
+            eventually(lambda: circle.daemon.log.count("its key is not in force any more") >= 2, "the other to end")
+            works(near)
 
 
 def test_of_very_many_workers_a_status_lists_some(folder: Path) -> None:
