@@ -61,6 +61,8 @@ STALL_SECONDS = 3.0
 _LISTED_BYTES = 512 << 10
 #: The same of a list of tasks in doubt: hundreds, whose inputs have to be read.
 _HELD_BYTES = 64 << 10
+#: How many who ask for an unknown run in one turn are told of one with a name like it: to find that takes a while.
+_HINTS = 2
 #: Runs of the owner of one key: each takes some hundred bytes of memory as long as it is there.
 MOST_RUNS = 100_000
 
@@ -103,6 +105,7 @@ class Core:
         #: when a turn should be made though nothing may have happened
         self.look_again = math.inf
         self._last_tick = math.inf
+        self._hints = _HINTS
         #: runs whose counts in the journal lag behind
         self._uncounted: dict[int, Run] = {}
         self._handlers: dict[type, Callable[[Sender, Any, Table | None, Effects], None]] = {
@@ -171,6 +174,7 @@ class Core:
 
     def end_turn(self, now: float, out: Effects) -> None:
         """After the last message of a turn: dispatch, acknowledge."""
+        self._hints = _HINTS
         self.look_again = math.inf
         for master in self.masters.values():
             if master.requests:
@@ -269,8 +273,7 @@ class Core:
         run = self.runs.named(message.master, message.name)
         if run is None:
             if not (message.create and message.write):
-                hint = did_you_mean(message.name, self.runs.latest_names(message.master))
-                raise UnknownRun(f"Master {message.master!r} has no run {message.name!r}{hint}")
+                raise UnknownRun(f"Master {message.master!r} has no run {message.name!r}{self._hint(message)}")
             run = self._create(sender, message, out)
         elif message.seed is not None and message.seed != run.seed:
             raise Conflict(
@@ -297,6 +300,10 @@ class Core:
                 ),
             )
         )
+
+    def _hint(self, message: m.Open) -> str:
+        self._hints -= 1
+        return did_you_mean(message.name, self.runs.latest_names(message.master)) if self._hints >= 0 else ""
 
     @staticmethod
     def _new_writer(sender: Sender, message: m.Open, run: Run, out: Effects) -> int:

@@ -87,6 +87,27 @@ def test_who_sends_without_waiting_is_kept_out_and_others_go_on(folder: Path) ->
             )
 
 
+@pytest.mark.parametrize(
+    "message",
+    [m.Open(1, "square", "ab" * (3 << 20), write=False), m.Cancel(1, 1, ((0, 1),) * (5 << 19))],
+    ids=lambda message: type(message).__name__,
+)
+def test_vast_headers_of_somebody_without_any_right_keep_nobody_waiting(folder: Path, message: m.ClientMessage) -> None:
+    """They are read before it is looked whether that may be asked: so they are dear, and refused while they are."""
+    frame = codec.encode(message)
+    assert len(frame) > 6 << 20
+    with starter(folder) as start:
+        circle = Circle(folder, start, MASTERS)
+        circle.admit("mad", "observer")
+        circle.admit("anna", "learner")
+        with circle.connect("anna") as anna, mad(circle) as socket:
+            for _ in range(20):
+                socket.send(frame)
+            eventually(lambda: "sends more than is borne" in circle.daemon.log, "it to be kept out")
+            works(anna)
+        assert "dropped message 8" not in circle.daemon.log
+
+
 def test_who_is_kept_out_for_a_while_loses_nothing(folder: Path) -> None:
     """A program that asks more than is borne, but means no harm: it is only slower."""
     with starter(folder) as start:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import re
+from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
@@ -13,6 +15,7 @@ from taskmaster.bus.text import (
     format_duration,
     format_size,
     lacking,
+    nearest,
     parse_duration,
     parse_size,
 )
@@ -31,6 +34,23 @@ def test_what_is_lacking_is_named_so_that_it_can_be_installed() -> None:
     assert lacking("the demo needs", "adaptive matplotlib", "demo") == (
         "the demo needs adaptive and matplotlib: pip install adaptive matplotlib (they are in the extra 'demo')"
     )
+
+
+def test_a_near_word_is_not_looked_for_at_any_price(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks for what there is not is not to keep others waiting: to compare long words takes seconds."""
+    compared: list[int] = []
+
+    def count(word: str, known: list[str], *rest: Any) -> list[str]:
+        compared.append(sum(len(word) * len(name) for name in known))
+        return []
+
+    assert nearest("frist", ["second", "first"]) == "first"
+    monkeypatch.setattr(difflib, "get_close_matches", count)
+    many = ["ab" * 40] * 5000
+    for length in (1, 50, 100, 101, 10_000):
+        nearest("b" * length, many)
+        assert "there are 5000, among them 'abab" in did_you_mean_or("b" * length, many)
+    assert 0 < max(compared) <= 200_000
 
 
 @given(st.floats(0, 1e5), st.sampled_from(sorted(SECONDS)), spaces)

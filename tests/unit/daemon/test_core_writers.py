@@ -56,6 +56,20 @@ def test_without_a_claim_each_opening_is_another_writer() -> None:
     assert [heart.open().writer for _ in range(3)] == [1, 2, 3]
 
 
+def test_who_asks_for_unknown_runs_by_the_hundred_is_told_of_few_that_are_near() -> None:
+    """To look for a near name takes milliseconds, and others wait for the turn."""
+    heart = Heart(spec())
+    heart.open(name="first")
+    for _ in range(2):
+        with heart.turn() as out:
+            for k in range(100):
+                heart.core.on_client(_client, m.Open(k, "svm", "frist", write=False), None, out)
+        told = [reply.message.message for reply in out.replies if isinstance(reply.message, m.Refused)]
+        assert len(told) == 100
+        assert sum("did you mean 'first'?" in text for text in told) == 2
+        assert "did you mean" in told[0]
+
+
 def test_who_only_reads_fences_nobody() -> None:
     heart = Heart(spec())
     run = heart.open()
