@@ -45,8 +45,8 @@ from taskmaster.daemon.effects import (
 from taskmaster.daemon.master import Master
 from taskmaster.daemon.operators import Operators
 from taskmaster.daemon.people import People, who_says
-from taskmaster.daemon.permitting import Permitting
-from taskmaster.daemon.roles import LOCAL, Peer
+from taskmaster.daemon.permitting import Permitting, no_run
+from taskmaster.daemon.roles import LOCAL, Peer, Right
 from taskmaster.daemon.run import Run
 from taskmaster.daemon.runs import Runs, still_open
 from taskmaster.daemon.series import SeriesBook
@@ -157,8 +157,9 @@ class Core:
         try:
             if not sender.peer.is_local:
                 self._permitting.check(sender.peer, message)
-        except NotAllowed as error:
-            self.auditor.denied(sender, message, error, out)
+        except (NotAllowed, UnknownRun) as error:
+            if isinstance(error, NotAllowed) or getattr(message, "run", None) in self.runs:
+                self.auditor.denied(sender, message, error, out)
             self.refuse(sender, message, error, out)
             return
         try:
@@ -226,7 +227,9 @@ class Core:
 
     def refuse(self, sender: Sender, message: m.ClientMessage, error: TaskMasterError, out: Effects) -> None:
         """Answer with an error; a submission's also says where its run ends, so that its writer can go on there."""
-        run = self.runs.get(message.run) if isinstance(message, m.Submit) else None
+        run = self.runs.look(message.run) if isinstance(message, m.Submit) else None
+        if run is not None and not sender.peer.sees(run.master):
+            run = None
         out.replies.append(
             Reply(
                 sender.address,
@@ -484,22 +487,22 @@ class Core:
         out.replies.append(Reply(sender.address, m.RunList(message.id, infos, more)))
 
     def _ping(self, sender: Sender, message: m.Ping, table: Table | None, out: Effects) -> None:
-        run = self.runs.get(message.run)
-        if message.run and run is None:
-            raise UnknownRun(f"run {message.run} is not in this daemon's journal")
         pong = m.Pong(message.id, self.identity.epoch)
-        if run is not None:
+        if message.run and sender.peer.may(Right.SEE):  # to others runs are no business of theirs
+            run = self.run(message.run)
             pong = m.Pong(message.id, self.identity.epoch, run.next_index, run.next_seq, run.writer)
             if message.next_index > run.next_index or message.next_seq > run.next_seq:
                 out.alarms.append(
                     m.Alarm(
                         "error",
-                        run.name,
-                        f"run {run.name!r} of Master {run.master!r}: a client was acknowledged {message.next_index} "
-                        f"tasks and told {message.next_seq} events, the journal holds {run.next_index} and "
-                        f"{run.next_seq}: it has lost its end; see 'taskmaster check --journal'",
+                        "journal",
+                        f"run {run.name!r} of Master {run.master!r}: a client of {sender.user!r} says that it was "
+                        f"acknowledged {message.next_index} tasks and told {message.next_seq} events, the journal "
+                        f"holds {run.next_index} and {run.next_seq}: it has lost its end; see 'taskmaster check "
+                        "--journal'",
                         out.wall,
                         "journal_short",
+                        sender.user,
                     )
                 )
         out.replies.append(Reply(sender.address, pong))
@@ -528,7 +531,7 @@ class Core:
         if request.master is not None:
             self._master(request.master)
         if request.run is not None and request.run not in self.runs:
-            raise UnknownRun(f"run {request.run} is not in this daemon's journal")
+            raise no_run(request.run)
 
     def held_list(self, request: m.ListHeld, peer: Peer = LOCAL) -> m.HeldList:
         """The answer to a query for tasks in doubt. Raises JournalError where an input cannot be read."""
@@ -545,7 +548,7 @@ class Core:
         """The run of this number; raises UnknownRun."""
         run = self.runs.get(run_id)
         if run is None:
-            raise UnknownRun(f"run {run_id} is not in this daemon's journal; open it by name")
+            raise no_run(run_id)
         return run
 
     @staticmethod

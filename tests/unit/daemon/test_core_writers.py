@@ -268,8 +268,34 @@ def test_a_client_that_knows_more_than_the_journal_raises_an_alarm() -> None:
     (alarm,) = heart.say(m.Ping(1, run.run, 2, 0)).alarms
     assert alarm.level == "error"
     assert "check --journal" in alarm.message
+    assert (alarm.subject, alarm.about) == ("journal", "ada"), "one for each who says so, whatever runs they name"
     assert heart.ask(m.Ping(1), m.Pong) == m.Pong(1, 1)
     assert refused(heart, m.Ping(1, 99)).code == "unknown_run"
+
+
+def test_what_somebody_says_that_a_journal_lacks_counts_where_they_may_read_the_run() -> None:
+    """Everybody may ask whether the daemon is there; that is not to raise alarms, nor to count the runs of others."""
+    heart = Heart(spec("stm"), spec("svm"))
+    theirs, own = heart.open("stm"), heart.open("svm")
+    pong = m.Pong(1, 1)
+
+    def ping(peer: Peer, run: int) -> tuple[Any, bool]:
+        with heart.turn() as out:
+            heart.core.on_client(Sender(b"eve", "eve", peer), m.Ping(1, run, 9, 9), None, out)
+        return out.replies[0].message, bool(out.alarms)
+
+    for role in ("observer", "learner", "operator", "admin"):
+        eve = Peer("eve", role, frozenset(["svm"]))
+        answer, alarms = ping(eve, own.run)
+        assert isinstance(answer, m.Pong)
+        assert answer.writer == 1
+        assert alarms
+        (hidden, _), (unknown, _) = ping(eve, theirs.run), ping(eve, 99)
+        assert hidden.message == unknown.message.replace("99", str(theirs.run))
+        assert (hidden.code, hidden.next_index) == (unknown.code, unknown.next_index) == ("unknown_run", 0)
+    for masters in (None, frozenset(["svm"])):
+        wes = Peer("wes", "worker", masters)
+        assert [ping(wes, run) for run in (own.run, theirs.run, 99)] == 3 * [(pong, False)]
 
 
 def test_a_claim_is_kept_with_its_writer() -> None:

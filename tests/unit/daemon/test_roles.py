@@ -10,10 +10,13 @@ from helpers.heart import Heart, spec
 from helpers.permissions import LAYOUT, MAY, OWN, made
 
 from taskmaster.bus import messages as m, topics
-from taskmaster.bus.errors import NotAllowed
+from taskmaster.bus.errors import NotAllowed, UnknownRun
+from taskmaster.bus.table import pack_values
 from taskmaster.daemon.alarms import AlarmBook, Condition
 from taskmaster.daemon.effects import Effects, Sender
 from taskmaster.daemon.roles import LOCAL, RIGHTS, RULES, Peer, may_follow
+
+TABLE = pack_values([1.0])
 
 
 @pytest.fixture
@@ -28,7 +31,7 @@ def heart() -> Heart:
 def allows(heart: Heart, peer: Peer, message: Any) -> bool:
     try:
         heart.core._permitting.check(peer, message)
-    except NotAllowed:
+    except (NotAllowed, UnknownRun):
         return False
     return True
 
@@ -48,10 +51,37 @@ def test_a_role_may_what_is_promised(heart: Heart, kind: type[Any], role: str) -
         assert allows(heart, ada, theirs) == may
         assert allows(heart, eve, theirs) == (may and not (kind in OWN and role == "learner"))
         about = {field.name for field in msgspec.structs.fields(kind)} & {"master", "run"}
+        if (kind, role) == (m.Ping, "worker"):
+            about = set()  # it is told that the daemon is there, and of no run anything
         assert allows(heart, ada, other) == (may and (granted is None or not about))
         if about == {"master", "run"} and granted is not None:
             mixed = [made(kind, "stm", 2), made(kind, "svm", 1)]
             assert not any(allows(heart, ada, message) for message in mixed), "a run of another Master than is named"
+
+
+@pytest.mark.parametrize("role", RIGHTS)
+@pytest.mark.parametrize("kind", [kind for kind in MAY if "run" in kind.__struct_fields__], ids=lambda k: k.__name__)
+def test_a_run_of_another_master_is_like_one_that_there_is_not(heart: Heart, kind: type[Any], role: str) -> None:
+    """Else whoever asks for one number after the other counts what others do, and learns what their Masters are called.
+
+    Masters that are named are compared, too: the one that is granted, one that is not, and one that there is not.
+    """
+    eve = Sender(b"eve", "eve", Peer("eve", role, frozenset(["stm"])))
+
+    def told(master: str, run: int) -> Any:
+        message = made(kind, master, run)
+        with heart.turn() as out:
+            heart.core.on_client(eve, message, TABLE if "layout" in kind.__struct_fields__ else None, out)
+        assert not [*out.queries, *out.forks, *out.verifications], "it would be looked up"
+        [reply] = out.replies
+        said = msgspec.structs.asdict(reply.message)
+        said["message"] = said.get("message", "").replace(f"run {run} ", "run X ").replace(master, "M")
+        said["run"] = said.get("run") == run
+        return said
+
+    for master in ("stm", "svm", "xyz"):
+        assert told(master, 2) == told(master, 99)
+    assert told("svm", 2) == told("xyz", 2)
 
 
 def test_what_is_about_the_whole_daemon_takes_all_masters(heart: Heart) -> None:
