@@ -9,7 +9,7 @@ from msgspec import Meta
 from taskmaster.bus.fields import Field
 from taskmaster.bus.status import HeadInfo
 from taskmaster.bus.table import Layout
-from taskmaster.bus.wire import Count, LeaseId, Message, Scalar, Seconds
+from taskmaster.bus.wire import Count, LeaseId, Message, Name, Scalar, Seconds, Text
 
 __all__ = [
     "LONGEST_TOKEN",
@@ -52,36 +52,36 @@ class Stop(Message, tag="stop"):
     """
 
     id: Count
-    master: str | None = None
-    reason: str = ""
-    who: str = ""
+    master: Name | None = None
+    reason: Text = ""
+    who: Name = ""
 
 
 class Reset(Message, tag="reset"):
     """Undo `Stop`, of a Master or of all."""
 
     id: Count
-    master: str | None = None
-    reason: str = ""
-    who: str = ""
+    master: Name | None = None
+    reason: Text = ""
+    who: Name = ""
 
 
 class ListHeads(Message, tag="list_heads"):
     """The heads of one Master, or of all."""
 
     id: Count
-    master: str | None = None
+    master: Name | None = None
 
 
 class SetHead(Message, tag="set_head"):
     """Take a head out of service: it goes to its safe state when its task has ended. Or put it back into service."""
 
     id: Count
-    master: str
-    head: str
+    master: Name
+    head: Name
     inside: bool
-    reason: str = ""
-    who: str = ""
+    reason: Text = ""
+    who: Name = ""
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -138,7 +138,7 @@ class Polled(Message, tag="polled"):
     """The value of an interlock that bounds one head's value by another's; None: it could not be had."""
 
     time: Seconds
-    interlock: str
+    interlock: Name
     value: Scalar
     error: str = ""
 
@@ -152,7 +152,7 @@ class Tripped(Message, tag="tripped"):
     """
 
     time: Seconds
-    interlock: str
+    interlock: Name
     reason: str
     lost: bool = False
     number: Count = 0
@@ -191,18 +191,18 @@ class GuardianHello(Message, tag="guardian"):
     """
 
     version: Count
-    master: str
-    token: str
+    master: Name
+    token: Name
     pid: Count = 0
-    host: str = ""
+    host: Name = ""
 
 
 class Guarded(Message, tag="guarded"):
     """A guardian has brought a head to its safe state because its worker could not, or has tried to (``error``)."""
 
     time: Seconds
-    master: str
-    head: str
+    master: Name
+    head: Name
     reason: str
     error: str = ""
 

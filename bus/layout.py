@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
 import numpy as np
+from msgspec import Meta
 
 from taskmaster.bus import values
 from taskmaster.bus.errors import ProtocolError
@@ -24,6 +25,8 @@ OBJECTS = "O"
 MAX_NDIM = 16
 _MAX_PARTS = 4096
 _MAX_COLUMNS = 65_536
+#: Characters of what a dtype is called.
+_MAX_DTYPE = 1_000
 #: Bytes of a row if no axis had length 0: with these, numpy can still count those of all rows.
 _MAX_ROW_BYTES = 1 << 38
 
@@ -34,9 +37,9 @@ class Part(msgspec.Struct, frozen=True, array_like=True, gc=False):
     ``dtype`` ``"O"`` stands for msgpack values: two frames (offsets, bytes), one name, no shape.
     """
 
-    names: tuple[str, ...]
-    dtype: str
-    shape: tuple[int, ...] = ()
+    names: Annotated[tuple[str, ...], Meta(max_length=_MAX_COLUMNS)]
+    dtype: Annotated[str, Meta(max_length=_MAX_DTYPE)]
+    shape: Annotated[tuple[int, ...], Meta(max_length=1_000)] = ()
     form: int = PYTHON
 
     @property
@@ -62,7 +65,7 @@ class Part(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class Layout(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What the frames of a table mean."""
 
-    parts: tuple[Part, ...]
+    parts: Annotated[tuple[Part, ...], Meta(max_length=_MAX_PARTS)]
 
     @property
     def bare(self) -> bool:

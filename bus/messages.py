@@ -88,13 +88,17 @@ from taskmaster.bus.wire import (
     PROTOCOL_VERSION as PROTOCOL_VERSION,
     Count as Count,
     Interval as Interval,
+    Intervals as Intervals,
     LeaseId as LeaseId,
     Message as Message,
+    Metadata as Metadata,
+    Name as Name,
     Refused as Refused,
     Scalar as Scalar,
     Seconds as Seconds,
     Slots as Slots,
     TaskError as TaskError,
+    Text as Text,
     Where as Where,
     Whole as Whole,
 )
@@ -137,14 +141,14 @@ class Open(Message, tag="open"):
     """
 
     id: Count
-    master: str
-    name: str
+    master: Name
+    name: Name
     write: bool = True
     create: bool = True
     seed: int | None = None
     priority: int | None = None
-    metadata: dict[str, str] = msgspec.field(default_factory=dict)
-    claim: str = ""
+    metadata: Metadata = msgspec.field(default_factory=dict)
+    claim: Name = ""
 
 
 class Submit(Message, tag="submit"):
@@ -171,7 +175,7 @@ class Cancel(Message, tag="cancel"):
 
     id: Count
     run: Count
-    intervals: tuple[Interval, ...] | None = None
+    intervals: Intervals | None = None
     queued: bool = False
 
 
@@ -189,7 +193,7 @@ class Pause(Message, tag="pause"):
     """Stop granting leases: to one run, or (``run`` None) to a whole Master. What is being evaluated goes on."""
 
     id: Count
-    master: str
+    master: Name
     run: Count | None = None
 
 
@@ -197,7 +201,7 @@ class Resume(Message, tag="resume"):
     """Undo Pause."""
 
     id: Count
-    master: str
+    master: Name
     run: Count | None = None
 
 
@@ -236,18 +240,18 @@ class Resolve(Message, tag="resolve"):
     id: Count
     run: Count
     index: Count
-    action: str
+    action: Name
     layout: Layout | None = None
-    reason: str = ""
+    reason: Text = ""
     attempt: Count = 0
-    who: str = ""
+    who: Name = ""
 
 
 class SetWorkers(Message, tag="set_workers"):
     """Have the daemon keep ``count`` local worker processes for a Master."""
 
     id: Count
-    master: str
+    master: Name
     count: Count
 
 
@@ -261,7 +265,7 @@ class ListRuns(Message, tag="list_runs"):
     """The runs of one Master, or of all, with numbers above ``after``."""
 
     id: Count
-    master: str | None = None
+    master: Name | None = None
     after: Count = 0
 
 
@@ -269,7 +273,7 @@ class ListHeld(Message, tag="list_held"):
     """The tasks in doubt of one run, of one Master, or of all, behind task ``after[1]`` of run ``after[0]``."""
 
     id: Count
-    master: str | None = None
+    master: Name | None = None
     run: Count | None = None
     after: tuple[Count, Whole] = (0, -1)
 

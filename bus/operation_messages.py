@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from taskmaster.bus.status import AlarmInfo, AuditEntry
-from taskmaster.bus.wire import Count, Message, Seconds
+from taskmaster.bus.wire import Count, Message, Name, Seconds
 
 __all__ = ["Alarm", "AlarmList", "AuditPage", "ListAlarms", "Prune", "ReadAudit"]
 
@@ -52,8 +52,8 @@ class ReadAudit(Message, tag="read_audit"):
     after: Count = 0
     since: Seconds | None = None
     until: Seconds | None = None
-    user: str | None = None
-    master: str | None = None
+    user: Name | None = None
+    master: Name | None = None
 
 
 class AuditPage(Message, tag="audit_page"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from taskmaster.bus.layout import Layout
 from taskmaster.bus.status import ProposedTask, RequestInfo
-from taskmaster.bus.wire import Count, Interval, Message, Seconds, Whole
+from taskmaster.bus.wire import Count, Intervals, Message, Name, Seconds, Text, Whole
 
 __all__ = [
     "Answer",
@@ -33,7 +33,7 @@ class ListRequests(Message, tag="list_requests"):
     """What waits for people's answers, of one Master or of all, behind task ``after[1]`` of run ``after[0]``."""
 
     id: Count
-    master: str | None = None
+    master: Name | None = None
     after: tuple[Count, Whole] = (0, -1)
 
 
@@ -44,12 +44,12 @@ class Claim(Message, tag="claim"):
     """
 
     id: Count
-    master: str
-    claim: str
+    master: Name
+    claim: Name
     run: Count | None = None
     index: Count | None = None
     seconds: Seconds | None = None
-    who: str = ""
+    who: Name = ""
 
 
 class Release(Message, tag="release"):
@@ -58,7 +58,7 @@ class Release(Message, tag="release"):
     id: Count
     run: Count
     index: Count
-    claim: str
+    claim: Name
 
 
 class Answer(Message, tag="answer"):
@@ -71,16 +71,16 @@ class Answer(Message, tag="answer"):
     run: Count
     index: Count
     layout: Layout | None = None
-    reason: str = ""
-    claim: str = ""
-    who: str = ""
+    reason: Text = ""
+    claim: Name = ""
+    who: Name = ""
 
 
 class ListProposed(Message, tag="list_proposed"):
     """The tasks of one run, of one Master, or of all that wait for approval, behind ``after`` (run, index)."""
 
     id: Count
-    master: str | None = None
+    master: Name | None = None
     run: Count | None = None
     after: tuple[Count, Whole] = (0, -1)
 
@@ -90,9 +90,9 @@ class Approve(Message, tag="approve"):
 
     id: Count
     run: Count
-    intervals: tuple[Interval, ...]
-    reason: str = ""
-    who: str = ""
+    intervals: Intervals
+    reason: Text = ""
+    who: Name = ""
 
 
 class Reject(Message, tag="reject"):
@@ -100,9 +100,9 @@ class Reject(Message, tag="reject"):
 
     id: Count
     run: Count
-    intervals: tuple[Interval, ...]
-    reason: str = ""
-    who: str = ""
+    intervals: Intervals
+    reason: Text = ""
+    who: Name = ""
 
 
 class Edit(Message, tag="edit"):
@@ -116,8 +116,8 @@ class Edit(Message, tag="edit"):
     index: Count
     layout: Layout
     edits: Count
-    reason: str = ""
-    who: str = ""
+    reason: Text = ""
+    who: Name = ""
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from taskmaster.bus.status import RunInfo, WriterInfo
 from taskmaster.bus.table import Layout
-from taskmaster.bus.wire import Count, Message, Whole
+from taskmaster.bus.wire import Count, Message, Metadata, Name, Whole
 
 __all__ = [
     "AGAIN",
@@ -124,7 +124,7 @@ class NoteWriter(Message, tag="note_writer"):
     id: Count
     run: Count
     writer: Count
-    metadata: dict[str, str]
+    metadata: Metadata
 
 
 class ReadWriters(Message, tag="read_writers"):
@@ -149,7 +149,7 @@ class Fork(Message, tag="fork"):
 
     id: Count
     run: Count
-    name: str
+    name: Name
     at: Count | None = None
 
 

@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from taskmaster.bus.wire import Count, Message, Seconds
+from taskmaster.bus.wire import Count, Message, Name, Seconds
 
 __all__ = ["Piece", "ReadProgress", "ReadSamples", "SeriesCursor", "SeriesNews", "SeriesPage"]
 
@@ -36,13 +36,13 @@ class ReadSamples(Message, tag="read_samples"):
     """
 
     id: Count
-    master: str
-    head: str | None = None
-    name: str | None = None
+    master: Name
+    head: Name | None = None
+    name: Name | None = None
     begin: Seconds | None = None
     end: Seconds | None = None
     since: Count = 0
-    after: tuple[str, str, Count] = ("", "", 0)
+    after: tuple[Name, Name, Count] = ("", "", 0)
 
 
 class Piece(msgspec.Struct, array_like=True, frozen=True, gc=False):

@@ -37,6 +37,9 @@ _BYTES: dict[str, int] = {
 _MOST_NAMED, _FEW_NAMED = 40, 5
 #: Seconds of the longest duration taken: 300 years.
 _LONGEST = 1e10
+#: Characters of the longest word that a near one is looked for, and pairs of a letter of it and one of a known word
+#: that are compared at most: that takes time, and others wait.
+_LONGEST_WORD, _MOST_PAIRS = 100, 200_000
 _QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?(?:e[+-]?\d+)?)\s*([a-zµA-Z]*)\s*")
 
 
@@ -47,8 +50,22 @@ def count(n: int, one: str, many: str = "") -> str:
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known word that ``word`` may be a slip of; None if none is near."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    close = _least_unlike(word, known, 1, 0.6)
     return close[0] if close else None
+
+
+def _least_unlike(word: str, known: Iterable[str], n: int, cutoff: float) -> list[str]:
+    """Those known words that are most like this one; of very many long ones not all are looked at."""
+    if len(word) > _LONGEST_WORD:
+        return []
+    candidates, left = [], _MOST_PAIRS
+    for name in known:
+        if len(name) <= _LONGEST_WORD:
+            left -= len(word) * len(name)
+            if left < 0:
+                break
+            candidates.append(name)
+    return difflib.get_close_matches(word, candidates, n, cutoff)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -67,7 +84,7 @@ def did_you_mean_or(word: str, known: Iterable[str], there_are: str = "there are
         return hint
     if len(names) <= _MOST_NAMED:
         return f"; {there_are} {', '.join(map(repr, names)) or 'none'}"
-    few = difflib.get_close_matches(word, names, _FEW_NAMED, cutoff=0.0)
+    few = _least_unlike(word, names, _FEW_NAMED, 0.0) or names[:_FEW_NAMED]
     return f"; {there_are} {len(names)}, among them {', '.join(map(repr, few))}"
 
 

@@ -17,12 +17,23 @@ Whole: TypeAlias = Annotated[int, Meta(ge=-(2**53), le=2**53)]
 Slots: TypeAlias = Annotated[int, Meta(ge=1, le=65_536)]
 Seconds: TypeAlias = Annotated[float, Meta(ge=-1e15, le=1e15)]
 
+#: What peers may call something, and say of it: far longer than anybody means it, so that who is told so still hears in
+#: which field. What a name may be, the daemon says; these bound what it looks at before.
+LONGEST_NAME, LONGEST_TEXT = 1_000, 20_000
+Name: TypeAlias = Annotated[str, Meta(max_length=LONGEST_NAME)]
+Text: TypeAlias = Annotated[str, Meta(max_length=LONGEST_TEXT)]
+
 #: ``(epoch, number)``: the daemon start that granted a lease, and a number unique in it.
 LeaseId: TypeAlias = tuple[Count, Count]
 #: What a series in time is made of.
 Scalar: TypeAlias = bool | int | float | str | None
 #: ``(low, high)``: the indices ``low ≤ i < high``.
 Interval: TypeAlias = tuple[Count, Count]
+#: As many as one message names.
+MOST_INTERVALS = 1 << 18
+Intervals: TypeAlias = Annotated[tuple[Interval, ...], Meta(max_length=MOST_INTERVALS)]
+#: What is recorded of a run or of its writer; how many bytes that may be in all, the daemon says.
+Metadata: TypeAlias = Annotated[dict[Name, str], Meta(max_length=1_000)]
 
 
 class Message(msgspec.Struct, tag_field="t", omit_defaults=True, gc=False):

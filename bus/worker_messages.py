@@ -24,7 +24,7 @@ from taskmaster.bus.instrument_messages import (
     Tripped,
 )
 from taskmaster.bus.table import Layout
-from taskmaster.bus.wire import Count, Interval, LeaseId, Message, Refused, Seconds, Slots, TaskError
+from taskmaster.bus.wire import Count, Interval, LeaseId, Message, Name, Refused, Seconds, Slots, TaskError
 
 __all__ = [
     "Dispatch",
@@ -59,14 +59,14 @@ class WorkerHello(Message, tag="hello"):
     """
 
     version: Count
-    master: str
-    token: str
+    master: Name
+    token: Name
     session: Count = 1
     slots: Slots = 1
     pid: Count = 0
-    host: str = ""
+    host: Name = ""
     leases: tuple[LeaseId, ...] = ()
-    head: str = ""
+    head: Name = ""
 
 
 class Ready(Message, tag="ready"):
@@ -98,13 +98,13 @@ class Outcome(Message, tag="outcome"):
 class Heartbeat(Message, tag="heartbeat"):
     """These workers (tokens) are alive, says their host. A worker itself names none: it speaks for its connection."""
 
-    tokens: tuple[str, ...] = ()
+    tokens: tuple[Name, ...] = ()
 
 
 class Leave(Message, tag="leave"):
     """No further leases, please; the worker goes when its last one is settled."""
 
-    token: str
+    token: Name
 
 
 class WorkerLost(Message, tag="lost"):
@@ -116,7 +116,7 @@ class WorkerLost(Message, tag="lost"):
     since 1970; 0: now).
     """
 
-    token: str
+    token: Name
     kind: str
     reason: str
     known: bool = True
@@ -129,7 +129,7 @@ class WorkerLost(Message, tag="lost"):
 class WorkerFailed(Message, tag="failed"):
     """The driver cannot be set up (its function cannot be imported, say)."""
 
-    token: str
+    token: Name
     kind: str
     message: str
     traceback: str = ""

@@ -31,6 +31,8 @@ class Kind(NamedTuple):
     stands: float = 0.0
     #: whether its subject is a Master; else it is the daemon's
     of_master: bool = False
+    #: while it stands, it is not told again in other words: it is somebody else's word
+    hearsay: bool = False
 
 
 #: All there are.
@@ -74,8 +76,10 @@ KINDS: Mapping[str, Kind] = {
     "journal_short": Kind(
         "a client was acknowledged more than the journal holds: it has lost its end, or an older copy was restored",
         "if nobody restored one: stop the daemon, `taskmaster journal check STATE`. The alarm ends an hour after a "
-        "client has last said so",
+        "client has last said so. It is a client's word: if it is of one key's alone (the message names it), look at "
+        "that program, too",
         stands=3600.0,
+        hearsay=True,
     ),
     "authenticator": Kind(
         "the file of keys was changed and is refused, so the keys from before stay in force (error); or those who come "
@@ -179,7 +183,10 @@ class AlarmBook:
         is_worse = _LEVELS[condition.level] > _LEVELS[before.level]
         if not said and _LEVELS[condition.level] < _LEVELS[before.level] and condition.kind not in _EASES:
             return None  # it was said louder, and is as it was
-        known.condition, known.until = condition, until
+        known.until = until
+        if KINDS[condition.kind].hearsay and not is_worse:
+            return None
+        known.condition = condition
         return _told(condition, wall, "raised") if is_worse or (said and condition != before) else None
 
 

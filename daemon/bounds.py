@@ -23,8 +23,10 @@ __all__ = ["MOST_TOPICS", "RATE", "Bounds"]
 RATE = 20_000.0
 #: Seconds without a message fill a bucket.
 BURST_SECONDS = 2.0
-#: Bytes that cost as much as a message.
+#: Bytes that cost as much as a message; …
 TOKEN_BYTES = 16 << 10
+#: … and those of a client's header, which is decoded whoever it is of, and may hold a word every few bytes.
+HEADER_TOKEN_BYTES = 512
 #: What costs more than a token: it stays in the journal, as what is on record of operators does, or has much read.
 COSTS: Mapping[type[m.Message], float] = {
     **{kind: 20.0 for kind, rule in RULES.items() if rule.right in (Right.OPERATE, Right.ADMINISTER)},
@@ -34,6 +36,8 @@ COSTS: Mapping[type[m.Message], float] = {
     m.NoteAsks: 5.0,
     m.Delete: 20.0,
     m.Status: 10.0,
+    m.ListRuns: 10.0,
+    m.ListHeads: 10.0,
 }
 #: What something that is no message costs: programs do not send it by the hundred.
 NONSENSE = 200.0
@@ -82,6 +86,18 @@ class Bounds:
         account = self._accounts.get(user)
         if account is not None:
             account.tokens -= COSTS.get(type(message), 0.0)
+
+    def charge_header(self, user: str, size: int) -> None:
+        """Have paid what it costs to look at a header of so many bytes."""
+        account = self._accounts.get(user)
+        if account is not None and size > HEADER_TOKEN_BYTES:
+            account.tokens -= size / HEADER_TOKEN_BYTES
+
+    def spend(self, user: str, tokens: float) -> None:
+        """Have so much paid that was known only when it was done; not all of it by who has less, for it was allowed."""
+        account = self._accounts.get(user)
+        if account is not None:
+            account.tokens -= min(tokens, max(0.0, account.tokens))
 
     def charge_nonsense(self, user: str) -> None:
         """Have something paid that was no message."""

@@ -7,7 +7,7 @@ follows is appended to the turn's :class:`~taskmaster.daemon.effects.Effects`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -45,24 +45,28 @@ from taskmaster.daemon.effects import (
 from taskmaster.daemon.master import Master
 from taskmaster.daemon.operators import Operators
 from taskmaster.daemon.people import People, who_says
-from taskmaster.daemon.permitting import Permitting
-from taskmaster.daemon.roles import LOCAL, Peer
+from taskmaster.daemon.permitting import Permitting, no_run
+from taskmaster.daemon.roles import LOCAL, Peer, Right
 from taskmaster.daemon.run import Run
 from taskmaster.daemon.runs import Runs, still_open
 from taskmaster.daemon.series import SeriesBook
-from taskmaster.daemon.status import master_info, master_status
-from taskmaster.daemon.workforce import Workforce, known_master
+from taskmaster.daemon.status import master_status
+from taskmaster.daemon.workforce import Workforce, as_seen_by, known_master
 
 __all__ = ["Core", "Identity"]
 
 #: Having been still for so long (suspended, or waiting for a disk), the daemon holds nobody's silence against them.
 STALL_SECONDS = 3.0
-#: Bytes of a list of runs in one message: thousands, and a few milliseconds' work.
-_LISTED_BYTES = 512 << 10
-#: The same of a list of tasks in doubt: hundreds, whose inputs have to be read.
+#: Bytes of a list of tasks in doubt in one message: hundreds, whose inputs have to be read.
 _HELD_BYTES = 64 << 10
+#: How many who ask for an unknown run in one turn are told of one with a name like it: to find that takes a while.
+_HINTS = 2
 #: Runs of the owner of one key: each takes some hundred bytes of memory as long as it is there.
 MOST_RUNS = 100_000
+#: Bytes of what is recorded of a run or by a writer, which stays in the journal; of a run also in memory, …
+MOST_METADATA = 64 << 10
+#: … and of that in all runs of the owner of one key.
+MOST_METADATA_IN_ALL = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -103,10 +107,11 @@ class Core:
         #: when a turn should be made though nothing may have happened
         self.look_again = math.inf
         self._last_tick = math.inf
+        self._hints = _HINTS
         #: runs whose counts in the journal lag behind
         self._uncounted: dict[int, Run] = {}
         self._handlers: dict[type, Callable[[Sender, Any, Table | None, Effects], None]] = {
-            m.Describe: self._describe,
+            m.Describe: self._query,
             m.Open: self._open,
             m.Submit: self._submit,
             m.Cancel: self._cancel,
@@ -124,9 +129,9 @@ class Core:
             m.Delete: self._delete,
             m.Resolve: self._resolve,
             m.SetWorkers: self._set_workers,
-            m.ListRuns: self._list_runs,
+            m.ListRuns: self._query,
             m.ListHeld: self._query,
-            m.ListHeads: self.operators.list_heads,
+            m.ListHeads: self._query,
             m.ReadProgress: self._query,
             m.ReadSamples: self.operators.read_samples,
             m.SetHead: self.operators.set_head,
@@ -154,8 +159,9 @@ class Core:
         try:
             if not sender.peer.is_local:
                 self._permitting.check(sender.peer, message)
-        except NotAllowed as error:
-            self.auditor.denied(sender, message, error, out)
+        except (NotAllowed, UnknownRun) as error:
+            if isinstance(error, NotAllowed) or getattr(message, "run", None) in self.runs:
+                self.auditor.denied(sender, message, error, out)
             self.refuse(sender, message, error, out)
             return
         try:
@@ -167,10 +173,11 @@ class Core:
         except TaskMasterError as error:
             if account is not None:
                 self.auditor.failed(account, error, out)
-            self.refuse(sender, message, error, out)
+            self.refuse(sender, message, as_seen_by(sender.peer, error), out)
 
     def end_turn(self, now: float, out: Effects) -> None:
         """After the last message of a turn: dispatch, acknowledge."""
+        self._hints = _HINTS
         self.look_again = math.inf
         for master in self.masters.values():
             if master.requests:
@@ -222,7 +229,9 @@ class Core:
 
     def refuse(self, sender: Sender, message: m.ClientMessage, error: TaskMasterError, out: Effects) -> None:
         """Answer with an error; a submission's also says where its run ends, so that its writer can go on there."""
-        run = self.runs.get(message.run) if isinstance(message, m.Submit) else None
+        run = self.runs.look(message.run) if isinstance(message, m.Submit) else None
+        if run is not None and not sender.peer.sees(run.master):
+            run = None
         out.replies.append(
             Reply(
                 sender.address,
@@ -245,32 +254,13 @@ class Core:
         self.runs.add(run)
         self.next_run = max(self.next_run, run.id + 1)
 
-    def _describe(self, sender: Sender, message: m.Describe, table: Table | None, out: Effects) -> None:
-        if message.version != m.PROTOCOL_VERSION:
-            raise VersionMismatch(
-                f"this daemon speaks version {m.PROTOCOL_VERSION} of the protocol, the client version "
-                f"{message.version}; install the same release on both sides"
-            )
-        me = self.identity
-        results = me.near_results if sender.peer.is_local and me.near_results else me.results
-        masters = tuple(master_info(master) for name, master in self.masters.items() if sender.peer.sees(name))
-        out.replies.append(
-            Reply(
-                sender.address,
-                m.Described(
-                    message.id, m.PROTOCOL_VERSION, me.name, me.epoch, results, me.workers, masters, me.max_message
-                ),
-            )
-        )
-
     def _open(self, sender: Sender, message: m.Open, table: Table | None, out: Effects) -> None:
         master = self._master(message.master)
         _check_priority(message.priority or 0)
         run = self.runs.named(message.master, message.name)
         if run is None:
             if not (message.create and message.write):
-                hint = did_you_mean(message.name, self.runs.latest_names(message.master))
-                raise UnknownRun(f"Master {message.master!r} has no run {message.name!r}{hint}")
+                raise UnknownRun(f"Master {message.master!r} has no run {message.name!r}{self._hint(message)}")
             run = self._create(sender, message, out)
         elif message.seed is not None and message.seed != run.seed:
             raise Conflict(
@@ -298,6 +288,10 @@ class Core:
             )
         )
 
+    def _hint(self, message: m.Open) -> str:
+        self._hints -= 1
+        return did_you_mean(message.name, self.runs.latest_names(message.master)) if self._hints >= 0 else ""
+
     @staticmethod
     def _new_writer(sender: Sender, message: m.Open, run: Run, out: Effects) -> int:
         known = run.claims.get(message.claim)
@@ -313,6 +307,7 @@ class Core:
 
     def _create(self, sender: Sender, message: m.Open, out: Effects) -> Run:
         _check_name(message.name)
+        _check_metadata(message.metadata, f"run {message.name!r} of Master {message.master!r}: its metadata")
         self._require_room_for_a_run(sender)
         seed = self._new_seed() if message.seed is None else message.seed
         if not 0 <= seed < 2**63:
@@ -332,6 +327,12 @@ class Core:
             raise CallerError(
                 f"the daemon has {made} runs of key {sender.user!r}, which is the most that one may have; delete some "
                 "(taskmaster runs delete), or have the daemon's operator do so"
+            )
+        size = self.runs.metadata_bytes[sender.user]
+        if size >= MOST_METADATA_IN_ALL and not sender.peer.is_local:
+            raise CallerError(
+                f"the runs of key {sender.user!r} have {size} bytes of metadata, and one key's may have "
+                f"{MOST_METADATA_IN_ALL}; delete some (taskmaster runs delete), or have the daemon's operator do so"
             )
 
     def _submit(self, sender: Sender, message: m.Submit, table: Table | None, out: Effects) -> None:
@@ -356,7 +357,9 @@ class Core:
         self._done(sender, message.id, out)
 
     def _note_writer(self, sender: Sender, message: m.NoteWriter, table: Table | None, out: Effects) -> None:
-        self._require_writer(self.run(message.run), message.writer)
+        run = self.run(message.run)
+        self._require_writer(run, message.writer)
+        _check_metadata(message.metadata, f"run {run.name!r} of Master {run.master!r}: what its writer says of itself")
         out.records.append(WriterNoted(message.run, message.writer, message.metadata))
         self._done(sender, message.id, out)
 
@@ -470,29 +473,23 @@ class Core:
         out.scalings.append(message)
         self._done(sender, message.id, out, message.count)
 
-    def _list_runs(self, sender: Sender, message: m.ListRuns, table: Table | None, out: Effects) -> None:
-        if message.master is not None:
-            self._master(message.master)
-        infos, more = self.runs.infos(message.master, message.after, _LISTED_BYTES, sender.peer.sees)
-        out.replies.append(Reply(sender.address, m.RunList(message.id, infos, more)))
-
     def _ping(self, sender: Sender, message: m.Ping, table: Table | None, out: Effects) -> None:
-        run = self.runs.get(message.run)
-        if message.run and run is None:
-            raise UnknownRun(f"run {message.run} is not in this daemon's journal")
         pong = m.Pong(message.id, self.identity.epoch)
-        if run is not None:
+        if message.run and sender.peer.may(Right.SEE):  # to others runs are no business of theirs
+            run = self.run(message.run)
             pong = m.Pong(message.id, self.identity.epoch, run.next_index, run.next_seq, run.writer)
             if message.next_index > run.next_index or message.next_seq > run.next_seq:
                 out.alarms.append(
                     m.Alarm(
                         "error",
-                        run.name,
-                        f"run {run.name!r} of Master {run.master!r}: a client was acknowledged {message.next_index} "
-                        f"tasks and told {message.next_seq} events, the journal holds {run.next_index} and "
-                        f"{run.next_seq}: it has lost its end; see 'taskmaster check --journal'",
+                        "journal",
+                        f"run {run.name!r} of Master {run.master!r}: a client of {sender.user!r} says that it was "
+                        f"acknowledged {message.next_index} tasks and told {message.next_seq} events, the journal "
+                        f"holds {run.next_index} and {run.next_seq}: it has lost its end; see 'taskmaster check "
+                        "--journal'",
                         out.wall,
                         "journal_short",
+                        sender.user,
                     )
                 )
         out.replies.append(Reply(sender.address, pong))
@@ -500,7 +497,10 @@ class Core:
     def _query(
         self,
         sender: Sender,
-        message: m.Replay
+        message: m.Describe
+        | m.ListRuns
+        | m.ListHeads
+        | m.Replay
         | m.ReadAsks
         | m.ReadWriters
         | m.Status
@@ -515,13 +515,17 @@ class Core:
             self.run(message.run)
         elif isinstance(message, m.ListHeld):
             self._check_held(message)
+        elif isinstance(message, (m.ListRuns, m.ListHeads)) and message.master is not None:
+            self._master(message.master)
+        elif isinstance(message, m.Describe):
+            _check_version(message.version)
         out.queries.append(Query(sender.address, message, sender.peer))
 
     def _check_held(self, request: m.ListHeld) -> None:
         if request.master is not None:
             self._master(request.master)
         if request.run is not None and request.run not in self.runs:
-            raise UnknownRun(f"run {request.run} is not in this daemon's journal")
+            raise no_run(request.run)
 
     def held_list(self, request: m.ListHeld, peer: Peer = LOCAL) -> m.HeldList:
         """The answer to a query for tasks in doubt. Raises JournalError where an input cannot be read."""
@@ -538,7 +542,7 @@ class Core:
         """The run of this number; raises UnknownRun."""
         run = self.runs.get(run_id)
         if run is None:
-            raise UnknownRun(f"run {run_id} is not in this daemon's journal; open it by name")
+            raise no_run(run_id)
         return run
 
     @staticmethod
@@ -571,9 +575,26 @@ class Core:
         return tuple(master_status(master, now) for master in self.masters.values())
 
 
+def _check_version(version: int) -> None:
+    if version != m.PROTOCOL_VERSION:
+        raise VersionMismatch(
+            f"this daemon speaks version {m.PROTOCOL_VERSION} of the protocol, the client version {version}; install "
+            "the same release on both sides"
+        )
+
+
 def _check_name(name: str) -> None:
     if not name or len(name) > 200 or not name.isprintable():
         raise CallerError(f"{name[:40]!r} cannot name a run; use 1 to 200 printable characters")
+
+
+def _check_metadata(metadata: Mapping[str, str], what: str) -> None:
+    size = sum(len(key.encode()) + len(value.encode()) for key, value in metadata.items())
+    if size > MOST_METADATA:
+        raise CallerError(
+            f"{what} takes {size} bytes, at most {MOST_METADATA} are kept; name a file that has the rest, or make it "
+            "an input"
+        )
 
 
 def _check_priority(priority: int) -> None:

@@ -29,6 +29,8 @@ log = logging.getLogger("taskmaster.daemon")
 DRAIN_MESSAGES = 512
 #: Payload bytes after which a turn takes no more …
 DRAIN_BYTES = 64 << 20
+#: … of which each of a header counts for so many: decoding makes objects of them …
+HEADER_WEIGHT = 16
 #: … and tasks, for of those that hold a word each few bytes are many to look at.
 DRAIN_ROWS = 256 << 10
 
@@ -123,6 +125,9 @@ class Intake:
             out.replies.append(Reply(frames[0], refused))
 
     def _on_client(self, sender: Sender, frames: list[bytes], now: float, out: Effects) -> None:
+        self._bytes += HEADER_WEIGHT * len(frames[1])
+        if self._gatehouse is not None:
+            self._gatehouse.bounds.charge_header(sender.user, len(frames[1]))
         message = self._client_decoder.decode(frames[1])
         table: Table | None = None
         if len(frames) > 2 or isinstance(message, m.Submit):
@@ -137,6 +142,7 @@ class Intake:
         self._core.on_client(sender, message, table, out)
 
     def _on_worker(self, sender: Sender, frames: list[bytes], now: float, out: Effects) -> None:
+        self._bytes += HEADER_WEIGHT * len(frames[1])
         message = self._worker_decoder.decode(frames[1])
         table: Table | None = None
         times: Buffer | None = None

@@ -8,13 +8,14 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from taskmaster.bus import codec, messages as m
-from taskmaster.bus.errors import CallerError, UnknownRun
+from taskmaster.bus.errors import CallerError
 from taskmaster.bus.intervals import IntervalSet
 from taskmaster.bus.status import ProposedTask, RequestInfo
 from taskmaster.bus.table import Table
 from taskmaster.daemon import approval
 from taskmaster.daemon.effects import Effects, Query, Recheck, Reply, Sender
 from taskmaster.daemon.master import Master
+from taskmaster.daemon.permitting import no_run
 from taskmaster.daemon.requests import Claim
 from taskmaster.daemon.roles import LOCAL, Peer
 from taskmaster.daemon.run import Edited, Run, by_hand
@@ -167,9 +168,7 @@ class People:
     def _run(self, number: int) -> Run:
         run = self._runs.get(number)
         if run is None:
-            raise UnknownRun(
-                f"run {number} is not in this daemon's journal; 'taskmaster runs list' shows those that are"
-            )
+            raise no_run(number)
         return run
 
 

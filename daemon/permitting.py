@@ -1,4 +1,8 @@
-"""Whether a message may be carried out: what it is about, looked up for `daemon.roles`."""
+"""Whether a message may be carried out: what it is about, looked up for `daemon.roles`.
+
+Whoever is granted some Masters only learns nothing of the others: a run of theirs is to them what a run is that there
+is not, and so is told in the same words.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from taskmaster.bus import messages as m
-from taskmaster.bus.errors import NotAllowed
+from taskmaster.bus.errors import NotAllowed, UnknownRun
 from taskmaster.daemon.master import Master
 from taskmaster.daemon.roles import Peer, Right, require, require_code
 from taskmaster.daemon.runs import Runs
 
-__all__ = ["Permitting"]
+__all__ = ["Permitting", "no_run"]
 
 
 class Permitting:
@@ -25,16 +29,22 @@ class Permitting:
         """Raise NotAllowed where somebody may not do this, of the Master and of the run that it is about.
 
         A message can name both, and nothing says yet that they belong together: so it needs the right to either.
+        Raises UnknownRun where they may, and know of no such run.
         """
         master: str | None = getattr(message, "master", None)
         number: int | None = getattr(message, "run", None)
         run = self._runs.look(number) if number else None
+        is_hidden = bool(number) and peer.is_bounded and (run is None or not peer.sees(run.master))
+        if is_hidden:
+            run = None
         if isinstance(message, m.Open):
             run = self._runs.find(message.master, message.name)
         if run is not None:
             require(peer, message, run.master, run.user)
         if run is None or master not in (None, run.master):
             require(peer, message, master)
+        if is_hidden and peer.may(Right.SEE):
+            raise no_run(number or 0)
         if isinstance(message, (m.Submit, m.Edit)) and run is not None:  # what brings an input along
             known = self._masters.get(run.master)
             if known is not None and known.spec.code:
@@ -43,3 +53,8 @@ class Permitting:
             raise NotAllowed(
                 f"key {peer.name!r} ({peer.role}) may not give a run a priority above 0; leave it to an operator"
             )
+
+
+def no_run(number: int) -> UnknownRun:
+    """There is no run of this number, as far as whoever asked may know."""
+    return UnknownRun(f"run {number} is not in this daemon's journal; open it by name, or list those that are")

@@ -47,4 +47,4 @@ def made(kind: type[Any], master: str, run: int) -> Any:
 
 
 def _plain(kind: Any) -> Any:
-    return {str: "his", bool: True}.get(kind, 1)
+    return {str: "his", m.Name: "his", bool: True}.get(kind, 1)

@@ -21,6 +21,7 @@ from msgspec.structs import replace
 from taskmaster.bus import codec, messages as m, values
 from taskmaster.bus.errors import ProtocolError
 from taskmaster.bus.table import BARE, NUMPY, PYTHON, TUPLE, Buffer, Layout, Part, Table, pack_columns, pack_values
+from taskmaster.bus.wire import LONGEST_NAME, LONGEST_TEXT, MOST_INTERVALS
 
 #: Who takes which messages.
 SIDES: dict[str, tuple[Callable[[], codec.Decoder[Any]], Any]] = {
@@ -98,9 +99,11 @@ def test_nobody_takes_what_is_meant_for_another(side: str, data: st.DataObject) 
 
 
 def test_a_header_beyond_the_limit_is_not_even_looked_at() -> None:
-    longest = codec.encode(m.Leave("x" * (codec.MAX_HEADER - 20)))
+    failed = m.WorkerFailed("w", "E", "x")
+    failed.message *= codec.MAX_HEADER - len(codec.encode(failed)) - 4 + 1  # which takes four bytes more for its length
+    longest = codec.encode(failed)
     assert len(longest) == codec.MAX_HEADER
-    assert isinstance(codec.worker_decoder().decode(longest), m.Leave)
+    assert isinstance(codec.worker_decoder().decode(longest), m.WorkerFailed)
     with pytest.raises(ProtocolError, match=f"{codec.MAX_HEADER + 1} bytes"):
         codec.worker_decoder().decode(longest + b"\0")
 
@@ -126,6 +129,36 @@ def test_every_number_that_the_daemon_is_told_is_one_that_it_can_keep(side: str)
                 assert not understood(make().decode, msgspec.msgpack.encode(told)), (kind, field.name)
                 bounded += 1
     assert bounded > 10
+
+
+def _is_bounded(info: inspect.Type) -> bool:
+    """Whether a text is, that somebody may say; or all texts of what it is made of, and how many those are."""
+    match info:
+        case inspect.StrType() | inspect.DictType():
+            return info.max_length is not None
+        case inspect.VarTupleType():
+            return info.max_length is not None or isinstance(info.item_type, inspect.StructType)
+        case inspect.UnionType():
+            return all(map(_is_bounded, info.types))
+        case inspect.TupleType():
+            return all(map(_is_bounded, info.item_types))
+    return True
+
+
+@pytest.mark.parametrize("kind", members(m.ClientMessage), ids=lambda kind: kind.__name__)
+def test_every_text_and_list_that_a_client_says_is_bounded(kind: type[msgspec.Struct]) -> None:
+    """It is read before anybody has looked whether its sender may say so at all."""
+    info = inspect.type_info(kind)
+    assert isinstance(info, inspect.StructType)
+    assert not [field.name for field in info.fields if not _is_bounded(field.type)]
+
+
+def test_what_is_called_by_a_vast_name_is_no_message() -> None:
+    decoder = codec.client_decoder()
+    assert understood(decoder.decode, codec.encode(m.Open(1, "svm", "x" * LONGEST_NAME)))
+    assert not understood(decoder.decode, codec.encode(m.Open(1, "svm", "x" * (LONGEST_NAME + 1))))
+    assert not understood(decoder.decode, codec.encode(m.Cancel(1, 1, ((0, 1),) * (MOST_INTERVALS + 1))))
+    assert not understood(decoder.decode, codec.encode(m.Stop(1, "svm", "x" * (LONGEST_TEXT + 1))))
 
 
 def _is_number(info: inspect.Type) -> bool:

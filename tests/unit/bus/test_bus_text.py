@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import re
+from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
@@ -14,6 +16,7 @@ from taskmaster.bus.text import (
     format_duration,
     format_size,
     lacking,
+    nearest,
     parse_duration,
     parse_size,
     printable,
@@ -49,6 +52,23 @@ def test_what_is_printable_stays_as_it_is() -> None:
     text = "é ∂S  …\n    Größe: 3 µm"
     assert printable_lines(text) == text
     assert printable_lines("a\tb\r\nc\u00a0d\x1b[0m") == "a       b\nc d\ufffd[0m"
+
+
+def test_a_near_word_is_not_looked_for_at_any_price(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks for what there is not is not to keep others waiting: to compare long words takes seconds."""
+    compared: list[int] = []
+
+    def count(word: str, known: list[str], *rest: Any) -> list[str]:
+        compared.append(sum(len(word) * len(name) for name in known))
+        return []
+
+    assert nearest("frist", ["second", "first"]) == "first"
+    monkeypatch.setattr(difflib, "get_close_matches", count)
+    many = ["ab" * 40] * 5000
+    for length in (1, 50, 100, 101, 10_000):
+        nearest("b" * length, many)
+        assert "there are 5000, among them 'abab" in did_you_mean_or("b" * length, many)
+    assert 0 < max(compared) <= 200_000
 
 
 @given(st.floats(0, 1e5), st.sampled_from(sorted(SECONDS)), spaces)

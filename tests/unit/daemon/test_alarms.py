@@ -111,6 +111,9 @@ def test_one_that_nothing_holds_up_stands_for_a_while(desk: Desk) -> None:
     desk.look(3000)
     assert desk.say(short) == [], "it is said again, and stands longer for that"
     assert desk.look(3000) == []
+    more = m.Alarm("error", "run", "the journal holds less still", 5.0, "journal_short")
+    assert desk.say(more) == [], "it is a client's word, and there may be very many such words"
+    assert desk.look(3000) == []
     assert desk.look(700) == [("cleared", "the journal holds less")]
 
 

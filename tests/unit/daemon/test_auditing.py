@@ -71,7 +71,7 @@ def made(kind: type[Any], **given: Any) -> Any:
     rest = {"layout": LAYOUT, "intervals": (), "asks": ()}
     for field in msgspec.structs.fields(kind):
         if field.required and field.name not in given:
-            plain = {str: "svm", bool: True, dict[str, str]: {}}.get(field.type, 1)
+            plain = {str: "svm", m.Name: "svm", m.Metadata: {}, bool: True}.get(field.type, 1)
             given[field.name] = rest.get(field.name, plain)
     return kind(**given)
 

@@ -10,6 +10,7 @@ from taskmaster.daemon.bounds import (
     COSTS,
     FIRST_BAR,
     FORGIVEN_SECONDS,
+    HEADER_TOKEN_BYTES,
     LAST_BAR,
     MOST_TOPICS,
     NONSENSE,
@@ -48,6 +49,19 @@ def test_bytes_count_and_what_stays_in_the_journal() -> None:
     assert sent(bounds, most, 5.0) < 1 + COSTS[m.NoteWriter]
     bounds.charge("nobody", note)
     assert sent(bounds, 1, 5.0, user="nobody") == 1, "who comes by a Unix socket has no account"
+
+
+def test_a_long_header_is_dearer_than_as_many_bytes_of_a_table() -> None:
+    most = int(RATE * BURST_SECONDS)
+    bounds = Bounds(RATE)
+    assert bounds.passes("anna", 0, 5.0)
+    bounds.charge_header("anna", HEADER_TOKEN_BYTES)
+    assert sent(bounds, most, 5.0) == most - 1, "a short one is paid with its message"
+    bounds = Bounds(RATE)
+    assert bounds.passes("anna", 0, 5.0)
+    bounds.charge_header("anna", 100 * HEADER_TOKEN_BYTES)
+    assert sent(bounds, most, 5.0) == most - 101
+    bounds.charge_header("nobody", 1 << 20)
 
 
 def test_who_is_barred_comes_back_by_itself_and_later_each_time() -> None:

@@ -56,6 +56,20 @@ def test_without_a_claim_each_opening_is_another_writer() -> None:
     assert [heart.open().writer for _ in range(3)] == [1, 2, 3]
 
 
+def test_who_asks_for_unknown_runs_by_the_hundred_is_told_of_few_that_are_near() -> None:
+    """To look for a near name takes milliseconds, and others wait for the turn."""
+    heart = Heart(spec())
+    heart.open(name="first")
+    for _ in range(2):
+        with heart.turn() as out:
+            for k in range(100):
+                heart.core.on_client(_client, m.Open(k, "svm", "frist", write=False), None, out)
+        told = [reply.message.message for reply in out.replies if isinstance(reply.message, m.Refused)]
+        assert len(told) == 100
+        assert sum("did you mean 'first'?" in text for text in told) == 2
+        assert "did you mean" in told[0]
+
+
 def test_who_only_reads_fences_nobody() -> None:
     heart = Heart(spec())
     run = heart.open()
@@ -254,8 +268,34 @@ def test_a_client_that_knows_more_than_the_journal_raises_an_alarm() -> None:
     (alarm,) = heart.say(m.Ping(1, run.run, 2, 0)).alarms
     assert alarm.level == "error"
     assert "check --journal" in alarm.message
+    assert (alarm.subject, alarm.about) == ("journal", "ada"), "one for each who says so, whatever runs they name"
     assert heart.ask(m.Ping(1), m.Pong) == m.Pong(1, 1)
     assert refused(heart, m.Ping(1, 99)).code == "unknown_run"
+
+
+def test_what_somebody_says_that_a_journal_lacks_counts_where_they_may_read_the_run() -> None:
+    """Everybody may ask whether the daemon is there; that is not to raise alarms, nor to count the runs of others."""
+    heart = Heart(spec("stm"), spec("svm"))
+    theirs, own = heart.open("stm"), heart.open("svm")
+    pong = m.Pong(1, 1)
+
+    def ping(peer: Peer, run: int) -> tuple[Any, bool]:
+        with heart.turn() as out:
+            heart.core.on_client(Sender(b"eve", "eve", peer), m.Ping(1, run, 9, 9), None, out)
+        return out.replies[0].message, bool(out.alarms)
+
+    for role in ("observer", "learner", "operator", "admin"):
+        eve = Peer("eve", role, frozenset(["svm"]))
+        answer, alarms = ping(eve, own.run)
+        assert isinstance(answer, m.Pong)
+        assert answer.writer == 1
+        assert alarms
+        (hidden, _), (unknown, _) = ping(eve, theirs.run), ping(eve, 99)
+        assert hidden.message == unknown.message.replace("99", str(theirs.run))
+        assert (hidden.code, hidden.next_index) == (unknown.code, unknown.next_index) == ("unknown_run", 0)
+    for masters in (None, frozenset(["svm"])):
+        wes = Peer("wes", "worker", masters)
+        assert [ping(wes, run) for run in (own.run, theirs.run, 99)] == 3 * [(pong, False)]
 
 
 def test_a_claim_is_kept_with_its_writer() -> None:
@@ -305,3 +345,51 @@ def test_one_key_may_have_so_many_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert answer.message.startswith("the daemon has 2 runs of key 'ada', which is the most that one may have; delete")
     assert isinstance(opened("three", Sender(b"b", "bob", Peer("bob", "learner"))), m.Opened)
     assert isinstance(opened("four", Sender(b"c", "ada")), m.Opened), "whose machine it is may have more"
+
+
+def test_what_is_recorded_of_a_run_is_no_place_for_data() -> None:
+    heart = Heart(spec())
+    most = {"about": "x" * (core_module.MOST_METADATA - 5)}
+    more = {"about": "é" * (core_module.MOST_METADATA // 2)}
+    run = heart.open(name="one", metadata=most)
+    assert refused(heart, m.Open(1, "svm", "two", metadata=more)).message == (
+        "run 'two' of Master 'svm': its metadata takes 65541 bytes, at most 65536 are kept; name a file that has the "
+        "rest, or make it an input"
+    )
+    assert heart.ask(m.NoteWriter(1, run.run, run.writer, most), m.Done)
+    assert refused(heart, m.NoteWriter(1, run.run, run.writer, more)).message.startswith(
+        "run 'one' of Master 'svm': what its writer says of itself takes 65541 bytes"
+    )
+    assert list(heart.ledger.books) == [run.run]
+
+
+def test_so_much_is_recorded_of_all_runs_of_a_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It is in memory as long as the runs are there, laid aside or not, and after a start."""
+    monkeypatch.setattr(core_module, "MOST_METADATA_IN_ALL", 2500)
+    journal = Journal(tmp_path, "crash")
+    journal.begin_epoch(0.0)
+    heart = Heart(spec(), journal=journal)
+    ada = Sender(b"a", "ada", Peer("ada", "learner"))
+
+    def opened(name: str, sender: Sender = ada) -> m.DaemonMessage:
+        with heart.turn() as out:
+            heart.core.on_client(sender, m.Open(1, "svm", name, metadata={"about": "x" * 1000}), None, out)
+        return out.replies[0].message
+
+    runs = [opened(name) for name in ("one", "two", "three")]
+    for restarts in range(2):
+        if restarts:
+            heart.restart({})
+        else:
+            heart.tick()
+        answer = opened("four")
+        assert isinstance(answer, m.Refused)
+        assert answer.message.startswith("the runs of key 'ada' have 3036 bytes of metadata, and one key's may")
+    assert isinstance(opened("four", Sender(b"b", "bob", Peer("bob", "learner"))), m.Opened)
+    for run in runs:
+        assert isinstance(run, m.Opened)
+        heart.ask(m.Delete(1, run.run), m.Done)
+    assert heart.core.runs.metadata_bytes["ada"] == 0
+    assert isinstance(opened("four"), m.Refused), "bob's"
+    assert isinstance(opened("five"), m.Opened)
+    journal.close()

@@ -10,10 +10,14 @@ from helpers.heart import Heart, spec
 from helpers.permissions import MAY, OWN, made
 
 from taskmaster.bus import messages as m, topics
-from taskmaster.bus.errors import NotAllowed
+from taskmaster.bus.errors import NotAllowed, UnknownRun
+from taskmaster.bus.table import pack_values
 from taskmaster.daemon.alarms import AlarmBook, Condition
 from taskmaster.daemon.effects import Effects, Sender
+from taskmaster.daemon.looking import look_up
 from taskmaster.daemon.roles import LOCAL, RIGHTS, RULES, Peer, may_follow
+
+TABLE = pack_values([1.0])
 
 
 @pytest.fixture
@@ -28,7 +32,7 @@ def heart() -> Heart:
 def allows(heart: Heart, peer: Peer, message: Any) -> bool:
     try:
         heart.core._permitting.check(peer, message)
-    except NotAllowed:
+    except (NotAllowed, UnknownRun):
         return False
     return True
 
@@ -48,10 +52,68 @@ def test_a_role_may_what_is_promised(heart: Heart, kind: type[Any], role: str) -
         assert allows(heart, ada, theirs) == may
         assert allows(heart, eve, theirs) == (may and not (kind in OWN and role == "learner"))
         about = {field.name for field in msgspec.structs.fields(kind)} & {"master", "run"}
+        if (kind, role) == (m.Ping, "worker"):
+            about = set()  # it is told that the daemon is there, and of no run anything
         assert allows(heart, ada, other) == (may and (granted is None or not about))
         if about == {"master", "run"} and granted is not None:
             mixed = [made(kind, "stm", 2), made(kind, "svm", 1)]
             assert not any(allows(heart, ada, message) for message in mixed), "a run of another Master than is named"
+
+
+@pytest.mark.parametrize("role", RIGHTS)
+@pytest.mark.parametrize("kind", [kind for kind in MAY if "run" in kind.__struct_fields__], ids=lambda k: k.__name__)
+def test_a_run_of_another_master_is_like_one_that_there_is_not(heart: Heart, kind: type[Any], role: str) -> None:
+    """Else whoever asks for one number after the other counts what others do, and learns what their Masters are called.
+
+    Masters that are named are compared, too: the one that is granted, one that is not, and one that there is not.
+    """
+    eve = Sender(b"eve", "eve", Peer("eve", role, frozenset(["stm"])))
+
+    def told(master: str, run: int) -> Any:
+        message = made(kind, master, run)
+        with heart.turn() as out:
+            heart.core.on_client(eve, message, TABLE if "layout" in kind.__struct_fields__ else None, out)
+        assert not [*out.queries, *out.forks, *out.verifications], "it would be looked up"
+        [reply] = out.replies
+        said = msgspec.structs.asdict(reply.message)
+        said["message"] = said.get("message", "").replace(f"run {run} ", "run X ").replace(master, "M")
+        said["run"] = said.get("run") == run
+        return said
+
+    for master in ("stm", "svm", "xyz"):
+        assert told(master, 2) == told(master, 99)
+    assert told("svm", 2) == told("xyz", 2)
+
+
+@pytest.mark.parametrize("role", RIGHTS)
+@pytest.mark.parametrize("kind", [kind for kind in MAY if "master" in kind.__struct_fields__], ids=lambda k: k.__name__)
+def test_a_master_that_is_not_granted_is_like_one_that_there_is_not(heart: Heart, kind: type[Any], role: str) -> None:
+    def told(peer: Peer, master: str) -> list[tuple[Any, ...]]:
+        with heart.turn() as out:
+            heart.core.on_client(Sender(b"eve", "eve", peer), made(kind, master, 0), None, out)
+        return [(type(r.message), getattr(r.message, "message", "").replace(master, "M")) for r in out.replies]
+
+    eve = Peer("eve", role, frozenset(["stm", "sem"]))
+    assert told(eve, "svm") == told(eve, "xyz") != []
+    # She is granted one that there is not, either (any more): of others she learns nothing by that.
+    assert "svm" not in str(told(eve, "sem"))
+    free = str(told(Peer("eve", role), "sem"))
+    assert ("svm" in free) == ("no Master" in free)
+
+
+def test_who_works_hears_of_no_master_but_their_own(heart: Heart) -> None:
+    wes = Sender(b"wes", "wes", Peer("wes", "worker", frozenset(["sem"])))
+    told = []
+    for hello in (
+        m.WorkerHello(m.PROTOCOL_VERSION, "sem", "w"),
+        m.GuardianHello(m.PROTOCOL_VERSION, "sem", "g"),
+    ):
+        with heart.turn() as out:
+            heart.core.workforce.on_worker(wes, hello, None, None, 0.0, out)
+        told += [note.message for note in out.to_workers]
+    assert [(refused.code, refused.message) for refused in told if isinstance(refused, m.Refused)] == 2 * [
+        ("unknown_master", "this daemon has no Master 'sem'; it has none")
+    ]
 
 
 def test_what_is_about_the_whole_daemon_takes_all_masters(heart: Heart) -> None:
@@ -112,6 +174,8 @@ def test_lists_have_what_somebody_may_see_only(heart: Heart) -> None:
     def asked(message: Any) -> Any:
         out = Effects()
         heart.core.on_client(Sender(b"eve", "eve", bounded), message, None, out)
+        for query in out.queries:
+            return look_up(heart.core, query.message, query.peer, 0.0)  # type: ignore[arg-type]
         [reply] = out.replies
         return reply.message
 
