@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import TypeAlias
 
 import zmq
@@ -30,7 +31,10 @@ from taskmaster.daemon.roles import Peer
 __all__ = ["Answers", "framed"]
 
 Question: TypeAlias = (
-    m.Replay
+    m.Describe
+    | m.ListRuns
+    | m.ListHeads
+    | m.Replay
     | m.ReadAsks
     | m.ReadWriters
     | m.Status
@@ -117,8 +121,9 @@ class Answers:
             self._on_the_way(address)
 
     def _ready(self) -> list[bytes]:
-        """The peers that may be answered, in turn."""
-        return [address for address in self._waiting if len(self._on_the_way(address)) < ON_THE_WAY]
+        """The peers that may be answered, in turn: as many as a turn has room for."""
+        ready = (address for address in self._waiting if len(self._on_the_way(address)) < ON_THE_WAY)
+        return list(islice(ready, TURN_BYTES // LEAST_BYTES))
 
     def _on_the_way(self, address: bytes) -> list[tuple[tuple[object, ...], Sending]]:
         sending = [sent for sent in self._sending.get(address, ()) if not sent[1].done]

@@ -36,6 +36,8 @@ COSTS: Mapping[type[m.Message], float] = {
     m.NoteAsks: 5.0,
     m.Delete: 20.0,
     m.Status: 10.0,
+    m.ListRuns: 10.0,
+    m.ListHeads: 10.0,
 }
 #: What something that is no message costs: programs do not send it by the hundred.
 NONSENSE = 200.0

@@ -50,16 +50,14 @@ from taskmaster.daemon.roles import LOCAL, Peer, Right
 from taskmaster.daemon.run import Run
 from taskmaster.daemon.runs import Runs, still_open
 from taskmaster.daemon.series import SeriesBook
-from taskmaster.daemon.status import master_info, master_status
+from taskmaster.daemon.status import master_status
 from taskmaster.daemon.workforce import Workforce, known_master
 
 __all__ = ["Core", "Identity"]
 
 #: Having been still for so long (suspended, or waiting for a disk), the daemon holds nobody's silence against them.
 STALL_SECONDS = 3.0
-#: Bytes of a list of runs in one message: thousands, and a few milliseconds' work.
-_LISTED_BYTES = 512 << 10
-#: The same of a list of tasks in doubt: hundreds, whose inputs have to be read.
+#: Bytes of a list of tasks in doubt in one message: hundreds, whose inputs have to be read.
 _HELD_BYTES = 64 << 10
 #: How many who ask for an unknown run in one turn are told of one with a name like it: to find that takes a while.
 _HINTS = 2
@@ -109,7 +107,7 @@ class Core:
         #: runs whose counts in the journal lag behind
         self._uncounted: dict[int, Run] = {}
         self._handlers: dict[type, Callable[[Sender, Any, Table | None, Effects], None]] = {
-            m.Describe: self._describe,
+            m.Describe: self._query,
             m.Open: self._open,
             m.Submit: self._submit,
             m.Cancel: self._cancel,
@@ -127,9 +125,9 @@ class Core:
             m.Delete: self._delete,
             m.Resolve: self._resolve,
             m.SetWorkers: self._set_workers,
-            m.ListRuns: self._list_runs,
+            m.ListRuns: self._query,
             m.ListHeld: self._query,
-            m.ListHeads: self.operators.list_heads,
+            m.ListHeads: self._query,
             m.ReadProgress: self._query,
             m.ReadSamples: self.operators.read_samples,
             m.SetHead: self.operators.set_head,
@@ -251,24 +249,6 @@ class Core:
         """Take up a run that is new, or read from the journal."""
         self.runs.add(run)
         self.next_run = max(self.next_run, run.id + 1)
-
-    def _describe(self, sender: Sender, message: m.Describe, table: Table | None, out: Effects) -> None:
-        if message.version != m.PROTOCOL_VERSION:
-            raise VersionMismatch(
-                f"this daemon speaks version {m.PROTOCOL_VERSION} of the protocol, the client version "
-                f"{message.version}; install the same release on both sides"
-            )
-        me = self.identity
-        results = me.near_results if sender.peer.is_local and me.near_results else me.results
-        masters = tuple(master_info(master) for name, master in self.masters.items() if sender.peer.sees(name))
-        out.replies.append(
-            Reply(
-                sender.address,
-                m.Described(
-                    message.id, m.PROTOCOL_VERSION, me.name, me.epoch, results, me.workers, masters, me.max_message
-                ),
-            )
-        )
 
     def _open(self, sender: Sender, message: m.Open, table: Table | None, out: Effects) -> None:
         master = self._master(message.master)
@@ -480,12 +460,6 @@ class Core:
         out.scalings.append(message)
         self._done(sender, message.id, out, message.count)
 
-    def _list_runs(self, sender: Sender, message: m.ListRuns, table: Table | None, out: Effects) -> None:
-        if message.master is not None:
-            self._master(message.master)
-        infos, more = self.runs.infos(message.master, message.after, _LISTED_BYTES, sender.peer.sees)
-        out.replies.append(Reply(sender.address, m.RunList(message.id, infos, more)))
-
     def _ping(self, sender: Sender, message: m.Ping, table: Table | None, out: Effects) -> None:
         pong = m.Pong(message.id, self.identity.epoch)
         if message.run and sender.peer.may(Right.SEE):  # to others runs are no business of theirs
@@ -510,7 +484,10 @@ class Core:
     def _query(
         self,
         sender: Sender,
-        message: m.Replay
+        message: m.Describe
+        | m.ListRuns
+        | m.ListHeads
+        | m.Replay
         | m.ReadAsks
         | m.ReadWriters
         | m.Status
@@ -525,6 +502,10 @@ class Core:
             self.run(message.run)
         elif isinstance(message, m.ListHeld):
             self._check_held(message)
+        elif isinstance(message, (m.ListRuns, m.ListHeads)) and message.master is not None:
+            self._master(message.master)
+        elif isinstance(message, m.Describe):
+            _check_version(message.version)
         out.queries.append(Query(sender.address, message, sender.peer))
 
     def _check_held(self, request: m.ListHeld) -> None:
@@ -579,6 +560,14 @@ class Core:
     def statistics(self, now: float) -> tuple[MasterStatus, ...]:
         """Every Master, for ``status``."""
         return tuple(master_status(master, now) for master in self.masters.values())
+
+
+def _check_version(version: int) -> None:
+    if version != m.PROTOCOL_VERSION:
+        raise VersionMismatch(
+            f"this daemon speaks version {m.PROTOCOL_VERSION} of the protocol, the client version {version}; install "
+            "the same release on both sides"
+        )
 
 
 def _check_name(name: str) -> None:

@@ -437,7 +437,10 @@ class Query(msgspec.Struct, frozen=True):
 
     address: bytes
     message: (
-        m.Replay
+        m.Describe
+        | m.ListRuns
+        | m.ListHeads
+        | m.Replay
         | m.ReadAsks
         | m.ReadWriters
         | m.Status

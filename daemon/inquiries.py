@@ -25,6 +25,7 @@ from taskmaster.daemon.journal.audit import read_audit
 from taskmaster.daemon.journal.pages import read_page, recheck, same_block
 from taskmaster.daemon.journal.seriespages import read_series
 from taskmaster.daemon.journal.writers import read_writers
+from taskmaster.daemon.looking import look_up
 from taskmaster.daemon.roles import Peer
 
 __all__ = ["MOST_LISTED", "Inquiries"]
@@ -100,6 +101,8 @@ class Inquiries:
                 return read_writers(self._journal, self._core.run(question.run), question), ()
             if isinstance(question, m.ReadAudit):
                 return read_audit(self._journal, question), ()
+            if isinstance(question, (m.Describe, m.ListRuns, m.ListHeads)):
+                return look_up(self._core, question, peer, time.time()), ()
             if isinstance(question, m.ListHeld):
                 return self._core.held_list(question, peer), ()
             if isinstance(question, m.ListAlarms):

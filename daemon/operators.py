@@ -10,6 +10,7 @@ from taskmaster.bus.table import Table
 from taskmaster.daemon.effects import Effects, Query, Reply, Sender
 from taskmaster.daemon.master import Master
 from taskmaster.daemon.people import who_says
+from taskmaster.daemon.roles import Peer
 from taskmaster.daemon.series import SeriesBook
 from taskmaster.daemon.workforce import known_master
 
@@ -23,17 +24,16 @@ class Operators:
         self._masters = masters
         self._series = series
 
-    def list_heads(self, sender: Sender, message: m.ListHeads, table: Table | None, out: Effects) -> None:
-        """Somebody wants to know how heads are."""
-        sees = sender.peer.sees
-        everywhere = [master for name, master in self._masters.items() if sees(name)]
-        masters = everywhere if message.master is None else [self._master(message.master)]
+    def head_list(self, question: m.ListHeads, peer: Peer, wall: float) -> m.HeadList:
+        """How heads are, at ``wall`` seconds since 1970: of one Master, or of all that somebody may see."""
+        everywhere = [master for name, master in self._masters.items() if peer.sees(name)]
+        masters = everywhere if question.master is None else [self._master(question.master)]
         infos = tuple(
             self._series.shown(info, master.spec.monitors.get(info.head, {}))
             for master in masters
-            for info in master.heads.infos(out.wall)
+            for info in master.heads.infos(wall)
         )
-        out.replies.append(Reply(sender.address, m.HeadList(message.id, infos)))
+        return m.HeadList(question.id, infos)
 
     def set_head(self, sender: Sender, message: m.SetHead, table: Table | None, out: Effects) -> None:
         """Somebody takes a head out of service, or puts it back."""

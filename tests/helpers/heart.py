@@ -22,6 +22,7 @@ from taskmaster.daemon.effects import Dispatched, Effects, Sender, ToWorker
 from taskmaster.daemon.journal import Journal
 from taskmaster.daemon.journal.recovery import restore
 from taskmaster.daemon.leases import Started, Worker
+from taskmaster.daemon.looking import look_up
 from taskmaster.daemon.master import Master, MasterSpec
 from taskmaster.daemon.run import Run
 from taskmaster.daemon.status import master_status
@@ -160,9 +161,15 @@ class Heart:
 
     def ask(self, message: m.ClientMessage, kind: type[T], table: Table | None = None) -> T:
         """A client's message and the answer to it, which is of this ``kind``."""
-        (reply,) = self.say(message, table).replies
-        assert isinstance(reply.message, kind), reply.message
-        return reply.message
+        out = self.say(message, table)
+        if out.queries:
+            (query,) = out.queries
+            answer: Any = look_up(self.core, query.message, query.peer, self.now)  # type: ignore[arg-type]
+        else:
+            (reply,) = out.replies
+            answer = reply.message
+        assert isinstance(answer, kind), answer
+        return answer
 
     def held(self, **question: Any) -> m.HeldList:
         """The answer to a client's question for tasks in doubt, as the client reads it."""

@@ -123,6 +123,33 @@ def test_who_is_kept_out_for_a_while_loses_nothing(folder: Path) -> None:
         assert "key 'anna', from 127.0.0.1, sends more than is borne" in circle.daemon.log
 
 
+@pytest.mark.parametrize(
+    "question",
+    [m.ListRuns(1), m.Describe(1, m.PROTOCOL_VERSION)],
+    ids=lambda message: type(message).__name__,
+)
+def test_lists_that_nobody_reads_do_not_pile_up(folder: Path, question: m.ListRuns | m.Describe) -> None:
+    """A question of a few bytes is answered with half a megabyte: two are on their way, the others wait unanswered."""
+    wide = {f"p{k}": {"kind": "str", "choices": ["x" * 1000, "y"]} for k in range(400)}
+    with starter(folder) as start:
+        circle = Circle(
+            folder, start, {"square": MASTERS["square"], "wide": function("echo", parameters=wide, outputs={"y": {}})}
+        )
+        circle.admit("mad", "observer")
+        circle.admit("anna", "learner")
+        with circle.connect("anna") as anna, mad(circle) as socket:
+            for k in range(20):
+                anna["square"].open(f"run {k}", metadata={"about": "x" * 25_000}).close()
+            socket.sndhwm, socket.rcvhwm = 0, 1
+            before = resident(circle)
+            for k in range(1500):
+                question.id = k + 1
+                socket.send(codec.encode(question))
+            works(anna)
+            assert resident(circle) < before + MOST_GROWTH
+            assert "sends more than is borne" not in circle.daemon.log
+
+
 def test_so_many_connections_come_from_one_address(folder: Path) -> None:
     with starter(folder) as start:
         circle = Circle(folder, start, MASTERS, max_connections=20)

@@ -378,6 +378,23 @@ def test_an_answer_too_large_for_a_message_is_a_refusal(
     station.journal.close()
 
 
+def test_what_is_listed_has_what_was_done_before_in_the_same_turn(context: zmq.Context[Socket], tmp_path: Path) -> None:
+    station = Station(context, tmp_path, "retry")
+    station.say(station.client, m.ListRuns(1))
+    station.say(station.client, m.Open(2, "svm", "new"))
+    station.say(station.client, m.ListRuns(3))
+    station.turn()
+    lists = []
+    for _ in range(3):
+        assert station.client.poll(PATIENCE_MS)
+        reply = _client.decode(station.client.recv_multipart()[0])
+        lists += [(reply.id, len(reply.runs))] if isinstance(reply, m.RunList) else []
+        station.turn()
+    assert (3, 1) in lists
+    assert len(lists) == 2
+    station.journal.close()
+
+
 def test_of_a_turn_that_cannot_be_written_nobody_ever_hears(context: zmq.Context[Socket], tmp_path: Path) -> None:
     station = one_turn(context, tmp_path, "hold", refuse=True)
     with pytest.raises(JournalError):
