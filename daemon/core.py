@@ -7,7 +7,7 @@ follows is appended to the turn's :class:`~taskmaster.daemon.effects.Effects`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -63,6 +63,10 @@ _HELD_BYTES = 64 << 10
 _HINTS = 2
 #: Runs of the owner of one key: each takes some hundred bytes of memory as long as it is there.
 MOST_RUNS = 100_000
+#: Bytes of what is recorded of a run or by a writer, which stays in the journal; of a run also in memory, …
+MOST_METADATA = 64 << 10
+#: … and of that in all runs of the owner of one key.
+MOST_METADATA_IN_ALL = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -303,6 +307,7 @@ class Core:
 
     def _create(self, sender: Sender, message: m.Open, out: Effects) -> Run:
         _check_name(message.name)
+        _check_metadata(message.metadata, f"run {message.name!r} of Master {message.master!r}: its metadata")
         self._require_room_for_a_run(sender)
         seed = self._new_seed() if message.seed is None else message.seed
         if not 0 <= seed < 2**63:
@@ -322,6 +327,12 @@ class Core:
             raise CallerError(
                 f"the daemon has {made} runs of key {sender.user!r}, which is the most that one may have; delete some "
                 "(taskmaster runs delete), or have the daemon's operator do so"
+            )
+        size = self.runs.metadata_bytes[sender.user]
+        if size >= MOST_METADATA_IN_ALL and not sender.peer.is_local:
+            raise CallerError(
+                f"the runs of key {sender.user!r} have {size} bytes of metadata, and one key's may have "
+                f"{MOST_METADATA_IN_ALL}; delete some (taskmaster runs delete), or have the daemon's operator do so"
             )
 
     def _submit(self, sender: Sender, message: m.Submit, table: Table | None, out: Effects) -> None:
@@ -346,7 +357,9 @@ class Core:
         self._done(sender, message.id, out)
 
     def _note_writer(self, sender: Sender, message: m.NoteWriter, table: Table | None, out: Effects) -> None:
-        self._require_writer(self.run(message.run), message.writer)
+        run = self.run(message.run)
+        self._require_writer(run, message.writer)
+        _check_metadata(message.metadata, f"run {run.name!r} of Master {run.master!r}: what its writer says of itself")
         out.records.append(WriterNoted(message.run, message.writer, message.metadata))
         self._done(sender, message.id, out)
 
@@ -573,6 +586,15 @@ def _check_version(version: int) -> None:
 def _check_name(name: str) -> None:
     if not name or len(name) > 200 or not name.isprintable():
         raise CallerError(f"{name[:40]!r} cannot name a run; use 1 to 200 printable characters")
+
+
+def _check_metadata(metadata: Mapping[str, str], what: str) -> None:
+    size = sum(len(key.encode()) + len(value.encode()) for key, value in metadata.items())
+    if size > MOST_METADATA:
+        raise CallerError(
+            f"{what} takes {size} bytes, at most {MOST_METADATA} are kept; name a file that has the rest, or make it "
+            "an input"
+        )
 
 
 def _check_priority(priority: int) -> None:

@@ -124,6 +124,8 @@ class Runs:
         self._numbers: dict[str, dict[str, int]] = {}
         #: how many runs each user has made
         self.made: Counter[str] = Counter()
+        #: and how many bytes of metadata, as JSON, these have
+        self.metadata_bytes: Counter[str] = Counter()
         #: runs that may be laid aside, as far as is known
         self._quiet: dict[int, Run] = {}
 
@@ -242,23 +244,26 @@ class Runs:
 
     def add(self, run: Run) -> None:
         """Take up a run that is new, or has something going on."""
-        self._name(run.master, run.name, run.id, run.user)
+        self._name(run.master, run.name, run.id, run.user, len(_json(run.metadata)))
         self._take_up(run)
 
     def add_resting(self, state: Resting) -> None:
         """Take up one that has not."""
-        self._name(state.master, state.name, state.run, state.user)
+        self._name(state.master, state.name, state.run, state.user, len(state.metadata.encode()))
         self._lay_aside(state)
 
-    def _name(self, master: str, name: str, number: int, user: str) -> None:
+    def _name(self, master: str, name: str, number: int, user: str, size: int) -> None:
         names = self._numbers.setdefault(master, {})
-        self.made[user] += name not in names
+        if name not in names:
+            self.made[user] += 1
+            self.metadata_bytes[user] += size
         names[name] = number
 
     def remove(self, run: Run) -> None:
         """Forget a run without open tasks."""
         del self._awake[run.id], self._numbers[run.master][run.name]
         self.made[run.user] -= 1
+        self.metadata_bytes[run.user] -= len(_json(run.metadata))
         self._quiet.pop(run.id, None)
         if run.master in self._masters:
             self._masters[run.master].remove_run(run)

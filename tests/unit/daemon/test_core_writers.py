@@ -345,3 +345,51 @@ def test_one_key_may_have_so_many_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert answer.message.startswith("the daemon has 2 runs of key 'ada', which is the most that one may have; delete")
     assert isinstance(opened("three", Sender(b"b", "bob", Peer("bob", "learner"))), m.Opened)
     assert isinstance(opened("four", Sender(b"c", "ada")), m.Opened), "whose machine it is may have more"
+
+
+def test_what_is_recorded_of_a_run_is_no_place_for_data() -> None:
+    heart = Heart(spec())
+    most = {"about": "x" * (core_module.MOST_METADATA - 5)}
+    more = {"about": "é" * (core_module.MOST_METADATA // 2)}
+    run = heart.open(name="one", metadata=most)
+    assert refused(heart, m.Open(1, "svm", "two", metadata=more)).message == (
+        "run 'two' of Master 'svm': its metadata takes 65541 bytes, at most 65536 are kept; name a file that has the "
+        "rest, or make it an input"
+    )
+    assert heart.ask(m.NoteWriter(1, run.run, run.writer, most), m.Done)
+    assert refused(heart, m.NoteWriter(1, run.run, run.writer, more)).message.startswith(
+        "run 'one' of Master 'svm': what its writer says of itself takes 65541 bytes"
+    )
+    assert list(heart.ledger.books) == [run.run]
+
+
+def test_so_much_is_recorded_of_all_runs_of_a_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It is in memory as long as the runs are there, laid aside or not, and after a start."""
+    monkeypatch.setattr(core_module, "MOST_METADATA_IN_ALL", 2500)
+    journal = Journal(tmp_path, "crash")
+    journal.begin_epoch(0.0)
+    heart = Heart(spec(), journal=journal)
+    ada = Sender(b"a", "ada", Peer("ada", "learner"))
+
+    def opened(name: str, sender: Sender = ada) -> m.DaemonMessage:
+        with heart.turn() as out:
+            heart.core.on_client(sender, m.Open(1, "svm", name, metadata={"about": "x" * 1000}), None, out)
+        return out.replies[0].message
+
+    runs = [opened(name) for name in ("one", "two", "three")]
+    for restarts in range(2):
+        if restarts:
+            heart.restart({})
+        else:
+            heart.tick()
+        answer = opened("four")
+        assert isinstance(answer, m.Refused)
+        assert answer.message.startswith("the runs of key 'ada' have 3036 bytes of metadata, and one key's may")
+    assert isinstance(opened("four", Sender(b"b", "bob", Peer("bob", "learner"))), m.Opened)
+    for run in runs:
+        assert isinstance(run, m.Opened)
+        heart.ask(m.Delete(1, run.run), m.Done)
+    assert heart.core.runs.metadata_bytes["ada"] == 0
+    assert isinstance(opened("four"), m.Refused), "bob's"
+    assert isinstance(opened("five"), m.Opened)
+    journal.close()

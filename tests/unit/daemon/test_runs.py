@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from taskmaster.bus import codec, messages as m
 from taskmaster.bus.status import MasterStatus
+from taskmaster.daemon import core as core_module
 from taskmaster.daemon.core import Core, Identity
 from taskmaster.daemon.effects import Effects, RunChanged, RunCreated, WriterChanged
 from taskmaster.daemon.journal import Journal
@@ -52,7 +53,8 @@ def test_a_list_of_many_runs_comes_in_parts() -> None:
     assert heart.ask(m.ListRuns(9, None, after), m.RunList).runs == ()
 
 
-def test_a_run_of_which_there_is_much_to_say_is_listed_all_the_same() -> None:
+def test_a_run_of_which_there_is_much_to_say_is_listed_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(core_module, "MOST_METADATA", 1 << 20)  # as it was in older journals
     heart = Heart(spec())
     for name in "abc":
         heart.open(name=name, metadata={"what": "x" * 600_000})
