@@ -93,6 +93,12 @@ class Bounds:
         if account is not None and size > HEADER_TOKEN_BYTES:
             account.tokens -= size / HEADER_TOKEN_BYTES
 
+    def spend(self, user: str, tokens: float) -> None:
+        """Have so much paid that was known only when it was done; not all of it by who has less, for it was allowed."""
+        account = self._accounts.get(user)
+        if account is not None:
+            account.tokens -= min(tokens, max(0.0, account.tokens))
+
     def charge_nonsense(self, user: str) -> None:
         """Have something paid that was no message."""
         account = self._accounts.get(user)

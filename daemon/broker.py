@@ -356,7 +356,7 @@ class Broker:
         for verification in out.verifications:
             self._reply_to(verification)
         for forking in out.forks:
-            answer = fork(self.core, self.journal, self.space, forking, out.wall)
+            answer = fork(self.core, self.journal, self.space, forking, out.wall, self._charge)
             sockets.send(control, [forking.sender.address, *framed(answer)])
         for query in out.queries:
             self._answers.ask(query)
@@ -367,6 +367,10 @@ class Broker:
         if out.alarms:
             self._tell(self.alarms.note(out.alarms, time.monotonic()))
         self._remark(out)
+
+    def _charge(self, user: str, tokens: float) -> None:
+        if self.gatehouse is not None:
+            self.gatehouse.bounds.spend(user, tokens)
 
     @staticmethod
     def _remark(out: Effects) -> None:

@@ -74,27 +74,29 @@ class Master(Instrument):
             self.spec.parameters.check(table, submit.first)
         if submit.where is not None:
             self.heads.require(submit.where)
-        queued = self.backlog.tasks + self.proposals.tasks
-        size = self.backlog.bytes + self.proposals.bytes
-        if queued and (
-            queued + submit.n > self.spec.max_queued_tasks or size + table.nbytes > self.spec.max_queued_bytes
-        ):
-            raise Full(
-                f"Master {self.spec.name!r} has {queued} tasks of {size} bytes waiting, its limit is "
-                f"{self.spec.max_queued_tasks} tasks and {self.spec.max_queued_bytes} bytes; submit again later"
-            )
-        self._require_share(run, submit.n, table.nbytes)
+        self.require_room(run.user, submit.n, table.nbytes)
         run.append(submit, table, user, out)
         if self.spec.approval:
             propose(run, submit.first, submit.first + submit.n, user, out)
         self.note(run, out)
 
-    def _require_share(self, run: Run, tasks: int, size: int) -> None:
+    def require_room(self, user: str, tasks: int, size: int) -> None:
+        """Raise Full where so many tasks more of a user's, of so many bytes, may not wait here."""
+        queued, queued_bytes = self.backlog.tasks + self.proposals.tasks, self.backlog.bytes + self.proposals.bytes
+        most_tasks, most_bytes = self.spec.max_queued_tasks, self.spec.max_queued_bytes
+        if queued and (queued + tasks > most_tasks or queued_bytes + size > most_bytes):
+            raise Full(
+                f"Master {self.spec.name!r} has {queued} tasks of {queued_bytes} bytes waiting, its limit is "
+                f"{most_tasks} tasks and {most_bytes} bytes; submit again later"
+            )
+        self._require_share(user, tasks, size)
+
+    def _require_share(self, user: str, tasks: int, size: int) -> None:
         """Raise Full where most of what may wait here would be of one key's owner: there is to be room for others.
 
         As where nothing waits, a first block is taken whatever its size, for it could wait for ever.
         """
-        spec, user = self.spec, run.user
+        spec = self.spec
         queued, queued_bytes = self.backlog.tasks + self.proposals.tasks, self.backlog.bytes + self.proposals.bytes
         most_tasks, most_bytes = SHARE * spec.max_queued_tasks, SHARE * spec.max_queued_bytes
         if user == LOCAL.name or (queued + tasks <= most_tasks and queued_bytes + size <= most_bytes):

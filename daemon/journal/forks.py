@@ -34,14 +34,15 @@ __all__ = ["MOST_ROWS", "Fork", "require_forkable"]
 MOST_ROWS = 1 << 20
 
 
-def require_forkable(journal: Journal, run: int) -> None:
-    """Raise NotAllowed where a run has too many rows to be copied in one go."""
+def require_forkable(journal: Journal, run: int) -> int:
+    """How many rows of a run are copied. Raises NotAllowed where it has too many for one go."""
     rows = int(journal.query(sql.COUNT_ROWS, (run,)).get)
     if rows > MOST_ROWS:
         raise NotAllowed(
             f"run {run} takes {rows} rows of the journal, and only one of up to {MOST_ROWS} is forked; export it, or "
             "replay it to a learner over a new run"
         )
+    return rows
 
 
 class Fork:
@@ -78,7 +79,7 @@ class Fork:
         """Copy the tasks that had been put; returns where they end."""
         source, at = self._record.source, self._record.at
         query, layouts = self._journal.query, self._journal.layouts()
-        end, behind = self._end()
+        end, behind = self.end()
         query(sql.COPY_BLOCKS, (*self._ids, end))
         for first, n, layout, text, time, user, data, file in list(query(sql.SELECT_BLOCK_ACROSS, (source, end))):
             table = self._journal.stored_table(layouts[layout], n, data, file).slice(0, end - first)
@@ -89,7 +90,7 @@ class Fork:
         self._set_last_asks(behind)
         return end
 
-    def _end(self) -> tuple[int, tuple[Ask, ...]]:
+    def end(self) -> tuple[int, tuple[Ask, ...]]:
         """Where the tasks end that had been put; and what the learner had been asked and not answered behind these."""
         source, at = self._record.source, self._record.at
         query = self._journal.query
