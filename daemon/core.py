@@ -51,7 +51,7 @@ from taskmaster.daemon.run import Run
 from taskmaster.daemon.runs import Runs, still_open
 from taskmaster.daemon.series import SeriesBook
 from taskmaster.daemon.status import master_status
-from taskmaster.daemon.workforce import Workforce, known_master
+from taskmaster.daemon.workforce import Workforce, as_seen_by, known_master
 
 __all__ = ["Core", "Identity"]
 
@@ -173,7 +173,7 @@ class Core:
         except TaskMasterError as error:
             if account is not None:
                 self.auditor.failed(account, error, out)
-            self.refuse(sender, message, error, out)
+            self.refuse(sender, message, as_seen_by(sender.peer, error), out)
 
     def end_turn(self, now: float, out: Effects) -> None:
         """After the last message of a turn: dispatch, acknowledge."""

@@ -20,6 +20,7 @@ from taskmaster.daemon.journal.recovery import restore_run
 from taskmaster.daemon.run import Run
 from taskmaster.daemon.runs import run_info
 from taskmaster.daemon.space import Space
+from taskmaster.daemon.workforce import as_seen_by
 
 __all__ = ["fork"]
 
@@ -54,7 +55,7 @@ def fork(
             raise space.error()
         journal.commit([record])
     except (CallerError, DiskFull, JournalDamaged) as error:
-        return m.Refused(error.code, str(error), message.id)
+        return m.Refused(error.code, str(as_seen_by(forking.sender.peer, error)), message.id)
     charge(forking.sender.user, rows / _TOKEN_ROWS + size / TOKEN_BYTES)
     run = restore_run(core, journal, record.run)
     core.look_again = 0.0  # its open tasks may be evaluated

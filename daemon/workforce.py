@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from taskmaster.bus import messages as m
@@ -16,7 +16,7 @@ from taskmaster.daemon.master import Master
 from taskmaster.daemon.roles import LOCAL, Peer, require_work
 from taskmaster.daemon.series import SeriesBook
 
-__all__ = ["LEAST_SILENCE_SECONDS", "Workforce", "known_master"]
+__all__ = ["LEAST_SILENCE_SECONDS", "Workforce", "as_seen_by", "known_master"]
 
 #: Workers of the daemon's own that have ended and are remembered: a hello does not take longer than so many deaths.
 _DEPARTED = 1024
@@ -157,7 +157,8 @@ class Workforce:
             if master.heads:
                 master.heads.require_free(hello.head, hello.token, now)
         except TaskMasterError as error:
-            out.to_workers.append(ToWorker(sender.address, m.Refused(error.code, str(error))))
+            said = str(as_seen_by(sender.peer, error))
+            out.to_workers.append(ToWorker(sender.address, m.Refused(error.code, said)))
             return
         self._worker_at[sender.address] = (master, hello.token)
         master.on_hello(hello, sender.address, local=hello.token in self._local, now=now, out=out)
@@ -173,7 +174,8 @@ class Workforce:
             master = known_master(self._masters, hello.master)
             master.require_heads()
         except TaskMasterError as error:
-            out.to_workers.append(ToWorker(sender.address, m.Refused(error.code, str(error))))
+            said = str(as_seen_by(sender.peer, error))
+            out.to_workers.append(ToWorker(sender.address, m.Refused(error.code, said)))
             return
         guardian.master = master
         out.to_workers.append(ToWorker(sender.address, master.spec.guardian_plan()))
@@ -338,12 +340,27 @@ def _tokens(message: m.WorkerMessage) -> tuple[str, ...]:
     return ()
 
 
+class _NoMaster(UnknownMaster):
+    """There is no Master of this name."""
+
+    def __init__(self, name: str, masters: Collection[str]) -> None:
+        super().__init__(f"this daemon has no Master {name!r}{did_you_mean_or(name, masters, 'it has')}")
+        self.name, self.masters = name, masters
+
+
 def known_master(masters: Mapping[str, Master], name: str) -> Master:
     """The Master of this name; raises UnknownMaster, which says what there is."""
     master = masters.get(name)
     if master is None:
-        raise UnknownMaster(f"this daemon has no Master {name!r}{did_you_mean_or(name, masters, 'it has')}")
+        raise _NoMaster(name, tuple(masters))
     return master
+
+
+def as_seen_by(peer: Peer, error: TaskMasterError) -> TaskMasterError:
+    """An error as it may be told somebody: without the Masters that they may not know of."""
+    if isinstance(error, _NoMaster) and peer.is_bounded:
+        return _NoMaster(error.name, [name for name in error.masters if peer.sees(name)])
+    return error
 
 
 def _require_version(version: int, who: str) -> None:

@@ -85,6 +85,37 @@ def test_a_run_of_another_master_is_like_one_that_there_is_not(heart: Heart, kin
     assert told("svm", 2) == told("xyz", 2)
 
 
+@pytest.mark.parametrize("role", RIGHTS)
+@pytest.mark.parametrize("kind", [kind for kind in MAY if "master" in kind.__struct_fields__], ids=lambda k: k.__name__)
+def test_a_master_that_is_not_granted_is_like_one_that_there_is_not(heart: Heart, kind: type[Any], role: str) -> None:
+    def told(peer: Peer, master: str) -> list[tuple[Any, ...]]:
+        with heart.turn() as out:
+            heart.core.on_client(Sender(b"eve", "eve", peer), made(kind, master, 0), None, out)
+        return [(type(r.message), getattr(r.message, "message", "").replace(master, "M")) for r in out.replies]
+
+    eve = Peer("eve", role, frozenset(["stm", "sem"]))
+    assert told(eve, "svm") == told(eve, "xyz") != []
+    # She is granted one that there is not, either (any more): of others she learns nothing by that.
+    assert "svm" not in str(told(eve, "sem"))
+    free = str(told(Peer("eve", role), "sem"))
+    assert ("svm" in free) == ("no Master" in free)
+
+
+def test_who_works_hears_of_no_master_but_their_own(heart: Heart) -> None:
+    wes = Sender(b"wes", "wes", Peer("wes", "worker", frozenset(["sem"])))
+    told = []
+    for hello in (
+        m.WorkerHello(m.PROTOCOL_VERSION, "sem", "w"),
+        m.GuardianHello(m.PROTOCOL_VERSION, "sem", "g"),
+    ):
+        with heart.turn() as out:
+            heart.core.workforce.on_worker(wes, hello, None, None, 0.0, out)
+        told += [note.message for note in out.to_workers]
+    assert [(refused.code, refused.message) for refused in told if isinstance(refused, m.Refused)] == 2 * [
+        ("unknown_master", "this daemon has no Master 'sem'; it has none")
+    ]
+
+
 def test_what_is_about_the_whole_daemon_takes_all_masters(heart: Heart) -> None:
     bounded, free = Peer("ada", "operator", frozenset(["stm"])), Peer("ada", "operator")
     for message in (m.Stop(1), m.Reset(1)):
