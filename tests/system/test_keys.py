@@ -87,7 +87,7 @@ def test_nobody_else_is_let_in(circle: Circle) -> None:
 
 def test_each_may_what_their_role_says(circle: Circle) -> None:
     with circle.connect("anna") as anna, circle.connect("otto") as otto, circle.connect("eve") as eve:
-        assert (list(anna), list(eve)) == (["square", "echo", "any", "far"], ["echo"])
+        assert (list(anna), list(eve)) == (["square", "echo", "any", "far", "lamp"], ["echo"])
         assert [master.name for master in eve.status().masters] == ["echo"]
         with pytest.raises(NotAllowed, match=r"key 'anna' \(learner\) may not pause: that takes the role operator or"):
             anna["square"].pause()
