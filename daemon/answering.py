@@ -25,7 +25,7 @@ from taskmaster.bus import codec, messages as m, sockets
 from taskmaster.bus.errors import TooLarge
 from taskmaster.bus.sockets import Sending
 from taskmaster.bus.table import Buffer
-from taskmaster.daemon.effects import Query
+from taskmaster.daemon.effects import Query, WasForked, WasOpened
 from taskmaster.daemon.roles import Peer
 
 __all__ = ["Answers", "framed"]
@@ -45,6 +45,8 @@ Question: TypeAlias = (
     | m.ListRequests
     | m.ListProposed
     | m.ReadAudit
+    | WasOpened
+    | WasForked
 )
 Answer: TypeAlias = tuple[m.DaemonMessage, Sequence[Buffer]]
 

@@ -5,6 +5,9 @@ none left is shown the door for a while, which doubles each time up to a minute,
 workers connect anew and send again whatever was not acknowledged. Bounded are the owners of keys, not the daemon's own
 user, whose the machine is. Pure state: nothing here knows the time.
 
+No message costs more than a second's tokens, however few these are, and it passes where there is one token left, on
+credit: where the rate was set low, whoever has a large one to send gets it through, and is not sent away each time.
+
 The bounds are far above what programs do that mean it. Clients gather what they put, so a thousand messages a second
 are many; what comes faster is a loop that never waits for an answer.
 """
@@ -25,8 +28,10 @@ RATE = 20_000.0
 BURST_SECONDS = 2.0
 #: Bytes that cost as much as a message; …
 TOKEN_BYTES = 16 << 10
-#: … and those of a client's header, which is decoded whoever it is of, and may hold a word every few bytes.
+#: … and those of a header, which is decoded whoever it is of, and may hold a word every few bytes.
 HEADER_TOKEN_BYTES = 512
+#: Workers that are vouched for, each of which is looked up.
+TOKEN_WORKERS = 4
 #: What costs more than a token: it stays in the journal, as what is on record of operators does, or has much read.
 COSTS: Mapping[type[m.Message], float] = {
     **{kind: 20.0 for kind, rule in RULES.items() if rule.right in (Right.OPERATE, Right.ADMINISTER)},
@@ -47,7 +52,7 @@ SECOND_CHANCE = 0.1
 FIRST_BAR, LAST_BAR = 1.0, 60.0
 #: Whoever has behaved for so long is a stranger to it again.
 FORGIVEN_SECONDS = 300.0
-#: What one key's owners may follow at a time.
+#: What one key's owners may follow at a time; a long one counts more.
 MOST_TOPICS = 20_000
 
 
@@ -78,20 +83,27 @@ class Bounds:
             return False
         tokens = account.tokens + (now - account.at) * self._rate
         account.at = now
-        account.tokens = (tokens if tokens < self._most else self._most) - 1.0 - size / TOKEN_BYTES
-        return account.tokens >= 0.0
+        tokens = min(tokens, self._most)
+        account.tokens = tokens - min(1.0 + size / TOKEN_BYTES, self._rate)
+        return tokens >= 1.0
 
     def charge(self, user: str, message: m.Message) -> None:
         """Have what a message costs beyond a token paid; it was let pass."""
         account = self._accounts.get(user)
         if account is not None:
-            account.tokens -= COSTS.get(type(message), 0.0)
+            account.tokens -= min(COSTS.get(type(message), 0.0), self._rate)
 
     def charge_header(self, user: str, size: int) -> None:
         """Have paid what it costs to look at a header of so many bytes."""
         account = self._accounts.get(user)
         if account is not None and size > HEADER_TOKEN_BYTES:
-            account.tokens -= size / HEADER_TOKEN_BYTES
+            account.tokens -= min(size / HEADER_TOKEN_BYTES, self._rate)
+
+    def charge_lookups(self, user: str, workers: int) -> None:
+        """Have paid what it costs to look up so many workers."""
+        account = self._accounts.get(user)
+        if account is not None:
+            account.tokens -= min(workers / TOKEN_WORKERS, self._rate)
 
     def spend(self, user: str, tokens: float) -> None:
         """Have so much paid that was known only when it was done; not all of it by who has less, for it was allowed."""
@@ -103,7 +115,7 @@ class Bounds:
         """Have something paid that was no message."""
         account = self._accounts.get(user)
         if account is not None:
-            account.tokens -= NONSENSE
+            account.tokens -= min(NONSENSE, self._rate)
 
     def follow(self, user: str, change: int) -> bool:
         """Somebody follows so many topics more; whether that is still within bounds."""

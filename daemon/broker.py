@@ -38,7 +38,16 @@ from taskmaster.daemon.alarms import AlarmBook
 from taskmaster.daemon.answering import Answers, framed
 from taskmaster.daemon.auditing import by_daemon
 from taskmaster.daemon.core import Core
-from taskmaster.daemon.effects import BlockAppended, Dispatched, Effects, Publication, Recheck, Verify
+from taskmaster.daemon.effects import (
+    BlockAppended,
+    Dispatched,
+    Effects,
+    Publication,
+    Query,
+    Recheck,
+    Verify,
+    WasForked,
+)
 from taskmaster.daemon.forking import fork
 from taskmaster.daemon.gate import Gatehouse
 from taskmaster.daemon.guardians import Guardians
@@ -356,7 +365,11 @@ class Broker:
             self._reply_to(verification)
         for forking in out.forks:
             answer = fork(self.core, self.journal, self.space, forking, out.wall, self._charge)
-            sockets.send(control, [forking.sender.address, *framed(answer)])
+            if isinstance(answer, m.Forked):
+                sender = forking.sender
+                self._answers.ask(Query(sender.address, WasForked(answer.id, answer.run.run), sender.peer))
+            else:
+                sockets.send(control, [forking.sender.address, *framed(answer)])
         for query in out.queries:
             self._answers.ask(query)
         for interrupt in out.interrupts:

@@ -100,8 +100,8 @@ def gate_conditions(gatehouse: Gatehouse, now: float) -> Iterator[Condition]:
     """Of who is let in: whether the keys in force are those in the file, and whether anybody is answered."""
     if gatehouse.refusal:
         yield Condition("authenticator", "error", "keys", gatehouse.refusal)
-    if trouble := gatehouse.doorkeeper.trouble(now):
-        yield Condition("authenticator", "critical", "authenticator", trouble)
+    if gatehouse.trouble:
+        yield Condition("authenticator", "critical", "authenticator", gatehouse.trouble)
     for user in gatehouse.bounds.barred(now):
         yield Condition("excess", "warning", user, f"key {user!r} sent more than is borne, and is kept out for a while")
 

@@ -7,7 +7,7 @@ follows is appended to the turn's :class:`~taskmaster.daemon.effects.Effects`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -16,7 +16,6 @@ from taskmaster.bus import messages as m
 from taskmaster.bus.errors import (
     CallerError,
     Conflict,
-    Fenced,
     Gap,
     NotAllowed,
     TaskMasterError,
@@ -25,30 +24,25 @@ from taskmaster.bus.errors import (
 )
 from taskmaster.bus.status import MasterStatus
 from taskmaster.bus.table import Table
-from taskmaster.bus.text import did_you_mean
 from taskmaster.daemon.acknowledging import Acknowledging
 from taskmaster.daemon.auditing import ON_RECORD, Auditor
 from taskmaster.daemon.effects import (
     AsksNoted,
     Effects,
-    Forking,
     Query,
     Reply,
-    RunCreated,
     RunDeleted,
-    RunForked,
     Sender,
     Verify,
-    WriterChanged,
-    WriterNoted,
 )
 from taskmaster.daemon.master import Master
+from taskmaster.daemon.opening import Opening, check_priority
 from taskmaster.daemon.operators import Operators
 from taskmaster.daemon.people import People, who_says
-from taskmaster.daemon.permitting import Permitting, no_run
+from taskmaster.daemon.permitting import Permitting
 from taskmaster.daemon.roles import LOCAL, Peer, Right
 from taskmaster.daemon.run import Run
-from taskmaster.daemon.runs import Runs, still_open
+from taskmaster.daemon.runs import Runs, no_run, still_open
 from taskmaster.daemon.series import SeriesBook
 from taskmaster.daemon.status import master_status
 from taskmaster.daemon.workforce import Workforce, as_seen_by, known_master
@@ -59,14 +53,6 @@ __all__ = ["Core", "Identity"]
 STALL_SECONDS = 3.0
 #: Bytes of a list of tasks in doubt in one message: hundreds, whose inputs have to be read.
 _HELD_BYTES = 64 << 10
-#: How many who ask for an unknown run in one turn are told of one with a name like it: to find that takes a while.
-_HINTS = 2
-#: Runs of the owner of one key: each takes some hundred bytes of memory as long as it is there.
-MOST_RUNS = 100_000
-#: Bytes of what is recorded of a run or by a writer, which stays in the journal; of a run also in memory, …
-MOST_METADATA = 64 << 10
-#: … and of that in all runs of the owner of one key.
-MOST_METADATA_IN_ALL = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -99,28 +85,26 @@ class Core:
         self.people = People(self.masters, self.runs)
         self.operators = Operators(self.masters, self.series)
         self.acknowledging = Acknowledging(self.runs)
+        self.opening = Opening(self.masters, self.runs, new_seed)
         self._permitting = Permitting(self.masters, self.runs)
-        self.next_run = 1
         #: no further leases: the daemon is about to stop
         self.draining = False
-        self._new_seed = new_seed
         #: when a turn should be made though nothing may have happened
         self.look_again = math.inf
         self._last_tick = math.inf
-        self._hints = _HINTS
         #: runs whose counts in the journal lag behind
         self._uncounted: dict[int, Run] = {}
         self._handlers: dict[type, Callable[[Sender, Any, Table | None, Effects], None]] = {
             m.Describe: self._query,
-            m.Open: self._open,
+            m.Open: self.opening.open,
             m.Submit: self._submit,
             m.Cancel: self._cancel,
             m.Replay: self._query,
             m.ReadAsks: self._query,
             m.ReadWriters: self._query,
             m.NoteAsks: self._note_asks,
-            m.NoteWriter: self._note_writer,
-            m.Fork: self._fork,
+            m.NoteWriter: self.opening.note_writer,
+            m.Fork: self.opening.fork,
             m.Status: self._query,
             m.Pause: self._pause,
             m.Resume: self._pause,
@@ -177,7 +161,7 @@ class Core:
 
     def end_turn(self, now: float, out: Effects) -> None:
         """After the last message of a turn: dispatch, acknowledge."""
-        self._hints = _HINTS
+        self.opening.begin_turn()
         self.look_again = math.inf
         for master in self.masters.values():
             if master.requests:
@@ -249,95 +233,9 @@ class Core:
 
     # -- runs ---------------------------------------------------------------------------------------------------------
 
-    def add_run(self, run: Run) -> None:
-        """Take up a run that is new, or read from the journal."""
-        self.runs.add(run)
-        self.next_run = max(self.next_run, run.id + 1)
-
-    def _open(self, sender: Sender, message: m.Open, table: Table | None, out: Effects) -> None:
-        master = self._master(message.master)
-        _check_priority(message.priority or 0)
-        run = self.runs.named(message.master, message.name)
-        if run is None:
-            if not (message.create and message.write):
-                raise UnknownRun(f"Master {message.master!r} has no run {message.name!r}{self._hint(message)}")
-            run = self._create(sender, message, out)
-        elif message.seed is not None and message.seed != run.seed:
-            raise Conflict(
-                f"run {run.name!r} of Master {run.master!r} has seed {run.seed}, not {message.seed}; "
-                "open it without a seed, or choose another name"
-            )
-        writer = self._new_writer(sender, message, run, out) if message.write else 0
-        master.backlog.note(run)  # its priority may be another one
-        out.replies.append(
-            Reply(
-                sender.address,
-                m.Opened(
-                    message.id,
-                    run.id,
-                    run.master,
-                    run.name,
-                    writer,
-                    run.next_index,
-                    run.next_seq,
-                    run.seed,
-                    run.closed,
-                    len(run.open),
-                    run.metadata,
-                ),
-            )
-        )
-
-    def _hint(self, message: m.Open) -> str:
-        self._hints -= 1
-        return did_you_mean(message.name, self.runs.latest_names(message.master)) if self._hints >= 0 else ""
-
-    @staticmethod
-    def _new_writer(sender: Sender, message: m.Open, run: Run, out: Effects) -> int:
-        known = run.claims.get(message.claim)
-        if known is not None:
-            return known
-        run.admit(message.claim)
-        out.records.append(WriterChanged(run.id, run.writer, sender.user, out.wall, message.claim, run.next_index))
-        run.reopen(out)
-        if message.priority is not None and message.priority != run.priority:
-            run.priority = message.priority
-            run.changed(out)
-        return run.writer
-
-    def _create(self, sender: Sender, message: m.Open, out: Effects) -> Run:
-        _check_name(message.name)
-        _check_metadata(message.metadata, f"run {message.name!r} of Master {message.master!r}: its metadata")
-        self._require_room_for_a_run(sender)
-        seed = self._new_seed() if message.seed is None else message.seed
-        if not 0 <= seed < 2**63:
-            raise CallerError(f"a seed must be a whole number from 0 to 2**63 - 1, not {seed}")
-        run = Run(self.next_run, message.master, message.name, seed, out.wall, sender.user)
-        run.metadata = dict(message.metadata)
-        run.priority = message.priority or 0
-        out.records.append(
-            RunCreated(run.id, run.master, run.name, seed, out.wall, sender.user, run.metadata, run.priority)
-        )
-        self.add_run(run)
-        return run
-
-    def _require_room_for_a_run(self, sender: Sender) -> None:
-        made = self.runs.made[sender.user]
-        if made >= MOST_RUNS and not sender.peer.is_local:
-            raise CallerError(
-                f"the daemon has {made} runs of key {sender.user!r}, which is the most that one may have; delete some "
-                "(taskmaster runs delete), or have the daemon's operator do so"
-            )
-        size = self.runs.metadata_bytes[sender.user]
-        if size >= MOST_METADATA_IN_ALL and not sender.peer.is_local:
-            raise CallerError(
-                f"the runs of key {sender.user!r} have {size} bytes of metadata, and one key's may have "
-                f"{MOST_METADATA_IN_ALL}; delete some (taskmaster runs delete), or have the daemon's operator do so"
-            )
-
     def _submit(self, sender: Sender, message: m.Submit, table: Table | None, out: Effects) -> None:
-        run = self.run(message.run)
-        self._require_writer(run, message.writer)
+        run = self.runs.require(message.run)
+        run.require_writer(message.writer)
         if table is None or message.n < 1:
             raise CallerError(f"run {run.name!r}: a submission needs at least one task")
         if message.first < run.next_index:
@@ -349,22 +247,15 @@ class Core:
         self.acknowledging.owe(run, sender.address)
 
     def _note_asks(self, sender: Sender, message: m.NoteAsks, table: Table | None, out: Effects) -> None:
-        run = self.run(message.run)
-        self._require_writer(run, message.writer)
+        run = self.runs.require(message.run)
+        run.require_writer(message.writer)
         if not 0 < message.first <= run.next_index:
             raise Gap(f"run {run.name!r}: asks behind task {message.first - 1}, but it has {run.next_index} tasks")
         out.records.append(AsksNoted(run.id, message.first, message.at, message.asks))
         self._done(sender, message.id, out)
 
-    def _note_writer(self, sender: Sender, message: m.NoteWriter, table: Table | None, out: Effects) -> None:
-        run = self.run(message.run)
-        self._require_writer(run, message.writer)
-        _check_metadata(message.metadata, f"run {run.name!r} of Master {run.master!r}: what its writer says of itself")
-        out.records.append(WriterNoted(message.run, message.writer, message.metadata))
-        self._done(sender, message.id, out)
-
     def _cancel(self, sender: Sender, message: m.Cancel, table: Table | None, out: Effects) -> None:
-        run = self.run(message.run)
+        run = self.runs.require(message.run)
         intervals = ((0, run.next_index),) if message.intervals is None else message.intervals
         for low, high in intervals:
             if not 0 <= low <= high:
@@ -375,26 +266,26 @@ class Core:
 
     def _pause(self, sender: Sender, message: m.Pause | m.Resume, table: Table | None, out: Effects) -> None:
         master = self._master(message.master)
-        run = None if message.run is None else self.run(message.run)
+        run = None if message.run is None else self.runs.require(message.run)
         master.pause(run, isinstance(message, m.Pause), out)
         if run is None and isinstance(message, m.Resume):
             out.scalings.append(m.SetWorkers(0, message.master, -1))  # try again where workers had been given up
         self._done(sender, message.id, out)
 
     def _prioritise(self, sender: Sender, message: m.Prioritise, table: Table | None, out: Effects) -> None:
-        run = self.run(message.run)
-        _check_priority(message.priority)
+        run = self.runs.require(message.run)
+        check_priority(message.priority)
         self._master(run.master).prioritise(run, message.priority, out)
         self._done(sender, message.id, out)
 
     def _close(self, sender: Sender, message: m.Close, table: Table | None, out: Effects) -> None:
-        run = self.run(message.run)
-        self._require_writer(run, message.writer)
+        run = self.runs.require(message.run)
+        run.require_writer(message.writer)
         run.close(out)
         self._done(sender, message.id, out)
 
     def _delete(self, sender: Sender, message: m.Delete, table: Table | None, out: Effects) -> None:
-        run = self.run(message.run)
+        run = self.runs.require(message.run)
         if run.open:
             raise NotAllowed(still_open(run))
         self._forget(run, out)
@@ -409,7 +300,7 @@ class Core:
 
         Raises UnknownRun, NotAllowed while it is open or has tasks without an outcome, Conflict where there are others.
         """
-        run = self.run(number)
+        run = self.runs.require(number)
         if run.open:
             raise NotAllowed(still_open(run))
         if not run.closed:
@@ -424,44 +315,8 @@ class Core:
         self.runs.remove(run)
         self.series.forget_run(run.id)
 
-    def _fork(self, sender: Sender, message: m.Fork, table: Table | None, out: Effects) -> None:
-        self._require_room_for_a_run(sender)
-        out.forks.append(Forking(sender, message))
-
-    def forked(self, forking: Forking, now: float) -> RunForked | Run:
-        """What is to be recorded of a run that somebody wants forked; or the fork, where they have it already.
-
-        Raises UnknownRun, CallerError where the run has not so many events, Conflict where another has that name.
-        """
-        message = forking.message
-        source = self.run(message.run)
-        _check_name(message.name)
-        at = source.next_seq if message.at is None else message.at
-        if at > source.next_seq:
-            raise CallerError(f"run {source.name!r} has {source.next_seq} events, it cannot be forked at {at}")
-        origin = {"forked_from": f"{source.master}/{source.name}", "forked_at": str(at)}
-        known = self.runs.named(source.master, message.name)
-        if known is not None and origin.items() <= known.metadata.items():
-            return known
-        if known is not None:
-            raise Conflict(f"Master {source.master!r} has a run {message.name!r} already; choose another name")
-        spec = self._master(source.master).spec
-        return RunForked(
-            self.next_run,
-            source.id,
-            at,
-            source.master,
-            message.name,
-            source.seed,
-            now,
-            forking.sender.user,
-            {**source.metadata, **origin},
-            source.priority,
-            bool(spec.heads) or not spec.repeatable,
-        )
-
     def _resolve(self, sender: Sender, message: m.Resolve, table: Table | None, out: Effects) -> None:
-        run = self.run(message.run)
+        run = self.runs.require(message.run)
         self._master(run.master).on_resolve(run, message, table, who_says(sender, message.who), out)
         self._done(sender, message.id, out)
 
@@ -476,7 +331,7 @@ class Core:
     def _ping(self, sender: Sender, message: m.Ping, table: Table | None, out: Effects) -> None:
         pong = m.Pong(message.id, self.identity.epoch)
         if message.run and sender.peer.may(Right.SEE):  # to others runs are no business of theirs
-            run = self.run(message.run)
+            run = self.runs.require(message.run)
             pong = m.Pong(message.id, self.identity.epoch, run.next_index, run.next_seq, run.writer)
             if message.next_index > run.next_index or message.next_seq > run.next_seq:
                 out.alarms.append(
@@ -512,7 +367,7 @@ class Core:
         out: Effects,
     ) -> None:
         if isinstance(message, (m.Replay, m.ReadAsks, m.ReadWriters, m.ReadProgress)):
-            self.run(message.run)
+            self.runs.require(message.run)
         elif isinstance(message, m.ListHeld):
             self._check_held(message)
         elif isinstance(message, (m.ListRuns, m.ListHeads)) and message.master is not None:
@@ -537,21 +392,6 @@ class Core:
 
     def _master(self, name: str) -> Master:
         return known_master(self.masters, name)
-
-    def run(self, run_id: int) -> Run:
-        """The run of this number; raises UnknownRun."""
-        run = self.runs.get(run_id)
-        if run is None:
-            raise no_run(run_id)
-        return run
-
-    @staticmethod
-    def _require_writer(run: Run, writer: int) -> None:
-        if writer != run.writer:
-            raise Fenced(
-                f"run {run.name!r} of Master {run.master!r} was opened again by another writer; "
-                "only the newest one may submit: open it again to take over"
-            )
 
     # -- looking ------------------------------------------------------------------------------------------------------
 
@@ -581,22 +421,3 @@ def _check_version(version: int) -> None:
             f"this daemon speaks version {m.PROTOCOL_VERSION} of the protocol, the client version {version}; install "
             "the same release on both sides"
         )
-
-
-def _check_name(name: str) -> None:
-    if not name or len(name) > 200 or not name.isprintable():
-        raise CallerError(f"{name[:40]!r} cannot name a run; use 1 to 200 printable characters")
-
-
-def _check_metadata(metadata: Mapping[str, str], what: str) -> None:
-    size = sum(len(key.encode()) + len(value.encode()) for key, value in metadata.items())
-    if size > MOST_METADATA:
-        raise CallerError(
-            f"{what} takes {size} bytes, at most {MOST_METADATA} are kept; name a file that has the rest, or make it "
-            "an input"
-        )
-
-
-def _check_priority(priority: int) -> None:
-    if not -(2**31) <= priority < 2**31:
-        raise CallerError(f"a priority must be a whole number from -2**31 to 2**31 - 1, not {priority}")

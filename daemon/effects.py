@@ -432,6 +432,25 @@ class Recheck(msgspec.Struct, frozen=True):
     entry: Audited | None = None
 
 
+class WasOpened(msgspec.Struct, frozen=True, gc=False):
+    """Somebody has opened a run, as it stood then; what is recorded of it is looked up when they are told."""
+
+    id: int
+    run: int
+    writer: int
+    next_index: int
+    next_seq: int
+    closed: bool
+    open: int
+
+
+class WasForked(msgspec.Struct, frozen=True, gc=False):
+    """Somebody has had a run forked; what is to be said of the fork is looked up when they are told."""
+
+    id: int
+    run: int
+
+
 class Query(msgspec.Struct, frozen=True):
     """A request that needs no decision, only a look at what is recorded."""
 
@@ -451,6 +470,8 @@ class Query(msgspec.Struct, frozen=True):
         | m.ListRequests
         | m.ListProposed
         | m.ReadAudit
+        | WasOpened
+        | WasForked
     )
     peer: Peer = LOCAL
 

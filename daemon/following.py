@@ -38,6 +38,8 @@ TOPICS = 100_000
 FEW = 200
 #: Characters of a topic at most; no run's is longer.
 TOPIC_BYTES = 512
+#: A topic counts as one more for each so many characters: ZeroMQ keeps a node for each.
+_WEIGHTY = 64
 
 
 @dataclass(slots=True)
@@ -140,7 +142,7 @@ class Following:
 
     def _empty(self, follower: Follower) -> None:
         if follower.name and follower.topics:
-            self._gatehouse.bounds.follow(follower.name, -len(follower.topics))
+            self._gatehouse.bounds.follow(follower.name, -sum(map(_weight, follower.topics)))
         for topic in list(follower.topics):
             if self.followers.drop(follower, topic):
                 self._on_change(topic, False)
@@ -189,7 +191,7 @@ class Following:
         topic = frames[0][1:]
         is_new = topic not in follower.topics
         follower.topics.setdefault(topic, False)
-        if not self._gatehouse.bears(peer, follower.user, frames, origin, int(is_new)):
+        if not self._gatehouse.bears(peer, follower.user, frames, origin, _weight(topic) if is_new else 0):
             follower.is_out = True
         elif not may_follow(peer, topic) or not self._has_room(topic, follower, peer):
             self._refuse(topic)
@@ -208,7 +210,7 @@ class Following:
             self._socket.unsubscribe(topic)
         if self.followers.drop(follower, topic):
             self._on_change(topic, False)
-        if not self._gatehouse.bears(peer, follower.user, frames, origin, 0 if held is None else -1):
+        if not self._gatehouse.bears(peer, follower.user, frames, origin, 0 if held is None else -_weight(topic)):
             follower.is_out = True
 
     def _has_room(self, topic: bytes, follower: Follower, peer: Peer) -> bool:
@@ -219,3 +221,7 @@ class Following:
         self.refused += 1
         if self.refused & (self.refused - 1) == 0:  # 1, 2, 4, 8, …: a flood must not fill the log
             log.warning("refused subscription %d, to %.80r", self.refused, topic)
+
+
+def _weight(topic: bytes) -> int:
+    return 1 + len(topic) // _WEIGHTY

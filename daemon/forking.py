@@ -45,7 +45,7 @@ def fork(
     """
     message = forking.message
     try:
-        record = core.forked(forking, now)
+        record = core.opening.forked(forking, now)
         if isinstance(record, Run):
             return m.Forked(message.id, run_info(record))
         rows = require_forkable(journal, record.source)
@@ -68,7 +68,7 @@ def fork(
 
 def _waiting(core: Core, journal: Journal, record: RunForked) -> tuple[int, int]:
     """How many tasks of a fork will wait to be evaluated, and about how many bytes of inputs these have."""
-    source = core.run(record.source)
+    source = core.runs.require(record.source)
     if not source.open:
         return 0, 0
     end, _ = Fork(journal, record).end()

@@ -2,7 +2,8 @@
 
 Three parts. The :class:`Gate` knows which keys are in force. The :class:`Doorkeeper` is asked by ZeroMQ at each
 handshake (ZAP, RFC 27) and answers by the gate; it is served by the broker's loop, so there is no authenticator that
-could die alone: as long as the loop does not turn, nobody is admitted. And each message is looked up at the gate again,
+could die alone: as long as the loop does not turn, nobody is admitted. Should it not answer all the same, which the
+daemon sees by asking it, the daemon listens to the network no more. And each message is looked up at the gate again,
 by what ZeroMQ says of the connection that it came by, so a key that is revoked, or expires, is worth nothing from that
 moment on, also on connections that are open.
 
@@ -18,7 +19,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,8 @@ _AUTHENTICATOR = "inproc://zeromq.zap.01"
 #: file of keys that is still being read, is trouble.
 _PROBE_SECONDS = 5.0
 _PATIENCE_SECONDS = 15.0
+#: Looks for its answer at the least, for the loop may have stood still.
+_LOOKS = 3
 #: Handshakes answered in one turn.
 _HANDSHAKES = 64
 #: Messages of a connection, and seconds, that are still answered when its owner's key is not in force any more: so that
@@ -63,6 +66,7 @@ class Gate:
         self._grants: tuple[Grant, ...] = ()
         #: by what ZeroMQ calls whoever has shown the key
         self._peers: dict[str, Peer] = {_LOCAL_USER: LOCAL}
+        self._in_force: frozenset[Peer] = frozenset()
         self._users: dict[bytes, str] = {}
         #: when the next of them expires, and when the last of the others has, in seconds since 1970
         self.next_expiry, self._last_expiry = math.inf, -math.inf
@@ -87,7 +91,7 @@ class Gate:
 
     def is_in_force(self, peer: Peer) -> bool:
         """Whether somebody may just what they could when a message of theirs was taken."""
-        return peer in self._peers.values()
+        return peer in self._in_force
 
     def update(self, grants: Sequence[Grant], now: float) -> bool:
         """Have these in force from now on (seconds since 1970); whether there is anybody who may less than before."""
@@ -96,6 +100,7 @@ class Gate:
         peers = {_LOCAL_USER: LOCAL, **{users[grant.key]: _peer(grant) for grant in holding}}
         narrowed = any(peers.get(user) != peer for user, peer in self._peers.items())
         self._grants, self._users, self._peers = tuple(grants), users, peers
+        self._in_force = frozenset(peers.values())
         ends = [grant.expires for grant in grants if grant.expires is not None and not grant.revoked]
         self.next_expiry = min((end for end in ends if end > now), default=math.inf)
         self._last_expiry = max((end for end in ends if end <= now), default=-math.inf)
@@ -128,28 +133,31 @@ class Doorkeeper:
         #: when it was asked last, and when the first question was that has had no answer (monotonic)
         self._asked = -math.inf
         self._unanswered: float | None = None
+        self._looks = 0
 
     def probe(self, now: float) -> None:
         """Once in a while: ask as ZeroMQ does, to see that whoever comes is answered."""
         while self._probe.poll(0):
             self._probe.recv_multipart()
             self._unanswered = None
+        self._looks += 1
         if now < self._asked + _PROBE_SECONDS:
             return
         self._asked = now
         if self._unanswered is None:
             self._unanswered = now
+            self._looks = 0
         with contextlib.suppress(zmq.Again):
             question = [b"", b"1.0", b"probe", LOCAL_DOMAIN.encode(), b"", b"", b"NULL"]
             self._probe.send_multipart(question, zmq.NOBLOCK)
 
     def trouble(self, now: float) -> str:
         """What is wrong with it; empty if nothing is."""
-        if self._unanswered is None or now < self._unanswered + _PATIENCE_SECONDS:
+        if self._unanswered is None or now < self._unanswered + _PATIENCE_SECONDS or self._looks < _LOOKS:
             return ""
         return (
-            f"the authenticator has not answered for {format_duration(now - self._unanswered)}: nobody new is let in; "
-            "restart the daemon"
+            f"the authenticator has not answered for {format_duration(now - self._unanswered)}: the daemon listens to "
+            "the network no more; restart it"
         )
 
     def serve(self) -> None:
@@ -258,6 +266,10 @@ class Gatehouse:
         self.file = file
         self.bounds = bounds
         self.connections: Connections | None = None
+        #: what is wrong with the authenticator, for good; empty if nothing is
+        self.trouble = ""
+        #: has the daemon listen to the network no more
+        self.shut: Callable[[], None] = lambda: None
         #: when connections are ended of those whose keys are not in force (monotonic)
         self._evict_at = math.inf
 
@@ -340,6 +352,9 @@ class Gatehouse:
     def look(self, now: float) -> bool:
         """Once in a while, and when the file was read, at ``now`` seconds since 1970: whether anybody may less now."""
         self.doorkeeper.probe(time.monotonic())
+        if not self.trouble and (trouble := self.doorkeeper.trouble(time.monotonic())):
+            self.trouble = trouble
+            self.shut()
         self.bounds.tidy(time.monotonic())
         self.look_at_connections(time.monotonic())
         self.file.look()

@@ -18,7 +18,7 @@ from taskmaster.daemon.alarms import AlarmBook
 from taskmaster.daemon.answering import Answer, Question
 from taskmaster.daemon.auditing import cut, put
 from taskmaster.daemon.core import Core
-from taskmaster.daemon.effects import Effects, Recheck, Verify
+from taskmaster.daemon.effects import Effects, Recheck, Verify, WasForked, WasOpened
 from taskmaster.daemon.journal import Journal, sql
 from taskmaster.daemon.journal.asks import read_asks
 from taskmaster.daemon.journal.audit import read_audit
@@ -77,7 +77,7 @@ class Inquiries:
         """
         reply: m.DaemonMessage
         try:
-            reply = recheck(self._journal, self._core.run(said.answer.run), said)
+            reply = recheck(self._journal, self._core.runs.require(said.answer.run), said)
         except TaskMasterError as error:
             if not isinstance(error, CallerError):
                 log.error("%s", error)
@@ -94,14 +94,14 @@ class Inquiries:
         """What somebody is told who has asked this."""
         try:
             if isinstance(question, m.Replay):
-                return read_page(self._journal, self._core.run(question.run), question)
+                return read_page(self._journal, self._core.runs.require(question.run), question)
             if isinstance(question, m.ReadAsks):
-                return read_asks(self._journal, self._core.run(question.run), question)
+                return read_asks(self._journal, self._core.runs.require(question.run), question)
             if isinstance(question, m.ReadWriters):
-                return read_writers(self._journal, self._core.run(question.run), question), ()
+                return read_writers(self._journal, self._core.runs.require(question.run), question), ()
             if isinstance(question, m.ReadAudit):
                 return read_audit(self._journal, question), ()
-            if isinstance(question, (m.Describe, m.ListRuns, m.ListHeads)):
+            if isinstance(question, (m.Describe, m.ListRuns, m.ListHeads, WasOpened, WasForked)):
                 return look_up(self._core, question, peer, time.time()), ()
             if isinstance(question, m.ListHeld):
                 return self._core.held_list(question, peer), ()

@@ -143,7 +143,11 @@ class Intake:
 
     def _on_worker(self, sender: Sender, frames: list[bytes], now: float, out: Effects) -> None:
         self._bytes += HEADER_WEIGHT * len(frames[1])
+        if self._gatehouse is not None:
+            self._gatehouse.bounds.charge_header(sender.user, len(frames[1]))
         message = self._worker_decoder.decode(frames[1])
+        if self._gatehouse is not None and isinstance(message, m.Heartbeat):
+            self._gatehouse.bounds.charge_lookups(sender.user, len(message.tokens))
         table: Table | None = None
         times: Buffer | None = None
         if isinstance(message, m.Outcome):

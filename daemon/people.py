@@ -15,11 +15,10 @@ from taskmaster.bus.table import Table
 from taskmaster.daemon import approval
 from taskmaster.daemon.effects import Effects, Query, Recheck, Reply, Sender
 from taskmaster.daemon.master import Master
-from taskmaster.daemon.permitting import no_run
 from taskmaster.daemon.requests import Claim
 from taskmaster.daemon.roles import LOCAL, Peer
 from taskmaster.daemon.run import Edited, Run, by_hand
-from taskmaster.daemon.runs import Runs, encoded_input
+from taskmaster.daemon.runs import Runs, encoded_input, no_run
 from taskmaster.daemon.workforce import known_master
 
 __all__ = ["People", "SubmittedAt", "who_says"]

@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from taskmaster.bus import messages as m
-from taskmaster.bus.errors import NotAllowed, UnknownRun
+from taskmaster.bus.errors import NotAllowed
 from taskmaster.daemon.master import Master
 from taskmaster.daemon.roles import Peer, Right, require, require_code
-from taskmaster.daemon.runs import Runs
+from taskmaster.daemon.runs import Runs, no_run
 
-__all__ = ["Permitting", "no_run"]
+__all__ = ["Permitting"]
 
 
 class Permitting:
@@ -53,8 +53,3 @@ class Permitting:
             raise NotAllowed(
                 f"key {peer.name!r} ({peer.role}) may not give a run a priority above 0; leave it to an operator"
             )
-
-
-def no_run(number: int) -> UnknownRun:
-    """There is no run of this number, as far as whoever asked may know."""
-    return UnknownRun(f"run {number} is not in this daemon's journal; open it by name, or list those that are")

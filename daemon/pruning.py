@@ -129,7 +129,7 @@ class Pruning:
 
     def _carry_out(self, wish: Wish, out: Effects) -> bytes:
         try:
-            run = self._broker.core.run(wish.run)
+            run = self._broker.core.runs.require(wish.run)
             self._broker.core.prune(wish.run, wish.events, out)
         except CallerError as error:
             return " ".join(str(error).split()).encode()

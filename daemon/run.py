@@ -12,7 +12,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from taskmaster.bus import messages as m
-from taskmaster.bus.errors import RunClosed, UnknownTask
+from taskmaster.bus.errors import Fenced, RunClosed, UnknownTask
 from taskmaster.bus.intervals import IntervalSet
 from taskmaster.bus.messages import EventHead, TaskError, Where
 from taskmaster.bus.table import Buffer, Table
@@ -393,6 +393,14 @@ class Run:
             if len(self.claims) > CLAIMS:
                 del self.claims[next(iter(self.claims))]
         return self.writer
+
+    def require_writer(self, writer: int) -> None:
+        """Raise Fenced unless this is the newest writer."""
+        if writer != self.writer:
+            raise Fenced(
+                f"run {self.name!r} of Master {self.master!r} was opened again by another writer; "
+                "only the newest one may submit: open it again to take over"
+            )
 
     def close(self, out: Effects) -> None:
         """No further tasks until it is opened again."""

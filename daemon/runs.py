@@ -16,13 +16,13 @@ from typing import Protocol
 import msgspec
 
 from taskmaster.bus import codec, values
-from taskmaster.bus.errors import ProtocolError
+from taskmaster.bus.errors import ProtocolError, UnknownRun
 from taskmaster.bus.status import HeldTask, RunInfo
 from taskmaster.bus.text import count, how_to_resolve
 from taskmaster.daemon.held import Doubt
 from taskmaster.daemon.run import Run
 
-__all__ = ["Resting", "Runs", "Shift", "encoded_input", "run_info", "still_open"]
+__all__ = ["Resting", "Runs", "Shift", "encoded_input", "metadata_of", "no_run", "run_info", "still_open"]
 
 #: So many of a Master's newest runs are looked through for one with a name like a mistyped one: to compare takes some
 #: 20 µs each.
@@ -87,7 +87,7 @@ class Resting(msgspec.Struct, frozen=True, array_like=True, gc=False):
     def waken(self) -> Run:
         """The run as it was."""
         run = Run(self.run, self.master, self.name, self.seed, self.created, self.user)
-        run.metadata = _metadata(self.metadata)
+        run.metadata = metadata_of(self)
         run.priority, run.closed, run.paused, run.writer = self.priority, self.closed, self.paused, self.writer
         run.next_index, run.next_seq = self.next_index, self.next_seq
         run.done, run.failed, run.cancelled = self.done, self.failed, self.cancelled
@@ -122,6 +122,8 @@ class Runs:
         #: as msgpack: a tenth of what the objects would take
         self._resting: dict[int, bytes] = {}
         self._numbers: dict[str, dict[str, int]] = {}
+        #: of the run that is made next; the numbers of deleted ones are not given again
+        self.next_number = 1
         #: how many runs each user has made
         self.made: Counter[str] = Counter()
         #: and how many bytes of metadata, as JSON, these have
@@ -148,6 +150,13 @@ class Runs:
         """The run of this number, awake."""
         run = self._awake.get(number)
         return run if run is not None or number not in self._resting else self._waken(number)
+
+    def require(self, number: int) -> Run:
+        """The run of this number, awake; raises UnknownRun."""
+        run = self.get(number)
+        if run is None:
+            raise no_run(number)
+        return run
 
     def look(self, number: int) -> Run | Resting | None:
         """The same, or what is known of it where it is laid aside, which it stays: for who only wants to read."""
@@ -244,6 +253,7 @@ class Runs:
 
     def add(self, run: Run) -> None:
         """Take up a run that is new, or has something going on."""
+        self.next_number = max(self.next_number, run.id + 1)
         self._name(run.master, run.name, run.id, run.user, len(_json(run.metadata)))
         self._take_up(run)
 
@@ -307,7 +317,7 @@ def run_info(run: Run | Resting) -> RunInfo:
     number, held, proposed, metadata = (
         (run.id, len(run.held), len(run.proposed), run.metadata)
         if isinstance(run, Run)
-        else (run.run, 0, 0, _metadata(run.metadata))
+        else (run.run, 0, 0, metadata_of(run))
     )
     return RunInfo(
         number,
@@ -356,6 +366,16 @@ def encoded_input(run: Run, index: int) -> msgspec.Raw | None:
         return msgspec.Raw(values.encode(table.rows()[0]))
     except (ProtocolError, TypeError):
         return None
+
+
+def no_run(number: int) -> UnknownRun:
+    """There is no run of this number, as far as whoever asked may know."""
+    return UnknownRun(f"run {number} is not in this daemon's journal; open it by name, or list those that are")
+
+
+def metadata_of(run: Resting) -> dict[str, str]:
+    """What is recorded of a run that is laid aside."""
+    return _metadata(run.metadata)
 
 
 def still_open(run: Run) -> str:

@@ -151,6 +151,8 @@ def serve(plan: DaemonPlan, on_ready: Callable[[Identity, str], None] = lambda i
         broker = _assemble(plan, journal, space, endpoints, identity, addresses.near_workers, umask, gatehouse)
         if addresses.results.startswith("tcp://"):
             broker.readmit = lambda: sockets.rebind(endpoints.results, addresses.results, kept.held(addresses.results))
+        if gatehouse is not None:
+            gatehouse.shut = lambda: _shut(broker, endpoints, addresses)
         stack.enter_context(operated(broker, plan.operations, plan.name, plan.keep_free, umask))
         with _signals(broker, plan.grace):
             on_ready(identity, addresses.control)
@@ -328,6 +330,18 @@ def _bind(
     if local == plan.workers:
         bound = bound._replace(near_workers=bound.workers)
     return Endpoints(control, results, workers), bound if near != plan.results else bound._replace(near=bound.results)
+
+
+def _shut(broker: Broker, endpoints: Endpoints, addresses: Addresses) -> None:
+    """Listen to the network no more, and close all connections that have come by it."""
+    broker.readmit = lambda: None
+    for socket, address in (
+        (endpoints.control, addresses.control),
+        (endpoints.results, addresses.results),
+        (endpoints.workers, addresses.workers),
+    ):
+        if address.startswith("tcp://"):
+            socket.unbind(address)
 
 
 def _status(broker: Broker, started: float) -> DaemonStatus:

@@ -20,7 +20,8 @@ __all__ = ["LEAST_SILENCE_SECONDS", "Workforce", "as_seen_by", "known_master"]
 
 #: Workers of the daemon's own that have ended and are remembered: a hello does not take longer than so many deaths.
 _DEPARTED = 1024
-#: Guardians that are remembered: a Master has one on this machine, and perhaps some on others.
+#: Guardians of one key, or of the daemon's own user, that are remembered: a Master has one on this machine, and perhaps
+#: some on others.
 _GUARDIANS = 256
 #: A guardian says that it is there every second; one that is silent for less than this is busy.
 LEAST_SILENCE_SECONDS = 6.0
@@ -108,7 +109,7 @@ class Workforce:
         elif isinstance(message, m.GuardianHello):
             self._guardian(sender, message, now, out)
         elif isinstance(message, m.Guarded):
-            guardian = self._guardian_at.get(sender.address)
+            guardian = self._guardian_by(sender)
             if guardian is not None and guardian.master is not None:
                 guardian.master.heads.on_guarded(message, out)
         else:
@@ -117,7 +118,8 @@ class Workforce:
     def _admits(self, sender: Sender, message: m.WorkerMessage, out: Effects) -> bool:
         """Whether somebody from the network may say this; they are told if not.
 
-        Of a worker, its own key's owner speaks alone: whoever knows the token of another's is not heard.
+        Of a worker, its own key's owner speaks alone: whoever knows the token of another's is not heard, nor whoever
+        comes by the routing id that another's connection had.
         """
         peer = sender.peer
         try:
@@ -125,8 +127,8 @@ class Workforce:
                 require_work(peer, message.master)
             else:
                 require_work(peer, None)
-            for token in _tokens(message):
-                if self._peers.get(token, peer).name != peer.name:
+            for token in self._spoken_of(sender, message):
+                if (self._owner(token) or peer).name != peer.name:
                     raise NotAllowed(f"key {peer.name!r} is not that of worker {token!r}")
         except NotAllowed as error:
             self.denied(sender, message, error, out)
@@ -135,6 +137,29 @@ class Workforce:
         if isinstance(message, m.WorkerHello):
             self._peers[message.token] = peer
         return True
+
+    def _spoken_of(self, sender: Sender, message: m.WorkerMessage) -> tuple[str, ...]:
+        """The workers that a message is about: by their tokens, or by the connection that it came by."""
+        if isinstance(message, m.Heartbeat) and message.tokens:
+            return message.tokens
+        if isinstance(message, (m.WorkerHello, m.WorkerLost, m.WorkerFailed, m.Leave)):
+            return (message.token,)
+        at_work = self._worker_at.get(sender.address)
+        return () if at_work is None else (at_work[1],)
+
+    def _owner(self, token: str) -> Peer | None:
+        """Whose worker it is, as far as that is known: of one from before the daemon's start it is not."""
+        peer = self._peers.get(token)
+        if peer is not None:
+            return peer
+        _, worker = self._find(token)
+        is_ours = token in self._local or (worker is not None and (worker.local or worker.address))
+        return LOCAL if is_ours else None
+
+    def _guardian_by(self, sender: Sender) -> _Guardian | None:
+        """The guardian whose connection it is; None also where another's was by that routing id before."""
+        guardian = self._guardian_at.get(sender.address)
+        return guardian if guardian is not None and guardian.peer.name == sender.peer.name else None
 
     def dismiss(self, is_out: Callable[[Peer], bool], out: Effects) -> None:
         """The workers of these peers are none any more: what they were evaluating is lost."""
@@ -167,8 +192,9 @@ class Workforce:
         """Who hosts the workers of a Master's heads wants to know which these are."""
         self._guardian_at.pop(sender.address, None)
         guardian = self._guardian_at[sender.address] = _Guardian(None, hello, now, peer=sender.peer)
-        while len(self._guardian_at) > _GUARDIANS:
-            del self._guardian_at[next(iter(self._guardian_at))]
+        theirs = [at for at, known in self._guardian_at.items() if known.peer.name == sender.peer.name]
+        for at in theirs[:-_GUARDIANS]:
+            del self._guardian_at[at]
         try:
             _require_version(hello.version, "guardian")
             master = known_master(self._masters, hello.master)
@@ -227,7 +253,7 @@ class Workforce:
         worker that is heard of by a connection it has not said hello on is asked to, which also brings its leases in
         order.
         """
-        guardian = self._guardian_at.get(sender.address)
+        guardian = self._guardian_by(sender)
         if guardian is not None:
             guardian.heard, guardian.is_told = now, False
         if guardian is not None and guardian.master is not None:
@@ -329,15 +355,6 @@ class Workforce:
             if worker is not None:
                 return master, worker
         return None, None
-
-
-def _tokens(message: m.WorkerMessage) -> tuple[str, ...]:
-    """The workers that a message is about by their tokens; a worker's others are about that of its connection."""
-    if isinstance(message, m.Heartbeat):
-        return message.tokens
-    if isinstance(message, (m.WorkerHello, m.WorkerLost, m.WorkerFailed, m.Leave)):
-        return (message.token,)
-    return ()
 
 
 class _NoMaster(UnknownMaster):

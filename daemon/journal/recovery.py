@@ -60,7 +60,7 @@ def _restore(
             core.masters[name].paused = bool(paused)
     _restore_heads(core, journal)
     _restore_runs(core, journal, out)
-    core.next_run = (journal.query(sql.LAST_RUN).get or 0) + 1
+    core.runs.next_number = (journal.query(sql.LAST_RUN).get or 0) + 1
     _restore_claims(core, journal, out)
     recorded = _restore_leases(core, journal, progress, now, out)
     for at in (at for slots in progress.values() for at in slots):
@@ -97,7 +97,7 @@ def _state(row: Sequence[Any], claims: tuple[tuple[str, int], ...]) -> Resting:
 def _take_up(core: Core, journal: Journal, state: Resting, out: Effects) -> Run:
     run = _restore_run(journal, state)
     _restore_places(journal, run)
-    core.add_run(run)
+    core.runs.add(run)
     if run.master in core.masters:
         core.masters[run.master].restore_checkpoints(run)
     if run.held and run.master in core.masters:

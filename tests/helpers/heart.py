@@ -24,6 +24,7 @@ from taskmaster.daemon.journal.recovery import restore
 from taskmaster.daemon.leases import Started, Worker
 from taskmaster.daemon.looking import look_up
 from taskmaster.daemon.master import Master, MasterSpec
+from taskmaster.daemon.roles import LOCAL, Peer
 from taskmaster.daemon.run import Run
 from taskmaster.daemon.status import master_status
 from taskmaster.drivers.progress import Position
@@ -184,18 +185,18 @@ class Heart:
         opened = self.ask(m.Open(1, master, name, **rest), m.Opened)
         return Conversation(self, opened.run, opened.writer, opened.next_index)
 
-    def hand(self, master: str = "svm", slots: int = 1, *, local: bool = True) -> Hand:
+    def hand(self, master: str = "svm", slots: int = 1, *, local: bool = True, peer: Peer = LOCAL) -> Hand:
         """A worker that has said hello and is ready."""
-        hand = Hand(self, master, slots, local=local)
+        hand = Hand(self, master, slots, local=local, peer=peer)
         if local:
             self.core.workforce.hired(hand.token)
         hand.hello()
         hand.say(m.Ready())
         return hand
 
-    def stranger(self, address: bytes) -> Hand:
+    def stranger(self, address: bytes, peer: Peer = LOCAL) -> Hand:
         """Somebody at the workers' socket who has not said hello."""
-        stranger = self.hands[address] = Hand(self, "svm")
+        stranger = self.hands[address] = Hand(self, "svm", peer=peer)
         stranger.address = address
         return stranger
 
@@ -260,6 +261,8 @@ class Hand:
     slots: int = 1
     local: bool = True
     number: int = field(default_factory=lambda: next(_numbers))
+    #: whose it is
+    peer: Peer = LOCAL
     #: leases it has got, and all else that it was told
     assignments: list[Assignment] = field(default_factory=list)
     heard: list[Any] = field(default_factory=list)
@@ -289,7 +292,8 @@ class Hand:
     def say(self, message: m.WorkerMessage, table: Table | None = None) -> Effects:
         """Say something, in a turn of its own."""
         with self.heart.turn() as out:
-            self.heart.core.workforce.on_worker(Sender(self.address), message, table, None, self.heart.now, out)
+            sender = Sender(self.address, self.peer.name, self.peer)
+            self.heart.core.workforce.on_worker(sender, message, table, None, self.heart.now, out)
         return out
 
     def report(

@@ -184,7 +184,7 @@ def read_ledger(journal: Journal) -> Ledger:
         {run.id: _read_run(journal, run, row) for run, row in zip(core.runs.values(), journal.query(sql.SELECT_RUNS))},
         {(epoch, number): (*row[:5], bool(row[5]), row[6]) for epoch, number, *row in journal.query(sql.SELECT_LEASES)},
         {master: bool(paused) for master, paused in journal.query(sql.SELECT_MASTERS)},
-        core.next_run - 1,
+        core.runs.next_number - 1,
     )
 
 

@@ -23,6 +23,7 @@ from taskmaster.daemon.held import Held
 from taskmaster.daemon.journal import pages, recovery, sql
 from taskmaster.daemon.leases import Lease, Worker
 from taskmaster.daemon.master import Master
+from taskmaster.daemon.opening import Opening
 from taskmaster.daemon.requests import RequestBook
 from taskmaster.daemon.run import Run
 from taskmaster.daemon.supervision import Supervisor, started
@@ -185,17 +186,17 @@ def takes_the_outcome_of_a_cancelled_task(patch: pytest.MonkeyPatch) -> None:
 
 @_mutation
 def lets_a_fenced_writer_in(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Core, "_require_writer", staticmethod(lambda run, writer: None))
+    patch.setattr(Run, "require_writer", lambda run, writer: None)
 
 
 @_rare_mutation
 def takes_a_repeated_opening_for_a_new_writer(patch: pytest.MonkeyPatch) -> None:
-    new_writer = Core._new_writer
+    new_writer = Opening._new_writer
 
     def forgetful(sender: Any, message: m.Open, run: Run, out: Effects) -> int:
         return new_writer(sender, replace(message, claim=""), run, out)
 
-    patch.setattr(Core, "_new_writer", staticmethod(forgetful))
+    patch.setattr(Opening, "_new_writer", staticmethod(forgetful))
 
 
 @_rare_mutation
@@ -311,7 +312,7 @@ def gives_the_number_of_a_deleted_run_again_after_a_start(patch: pytest.MonkeyPa
 
     def thrifty(core: Core, *rest: Any) -> None:
         restore(core, *rest)
-        core.next_run = max(core.runs, default=0) + 1
+        core.runs.next_number = max(core.runs, default=0) + 1
 
     patch.setattr(recovery, "_restore", thrifty)
 

@@ -129,10 +129,10 @@ def test_who_is_kept_out_for_a_while_loses_nothing(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     "question",
-    [m.ListRuns(1), m.Describe(1, m.PROTOCOL_VERSION)],
+    [m.ListRuns(1), m.Describe(1, m.PROTOCOL_VERSION), m.Open(1, "square", "run 0", write=False)],
     ids=lambda message: type(message).__name__,
 )
-def test_lists_that_nobody_reads_do_not_pile_up(folder: Path, question: m.ListRuns | m.Describe) -> None:
+def test_answers_that_nobody_reads_do_not_pile_up(folder: Path, question: m.ListRuns | m.Describe | m.Open) -> None:
     """A question of a few bytes is answered with half a megabyte: two are on their way, the others wait unanswered."""
     wide = {f"p{k}": {"kind": "str", "choices": ["x" * 1000, "y"]} for k in range(400)}
     with starter(folder) as start:
@@ -143,7 +143,7 @@ def test_lists_that_nobody_reads_do_not_pile_up(folder: Path, question: m.ListRu
         circle.admit("anna", "learner")
         with circle.connect("anna") as anna, mad(circle) as socket:
             for k in range(20):
-                anna["square"].open(f"run {k}", metadata={"about": "x" * 25_000}).close()
+                anna["square"].open(f"run {k}", metadata={"about": "x" * 50_000}).close()
             socket.sndhwm, socket.rcvhwm = 0, 1
             before = resident(circle)
             for k in range(1500):

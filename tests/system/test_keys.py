@@ -270,3 +270,25 @@ def test_what_a_worker_says_is_neither_an_entry_of_the_log_nor_an_order_to_a_ter
     log = circle.daemon.log
     assert not [line for line in log.splitlines() if line.startswith("2026")], "an entry of its own"
     assert "\x1b" not in log
+
+
+def listening(pid: int) -> list[str]:
+    """The inodes of TCP sockets at which a process listens."""
+    theirs = {os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()}
+    lines = (line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:])
+    return [fields[9] for fields in lines if fields[3] == "0A" and f"socket:[{fields[9]}]" in theirs]
+
+
+def test_a_daemon_whose_authenticator_is_dead_listens_to_the_network_no_more(place: Path) -> None:
+    mute = "gate._PATIENCE_SECONDS = 1.0; gate.Doorkeeper.serve = lambda self: None"
+    run = "import runpy; runpy.run_module('taskmaster.daemon', None, '__main__')"
+    program = f"from taskmaster.daemon import gate; {mute}; {run}"
+    with starter(place) as start:
+        circle = Circle(place, start, {"square": function("square_or_raise")})
+        assert len(listening(circle.daemon.pid)) == 3
+        circle.daemon.stop()
+        circle.daemon.launch(program=("-c", program))
+        circle.daemon.await_note("READY=1")
+        eventually(lambda: "listens to the network no more; restart it" in circle.daemon.log, "it to be told")
+        eventually(lambda: not listening(circle.daemon.pid), "its sockets to be closed")
+        assert circle.daemon.is_running

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from helpers.permissions import made
 
 from taskmaster.bus import messages as m
 from taskmaster.daemon.bounds import (
@@ -16,6 +17,7 @@ from taskmaster.daemon.bounds import (
     NONSENSE,
     SECOND_CHANCE,
     TOKEN_BYTES,
+    TOKEN_WORKERS,
     Bounds,
 )
 
@@ -114,5 +116,30 @@ def test_nonsense_is_dear() -> None:
 
 
 @pytest.mark.parametrize("kind", COSTS)
-def test_nothing_costs_more_than_a_burst(kind: type[m.Message]) -> None:
-    assert COSTS[kind] < Bounds(10.0)._most * 50
+def test_nothing_costs_more_than_a_second(kind: type[m.Message]) -> None:
+    bounds = Bounds(2.0)
+    assert bounds.passes("anna", 0, 5.0)
+    bounds.charge("anna", made(kind, "stm", 1))
+    assert sent(bounds, 1, 5.5) == 1
+
+
+@pytest.mark.parametrize("size", [64 << 20, 8 << 20])
+def test_a_large_message_gets_through_also_where_the_rate_is_low_and_by_who_was_kept_out(size: int) -> None:
+    bounds = Bounds(RATE)
+    assert sent(bounds, 2, 5.0, size) == 2
+    assert sent(bounds, 1, 5.0, size) == 0
+    now = 5.0 + bounds.bar("anna", 5.0)
+    assert sent(bounds, 1, now, size) == 1
+    assert sent(bounds, 1, now, size) == 0
+    now += 10.0
+    assert bounds.passes("anna", 0, now)
+    bounds.charge_header("anna", size)
+    assert sent(bounds, 10_000, now) == RATE - 1
+
+
+def test_workers_that_are_vouched_for_are_paid_for() -> None:
+    bounds = Bounds(RATE)
+    assert bounds.passes("anna", 0, 5.0)
+    bounds.charge_lookups("anna", 20 * TOKEN_WORKERS)
+    assert sent(bounds, 1000, 5.0) == RATE * BURST_SECONDS - 21
+    bounds.charge_lookups("nobody", 1000)

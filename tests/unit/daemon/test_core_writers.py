@@ -13,7 +13,7 @@ from simulation.tasks import point
 from taskmaster.bus import messages as m
 from taskmaster.bus.fields import Field
 from taskmaster.bus.table import pack_values
-from taskmaster.daemon import core as core_module
+from taskmaster.daemon import opening as opening_module
 from taskmaster.daemon.effects import BlockAppended, Effects, Sender, Verify, WriterChanged
 from taskmaster.daemon.journal import Journal
 from taskmaster.daemon.roles import Peer
@@ -327,7 +327,7 @@ def test_the_runs_of_one_key_do_not_take_all_the_room() -> None:
 
 
 def test_one_key_may_have_so_many_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(core_module, "MOST_RUNS", 2)
+    monkeypatch.setattr(opening_module, "MOST_RUNS", 2)
     heart = Heart(spec())
     far = Peer("ada", "learner")
 
@@ -349,8 +349,8 @@ def test_one_key_may_have_so_many_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_is_recorded_of_a_run_is_no_place_for_data() -> None:
     heart = Heart(spec())
-    most = {"about": "x" * (core_module.MOST_METADATA - 5)}
-    more = {"about": "é" * (core_module.MOST_METADATA // 2)}
+    most = {"about": "x" * (opening_module.MOST_METADATA - 5)}
+    more = {"about": "é" * (opening_module.MOST_METADATA // 2)}
     run = heart.open(name="one", metadata=most)
     assert refused(heart, m.Open(1, "svm", "two", metadata=more)).message == (
         "run 'two' of Master 'svm': its metadata takes 65541 bytes, at most 65536 are kept; name a file that has the "
@@ -365,7 +365,7 @@ def test_what_is_recorded_of_a_run_is_no_place_for_data() -> None:
 
 def test_so_much_is_recorded_of_all_runs_of_a_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """It is in memory as long as the runs are there, laid aside or not, and after a start."""
-    monkeypatch.setattr(core_module, "MOST_METADATA_IN_ALL", 2500)
+    monkeypatch.setattr(opening_module, "MOST_METADATA_IN_ALL", 2500)
     journal = Journal(tmp_path, "crash")
     journal.begin_epoch(0.0)
     heart = Heart(spec(), journal=journal)

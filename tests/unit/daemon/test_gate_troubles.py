@@ -145,10 +145,8 @@ def test_an_authenticator_that_does_not_answer_is_trouble(gatehouse: Gatehouse) 
         assert doorkeeper.trouble(now) == ""
     doorkeeper.probe(16.0)
     assert doorkeeper.trouble(16.0) == (
-        "the authenticator has not answered for 16 s: nobody new is let in; restart the daemon"
+        "the authenticator has not answered for 16 s: the daemon listens to the network no more; restart it"
     )
-    [condition] = gate_conditions(gatehouse, 16.0)
-    assert (condition.kind, condition.level) == ("authenticator", "critical")
 
     def answered() -> bool:
         doorkeeper.serve()
@@ -157,3 +155,24 @@ def test_an_authenticator_that_does_not_answer_is_trouble(gatehouse: Gatehouse) 
 
     eventually(answered, "it to be over")
     assert doorkeeper.refused == 0, "it was its own question"
+
+
+def test_a_loop_that_has_stood_still_is_no_trouble_of_the_authenticators(gatehouse: Gatehouse) -> None:
+    doorkeeper = gatehouse.doorkeeper
+    doorkeeper.probe(0.0)
+    doorkeeper.probe(3600.0)
+    assert doorkeeper.trouble(3600.0) == ""
+
+
+def test_when_the_authenticator_is_dead_the_network_is_shut_out(
+    gatehouse: Gatehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "_PATIENCE_SECONDS", 0.01)
+    shut: list[str] = []
+    gatehouse.shut = lambda: shut.append(gatehouse.trouble)
+    eventually(lambda: troubles(gatehouse), "it to be noticed")
+    [condition] = gate_conditions(gatehouse, 0.0)
+    assert (condition.kind, condition.level, [condition.message]) == ("authenticator", "critical", shut)
+    gatehouse.doorkeeper.serve()
+    assert troubles(gatehouse) == [("critical", *shut)], "and that is how it stays"
+    assert len(shut) == 1

@@ -17,6 +17,7 @@ from taskmaster.bus import messages as m
 from taskmaster.daemon.effects import Effects
 from taskmaster.daemon.guardians import Guardians
 from taskmaster.daemon.master import Master
+from taskmaster.daemon.roles import Peer
 
 #: Has the lock of a guardian's folder, as one that has outlived its daemon, and does nothing more.
 HANGS = """
@@ -134,6 +135,25 @@ def test_one_elsewhere_that_hangs_is_told_of_once_while_its_workers_go_on() -> N
     hand.say(m.Heartbeat())
     for _ in range(20):
         assert heart.tick(1.0).alarms == [], "it has gone, with its workers"
+
+
+def test_nobody_speaks_for_anothers_guardian_or_has_it_forgotten() -> None:
+    heart = Heart(spec("stm", "hold", heads=TIPS))
+    hand = guardian(heart)
+    eve = heart.stranger(b"guardian", Peer("eve", "worker"))
+    heart.now += 5.0
+    eve.say(m.Heartbeat())
+    eve.say(m.Guarded(heart.now, "stm", "tip-2", "its worker died"))
+    workforce = heart.core.workforce
+    assert workforce.heard("stm", "far", 77) == heart.now - 5.0
+    assert not any(info.safe for info in heart.ask(m.ListHeads(9, "stm"), m.HeadList).heads)
+    for k in range(1000):
+        eve.address = b"eve %d" % k
+        eve.say(m.GuardianHello(m.PROTOCOL_VERSION, "stm", "g", k, "hers"))
+    hand.say(m.Heartbeat())
+    assert workforce.heard("stm", "far", 77) == heart.now
+    assert workforce.heard("stm", "hers", 999) == heart.now
+    assert workforce.heard("stm", "hers", 9) is None
 
 
 def test_a_guardian_whose_connection_is_another_is_asked_who_it_is() -> None:

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from taskmaster.bus import codec, messages as m
 from taskmaster.bus.status import MasterStatus
-from taskmaster.daemon import core as core_module
+from taskmaster.daemon import opening as opening_module
 from taskmaster.daemon.core import Core, Identity
 from taskmaster.daemon.effects import Effects, RunChanged, RunCreated, WriterChanged
 from taskmaster.daemon.journal import Journal
@@ -54,7 +54,7 @@ def test_a_list_of_many_runs_comes_in_parts() -> None:
 
 
 def test_a_run_of_which_there_is_much_to_say_is_listed_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(core_module, "MOST_METADATA", 1 << 20)  # as it was in older journals
+    monkeypatch.setattr(opening_module, "MOST_METADATA", 1 << 20)  # as it was in older journals
     heart = Heart(spec())
     for name in "abc":
         heart.open(name=name, metadata={"what": "x" * 600_000})

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from helpers.heart import Hand, Heart, spec
 
 from taskmaster.bus import messages as m
 from taskmaster.daemon.effects import Effects, Sender
+from taskmaster.daemon.journal import Journal
+from taskmaster.daemon.roles import LOCAL, Peer
+
+WES, EVE = Peer("wes", "worker"), Peer("eve", "worker")
 
 
 def hello(heart: Heart, hand: Hand, **other: object) -> m.Refused:
@@ -220,3 +226,40 @@ def test_no_dispatch_overtakes_the_welcome() -> None:
         heart.core.on_client(Sender(b"client"), message, table, out)
     assert not out.early
     assert len(out.dispatches) == 1
+
+
+@pytest.mark.parametrize("owner", [WES, LOCAL])
+def test_whoever_comes_by_the_routing_id_of_anothers_worker_is_not_heard(owner: Peer) -> None:
+    """ZeroMQ lets whoever connects choose it, once the other's connection is gone."""
+    heart = Heart(spec())
+    run, hand = heart.open(), heart.hand(local=False, peer=owner)
+    run.put(1)
+    (at,) = hand.assignments
+    eve = heart.stranger(hand.address, EVE)
+    since = hand.known.last_seen
+    heart.now += 1.0
+    outcome, table = hand.outcome(at)
+    said: list[m.WorkerMessage] = [outcome, m.Ready(), m.Heartbeat(), m.Leave(hand.token)]
+    for message in said:
+        eve.say(message, table if message is outcome else None)
+        assert eve.heard.pop() == m.Refused("not_allowed", f"key 'eve' is not that of worker '{hand.token}'")
+    assert hand.known.last_seen == since
+    assert run.kinds == []
+    heart.hands[hand.address] = hand
+    hand.report(at)
+    assert run.kinds == [("done", 0)]
+
+
+def test_a_worker_from_before_the_start_is_whose_token_it_has(tmp_path: Path) -> None:
+    """Whose it was is not on disk; its token nobody else knows."""
+    heart = Heart(spec(on_lost="hold"), journal=Journal(tmp_path))
+    run, hand = heart.open(), heart.hand(local=False, peer=WES)
+    run.put(1)
+    (at,) = hand.assignments
+    heart.restart({})
+    eve = heart.stranger(b"eve", EVE)
+    hand.hello(at.lease)
+    eve.say(m.Leave(hand.token))
+    assert eve.heard[-1].code == "not_allowed"
+    hand.report(at)
+    assert run.kinds == [("done", 0)]
