@@ -173,7 +173,7 @@ def printable_lines(text: str) -> str:
 
 def entry(text: str) -> str:
     """As :func:`printable_lines`, for a log: no line but the first could pass for the beginning of another entry."""
-    return printable_lines(text).replace("\n", "\n    ")
+    return re.sub(r"\n(?! {4})", "\n    ", printable_lines(text))
 
 
 def _shown(letter: str) -> str:

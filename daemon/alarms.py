@@ -83,13 +83,14 @@ KINDS: Mapping[str, Kind] = {
     ),
     "authenticator": Kind(
         "the file of keys was changed and is refused, so the keys from before stay in force (error); or those who come "
-        "by the network are not answered (critical)",
+        "by the network are not answered, and the daemon listens there no more (critical)",
         "the message names the line: mend the file, and it is read again by itself. With no answer: restart the daemon",
     ),
     "excess": Kind(
-        "the owner of a key sends more than is borne (`max_rate`), or sends without end, and is kept out for a while",
+        "the owner of a key sends more than is borne (`max_rate`), or sends without end, and is kept out for a while; "
+        "or has put more within a day than is left free on the disk, and may put nothing more",
         "stop their program: it asks without waiting for answers. If it means it, set `max_rate` in `[daemon]`, or "
-        "`taskmaster keys revoke NAME`",
+        "make room on the disk; if not, `taskmaster keys revoke NAME`",
     ),
     "retention": Kind(
         "runs that are due to be deleted cannot be archived, so they stay",

@@ -94,6 +94,8 @@ def disk_condition(space: Space, low: int) -> Iterator[Condition]:
             f"{format_size(low)}; with too little, no further tasks are taken"
         )
         yield Condition("disk_low", "warning", "disk", text)
+    for user, reason in space.shares.refused.items():
+        yield Condition("excess", "warning", user, f"the disk of {space.folder}: {reason}")
 
 
 def gate_conditions(gatehouse: Gatehouse, now: float) -> Iterator[Condition]:

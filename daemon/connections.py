@@ -61,6 +61,8 @@ class Connection:
     descriptor: int
     address: str
     since: float
+    #: by which of the sockets it has come, as far as that was told
+    at: zmq.Socket[bytes] | None = None
     #: whose it is, by ZeroMQ's name for them, as far as a message has come by it
     user: str = ""
     #: bytes of what was received of it here
@@ -122,16 +124,20 @@ class Connections:
 
     def _heed_one(self, monitor: zmq.Socket[bytes], now: float) -> None:
         event, descriptor = struct.unpack("=HI", monitor.recv_multipart()[0])
-        self._forget(descriptor)
-        self.on_event(self._sockets[monitor], descriptor, event == zmq.EVENT_ACCEPTED)
+        socket = self._sockets[monitor]
+        known = self._by_descriptor.get(descriptor)
+        # That one of another socket has gone may be told when its descriptor is that of a new one here.
+        if event == zmq.EVENT_ACCEPTED or known is None or known.at in (None, socket):
+            self._forget(descriptor)
+        self.on_event(socket, descriptor, event == zmq.EVENT_ACCEPTED)
         if event == zmq.EVENT_ACCEPTED:
-            self._on_accepted(descriptor, now)
+            self._on_accepted(socket, descriptor, now)
 
-    def _on_accepted(self, descriptor: int, now: float) -> None:
+    def _on_accepted(self, socket: zmq.Socket[bytes], descriptor: int, now: float) -> None:
         address = _address_of(descriptor)
         if not address:
             return  # by a Unix socket, or gone already
-        self._add(Connection(descriptor, address, now))
+        self._add(Connection(descriptor, address, now, socket))
         if self._by_address[address] > self._most:
             self._end(descriptor, address, f"there are {self._most} connections from there, which is the most")
         elif len(self._by_descriptor) > self._room:

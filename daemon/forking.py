@@ -29,6 +29,8 @@ log = logging.getLogger("taskmaster.daemon")
 
 #: Rows of the journal that cost as much to copy as a message to take.
 _TOKEN_ROWS = 50
+#: About what a row takes.
+_ROW_BYTES = 100
 
 
 def fork(
@@ -51,8 +53,9 @@ def fork(
         rows = require_forkable(journal, record.source)
         tasks, size = _waiting(core, journal, record)
         core.masters[record.master].require_room(record.user, tasks, size)
-        if not space.admits(0):
-            raise space.error()
+        user = "" if forking.sender.peer.is_local else forking.sender.user
+        if not space.admits(rows * _ROW_BYTES + size, user):
+            raise space.error(user)
         journal.commit([record])
     except (CallerError, DiskFull, JournalDamaged) as error:
         return m.Refused(error.code, str(as_seen_by(forking.sender.peer, error)), message.id)

@@ -43,10 +43,12 @@ NETWORK_DOMAIN = "taskmaster"
 LOCAL_DOMAIN = "taskmaster-local"
 
 _AUTHENTICATOR = "inproc://zeromq.zap.01"
-#: Seconds between two questions that the daemon asks its own authenticator, and after which one without an answer, or a
-#: file of keys that is still being read, is trouble.
+#: Seconds between two questions that the daemon asks its own authenticator, and after which one without an answer is
+#: trouble, …
 _PROBE_SECONDS = 5.0
 _PATIENCE_SECONDS = 15.0
+#: … and after which a file of keys is that is still being read.
+_READING_SECONDS = 15.0
 #: Looks for its answer at the least, for the loop may have stood still.
 _LOOKS = 3
 #: Handshakes answered in one turn.
@@ -245,7 +247,7 @@ class KeyFile:
             return None
         if self._reading.is_alive():
             took = time.monotonic() - self._began
-            if took > _PATIENCE_SECONDS:
+            if took > _READING_SECONDS:
                 self.trouble = f"{self._path}: has not been read for {format_duration(took)}; is its disk there?"
             return None
         self._reading.join()

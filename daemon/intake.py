@@ -33,6 +33,8 @@ DRAIN_BYTES = 64 << 20
 HEADER_WEIGHT = 16
 #: … and tasks, for of those that hold a word each few bytes are many to look at.
 DRAIN_ROWS = 256 << 10
+#: What has the journal grow, beside submissions.
+_LASTING = (m.Open, m.NoteAsks, m.NoteWriter, m.Cancel, m.Edit)
 
 
 class Intake:
@@ -136,10 +138,18 @@ class Intake:
             self._count(table)
         if self._gatehouse is not None:
             self._gatehouse.bounds.charge(sender.user, message)
-        if isinstance(message, m.Submit) and not self._space.admits(table.nbytes if table is not None else 0):
-            self._core.refuse(sender, message, self._space.error(), out)
+        if not self._has_room(sender, message, len(frames[1]), table):
+            user = "" if sender.peer.is_local else sender.user
+            self._core.refuse(sender, message, self._space.error(user), out)
             return
         self._core.on_client(sender, message, table, out)
+
+    def _has_room(self, sender: Sender, message: m.ClientMessage, header: int, table: Table | None) -> bool:
+        """Whether there is room on the disk for what a message leaves there."""
+        user = "" if sender.peer.is_local else sender.user
+        if isinstance(message, m.Submit):
+            return self._space.admits(table.nbytes if table is not None else 0, user)
+        return not isinstance(message, _LASTING) or self._space.bears(header, user)
 
     def _on_worker(self, sender: Sender, frames: list[bytes], now: float, out: Effects) -> None:
         self._bytes += HEADER_WEIGHT * len(frames[1])

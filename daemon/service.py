@@ -335,13 +335,13 @@ def _bind(
 def _shut(broker: Broker, endpoints: Endpoints, addresses: Addresses) -> None:
     """Listen to the network no more, and close all connections that have come by it."""
     broker.readmit = lambda: None
-    for socket, address in (
+    for bound, address in (
         (endpoints.control, addresses.control),
         (endpoints.results, addresses.results),
         (endpoints.workers, addresses.workers),
     ):
         if address.startswith("tcp://"):
-            socket.unbind(address)
+            bound.unbind(address)
 
 
 def _status(broker: Broker, started: float) -> DaemonStatus:

@@ -11,10 +11,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import time
 from pathlib import Path
 
 from taskmaster.bus.errors import DiskFull
 from taskmaster.bus.text import format_size
+from taskmaster.daemon.diskshares import DiskShares
 
 __all__ = ["Space"]
 
@@ -43,6 +45,7 @@ class Space:
         self._left = 0
         #: whether there is room, as far as people were told
         self._told = True
+        self.shares = DiskShares()
         if self._laid and self._path.exists():
             os.truncate(self._path, keep)  # it may have been more before
         if self._laid and self._free() < _MARGIN_BYTES:
@@ -83,14 +86,19 @@ class Space:
         elif self._told and not self.room:
             log.error("%s", self.error())
         self._told = self.room
+        self.shares.look(time.monotonic(), self._left)
 
-    def admits(self, size: int) -> bool:
-        """Whether a submission of ``size`` bytes may be taken now; it counts as taken if so."""
+    def admits(self, size: int, user: str = "") -> bool:
+        """Whether a submission of ``size`` bytes may be taken now, of a key's owner; it counts as taken if so."""
         size += _ROW_BYTES
-        if size >= self._left:
+        if size >= self._left or not self.bears(size, user):
             return False
         self._left -= size
         return True
+
+    def bears(self, size: int, user: str) -> bool:
+        """Whether a key's owner may have the journal grow by so much; of nobody's, nothing is held against them."""
+        return not user or self.shares.take(user, size, self._left)
 
     def use_reserve(self) -> bool:
         """Give the reserve up for what has to be written now; False if there is none (left)."""
@@ -103,8 +111,12 @@ class Space:
             log.error("%s; what was kept back is in use now", self.error())
         return had_reserve
 
-    def error(self) -> DiskFull:
-        """What a submission is told meanwhile."""
+    def error(self, user: str = "") -> DiskFull:
+        """What a submission is told meanwhile, of a key's owner."""
+        if self.room and user in self.shares.refused:
+            return DiskFull(
+                f"the disk of {self.folder}: {self.shares.reason(user)}; have runs deleted, or more room made"
+            )
         return DiskFull(
             f"the disk of {self.folder} has too little room: no further tasks are taken until more is free; "
             f"{format_size(self._keep)} are kept back for results, which are taken still"

@@ -22,7 +22,6 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import hashlib
-import itertools
 import logging
 import os
 import resource
@@ -34,7 +33,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import zmq
-from zmq.utils.monitor import parse_monitor_message
 
 from taskmaster.bus import sockets
 from taskmaster.bus.errors import ConfigError
@@ -62,8 +60,6 @@ _STATUS_SECONDS = 10.0
 #: What the sockets that systemd keeps for the next start are called there begins with this.
 _KEPT = "kept."
 _DIGEST_CHARACTERS = 16
-#: Numbers of the places where ZeroMQ tells of its descriptors. Each is used once: it is given up late.
-_MONITORS = itertools.count()
 
 
 class ServiceManager:
@@ -233,6 +229,12 @@ def _listens_at(descriptor: int) -> str:
         return ""
 
 
+def _listener(address: str) -> int | None:
+    """The descriptor of this process's socket that listens at an address."""
+    descriptors = map(int, os.listdir("/proc/self/fd"))
+    return next((descriptor for descriptor in descriptors if _listens_at(descriptor) == address), None)
+
+
 def make_runtime_directory() -> None:
     """Make ``$RUNTIME_DIRECTORY``, where Unix sockets lie by default, if it is missing; its group may enter.
 
@@ -276,16 +278,13 @@ class KeptSockets:
         if not self._manager.keeps_sockets:
             endpoint = sockets.bind(socket, address, what)
             return endpoint, sockets.remover(endpoint)
-        # ZeroMQ tells of its descriptors as of news.
-        place = f"inproc://listening-{next(_MONITORS)}"
-        socket.monitor(place, zmq.EVENT_LISTENING)
-        with socket.context.socket(zmq.PAIR) as news:
-            news.connect(place)
-            try:
-                endpoint = sockets.bind(socket, address, what)
-                self._held[endpoint] = os.dup(int(parse_monitor_message(news.recv_multipart())["value"]))
-            finally:
-                socket.disable_monitor()
+        endpoint = sockets.bind(socket, address, what)
+        # ZeroMQ would say it to a monitor, of which a socket has one, and that is for others.
+        descriptor = _listener(endpoint)
+        if descriptor is None:
+            log.warning("%s at %s cannot be kept over a restart: nothing is seen to listen there", what, endpoint)
+            return endpoint, sockets.remover(endpoint)
+        self._held[endpoint] = os.dup(descriptor)
         name = _name(role, address, endpoint)
         self._manager.tell("FDSTORE=1", f"FDNAME={name}", "FDPOLL=0", descriptor=self._held[endpoint])
         # Its file stays: whether systemd starts the daemon again at once, nobody tells it.

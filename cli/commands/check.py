@@ -109,7 +109,7 @@ def command(
         _check_journal(journal, as_json=as_json)
     elif config is not None:
         heads = _heads_to_try(masters, _seconds(timeout), seed, connect=connect) if connect or simulate else None
-        _check_config(config, heads, as_json=as_json)
+        _check_config(config, heads, keys=not simulate, as_json=as_json)
 
 
 def _seconds(text: str) -> float:
@@ -135,7 +135,8 @@ def _heads_to_try(
 # -- the configuration ------------------------------------------------------------------------------------------------
 
 
-def _check_config(path: Path, try_heads: Callable[[Config], list[Tried]] | None, *, as_json: bool) -> None:
+def _check_config(path: Path, try_heads: Callable[[Config], list[Tried]] | None, *, keys: bool, as_json: bool) -> None:
+    """Without ``keys`` those of the laboratory need not be there: its instruments are not, either."""
     from taskmaster.cli.cautions import cautions
     from taskmaster.cli.keycheck import mistaken_keys
     from taskmaster.config.load import read
@@ -144,9 +145,9 @@ def _check_config(path: Path, try_heads: Callable[[Config], list[Tried]] | None,
     reading = read(path)
     told = [] if reading.config is None else list(cautions(reading.config))
     findings = {name: _probe(evaluator) for name, evaluator in reading.evaluators.items()}
-    mistaken = (
-        [] if reading.config is None else [*placed(mistaken_keys(reading.config.daemon), reading.lines, str(path))]
-    )
+    mistaken: list[Placed] = []
+    if keys and reading.config is not None:
+        mistaken += placed(mistaken_keys(reading.config.daemon), reading.lines, str(path))
     problems = sum(bool(finding.problem) for found in findings.values() for finding in found)
     ok = not problems and not mistaken and reading.config is not None
     tried = try_heads(reading.config) if ok and reading.config is not None and try_heads is not None else []

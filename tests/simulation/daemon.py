@@ -156,14 +156,17 @@ class SimSpace:
     def look(self) -> None:
         self._reserve = self._reserve or not self._world.disk_full
 
-    def admits(self, size: int) -> bool:
+    def admits(self, size: int, user: str = "") -> bool:
         return self._reserve
+
+    def bears(self, size: int, user: str) -> bool:
+        return True
 
     def use_reserve(self) -> bool:
         had, self._reserve = self._reserve, False
         return had
 
-    def error(self) -> DiskFull:
+    def error(self, user: str = "") -> DiskFull:
         return DiskFull("simulated: the disk is full")
 
 

@@ -232,6 +232,6 @@ def test_a_client_that_was_acknowledged_more_than_there_is_raises_an_alarm(speci
             daemon.start()
             with pytest.raises(JournalDamaged, match=r"20 tasks were acknowledged .* knows of 10"):
                 run.results.get(PATIENCE)
-            eventually(lambda: "a client was acknowledged 20 tasks" in daemon.log, "the alarm")
+            eventually(lambda: "says that it was acknowledged 20 tasks" in daemon.log, "the alarm")
     finally:
         daemon.close()

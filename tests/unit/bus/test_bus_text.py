@@ -46,6 +46,7 @@ def test_what_somebody_else_has_written_holds_no_orders(text: str) -> None:
     assert all(line.isprintable() for line in lines)
     assert len(lines) == text.count("\n") + 1
     assert all(line.startswith("    ") for line in entry(text).split("\n")[1:])
+    assert entry(entry(text)) == entry(text)
 
 
 def test_what_is_printable_stays_as_it_is() -> None:

@@ -71,6 +71,34 @@ def test_who_comes_and_goes_is_counted(house: House) -> None:
     assert house.connections.ended == 0, "they went by themselves"
 
 
+def test_what_is_told_late_of_one_socket_is_not_held_against_the_connections_of_another() -> None:
+    """Descriptors are used again, and each socket tells of its own by itself."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    routers = [sockets.router(context, LARGEST) for _ in range(2)]
+    connections = Connections(routers, 100, LARGEST, 4096)
+    first, second = (router.bind_to_random_port("tcp://127.0.0.1") for router in routers)
+    one, other = connections.monitors
+
+    def heed(monitor: zmq.Socket[bytes]) -> list[int]:
+        assert monitor.poll(int(1e3 * PATIENCE))
+        connections.heed({monitor: zmq.POLLIN}, 0.0)
+        return [connection.descriptor for connection in connections]
+
+    for _ in range(100):
+        with net.create_connection(("127.0.0.1", first)):
+            before = heed(one)
+        assert one.poll(int(1e3 * PATIENCE)), "it has gone, which is not heeded yet"
+        with net.create_connection(("127.0.0.1", second)):
+            after = heed(other)
+            assert heed(one) == [descriptor for descriptor in after if descriptor not in before or after == before]
+        assert heed(other) == []
+        if after == before:
+            break
+    else:
+        pytest.fail("the descriptor was never used again")
+    context.destroy(linger=0)
+
+
 def test_those_that_are_too_many_are_ended_and_others_stay() -> None:
     house = House(most=3)
     with contextlib.ExitStack() as stack:

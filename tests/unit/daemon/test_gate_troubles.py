@@ -102,7 +102,7 @@ def test_keys_hold_again_when_the_clock_is_put_back() -> None:
 
 def test_a_file_that_is_not_read_is_trouble(gatehouse: Gatehouse, keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a network disk that is away: a pipe that nobody writes to."""
-    monkeypatch.setattr(gate, "_PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(gate, "_READING_SECONDS", 0.05)
     text = keys.read_text()
     keys.unlink()
     os.mkfifo(keys)

@@ -10,6 +10,8 @@ import pytest
 from helpers.disks import no_file_larger_than
 
 from taskmaster.bus.errors import DiskFull
+from taskmaster.daemon import diskshares
+from taskmaster.daemon.conditions import disk_condition
 from taskmaster.daemon.space import Space
 
 MB = 1 << 20
@@ -146,3 +148,19 @@ def test_whether_there_is_room_is_seen_by_trying(disk: SmallDisk) -> None:
     with no_file_larger_than(16 * MB):
         assert space.lacks(32 * MB), "a limit of this user's counts as well"
     assert not (disk.folder / "probe").exists()
+
+
+def test_one_key_does_not_have_all_of_it(disk: SmallDisk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diskshares, "LEAST_SHARE", MB)
+    space = Space(disk.folder, KEEP)
+    while space.admits(MB, "mad"):
+        pass
+    assert space.room
+    assert str(space.error("mad")).startswith(f"the disk of {disk.folder}: key 'mad' has put 1")
+    assert str(space.error("mad")).endswith("the rest is for others; have runs deleted, or more room made")
+    [condition] = disk_condition(space, 0)
+    assert (condition.kind, condition.subject) == ("excess", "mad")
+    assert space.admits(MB, "anna")
+    assert space.admits(MB), "whose machine it is"
+    assert not space.bears(MB, "mad")
+    assert space.bears(MB, "anna")

@@ -19,6 +19,7 @@ from helpers.waiting import PATIENCE, eventually
 from taskmaster.bus import sockets
 from taskmaster.bus.errors import ConfigError
 from taskmaster.daemon import systemd
+from taskmaster.daemon.connections import Connections
 from taskmaster.daemon.systemd import KeptSockets, ServiceManager, make_runtime_directory
 
 WATCHDOG = {"WATCHDOG_USEC": "2000000"}
@@ -267,6 +268,23 @@ def test_what_is_kept_can_be_bound_again(listener: Listener, ends: Ends) -> None
     sockets.send(client, [b"hello"])
     assert router.poll(int(PATIENCE * 1e3))
     assert kept.held("tcp://127.0.0.1:1") == -1
+
+
+def test_who_comes_to_what_is_kept_is_seen_all_the_same(listener: Listener, ends: Ends) -> None:
+    """A socket has one monitor, which is for those who count connections."""
+    router = ends.router()
+    connections = Connections((router,), 10, 1 << 20, 1024)
+    endpoint, _ = KeptSockets(listener.manager(FDSTORE="8")).bind(
+        router, "tcp://127.0.0.1:*", "the control socket", "control"
+    )
+    client = ends.dealer()
+    client.connect(endpoint)
+    sockets.send(client, [b"hello"])
+    assert router.poll(int(PATIENCE * 1e3))
+    connections.catch_up(router, 0.0)
+    assert [connection.address for connection in connections] == ["127.0.0.1"]
+    for monitor in connections.monitors:
+        monitor.close(linger=0)
 
 
 @pytest.mark.parametrize("change", ["another address", "another file", "another socket", "another group"])
