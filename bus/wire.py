@@ -32,12 +32,27 @@ Interval: TypeAlias = tuple[Count, Count]
 #: As many as one message names.
 MOST_INTERVALS = 1 << 18
 Intervals: TypeAlias = Annotated[tuple[Interval, ...], Meta(max_length=MOST_INTERVALS)]
+#: Frames of one segment.
+MOST_SEGMENT_FRAMES = 10_000
 #: What is recorded of a run or of its writer; how many bytes that may be in all, the daemon says.
 Metadata: TypeAlias = Annotated[dict[Name, str], Meta(max_length=1_000)]
 
 
 class Message(msgspec.Struct, tag_field="t", omit_defaults=True, gc=False):
     """Base of all messages."""
+
+
+class Segment(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Frames that are in memory which both sides can have, and not behind the message; see `taskmaster.bus.segments`.
+
+    ``number`` names it among those of its sender, whose ``descriptor`` of the file with this ``inode`` it is. It holds
+    frames of these ``sizes``, each from a multiple of 64 bytes on.
+    """
+
+    number: Count
+    descriptor: Annotated[int, Meta(ge=0, le=2**31 - 1)]
+    inode: Count
+    sizes: Annotated[tuple[Count, ...], Meta(max_length=MOST_SEGMENT_FRAMES)]
 
 
 class Where(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):

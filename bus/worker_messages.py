@@ -24,7 +24,7 @@ from taskmaster.bus.instrument_messages import (
     Tripped,
 )
 from taskmaster.bus.table import Layout
-from taskmaster.bus.wire import Count, Interval, LeaseId, Message, Name, Refused, Seconds, Slots, TaskError
+from taskmaster.bus.wire import Count, Interval, LeaseId, Message, Name, Refused, Seconds, Segment, Slots, TaskError
 
 __all__ = [
     "Dispatch",
@@ -36,6 +36,7 @@ __all__ = [
     "Ready",
     "Revoke",
     "Settled",
+    "Taken",
     "ToHost",
     "ToWorker",
     "Welcome",
@@ -55,7 +56,7 @@ class WorkerHello(Message, tag="hello"):
     ``token`` names this worker for good, across reconnections; ``session`` counts its hellos; ``leases`` are those it
     still works on or holds unsettled outcomes of. Until the welcome that answers this very session it must drop every
     dispatch: the daemon takes a lease that is not in ``leases`` for one that never arrived. ``head`` names the head of
-    an instrument that it is the worker of.
+    an instrument that it is the worker of; ``proof`` is for who can take a `Segment` of its process ``pid``.
     """
 
     version: Count
@@ -67,6 +68,13 @@ class WorkerHello(Message, tag="hello"):
     host: Name = ""
     leases: tuple[LeaseId, ...] = ()
     head: Name = ""
+    proof: Segment | None = None
+
+
+class Taken(Message, tag="taken"):
+    """These segments of the daemon's were taken; it can let go of them. That of the welcome: more may come."""
+
+    numbers: tuple[Count, ...]
 
 
 class Ready(Message, tag="ready"):
@@ -75,6 +83,8 @@ class Ready(Message, tag="ready"):
 
 class Outcome(Message, tag="outcome"):
     """Tasks ``position … position + n - 1`` of a lease have ended: a table of the outputs of those not in ``errors``.
+
+    Its frames come behind it, or are in a ``segment``, which is there until the lease is settled.
 
     ``final`` says that nothing more comes of this lease, and gives the slot back; ``n`` may be 0 then.
 
@@ -93,6 +103,7 @@ class Outcome(Message, tag="outcome"):
     timed: bool = False
     final: bool = True
     doubt: bool = False
+    segment: Segment | None = None
 
 
 class Heartbeat(Message, tag="heartbeat"):
@@ -139,7 +150,7 @@ class WorkerFailed(Message, tag="failed"):
 OfHead = HeadReport | Progress | Samples | Polled | Tripped | Checkpoint | Reconciled
 #: What a guardian of heads says besides what any host of workers does.
 OfGuardian = GuardianHello | Guarded
-WorkerMessage = WorkerHello | Ready | Outcome | Heartbeat | Leave | WorkerLost | WorkerFailed | OfHead | OfGuardian
+WorkerMessage = WorkerHello | Taken | Ready | Outcome | Heartbeat | Leave | WorkerLost | WorkerFailed | OfHead | OfGuardian
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -160,6 +171,11 @@ class Welcome(Message, tag="welcome"):
     lost_after: float = 10.0
     timeout: float | None = None
     max_message: int = 0
+    #: of the daemon, and whether it has taken the worker's ``proof``, so that outcomes may come in segments; what
+    #: the worker takes to show that it can, too
+    pid: int = 0
+    takes: bool = False
+    proof: Segment | None = None
 
 
 class Dispatch(Message, tag="dispatch"):
@@ -178,6 +194,8 @@ class Dispatch(Message, tag="dispatch"):
     settled: tuple[LeaseId, ...] = ()
     hold: Seconds = 0.0
     token: Token | None = None
+    #: where the frames are, if they do not come behind it
+    segment: Segment | None = None
 
 
 class Revoke(Message, tag="revoke"):

@@ -51,6 +51,7 @@ from taskmaster.daemon.effects import (
 from taskmaster.daemon.forking import fork
 from taskmaster.daemon.gate import Gatehouse
 from taskmaster.daemon.guardians import Guardians
+from taskmaster.daemon.handover import Handover
 from taskmaster.daemon.health import Pulse
 from taskmaster.daemon.inquiries import Inquiries
 from taskmaster.daemon.intake import Intake
@@ -141,7 +142,8 @@ class Broker:
         self.on_alarm: Callable[[m.Alarm], None] = lambda alarm: None
         #: called when somebody may less than before: has all who follow results come in anew
         self.readmit: Callable[[], None] = lambda: None
-        self._intake = Intake(endpoints.control, endpoints.workers, core, space, gatehouse)
+        self._handover = Handover()
+        self._intake = Intake(endpoints.control, endpoints.workers, core, space, gatehouse, self._handover)
         self._inquiries = Inquiries(core, journal, self.alarms, lambda: status(self))
         self._endpoints = endpoints
         self.gatehouse = gatehouse
@@ -296,6 +298,7 @@ class Broker:
         self.core.on_tick(now, out)
         self._pruning.look(out.wall, out)
         self.space.look()
+        self._handover.look(self.core.workforce.addresses)
         self._look_at_keys(out)
         self.journal.checkpoint(idle=not out.records)
 
@@ -403,8 +406,9 @@ class Broker:
     def _dispatch(self, dispatch: Dispatched) -> None:
         tables = dispatch.tables
         table = tables[0] if len(tables) == 1 else codec.concatenate(tables)
+        message, frames = self._handover.give(dispatch.address, dispatch.message, table.frames)
         # An unreachable worker is found out by the count of dispatches in its next `Settled`, or by its silence.
-        sockets.send(self._endpoints.workers, [dispatch.address, codec.encode(dispatch.message), *table.frames])
+        sockets.send(self._endpoints.workers, [dispatch.address, codec.encode(message), *frames])
 
     def _reply_to(self, asked: Verify | Recheck) -> None:
         """The answer has to be looked up; what is to be on record of it is on disk before it is told."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import zmq
 
@@ -18,6 +19,7 @@ from taskmaster.bus.table import Buffer, Table
 from taskmaster.daemon.core import Core
 from taskmaster.daemon.effects import Effects, Reply, Sender
 from taskmaster.daemon.gate import Gatehouse
+from taskmaster.daemon.handover import Handover
 from taskmaster.daemon.roles import LOCAL
 from taskmaster.daemon.space import Space
 
@@ -47,8 +49,10 @@ class Intake:
         core: Core,
         space: Space,
         gatehouse: Gatehouse | None,
+        handover: Handover,
     ) -> None:
         self._control, self._workers = control, workers
+        self._handover = handover
         self._core = core
         self._space = space
         self._gatehouse = gatehouse
@@ -161,16 +165,24 @@ class Intake:
         table: Table | None = None
         times: Buffer | None = None
         if isinstance(message, m.Outcome):
+            behind: list[Any] = frames[2:]
+            if message.segment is not None:
+                behind = self._handover.take(sender, message.segment)
             head = m.EventHead(
-                0, message.n, "done", 0, len(frames) - 2, message.outputs, message.errors, timed=message.timed
+                0, message.n, "done", 0, len(behind), message.outputs, message.errors, timed=message.timed
             )
-            table, times, _ = codec.event_tables(head, frames[2:])
+            table, times, _ = codec.event_tables(head, behind)
             self._count(table)
         elif isinstance(message, m.Reconciled) and message.layout is not None:
             table = codec.table_of(message.layout, 1, frames[2:])
             self._count(table)
         elif len(frames) > 2:
             raise ProtocolError("frames that no layout speaks of")
+        if isinstance(message, m.Taken):
+            self._handover.on_taken(sender, message)
+            return
+        if isinstance(message, m.WorkerHello):
+            self._handover.on_hello(sender, message)
         if isinstance(message, (m.Progress, m.Samples)) and not self._space.room:
             self._core.series.dropped += 1  # what room there is, is for outcomes
             return

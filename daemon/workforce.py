@@ -83,6 +83,11 @@ class Workforce:
         for token in self._peers.keys() - there:
             del self._peers[token]
 
+    @property
+    def addresses(self) -> Collection[bytes]:
+        """The connections by which workers have said hello, those of the latest seconds that are gone included."""
+        return self._worker_at.keys()
+
     def on_worker(
         self,
         sender: Sender,

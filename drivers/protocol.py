@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec.structs import replace
 
@@ -25,6 +25,7 @@ from taskmaster.bus.errors import ProtocolError, TaskMasterError, from_code
 from taskmaster.bus.intervals import IntervalSet
 from taskmaster.bus.messages import LeaseId, TaskError
 from taskmaster.bus.table import Buffer, Table
+from taskmaster.drivers.sharing import Sharing
 
 __all__ = ["Assignment", "Question", "WorkerProtocol"]
 
@@ -71,16 +72,33 @@ class _Sent:
     """Outcomes of one lease that are not settled yet."""
 
     messages: list[list[Buffer]] = field(default_factory=list)
+    #: of those that have their frames in a segment, by their places above
+    shared: dict[int, m.Outcome] = field(default_factory=dict)
     at: float = 0.0
     patience: float = RESEND_SECONDS
+
+    @property
+    def numbers(self) -> list[int]:
+        """Of the segments."""
+        return [outcome.segment.number for outcome in self.shared.values() if outcome.segment is not None]
 
 
 class WorkerProtocol:
     """State of one worker towards the daemon. ``outbox`` collects the messages to send, as frames."""
 
     def __init__(
-        self, master: str, token: str, *, slots: int = 1, pid: int = 0, host: str = "", head: str = ""
+        self,
+        master: str,
+        token: str,
+        *,
+        slots: int = 1,
+        pid: int = 0,
+        host: str = "",
+        head: str = "",
+        sharing: Sharing | None = None,
     ) -> None:
+        """``sharing`` is for large frames, with a daemon on this machine."""
+        self._sharing = sharing
         self.master = master
         self.token = token
         self.slots = slots
@@ -133,6 +151,7 @@ class WorkerProtocol:
                 self._host,
                 tuple(sorted(leases)),
                 self.head,
+                None if self._sharing is None else self._sharing.proof,
             )
         )
 
@@ -231,12 +250,13 @@ class WorkerProtocol:
             final,
             doubt,
         )
-        frames: list[Buffer] = [codec.encode(message)]
-        if outputs is not None:
-            frames += outputs.frames
-        if times is not None:
-            frames.append(times)
+        behind: list[Buffer] = [*(outputs.frames if outputs is not None else ()), *(() if times is None else (times,))]
         sent = self._unsettled.setdefault(assignment.lease, _Sent())
+        if self._sharing is not None and (segment := self._sharing.put(behind)) is not None:
+            message.segment = segment
+            sent.shared[len(sent.messages)] = message
+            behind = []
+        frames: list[Buffer] = [codec.encode(message), *behind]
         sent.messages.append(frames)
         sent.at = now
         if final:
@@ -311,6 +331,12 @@ class WorkerProtocol:
         self.welcome = welcome
         self._in_session = True
         self._dispatched = 0
+        if self._sharing is not None:
+            taken = self._sharing.meet(welcome.pid, welcome.proof, takes=welcome.takes)
+            if taken:
+                self._send(m.Taken(taken))
+            if not welcome.takes:
+                self._unshare()
         if self._ready:
             self._send(m.Ready())
         if self._head_report is not None:
@@ -326,6 +352,25 @@ class WorkerProtocol:
         if self.leaving:  # after the outcomes: they could not be settled with a worker that has been dismissed
             self._send(m.Leave(self.token))
 
+    def _taken(self, segment: m.Segment) -> Sequence[bytes]:
+        """The frames of a segment of the daemon's. Raises ProtocolError."""
+        if self._sharing is None:
+            raise ProtocolError("a segment for a worker that has not asked for any")
+        frames: Sequence[Any] = self._sharing.take(segment)
+        self._send(m.Taken((segment.number,)))
+        return frames
+
+    def _unshare(self) -> None:
+        """The daemon takes no segments (any more): what is in such goes through the socket."""
+        for sent in self._unsettled.values():
+            for place, outcome in sent.shared.items():
+                if outcome.segment is not None and self._sharing is not None:
+                    behind = self._sharing.take_back(outcome.segment)
+                    sent.messages[place] = [codec.encode(replace(outcome, segment=None)), *behind]
+            if self._sharing is not None:
+                self._sharing.release(sent.numbers)
+            sent.shared.clear()
+
     def _on_order(self, order: m.HeadOrder) -> None:
         """The latest one counts; what an earlier one has taken into account, that has, too."""
         heard = max(order.heard, self.order.heard)
@@ -334,6 +379,10 @@ class WorkerProtocol:
         self._unheard = {name: tripped for name, tripped in self._unheard.items() if tripped.number > heard}
 
     def _on_dispatch(self, message: m.Dispatch, frames: Sequence[bytes]) -> None:
+        if message.segment is not None:
+            if not self._in_session:
+                return
+            frames = self._taken(message.segment)
         table = codec.table_of(message.layout, message.n, frames)
         if not table:
             raise ProtocolError("a dispatch without tasks")
@@ -359,7 +408,9 @@ class WorkerProtocol:
                 assignment = self._begun[lease]
                 assignment.revoked.add(0, assignment.n)
             else:
-                self._unsettled.pop(lease, None)
+                sent = self._unsettled.pop(lease, None)
+                if sent is not None and sent.shared and self._sharing is not None:
+                    self._sharing.release(sent.numbers)
                 self.queue = deque(waiting for waiting in self.queue if waiting.lease != lease)
 
     def _on_revoke(self, message: m.Revoke) -> None:

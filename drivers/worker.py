@@ -40,6 +40,7 @@ from taskmaster.drivers.outputs import Portion, portions, time_of
 from taskmaster.drivers.progress import ProgressWriter, Terms
 from taskmaster.drivers.protocol import Assignment, WorkerProtocol
 from taskmaster.drivers.registry import driver_class
+from taskmaster.drivers.sharing import sharing_with
 
 __all__ = ["EXIT_DISMISSED", "EXIT_GOODBYE", "EXIT_REFUSED", "EXIT_UNUSABLE", "Dismissed", "Worker", "main"]
 
@@ -384,7 +385,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     free_children()
     mark_process()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers in order
-    protocol = WorkerProtocol(options.master, options.token, pid=os.getpid(), host=sockets_.gethostname())
+    protocol = WorkerProtocol(
+        options.master,
+        options.token,
+        pid=os.getpid(),
+        host=sockets_.gethostname(),
+        sharing=sharing_with(options.address),
+    )
     return Worker(options.address, protocol, options.progress, options.path).run()
 
 

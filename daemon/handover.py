@@ -1,0 +1,114 @@
+"""Large frames between the daemon and the workers on its machine, by `taskmaster.bus.segments`.
+
+A worker can be had this way when it has shown, by taking a segment that came with its welcome, that it can; the daemon
+takes outcomes so from a worker whose own it could take when that said hello. All by connection: a worker that comes by
+another one shows it again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
+
+from taskmaster.bus import messages as m, segments
+from taskmaster.bus.errors import ProtocolError
+from taskmaster.bus.table import Buffer
+from taskmaster.daemon.effects import Sender
+
+__all__ = ["Handover"]
+
+
+@dataclass(slots=True)
+class _Neighbour:
+    """A worker on this machine, as far as this goes."""
+
+    #: whose segments are taken
+    pid: int
+    #: of the segment that it is to take, 0 when it has
+    proof: int = 0
+    #: segments of its, that it has yet to take
+    waiting: set[int] = field(default_factory=set)
+
+    @property
+    def takes(self) -> bool:
+        return not self.proof
+
+
+class Handover:
+    """The daemon's end, for all workers."""
+
+    def __init__(self) -> None:
+        self._segments = segments.Segments()
+        self._neighbours: dict[bytes, _Neighbour] = {}
+
+    def __len__(self) -> int:
+        """How many segments have not been taken."""
+        return len(self._segments)
+
+    def on_hello(self, sender: Sender, hello: m.WorkerHello) -> None:
+        """A worker says hello: see whether what it puts into segments can be had."""
+        self.forget(sender.address)
+        if hello.proof is None or not sender.peer.is_local:
+            return
+        try:
+            segments.take(hello.pid, hello.proof)
+        except ProtocolError:
+            return
+        self._neighbours[sender.address] = _Neighbour(hello.pid)
+
+    def welcome(self, address: bytes, message: m.Welcome) -> m.Welcome:
+        """The welcome, with what there is to say of this."""
+        neighbour = self._neighbours.get(address)
+        if neighbour is None:
+            return message
+        try:
+            proof = self._segments.put([os.urandom(32)])
+        except OSError:
+            return replace(message, takes=True)
+        neighbour.proof = proof.number
+        neighbour.waiting.add(proof.number)
+        return replace(message, takes=True, pid=os.getpid(), proof=proof)
+
+    def on_taken(self, sender: Sender, taken: m.Taken) -> None:
+        """A worker has these."""
+        neighbour = self._neighbours.get(sender.address)
+        if neighbour is None or not sender.peer.is_local:
+            return
+        numbers = neighbour.waiting.intersection(taken.numbers)
+        if neighbour.proof in numbers:
+            neighbour.proof = 0
+        neighbour.waiting -= numbers
+        self._segments.release(numbers)
+
+    def take(self, sender: Sender, segment: m.Segment) -> list[memoryview]:
+        """The frames of a worker's segment. Raises ProtocolError."""
+        neighbour = self._neighbours.get(sender.address)
+        if neighbour is None or not sender.peer.is_local:
+            raise ProtocolError("a segment of a worker that was not told that it may send any")
+        return segments.take(neighbour.pid, segment)
+
+    def give(self, address: bytes, message: m.Dispatch, frames: Sequence[Buffer]) -> tuple[m.Dispatch, Sequence[Buffer]]:
+        """A dispatch with its frames, which are in a segment if they are worth it and the worker takes it."""
+        neighbour = self._neighbours.get(address)
+        if neighbour is None or not neighbour.takes or sum(map(len, frames)) < segments.SEGMENT_BYTES:
+            return message, frames
+        try:
+            segment = self._segments.put(frames)
+        except OSError:
+            return message, frames
+        neighbour.waiting.add(segment.number)
+        return replace(message, segment=segment), ()
+
+    def forget(self, address: bytes) -> None:
+        """Nobody is to be heard of by this connection any more."""
+        neighbour = self._neighbours.pop(address, None)
+        if neighbour is not None:
+            self._segments.release(neighbour.waiting)
+
+    def look(self, known: Collection[bytes]) -> None:
+        """Once in a while: let go of what was for connections other than these, which are those of workers."""
+        for address in self._neighbours.keys() - set(known):
+            self.forget(address)
