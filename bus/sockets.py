@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import re
 import socket as unix
 import stat
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,6 +31,7 @@ __all__ = [
     "Origins",
     "Sending",
     "bind",
+    "borrowed",
     "client_sockets",
     "dealer",
     "guard",
@@ -201,6 +203,19 @@ def rebind(socket: zmq.Socket[bytes], endpoint: str, descriptor: int = -1) -> No
             if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
                 raise
             time.sleep(_REBIND_LOOK_SECONDS)
+
+
+@contextlib.contextmanager
+def borrowed(descriptor: int) -> Iterator[unix.socket]:
+    """A socket whose ``descriptor`` is somebody else's, for a look at it. Raises OSError where it is none."""
+    ours = os.dup(descriptor)
+    try:
+        peek = unix.socket(fileno=ours)
+    except OSError:
+        os.close(ours)
+        raise
+    with peek:
+        yield peek
 
 
 def _require_free(path: Path, what: str) -> None:

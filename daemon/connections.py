@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import logging
-import os
 import socket as net
 import struct
 from collections import Counter
@@ -175,7 +174,7 @@ class Connections:
 
     def _end(self, descriptor: int, address: str, why: str) -> None:
         self._note_ended(f"from {address}", why)
-        with contextlib.suppress(OSError), net.socket(fileno=os.dup(descriptor)) as ours:
+        with contextlib.suppress(OSError), sockets.borrowed(descriptor) as ours:
             # ZeroMQ may have closed it meanwhile, and the number be another file's: that is left alone.
             if ours.family in (net.AF_INET, net.AF_INET6) and ours.getpeername()[0] == address:
                 _abort(ours)
@@ -188,7 +187,7 @@ class Connections:
     def hang_up(self, descriptor: int, why: str) -> None:
         """End a connection of any kind, without prejudice: whoever it is of comes again."""
         self._note_ended(f"at descriptor {descriptor}", why)
-        with contextlib.suppress(OSError), net.socket(fileno=os.dup(descriptor)) as ours:
+        with contextlib.suppress(OSError), sockets.borrowed(descriptor) as ours:
             if ours.family in (net.AF_INET, net.AF_INET6):
                 known = self._by_descriptor.get(descriptor)
                 if known is not None and ours.getpeername()[0] == known.address:
@@ -244,7 +243,7 @@ def size_on_wire(frames: Sequence[bytes]) -> int:
 
 def _address_of(descriptor: int) -> str:
     try:
-        with net.socket(fileno=os.dup(descriptor)) as ours:
+        with sockets.borrowed(descriptor) as ours:
             return str(ours.getpeername()[0]) if ours.family in (net.AF_INET, net.AF_INET6) else ""
     except OSError:
         return ""
@@ -253,7 +252,7 @@ def _address_of(descriptor: int) -> str:
 def _received_by(descriptor: int) -> int | None:
     """Bytes that have come by a TCP connection; None where it is none (any more)."""
     try:
-        with net.socket(fileno=os.dup(descriptor)) as ours:
+        with sockets.borrowed(descriptor) as ours:
             info = ours.getsockopt(net.IPPROTO_TCP, net.TCP_INFO, _RECEIVED_AT + _RECEIVED.size)
     except OSError:
         return None

@@ -218,7 +218,7 @@ def _inherited(environment: MutableMapping[str, str]) -> list[Inherited]:
 def _listens_at(descriptor: int) -> str:
     """The address of a listening socket, as ZeroMQ writes it; empty where it is no such thing."""
     try:
-        with unix.socket(fileno=os.dup(descriptor)) as peek:
+        with sockets.borrowed(descriptor) as peek:
             if not peek.getsockopt(unix.SOL_SOCKET, unix.SO_ACCEPTCONN):
                 return ""
             name = peek.getsockname()

@@ -62,11 +62,12 @@ def restore(folder: Path, place: Path, resume: bool, as_json: bool) -> None:
 
     state = state_of(place)
     made = restore(folder, state, resume=resume)
+    is_paused = not resume and made.runs > 0
     if as_json:
-        print_json({"backup": str(folder.absolute()), "state": str(state), "paused": not resume, **_shown(made)})
+        print_json({"backup": str(folder.absolute()), "state": str(state), "paused": is_paused, **_shown(made)})
         return
     say(f"{state}: {_contents(made)}, as of {_moment(made.made)}; compared with the backup")
-    if not resume:
+    if is_paused:
         say("its Masters are paused: what was evaluated since would be evaluated again. If it may be:")
         say("taskmaster resume MASTER")
 

@@ -115,6 +115,8 @@ def back_up(state: Path, into: Path, made: float, *, link: bool = False) -> Mani
     partial = into.with_name(f".{into.name}.partial")
     try:
         _require_new(into)
+        if not link and into.resolve().is_relative_to(state.resolve()):
+            raise JournalError(f"{into} is in the folder that is backed up, {state}; name one elsewhere")
         require_journal(state)
         with daemon_kept_away(state) as daemon:
             # A daemon has looked at its log when it started; who only reads is told nothing of what is missing there.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import socket as unix
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -111,3 +113,20 @@ def test_a_message_of_too_many_frames_leaves_nothing_behind(made: Made, near: st
     assert sockets.receive(router, 4, origins) == []
     assert router.poll(round(PATIENCE * 1e3))
     assert (sockets.receive(router, 4, origins) or [b""])[1:] == [b"next"]
+
+
+def test_what_is_no_socket_cannot_be_borrowed_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    def descriptors() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    with open(tmp_path / "file", "wb") as file:
+        before = descriptors()
+        with pytest.raises(OSError, match="non-socket"), sockets.borrowed(file.fileno()):
+            pytest.fail("it is a file")
+        assert descriptors() == before
+    with unix.create_server(("127.0.0.1", 0)) as server:
+        with sockets.borrowed(server.fileno()) as ours:
+            assert ours.getsockname() == server.getsockname()
+        assert server.fileno() >= 0
+        with unix.create_connection(server.getsockname()):
+            server.accept()[0].close()

@@ -148,6 +148,8 @@ def test_a_folder_in_use_is_left_alone(state: Path, tmp_path: Path) -> None:
         back_up(state, tmp_path / "there", 0.0)
     with pytest.raises(JournalError, match=r"there is no folder .*nowhere for the backup x; make it first"):
         back_up(state, tmp_path / "nowhere" / "x", 0.0)
+    with pytest.raises(JournalError, match=f"inner is in the folder that is backed up, {state}; name one elsewhere"):
+        back_up(state, state / "inner", 0.0)
     with pytest.raises(JournalError, match="there is no journal in"):
         back_up(tmp_path / "there", tmp_path / "backup", 0.0)
     back_up(state, tmp_path / "backup", 0.0)
