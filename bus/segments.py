@@ -10,7 +10,7 @@ one user can open each other's; whether two can (containers, namespaces) they fi
 proves it (see :mod:`taskmaster.daemon.handover` and :mod:`taskmaster.drivers.sharing`).
 
 Rejected: names in ``/dev/shm`` (POSIX shared memory, `multiprocessing.shared_memory`), which outlive a SIGKILL of both
-sides; and passing descriptors by SCM_RIGHTS, which takes a socket of its own beside ZeroMQ's, to be kept in step with it.
+sides; and passing descriptors by SCM_RIGHTS, which takes a socket of its own beside ZeroMQ's, to be kept in step.
 """
 
 from __future__ import annotations

@@ -150,7 +150,9 @@ class WorkerFailed(Message, tag="failed"):
 OfHead = HeadReport | Progress | Samples | Polled | Tripped | Checkpoint | Reconciled
 #: What a guardian of heads says besides what any host of workers does.
 OfGuardian = GuardianHello | Guarded
-WorkerMessage = WorkerHello | Taken | Ready | Outcome | Heartbeat | Leave | WorkerLost | WorkerFailed | OfHead | OfGuardian
+WorkerMessage = (
+    WorkerHello | Taken | Ready | Outcome | Heartbeat | Leave | WorkerLost | WorkerFailed | OfHead | OfGuardian
+)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

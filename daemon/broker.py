@@ -351,7 +351,10 @@ class Broker:
     def _release(self, out: Effects) -> None:
         control, workers = self._endpoints.control, self._endpoints.workers
         for note in out.to_workers:  # first: a worker drops what is dispatched before its welcome
-            sockets.send(workers, [note.address, codec.encode(note.message)])
+            message = note.message
+            if isinstance(message, m.Welcome):
+                message = self._handover.welcome(note.address, message)
+            sockets.send(workers, [note.address, codec.encode(message)])
         for dispatch in out.dispatches:
             self._dispatch(dispatch)
         for asked in out.questions:

@@ -90,7 +90,9 @@ class Handover:
             raise ProtocolError("a segment of a worker that was not told that it may send any")
         return segments.take(neighbour.pid, segment)
 
-    def give(self, address: bytes, message: m.Dispatch, frames: Sequence[Buffer]) -> tuple[m.Dispatch, Sequence[Buffer]]:
+    def give(
+        self, address: bytes, message: m.Dispatch, frames: Sequence[Buffer]
+    ) -> tuple[m.Dispatch, Sequence[Buffer]]:
         """A dispatch with its frames, which are in a segment if they are worth it and the worker takes it."""
         neighbour = self._neighbours.get(address)
         if neighbour is None or not neighbour.takes or sum(map(len, frames)) < segments.SEGMENT_BYTES:

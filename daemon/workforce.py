@@ -117,7 +117,7 @@ class Workforce:
             guardian = self._guardian_by(sender)
             if guardian is not None and guardian.master is not None:
                 guardian.master.heads.on_guarded(message, out)
-        else:
+        elif not isinstance(message, m.Taken):  # which is between its worker and `daemon.handover`
             self._at_work(sender, message, table, times, now, out)
 
     def _admits(self, sender: Sender, message: m.WorkerMessage, out: Effects) -> bool:

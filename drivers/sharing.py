@@ -1,4 +1,4 @@
-"""What a worker on the daemon's machine shares with it: large inputs and outputs, as `taskmaster.bus.segments` has them.
+"""What a worker on the daemon's machine shares with it: large inputs and outputs, see `taskmaster.bus.segments`.
 
 Whether each can take the other's is found out when the worker says hello: with that goes a segment for the daemon to
 take, with the welcome one for the worker. Where one cannot (a container, another user), frames go through the socket.

@@ -39,6 +39,7 @@ from taskmaster.drivers.instruments.stretch import LATE
 from taskmaster.drivers.instruments.watching import watched
 from taskmaster.drivers.progress import STARTED, ProgressWriter
 from taskmaster.drivers.protocol import Assignment, WorkerProtocol
+from taskmaster.drivers.sharing import sharing_with
 from taskmaster.drivers.worker import EXIT_GOODBYE, EXIT_UNUSABLE, Dismissed, Worker
 
 __all__ = ["HeadWorker", "main"]
@@ -65,7 +66,14 @@ class HeadWorker(Worker):
         self, address: str, master: str, seat: Seat, path: Sequence[str] = (), controller: Controller | None = None
     ) -> None:
         """``controller`` is what it has in common with the other workers of this process."""
-        protocol = WorkerProtocol(master, seat.token, pid=os.getpid(), host=sockets_.gethostname(), head=seat.head)
+        protocol = WorkerProtocol(
+            master,
+            seat.token,
+            pid=os.getpid(),
+            host=sockets_.gethostname(),
+            head=seat.head,
+            sharing=sharing_with(address),
+        )
         self._notes = HeadNotes(seat.progress.with_name(seat.progress.name + NOTES), seat.head)
         self._signalled, self._wake = sockets_.socketpair()
         self._signalled.setblocking(False)
