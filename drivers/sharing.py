@@ -66,6 +66,10 @@ class Sharing:
         """The daemon has what is in these."""
         self._segments.release(numbers)
 
+    def close(self) -> None:
+        """Let go of all."""
+        self._segments.close()
+
 
 def sharing_with(address: str) -> Sharing | None:
     """A worker's end towards the daemon at an address; None where that is another machine, or cannot be."""
