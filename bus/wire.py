@@ -30,7 +30,7 @@ Scalar: TypeAlias = bool | int | float | str | None
 #: ``(low, high)``: the indices ``low ≤ i < high``.
 Interval: TypeAlias = tuple[Count, Count]
 #: As many as one message names.
-MOST_INTERVALS = 1 << 18
+MOST_INTERVALS = 1 << 16
 Intervals: TypeAlias = Annotated[tuple[Interval, ...], Meta(max_length=MOST_INTERVALS)]
 #: What is recorded of a run or of its writer; how many bytes that may be in all, the daemon says.
 Metadata: TypeAlias = Annotated[dict[Name, str], Meta(max_length=1_000)]

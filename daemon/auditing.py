@@ -40,6 +40,7 @@ ON_RECORD = frozenset(kind for kind, rule in RULES.items() if rule.right in (Rig
     m.Cancel,
     m.Close,
     m.Delete,
+    m.Fork,
 }
 #: What of a message is said in its entry, by the names of its fields, …
 SAID = (

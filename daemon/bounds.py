@@ -44,10 +44,15 @@ COSTS: Mapping[type[m.Message], float] = {
     m.ListRuns: 10.0,
     m.ListHeads: 10.0,
 }
+#: Stretches of tasks that are cancelled, each of which leaves rows in the journal.
+TOKEN_INTERVALS = 2
 #: What something that is no message costs: programs do not send it by the hundred.
 NONSENSE = 200.0
 #: Seconds that fill the bucket of somebody who has been kept out, when they may come again.
 SECOND_CHANCE = 0.1
+#: Connections that have said nothing yet, of one key, and how many more they may become in a second. Who comes says
+#: at once who they are or what they want; those that hold many in silence may be guessing, see `bus.sockets.router`.
+MOST_SILENT, MORE_SILENT = 200.0, 1.0
 #: How long somebody is kept out: at first, and at most.
 FIRST_BAR, LAST_BAR = 1.0, 60.0
 #: Whoever has behaved for so long is a stranger to it again.
@@ -64,6 +69,9 @@ class _Account:
     bar: float = 0.0
     #: topics that are followed
     topics: int = 0
+    #: connections that may still be made in silence, as of then
+    knocks: float = MOST_SILENT
+    knocked_at: float = 0.0
 
 
 class Bounds:
@@ -87,6 +95,24 @@ class Bounds:
         account.tokens = tokens - min(1.0 + size / TOKEN_BYTES, self._rate)
         return tokens >= 1.0
 
+    def knock(self, user: str, now: float) -> bool:
+        """Whether somebody may connect once more, having said nothing yet by so many connections."""
+        account = self._accounts.get(user)
+        if account is None:
+            account = self._accounts[user] = _Account(self._most, now, knocked_at=now)
+        account.knocks = min(MOST_SILENT, account.knocks + (now - account.knocked_at) * MORE_SILENT)
+        account.knocked_at = now
+        if account.knocks < 1.0:
+            return False
+        account.knocks -= 1.0
+        return True
+
+    def speak(self, user: str) -> None:
+        """Something has come by a connection for the first time."""
+        account = self._accounts.get(user)
+        if account is not None:
+            account.knocks = min(MOST_SILENT, account.knocks + 1.0)
+
     def charge(self, user: str, message: m.Message) -> None:
         """Have what a message costs beyond a token paid; it was let pass."""
         account = self._accounts.get(user)
@@ -106,10 +132,10 @@ class Bounds:
             account.tokens -= min(workers / TOKEN_WORKERS, self._rate)
 
     def spend(self, user: str, tokens: float) -> None:
-        """Have so much paid that was known only when it was done; not all of it by who has less, for it was allowed."""
+        """Have so much paid that was known only when it was done: who has less is in debt."""
         account = self._accounts.get(user)
         if account is not None:
-            account.tokens -= min(tokens, max(0.0, account.tokens))
+            account.tokens -= tokens
 
     def charge_nonsense(self, user: str) -> None:
         """Have something paid that was no message."""
@@ -126,16 +152,20 @@ class Bounds:
         return account.topics <= MOST_TOPICS
 
     def bar(self, user: str, now: float) -> float:
-        """Keep somebody out for a while; for how many seconds from now on, 0.0 if they are already."""
+        """Keep somebody out for a while; for how many seconds from now on, 0.0 if they are already.
+
+        No shorter than it takes to pay their debts.
+        """
         account = self._accounts.setdefault(user, _Account(0.0, now))
         if now < account.barred_until:
             return 0.0
         account.bar = min(LAST_BAR, max(FIRST_BAR, 2 * account.bar))
-        account.barred_until = now + account.bar
+        seconds = min(LAST_BAR, max(account.bar, -account.tokens / self._rate))
+        account.barred_until = now + seconds
         # Nothing is saved up meanwhile: whoever goes on where they were broken off is soon out again.
         account.tokens = self._rate * SECOND_CHANCE
         account.at = account.barred_until
-        return account.bar
+        return seconds
 
     def is_barred(self, user: str, now: float) -> bool:
         """Whether somebody is being kept out."""

@@ -24,6 +24,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -42,6 +43,7 @@ from taskmaster.daemon.effects import (
     BlockAppended,
     Dispatched,
     Effects,
+    Forking,
     Publication,
     Query,
     Recheck,
@@ -147,6 +149,8 @@ class Broker:
         self.gatehouse = gatehouse
         self._publisher = Publisher(endpoints.results, core, gatehouse)
         self._answers = Answers(endpoints.control, self._inquiries.answer)
+        #: one is made in a turn: that can take a second
+        self._forks: deque[Forking] = deque()
         self._pruning = Pruning(journal)
         #: what else has something to do now and then
         self.keepers: list[Keeper] = [Clearing(journal)]
@@ -243,7 +247,7 @@ class Broker:
         core = self.core
         until = min(self._next_tick, self.supervisor.due(now), core.look_again, self._answers.due)
         until = min(until, self.stop_at or math.inf, self.guardians.next_look, *(k.due() for k in self.keepers))
-        timeout = max(0, round((until - now) * 1e3 + 0.5))
+        timeout = 0 if self._forks else max(0, round((until - now) * 1e3 + 0.5))
         return dict(self._poller.poll(timeout))
 
     # -- a turn -------------------------------------------------------------------------------------------------------
@@ -363,7 +367,9 @@ class Broker:
             sockets.send(control, [reply.address, *framed(reply.message, reply.frames)])
         for verification in out.verifications:
             self._reply_to(verification)
-        for forking in out.forks:
+        self._forks += out.forks
+        if self._forks:
+            forking = self._forks.popleft()
             answer = fork(self.core, self.journal, self.space, forking, out.wall, self._charge)
             if isinstance(answer, m.Forked):
                 sender = forking.sender

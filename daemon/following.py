@@ -40,6 +40,7 @@ FEW = 200
 TOPIC_BYTES = 512
 #: A topic counts as one more for each so many characters: ZeroMQ keeps a node for each.
 _WEIGHTY = 64
+_NO_SUBSCRIPTION = "sends what is no subscription"
 
 
 @dataclass(slots=True)
@@ -178,7 +179,7 @@ class Following:
             self._empty(follower)
             follower.user, follower.name = user, "" if peer.is_local else peer.name
         if not is_subscription or len(frames[0]) > 1 + TOPIC_BYTES:
-            follower.is_out = not self._gatehouse.bears(peer, user, frames, origin, sane=False)
+            follower.is_out = not self._gatehouse.bears(peer, user, frames, origin, fault=_NO_SUBSCRIPTION)
         elif frames[0][0]:
             self._on_subscription(follower, peer, frames, origin, descriptor)
         else:

@@ -57,6 +57,7 @@ def fork(
         if not space.admits(rows * _ROW_BYTES + size, user):
             raise space.error(user)
         journal.commit([record])
+        space.take(size, rows, user)
     except (CallerError, DiskFull, JournalDamaged) as error:
         return m.Refused(error.code, str(as_seen_by(forking.sender.peer, error)), message.id)
     charge(forking.sender.user, rows / _TOKEN_ROWS + size / TOKEN_BYTES)

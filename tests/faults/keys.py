@@ -252,11 +252,14 @@ def _play(port: int, heard: bytes, chance: random.Random) -> None:
                 connection.recv(4096)
 
 
+#: What is said of an authenticator that is dead.
+_DEAD = "the daemon listens to the network no more"
+
 # -- nobody at the door -----------------------------------------------------------------------------------------------
 
 
 def dead_authenticator(folder: Path, nursery: Nursery, times: int, seed: int, tally: Tally) -> None:
-    """Who asks for entry is not answered any more: nobody new is let in, who is in goes on, and there is an alarm."""
+    """Who asks for entry is not answered any more: nobody is let in, and soon the daemon is not on the network."""
     site, ring = keyed_site(folder, nursery)
     with site:
         site.start()
@@ -270,9 +273,24 @@ def dead_authenticator(folder: Path, nursery: Nursery, times: int, seed: int, ta
             with contextlib.suppress(Exception):
                 connect(site.addresses[0], _SHORT, key=ring.file("anna"), daemon_key=ring.own.text).close()
                 tally.complaints.append("somebody was let in although nobody has looked at the key")
-            site.await_progress()
-            eventually(lambda: "the authenticator has not answered" in site.daemon.log, "an alarm")
+            alarms = site.daemon.log.count(_DEAD)
+            eventually(lambda: site.daemon.log.count(_DEAD) > alarms, "an alarm")
             (site.daemon.folder / "asleep").unlink()
-            connect(site.addresses[0], PATIENCE, key=ring.file("anna"), daemon_key=ring.own.text).close()
+            for address in site.addresses:
+                if _is_listened_to(address):
+                    tally.complaints.append(f"the daemon still listens at {address}")
             tally.injected += 1
+        site.daemon.kill()
+        site.daemon.start()
+        connect(site.addresses[0], PATIENCE, key=ring.file("anna"), daemon_key=ring.own.text).close()
+        site.await_progress()
         site.finish(tally)
+
+
+def _is_listened_to(address: str) -> bool:
+    host, _, port = address.removeprefix("tcp://").rpartition(":")
+    try:
+        socket.create_connection((host, int(port))).close()
+    except ConnectionRefusedError:
+        return False
+    return True

@@ -162,6 +162,9 @@ class SimSpace:
     def bears(self, size: int, user: str) -> bool:
         return True
 
+    def take(self, size: int, rows: int, user: str = "") -> None:
+        pass
+
     def use_reserve(self) -> bool:
         had, self._reserve = self._reserve, False
         return had

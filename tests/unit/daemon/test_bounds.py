@@ -13,6 +13,8 @@ from taskmaster.daemon.bounds import (
     FORGIVEN_SECONDS,
     HEADER_TOKEN_BYTES,
     LAST_BAR,
+    MORE_SILENT,
+    MOST_SILENT,
     MOST_TOPICS,
     NONSENSE,
     SECOND_CHANCE,
@@ -103,6 +105,30 @@ def test_who_comes_back_has_not_saved_anything_up() -> None:
     few = int(RATE * SECOND_CHANCE)
     assert sent(bounds, few + 1, back) == few
     assert sent(bounds, 1000, back + 2 * BURST_SECONDS) == int(RATE * BURST_SECONDS), "behaving, they have all again"
+
+
+def test_debts_are_paid_before_anybody_is_let_in_again() -> None:
+    bounds = Bounds(RATE)
+    assert bounds.passes("anna", 0, 5.0)
+    bounds.spend("anna", 20 * RATE)
+    assert not bounds.passes("anna", 0, 5.0)
+    assert bounds.bar("anna", 5.0) == pytest.approx(18.0, abs=0.1)
+    assert not bounds.passes("anna", 0, 20.0)
+    assert bounds.passes("anna", 0, 24.0)
+    bounds.spend("anna", 1e9)
+    assert bounds.bar("anna", 24.0) == LAST_BAR
+
+
+def test_who_says_nothing_connects_so_often_and_who_speaks_as_often_as_they_like() -> None:
+    bounds = Bounds(RATE)
+    assert sum(bounds.knock("anna", 5.0) for _ in range(1000)) == MOST_SILENT
+    assert sum(bounds.knock("anna", 15.0) for _ in range(1000)) == 10 * MORE_SILENT
+    assert bounds.knock("otto", 15.0)
+    for _ in range(1000):
+        bounds.speak("otto")
+        assert bounds.knock("otto", 15.0)
+    assert sum(bounds.knock("otto", 15.0) for _ in range(1000)) <= MOST_SILENT, "more is not saved up"
+    bounds.speak("nobody")
 
 
 def test_nonsense_is_dear() -> None:

@@ -81,6 +81,15 @@ def test_of_one_key_so_much_may_wait_in_forks(lab: Lab) -> None:
     assert lab.waiting == 60
 
 
+def test_a_learners_fork_goes_before_nobody(lab: Lab) -> None:
+    run = lab.heart.open(priority=7)
+    low = lab.heart.open(name="low", priority=-7)
+    otto = Sender(b"otto", "otto", Peer("otto", "operator"))
+    forks = [lab.fork(of, f"{of.run} {who.user}", sender=who) for of in (run, low) for who in (ADA, otto)]
+    priorities = [fork.run.priority for fork in forks if isinstance(fork, m.Forked)]
+    assert priorities == [0, 7, -7, -7]
+
+
 def test_a_fork_is_paid_by_what_is_copied(lab: Lab) -> None:
     run = lab.heart.open()
     for k in range(50):
