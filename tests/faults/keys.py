@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -268,13 +269,13 @@ def dead_authenticator(folder: Path, nursery: Nursery, times: int, seed: int, ta
             site.daemon.launch(program="faults.programs:doorless_daemon")
             site.daemon.await_note("READY=1")
             site.await_progress()  # who was there has come in again
+            said = site.daemon.log.count(_DEAD)
             (site.daemon.folder / "asleep").touch()
             pass_time(0.1)
             with contextlib.suppress(Exception):
                 connect(site.addresses[0], _SHORT, key=ring.file("anna"), daemon_key=ring.own.text).close()
                 tally.complaints.append("somebody was let in although nobody has looked at the key")
-            alarms = site.daemon.log.count(_DEAD)
-            eventually(lambda: site.daemon.log.count(_DEAD) > alarms, "an alarm")
+            eventually(partial(_has_said_more, site, said), "an alarm")
             (site.daemon.folder / "asleep").unlink()
             for address in site.addresses:
                 if _is_listened_to(address):
@@ -285,6 +286,10 @@ def dead_authenticator(folder: Path, nursery: Nursery, times: int, seed: int, ta
         connect(site.addresses[0], PATIENCE, key=ring.file("anna"), daemon_key=ring.own.text).close()
         site.await_progress()
         site.finish(tally)
+
+
+def _has_said_more(site: Site, than: int) -> bool:
+    return site.daemon.log.count(_DEAD) > than
 
 
 def _is_listened_to(address: str) -> bool:

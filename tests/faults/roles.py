@@ -83,14 +83,11 @@ def _name(role: str, *, is_own: bool) -> str:
 
 def _refusals(peer: zmq.Socket[bytes], message: Any, *, hidden: bool) -> list[str]:
     refused = [reply for reply in _replies(peer, message) if isinstance(reply, m.Refused)]
-    # Other messages of this code are about what the Master is: it has no heads, or nobody answers it. Of a Master that is
-    # not granted there is no run, as far as its owner may know.
-    return [
-        reply.message
-        for reply in refused
-        if (hidden and reply.code == "unknown_run")
-        or (reply.code == "not_allowed" and reply.message.startswith("key "))
-    ]
+    # Other messages of this code are about what the Master is: it has no heads, or nobody answers it.
+    barred = [reply for reply in refused if reply.code == "not_allowed" and reply.message.startswith("key ")]
+    if hidden:  # of a Master that is not granted there is no run, as far as the key's owner may know
+        barred += [reply for reply in refused if reply.code == "unknown_run"]
+    return [reply.message for reply in barred]
 
 
 def _replies(peer: zmq.Socket[bytes], message: Any) -> list[Any]:
