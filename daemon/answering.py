@@ -77,7 +77,7 @@ def framed(message: m.DaemonMessage, frames: Sequence[Buffer] = ()) -> list[Buff
 class _Asker:
     """What the peers of somebody have asked and are being sent.
 
-    That is the owner of a key; or a peer by itself that came by a Unix socket, for the daemon's own user is not bounded.
+    That is the owner of a key; or one peer that came by a Unix socket, for the daemon's own user is not bounded.
     """
 
     __slots__ = ("questions", "sending", "waiting")
