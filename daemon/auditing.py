@@ -40,7 +40,6 @@ ON_RECORD = frozenset(kind for kind, rule in RULES.items() if rule.right in (Rig
     m.Cancel,
     m.Close,
     m.Delete,
-    m.Fork,
 }
 #: What of a message is said in its entry, by the names of its fields, …
 SAID = (
@@ -214,6 +213,13 @@ class Auditor:
         """It could not be carried out."""
         entry = replace(account.entry, outcome="refused", why=cut(str(why)))
         self._failed.note(account.sender.user, entry, out)
+
+    def of_fork(self, sender: Sender, message: m.Fork, wall: float) -> Audited | None:
+        """The entry for a fork that is about to be made of another's run; None of one's own."""
+        if self._is_own(sender, message):
+            return None
+        entry = self._entry(sender, message, Effects(wall=wall))
+        return replace(entry, about={**entry.about, "fork": cut(message.name)})
 
     # -- what it is ---------------------------------------------------------------------------------------------------
 

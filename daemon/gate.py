@@ -313,7 +313,8 @@ class Gatehouse:
         now = time.monotonic()
         connection = self.connections.of(origin, user, now)
         size = size_on_wire(frames)
-        if not connection.read:
+        if not connection.has_spoken:
+            connection.has_spoken = True
             self.bounds.speak(peer.name)
         connection.read += size
         passes = self.bounds.passes(peer.name, size, now)  # it opens the account, too
