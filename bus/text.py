@@ -7,6 +7,8 @@ import math
 import re
 from collections.abc import Iterable
 
+from taskmaster.bus.wire import LONGEST_TEXT
+
 __all__ = [
     "FIELD_NAME",
     "count",
@@ -22,6 +24,7 @@ __all__ = [
     "parse_size",
     "printable",
     "printable_lines",
+    "shortened",
 ]
 
 #: What a parameter or output may be called, as a regular expression.
@@ -66,6 +69,12 @@ def _least_unlike(word: str, known: Iterable[str], n: int, cutoff: float) -> lis
                 break
             candidates.append(name)
     return difflib.get_close_matches(word, candidates, n, cutoff)
+
+
+def shortened(text: str, most: int = LONGEST_TEXT) -> str:
+    """The beginning of a text, as it can travel: names of files, for one, may hold bytes that are no Unicode."""
+    text = text[: most + 1].encode(errors="backslashreplace").decode()
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

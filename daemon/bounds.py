@@ -32,7 +32,9 @@ TOKEN_BYTES = 16 << 10
 HEADER_TOKEN_BYTES = 512
 #: Workers that are vouched for, each of which is looked up.
 TOKEN_WORKERS = 4
-#: What costs more than a token: it stays in the journal, as what is on record of operators does, or has much read.
+#: What costs more than a token: it stays in the journal, as what is on record of operators does, or has much read. (A
+#: worker's hello has the daemon say all that there is to evaluate with. It is no dearer, for when the daemon has been
+#: restarted, as many workers as one key may have say hello at once.)
 COSTS: Mapping[type[m.Message], float] = {
     **{kind: 20.0 for kind, rule in RULES.items() if rule.right in (Right.OPERATE, Right.ADMINISTER)},
     m.Open: 20.0,
@@ -43,6 +45,15 @@ COSTS: Mapping[type[m.Message], float] = {
     m.Status: 10.0,
     m.ListRuns: 10.0,
     m.ListHeads: 10.0,
+    m.WorkerHello: 2.0,
+    m.WorkerLost: 5.0,
+    m.WorkerFailed: 5.0,
+    m.HeadReport: 5.0,
+    m.Tripped: 5.0,
+    m.Checkpoint: 2.0,
+    m.Reconciled: 5.0,
+    m.GuardianHello: 20.0,
+    m.Guarded: 20.0,
 }
 #: Stretches of tasks that are cancelled, each of which leaves rows in the journal.
 TOKEN_INTERVALS = 2

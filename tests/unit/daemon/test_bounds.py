@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from helpers.permissions import made
 
-from taskmaster.bus import messages as m
+from taskmaster.bus import codec, messages as m
 from taskmaster.daemon.bounds import (
     BURST_SECONDS,
     COSTS,
@@ -53,6 +53,18 @@ def test_bytes_count_and_what_stays_in_the_journal() -> None:
     assert sent(bounds, most, 5.0) < 1 + COSTS[m.NoteWriter]
     bounds.charge("nobody", note)
     assert sent(bounds, 1, 5.0, user="nobody") == 1, "who comes by a Unix socket has no account"
+
+
+def test_thousands_of_workers_come_back_at_once() -> None:
+    """When the daemon has been restarted: each says hello, and that it is ready."""
+    bounds = Bounds()
+    for token in range(8_000):
+        hello = m.WorkerHello(m.PROTOCOL_VERSION, "svm", f"svm-{token:032x}", 7, 4, 12345, "lab-7", ((1, 1), (1, 2)))
+        for message in (hello, m.Ready()):
+            header = codec.encode(message)
+            assert bounds.passes("rig", len(header), 5.0)
+            bounds.charge_header("rig", len(header))
+            bounds.charge("rig", message)
 
 
 def test_a_long_header_is_dearer_than_as_many_bytes_of_a_table() -> None:
