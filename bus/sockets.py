@@ -353,6 +353,8 @@ class Origins:
         self._first = _first_ids[router]
         #: how many have been given, as far as they have been heard of
         self._given = 0
+        #: who was heard of for the first time last
+        self._newcomer = b""
 
     def __contains__(self, peer: bytes) -> bool:
         """Whether this is the routing id of somebody who has been heard of, and has not chosen it."""
@@ -373,10 +375,16 @@ class Origins:
             origin = _origin(str(frame.get("Peer-Address")))
         except zmq.ZMQError:
             origin = ""
+        self._newcomer = peer
         known = self._settled if self._is_given(peer) else self._chosen
         if len(known) >= _ORIGINS:
             known.clear()  # they are asked for again
         known[peer] = origin
+
+    def is_first(self, peer: bytes) -> bool:
+        """Whether this peer was not heard of before its latest message; to be asked once of that."""
+        is_newcomer, self._newcomer = peer == self._newcomer, b""
+        return is_newcomer
 
     def of(self, peer: bytes) -> str:
         """Where the peer is whose message was received last under this routing id; empty where that is not known."""

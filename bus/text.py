@@ -7,8 +7,6 @@ import math
 import re
 from collections.abc import Iterable
 
-from taskmaster.bus.wire import LONGEST_TEXT
-
 __all__ = [
     "FIELD_NAME",
     "count",
@@ -27,6 +25,8 @@ __all__ = [
     "shortened",
 ]
 
+#: Characters of what peers may say of something: far longer than anybody means it.
+LONGEST_TEXT = 20_000
 #: What a parameter or output may be called, as a regular expression.
 FIELD_NAME = r"[^\W\d][\w.-]*"
 

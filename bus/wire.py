@@ -7,6 +7,8 @@ from typing import Annotated, TypeAlias
 import msgspec
 from msgspec import Meta
 
+from taskmaster.bus.text import LONGEST_TEXT
+
 PROTOCOL_VERSION = 1
 #: Code of the Refused that asks a worker to introduce itself (again).
 HELLO = "hello"
@@ -21,7 +23,7 @@ Seconds: TypeAlias = Annotated[float, Meta(ge=-1e15, le=1e15)]
 
 #: What peers may call something, and say of it: far longer than anybody means it, so that who is told so still hears in
 #: which field. What a name may be, the daemon says; these bound what it looks at before.
-LONGEST_NAME, LONGEST_TEXT = 1_000, 20_000
+LONGEST_NAME = 1_000
 Name: TypeAlias = Annotated[str, Meta(max_length=LONGEST_NAME)]
 Text: TypeAlias = Annotated[str, Meta(max_length=LONGEST_TEXT)]
 

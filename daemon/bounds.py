@@ -61,13 +61,16 @@ TOKEN_INTERVALS = 2
 NONSENSE = 200.0
 #: Seconds that fill the bucket of somebody who has been kept out, when they may come again.
 SECOND_CHANCE = 0.1
-#: Connections that have said nothing yet, of one key, and how many more they may become in a second. Who comes says
-#: at once who they are or what they want; those that hold many in silence may be guessing, see `bus.sockets.router`.
-MOST_SILENT, MORE_SILENT = 200.0, 1.0
+#: Connections that have said nothing yet, of one key, and how many more they may become in a second. A worker that is
+#: busy says nothing when the daemon is back, nor does a client that wants nothing; but those that hold many in silence
+#: may be guessing, see `bus.sockets.router`.
+MOST_SILENT, MORE_SILENT = 4096.0, 1.0
 #: How long somebody is kept out: at first, and at most.
 FIRST_BAR, LAST_BAR = 1.0, 60.0
 #: Whoever has behaved for so long is a stranger to it again.
 FORGIVEN_SECONDS = 300.0
+#: An account is forgotten that was not used for so long, in which all is made up for.
+_LONG_SECONDS = 2 * 3600.0
 #: What one key's owners may follow at a time; a long one counts more.
 MOST_TOPICS = 20_000
 
@@ -185,12 +188,16 @@ class Bounds:
 
     def barred(self, now: float) -> dict[str, float]:
         """Who is being kept out, and for how many seconds more."""
-        return {user: a.barred_until - now for user, a in self._accounts.items() if now < a.barred_until}
+        return {
+            user: max(1.0, a.barred_until - now)
+            for user, a in self._accounts.items()
+            if now < a.barred_until or a.knocks + (now - a.knocked_at) * MORE_SILENT < 1.0
+        }
 
     def tidy(self, now: float) -> None:
         """Once in a while: forgive, and forget who has not come for long."""
         for user, account in list(self._accounts.items()):
-            if now > max(account.at, account.barred_until) + FORGIVEN_SECONDS and not account.topics:
+            if now > max(account.at, account.barred_until, account.knocked_at) + _LONG_SECONDS and not account.topics:
                 del self._accounts[user]
             elif now > account.barred_until + FORGIVEN_SECONDS:
                 account.bar = 0.0

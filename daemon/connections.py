@@ -60,8 +60,6 @@ _AROUND_LONG = 9 + _BOX
 _SUBSCRIBE = 9
 #: Bytes a second that a connection may send beside messages: heartbeats, of which ours take 17.
 _HEARTBEATS = 64
-#: A connection by which nothing has come for so long is ended; a handshake alone may take five seconds.
-_SILENT_SECONDS = 6.0
 #: tcpi_bytes_received in Linux's struct tcp_info.
 _RECEIVED_AT = 128
 _RECEIVED_END = _RECEIVED_AT + 8
@@ -91,8 +89,6 @@ class Connection:
     #: messages that came by it when its owner's key was not in force any more
     strange: int = 0
     is_ended: bool = False
-    #: a message has come by it
-    has_spoken: bool = False
 
     @property
     def owner(self) -> str:
@@ -120,8 +116,6 @@ class Connections:
         self._by_address: Counter[str] = Counter()
         self._looked_at = 0
         self._memory = 0
-        #: those to a ROUTER by which nothing has come yet, the oldest first, and when each has come
-        self._silent: dict[int, tuple[Connection, float]] = {}
         #: connections that were ended, of any kind
         self.ended = 0
         #: called for each that has gone
@@ -169,10 +163,7 @@ class Connections:
         address = _address_of(descriptor)
         if not address:
             return  # by a Unix socket, or gone already
-        connection = Connection(descriptor, address, now, socket)
-        self._add(connection)
-        if socket.type == zmq.ROUTER:
-            self._silent[descriptor] = connection, now
+        self._add(Connection(descriptor, address, now, socket))
         if self._by_address[address] > self._most:
             self._end(descriptor, address, f"there are {self._most} connections from there, which is the most")
         elif len(self._by_descriptor) > self._room:
@@ -184,7 +175,6 @@ class Connections:
 
     def _forget(self, descriptor: int) -> None:
         known = self._by_descriptor.pop(descriptor, None)
-        self._silent.pop(descriptor, None)
         if known is not None:
             self._by_address[known.address] -= 1
             if not self._by_address[known.address]:
@@ -235,11 +225,7 @@ class Connections:
                 ours.shutdown(net.SHUT_RDWR)
 
     def look(self, now: float, memory: int) -> None:
-        """Once in a while: end those that have sent much that is not read, or nothing at all.
-
-        ``memory`` is what the process has.
-        """
-        self._end_silent(now)
+        """Once in a while: end those that have sent much that is not read. ``memory`` is what the process has."""
         self._measure(self._due(memory), now)
         for owner, unread in self._unread_by_owner().items():
             if unread > self._most_unread:
@@ -247,15 +233,6 @@ class Connections:
                 self._bound(theirs, self._most_unread, "of what its owner has sent", now)
         if sum(connection.unread for connection in self._by_descriptor.values()) > self._most_in_all:
             self._bound(self, self._most_in_all, "of what all have sent", now)
-
-    def _end_silent(self, now: float) -> None:
-        """End those by which nothing has come: who connects says at once who they are, or what they want."""
-        for descriptor, (connection, came) in list(self._silent.items()):
-            if not connection.has_spoken and now < came + _SILENT_SECONDS:
-                return
-            del self._silent[descriptor]
-            if not connection.has_spoken:
-                self.end(connection, "nothing has been said by it")
 
     def _due(self, memory: int) -> list[Connection]:
         """The connections to be looked at now."""

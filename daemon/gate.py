@@ -301,20 +301,27 @@ class Gatehouse:
             self.connections.look(now, resident_bytes())
 
     def bears(
-        self, peer: Peer, user: str, frames: Sequence[bytes], origin: zmq.Frame, topics: int = 0, *, fault: str = ""
+        self,
+        peer: Peer,
+        user: str,
+        frames: Sequence[bytes],
+        origin: zmq.Frame,
+        topics: int = 0,
+        *,
+        fault: str = "",
+        is_first: bool = False,
     ) -> bool:
         """Whether a message of somebody who was let in is within bounds; else they are shown the door.
 
         ``user`` is ZeroMQ's name for them, ``topics`` how many more they follow by it. A ``fault`` is what no program
-        does that means no harm: it is out of bounds.
+        does that means no harm: it is out of bounds. ``is_first``: till now their connection had been silent.
         """
         if peer.is_local or self.connections is None:
             return True
         now = time.monotonic()
         connection = self.connections.of(origin, user, now)
         size = size_on_wire(frames)
-        if not connection.has_spoken:
-            connection.has_spoken = True
+        if is_first and not fault:
             self.bounds.speak(peer.name)
         connection.read += size
         passes = self.bounds.passes(peer.name, size, now)  # it opens the account, too

@@ -17,7 +17,7 @@ from taskmaster.bus.errors import NotAllowed, ProtocolError
 from taskmaster.bus.table import Buffer, Table
 from taskmaster.daemon.bounds import TOKEN_INTERVALS
 from taskmaster.daemon.core import Core
-from taskmaster.daemon.effects import Effects, Reply, Sender
+from taskmaster.daemon.effects import Audited, Effects, Reply, Sender
 from taskmaster.daemon.gate import Gatehouse
 from taskmaster.daemon.roles import LOCAL, Right
 from taskmaster.daemon.space import Space
@@ -108,7 +108,9 @@ class Intake:
                     )
                     continue
                 is_ours = not frames or frames[0] in origins
-                if not self._gatehouse.bears(known, user, frames, origin, fault="" if is_ours else _CHOSEN):
+                is_first = bool(frames) and origins.is_first(frames[0])
+                fault = "" if is_ours else _CHOSEN
+                if not self._gatehouse.bears(known, user, frames, origin, fault=fault, is_first=is_first):
                     continue
                 if not is_ours:  # of the daemon's own user, whom the gatehouse bears
                     self._note_dropped(_CHOSEN)
@@ -157,8 +159,10 @@ class Intake:
             return
         before = len(out.records)
         self._core.on_client(sender, message, table, out)
-        if len(out.records) > before:  # else it was refused, or changes nothing
-            self._space.take(size, len(out.records) - before, user)
+        records = out.records[before:]
+        if records:  # else it was refused, or changes nothing
+            is_refused = all(isinstance(record, Audited) for record in records)
+            self._space.take(0 if is_refused else size, len(records), user)
 
     def _charge(self, message: m.ClientMessage, user: str) -> None:
         """Have paid what carrying a message out costs."""

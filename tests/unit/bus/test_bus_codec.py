@@ -21,9 +21,9 @@ from msgspec.structs import replace
 from taskmaster.bus import codec, messages as m, values
 from taskmaster.bus.errors import ProtocolError
 from taskmaster.bus.table import BARE, NUMPY, PYTHON, TUPLE, Buffer, Layout, Part, Table, pack_columns, pack_values
+from taskmaster.bus.text import LONGEST_TEXT
 from taskmaster.bus.wire import (
     LONGEST_NAME,
-    LONGEST_TEXT,
     MOST_ERRORS,
     MOST_INTERVALS,
     MOST_LEASES,

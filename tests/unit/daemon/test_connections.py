@@ -106,31 +106,6 @@ def test_what_is_told_late_of_one_socket_is_not_held_against_the_connections_of_
     context.destroy(linger=0)
 
 
-def is_reset(connection: net.socket) -> bool:
-    try:
-        return not connection.recv(4096)
-    except ConnectionResetError:
-        return True
-
-
-def test_those_that_say_nothing_are_ended_after_a_while(house: House) -> None:
-    """They may be guessing which routing id ZeroMQ gives next."""
-    with house.raw() as silent, house.raw() as talks:
-        house.until(lambda: len(house.connections) == 2, "both")
-        speak(talks).sendall(b"\x00\x01x")
-        assert house.router.poll(int(1e3 * PATIENCE))
-        _, frame = house.router.recv_multipart(copy=False)
-        house.connections.of(frame, "anna", time.monotonic()).has_spoken = True
-        house.connections.look(time.monotonic(), 0)
-        assert house.connections.ended == 0
-        house.connections.look(time.monotonic() + 10.0, 0)
-        assert house.connections.ended == 1
-        house.until(lambda: is_reset(silent), "it to be ended")
-        house.until(lambda: len(house.connections) == 1, "it to be gone")
-        house.connections.look(time.monotonic() + 100.0, 0)
-        assert house.connections.ended == 1
-
-
 def test_those_that_are_too_many_are_ended_and_others_stay() -> None:
     house = House(most=3)
     with contextlib.ExitStack() as stack:
@@ -223,7 +198,6 @@ def begins(house: House, user: str, frames: int, source: str = "127.0.0.1") -> n
         [frames_read, _, origin] = sockets.receive_from(house.router) or pytest.fail("nothing has come")
         connection = house.connections.of(origin, user, time.monotonic())
         connection.read += size_on_wire(frames_read)
-        connection.has_spoken = True
     for _ in range(frames):
         raw.sendall(BEGUN)
     # ZeroMQ reads from the system's queue in which it has come.

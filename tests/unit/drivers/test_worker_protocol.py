@@ -10,7 +10,7 @@ from helpers.lines import A, B, C, Line
 from taskmaster.bus import codec, messages as m
 from taskmaster.bus.errors import ProtocolError, UnknownMaster, VersionMismatch
 from taskmaster.bus.table import Layout, Part, pack_values
-from taskmaster.bus.wire import LONGEST_TEXT
+from taskmaster.bus.text import LONGEST_TEXT
 from taskmaster.drivers.protocol import RESEND_SECONDS, Question
 
 # -- sessions ---------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 from helpers.waiting import eventually
 
 from taskmaster.bus import codec, messages as m
-from taskmaster.bus.wire import LONGEST_TEXT
+from taskmaster.bus.text import LONGEST_TEXT
 from taskmaster.drivers.instruments import securing
 from taskmaster.drivers.instruments.securing import Securing
 
