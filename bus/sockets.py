@@ -363,10 +363,10 @@ class Origins:
     def _is_given(self, peer: bytes) -> bool:
         if len(peer) != _GIVEN_BYTES or peer[0]:
             return False
-        count = (int.from_bytes(peer[1:], "big") - self._first) & 0xFFFFFFFF
-        if count > self._given + _SILENT_PEERS:
+        number = (int.from_bytes(peer[1:], "big") - self._first) & 0xFFFFFFFF
+        if number > self._given + _SILENT_PEERS:
             return False
-        self._given = max(self._given, count)
+        self._given = max(self._given, number)
         return True
 
     def note(self, peer: bytes, frame: zmq.Frame) -> None:

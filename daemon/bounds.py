@@ -5,8 +5,9 @@ none left is shown the door for a while, which doubles each time up to a minute,
 workers connect anew and send again whatever was not acknowledged. Bounded are the owners of keys, not the daemon's own
 user, whose the machine is. Pure state: nothing here knows the time.
 
-No message costs more than a second's tokens, however few these are, and it passes where there is one token left, on
-credit: where the rate was set low, whoever has a large one to send gets it through, and is not sent away each time.
+Of no message does the size, the header or the kind cost more than a second's tokens, however few these are, and it
+passes where there is one token left, on credit: where the rate was set low, whoever has a large one to send gets it
+through, and is not sent away each time. What it had the daemon do is paid in full, by debts if need be (`spend`).
 
 The bounds are far above what programs do that mean it. Clients gather what they put, so a thousand messages a second
 are many; what comes faster is a loop that never waits for an answer.
@@ -34,7 +35,7 @@ HEADER_TOKEN_BYTES = 512
 TOKEN_WORKERS = 4
 #: What costs more than a token: it stays in the journal, as what is on record of operators does, or has much read. (A
 #: worker's hello has the daemon say all that there is to evaluate with. It is no dearer, for when the daemon has been
-#: restarted, as many workers as one key may have say hello at once.)
+#: restarted, thousands of workers of one key say hello at once.)
 COSTS: Mapping[type[m.Message], float] = {
     **{kind: 20.0 for kind, rule in RULES.items() if rule.right in (Right.OPERATE, Right.ADMINISTER)},
     m.Open: 20.0,
