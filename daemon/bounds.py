@@ -189,11 +189,11 @@ class Bounds:
 
     def barred(self, now: float) -> dict[str, float]:
         """Who is being kept out, and for how many seconds more."""
-        return {
-            user: max(1.0, a.barred_until - now)
-            for user, a in self._accounts.items()
-            if now < a.barred_until or a.knocks + (now - a.knocked_at) * MORE_SILENT < 1.0
-        }
+        return {user: a.barred_until - now for user, a in self._accounts.items() if now < a.barred_until}
+
+    def silent(self, now: float) -> list[str]:
+        """Who may not connect for now, for nothing was said by too many of their connections."""
+        return [user for user, a in self._accounts.items() if a.knocks + (now - a.knocked_at) * MORE_SILENT < 1.0]
 
     def tidy(self, now: float) -> None:
         """Once in a while: forgive, and forget who has not come for long."""

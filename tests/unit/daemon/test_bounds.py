@@ -134,6 +134,8 @@ def test_debts_are_paid_before_anybody_is_let_in_again() -> None:
 def test_who_says_nothing_connects_so_often_and_who_speaks_as_often_as_they_like() -> None:
     bounds = Bounds(RATE)
     assert sum(bounds.knock("anna", 5.0) for _ in range(5000)) == MOST_SILENT
+    assert bounds.silent(5.0) == ["anna"]
+    assert bounds.silent(5.0 + 2 / MORE_SILENT) == []
     assert sum(bounds.knock("anna", 15.0) for _ in range(5000)) == 10 * MORE_SILENT
     assert bounds.knock("otto", 15.0)
     for _ in range(5000):
