@@ -9,7 +9,7 @@ from msgspec import Meta
 from taskmaster.bus.fields import Field
 from taskmaster.bus.status import HeadInfo
 from taskmaster.bus.table import Layout
-from taskmaster.bus.wire import Count, LeaseId, Message, Name, Scalar, Seconds, Text
+from taskmaster.bus.wire import Count, LeaseId, Message, Name, Seconds, Text, Told, Values
 
 __all__ = [
     "LONGEST_TOKEN",
@@ -109,8 +109,8 @@ class HeadReport(Message, tag="head"):
     """
 
     state: Literal["connecting", "ready", "faulty", "safe", "unsafe"]
-    identity: str = ""
-    error: str = ""
+    identity: Text = ""
+    error: Text = ""
     order: LeaseId = (0, 0)
 
 
@@ -124,14 +124,14 @@ class Progress(Message, tag="progress"):
     position: Count
     number: Count
     time: Seconds
-    values: dict[str, Scalar]
+    values: Values
 
 
 class Samples(Message, tag="samples"):
     """Monitored values of this worker's head, read at a ``time`` in seconds since 1970; None: it could not be had."""
 
     time: Seconds
-    values: dict[str, Scalar]
+    values: Values
 
 
 class Polled(Message, tag="polled"):
@@ -139,8 +139,8 @@ class Polled(Message, tag="polled"):
 
     time: Seconds
     interlock: Name
-    value: Scalar
-    error: str = ""
+    value: Told
+    error: Text = ""
 
 
 class Tripped(Message, tag="tripped"):
@@ -153,7 +153,7 @@ class Tripped(Message, tag="tripped"):
 
     time: Seconds
     interlock: Name
-    reason: str
+    reason: Text
     lost: bool = False
     number: Count = 0
 
@@ -181,7 +181,7 @@ class Reconciled(Message, tag="reconciled"):
     attempt: Count
     state: Literal["done", "not_begun", "unknown"]
     layout: Layout | None = None
-    reason: str = ""
+    reason: Text = ""
 
 
 class GuardianHello(Message, tag="guardian"):
@@ -203,8 +203,8 @@ class Guarded(Message, tag="guarded"):
     time: Seconds
     master: Name
     head: Name
-    reason: str
-    error: str = ""
+    reason: Text
+    error: Text = ""
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -86,6 +86,7 @@ from taskmaster.bus.table import Layout
 from taskmaster.bus.wire import (
     HELLO as HELLO,
     PROTOCOL_VERSION as PROTOCOL_VERSION,
+    UNHEEDED as UNHEEDED,
     Count as Count,
     Interval as Interval,
     Intervals as Intervals,

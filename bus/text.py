@@ -22,8 +22,11 @@ __all__ = [
     "parse_size",
     "printable",
     "printable_lines",
+    "shortened",
 ]
 
+#: Characters of what peers may say of something: far longer than anybody means it.
+LONGEST_TEXT = 20_000
 #: What a parameter or output may be called, as a regular expression.
 FIELD_NAME = r"[^\W\d][\w.-]*"
 
@@ -66,6 +69,12 @@ def _least_unlike(word: str, known: Iterable[str], n: int, cutoff: float) -> lis
                 break
             candidates.append(name)
     return difflib.get_close_matches(word, candidates, n, cutoff)
+
+
+def shortened(text: str, most: int = LONGEST_TEXT) -> str:
+    """The beginning of a text, as it can travel: names of files, for one, may hold bytes that are no Unicode."""
+    text = text[: most + 1].encode(errors="backslashreplace").decode()
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

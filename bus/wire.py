@@ -7,9 +7,13 @@ from typing import Annotated, TypeAlias
 import msgspec
 from msgspec import Meta
 
+from taskmaster.bus.text import LONGEST_TEXT
+
 PROTOCOL_VERSION = 1
 #: Code of the Refused that asks a worker to introduce itself (again).
 HELLO = "hello"
+#: Code of the Refused that says that one message was not heeded, and nothing more: whoever sent it goes on as before.
+UNHEEDED = "unheeded"
 
 #: What peers may say: whole numbers that SQLite, JSON and every client can hold, and times that are numbers.
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**53)]
@@ -19,7 +23,7 @@ Seconds: TypeAlias = Annotated[float, Meta(ge=-1e15, le=1e15)]
 
 #: What peers may call something, and say of it: far longer than anybody means it, so that who is told so still hears in
 #: which field. What a name may be, the daemon says; these bound what it looks at before.
-LONGEST_NAME, LONGEST_TEXT = 1_000, 20_000
+LONGEST_NAME = 1_000
 Name: TypeAlias = Annotated[str, Meta(max_length=LONGEST_NAME)]
 Text: TypeAlias = Annotated[str, Meta(max_length=LONGEST_TEXT)]
 
@@ -30,10 +34,16 @@ Scalar: TypeAlias = bool | int | float | str | None
 #: ``(low, high)``: the indices ``low ≤ i < high``.
 Interval: TypeAlias = tuple[Count, Count]
 #: As many as one message names.
-MOST_INTERVALS = 1 << 18
+MOST_INTERVALS = 1 << 16
 Intervals: TypeAlias = Annotated[tuple[Interval, ...], Meta(max_length=MOST_INTERVALS)]
 #: Frames of one segment.
 MOST_SEGMENT_FRAMES = 10_000
+#: What one message of a worker or of its host names at most: a lease for each of its slots, and as many again ahead of
+#: time; the workers of a host, which says in several who has more; the slots of one worker; errors, see `portions`.
+MOST_LEASES, MOST_TOKENS, MOST_POSITIONS, MOST_ERRORS = 1 << 17, 1 << 14, 1 << 16, 1 << 16
+#: What a series in time that somebody tells is made of; the daemon takes fewer of them, and drops others.
+Told: TypeAlias = bool | int | float | Text | None
+Values: TypeAlias = Annotated[dict[Name, Told], Meta(max_length=1_000)]
 #: What is recorded of a run or of its writer; how many bytes that may be in all, the daemon says.
 Metadata: TypeAlias = Annotated[dict[Name, str], Meta(max_length=1_000)]
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta
 
 from taskmaster.bus.fields import Field
 from taskmaster.bus.instrument_messages import (
@@ -24,7 +26,23 @@ from taskmaster.bus.instrument_messages import (
     Tripped,
 )
 from taskmaster.bus.table import Layout
-from taskmaster.bus.wire import Count, Interval, LeaseId, Message, Name, Refused, Seconds, Segment, Slots, TaskError
+from taskmaster.bus.wire import (
+    MOST_ERRORS,
+    MOST_LEASES,
+    MOST_POSITIONS,
+    MOST_TOKENS,
+    Count,
+    Interval,
+    LeaseId,
+    Message,
+    Name,
+    Refused,
+    Seconds,
+    Segment,
+    Slots,
+    TaskError,
+    Text,
+)
 
 __all__ = [
     "Dispatch",
@@ -66,7 +84,7 @@ class WorkerHello(Message, tag="hello"):
     slots: Slots = 1
     pid: Count = 0
     host: Name = ""
-    leases: tuple[LeaseId, ...] = ()
+    leases: Annotated[tuple[LeaseId, ...], Meta(max_length=MOST_LEASES)] = ()
     head: Name = ""
     proof: Segment | None = None
 
@@ -97,7 +115,7 @@ class Outcome(Message, tag="outcome"):
     position: Count
     n: Count
     outputs: Layout | None = None
-    errors: tuple[TaskError, ...] = ()
+    errors: Annotated[tuple[TaskError, ...], Meta(max_length=MOST_ERRORS)] = ()
     started: Seconds = 0.0
     finished: Seconds = 0.0
     timed: bool = False
@@ -109,7 +127,7 @@ class Outcome(Message, tag="outcome"):
 class Heartbeat(Message, tag="heartbeat"):
     """These workers (tokens) are alive, says their host. A worker itself names none: it speaks for its connection."""
 
-    tokens: tuple[Name, ...] = ()
+    tokens: Annotated[tuple[Name, ...], Meta(max_length=MOST_TOKENS)] = ()
 
 
 class Leave(Message, tag="leave"):
@@ -128,11 +146,11 @@ class WorkerLost(Message, tag="lost"):
     """
 
     token: Name
-    kind: str
-    reason: str
+    kind: Name
+    reason: Text
     known: bool = True
     latest: LeaseId | None = None
-    positions: tuple[tuple[LeaseId, Count], ...] = ()
+    positions: Annotated[tuple[tuple[LeaseId, Count], ...], Meta(max_length=MOST_POSITIONS)] = ()
     checkpoint: Checkpoint | None = None
     since: Seconds = 0.0
 
@@ -141,9 +159,9 @@ class WorkerFailed(Message, tag="failed"):
     """The driver cannot be set up (its function cannot be imported, say)."""
 
     token: Name
-    kind: str
-    message: str
-    traceback: str = ""
+    kind: Name
+    message: Text
+    traceback: Text = ""
 
 
 #: What a head has to say besides outcomes.

@@ -88,6 +88,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "excess": Kind(
         "the owner of a key sends more than is borne (`max_rate`), or sends without end, and is kept out for a while; "
+        "or makes thousands of connections and says nothing; "
         "or has put more within a day than is left free on the disk, and may put nothing more",
         "stop their program: it asks without waiting for answers. If it means it, set `max_rate` in `[daemon]`, or "
         "make room on the disk; if not, `taskmaster keys revoke NAME`",

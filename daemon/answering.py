@@ -3,8 +3,9 @@
 A request of a few bytes can ask for a page of half a megabyte, and ZeroMQ queues ten thousand messages for a peer that
 does not read them. So each peer has two answers on their way at most (one, and one behind it, so that neither side
 waits for the other); what it asks beyond that waits here, where it costs next to nothing, and a repetition of what
-waits or is on its way is dropped. In one turn so many bytes are answered with, to each peer in turn, and the rest in
-the turns to come: whoever asks for much delays itself.
+waits or is on its way is dropped. Somebody with a key can have thousands of peers: so all of theirs together have some
+answers on their way, too, and some thousand questions waiting. In one turn so many bytes are answered with, to each
+owner of a key in turn, of theirs to each peer, and the rest in the turns to come: whoever asks for much delays itself.
 
 Whether an answer is on its way is known from ZeroMQ, which lets go of a message when the network has taken it or the
 connection is gone. The alternatives were worse: a client of another language need not ask in an order from which it
@@ -54,6 +55,9 @@ Answer: TypeAlias = tuple[m.DaemonMessage, Sequence[Buffer]]
 ON_THE_WAY = 2
 #: Questions of one peer that wait at most; the oldest go, and are asked again if they are still of interest.
 WAITING = 1024
+#: The same of all peers with one key, of which those go that are the oldest of whoever asks.
+OWNER_ON_THE_WAY = 32
+OWNER_WAITING = 16_384
 #: Bytes of answers in a turn …
 TURN_BYTES = 2 << 20
 #: … of which each counts for so many at least, for to read little takes time too.
@@ -70,35 +74,110 @@ def framed(message: m.DaemonMessage, frames: Sequence[Buffer] = ()) -> list[Buff
         return [codec.encode(m.Refused(error.code, str(error), getattr(message, "id", 0)))]
 
 
+class _Asker:
+    """What the peers of somebody have asked and are being sent.
+
+    That is the owner of a key; or one peer that came by a Unix socket, for the daemon's own user is not bounded.
+    """
+
+    __slots__ = ("questions", "sending", "waiting")
+
+    def __init__(self) -> None:
+        #: peer → what it has asked, oldest first; the peers in the order of their turns
+        self.waiting: dict[bytes, dict[tuple[object, ...], Query]] = {}
+        #: how many questions wait
+        self.questions = 0
+        #: peer → what it is being sent, which it may not have taken yet
+        self.sending: dict[bytes, list[tuple[tuple[object, ...], Sending]]] = {}
+
+    def ask(self, key: tuple[object, ...], query: Query) -> None:
+        """Take note of a question."""
+        if any(key == sent for sent, _ in self._on_the_way(query.address)):
+            return
+        waiting = self.waiting.setdefault(query.address, {})
+        if key in waiting:
+            return
+        waiting[key] = query
+        self.questions += 1
+        if len(waiting) > WAITING or self.questions > OWNER_WAITING:
+            self._take_oldest(query.address)
+
+    def _take_oldest(self, peer: bytes) -> tuple[tuple[object, ...], Query]:
+        waiting = self.waiting[peer]
+        key = next(iter(waiting))
+        query = waiting.pop(key)
+        self.questions -= 1
+        if not waiting:
+            del self.waiting[peer]
+        return key, query
+
+    def take(self, peer: bytes) -> tuple[tuple[object, ...], Query]:
+        """A peer's oldest question; the peer comes behind the others."""
+        taken = self._take_oldest(peer)
+        if peer in self.waiting:
+            self.waiting[peer] = self.waiting.pop(peer)
+        return taken
+
+    def forget(self, peer: bytes) -> None:
+        """Nothing that a peer has asked is to be answered any more."""
+        self.questions -= len(self.waiting.pop(peer, ()))
+
+    def next(self) -> bytes | None:
+        """The peer that may be answered next; None if there is none."""
+        if not self.waiting:
+            return None
+        self.tidy()
+        if sum(map(len, self.sending.values())) >= OWNER_ON_THE_WAY:
+            return None
+        # Not many are looked at in vain, however many there are: of few is anything on its way.
+        return next((peer for peer in self.waiting if len(self.sending.get(peer, ())) < ON_THE_WAY), None)
+
+    def tidy(self) -> None:
+        """Forget the answers that were taken."""
+        for peer in list(self.sending):
+            self._on_the_way(peer)
+
+    def _on_the_way(self, peer: bytes) -> list[tuple[tuple[object, ...], Sending]]:
+        sending = [sent for sent in self.sending.get(peer, ()) if not sent[1].done]
+        if sending:
+            self.sending[peer] = sending
+        else:
+            self.sending.pop(peer, None)
+        return sending
+
+
 class Answers:
-    """The questions that wait, by peer. ``answer`` finds the answer to one; it raises nothing that is the peer's."""
+    """The questions that wait, by asker. ``answer`` finds the answer to one; it raises nothing that is the peer's."""
 
     def __init__(self, socket: zmq.Socket[bytes], answer: Callable[[Question, Peer], Answer]) -> None:
         self._socket = socket
         self._answer = answer
-        #: peer → what it has asked, oldest first; the peers in the order of their turns
-        self._waiting: dict[bytes, dict[tuple[object, ...], Query]] = {}
-        #: peer → what it is being sent, which it may not have taken yet
-        self._sending: dict[bytes, list[tuple[tuple[object, ...], Sending]]] = {}
+        #: by the name of their key, or by the peer that came by a Unix socket
+        self._askers: dict[str | bytes, _Asker] = {}
+        #: those of whom anything waits, in the order of their turns
+        self._waiting: dict[str | bytes, _Asker] = {}
         #: when to look again though nothing may have been asked
         self.due = math.inf
         self._pause = FIRST_LOOK
 
     def ask(self, query: Query) -> None:
         """Take note of a question."""
-        key = (type(query.message), *astuple(query.message))
-        if any(key == sent for sent, _ in self._on_the_way(query.address)):
-            return
-        waiting = self._waiting.setdefault(query.address, {})
-        waiting.setdefault(key, query)
-        if len(waiting) > WAITING:
-            del waiting[next(iter(waiting))]
+        name = query.address if query.peer.is_local else query.peer.name
+        asker = self._askers.get(name)
+        if asker is None:
+            asker = self._askers[name] = _Asker()
+        asker.ask((type(query.message), *astuple(query.message)), query)
+        if asker.waiting:
+            self._waiting.setdefault(name, asker)
 
     def forget(self, peers: Callable[[Peer], bool]) -> None:
         """What these peers have asked and not been answered is not answered any more."""
-        for address, waiting in list(self._waiting.items()):
-            if any(peers(query.peer) for query in waiting.values()):
-                del self._waiting[address]
+        for name, asker in list(self._waiting.items()):
+            for address, waiting in list(asker.waiting.items()):
+                if any(peers(query.peer) for query in waiting.values()):
+                    asker.forget(address)
+            if not asker.waiting:
+                del self._waiting[name]
 
     def give(self, now: float) -> None:
         """Answer what may be answered in this turn."""
@@ -108,8 +187,8 @@ class Answers:
         left, ready = TURN_BYTES, self._ready()
         gave = bool(ready)
         while ready and left > 0:
-            for address in ready:
-                left -= max(LEAST_BYTES, self._give_next(address))
+            for name, address in ready:
+                left -= max(LEAST_BYTES, self._give_next(name, address))
                 if left <= 0:
                     break
             ready = self._ready()
@@ -119,33 +198,26 @@ class Answers:
 
     def tidy(self) -> None:
         """Once in a while: forget who has taken everything."""
-        for address in list(self._sending):
-            self._on_the_way(address)
+        for name, asker in list(self._askers.items()):
+            asker.tidy()
+            if not asker.waiting and not asker.sending:
+                del self._askers[name]
 
-    def _ready(self) -> list[bytes]:
-        """The peers that may be answered, in turn: as many as a turn has room for."""
-        ready = (address for address in self._waiting if len(self._on_the_way(address)) < ON_THE_WAY)
-        return list(islice(ready, TURN_BYTES // LEAST_BYTES))
+    def _ready(self) -> list[tuple[str | bytes, bytes]]:
+        """Who may be answered, in turn, and by which peer: as many as a turn has room for."""
+        ready = ((name, asker.next()) for name, asker in self._waiting.items())
+        return list(islice(((name, peer) for name, peer in ready if peer is not None), TURN_BYTES // LEAST_BYTES))
 
-    def _on_the_way(self, address: bytes) -> list[tuple[tuple[object, ...], Sending]]:
-        sending = [sent for sent in self._sending.get(address, ()) if not sent[1].done]
-        if sending:
-            self._sending[address] = sending
-        else:
-            self._sending.pop(address, None)
-        return sending
-
-    def _give_next(self, address: bytes) -> int:
-        """Answer a peer's oldest question and put the peer behind the others; returns the bytes of the answer."""
-        waiting = self._waiting.pop(address)
-        key = next(iter(waiting))
-        query = waiting.pop(key)
+    def _give_next(self, name: str | bytes, address: bytes) -> int:
+        """Answer a peer's oldest question and put who asked behind the others; returns the bytes of the answer."""
+        asker = self._waiting.pop(name)
+        key, query = asker.take(address)
         frames = framed(*self._answer(query.message, query.peer))
-        if waiting:
-            self._waiting[address] = waiting
         sending = sockets.send_tracked(self._socket, [address, *frames])
         if sending is None:  # it is gone
-            self._waiting.pop(address, None)
-            return 0
-        self._sending.setdefault(address, []).append((key, sending))
-        return sum(map(len, frames))
+            asker.forget(address)
+        else:
+            asker.sending.setdefault(address, []).append((key, sending))
+        if asker.waiting:
+            self._waiting[name] = asker
+        return 0 if sending is None else sum(map(len, frames))

@@ -214,6 +214,13 @@ class Auditor:
         entry = replace(account.entry, outcome="refused", why=cut(str(why)))
         self._failed.note(account.sender.user, entry, out)
 
+    def of_fork(self, sender: Sender, message: m.Fork, wall: float) -> Audited | None:
+        """The entry for a fork that is about to be made of another's run; None of one's own."""
+        if self._is_own(sender, message):
+            return None
+        entry = self._entry(sender, message, Effects(wall=wall))
+        return replace(entry, about={**entry.about, "fork": cut(message.name)})
+
     # -- what it is ---------------------------------------------------------------------------------------------------
 
     def _is_more_than_learning(self, sender: Sender, message: Any) -> bool:

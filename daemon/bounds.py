@@ -5,8 +5,9 @@ none left is shown the door for a while, which doubles each time up to a minute,
 workers connect anew and send again whatever was not acknowledged. Bounded are the owners of keys, not the daemon's own
 user, whose the machine is. Pure state: nothing here knows the time.
 
-No message costs more than a second's tokens, however few these are, and it passes where there is one token left, on
-credit: where the rate was set low, whoever has a large one to send gets it through, and is not sent away each time.
+Of no message does the size, the header or the kind cost more than a second's tokens, however few these are, and it
+passes where there is one token left, on credit: where the rate was set low, whoever has a large one to send gets it
+through, and is not sent away each time. What it had the daemon do is paid in full, by debts if need be (`spend`).
 
 The bounds are far above what programs do that mean it. Clients gather what they put, so a thousand messages a second
 are many; what comes faster is a loop that never waits for an answer.
@@ -32,7 +33,9 @@ TOKEN_BYTES = 16 << 10
 HEADER_TOKEN_BYTES = 512
 #: Workers that are vouched for, each of which is looked up.
 TOKEN_WORKERS = 4
-#: What costs more than a token: it stays in the journal, as what is on record of operators does, or has much read.
+#: What costs more than a token: it stays in the journal, as what is on record of operators does, or has much read. (A
+#: worker's hello has the daemon say all that there is to evaluate with. It is no dearer, for when the daemon has been
+#: restarted, thousands of workers of one key say hello at once.)
 COSTS: Mapping[type[m.Message], float] = {
     **{kind: 20.0 for kind, rule in RULES.items() if rule.right in (Right.OPERATE, Right.ADMINISTER)},
     m.Open: 20.0,
@@ -41,17 +44,34 @@ COSTS: Mapping[type[m.Message], float] = {
     m.NoteAsks: 5.0,
     m.Delete: 20.0,
     m.Status: 10.0,
-    m.ListRuns: 10.0,
-    m.ListHeads: 10.0,
+    m.ListRuns: 4.0,
+    m.ListHeads: 4.0,
+    m.WorkerHello: 2.0,
+    m.WorkerLost: 5.0,
+    m.WorkerFailed: 5.0,
+    m.HeadReport: 5.0,
+    m.Tripped: 5.0,
+    m.Checkpoint: 2.0,
+    m.Reconciled: 5.0,
+    m.GuardianHello: 20.0,
+    m.Guarded: 20.0,
 }
+#: Stretches of tasks that are cancelled, each of which leaves rows in the journal.
+TOKEN_INTERVALS = 2
 #: What something that is no message costs: programs do not send it by the hundred.
 NONSENSE = 200.0
 #: Seconds that fill the bucket of somebody who has been kept out, when they may come again.
 SECOND_CHANCE = 0.1
+#: Connections that have said nothing yet, of one key, and how many more they may become in a second. A worker that is
+#: busy says nothing when the daemon is back, nor does a client that wants nothing; but those that hold many in silence
+#: may be guessing, see `bus.sockets.router`.
+MOST_SILENT, MORE_SILENT = 4096.0, 1.0
 #: How long somebody is kept out: at first, and at most.
 FIRST_BAR, LAST_BAR = 1.0, 60.0
 #: Whoever has behaved for so long is a stranger to it again.
 FORGIVEN_SECONDS = 300.0
+#: An account is forgotten that was not used for so long, in which all is made up for.
+_LONG_SECONDS = 2 * 3600.0
 #: What one key's owners may follow at a time; a long one counts more.
 MOST_TOPICS = 20_000
 
@@ -64,6 +84,9 @@ class _Account:
     bar: float = 0.0
     #: topics that are followed
     topics: int = 0
+    #: connections that may still be made in silence, as of then
+    knocks: float = MOST_SILENT
+    knocked_at: float = 0.0
 
 
 class Bounds:
@@ -87,6 +110,24 @@ class Bounds:
         account.tokens = tokens - min(1.0 + size / TOKEN_BYTES, self._rate)
         return tokens >= 1.0
 
+    def knock(self, user: str, now: float) -> bool:
+        """Whether somebody may connect once more, having said nothing yet by so many connections."""
+        account = self._accounts.get(user)
+        if account is None:
+            account = self._accounts[user] = _Account(self._most, now, knocked_at=now)
+        account.knocks = min(MOST_SILENT, account.knocks + (now - account.knocked_at) * MORE_SILENT)
+        account.knocked_at = now
+        if account.knocks < 1.0:
+            return False
+        account.knocks -= 1.0
+        return True
+
+    def speak(self, user: str) -> None:
+        """Something has come by a connection for the first time."""
+        account = self._accounts.get(user)
+        if account is not None:
+            account.knocks = min(MOST_SILENT, account.knocks + 1.0)
+
     def charge(self, user: str, message: m.Message) -> None:
         """Have what a message costs beyond a token paid; it was let pass."""
         account = self._accounts.get(user)
@@ -106,10 +147,10 @@ class Bounds:
             account.tokens -= min(workers / TOKEN_WORKERS, self._rate)
 
     def spend(self, user: str, tokens: float) -> None:
-        """Have so much paid that was known only when it was done; not all of it by who has less, for it was allowed."""
+        """Have so much paid that was known only when it was done: who has less is in debt."""
         account = self._accounts.get(user)
         if account is not None:
-            account.tokens -= min(tokens, max(0.0, account.tokens))
+            account.tokens -= tokens
 
     def charge_nonsense(self, user: str) -> None:
         """Have something paid that was no message."""
@@ -126,16 +167,20 @@ class Bounds:
         return account.topics <= MOST_TOPICS
 
     def bar(self, user: str, now: float) -> float:
-        """Keep somebody out for a while; for how many seconds from now on, 0.0 if they are already."""
+        """Keep somebody out for a while; for how many seconds from now on, 0.0 if they are already.
+
+        No shorter than it takes to pay their debts.
+        """
         account = self._accounts.setdefault(user, _Account(0.0, now))
         if now < account.barred_until:
             return 0.0
         account.bar = min(LAST_BAR, max(FIRST_BAR, 2 * account.bar))
-        account.barred_until = now + account.bar
+        seconds = min(LAST_BAR, max(account.bar, -account.tokens / self._rate))
+        account.barred_until = now + seconds
         # Nothing is saved up meanwhile: whoever goes on where they were broken off is soon out again.
         account.tokens = self._rate * SECOND_CHANCE
         account.at = account.barred_until
-        return account.bar
+        return seconds
 
     def is_barred(self, user: str, now: float) -> bool:
         """Whether somebody is being kept out."""
@@ -146,10 +191,14 @@ class Bounds:
         """Who is being kept out, and for how many seconds more."""
         return {user: a.barred_until - now for user, a in self._accounts.items() if now < a.barred_until}
 
+    def silent(self, now: float) -> list[str]:
+        """Who may not connect for now, for nothing was said by too many of their connections."""
+        return [user for user, a in self._accounts.items() if a.knocks + (now - a.knocked_at) * MORE_SILENT < 1.0]
+
     def tidy(self, now: float) -> None:
         """Once in a while: forgive, and forget who has not come for long."""
         for user, account in list(self._accounts.items()):
-            if now > max(account.at, account.barred_until) + FORGIVEN_SECONDS and not account.topics:
+            if now > max(account.at, account.barred_until, account.knocked_at) + _LONG_SECONDS and not account.topics:
                 del self._accounts[user]
             elif now > account.barred_until + FORGIVEN_SECONDS:
                 account.bar = 0.0

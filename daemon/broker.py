@@ -24,6 +24,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -42,6 +43,7 @@ from taskmaster.daemon.effects import (
     BlockAppended,
     Dispatched,
     Effects,
+    Forking,
     Publication,
     Query,
     Recheck,
@@ -75,6 +77,8 @@ HURRY_SECONDS = 0.25
 #: What heads may take to break off what they do, when the daemon stops and its grace is over.
 REST_SECONDS = 5.0
 
+#: Forks of one key that wait to be made.
+MOST_FORKS = 8
 #: Between looks at what nobody announces: silent workers, timeouts, free space.
 TICK_SECONDS = 1.0
 #: While the disk is full, seconds between attempts to commit the turn that did not fit.
@@ -149,6 +153,8 @@ class Broker:
         self.gatehouse = gatehouse
         self._publisher = Publisher(endpoints.results, core, gatehouse)
         self._answers = Answers(endpoints.control, self._inquiries.answer)
+        #: one is made in a turn: that can take a second
+        self._forks: list[Forking] = []
         self._pruning = Pruning(journal)
         #: what else has something to do now and then
         self.keepers: list[Keeper] = [Clearing(journal)]
@@ -245,7 +251,7 @@ class Broker:
         core = self.core
         until = min(self._next_tick, self.supervisor.due(now), core.look_again, self._answers.due)
         until = min(until, self.stop_at or math.inf, self.guardians.next_look, *(k.due() for k in self.keepers))
-        timeout = max(0, round((until - now) * 1e3 + 0.5))
+        timeout = 0 if self._forks else max(0, round((until - now) * 1e3 + 0.5))
         return dict(self._poller.poll(timeout))
 
     # -- a turn -------------------------------------------------------------------------------------------------------
@@ -308,6 +314,7 @@ class Broker:
             return
         in_force = self.gatehouse.gate.is_in_force
         self._answers.forget(lambda peer: not in_force(peer))
+        self._forks = [forking for forking in self._forks if in_force(forking.sender.peer)]
         self.core.workforce.dismiss(lambda peer: not in_force(peer), out)
         self.readmit()
         self._publisher.on_readmitted()
@@ -370,6 +377,9 @@ class Broker:
         for verification in out.verifications:
             self._reply_to(verification)
         for forking in out.forks:
+            self._await_fork(forking)
+        if self._forks:
+            forking = self._forks.pop(0)
             answer = fork(self.core, self.journal, self.space, forking, out.wall, self._charge)
             if isinstance(answer, m.Forked):
                 sender = forking.sender
@@ -385,6 +395,24 @@ class Broker:
         if out.alarms:
             self._tell(self.alarms.note(out.alarms, time.monotonic()))
         self._remark(out)
+
+    def _await_fork(self, forking: Forking) -> None:
+        """Have it made when it is its turn: after those that wait, but before the second of one key, and so on."""
+        user = forking.sender.user
+        waiting: Counter[str] = Counter()
+        place = len(self._forks)
+        rank = sum(waits.sender.user == user for waits in self._forks)
+        if rank >= MOST_FORKS and not forking.sender.peer.is_local:
+            said = f"{rank} forks for key {user!r} wait to be made; ask again when these are there"
+            refused = m.Refused("full", said, forking.message.id)
+            sockets.send(self._endpoints.control, [forking.sender.address, *framed(refused)])
+            return
+        for k, waits in enumerate(self._forks):
+            if waiting[waits.sender.user] > rank:
+                place = k
+                break
+            waiting[waits.sender.user] += 1
+        self._forks.insert(place, forking)
 
     def _charge(self, user: str, tokens: float) -> None:
         if self.gatehouse is not None:

@@ -106,6 +106,9 @@ def gate_conditions(gatehouse: Gatehouse, now: float) -> Iterator[Condition]:
         yield Condition("authenticator", "critical", "authenticator", gatehouse.trouble)
     for user in gatehouse.bounds.barred(now):
         yield Condition("excess", "warning", user, f"key {user!r} sent more than is borne, and is kept out for a while")
+    for user in gatehouse.bounds.silent(now):
+        text = f"key {user!r} has made thousands of connections by which nothing was said; further ones wait"
+        yield Condition("excess", "warning", user, text, "silence")
 
 
 class ClockWatch:

@@ -17,8 +17,9 @@ import ctypes
 import logging
 import socket as net
 import struct
+import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,7 @@ import zmq
 
 from taskmaster.bus import sockets
 from taskmaster.bus.text import format_size
+from taskmaster.daemon.memory import machine_bytes
 
 __all__ = ["Connection", "Connections", "size_on_wire"]
 
@@ -33,18 +35,34 @@ log = logging.getLogger("taskmaster.daemon")
 
 #: Events of one socket heeded in one turn.
 _EVENTS = 1024
-#: Connections looked at each second, and all of them where memory has grown by so much since they were.
+#: Connections looked at each time, which is once a second or more often; of very many a sixteenth, and all of them
+#: where memory has grown by so much since all were.
 _LOOK = 256
+_ROUND = 16
 _GROWTH = 128 << 20
-#: Bytes that lie unread of one connection at most, beside four messages of the greatest size.
+#: Bytes that lie unread of all connections of one key at most, beside four messages of the greatest size; …
 _UNREAD = 128 << 20
-#: Of messages on the wire: what ZMTP 3.1 puts around each frame that CurveZMQ has made a box of.
-_AROUND_FRAME = 42
-#: Bytes a second that a connection may send beside messages: heartbeats.
-_HEARTBEATS = 256
+#: … and of all together, where an eighth of the machine's memory is less.
+#:
+#: What follows for the process: when all have been looked at, no key has more unread than that, nor have all together.
+#: Until then it can grow by _GROWTH, and what comes in a second, before all are looked at again. Only where as much
+#: memory is given back meanwhile by something else does that go unseen; then each is looked at within _ROUND looks, and
+#: what was seen of it counts until it is looked at again: so it is what comes in sixteen seconds. Beside this there are
+#: only the _HEARTBEATS of each connection, which cannot be told from frames that trickle in: of 4096 connections a
+#: quarter of a MiB a second, at most.
+_UNREAD_IN_ALL = 512 << 20
+#: Of messages on the wire: what ZMTP puts around each frame that CurveZMQ has made a box of, whose length is told in
+#: one byte or in eight, …
+_BOX = 33
+_AROUND_SHORT, _SHORT = 2 + _BOX, 255 - _BOX
+_AROUND_LONG = 9 + _BOX
+#: … and the name of the command that a subscription has become since ZMTP 3.1.
+_SUBSCRIBE = 9
+#: Bytes a second that a connection may send beside messages: heartbeats, of which ours take 17.
+_HEARTBEATS = 64
 #: tcpi_bytes_received in Linux's struct tcp_info.
-_RECEIVED = struct.Struct("=Q")
 _RECEIVED_AT = 128
+_RECEIVED_END = _RECEIVED_AT + 8
 #: Descriptors that are not for connections: the journal's, workers', ZeroMQ's own.
 _KEPT_BACK = 256
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -66,9 +84,16 @@ class Connection:
     user: str = ""
     #: bytes of what was received of it here
     read: int = 0
+    #: bytes that were no messages yet, or waited, when it was looked at last
+    unread: int = 0
     #: messages that came by it when its owner's key was not in force any more
     strange: int = 0
     is_ended: bool = False
+
+    @property
+    def owner(self) -> str:
+        """Whose it is, as far as that is known: else the address, of which no key has the name."""
+        return self.user or self.address
 
 
 class Connections:
@@ -84,6 +109,8 @@ class Connections:
         self._monitor_of = dict(zip(watched, self.monitors, strict=True))
         self._most = most
         self._most_unread = _UNREAD + 4 * largest
+        # With a small memory and vast messages: one must be able to come.
+        self._most_in_all = max(_UNREAD_IN_ALL, machine_bytes() // 8, self._most_unread)
         self._room = max(descriptors // 2, descriptors - _KEPT_BACK)
         self._by_descriptor: dict[int, Connection] = {}
         self._by_address: Counter[str] = Counter()
@@ -199,22 +226,61 @@ class Connections:
 
     def look(self, now: float, memory: int) -> None:
         """Once in a while: end those that have sent much that is not read. ``memory`` is what the process has."""
+        self._measure(self._due(memory), now)
+        for owner, unread in self._unread_by_owner().items():
+            if unread > self._most_unread:
+                theirs = [connection for connection in self if connection.owner == owner]
+                self._bound(theirs, self._most_unread, "of what its owner has sent", now)
+        if sum(connection.unread for connection in self._by_descriptor.values()) > self._most_in_all:
+            self._bound(self, self._most_in_all, "of what all have sent", now)
+
+    def _due(self, memory: int) -> list[Connection]:
+        """The connections to be looked at now."""
         connections = list(self._by_descriptor.values())
         if memory > self._memory + _GROWTH:
-            few, self._memory = connections, memory
-        else:
-            self._memory = min(self._memory, memory)
-            start = self._looked_at % max(1, len(connections))
-            few = (connections[start:] + connections[:start])[:_LOOK]
-            self._looked_at = start + _LOOK
-        for connection in few:
+            self._memory = memory
+            return connections
+        self._memory = min(self._memory, memory)
+        start = self._looked_at % max(1, len(connections))
+        n = max(_LOOK, len(connections) // _ROUND + 1)
+        self._looked_at = start + n
+        return (connections[start:] + connections[:start])[:n]
+
+    def _measure(self, connections: Iterable[Connection], now: float) -> None:
+        """Find what of these is unread."""
+        for connection in connections:
             received = _received_by(connection.descriptor)
             if received is None:
+                connection.unread = 0
                 self._forget(connection.descriptor)
                 continue
-            unread = received - connection.read - _HEARTBEATS * (now - connection.since)
-            if unread > self._most_unread:
-                self.end(connection, f"{format_size(int(unread))} of what it sent are no messages yet, or wait")
+            unread = received - connection.read - int(_HEARTBEATS * (now - connection.since))
+            if unread <= 0:
+                # Level. What it might have sent beside messages, and has not, is not saved up for it: else whoever
+                # has been there for months could send gigabytes that are not seen.
+                connection.read, connection.since = received, now
+            connection.unread = 0 if connection.is_ended else max(0, unread)
+
+    def _unread_by_owner(self) -> Counter[str]:
+        """Bytes that are unread, as they were seen last."""
+        unread: Counter[str] = Counter()
+        for connection in self._by_descriptor.values():
+            if connection.unread:
+                unread[connection.owner] += connection.unread
+        return unread
+
+    def _bound(self, connections: Iterable[Connection], most: int, what: str, now: float) -> None:
+        """Have no more than ``most`` bytes unread of all these, for which those end of which it is most."""
+        connections = list(connections)
+        self._measure(connections, now)  # some were looked at a while ago
+        unread = sum(connection.unread for connection in connections)
+        for connection in sorted(connections, key=lambda connection: connection.unread, reverse=True):
+            if unread <= most:
+                return
+            why = f"{format_size(unread)} {what} are no messages yet, or wait: {format_size(connection.unread)} by it"
+            unread -= connection.unread
+            connection.unread = 0
+            self.end(connection, why)
 
 
 def _abort(connection: net.socket) -> None:
@@ -237,8 +303,17 @@ def _monitor(socket: zmq.Socket[bytes], address: str) -> zmq.Socket[bytes]:
 
 
 def size_on_wire(frames: Sequence[bytes]) -> int:
-    """Bytes that a message took on its way, about."""
-    return sum(map(len, frames)) + _AROUND_FRAME * len(frames)
+    """Bytes that a message took on its way, as :func:`~taskmaster.bus.sockets.receive_from` gives it.
+
+    It is exact but for subscriptions: what were counted too much, somebody could send without being seen.
+    """
+    if len(frames) == 1:  # by an XPUB, for a ROUTER puts the peer's routing id, which was not sent, before it
+        return len(frames[0]) + _around(frames[0]) + _SUBSCRIBE
+    return sum(len(frame) + _around(frame) for frame in frames[1:])
+
+
+def _around(frame: bytes) -> int:
+    return _AROUND_SHORT if len(frame) <= _SHORT else _AROUND_LONG
 
 
 def _address_of(descriptor: int) -> str:
@@ -251,9 +326,8 @@ def _address_of(descriptor: int) -> str:
 
 def _received_by(descriptor: int) -> int | None:
     """Bytes that have come by a TCP connection; None where it is none (any more)."""
-    try:
-        with sockets.borrowed(descriptor) as ours:
-            info = ours.getsockopt(net.IPPROTO_TCP, net.TCP_INFO, _RECEIVED_AT + _RECEIVED.size)
-    except OSError:
+    # Not by a borrowed descriptor: it is asked for thousands in a turn, and there may be none left to borrow it by.
+    info, size = ctypes.create_string_buffer(_RECEIVED_END), ctypes.c_uint32(_RECEIVED_END)
+    if _libc.getsockopt(descriptor, net.IPPROTO_TCP, net.TCP_INFO, info, ctypes.byref(size)):
         return None
-    return int(_RECEIVED.unpack_from(info, _RECEIVED_AT)[0]) if len(info) >= _RECEIVED_AT + _RECEIVED.size else None
+    return int.from_bytes(info.raw[_RECEIVED_AT:], sys.byteorder) if size.value >= _RECEIVED_END else None

@@ -31,34 +31,34 @@ class DiskShares:
         self._taken: dict[str, float] = {}
         self._faded = -math.inf
         #: who was refused, and since has not had room again
-        self._refused: dict[str, float] = {}
+        self._refused: set[str] = set()
 
-    def take(self, user: str, size: int, left: int) -> bool:
-        """Whether somebody may put so many bytes where so many are ``left``; these count as taken if so."""
-        taken = self._taken.get(user, 0.0) + size
-        if taken > max(left, LEAST_SHARE):
-            self._refused[user] = taken - size
+    def admits(self, user: str, size: int, left: int) -> bool:
+        """Whether somebody may put so many bytes where so many are ``left``."""
+        taken = self._taken.get(user, 0.0)
+        if taken + size > max(left, LEAST_SHARE):
+            self._refused.add(user)
             return False
-        self._taken[user] = taken
         return True
+
+    def take(self, user: str, size: int) -> None:
+        """They have put so many."""
+        self._taken[user] = self._taken.get(user, 0.0) + size
 
     def look(self, now: float, left: int) -> None:
         """Once in a while, at a monotonic time in seconds: what was put counts less."""
         factor = 0.5 ** (max(0.0, now - self._faded) / _HALF_LIFE_SECONDS)
         self._faded = now
         self._taken = {user: taken * factor for user, taken in self._taken.items() if taken * factor >= _NOTHING}
-        self._refused = {
-            user: self._taken[user]
-            for user in self._refused
-            if self._taken.get(user, 0.0) > 0.9 * max(left, LEAST_SHARE)
-        }
+        most = 0.9 * max(left, LEAST_SHARE)
+        self._refused = {user for user in self._refused if self._taken.get(user, 0.0) > most}
 
     @property
     def refused(self) -> Mapping[str, str]:
         """Who has filled their share, and what is said of that."""
-        return {user: self.reason(user) for user in self._refused}
+        return {user: self.reason(user) for user in sorted(self._refused)}
 
     def reason(self, user: str) -> str:
         """Why somebody may put nothing more."""
         size = format_size(round(self._taken.get(user, 0.0)))
-        return f"key {user!r} has put {size} within the last day, and less than that is free: the rest is for others"
+        return f"key {user!r} may not put more within a day ({size}) than is left free: the rest is for others"

@@ -40,6 +40,7 @@ FEW = 200
 TOPIC_BYTES = 512
 #: A topic counts as one more for each so many characters: ZeroMQ keeps a node for each.
 _WEIGHTY = 64
+_NO_SUBSCRIPTION = "sends what is no subscription"
 
 
 @dataclass(slots=True)
@@ -174,24 +175,28 @@ class Following:
             self._gatehouse.bears_stranger(user, frames, origin)
             self._refuse(frames[0][1:] if is_subscription else b"")
             return True
-        if follower.user != user:  # till now there was what somebody had left here who had this descriptor before
+        is_first = follower.user != user
+        if is_first:  # till now there was what somebody had left here who had this descriptor before
             self._empty(follower)
             follower.user, follower.name = user, "" if peer.is_local else peer.name
         if not is_subscription or len(frames[0]) > 1 + TOPIC_BYTES:
-            follower.is_out = not self._gatehouse.bears(peer, user, frames, origin, sane=False)
+            follower.is_out = not self._gatehouse.bears(
+                peer, user, frames, origin, fault=_NO_SUBSCRIPTION, is_first=is_first
+            )
         elif frames[0][0]:
-            self._on_subscription(follower, peer, frames, origin, descriptor)
+            self._on_subscription(follower, peer, frames, origin, descriptor, is_first)
         else:
             self._on_cancel(follower, peer, frames, origin)
         return True
 
     def _on_subscription(
-        self, follower: Follower, peer: Peer, frames: list[bytes], origin: zmq.Frame, descriptor: int
+        self, follower: Follower, peer: Peer, frames: list[bytes], origin: zmq.Frame, descriptor: int, is_first: bool
     ) -> None:
         topic = frames[0][1:]
         is_new = topic not in follower.topics
         follower.topics.setdefault(topic, False)
-        if not self._gatehouse.bears(peer, follower.user, frames, origin, _weight(topic) if is_new else 0):
+        weight = _weight(topic) if is_new else 0
+        if not self._gatehouse.bears(peer, follower.user, frames, origin, weight, is_first=is_first):
             follower.is_out = True
         elif not may_follow(peer, topic) or not self._has_room(topic, follower, peer):
             self._refuse(topic)

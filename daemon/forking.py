@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from taskmaster.bus import messages as m
 from taskmaster.bus.errors import CallerError, DiskFull, JournalDamaged
+from taskmaster.daemon.auditing import in_words
 from taskmaster.daemon.bounds import TOKEN_BYTES
 from taskmaster.daemon.core import Core
 from taskmaster.daemon.effects import Forking, RunForked
@@ -56,9 +57,13 @@ def fork(
         user = "" if forking.sender.peer.is_local else forking.sender.user
         if not space.admits(rows * _ROW_BYTES + size, user):
             raise space.error(user)
-        journal.commit([record])
+        entry = core.auditor.of_fork(forking.sender, message, now)
+        journal.commit([record] if entry is None else [record, entry])
+        space.take(size, rows, user)
     except (CallerError, DiskFull, JournalDamaged) as error:
         return m.Refused(error.code, str(as_seen_by(forking.sender.peer, error)), message.id)
+    if entry is not None:
+        log.info("%s", in_words(entry))
     charge(forking.sender.user, rows / _TOKEN_ROWS + size / TOKEN_BYTES)
     run = restore_run(core, journal, record.run)
     core.look_again = 0.0  # its open tasks may be evaluated

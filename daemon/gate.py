@@ -181,7 +181,10 @@ class Doorkeeper:
             self._note_refused(address, credentials)
             return [version, number, b"400", b"this key is not in force here", b"", b""]
         peer = self._gate.peer(user)
-        if peer is not None and self._bounds.is_barred(peer.name, time.monotonic()):
+        now = time.monotonic()
+        if peer is not None and (
+            self._bounds.is_barred(peer.name, now) or not (peer.is_local or self._bounds.knock(peer.name, now))
+        ):
             return [version, number, b"300", b"try again later", b"", b""]
         return [version, number, b"200", b"", user.encode(), b""]
 
@@ -298,22 +301,32 @@ class Gatehouse:
             self.connections.look(now, resident_bytes())
 
     def bears(
-        self, peer: Peer, user: str, frames: Sequence[bytes], origin: zmq.Frame, topics: int = 0, *, sane: bool = True
+        self,
+        peer: Peer,
+        user: str,
+        frames: Sequence[bytes],
+        origin: zmq.Frame,
+        topics: int = 0,
+        *,
+        fault: str = "",
+        is_first: bool = False,
     ) -> bool:
         """Whether a message of somebody who was let in is within bounds; else they are shown the door.
 
-        ``user`` is ZeroMQ's name for them, ``topics`` how many more they follow by it. What is not ``sane`` no program
-        sends that means no harm: it is out of bounds.
+        ``user`` is ZeroMQ's name for them, ``topics`` how many more they follow by it. A ``fault`` is what no program
+        does that means no harm: it is out of bounds. ``is_first``: till now their connection had been silent.
         """
         if peer.is_local or self.connections is None:
             return True
         now = time.monotonic()
         connection = self.connections.of(origin, user, now)
         size = size_on_wire(frames)
+        if is_first and not fault:
+            self.bounds.speak(peer.name)
         connection.read += size
         passes = self.bounds.passes(peer.name, size, now)  # it opens the account, too
         within = self.bounds.follow(peer.name, topics) if topics else True
-        if passes and within and sane:
+        if passes and within and not fault:
             return True
         seconds = self.bounds.bar(peer.name, now)
         if seconds:
@@ -322,7 +335,7 @@ class Gatehouse:
                 "key %r, from %s, %s; it is kept out for %s",
                 peer.name,
                 connection.address,
-                what if sane else "sends what is no subscription",
+                fault or what,
                 format_duration(seconds),
             )
         self.connections.end(connection, f"key {peer.name!r} is kept out")

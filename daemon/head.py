@@ -36,6 +36,8 @@ class Head:
         #: who was not heard of any more, and may be driving it still, until this time (monotonic)
         self.silent: Worker | None = None
         self.silent_until = -math.inf
+        #: the name of the key with which its latest worker came; None: nobody has had it since the daemon's start
+        self.keeper: str | None = None
         #: what that worker has said of it
         self.reported = "away"
         self.identity = ""

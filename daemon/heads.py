@@ -19,7 +19,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 
 from taskmaster.bus import messages as m
-from taskmaster.bus.errors import CallerError, UnknownHead
+from taskmaster.bus.errors import CallerError, NotAllowed, UnknownHead
 from taskmaster.bus.messages import HeadName, Where
 from taskmaster.bus.status import HeadInfo
 from taskmaster.bus.text import did_you_mean_or
@@ -108,6 +108,21 @@ class HeadBook:
         head.asked.clear()
         self._note(head, "connecting", out)
         self._say(head, out)
+
+    def entrust(self, worker: Worker, key: str) -> None:
+        """A worker came with this key: whose it is speaks for the head until another comes, also when it has gone."""
+        head = self._of_worker.get(worker.token)
+        if head is not None:
+            head.keeper = key
+
+    def require_keeper(self, name: str, key: str) -> None:
+        """Raise NotAllowed where another than the owner of this key speaks for a head."""
+        head = self.heads.get(name)
+        if head is not None and head.keeper not in (None, key):
+            raise NotAllowed(
+                f"key {key!r} is not that of the worker that head {name!r} of Master {self._master!r} has, or had; "
+                "its host speaks for it"
+            )
 
     def detach(self, worker: Worker, out: Effects) -> None:
         """A worker is gone."""

@@ -16,11 +16,12 @@ import zmq
 from taskmaster.bus import codec, messages as m, sockets
 from taskmaster.bus.errors import NotAllowed, ProtocolError
 from taskmaster.bus.table import Buffer, Table
+from taskmaster.daemon.bounds import TOKEN_INTERVALS
 from taskmaster.daemon.core import Core
-from taskmaster.daemon.effects import Effects, Reply, Sender
+from taskmaster.daemon.effects import Audited, Effects, Reply, Sender
 from taskmaster.daemon.gate import Gatehouse
 from taskmaster.daemon.handover import Handover
-from taskmaster.daemon.roles import LOCAL
+from taskmaster.daemon.roles import LOCAL, Right
 from taskmaster.daemon.space import Space
 
 __all__ = ["DRAIN_BYTES", "Intake"]
@@ -35,8 +36,13 @@ DRAIN_BYTES = 64 << 20
 HEADER_WEIGHT = 16
 #: … and tasks, for of those that hold a word each few bytes are many to look at.
 DRAIN_ROWS = 256 << 10
+#: Bytes of a worker's message that are looked at whoever it is of.
+_SHORT = 4 << 10
 #: What has the journal grow, beside submissions.
-_LASTING = (m.Open, m.NoteAsks, m.NoteWriter, m.Cancel, m.Edit)
+_LASTING = (m.Open, m.NoteAsks, m.NoteWriter, m.Edit)
+
+#: A routing id that its peer has chosen may have been another's, who is still sent what is for them.
+_CHOSEN = "chooses a routing id for itself, which no client or worker does"
 
 
 class Intake:
@@ -60,7 +66,7 @@ class Intake:
         self.dropped = 0
         #: messages of peers that are not let in (any more)
         self.strangers = 0
-        self._origins = {socket: sockets.Origins() for socket in (control, workers)}
+        self._origins = {socket: sockets.Origins(socket) for socket in (control, workers)}
         self._client_decoder = codec.client_decoder()
         self._worker_decoder = codec.worker_decoder()
         self._bytes = self._rows = 0
@@ -91,6 +97,9 @@ class Intake:
                 frames = sockets.receive(socket, origins=origins)
                 if frames is None:
                     return
+                if frames and frames[0] not in origins:
+                    self._note_dropped(_CHOSEN)
+                    continue
             else:
                 received = sockets.receive_from(socket, origins=origins)
                 if received is None:
@@ -102,7 +111,13 @@ class Intake:
                         socket, frames, user, self._gatehouse.bears_stranger(user, frames, origin), out
                     )
                     continue
-                if not self._gatehouse.bears(known, user, frames, origin):
+                is_ours = not frames or frames[0] in origins
+                is_first = bool(frames) and origins.is_first(frames[0])
+                fault = "" if is_ours else _CHOSEN
+                if not self._gatehouse.bears(known, user, frames, origin, fault=fault, is_first=is_first):
+                    continue
+                if not is_ours:  # of the daemon's own user, whom the gatehouse bears
+                    self._note_dropped(_CHOSEN)
                     continue
                 peer = known
             try:
@@ -140,28 +155,46 @@ class Intake:
             layout = getattr(message, "layout", None)
             table = codec.table_of(layout, message.n if isinstance(message, m.Submit) else 1, frames[2:])
             self._count(table)
-        if self._gatehouse is not None:
-            self._gatehouse.bounds.charge(sender.user, message)
-        if not self._has_room(sender, message, len(frames[1]), table):
-            user = "" if sender.peer.is_local else sender.user
+        self._charge(message, sender.user)
+        size = len(frames[1]) + (table.nbytes if table is not None else 0)
+        user = "" if sender.peer.is_local else sender.user
+        if not self._has_room(message, size, user):
             self._core.refuse(sender, message, self._space.error(user), out)
             return
+        before = len(out.records)
         self._core.on_client(sender, message, table, out)
+        records = out.records[before:]
+        if records:  # else it was refused, or changes nothing
+            is_refused = all(isinstance(record, Audited) for record in records)
+            self._space.take(0 if is_refused else size, len(records), user)
 
-    def _has_room(self, sender: Sender, message: m.ClientMessage, header: int, table: Table | None) -> bool:
+    def _charge(self, message: m.ClientMessage, user: str) -> None:
+        """Have paid what carrying a message out costs."""
+        if isinstance(message, m.Cancel) and message.intervals is not None:
+            self._rows += len(message.intervals)
+        if self._gatehouse is None:
+            return
+        self._gatehouse.bounds.charge(user, message)
+        if isinstance(message, m.Cancel) and message.intervals is not None:
+            self._gatehouse.bounds.spend(user, len(message.intervals) / TOKEN_INTERVALS)
+
+    def _has_room(self, message: m.ClientMessage, size: int, user: str) -> bool:
         """Whether there is room on the disk for what a message leaves there."""
-        user = "" if sender.peer.is_local else sender.user
         if isinstance(message, m.Submit):
-            return self._space.admits(table.nbytes if table is not None else 0, user)
-        return not isinstance(message, _LASTING) or self._space.bears(header, user)
+            return self._space.admits(size, user)
+        return not isinstance(message, _LASTING) or self._space.bears(size, user)
 
     def _on_worker(self, sender: Sender, frames: list[bytes], now: float, out: Effects) -> None:
         self._bytes += HEADER_WEIGHT * len(frames[1])
         if self._gatehouse is not None:
             self._gatehouse.bounds.charge_header(sender.user, len(frames[1]))
+        if len(frames[1]) > _SHORT and not (sender.peer.is_local or sender.peer.may(Right.WORK)):
+            raise ProtocolError("a long message of somebody who is no worker")
         message = self._worker_decoder.decode(frames[1])
-        if self._gatehouse is not None and isinstance(message, m.Heartbeat):
-            self._gatehouse.bounds.charge_lookups(sender.user, len(message.tokens))
+        if self._gatehouse is not None:
+            self._gatehouse.bounds.charge(sender.user, message)
+            if isinstance(message, m.Heartbeat):
+                self._gatehouse.bounds.charge_lookups(sender.user, len(message.tokens))
         table: Table | None = None
         times: Buffer | None = None
         if isinstance(message, m.Outcome):
@@ -195,9 +228,12 @@ class Intake:
 
     def _reject(self, socket: zmq.Socket[bytes], frames: Sequence[bytes], error: ProtocolError) -> None:
         """A message that does not fit the protocol: counted, and answered if there is somebody to answer."""
-        self.dropped += 1
-        if self.dropped & (self.dropped - 1) == 0:  # 1, 2, 4, 8, …: a flood must not fill the log
-            log.warning("dropped message %d: %s", self.dropped, error)
+        self._note_dropped(str(error))
         if len(frames) >= 2:
             number = codec.request_id(frames[1]) if socket is self._control else 0
             sockets.send(socket, [frames[0], codec.encode(m.Refused(error.code, str(error), number))])
+
+    def _note_dropped(self, why: str) -> None:
+        self.dropped += 1
+        if self.dropped & (self.dropped - 1) == 0:  # 1, 2, 4, 8, …: a flood must not fill the log
+            log.warning("dropped message %d: %s", self.dropped, why)

@@ -21,6 +21,7 @@ from taskmaster.daemon.effects import (
     WriterNoted,
 )
 from taskmaster.daemon.master import Master
+from taskmaster.daemon.roles import Right
 from taskmaster.daemon.run import Run
 from taskmaster.daemon.runs import Resting, Runs, metadata_of
 from taskmaster.daemon.workforce import known_master
@@ -162,7 +163,7 @@ class Opening:
             now,
             forking.sender.user,
             {**source.metadata, **origin},
-            source.priority,
+            source.priority if forking.sender.peer.may(Right.OPERATE) else min(0, source.priority),
             bool(spec.heads) or not spec.repeatable,
         )
 

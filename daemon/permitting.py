@@ -45,7 +45,7 @@ class Permitting:
             require(peer, message, master)
         if is_hidden and peer.may(Right.SEE):
             raise no_run(number or 0)
-        if isinstance(message, (m.Submit, m.Edit)) and run is not None:  # what brings an input along
+        if isinstance(message, (m.Submit, m.Edit, m.Fork)) and run is not None:  # what has inputs evaluated
             known = self._masters.get(run.master)
             if known is not None and known.spec.code:
                 require_code(peer, run.master)

@@ -26,8 +26,8 @@ log = logging.getLogger("taskmaster.daemon")
 #: takes up to 16 MB, and as much of the database, whatever is submitted.
 _MARGIN_SHARE = 8
 _MARGIN_BYTES = 1 << 20
-#: What a submission takes besides its payload.
-_ROW_BYTES = 512
+#: About what a row of the journal takes besides payload.
+_ROW_BYTES = 128
 
 
 class Space:
@@ -89,16 +89,19 @@ class Space:
         self.shares.look(time.monotonic(), self._left)
 
     def admits(self, size: int, user: str = "") -> bool:
-        """Whether a submission of ``size`` bytes may be taken now, of a key's owner; it counts as taken if so."""
-        size += _ROW_BYTES
-        if size >= self._left or not self.bears(size, user):
-            return False
-        self._left -= size
-        return True
+        """Whether a submission of ``size`` bytes may be taken now, of a key's owner (of nobody's: "")."""
+        return size + _ROW_BYTES < self._left and self.bears(size, user)
 
     def bears(self, size: int, user: str) -> bool:
         """Whether a key's owner may have the journal grow by so much; of nobody's, nothing is held against them."""
-        return not user or self.shares.take(user, size, self._left)
+        return not user or self.shares.admits(user, size, self._left)
+
+    def take(self, size: int, rows: int, user: str = "") -> None:
+        """So many bytes, in so many rows, have been taken from a key's owner."""
+        size += rows * _ROW_BYTES
+        self._left -= size
+        if user:
+            self.shares.take(user, size)
 
     def use_reserve(self) -> bool:
         """Give the reserve up for what has to be written now; False if there is none (left)."""

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from taskmaster.bus import messages as m
-from taskmaster.bus.errors import NotAllowed, TaskMasterError, UnknownMaster, VersionMismatch
+from taskmaster.bus.errors import Full, NotAllowed, TaskMasterError, UnknownMaster, VersionMismatch
 from taskmaster.bus.table import Buffer, Table
-from taskmaster.bus.text import did_you_mean_or
+from taskmaster.bus.text import did_you_mean_or, shortened
 from taskmaster.daemon.effects import Effects, Sender, ToWorker
 from taskmaster.daemon.leases import NOTHING, Started, Worker
 from taskmaster.daemon.master import Master
 from taskmaster.daemon.roles import LOCAL, Peer, require_work
 from taskmaster.daemon.series import SeriesBook
 
-__all__ = ["LEAST_SILENCE_SECONDS", "Workforce", "as_seen_by", "known_master"]
+__all__ = ["LEAST_SILENCE_SECONDS", "MOST_WORKERS", "Workforce", "as_seen_by", "known_master"]
 
 #: Workers of the daemon's own that have ended and are remembered: a hello does not take longer than so many deaths.
 _DEPARTED = 1024
 #: Guardians of one key, or of the daemon's own user, that are remembered: a Master has one on this machine, and perhaps
 #: some on others.
 _GUARDIANS = 256
+#: Workers of one key at a time, of all Masters together: more than a laboratory's machines have processors. Each takes
+#: some kilobytes here, and one that falls silent is there for a while yet.
+MOST_WORKERS = 16_384
+#: Characters of how a worker was lost, and of what kind that was: each task that fails by it bears them.
+_LONGEST_REASON, _LONGEST_KIND = 500, 200
 #: A guardian says that it is there every second; one that is silent for less than this is busy.
 LEAST_SILENCE_SECONDS = 6.0
 _ALIVE = m.Alive()
@@ -53,8 +58,9 @@ class Workforce:
         self._departed: deque[str] = deque(maxlen=_DEPARTED)
         #: connection → Master and token of the worker that said hello on it
         self._worker_at: dict[bytes, tuple[Master, str]] = {}
-        #: whose key a worker from the network came with, by its token
+        #: whose key a worker from the network came with, by its token; and how many workers each key has
         self._peers: dict[str, Peer] = {}
+        self._workers_of: Counter[str] = Counter()
         #: guardians by their connections, the latest last
         self._guardian_at: dict[bytes, _Guardian] = {}
         #: told of what somebody may not say
@@ -81,7 +87,20 @@ class Workforce:
                 del self._worker_at[address]
         there = {token for master in self._masters.values() for token in master.workers}
         for token in self._peers.keys() - there:
-            del self._peers[token]
+            self._disown(token)
+
+    def _own(self, token: str, peer: Peer) -> None:
+        """A worker came with a key."""
+        self._workers_of[peer.name] += token not in self._peers
+        self._peers[token] = peer
+
+    def _disown(self, token: str) -> None:
+        """It is gone."""
+        peer = self._peers.pop(token, None)
+        if peer is not None:
+            self._workers_of[peer.name] -= 1
+            if not self._workers_of[peer.name]:
+                del self._workers_of[peer.name]
 
     @property
     def addresses(self) -> Collection[bytes]:
@@ -114,9 +133,7 @@ class Workforce:
         elif isinstance(message, m.GuardianHello):
             self._guardian(sender, message, now, out)
         elif isinstance(message, m.Guarded):
-            guardian = self._guardian_by(sender)
-            if guardian is not None and guardian.master is not None:
-                guardian.master.heads.on_guarded(message, out)
+            self._guarded(sender, message, out)
         elif not isinstance(message, m.Taken):  # which is between its worker and `daemon.handover`
             self._at_work(sender, message, table, times, now, out)
 
@@ -128,8 +145,9 @@ class Workforce:
         """
         peer = sender.peer
         try:
-            if isinstance(message, (m.WorkerHello, m.GuardianHello)):
+            if isinstance(message, (m.WorkerHello, m.GuardianHello, m.Guarded)):
                 require_work(peer, message.master)
+                self._require_elsewhere(message.master)
             else:
                 require_work(peer, None)
             for token in self._spoken_of(sender, message):
@@ -139,9 +157,25 @@ class Workforce:
             self.denied(sender, message, error, out)
             out.to_workers.append(ToWorker(sender.address, m.Refused(error.code, str(error))))
             return False
-        if isinstance(message, m.WorkerHello):
-            self._peers[message.token] = peer
         return True
+
+    def _require_elsewhere(self, name: str) -> None:
+        """Raise NotAllowed for an instrument whose heads nobody has to do with who comes from the network."""
+        master = self._masters.get(name)
+        if master is not None and master.spec.is_guarded_here:
+            raise NotAllowed(
+                f"the heads of Master {name!r} have their processes on the daemon's machine; where they are to be on "
+                'another, its configuration says processes = "elsewhere"'
+            )
+
+    def _require_room(self, token: str, peer: Peer) -> None:
+        """Raise Full where one key would have too many workers."""
+        if self._workers_of[peer.name] < MOST_WORKERS or self._find(token)[1] is not None:
+            return
+        raise Full(
+            f"key {peer.name!r} has {MOST_WORKERS} workers here, and one may have no more; give those of another "
+            "machine a key of their own"
+        )
 
     def _spoken_of(self, sender: Sender, message: m.WorkerMessage) -> tuple[str, ...]:
         """The workers that a message is about: by their tokens, or by the connection that it came by."""
@@ -170,7 +204,7 @@ class Workforce:
         """The workers of these peers are none any more: what they were evaluating is lost."""
         for token, peer in list(self._peers.items()):
             if is_out(peer):
-                del self._peers[token]
+                self._disown(token)
                 self.lost(token, "WorkerLost", f"the key {peer.name!r} of its worker was revoked", None, out)
         for address, guardian in list(self._guardian_at.items()):
             if is_out(guardian.peer):
@@ -186,12 +220,17 @@ class Workforce:
                 raise NotAllowed(f"Master {hello.master!r} is answered by people; a worker has nothing to do there")
             if master.heads:
                 master.heads.require_free(hello.head, hello.token, now)
+            if not sender.peer.is_local:
+                self._require_room(hello.token, sender.peer)
         except TaskMasterError as error:
             said = str(as_seen_by(sender.peer, error))
             out.to_workers.append(ToWorker(sender.address, m.Refused(error.code, said)))
             return
         self._worker_at[sender.address] = (master, hello.token)
-        master.on_hello(hello, sender.address, local=hello.token in self._local, now=now, out=out)
+        if not sender.peer.is_local:
+            self._own(hello.token, sender.peer)
+        worker = master.on_hello(hello, sender.address, local=hello.token in self._local, now=now, out=out)
+        master.heads.entrust(worker, sender.peer.name)
 
     def _guardian(self, sender: Sender, hello: m.GuardianHello, now: float, out: Effects) -> None:
         """Who hosts the workers of a Master's heads wants to know which these are."""
@@ -211,12 +250,31 @@ class Workforce:
         guardian.master = master
         out.to_workers.append(ToWorker(sender.address, master.spec.guardian_plan()))
 
+    def _guarded(self, sender: Sender, message: m.Guarded, out: Effects) -> None:
+        """A guardian has made a head safe whose worker is gone, or has failed to.
+
+        The daemon's own user needs no hello: what was said while the daemon was away comes before that.
+        """
+        guardian, master = self._guardian_by(sender), self._masters.get(message.master)
+        if not sender.peer.is_local and master is not None:
+            try:
+                master.heads.require_keeper(message.head, sender.peer.name)
+            except NotAllowed as error:  # its word comes too late, perhaps; it has other heads to look after
+                self.denied(sender, message, error, out)
+                out.to_workers.append(ToWorker(sender.address, m.Refused(m.UNHEEDED, str(error))))
+                return
+        if master is None or not (sender.peer.is_local or (guardian is not None and guardian.master is master)):
+            out.to_workers.append(ToWorker(sender.address, _SAY_HELLO))
+        else:
+            master.heads.on_guarded(message, out)
+
     def heard(self, master: str, host: str, pid: int) -> float | None:
-        """When a guardian, which is this process, was heard of last; None: it never was."""
+        """When a guardian of the daemon's own user, which is this process, was heard of last; None: it never was."""
         said = [
             guardian.heard
             for guardian in self._guardian_at.values()
-            if (guardian.hello.master, guardian.hello.host, guardian.hello.pid) == (master, host, pid)
+            if guardian.peer.is_local
+            and (guardian.hello.master, guardian.hello.host, guardian.hello.pid) == (master, host, pid)
         ]
         return max(said, default=None)
 
@@ -313,6 +371,8 @@ class Workforce:
             master.on_reconciled(worker, message, table, out)
         elif isinstance(message, m.Outcome):
             master.on_outcome(worker, message, table, times, now, out)
+            if token not in master.workers:  # it was leaving, and that was its last
+                self._disown(token)
         elif isinstance(message, m.Progress):
             self._series.on_progress(master.spec.name, worker.leases.get(message.lease), message, now)
         elif isinstance(message, m.Samples):
@@ -326,6 +386,8 @@ class Workforce:
     ) -> None:
         if isinstance(message, m.Leave):
             master.on_leave(worker, out)
+            if worker.token not in master.workers:
+                self._disown(worker.token)
         elif isinstance(message, m.WorkerLost):
             if message.checkpoint is not None:
                 master.on_checkpoint(worker, message.checkpoint, out)
@@ -342,6 +404,8 @@ class Workforce:
         master, worker = self._find(token)
         if master is not None and worker is not None:
             self._worker_at.pop(worker.address, None)
+            self._disown(token)
+            kind, reason = shortened(kind, _LONGEST_KIND), shortened(reason, _LONGEST_REASON)
             master.on_lost(worker, kind, reason, started, out, since)
 
     def stopped(self, token: str, started: Started | None, out: Effects) -> None:

@@ -25,9 +25,11 @@ from zmq.utils.monitor import parse_monitor_message
 from taskmaster.bus import codec, messages as m, sockets
 from taskmaster.bus.errors import ProtocolError
 from taskmaster.bus.keys import Credentials
+from taskmaster.bus.text import shortened
+from taskmaster.bus.wire import MOST_TOKENS
 from taskmaster.drivers.host import CANCELLED, INTERRUPT_SECONDS, HostedProcess, Interrupts, Seat
 
-__all__ = ["HEARTBEAT_SECONDS", "WATCH_SECONDS", "Host", "Place"]
+__all__ = ["HEARTBEAT_SECONDS", "WATCH_SECONDS", "Host", "Place", "in_lots"]
 
 log = logging.getLogger("taskmaster.host")
 
@@ -147,7 +149,8 @@ class Host(ABC, Generic[P]):
             self._watch(now)
         if now >= self._next_heartbeat:
             self._next_heartbeat = now + self._heartbeat
-            self.send(m.Heartbeat(tuple(seat.token for process in self.processes for seat in process.seats)))
+            for tokens in in_lots([seat.token for process in self.processes for seat in process.seats]):
+                self.send(m.Heartbeat(tokens))
         due = [self._next_heartbeat, self._next_watch, self._interrupts.due, *(when for when, _ in self._dead)]
         due += self.due(now)
         if not self.is_over:
@@ -264,7 +267,7 @@ class Host(ABC, Generic[P]):
         return m.WorkerLost(
             seat.token,
             kind,
-            f"{reason} (on {sockets_.gethostname()})",
+            shortened(f"{reason} (on {sockets_.gethostname()})"),
             known=positions is not None,
             latest=max(started, default=None),
             positions=tuple(started.items()),
@@ -304,6 +307,12 @@ class Host(ABC, Generic[P]):
         """End every process at once."""
         for process in self.processes:
             process.kill("WorkerLost", f"worker process {process.pid} was killed: {why}")
+
+
+def in_lots(tokens: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """The workers of a host, as many at a time as one message names; once nobody, where there is none."""
+    for first in range(0, max(1, len(tokens)), MOST_TOKENS):
+        yield tuple(tokens[first : first + MOST_TOKENS])
 
 
 class _Line:

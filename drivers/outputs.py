@@ -16,6 +16,7 @@ from taskmaster.bus.fields import Schema
 from taskmaster.bus.messages import TaskError
 from taskmaster.bus.table import Buffer, Table
 from taskmaster.bus.values import encode, require_unmasked
+from taskmaster.bus.wire import MOST_ERRORS
 
 __all__ = ["OutputPacker", "Portion", "portions", "task_error", "time_of"]
 
@@ -138,7 +139,7 @@ def portions(portion: Portion, max_message: int) -> Iterator[Portion]:
     header = min(_HEADER_BYTES, max_message // 2)
     size = outputs.nbytes if outputs is not None else 0
     texts = sum(map(_text_bytes, errors))
-    if n > 1 and (size > max_message - header or texts > header):
+    if n > 1 and (size > max_message - header or texts > header or len(errors) > MOST_ERRORS):
         for start, stop in ((0, n // 2), (n // 2, n)):
             part = cut_outcome(outputs, times, errors, start, stop)
             yield from portions(Portion(low + start, low + stop, *part), max_message)

@@ -25,6 +25,7 @@ from taskmaster.bus.errors import ProtocolError, TaskMasterError, from_code
 from taskmaster.bus.intervals import IntervalSet
 from taskmaster.bus.messages import LeaseId, TaskError
 from taskmaster.bus.table import Buffer, Table
+from taskmaster.bus.text import shortened
 from taskmaster.drivers.sharing import Sharing
 
 __all__ = ["Assignment", "Question", "WorkerProtocol"]
@@ -162,6 +163,7 @@ class WorkerProtocol:
 
     def report_head(self, report: m.HeadReport) -> None:
         """Say how the head is; said again after each welcome."""
+        report = replace(report, error=shortened(report.error))
         if report != self._head_report:
             self._head_report = report
             if self._in_session:
@@ -199,7 +201,7 @@ class WorkerProtocol:
     ) -> None:
         """What a head has found out about a task in doubt."""
         layout = outputs.layout if outputs is not None else None
-        message = m.Reconciled(question.run, question.index, question.attempt, state, layout, reason)
+        message = m.Reconciled(question.run, question.index, question.attempt, state, layout, shortened(reason))
         self.outbox.append([codec.encode(message), *(outputs.frames if outputs is not None else ())])
 
     def failed(self, kind: str, message: str, traceback: str) -> None:

@@ -32,11 +32,13 @@ from taskmaster.bus.keys import credentials_for
 from taskmaster.bus.messages import TaskError
 from taskmaster.bus.sections import mark_process
 from taskmaster.bus.table import Buffer, Table
+from taskmaster.bus.text import shortened
+from taskmaster.bus.wire import LONGEST_NAME
 from taskmaster.drivers.base import Driver, DriverContext
 from taskmaster.drivers.children import free_children
 from taskmaster.drivers.evaluation import Evaluator
 from taskmaster.drivers.functions import add_to_path
-from taskmaster.drivers.outputs import Portion, portions, time_of
+from taskmaster.drivers.outputs import Portion, portions, task_error, time_of
 from taskmaster.drivers.progress import ProgressWriter, Terms
 from taskmaster.drivers.protocol import Assignment, WorkerProtocol
 from taskmaster.drivers.registry import driver_class
@@ -233,9 +235,9 @@ class Worker:
             del outbox[0]
 
     def _unusable(self, error: BaseException) -> None:
-        kind, text = type(error).__qualname__, "".join(traceback.format_exception(error))
-        sys.stderr.write(text)
-        self._protocol.failed(kind, str(error), text)
+        told = task_error(0, error, skip=0)
+        sys.stderr.write("".join(traceback.format_exception(error)))
+        self._protocol.failed(shortened(type(error).__qualname__, LONGEST_NAME), told.message, told.traceback)
         self._flush()
         self._socket.close(linger=2000)
         self._context.term()

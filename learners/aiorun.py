@@ -55,8 +55,12 @@ class Run(RunView):
         while not await self._flush(self.master.lab.patience, full_beyond=taken):
             # Full, perhaps of just these tasks: those that it has make room for those that are still here.
             taken = self._core.acknowledged
-            cancelled += int((await self.master.lab.ask(self._cancel_message(wanted, queued))).count)
-        return cancelled + int((await self.master.lab.ask(self._cancel_message(wanted, queued))).count)
+            cancelled += await self._cancel(wanted, queued)
+        return cancelled + await self._cancel(wanted, queued)
+
+    async def _cancel(self, wanted: list[int] | None, queued: bool) -> int:
+        messages = self._cancel_messages(wanted, queued)
+        return sum([int((await self.master.lab.ask(message)).count) for message in messages])
 
     async def resolve(
         self,

@@ -51,8 +51,11 @@ class Run(RunView):
         while not self._flush(self.master.lab.patience, full_beyond=taken):
             # Full, perhaps of just these tasks: those that it has make room for those that are still here.
             taken = self._core.acknowledged
-            cancelled += int(self.master.lab.ask(self._cancel_message(wanted, queued)).count)
-        return cancelled + int(self.master.lab.ask(self._cancel_message(wanted, queued)).count)
+            cancelled += self._cancel(wanted, queued)
+        return cancelled + self._cancel(wanted, queued)
+
+    def _cancel(self, wanted: list[int] | None, queued: bool) -> int:
+        return sum(int(self.master.lab.ask(message).count) for message in self._cancel_messages(wanted, queued))
 
     def resolve(
         self,

@@ -22,6 +22,7 @@ from taskmaster.bus.intervals import IntervalSet
 from taskmaster.bus.keys import Credentials
 from taskmaster.bus.status import DaemonStatus, MasterStatus
 from taskmaster.bus.text import count
+from taskmaster.bus.wire import MOST_INTERVALS
 from taskmaster.learners.arguments import LARGEST, Whole, duration, moment, text, whole, wholes, words
 from taskmaster.learners.core import ClientCore
 from taskmaster.learners.names import fresh_name
@@ -245,11 +246,15 @@ class RunView:
         """Indices to cancel, None for all."""
         return None if indices is None else sorted(set(wholes(indices, "the index of a task", 0, LARGEST - 1)))
 
-    def _cancel_message(self, indices: list[int] | None, queued: bool) -> m.Cancel:
+    def _cancel_messages(self, indices: list[int] | None, queued: bool) -> list[m.Cancel]:
         core = self._core
         if indices is None:  # named, not "all": sent again after a lost answer it must not cancel what was put since
-            return m.Cancel(0, core.id, ((0, core.next_index),), queued)
-        return m.Cancel(0, core.id, tuple(IntervalSet((index, index + 1) for index in indices)), queued)
+            return [m.Cancel(0, core.id, ((0, core.next_index),), queued)]
+        wanted = tuple(IntervalSet((index, index + 1) for index in indices))
+        return [
+            m.Cancel(0, core.id, wanted[k : k + MOST_INTERVALS], queued)
+            for k in range(0, max(1, len(wanted)), MOST_INTERVALS)
+        ]
 
     def _introduction(self, metadata: Mapping[str, str]) -> m.NoteWriter:
         self._core.require_writable()

@@ -24,6 +24,7 @@ from typing import Any
 
 from taskmaster.bus import messages as m
 from taskmaster.bus.fields import Schema
+from taskmaster.bus.text import shortened
 from taskmaster.drivers.generators import drive
 from taskmaster.drivers.instruments.errors import CONNECTING, NOT_REACHED, LinkError, Stopped
 from taskmaster.drivers.instruments.head import Head, State
@@ -217,7 +218,7 @@ class Attendant(Mailbox):
         self._note(HeadState.WORKING)
         try:
             self._head.open()
-            self._identity = self._head.identify()
+            self._identity = shortened(str(self._head.identify() or ""))  # a user's class may say anything
             self._head.arm_watchdog()
             self._polling.begin()
         except Stopped:

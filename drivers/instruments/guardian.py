@@ -128,6 +128,8 @@ class Guardian(Host[HeadProcess]):
         if isinstance(message, m.Refused):
             if message.code == m.HELLO:
                 self.hello()
+            elif message.code == m.UNHEEDED:
+                log.warning("Master %r: the daemon does not heed its guardian: %s", self.place.master, message.message)
             else:
                 log.error("Master %r: the daemon refuses its guardian: %s", self.place.master, message.message)
                 self._resting = False

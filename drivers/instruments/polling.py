@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 from taskmaster.bus import messages as m
+from taskmaster.bus.text import shortened
 from taskmaster.drivers.instruments.errors import InterlockTripped, LinkError, Stopped
 from taskmaster.drivers.instruments.head import Head
 from taskmaster.drivers.instruments.watching import Condition, Interlock, Keep, Monitor, Schedule, Watched, scalar
@@ -164,7 +165,7 @@ class Polling:
             raise InterlockTripped(f"{self._head.context.label}: {why}")
 
     def _judge(self, item: Interlock, value: Any, wrong: str, *, lost: bool = False) -> None:
-        now = time.time()
+        now, wrong = time.time(), shortened(wrong)
         if item.compared:
             self._say(m.Polled(now, item.name, value, wrong))
         condition = self._conditions.get(item)

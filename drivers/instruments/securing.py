@@ -16,6 +16,7 @@ from typing import IO
 import msgspec
 
 from taskmaster.bus import messages as m
+from taskmaster.bus.text import shortened
 from taskmaster.drivers.host import start
 from taskmaster.drivers.instruments.safe import Attempt, SafePlan
 
@@ -102,7 +103,7 @@ class Securing:
 
     def add(self, head: str, reason: str) -> None:
         """Make this head safe; nobody else may have its resource any more."""
-        self._cases.setdefault(head, _Case(head, reason))
+        self._cases.setdefault(head, _Case(head, shortened(reason)))
 
     def look(self, now: float, plan: m.GuardianPlan) -> None:
         """Do what is due: hear of those that have ended, start, end."""
@@ -220,7 +221,7 @@ class Securing:
     def _say(self, case: _Case, now: float, plan: m.GuardianPlan, why: str) -> None:
         if now - case.said > SAY_AGAIN_SECONDS:
             case.said = now
-            self._tell(m.Guarded(time.time(), plan.master, case.head, case.reason, why))
+            self._tell(m.Guarded(time.time(), plan.master, case.head, case.reason, shortened(why)))
 
     def abandon(self) -> Iterable[str]:
         """Give up; returns the heads that are not known to be safe."""

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -252,11 +253,14 @@ def _play(port: int, heard: bytes, chance: random.Random) -> None:
                 connection.recv(4096)
 
 
+#: What is said of an authenticator that is dead.
+_DEAD = "the daemon listens to the network no more"
+
 # -- nobody at the door -----------------------------------------------------------------------------------------------
 
 
 def dead_authenticator(folder: Path, nursery: Nursery, times: int, seed: int, tally: Tally) -> None:
-    """Who asks for entry is not answered any more: nobody new is let in, who is in goes on, and there is an alarm."""
+    """Who asks for entry is not answered any more: nobody is let in, and soon the daemon is not on the network."""
     site, ring = keyed_site(folder, nursery)
     with site:
         site.start()
@@ -265,14 +269,33 @@ def dead_authenticator(folder: Path, nursery: Nursery, times: int, seed: int, ta
             site.daemon.launch(program="faults.programs:doorless_daemon")
             site.daemon.await_note("READY=1")
             site.await_progress()  # who was there has come in again
+            said = site.daemon.log.count(_DEAD)
             (site.daemon.folder / "asleep").touch()
             pass_time(0.1)
             with contextlib.suppress(Exception):
                 connect(site.addresses[0], _SHORT, key=ring.file("anna"), daemon_key=ring.own.text).close()
                 tally.complaints.append("somebody was let in although nobody has looked at the key")
-            site.await_progress()
-            eventually(lambda: "the authenticator has not answered" in site.daemon.log, "an alarm")
+            eventually(partial(_has_said_more, site, said), "an alarm")
             (site.daemon.folder / "asleep").unlink()
-            connect(site.addresses[0], PATIENCE, key=ring.file("anna"), daemon_key=ring.own.text).close()
+            for address in site.addresses:
+                if _is_listened_to(address):
+                    tally.complaints.append(f"the daemon still listens at {address}")
             tally.injected += 1
+        site.daemon.kill()
+        site.daemon.start()
+        connect(site.addresses[0], PATIENCE, key=ring.file("anna"), daemon_key=ring.own.text).close()
+        site.await_progress()
         site.finish(tally)
+
+
+def _has_said_more(site: Site, than: int) -> bool:
+    return site.daemon.log.count(_DEAD) > than
+
+
+def _is_listened_to(address: str) -> bool:
+    host, _, port = address.removeprefix("tcp://").rpartition(":")
+    try:
+        socket.create_connection((host, int(port))).close()
+    except ConnectionRefusedError:
+        return False
+    return True

@@ -55,14 +55,14 @@ def _misjudged(site: Site, credentials: Credentials, role: str, other: int, tall
         for kind in sorted(MAY, key=lambda kind: (kind in _LAST, kind.__name__)):
             about = {field.name for field in msgspec.structs.fields(kind)} & {"master", "run"}
             for master, run, may in (
-                (OFTEN, other, role in MAY[kind].split() and not about),
+                (OFTEN, other, role in MAY[kind].split() and (not about or (kind is m.Ping and role == "worker"))),
                 ("none", theirs, role in MAY[kind].split() and not (kind in OWN and role == "learner")),
                 ("none", own, role in MAY[kind].split()),
             ):
                 message = made(kind, master, run)
                 if kind is m.Open:
                     message = m.Open(1, master, _name(role, is_own=run == own))
-                refusals = _refusals(peer, message)
+                refusals = _refusals(peer, message, hidden=run == other)
                 if bool(refusals) == may:
                     what = f"{kind.__name__} for Master {master}, run {run}"
                     yield f"a key of role {role} may {'not ' * may}{what}: {refusals}"
@@ -81,10 +81,13 @@ def _name(role: str, *, is_own: bool) -> str:
     return f"of {role}" if is_own else f"of nobody, for {role}"
 
 
-def _refusals(peer: zmq.Socket[bytes], message: Any) -> list[str]:
+def _refusals(peer: zmq.Socket[bytes], message: Any, *, hidden: bool) -> list[str]:
     refused = [reply for reply in _replies(peer, message) if isinstance(reply, m.Refused)]
     # Other messages of this code are about what the Master is: it has no heads, or nobody answers it.
-    return [reply.message for reply in refused if reply.code == "not_allowed" and reply.message.startswith("key ")]
+    barred = [reply for reply in refused if reply.code == "not_allowed" and reply.message.startswith("key ")]
+    if hidden:  # of a Master that is not granted there is no run, as far as the key's owner may know
+        barred += [reply for reply in refused if reply.code == "unknown_run"]
+    return [reply.message for reply in barred]
 
 
 def _replies(peer: zmq.Socket[bytes], message: Any) -> list[Any]:

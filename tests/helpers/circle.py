@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -62,10 +61,7 @@ class Circle:
         reads = self._reads()
         self._grants[grant.name] = grant
         edit(self.keys, {grant.name: grant})
-        deadline = time.monotonic() + PATIENCE
-        while self._reads() == reads:
-            assert time.monotonic() < deadline, "the daemon did not read the keys anew"
-            time.sleep(0.01)
+        eventually(lambda: self._reads() > reads, "the daemon to read the keys anew")
 
     def revoke(self, name: str) -> None:
         """Have somebody's key in force no more."""

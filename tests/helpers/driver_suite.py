@@ -165,6 +165,12 @@ def set_up() -> None:
     _mark("opened")
 
 
+def set_up_in_vain() -> None:
+    """The same, and there is much to say of what is wrong."""
+    set_up()
+    raise OSError("no such folder: " + "x" * 1_000_000 + "\udcff")
+
+
 def tear_down() -> None:
     """What it does last."""
     _mark("closed")

@@ -8,6 +8,7 @@ from helpers.heart import Hand, Heart
 from taskmaster.bus import messages as m
 from taskmaster.bus.status import HeadInfo
 from taskmaster.bus.table import pack_values
+from taskmaster.daemon.roles import LOCAL, Peer
 
 __all__ = ["TIPS", "Tip", "heads", "states", "tips", "told"]
 
@@ -17,8 +18,8 @@ TIPS = (m.HeadName("tip-1"), m.HeadName("tip-2", ("cold",)))
 class Tip(Hand):
     """A worker that has a head, and carries out its orders when it is told to."""
 
-    def __init__(self, heart: Heart, head: str) -> None:
-        super().__init__(heart, "stm", local=False)
+    def __init__(self, heart: Heart, head: str, peer: Peer = LOCAL) -> None:
+        super().__init__(heart, "stm", local=False, peer=peer)
         self.head = head
         self.orders: list[m.HeadOrder] = []
         self.hello()

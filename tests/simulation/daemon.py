@@ -14,7 +14,6 @@ import zmq
 from simulation.network import Killed, Router, Xpub
 from simulation.workers import SimProcess, spawner
 from taskmaster.bus.errors import DiskFull, JournalError
-from taskmaster.bus.sockets import Origins
 from taskmaster.bus.status import DaemonStatus
 from taskmaster.bus.table import Buffer
 from taskmaster.daemon import answering, broker as broker_module, inquiries, intake, publishing, supervision
@@ -63,8 +62,8 @@ class _Sockets:
     def send_tracked(self, socket: Router, frames: Sequence[Buffer]) -> _Sent | None:
         return _Sent() if socket.send(frames) else None
 
-    #: everybody is where nobody asks
-    Origins = Origins
+    def Origins(self, router: Router) -> _Nowhere:
+        return _Nowhere()
 
     def receive(self, socket: Router | Xpub, *, origins: object = None) -> list[bytes] | None:
         frames = socket.receive()
@@ -72,6 +71,16 @@ class _Sockets:
             self._world.chronicle.message("daemon ←", frames[0], frames[1])
             self._world.checker.heard(socket.kind, frames[1], frames[2:])
         return frames
+
+
+class _Nowhere:
+    """In place of where peers are: none of them chooses its routing id here."""
+
+    def __contains__(self, peer: bytes) -> bool:
+        return True
+
+    def of(self, peer: bytes) -> str:
+        return ""
 
 
 class _Sent:
@@ -161,6 +170,9 @@ class SimSpace:
 
     def bears(self, size: int, user: str) -> bool:
         return True
+
+    def take(self, size: int, rows: int, user: str = "") -> None:
+        pass
 
     def use_reserve(self) -> bool:
         had, self._reserve = self._reserve, False

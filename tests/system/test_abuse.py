@@ -22,6 +22,7 @@ from helpers.waiting import PATIENCE, eventually
 from taskmaster.bus import codec, messages as m, sockets, topics
 from taskmaster.bus.keys import Credentials
 from taskmaster.daemon.bounds import MOST_TOPICS
+from taskmaster.daemon.broker import MOST_FORKS
 from taskmaster.daemon.following import TOPICS
 from taskmaster.daemon.gate import LAST_WORDS
 from taskmaster.daemon.inquiries import MOST_LISTED
@@ -41,11 +42,15 @@ def folder() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def mad(circle: Circle, address: str = "", kind: int = zmq.DEALER, name: str = "mad") -> Iterator[zmq.Socket[bytes]]:
+def mad(
+    circle: Circle, address: str = "", kind: int = zmq.DEALER, name: str = "mad", routing_id: bytes = b""
+) -> Iterator[zmq.Socket[bytes]]:
     """A socket of the mad key's owner, which does not mind anything."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     socket = context.socket(kind)
     socket.sndhwm, socket.linger = 100, 0
+    if routing_id:
+        socket.routing_id = routing_id
     Credentials(circle.pairs[name], circle.own.public).apply(socket)
     socket.connect(address or circle.address)
     try:
@@ -324,3 +329,43 @@ def test_of_very_many_workers_a_status_lists_some(folder: Path) -> None:
             )  # fmt: skip
             assert "… and 30 more" in shown.stdout
         context.destroy(linger=0)
+
+
+def test_forks_take_turns_with_what_others_ask(folder: Path) -> None:
+    """Nobody is served while one is made: so there is one in a turn."""
+    with starter(folder) as start:
+        circle = Circle(folder, start, MASTERS)
+        circle.admit("mad", "learner")
+        circle.admit("anna", "learner")
+        with circle.connect("anna") as anna, circle.connect("mad") as near, mad(circle) as socket:
+            with near["square"].open("long") as run:
+                for k in range(3000):
+                    run.tasks.put({"x": float(k)})
+                    run.flush()
+                number = run.number
+            for k in range(30):
+                socket.send(codec.encode(m.Fork(k + 1, number, f"fork {k}")))
+            assert socket.poll(int(1e3 * PATIENCE))
+            anna.status()
+            heard = []
+            while socket.poll(0):
+                heard.append(codec.daemon_decoder().decode(socket.recv_multipart()[0]))
+            forked = sum(isinstance(answer, m.Forked) for answer in heard)
+            refused = {answer.code for answer in heard if isinstance(answer, m.Refused)}
+            assert refused == {"full"}, "nor do more than a few wait"
+            assert forked < MOST_FORKS
+
+
+def test_a_peer_that_chooses_its_routing_id_is_shown_the_door(folder: Path) -> None:
+    """It may be another's, who is gone, and still sent what is for them; or the next that ZeroMQ would give."""
+    with starter(folder) as start:
+        circle = Circle(folder, start, MASTERS)
+        circle.admit("mad", "learner")
+        circle.admit("anna", "learner")
+        with circle.connect("anna") as anna:
+            for name in (b"anna", b"\0anna"):
+                with mad(circle, routing_id=name) as socket:
+                    socket.send(codec.encode(m.Ping(1)))
+                    assert not socket.poll(500)
+            works(anna)
+        assert "key 'mad', from 127.0.0.1, chooses a routing id for itself" in circle.daemon.log

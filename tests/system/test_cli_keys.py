@@ -111,14 +111,19 @@ def folder() -> Iterator[Path]:
         yield folder
 
 
+def networked(folder: Path) -> Daemon:
+    """A daemon with the keys that lie here, at ports of its own choice."""
+    anywhere = dict.fromkeys(("listen", "results", "workers"), "tcp://127.0.0.1:*")
+    keys = str(Path("keys.toml").absolute())
+    return Daemon(folder / "d", {"square": function("square_or_raise", parameters={"x": {}})}, keys=keys, **anywhere)
+
+
 def test_two_machines_are_set_up_in_five_commands(typed: Program, folder: Path) -> None:
     """As docs/security.md has it; the daemon's address is known when it has started."""
     typed("keys", "new", "--daemon")
     typed("keys", "new", "anna")
     typed("keys", "allow", "anna", typed("keys", "show").out.strip(), "--role", "learner")
-    anywhere = dict.fromkeys(("listen", "results", "workers"), "tcp://127.0.0.1:*")
-    keys = str(Path("keys.toml").absolute())
-    daemon = Daemon(folder / "d", {"square": function("square_or_raise", parameters={"x": {}})}, keys=keys, **anywhere)
+    daemon = networked(folder)
     try:
         daemon.start()
         address = bound_at(daemon)
@@ -209,9 +214,7 @@ def test_who_is_not_let_in_is_told_why(typed: Program, folder: Path, monkeypatch
     typed("keys", "new", "anna")
     own = typed("keys", "show").out.strip()
     typed("keys", "new", "bob", "--role", "learner")
-    anywhere = dict.fromkeys(("listen", "results", "workers"), "tcp://127.0.0.1:*")
-    keys = str(Path("keys.toml").absolute())
-    daemon = Daemon(folder / "d", {"square": function("square_or_raise", parameters={"x": {}})}, keys=keys, **anywhere)
+    daemon = networked(folder)
     try:
         daemon.start()
         address = bound_at(daemon)

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
+import zmq
 from helpers import probes
+from helpers.circle import Circle
 from helpers.daemon import Daemon
-from helpers.places import StartDaemon
+from helpers.places import StartDaemon, short_folder, starter
 from helpers.probes import await_states, heads, outcomes, points
-from helpers.waiting import all_ended, eventually
+from helpers.waiting import PATIENCE, all_ended, eventually
 
+from taskmaster.bus import codec, messages as m
+from taskmaster.bus.keys import Credentials
 from taskmaster.drivers.simulated import Laboratory
+from taskmaster.learners import connect
 from taskmaster.learners.client import Lab, Run
 
 HEADS = ("tip-1", "tip-2")
@@ -217,3 +224,41 @@ def test_a_guardian_that_is_told_to_go_makes_its_heads_safe(probe: Laboratory, s
     both_safe(probe, mark)
     assert all_ended([guardian])
     os.close(guardian)
+
+
+def test_a_workers_key_does_not_speak_for_the_guardian_of_heads_that_are_here(probe: Laboratory) -> None:
+    """Neither of a head, nor that it is there when it hangs: it would not be ended, and its heads not made safe."""
+    with short_folder() as folder, starter(folder) as start, zmq.Context() as context:
+        circle = Circle(folder, start, {"stm": probes.stm(probe, HEADS)}, lost_after="1 s", heartbeat="200 ms")
+        circle.admit("eve", "worker")
+        with connect(circle.near) as near, connect_as(circle, "eve", context) as eve:
+            await_states(near, "ready", "ready")
+            pid = circle.daemon.guardians()["stm"]
+            hello = m.GuardianHello(m.PROTOCOL_VERSION, "stm", "g", pid, socket.gethostname())
+            for message in (hello, m.Guarded(time.time(), "stm", "tip-1", "its worker died", "it does not answer")):
+                eve.send(codec.encode(message))
+                assert eve.poll(round(PATIENCE * 1e3))
+                refused = codec.to_host_decoder().decode(eve.recv())
+                assert isinstance(refused, m.Refused)
+                assert refused.code == "not_allowed"
+            assert "NOT KNOWN TO BE SAFE" not in circle.daemon.log
+            mark = probe.control.mark()
+            os.kill(pid, signal.SIGSTOP)
+
+            def is_ended() -> bool:
+                for message in (hello, m.Heartbeat()):
+                    eve.send(codec.encode(message))
+                return f"(process {pid}) was not heard of for" in circle.daemon.log
+
+            eventually(is_ended, "it to be ended")
+            both_safe(probe, mark)
+
+
+@contextlib.contextmanager
+def connect_as(circle: Circle, name: str, context: zmq.Context[zmq.Socket[bytes]]) -> Iterator[zmq.Socket[bytes]]:
+    """The workers' socket, with somebody's key."""
+    with circle.connect(name) as lab, context.socket(zmq.DEALER) as peer:
+        peer.linger = 0
+        Credentials(circle.pairs[name], circle.own.public).apply(peer)
+        peer.connect(lab._described.workers)
+        yield peer

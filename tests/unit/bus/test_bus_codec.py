@@ -21,7 +21,15 @@ from msgspec.structs import replace
 from taskmaster.bus import codec, messages as m, values
 from taskmaster.bus.errors import ProtocolError
 from taskmaster.bus.table import BARE, NUMPY, PYTHON, TUPLE, Buffer, Layout, Part, Table, pack_columns, pack_values
-from taskmaster.bus.wire import LONGEST_NAME, LONGEST_TEXT, MOST_INTERVALS
+from taskmaster.bus.text import LONGEST_TEXT
+from taskmaster.bus.wire import (
+    LONGEST_NAME,
+    MOST_ERRORS,
+    MOST_INTERVALS,
+    MOST_LEASES,
+    MOST_POSITIONS,
+    MOST_TOKENS,
+)
 
 #: Who takes which messages.
 SIDES: dict[str, tuple[Callable[[], codec.Decoder[Any]], Any]] = {
@@ -99,11 +107,11 @@ def test_nobody_takes_what_is_meant_for_another(side: str, data: st.DataObject) 
 
 
 def test_a_header_beyond_the_limit_is_not_even_looked_at() -> None:
-    failed = m.WorkerFailed("w", "E", "x")
-    failed.message *= codec.MAX_HEADER - len(codec.encode(failed)) - 4 + 1  # which takes four bytes more for its length
-    longest = codec.encode(failed)
+    short = m.Outcome((1, 1), 0, 1, errors=(m.TaskError(0, "E", "x"),))
+    n = codec.MAX_HEADER - len(codec.encode(short)) - 4 + 1  # which takes four bytes more for its length
+    longest = codec.encode(replace(short, errors=(m.TaskError(0, "E", "x" * n),)))
     assert len(longest) == codec.MAX_HEADER
-    assert isinstance(codec.worker_decoder().decode(longest), m.WorkerFailed)
+    assert isinstance(codec.worker_decoder().decode(longest), m.Outcome)
     with pytest.raises(ProtocolError, match=f"{codec.MAX_HEADER + 1} bytes"):
         codec.worker_decoder().decode(longest + b"\0")
 
@@ -134,8 +142,10 @@ def test_every_number_that_the_daemon_is_told_is_one_that_it_can_keep(side: str)
 def _is_bounded(info: inspect.Type) -> bool:
     """Whether a text is, that somebody may say; or all texts of what it is made of, and how many those are."""
     match info:
-        case inspect.StrType() | inspect.DictType():
+        case inspect.StrType():
             return info.max_length is not None
+        case inspect.DictType():
+            return info.max_length is not None and _is_bounded(info.key_type)
         case inspect.VarTupleType():
             return info.max_length is not None or isinstance(info.item_type, inspect.StructType)
         case inspect.UnionType():
@@ -145,12 +155,48 @@ def _is_bounded(info: inspect.Type) -> bool:
     return True
 
 
-@pytest.mark.parametrize("kind", members(m.ClientMessage), ids=lambda kind: kind.__name__)
-def test_every_text_and_list_that_a_client_says_is_bounded(kind: type[msgspec.Struct]) -> None:
+@pytest.mark.parametrize("kind", members(m.ClientMessage) + members(m.WorkerMessage), ids=lambda kind: kind.__name__)
+def test_every_text_and_list_that_the_daemon_is_told_is_bounded(kind: type[msgspec.Struct]) -> None:
     """It is read before anybody has looked whether its sender may say so at all."""
     info = inspect.type_info(kind)
     assert isinstance(info, inspect.StructType)
     assert not [field.name for field in info.fields if not _is_bounded(field.type)]
+
+
+A_LEASE: m.LeaseId = (1, 1)
+LONG_NAME, LONG_TEXT = "x" * LONGEST_NAME, "x" * LONGEST_TEXT
+
+
+@pytest.mark.parametrize(
+    ("most", "more"),
+    [
+        (m.WorkerHello(1, "svm", "w", leases=(A_LEASE,) * MOST_LEASES), (A_LEASE,)),
+        (m.Heartbeat(("w",) * MOST_TOKENS), ("w",)),
+        (m.WorkerLost("w", "WorkerLost", "it died", positions=((A_LEASE, 1),) * MOST_POSITIONS), ((A_LEASE, 1),)),
+        (m.Outcome(A_LEASE, 0, 0, errors=(m.TaskError(0, "E", "x"),) * MOST_ERRORS), (m.TaskError(0, "E", "x"),)),
+        (m.WorkerLost("w", LONG_NAME, LONG_TEXT), "x"),
+        (m.WorkerFailed("w", LONG_NAME, LONG_TEXT, LONG_TEXT), "x"),
+        (m.HeadReport("ready", LONG_TEXT, LONG_TEXT), "x"),
+        (m.Polled(0.0, LONG_NAME, LONG_TEXT, LONG_TEXT), "x"),
+        (m.Tripped(0.0, LONG_NAME, LONG_TEXT), "x"),
+        (m.Reconciled(1, 1, 1, "unknown", reason=LONG_TEXT), "x"),
+        (m.Guarded(0.0, LONG_NAME, LONG_NAME, LONG_TEXT, LONG_TEXT), "x"),
+        (m.Samples(0.0, {str(k): 1.0 for k in range(1000)}), {"one more": 1.0}),
+        (m.Progress(A_LEASE, 0, 1, 0.0, {str(k): 1.0 for k in range(1000)}), {"one more": 1.0}),
+    ],
+    ids=lambda given: type(given).__name__,
+)
+def test_as_much_as_a_worker_may_say_is_understood_and_more_is_not(most: msgspec.Struct, more: Any) -> None:
+    decode = codec.worker_decoder().decode
+    assert understood(decode, codec.encode(most))
+    lengthened = 0
+    for field in msgspec.structs.fields(most):
+        value = getattr(most, field.name)
+        if type(value) is type(more) and len(value) >= 1000:
+            longer = {**value, **more} if isinstance(value, dict) else value + more
+            assert not understood(decode, codec.encode(replace(most, **{field.name: longer}))), field.name
+            lengthened += 1
+    assert lengthened
 
 
 def test_what_is_called_by_a_vast_name_is_no_message() -> None:

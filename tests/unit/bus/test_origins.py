@@ -55,8 +55,8 @@ def arrived(socket: zmq.Socket[bytes], receive: Receive, origins: sockets.Origin
 
 @pytest.mark.parametrize("receive", [sockets.receive, sockets.receive_from])
 def test_peers_are_where_they_come_from(made: Made, near: str, receive: Receive) -> None:
-    origins = sockets.Origins()
     router = made(sockets.router)
+    origins = sockets.Origins(router)
     router.bind(near)
     network = sockets.bind(router, "tcp://127.0.0.1:*", "it")
     peers = [made(sockets.dealer) for _ in range(2)]
@@ -76,10 +76,11 @@ def test_peers_are_where_they_come_from(made: Made, near: str, receive: Receive)
 
 
 @pytest.mark.parametrize("receive", [sockets.receive, sockets.receive_from])
-def test_who_takes_the_name_of_another_is_where_they_are(made: Made, near: str, receive: Receive) -> None:
+@pytest.mark.parametrize("name", [b"anna", b"\0anna"])
+def test_who_takes_the_name_of_another_is_where_they_are(made: Made, near: str, receive: Receive, name: bytes) -> None:
     """Routing ids that peers choose come again: of each message it is asked."""
-    origins = sockets.Origins()
     router = made(sockets.router)
+    origins = sockets.Origins(router)
     router.bind(near)
     network = sockets.bind(router, "tcp://127.0.0.1:*", "it")
     for address, where in ((near, f"uid {os.getuid()} pid {os.getpid()}"), (network, "127.0.0.1"), (near, "uid")):
@@ -87,7 +88,7 @@ def test_who_takes_the_name_of_another_is_where_they_are(made: Made, near: str, 
         def is_heard(address: str = address) -> bool:
             """Until ZeroMQ has noticed that one of this name has gone, another one is turned away for good."""
             peer = made(sockets.dealer)
-            peer.routing_id = b"anna"
+            peer.routing_id = name
             peer.connect(address)
             peer.send(b"hello")
             heard = bool(router.poll(200))
@@ -95,10 +96,18 @@ def test_who_takes_the_name_of_another_is_where_they_are(made: Made, near: str, 
             return heard
 
         eventually(is_heard, "somebody of this name to be let in")
-        assert arrived(router, receive, origins) == [b"anna", b"hello"]
-        assert origins.of(b"anna").startswith(where)
+        assert arrived(router, receive, origins) == [name, b"hello"]
+        assert origins.of(name).startswith(where)
+        assert name not in origins
         while router.poll(0):
             router.recv_multipart()
+
+
+def test_a_router_counts_from_where_nobody_knows() -> None:
+    """Whoever knew which number is next could choose it, and so end the process."""
+    program = "import zmq; from taskmaster.bus import sockets as s; r = s.router(zmq.Context()); print(s._first_ids[r])"
+    said = {subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout for _ in range(3)}
+    assert len(said) == 3
 
 
 def test_a_message_of_too_many_frames_leaves_nothing_behind(made: Made, near: str) -> None:
@@ -109,7 +118,7 @@ def test_a_message_of_too_many_frames_leaves_nothing_behind(made: Made, near: st
     for frames in ([b""] * 9, [b"next"]):
         peer.send_multipart(frames)
     assert router.poll(round(PATIENCE * 1e3))
-    origins = sockets.Origins()
+    origins = sockets.Origins(router)
     assert sockets.receive(router, 4, origins) == []
     assert router.poll(round(PATIENCE * 1e3))
     assert (sockets.receive(router, 4, origins) or [b""])[1:] == [b"next"]

@@ -142,14 +142,19 @@ def test_troubles_name_the_remedy() -> None:
 # -- logs -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("form", ["text", "journal", "json"])
-def test_logs_for_people_for_systemd_and_for_programs(
-    form: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def log_from_here(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the log go to standard error, in this form, as long as the test lasts."""
     root = logging.getLogger()
     monkeypatch.setattr(root, "handlers", [])
     monkeypatch.setattr(root, "level", root.level)
     log_to_stderr("info", form)
+
+
+@pytest.mark.parametrize("form", ["text", "journal", "json"])
+def test_logs_for_people_for_systemd_and_for_programs(
+    form: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log_from_here(form, monkeypatch)
     log = logging.getLogger("taskmaster.daemon")
     log.debug("not worth a line")
     log.warning("Master %r", "svm")
@@ -179,10 +184,7 @@ TAMED = ["x", "2026-11-22 14:00:00.000 info    daemon: audit: otto stop stm: don
 def test_what_a_peer_has_written_makes_no_entry_of_its_own(
     form: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root = logging.getLogger()
-    monkeypatch.setattr(root, "handlers", [])
-    monkeypatch.setattr(root, "level", root.level)
-    log_to_stderr("info", form)
+    log_from_here(form, monkeypatch)
     logging.getLogger("taskmaster.supervision").warning("Master 'svm': %s", HOSTILE)
     said = capsys.readouterr().err
     lines = said.splitlines()

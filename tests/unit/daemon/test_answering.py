@@ -13,15 +13,26 @@ import zmq
 from helpers.waiting import PATIENCE, eventually
 
 from taskmaster.bus import codec, messages as m, sockets
-from taskmaster.daemon.answering import LAST_LOOK, ON_THE_WAY, TURN_BYTES, WAITING, Answer, Answers, Question
+from taskmaster.daemon.answering import (
+    LAST_LOOK,
+    ON_THE_WAY,
+    OWNER_ON_THE_WAY,
+    OWNER_WAITING,
+    TURN_BYTES,
+    WAITING,
+    Answer,
+    Answers,
+    Question,
+)
 from taskmaster.daemon.effects import Query
-from taskmaster.daemon.roles import Peer
+from taskmaster.daemon.roles import LOCAL, Peer
 
 Socket: TypeAlias = "zmq.Socket[bytes]"
 
 PATIENCE_MS = round(1e3 * PATIENCE)
 #: More than the system's buffers for a connection take in.
 LARGE = 4 << 20
+MAD, ANNA = Peer("mad", "observer"), Peer("anna", "observer")
 #: Answers that a peer that does not read is sent all the same: those on their way, and those its own buffers take.
 FEW = ON_THE_WAY + 2
 _decode = codec.daemon_decoder().decode
@@ -38,7 +49,7 @@ class Desk:
         self.answers = Answers(self._router, self._answer)
         self.given: list[int] = []
         self._addresses: dict[Socket, bytes] = {}
-        self._clock = count(20.0)
+        self.clock = count(20.0)
 
     def peer(self) -> Socket:
         """One more, which takes one message ahead of what it reads."""
@@ -61,9 +72,13 @@ class Desk:
 
         eventually(gone, "the peers to be gone")
 
-    def ask(self, peer: Socket, number: int, size: int = LARGE) -> None:
+    def ask(self, peer: Socket, number: int, size: int = LARGE, owner: Peer = LOCAL) -> None:
         """Have a peer ask."""
-        self.answers.ask(Query(self._addresses[peer], m.Replay(number, 1, 0, size)))
+        self.answers.ask(Query(self._addresses[peer], m.Replay(number, 1, 0, size), owner))
+
+    def waiting(self) -> int:
+        """Questions that wait."""
+        return sum(len(waiting) for asker in self.answers._waiting.values() for waiting in asker.waiting.values())
 
     def turn(self, now: float = 0.0) -> list[int]:
         """The questions answered in one turn."""
@@ -76,7 +91,7 @@ class Desk:
         """What a peer hears next while the desk goes on: ZeroMQ lets go of an answer some time after it was read."""
 
         def has_more() -> bool:
-            self.turn(next(self._clock))
+            self.turn(next(self.clock))
             return bool(peer.poll(0))
 
         eventually(has_more, "the next answer")
@@ -175,7 +190,7 @@ def test_what_one_peer_asks_in_vain_is_bounded_and_goes_with_it(desk: Desk) -> N
     deaf = desk.peer()
     for number in range(3 * WAITING):
         desk.ask(deaf, number)
-    assert sum(map(len, desk.answers._waiting.values())) == WAITING
+    assert desk.waiting() == WAITING
     while desk.turn():
         pass
     desk.close()
@@ -183,7 +198,69 @@ def test_what_one_peer_asks_in_vain_is_bounded_and_goes_with_it(desk: Desk) -> N
     def forgotten() -> bool:
         desk.turn()
         desk.answers.tidy()
-        return not desk.answers._waiting and not desk.answers._sending
+        return not desk.answers._waiting and not desk.answers._askers
 
     eventually(forgotten, "the peer that has gone to be forgotten")
     assert desk.answers.due == math.inf
+
+
+def test_the_peers_of_one_key_share_what_is_on_its_way(desk: Desk) -> None:
+    """However many there are that do not read: another key's owner is answered at once."""
+    deaf, anna = [desk.peer() for _ in range(60)], desk.peer()
+    for peer in deaf:
+        for number in range(3):
+            desk.ask(peer, number, owner=MAD)
+    given = 0
+    while turn := desk.turn():
+        given += len(turn)
+    # The first of each goes into the buffers of its peer, so that it is not on its way any more.
+    assert OWNER_ON_THE_WAY <= given <= OWNER_ON_THE_WAY + FEW * OWNER_ON_THE_WAY // ON_THE_WAY
+    for number in range(5):
+        desk.ask(anna, 100 + number, 10, owner=ANNA)
+    assert [desk.hear(anna) for _ in range(5)] == [100, 101, 102, 103, 104]
+
+    # They read after all, and all are told everything.
+    heard: dict[Socket, list[int]] = {peer: [] for peer in deaf}
+
+    def all_told() -> bool:
+        desk.turn(next(desk.clock))
+        for peer, numbers in heard.items():
+            if peer.poll(0):
+                numbers.append(read(peer))
+        return all(len(numbers) == 3 for numbers in heard.values())
+
+    eventually(all_told, "all to be told everything")
+    assert all(numbers == [0, 1, 2] for numbers in heard.values())
+
+
+def test_the_daemons_own_user_has_as_many_peers_as_it_likes(desk: Desk) -> None:
+    peers = [desk.peer() for _ in range(60)]
+    for peer in peers:
+        desk.ask(peer, 1)
+    while desk.turn():
+        pass
+    assert desk.waiting() == 0
+
+
+def test_the_peers_of_one_key_share_turns(desk: Desk) -> None:
+    """Many that read all that they are told: whoever has one gets as much as they do together."""
+    crowd, anna = [desk.peer() for _ in range(40)], desk.peer()
+    for peer in crowd:
+        desk.ask(peer, 1, 10, owner=MAD)
+    for number in range(8):
+        desk.ask(anna, 100 + number, 10, owner=ANNA)
+    assert [number >= 100 for number in desk.turn()][:4] == [False, True] * 2
+    assert [desk.hear(anna) for _ in range(8)] == list(range(100, 108))
+
+
+def test_what_the_peers_of_one_key_ask_in_vain_is_bounded(desk: Desk) -> None:
+    deaf, anna = [desk.peer() for _ in range(20)], desk.peer()
+    desk.ask(anna, 0, owner=ANNA)
+    for peer in deaf:
+        for number in range(WAITING):
+            desk.ask(peer, number, owner=MAD)
+    assert desk.waiting() == OWNER_WAITING + 1
+    desk.answers.forget(lambda peer: peer == MAD)
+    assert desk.waiting() == 1
+    desk.ask(deaf[0], 1, owner=MAD)
+    assert desk.waiting() == 2, "there is room again"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from helpers.permissions import made
 
-from taskmaster.bus import messages as m
+from taskmaster.bus import codec, messages as m
 from taskmaster.daemon.bounds import (
     BURST_SECONDS,
     COSTS,
@@ -13,6 +13,8 @@ from taskmaster.daemon.bounds import (
     FORGIVEN_SECONDS,
     HEADER_TOKEN_BYTES,
     LAST_BAR,
+    MORE_SILENT,
+    MOST_SILENT,
     MOST_TOPICS,
     NONSENSE,
     SECOND_CHANCE,
@@ -51,6 +53,18 @@ def test_bytes_count_and_what_stays_in_the_journal() -> None:
     assert sent(bounds, most, 5.0) < 1 + COSTS[m.NoteWriter]
     bounds.charge("nobody", note)
     assert sent(bounds, 1, 5.0, user="nobody") == 1, "who comes by a Unix socket has no account"
+
+
+def test_thousands_of_workers_come_back_at_once() -> None:
+    """When the daemon has been restarted: each says hello, and that it is ready."""
+    bounds = Bounds()
+    for token in range(8_000):
+        hello = m.WorkerHello(m.PROTOCOL_VERSION, "svm", f"svm-{token:032x}", 7, 4, 12345, "lab-7", ((1, 1), (1, 2)))
+        for message in (hello, m.Ready()):
+            header = codec.encode(message)
+            assert bounds.passes("rig", len(header), 5.0)
+            bounds.charge_header("rig", len(header))
+            bounds.charge("rig", message)
 
 
 def test_a_long_header_is_dearer_than_as_many_bytes_of_a_table() -> None:
@@ -103,6 +117,32 @@ def test_who_comes_back_has_not_saved_anything_up() -> None:
     few = int(RATE * SECOND_CHANCE)
     assert sent(bounds, few + 1, back) == few
     assert sent(bounds, 1000, back + 2 * BURST_SECONDS) == int(RATE * BURST_SECONDS), "behaving, they have all again"
+
+
+def test_debts_are_paid_before_anybody_is_let_in_again() -> None:
+    bounds = Bounds(RATE)
+    assert bounds.passes("anna", 0, 5.0)
+    bounds.spend("anna", 20 * RATE)
+    assert not bounds.passes("anna", 0, 5.0)
+    assert bounds.bar("anna", 5.0) == pytest.approx(18.0, abs=0.1)
+    assert not bounds.passes("anna", 0, 20.0)
+    assert bounds.passes("anna", 0, 24.0)
+    bounds.spend("anna", 1e9)
+    assert bounds.bar("anna", 24.0) == LAST_BAR
+
+
+def test_who_says_nothing_connects_so_often_and_who_speaks_as_often_as_they_like() -> None:
+    bounds = Bounds(RATE)
+    assert sum(bounds.knock("anna", 5.0) for _ in range(5000)) == MOST_SILENT
+    assert bounds.silent(5.0) == ["anna"]
+    assert bounds.silent(5.0 + 2 / MORE_SILENT) == []
+    assert sum(bounds.knock("anna", 15.0) for _ in range(5000)) == 10 * MORE_SILENT
+    assert bounds.knock("otto", 15.0)
+    for _ in range(5000):
+        bounds.speak("otto")
+        assert bounds.knock("otto", 15.0)
+    assert sum(bounds.knock("otto", 15.0) for _ in range(5000)) <= MOST_SILENT, "more is not saved up"
+    bounds.speak("nobody")
 
 
 def test_nonsense_is_dear() -> None:

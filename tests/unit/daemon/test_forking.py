@@ -12,6 +12,7 @@ from taskmaster.bus import messages as m
 from taskmaster.daemon.effects import Forking, Sender
 from taskmaster.daemon.forking import fork
 from taskmaster.daemon.journal import Journal
+from taskmaster.daemon.journal.audit import read_audit
 from taskmaster.daemon.roles import Peer
 from taskmaster.daemon.space import Space
 
@@ -79,6 +80,28 @@ def test_of_one_key_so_much_may_wait_in_forks(lab: Lab) -> None:
     assert lab.waiting == 40
     assert isinstance(lab.fork(Conversation(lab.heart, second.run.run, 1), "fourth"), m.Forked)
     assert lab.waiting == 60
+
+
+def test_a_learners_fork_goes_before_nobody(lab: Lab) -> None:
+    run = lab.heart.open(priority=7)
+    low = lab.heart.open(name="low", priority=-7)
+    otto = Sender(b"otto", "otto", Peer("otto", "operator"))
+    forks = [lab.fork(of, f"{of.run} {who.user}", sender=who) for of in (run, low) for who in (ADA, otto)]
+    priorities = [fork.run.priority for fork in forks if isinstance(fork, m.Forked)]
+    assert priorities == [0, 7, -7, -7]
+
+
+def test_who_forks_anothers_run_is_on_record(lab: Lab) -> None:
+    run = lab.heart.open()
+    entries = len(read_audit(lab.journal, m.ReadAudit(1)).entries)
+    assert isinstance(lab.fork(run, "hers"), m.Forked)
+    assert len(read_audit(lab.journal, m.ReadAudit(1)).entries) == entries
+    assert isinstance(lab.fork(run, "his", sender=BOB), m.Forked)
+    entry = read_audit(lab.journal, m.ReadAudit(1)).entries[-1]
+    assert (entry.user, entry.what, entry.master, entry.outcome) == ("bob", "fork", "svm", "done")
+    assert entry.about == {"run": run.run, "name": "a", "fork": "his"}
+    assert isinstance(lab.fork(run, "hers", sender=BOB, at=7), m.Refused)
+    assert len(read_audit(lab.journal, m.ReadAudit(1)).entries) == entries + 1
 
 
 def test_a_fork_is_paid_by_what_is_copied(lab: Lab) -> None:

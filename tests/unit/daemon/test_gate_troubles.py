@@ -164,6 +164,17 @@ def test_a_loop_that_has_stood_still_is_no_trouble_of_the_authenticators(gatehou
     assert doorkeeper.trouble(3600.0) == ""
 
 
+def test_who_connects_again_and_again_and_says_nothing_is_trouble(gatehouse: Gatehouse) -> None:
+    while gatehouse.bounds.knock("anna", 5.0):
+        pass
+    [condition] = gate_conditions(gatehouse, 5.0)
+    assert (condition.kind, condition.message) == (
+        "excess",
+        "key 'anna' has made thousands of connections by which nothing was said; further ones wait",
+    )
+    assert not list(gate_conditions(gatehouse, 7.0))
+
+
 def test_when_the_authenticator_is_dead_the_network_is_shut_out(
     gatehouse: Gatehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,4 @@
-"""What the daemon and a worker on its machine hand each other beside the socket: shown first, given, taken, let go of."""
+"""What the daemon and a worker on its machine hand each other beside the socket: shown, given, taken, let go of."""
 
 from __future__ import annotations
 
@@ -52,9 +52,7 @@ class Pair:
 
     def dispatch(self, size: int) -> m.Dispatch:
         table = pack_values([bytes(size)])
-        message, frames = self.handover.give(
-            WORKER.address, m.Dispatch((1, 1), 1, 0, 1, table.layout), table.frames
-        )
+        message, frames = self.handover.give(WORKER.address, m.Dispatch((1, 1), 1, 0, 1, table.layout), table.frames)
         self.tell(message, *map(bytes, frames))
         return message
 
@@ -157,7 +155,7 @@ def test_a_segment_that_is_not_there_is_asked_for_by_the_socket_from_then_on(pai
 def test_who_is_gone_leaves_nothing_behind(pair: Pair) -> None:
     pair.meet()
     pair.said()
-    pair.worker.on_frames = lambda *said: None  # type: ignore[method-assign, assignment]
+    pair.worker.on_frames = lambda *said: None  # type: ignore[method-assign, method-assign]
     for _ in range(3):
         pair.dispatch(2 * SEGMENT_BYTES)
     pair.handover.look([WORKER.address])

@@ -271,11 +271,9 @@ class Station:
         self.journal.station = self
         epoch = self.journal.begin_epoch(0.0)
         core = Core(Identity("here", epoch), [Master(spec(on_lost=on_lost), epoch)], lambda: 7)
-        sockets = []
-        for kind, name in ((zmq.ROUTER, "control"), (zmq.XPUB, "results"), (zmq.ROUTER, "workers")):
-            sockets.append(context.socket(kind))
-            sockets[-1].bind(f"inproc://{name}")
-        self.endpoints = Endpoints(*sockets)
+        self.endpoints = Endpoints(sockets.router(context), sockets.publisher(context), sockets.router(context))
+        for name in ("control", "results", "workers"):
+            getattr(self.endpoints, name).bind(f"inproc://{name}")
         supervisor = Supervisor(core, folder / "progress", "inproc://workers")
         guardians = Guardians(folder / "guardians", "inproc://workers", "tested")
         self.broker = Broker(core, self.journal, self.endpoints, supervisor, guardians, Space(folder, 0), _no_status)

@@ -139,9 +139,12 @@ def test_a_learner_goes_before_nobody(heart: Heart) -> None:
     assert allows(heart, Peer("eve", "operator"), wish)
 
 
-@pytest.mark.parametrize(("kind", "roles"), [(m.Submit, "learner operator admin"), (m.Edit, "operator admin")])
+@pytest.mark.parametrize(
+    ("kind", "roles"),
+    [(m.Submit, "learner operator admin"), (m.Fork, "learner operator admin"), (m.Edit, "operator admin")],
+)
 def test_code_takes_a_grant_of_its_own(kind: type[Any], roles: str) -> None:
-    """Also to put it in the place of what is to be approved."""
+    """Also to put it in the place of what is to be approved, or to have another's run evaluated once more."""
     heart = Heart(spec("any", code=True))
     run = heart.open("any", "his")
     message = made(kind, "any", run.run)

@@ -19,6 +19,7 @@ from taskmaster.daemon.journal import Journal
 from taskmaster.daemon.journal.recovery import restore
 from taskmaster.daemon.master import Master
 from taskmaster.daemon.run import Run
+from taskmaster.daemon.runs import Resting, Runs
 
 
 def contents(run: Run) -> dict[str, Any]:
@@ -51,6 +52,65 @@ def test_a_list_of_many_runs_comes_in_parts() -> None:
         assert parts > 1
         assert names == [f"{k}" for k in range(3_000) if master is None or k % 3]
     assert heart.ask(m.ListRuns(9, None, after), m.RunList).runs == ()
+
+
+class CountingRuns(Runs):
+    """Counts how many runs are looked at."""
+
+    looks = 0
+
+    def look(self, number: int) -> Run | Resting | None:
+        self.looks += 1
+        return super().look(number)
+
+
+def resting(number: int, master: str) -> Resting:
+    return Resting(number, master, f"{number}", 0, 0.0, "ada", "{}", 0, True, False, 1, 0, 0, 0, 0, 0)
+
+
+def listed(runs: Runs, master: str | None, after: int, *seen: str) -> list[int]:
+    """All in parts of some kilobytes."""
+    numbers: list[int] = []
+    more = True
+    while more:
+        infos, more = runs.infos(master, numbers[-1] if numbers else after, 3_000, seen.__contains__)
+        numbers += [info.run for info in infos]
+    return numbers
+
+
+def test_runs_of_masters_that_one_does_not_see_cost_a_list_nothing() -> None:
+    runs = CountingRuns({})
+    for number in range(1, 3_001):
+        runs.add_resting(resting(number, "mine" if number % 100 == 0 else "hidden"))
+    for master in (None, "mine"):
+        assert listed(runs, master, 0, "mine") == list(range(100, 3_001, 100))
+        assert listed(runs, master, 2_800, "mine") == [2_900, 3_000]
+    for master in (None, "hidden", "other"):
+        assert listed(runs, master, 0, "other") == []
+    assert runs.looks < 4 * 30, "each that is listed once, and one more where a part ends"
+
+
+def test_of_several_masters_runs_are_listed_in_order_whatever_came_when() -> None:
+    """Numbers in order, but for what an older journal has: those in which something goes on are taken up first."""
+    runs = Runs({})
+    masters = {number: "abc"[number * number % 3 if number % 5 else 2] for number in range(1, 301)}
+    awake = [number for number in masters if number % 7 == 3]
+    for number in awake:
+        runs.add(resting(number, masters[number]).waken())
+    for number in masters:
+        if number not in awake:
+            runs.add_resting(resting(number, masters[number]))
+    for number in (1, 3, 150, 299, 300):
+        runs.remove(runs.require(number))
+        del masters[number]
+    for after in (0, 2, 150, 298, 1000):
+        for seen in ("a", "c", "ac", "abc"):
+            expected = [number for number in masters if masters[number] in seen and number > after]
+            assert listed(runs, None, after, *seen) == expected
+            if len(seen) == 1:
+                assert listed(runs, seen, after, *"abc") == expected
+    runs.lay_aside(frozenset())
+    assert listed(runs, None, 0, *"abc") == sorted(masters)
 
 
 def test_a_run_of_which_there_is_much_to_say_is_listed_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

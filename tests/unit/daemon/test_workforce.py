@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 from helpers.heart import Hand, Heart, spec
 
 from taskmaster.bus import messages as m
-from taskmaster.daemon.effects import Effects, Sender
+from taskmaster.daemon.effects import Effects, EventAppended, Sender
 from taskmaster.daemon.journal import Journal
 from taskmaster.daemon.roles import LOCAL, Peer
+from taskmaster.daemon.workforce import MOST_WORKERS
 
 WES, EVE = Peer("wes", "worker"), Peer("eve", "worker")
 
@@ -263,3 +265,98 @@ def test_a_worker_from_before_the_start_is_whose_token_it_has(tmp_path: Path) ->
     assert eve.heard[-1].code == "not_allowed"
     hand.report(at)
     assert run.kinds == [("done", 0)]
+
+
+# -- how many workers one key may have --------------------------------------------------------------------------------
+
+
+def crowd(heart: Heart, tokens: Iterable[str]) -> Hand:
+    """Workers of one key that say hello by one connection."""
+    hand = heart.stranger(b"crowd", EVE)
+    with heart.turn() as out:
+        for token in tokens:
+            hello = m.WorkerHello(m.PROTOCOL_VERSION, "svm", token)
+            heart.core.workforce.on_worker(Sender(hand.address, "eve", EVE), hello, None, None, heart.now, out)
+    return hand
+
+
+def named(n: int) -> list[str]:
+    return [f"eve-{k}" for k in range(n)]
+
+
+def test_who_says_hello_again_and_again_is_one_worker() -> None:
+    heart = Heart(spec())
+    eve = crowd(heart, ["again"] * MOST_WORKERS)
+    eve.say(m.WorkerHello(m.PROTOCOL_VERSION, "svm", "another"))
+    assert [note for note in eve.heard if not isinstance(note, m.Welcome)] == []
+
+
+def test_one_key_has_so_many_workers_and_no_more() -> None:
+    heart = Heart(spec())
+    eve = crowd(heart, named(MOST_WORKERS + 100))
+    workers = heart.core.masters["svm"].workers
+    assert len(workers) == MOST_WORKERS
+    refused = [note for note in eve.heard if isinstance(note, m.Refused)]
+    assert len(refused) == 100
+    said = (
+        f"key 'eve' has {MOST_WORKERS} workers here, and one may have no more; give those of another machine a key of "
+        "their own"
+    )
+    assert {(note.code, note.message) for note in refused} == {("full", said)}
+    eve.heard.clear()
+    eve.say(m.WorkerHello(m.PROTOCOL_VERSION, "svm", "eve-7", 2))
+    assert isinstance(eve.heard.pop(), m.Welcome), "it is there already"
+    heart.hand(local=False, peer=WES)
+    heart.hand(local=False)
+    assert len(workers) == MOST_WORKERS + 2, "others have room, and who comes by a Unix socket"
+
+
+@pytest.mark.parametrize("how", ["lost", "left", "failed", "silent", "in the midst"])
+def test_whoever_has_gone_makes_room_for_another(how: str) -> None:
+    heart = Heart(spec(lost_after=3.0))
+    eve = crowd(heart, named(MOST_WORKERS - 1))
+    run, last = heart.open(), heart.hand(local=False, peer=EVE)
+    new = m.WorkerHello(m.PROTOCOL_VERSION, "svm", "new")
+    eve.say(new)
+    assert isinstance(eve.heard[-1], m.Refused)
+    if how == "lost":
+        last.say(m.WorkerLost(last.token, "WorkerLost", "it died"))
+    elif how == "left":
+        last.say(m.Leave(last.token))
+    elif how == "failed":
+        last.say(m.WorkerFailed(last.token, "ImportError", "no module"))
+    elif how == "silent":
+        heart.now += 2.0
+        eve.say(m.Heartbeat(tuple(named(MOST_WORKERS - 1))))
+        heart.tick(2.0)
+    else:
+        run.put(1)
+        (at,) = last.assignments
+        last.say(m.Leave(last.token))
+        eve.say(new)
+        assert isinstance(eve.heard[-1], m.Refused)
+        last.report(at)
+    for _ in range(2):
+        eve.say(new)
+        assert isinstance(eve.heard[-1], m.Welcome)
+    eve.say(m.WorkerHello(m.PROTOCOL_VERSION, "svm", "newer"))
+    assert isinstance(eve.heard[-1], m.Refused)
+
+
+def test_who_was_refused_is_not_remembered() -> None:
+    heart = Heart(spec())
+    eve = heart.stranger(b"eve", EVE)
+    for k in range(10):
+        eve.say(m.WorkerHello(m.PROTOCOL_VERSION + 1, "svm", f"eve-{k}"))
+    assert not heart.core.workforce._peers
+
+
+def test_each_task_of_a_worker_that_was_lost_bears_a_short_reason() -> None:
+    heart = Heart(spec(on_lost="fail"))
+    run, eve = heart.open(), heart.hand(local=False, peer=EVE)
+    run.put(1)
+    out = eve.say(m.WorkerLost(eve.token, "K" * 1000, "R" * 20_000, known=False))
+    (event,) = [record.head for record in out.records if isinstance(record, EventAppended)]
+    (error,) = event.errors
+    assert (len(error.kind), error.message[-3:]) == (200, "RR…")
+    assert len(error.message) <= 500

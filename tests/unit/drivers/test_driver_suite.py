@@ -55,6 +55,16 @@ def test_a_driver_that_cannot_be_opened_says_why_and_is_closed_all_the_same(stag
     assert it.marks == ["opened", "closed"]
 
 
+def test_what_is_told_of_a_driver_that_cannot_be_opened_fits_a_message(tmp_path: Path) -> None:
+    """Whatever a user's modules raise; else the daemon could not even say what is wrong."""
+    wordy = Subject("process", broken={"setup": "helpers.driver_suite:set_up_in_vain"})
+    with Stage(tmp_path, wordy, broken=True) as it:
+        failure, _ = it.hear(m.WorkerFailed)
+        assert isinstance(failure, m.WorkerFailed)
+        assert (failure.kind, failure.message[:20]) == ("OSError", "no such folder: xxxx")
+        assert it.exit_status() == EXIT_UNUSABLE
+
+
 def test_a_worker_that_is_interrupted_in_an_evaluation_ends(stage: Set) -> None:
     """A lease that nobody is at any more would stay open for ever while the worker says that it is alive."""
     it = stage()

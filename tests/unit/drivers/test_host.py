@@ -14,8 +14,11 @@ from pathlib import Path
 import pytest
 from helpers.waiting import all_ended
 
+from taskmaster.bus import messages as m
 from taskmaster.bus.messages import Interrupt
+from taskmaster.bus.wire import MOST_TOKENS
 from taskmaster.drivers.host import CANCELLED, INTERRUPT_SECONDS, HostedWorker, Interrupts
+from taskmaster.drivers.hosting import in_lots
 from taskmaster.drivers.progress import STARTED, ProgressReader, ProgressWriter
 from taskmaster.drivers.worker import EXIT_GOODBYE, EXIT_REFUSED, EXIT_UNUSABLE
 
@@ -160,3 +163,13 @@ def test_what_a_worker_had_noted_is_kept_until_it_is_accounted_for(tmp_path: Pat
     assert (tmp_path / "w").exists()
     worker.forget()
     assert not (tmp_path / "w").exists()
+
+
+@pytest.mark.parametrize(
+    ("n", "lots"), [(0, [0]), (1, [1]), (MOST_TOKENS, [MOST_TOKENS]), (MOST_TOKENS + 1, [MOST_TOKENS, 1])]
+)
+def test_a_host_of_very_many_workers_vouches_for_them_in_several_messages(n: int, lots: list[int]) -> None:
+    tokens = [f"w-{k}" for k in range(n)]
+    said = [m.Heartbeat(lot) for lot in in_lots(tokens)]
+    assert [len(heartbeat.tokens) for heartbeat in said] == lots
+    assert [token for heartbeat in said for token in heartbeat.tokens] == tokens

@@ -7,6 +7,7 @@ import pytest
 
 from taskmaster.bus.messages import TaskError
 from taskmaster.bus.table import pack_values
+from taskmaster.bus.wire import MOST_ERRORS
 from taskmaster.drivers.outputs import Portion, portions, time_of
 
 #: Seconds after its start at which each of 16 tasks ended, the last of them at its end.
@@ -55,3 +56,12 @@ def test_what_is_too_large_by_itself_fails_its_task_alone() -> None:
     (failed,) = [part for part in parts if part.errors]
     assert (failed.low, failed.high, failed.errors[0].kind) == (1, 2, "OutputTooLarge")
     assert sum(part.outputs.n for part in parts if part.outputs is not None) == 2
+
+
+def test_more_errors_than_one_message_names_are_said_in_several() -> None:
+    n = MOST_ERRORS + 1
+    errors = tuple(TaskError(k, "E", "") for k in range(n))
+    parts = list(portions(Portion(0, n, None, None, errors), 64 << 20))
+    assert [part.high - part.low for part in parts] == [n // 2, n - n // 2]
+    assert [part.low + error.position for part in parts for error in part.errors] == list(range(n))
+    assert len(list(portions(Portion(0, n - 1, None, None, errors[:-1]), 64 << 20))) == 1

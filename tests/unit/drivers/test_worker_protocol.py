@@ -10,7 +10,8 @@ from helpers.lines import A, B, C, Line
 from taskmaster.bus import codec, messages as m
 from taskmaster.bus.errors import ProtocolError, UnknownMaster, VersionMismatch
 from taskmaster.bus.table import Layout, Part, pack_values
-from taskmaster.drivers.protocol import RESEND_SECONDS
+from taskmaster.bus.text import LONGEST_TEXT
+from taskmaster.drivers.protocol import RESEND_SECONDS, Question
 
 # -- sessions ---------------------------------------------------------------------------------------------------------
 
@@ -207,3 +208,14 @@ def test_a_worker_that_leaves_says_whose_it_is(line: Line) -> None:
 def test_a_driver_that_cannot_be_set_up_is_told_of(line: Line) -> None:
     line.worker.failed("ImportError", "no module", "Traceback …")
     assert line.said() == [m.WorkerFailed("token", "ImportError", "no module", "Traceback …")]
+
+
+def test_what_is_told_of_a_head_fits_a_message_whatever_it_raises(line: Line) -> None:
+    line.worker.report_head(m.HeadReport("faulty", "ACME", "x" * 1_000_000))
+    line.worker.answer(Question(1, 1, 1, pack_values([1.0]), b""), "unknown", reason="y" * 1_000_000)
+    report, answer = line.said()
+    assert isinstance(report, m.HeadReport)
+    assert isinstance(answer, m.Reconciled)
+    assert {len(report.error), len(answer.reason)} == {LONGEST_TEXT}
+    line.worker.report_head(m.HeadReport("faulty", "ACME", "x" * 1_000_000))
+    assert line.said() == [], "it is as before"

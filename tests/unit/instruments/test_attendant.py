@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from helpers.waiting import PATIENCE
 
-from taskmaster.bus import messages as m
+from taskmaster.bus import codec, messages as m
 from taskmaster.bus.fields import Schema
 from taskmaster.bus.table import pack_values
 from taskmaster.drivers.instruments import Head, HeadContext
@@ -504,3 +504,25 @@ def test_while_it_waits_for_its_turn_no_task_has_begun() -> None:
         seat.head.has_turn.set()
         assert not seat.waits.get(timeout=PATIENCE)
         assert seat.hear(Ended).n == 1
+
+
+# -- what fits a message ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("says", "told"), [("x" * 100_000, "x" * 19_999 + "…"), (None, ""), (7, "7")])
+def test_whatever_a_head_says_that_it_is_can_be_told(says: Any, told: str) -> None:
+    class Named(Oven):
+        def identify(self) -> str:
+            return says  # type: ignore[no-any-return]
+
+    with seated(Named) as seat:
+        seat.order("park")
+        assert seat.hear(Said, lambda said: said.state == "safe").identity == told
+
+
+def test_whatever_a_poll_raises_can_be_told() -> None:
+    with seated(interlocks={"hot": TEMPERATURE}) as seat:
+        seat.head.now = ValueError("x" * 100_000)
+        tripped = seat.hear(m.Tripped)
+        assert tripped.reason.startswith("its value cannot be had: ValueError: xxx")
+        assert codec.worker_decoder().decode(codec.encode(tripped)) == tripped

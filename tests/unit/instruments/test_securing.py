@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from helpers.waiting import eventually
 
-from taskmaster.bus import messages as m
+from taskmaster.bus import codec, messages as m
+from taskmaster.bus.text import LONGEST_TEXT
 from taskmaster.drivers.instruments import securing
 from taskmaster.drivers.instruments.securing import Securing
 
@@ -33,6 +34,8 @@ class Rig(Head):
             time.sleep(600)
         if self.name == "refuses" and not (FOLDER / "give in").exists():
             raise RuntimeError("not I")
+        if self.name == "rambles":
+            raise RuntimeError("not I" * 100_000)
         with open(FOLDER / "record", "a") as record:
             record.write(f"{os.getpid()} {self.name}\\n")
 '''
@@ -119,3 +122,12 @@ def test_heads_of_their_own_have_a_process_each(bench: Bench) -> None:
     bench.until(lambda: bench.safe == {"b", "c"}, "the others to be safe")
     assert len({pid for pid, _ in bench.record}) == 2
     assert list(bench.securing.abandon()) == ["hangs"]
+
+
+def test_what_is_told_of_one_fits_a_message_whatever_it_raises(bench: Bench) -> None:
+    bench.secure("rambles")
+    bench.securing.add("gone", "its worker has died" * 100_000)
+    bench.until(lambda: len(bench.told) == 2, "both to be told of")
+    for told in bench.told:
+        assert codec.worker_decoder().decode(codec.encode(told)) == told
+    assert sum(len(told.reason) for told in bench.told) > LONGEST_TEXT
