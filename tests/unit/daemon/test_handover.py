@@ -155,7 +155,7 @@ def test_a_segment_that_is_not_there_is_asked_for_by_the_socket_from_then_on(pai
 def test_who_is_gone_leaves_nothing_behind(pair: Pair) -> None:
     pair.meet()
     pair.said()
-    pair.worker.on_frames = lambda *said: None  # type: ignore[method-assign, method-assign]
+    pair.worker.on_frames = lambda *said: None  # type: ignore[method-assign]
     for _ in range(3):
         pair.dispatch(2 * SEGMENT_BYTES)
     pair.handover.look([WORKER.address])
