@@ -6,12 +6,13 @@ from typing import Any
 
 import msgspec
 
-from taskmaster.bus.wire import Scalar, Where
+from taskmaster.bus.wire import Count, Name, Scalar, Seconds, Where
 
 __all__ = [
     "AlarmInfo",
     "AuditEntry",
     "DaemonStatus",
+    "DeviceStatus",
     "HeadInfo",
     "HeadTask",
     "HeadValue",
@@ -72,6 +73,26 @@ class AuditEntry(_Record, frozen=True):
     times: int = 1
 
 
+class DeviceStatus(_Record, frozen=True):
+    """What a worker says of the device that it evaluates on: how that is, and what it has done in the last second."""
+
+    #: for people
+    name: Name
+    #: the share of the time in which it was evaluating; 0 to 1
+    utilisation: Seconds = 0.0
+    #: rows that a batch may have at present
+    batch: Count = 0
+    #: batches that have ended, and their rows
+    batches: Count = 0
+    rows: Count = 0
+    #: seconds that copying rows and outputs took, and evaluating them
+    copying: Seconds = 0.0
+    kernel: Seconds = 0.0
+    #: bytes of its memory, and those that are free; 0 where that is of no interest
+    memory: Count = 0
+    free: Count = 0
+
+
 class WorkerStatus(_Record, frozen=True):
     """One worker."""
 
@@ -91,6 +112,8 @@ class WorkerStatus(_Record, frozen=True):
     age: float = 0.0
     #: True where the daemon started it
     local: bool = False
+    #: of the driver `gpu`: on what it evaluates
+    device: DeviceStatus | None = None
 
 
 class HeadTask(_Record, frozen=True):

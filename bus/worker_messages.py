@@ -25,6 +25,7 @@ from taskmaster.bus.instrument_messages import (
     Token,
     Tripped,
 )
+from taskmaster.bus.status import DeviceStatus
 from taskmaster.bus.table import Layout
 from taskmaster.bus.wire import (
     MOST_ERRORS,
@@ -75,6 +76,9 @@ class WorkerHello(Message, tag="hello"):
     still works on or holds unsettled outcomes of. Until the welcome that answers this very session it must drop every
     dispatch: the daemon takes a lease that is not in ``leases`` for one that never arrived. ``head`` names the head of
     an instrument that it is the worker of; ``proof`` is for who can take a `Segment` of its process ``pid``.
+
+    A worker that evaluates up to ``batch`` tasks together, of whatever leases, takes leases of so many in all, and
+    what waits is not divided by its slots but by its ``shares`` (0: as many as slots).
     """
 
     version: Count
@@ -87,6 +91,8 @@ class WorkerHello(Message, tag="hello"):
     leases: Annotated[tuple[LeaseId, ...], Meta(max_length=MOST_LEASES)] = ()
     head: Name = ""
     proof: Segment | None = None
+    batch: Count = 0
+    shares: Count = 0
 
 
 class Taken(Message, tag="taken"):
@@ -128,6 +134,8 @@ class Heartbeat(Message, tag="heartbeat"):
     """These workers (tokens) are alive, says their host. A worker itself names none: it speaks for its connection."""
 
     tokens: Annotated[tuple[Name, ...], Meta(max_length=MOST_TOKENS)] = ()
+    #: of a worker that speaks for itself: on what it evaluates
+    device: DeviceStatus | None = None
 
 
 class Leave(Message, tag="leave"):

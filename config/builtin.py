@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from taskmaster.config.gpu import GpuOptions
 from taskmaster.config.instruments import HumanOptions, InstrumentClassOptions, SerialOptions, VisaOptions
 from taskmaster.config.options import DriverOptions, ProcessOptions, ThreadOptions
 
@@ -12,6 +13,7 @@ __all__ = ["BUILTIN_DRIVERS"]
 BUILTIN_DRIVERS: Mapping[str, type[DriverOptions]] = {
     "process": ProcessOptions,
     "thread": ThreadOptions,
+    "gpu": GpuOptions,
     "visa": VisaOptions,
     "serial": SerialOptions,
     "instrument": InstrumentClassOptions,

@@ -39,6 +39,9 @@ def _crash_loop(master: Master) -> Iterator[Condition]:
             yield Condition("crash_loop", "error", name, f"Master {name!r}: {master.trouble}")
     elif master.given_up:
         yield Condition("crash_loop", "error", name, master.given_up)
+    elif master.lost_devices:
+        why = "; ".join(why for _, why in sorted(master.lost_devices.items()))
+        yield Condition("crash_loop", "error", name, f"Master {name!r}: {why}")
     elif master.remark[1] and master.remark[0] == master.ended:
         yield Condition("crash_loop", "warning", name, f"Master {name!r}: {master.remark[1]}")
 

@@ -23,7 +23,7 @@ from taskmaster.daemon.leases import Lease, Worker
 from taskmaster.daemon.roster import Roster
 from taskmaster.daemon.run import Run
 from taskmaster.daemon.runs import Resting
-from taskmaster.daemon.scheduling import AHEAD_SECONDS, UNKNOWN_SECONDS, chunk_seconds, chunk_size
+from taskmaster.daemon.scheduling import AHEAD_SECONDS, CHUNK_BYTES, UNKNOWN_SECONDS, chunk_seconds, chunk_size
 from taskmaster.daemon.spec import MasterSpec
 from taskmaster.daemon.stealing import LOOK_SECONDS, loot
 
@@ -233,8 +233,8 @@ class Granting:
             size = min(self._chunk_size(run), max(1, int(STRETCH_SECONDS / estimate.seconds)))
             hold = HOLD_SECONDS if size > 1 else 0.0
         elif among is None and self.spec.repeatable:
-            hold = chunk_seconds(estimate, len(run.queued), self.slots) / 2
-            size = self._chunk_size(run)
+            hold = chunk_seconds(estimate, len(run.queued), self.roster.shares) / 2
+            size = max(self._chunk_size(run), self._batch_size(run, worker))
         low, high = run.take(size, self.spec.max_attempts) if among is None else run.take_among(*among, size)
         lease = Lease((self.epoch, next(self.lease_numbers)), run, worker.token, low, high - low, run.attempt(low))
         lease.granted = lease.heard = now
@@ -245,7 +245,8 @@ class Granting:
         self.backlog.clock = max(self.backlog.clock, run.virtual_time)
         run.virtual_time += lease.seconds
         self.backlog.note(run)
-        self._leases[lease.id] = worker.leases[lease.id] = lease
+        self._leases[lease.id] = lease
+        worker.hold(lease)
         if self._expired:
             self._forget_expired(run, low, high)
         self.roster.granted(worker)
@@ -266,8 +267,19 @@ class Granting:
 
     def _chunk_size(self, run: Run) -> int:
         row_bytes = run.input_bytes / max(1, len(run.open))
-        size = chunk_size(run.estimate, len(run.queued), self.slots, row_bytes)
+        size = chunk_size(run.estimate, len(run.queued), self.roster.shares, row_bytes)
         return min(size, self.spec.largest_chunk or size)
+
+    def _batch_size(self, run: Run, worker: Worker) -> int:
+        """What a worker that evaluates many tasks together has of a run at least, with its like sharing it evenly."""
+        if not worker.batch:
+            return 1
+        size = min(worker.batch, -(-len(run.queued) // self.roster.gathering))
+        return min(size, self.spec.largest_chunk or size, max(1, self._fitting(run)))
+
+    @staticmethod
+    def _fitting(run: Run) -> int:
+        return CHUNK_BYTES * max(1, len(run.open)) // max(1, run.input_bytes)
 
     # -- leases -------------------------------------------------------------------------------------------------------
 
@@ -314,7 +326,7 @@ class Granting:
         self._leases.pop(lease.id, None)
         worker = self.workers.get(lease.worker)
         if worker is not None:
-            worker.leases.pop(lease.id, None)
+            worker.drop(lease.id)
         if lease.recorded:
             out.records.append(LeaseEnded(lease.id))
 
@@ -338,6 +350,7 @@ class Granting:
             run.queued.remove(low, high)
         self.backlog.note(run)
         self._leases[lease.id] = lease
+        worker.hold(lease)
         worker.leases = {lease.id: lease, **worker.leases}  # oldest first, as they are evaluated
         return lease
 

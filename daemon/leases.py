@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from taskmaster.bus.intervals import IntervalSet
 from taskmaster.bus.messages import Interrupt, LeaseId, Settled
-from taskmaster.bus.status import WorkerStatus
+from taskmaster.bus.status import DeviceStatus, WorkerStatus
 from taskmaster.daemon.effects import Effects, ToWorker
 from taskmaster.daemon.run import Run
 
@@ -110,6 +110,11 @@ class Worker:
         #: routing id of its connection; changes when it reconnects
         self.address = address
         self.slots = slots
+        #: of one that evaluates many tasks together: how many; and by what the work is divided for it
+        self.batch = 0
+        self.shares = slots
+        #: what it says of the device that it evaluates on
+        self.device: DeviceStatus | None = None
         self.local = local
         #: routing id of the host that vouches for it, where that is not the daemon
         self.host = b""
@@ -121,6 +126,8 @@ class Worker:
         self.since = now
         self.last_seen = now
         self.leases: dict[LeaseId, Lease] = {}
+        #: the tasks of these, those that have ended included
+        self.tasks_in_hand = 0
         #: when it has last said what became of tasks
         self.heard = 0.0
         #: leases whose outcomes are on disk when this turn is, of which it has not been told yet
@@ -134,6 +141,12 @@ class Worker:
         self.dispatched = 0
         #: what else has to be so for it to be given leases: of a worker of a head, that this may work
         self.is_available = True
+
+    def on_device(self, device: DeviceStatus) -> None:
+        """It has said how the device is that it evaluates on."""
+        self.device = device
+        if self.batch:
+            self.batch = device.batch
 
     def settle(self, lease: LeaseId, turn: int) -> None:
         """Nothing more is wanted of a lease; that is to be told to the worker once this turn is on disk."""
@@ -154,6 +167,17 @@ class Worker:
     def seconds_in_hand(self) -> float:
         """Expected work of its leases."""
         return sum(lease.seconds for lease in self.leases.values())
+
+    def hold(self, lease: Lease) -> None:
+        """It has this lease."""
+        self.leases[lease.id] = lease
+        self.tasks_in_hand += lease.n
+
+    def drop(self, lease: LeaseId) -> None:
+        """It has this one no more."""
+        dropped = self.leases.pop(lease, None)
+        if dropped is not None:
+            self.tasks_in_hand -= dropped.n
 
     @property
     def first(self) -> Lease | None:
@@ -180,4 +204,6 @@ class Worker:
         """This worker for ``status``."""
         state = ("busy" if self.leases else "idle") if self.state == "ready" else self.state
         leased = sum(len(lease.remaining) for lease in self.leases.values())
-        return WorkerStatus(self.name, state, self.slots, self.pid, leased, self.tasks, now - self.since, self.local)
+        return WorkerStatus(
+            self.name, state, self.slots, self.pid, leased, self.tasks, now - self.since, self.local, self.device
+        )

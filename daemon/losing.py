@@ -115,5 +115,6 @@ class Losing(Granting):
         for low, high in waiting:
             run.queued.remove(low, high)
         self.backlog.note(run)
-        worker.leases[lease.id] = self._leases[lease.id] = lease
+        self._leases[lease.id] = lease
+        worker.hold(lease)
         self._record(lease, out)

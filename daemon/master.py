@@ -55,6 +55,8 @@ class Master(Instrument):
         self.trouble = ""
         #: why no worker process of the daemon's own is started any more; empty if they are
         self.given_up = ""
+        #: devices that are not tried any more, and why; it goes on with its others
+        self.lost_devices: dict[int, str] = {}
         #: tasks that workers have ended
         self.ended = 0
         #: something else to show to people as long as no further task has ended
@@ -189,6 +191,7 @@ class Master(Instrument):
             worker = self.workers[hello.token] = Worker(hello.token, address, hello.slots, local=local, now=now)
         worker.address = address
         worker.slots = max(1, hello.slots)
+        worker.batch, worker.shares = hello.batch, min(hello.shares, hello.slots) or worker.slots
         worker.dispatched = 0
         worker.waits_in_turn = out.turn
         worker.last_seen = now

@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -97,7 +98,9 @@ class Observer:
         """Once a second, in the broker's thread."""
         broker = self._broker
         status = broker.status()
-        wanted = {name: pool.count for name, pool in broker.supervisor.pools.items()}
+        wanted: Counter[str] = Counter()
+        for pool in broker.supervisor.pools.values():
+            wanted[pool.master.spec.name] += pool.count
         heads = tuple(head for master in broker.core.masters.values() for head in master.heads.infos(wall))
         self._snapshot = Snapshot(status, wall, broker.alarms.infos(), heads, dict(self._counts.ended), wanted)
         disk = () if broker.space.room else (str(broker.space.error()),)

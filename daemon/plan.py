@@ -7,10 +7,13 @@ from typing import Any
 
 from taskmaster.bus.fields import Schema
 from taskmaster.bus.messages import HeadName
+from taskmaster.config.gpu import GpuOptions
 from taskmaster.config.heads import has_safe_state, heads_of
 from taskmaster.config.instruments import HumanOptions, InstrumentOptions
 from taskmaster.config.load import Config
+from taskmaster.config.options import DriverOptions
 from taskmaster.config.settings import DaemonSettings, MasterSettings
+from taskmaster.daemon.devices import DeviceChoice
 from taskmaster.daemon.operating import Operations
 from taskmaster.daemon.retention import Retention
 from taskmaster.daemon.service import DaemonPlan, MasterPlan, options_for_wire
@@ -19,7 +22,7 @@ from taskmaster.daemon.spec import InterlockSpec, MasterSpec, MonitorSpec
 __all__ = ["plan", "retention"]
 
 #: Keys of function drivers that are the daemon's business, not the worker's.
-_SUPERVISION = ("workers", "env", "restarts", "restart_window")
+_SUPERVISION = ("workers", "env", "restarts", "restart_window", "devices")
 
 
 def plan(config: Config) -> DaemonPlan:
@@ -106,7 +109,13 @@ def _master(settings: MasterSettings, daemon: DaemonSettings) -> MasterPlan:
         environment=options.get("env", {}),
         restarts=int(options.get("restarts", 5)),
         restart_window=float(options.get("restart_window", 60.0)),
+        devices=_devices(settings.options),
     )
+
+
+def _devices(options: DriverOptions) -> DeviceChoice | None:
+    """Which devices get a worker each; None where workers have none."""
+    return DeviceChoice(options.places, options.device == "cuda") if isinstance(options, GpuOptions) else None
 
 
 def _for_driver(options: Mapping[str, Any]) -> dict[str, Any]:

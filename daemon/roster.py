@@ -7,6 +7,9 @@ from taskmaster.daemon.scheduling import AHEAD_SECONDS
 
 __all__ = ["Roster"]
 
+#: A worker that evaluates tasks together has leases of so many batches: of the one that it is in, and of the next two.
+BATCHES_IN_HAND = 3
+
 
 class Roster:
     """Workers by token, kept sorted by how much room they have, so that a grant costs nothing per worker.
@@ -20,15 +23,29 @@ class Roster:
         #: ready workers without a lease, the one that was busy last at the end; and those that may take another
         self._idle: dict[str, Worker] = {}
         self._partly: dict[str, Worker] = {}
-        #: slots of all ready workers; None: to be counted again
+        #: of all ready workers: slots (None: to be counted again), shares, and how many evaluate tasks together
         self._slots: int | None = None
+        self._shares = self._gathering = 0
 
     @property
     def slots(self) -> int:
         """Evaluations at a time over all workers that are ready."""
         if self._slots is None:
-            self._slots = sum(w.slots for w in self.workers.values() if w.state == "ready" and w.is_available)
+            ready = [w for w in self.workers.values() if w.state == "ready" and w.is_available]
+            self._slots = sum(worker.slots for worker in ready)
+            self._shares = sum(worker.shares for worker in ready)
+            self._gathering = sum(worker.batch > 0 for worker in ready)
         return self._slots
+
+    @property
+    def shares(self) -> int:
+        """By how many what waits is divided: the slots, but of workers that evaluate many tasks together."""
+        return self._shares if self.slots else 0
+
+    @property
+    def gathering(self) -> int:
+        """How many of them evaluate many tasks together."""
+        return self._gathering if self.slots else 0
 
     @property
     def has_idle(self) -> bool:
@@ -79,7 +96,15 @@ class Roster:
             return next(reversed(self._idle.values()))
         best: Worker | None = None
         least = AHEAD_SECONDS
+        fewest = 0
         for worker in self._partly.values():
+            if worker.batch:
+                # Its own batches are what it evaluates one after the other: slots only say how many leases form them.
+                tasks = worker.tasks_in_hand
+                if len(worker.leases) < worker.shares or tasks < BATCHES_IN_HAND * worker.batch:
+                    if best is None or tasks < fewest:
+                        best, fewest = worker, tasks
+                continue
             if len(worker.leases) < worker.slots:
                 return worker
             hand = worker.seconds_in_hand / worker.slots

@@ -31,6 +31,7 @@ from taskmaster.daemon.bounds import RATE
 from taskmaster.daemon.broker import Broker, Endpoints
 from taskmaster.daemon.connections import Connections
 from taskmaster.daemon.core import Core, Identity
+from taskmaster.daemon.devices import DeviceChoice, devices_of
 from taskmaster.daemon.effects import Effects
 from taskmaster.daemon.gate import LOCAL_DOMAIN, NETWORK_DOMAIN, Gatehouse, open_gatehouse
 from taskmaster.daemon.guardians import Guardians
@@ -69,6 +70,8 @@ class MasterPlan:
     restarts: int = 5
     restart_window: float = 60.0
     working_directory: Path | None = None
+    #: which devices get a worker each, in place of so many ``workers``
+    devices: DeviceChoice | None = None
 
 
 class Addresses(NamedTuple):
@@ -235,16 +238,8 @@ def _assemble(
             if master.spec.is_guarded_here:
                 guardians.add(master)
             continue
-        supervisor.add(
-            Pool(
-                master,
-                settings.workers,
-                master.spec.timeout,
-                settings.environment,
-                RestartPolicy(settings.restarts, settings.restart_window),
-                settings.working_directory,
-            )
-        )
+        for pool in _pools(master, settings):
+            supervisor.add(pool)
     started = time.monotonic()
     broker = Broker(
         core, journal, endpoints, supervisor, guardians, space, lambda broker: _status(broker, started), gatehouse
@@ -252,6 +247,21 @@ def _assemble(
     for keeper in (supervisor, guardians):
         keeper.watch, keeper.unwatch = broker.watch, broker.unwatch
     return broker
+
+
+def _pools(master: Master, settings: MasterPlan) -> Iterator[Pool]:
+    """A Master's worker processes: so many of a kind, or one for each of its devices."""
+
+    def pool(count: int, environment: Mapping[str, str], device: int | None = None) -> Pool:
+        policy = RestartPolicy(settings.restarts, settings.restart_window)
+        directory = settings.working_directory
+        return Pool(master, count, master.spec.timeout, environment, policy, directory, device=device)
+
+    if settings.devices is None:
+        yield pool(settings.workers, settings.environment)
+        return
+    for device in devices_of(settings.devices):
+        yield pool(1, {**settings.environment, **device.environment}, device.number)
 
 
 def _restore(core: Core, journal: Journal, progress: Path) -> None:

@@ -60,14 +60,15 @@ def _state(master: Master, slots: int) -> str:
     """In a word; of several reasons to evaluate nothing the weightiest."""
     if master.heads.stopped:
         return "stopped"
-    if master.trouble:
+    is_degraded = bool(slots and master.roster.gathering and (master.trouble or master.lost_devices))
+    if master.trouble and not is_degraded:
         return "crash loop"
     if master.paused:
         return "paused"
     if master.requests and master.backlog.tasks + len(master.requests):
         return "waiting for people"
     if slots:
-        return "ready"
+        return "degraded" if is_degraded else "ready"
     if any(worker.state == "starting" for worker in master.workers.values()):
         return "starting"
     return "no heads" if master.heads else "no workers"
@@ -78,4 +79,5 @@ def _reason(master: Master, state: str) -> str:
     if state in ("paused", "no heads"):
         return master.paused_by if state == "paused" else master.heads.why_idle()
     remark = master.remark[1] if master.remark[0] == master.ended else ""
-    return master.heads.stopped or master.trouble or master.interlocks.blind or remark
+    lost = "; ".join(why for _, why in sorted(master.lost_devices.items()))
+    return master.heads.stopped or master.trouble or lost or master.interlocks.blind or remark

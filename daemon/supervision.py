@@ -34,7 +34,7 @@ STARTS_PER_LOOK = 8
 
 @dataclass
 class Pool:
-    """The processes of one Master."""
+    """The processes of one Master, or that of one of its devices."""
 
     master: Master
     #: how many there should be
@@ -47,6 +47,14 @@ class Pool:
     #: not before this time is another started
     next_start: float = 0.0
     gave_up: bool = False
+    #: the number of the device that its process has
+    device: int | None = None
+
+    @property
+    def name(self) -> str:
+        """By which it is known."""
+        name = self.master.spec.name
+        return name if self.device is None else f"{name}:{self.device}"
 
 
 class Supervisor:
@@ -75,24 +83,32 @@ class Supervisor:
 
     def add(self, pool: Pool) -> None:
         """Keep a Master's workers from now on."""
-        self.pools[pool.master.spec.name] = pool
+        self.pools[pool.name] = pool
+
+    def pools_of(self, name: str) -> list[Pool]:
+        """Those of a Master: one, or one for each of its devices."""
+        return [pool for pool in self.pools.values() if pool.master.spec.name == name]
 
     def scale(self, name: str, count: int) -> None:
         """Keep ``count`` workers for a Master (as many as before, if negative), also if it had been given up.
 
         Those that are too many leave when they have finished.
         """
-        pool = self.pools.get(name)
-        if pool is not None:
-            pool.count = pool.count if count < 0 else count
+        for k, pool in enumerate(self.pools_of(name)):
+            if count >= 0:
+                pool.count = count if pool.device is None else int(k < count)
             pool.gave_up, pool.master.given_up = False, ""
+            pool.master.lost_devices.clear()
             pool.policy.forgive()
             self.next_look = 0.0
 
     def starting(self, name: str) -> int:
         """How many of a Master's workers are on their way."""
-        pool = self.pools.get(name)
-        if pool is None or pool.gave_up:
+        return sum(map(self._starting, self.pools_of(name)))
+
+    @staticmethod
+    def _starting(pool: Pool) -> int:
+        if pool.gave_up:
             return 0
         known = (pool.master.workers.get(token) for token in pool.workers)
         ready = sum(worker is not None and worker.state != "starting" for worker in known)
@@ -193,13 +209,23 @@ class Supervisor:
 
     def _give_up(self, pool: Pool, reason: str, out: Effects) -> None:
         pool.gave_up = True
-        name = pool.master.spec.name
-        pool.master.trouble = pool.master.trouble or reason
-        text = (
-            f"Master {name!r}: its workers cannot start ({pool.master.trouble}); gave up after {pool.policy.limit} "
-            f"attempts. Its tasks wait; when it is mended: taskmaster resume {name}"
-        )
-        pool.master.given_up = text
+        name, master = pool.master.spec.name, pool.master
+        master.trouble = master.trouble or reason
+        why, after = master.trouble, f"gave up after {pool.policy.limit} attempts"
+        others = [other.device for other in self.pools_of(name) if not other.gave_up]
+        if others:
+            master.trouble = ""
+            lost = master.lost_devices[pool.device or 0] = (
+                f"device {pool.device} cannot be used ({why}); {after}, and goes on with "
+                f"{', '.join(map(str, others))}. When it is mended: taskmaster resume {name}"
+            )
+            text = f"Master {name!r}: {lost}"
+        else:
+            text = (
+                f"Master {name!r}: its workers cannot start ({why}); {after}. Its tasks wait; when it is mended: "
+                f"taskmaster resume {name}"
+            )
+            master.given_up = text
         out.alarms.append(m.Alarm("error", name, text, out.wall, "crash_loop"))
 
     # -- life ---------------------------------------------------------------------------------------------------------

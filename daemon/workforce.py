@@ -328,6 +328,8 @@ class Workforce:
                 out.to_workers.append(ToWorker(sender.address, _SAY_HELLO))
             else:
                 worker.last_seen = now
+                if message.device is not None:
+                    worker.on_device(message.device)
                 if master is not None and master.heads:
                     out.to_workers.append(ToWorker(sender.address, _ALIVE))
         for token in message.tokens:

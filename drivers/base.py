@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from taskmaster.bus.fields import Schema
+
+if TYPE_CHECKING:
+    from taskmaster.drivers.gpu.engine import Engine
+    from taskmaster.drivers.evaluation import Report
+    from taskmaster.drivers.progress import ProgressWriter
 
 __all__ = ["Driver", "DriverContext"]
 
@@ -60,6 +65,10 @@ class Driver(ABC):
         Returns the column of the only output, or a dict of columns, each of length ``n``.
         """
         raise NotImplementedError(f"{type(self).__name__} evaluates one task at a time")
+
+    def engine(self, report: Report, progress: ProgressWriter, wake: Callable[[], None]) -> Engine | None:
+        """What evaluates tasks of several leases together, in place of this; None: nothing does."""
+        return None
 
     def close(self) -> None:  # noqa: B027 - nothing to do is a fine default
         """Let go of everything. Called once, also after a failure."""

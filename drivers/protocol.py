@@ -14,7 +14,7 @@ Sessions
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -24,6 +24,7 @@ from taskmaster.bus import codec, messages as m
 from taskmaster.bus.errors import ProtocolError, TaskMasterError, from_code
 from taskmaster.bus.intervals import IntervalSet
 from taskmaster.bus.messages import LeaseId, TaskError
+from taskmaster.bus.status import DeviceStatus
 from taskmaster.bus.table import Buffer, Table
 from taskmaster.bus.text import shortened
 from taskmaster.drivers.sharing import Sharing
@@ -103,6 +104,10 @@ class WorkerProtocol:
         self.master = master
         self.token = token
         self.slots = slots
+        #: of one that evaluates many tasks together, of whatever leases: how many, and how many such at a time
+        self.batch = self.shares = 0
+        #: what to say of the device that it evaluates on
+        self.device: Callable[[], DeviceStatus] | None = None
         self._pid = pid
         self._host = host
         #: of an instrument: which head this worker has, what that is to do, and what was said of it
@@ -153,6 +158,8 @@ class WorkerProtocol:
                 tuple(sorted(leases)),
                 self.head,
                 None if self._sharing is None else self._sharing.proof,
+                self.batch,
+                self.shares,
             )
         )
 
@@ -274,7 +281,7 @@ class WorkerProtocol:
                 self.hello(now)
             return
         if len(self.outbox) < _MOST_WAITING:  # more would pile up for as long as the daemon is away
-            self._send(m.Heartbeat())
+            self._send(m.Heartbeat(device=None if self.device is None else self.device()))
         for sent in self._unsettled.values():
             if now - sent.at > sent.patience:
                 sent.at = now

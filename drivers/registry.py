@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["BUILTIN", "ENTRY_POINTS", "INSTRUMENTS", "driver_class", "driver_names"]
 
 ENTRY_POINTS = "taskmaster.drivers"
-BUILTIN = ("process", "thread")
+BUILTIN = ("process", "thread", "gpu")
 #: Those of heads, see `instruments.worker`.
 INSTRUMENTS = ("visa", "serial", "instrument")
 
@@ -33,6 +33,10 @@ def driver_names() -> list[str]:
 
 def driver_class(name: str, options: Mapping[str, Any]) -> type[Driver]:
     """The class of a driver. Raises ConfigError for an unknown name."""
+    if name == "gpu":
+        from taskmaster.drivers.gpu.driver import GpuDriver
+
+        return GpuDriver
     if name in BUILTIN:
         from taskmaster.drivers.process import function_driver
 

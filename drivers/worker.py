@@ -10,6 +10,7 @@ watches it (see `host`), and it dies with that parent.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import math
 import os
@@ -22,6 +23,7 @@ import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import zmq
 
@@ -43,6 +45,9 @@ from taskmaster.drivers.progress import ProgressWriter, Terms
 from taskmaster.drivers.protocol import Assignment, WorkerProtocol
 from taskmaster.drivers.registry import driver_class
 from taskmaster.drivers.sharing import sharing_with
+
+if TYPE_CHECKING:
+    from taskmaster.drivers.gpu.engine import Engine
 
 __all__ = ["EXIT_DISMISSED", "EXIT_GOODBYE", "EXIT_REFUSED", "EXIT_UNUSABLE", "Dismissed", "Worker", "main"]
 
@@ -121,10 +126,13 @@ class Worker:
         self._protocol.slots = driver.slots
         progress = self._progress = ProgressWriter(self._progress_path, driver.slots)
         self._agree()
-        if driver.slots > 1:
+        gathering = _Gathering(self, driver, progress)
+        if driver.slots > 1 or gathering.engine is not None:
             self._protocol.hello(time.monotonic())  # now that the number of slots is known
         self._protocol.ready()
-        if driver.slots == 1:
+        if gathering.engine is not None:
+            gathering.work(gathering.engine)
+        elif driver.slots == 1:
             self._work_here(driver, progress)
         else:
             _Threads(self, driver, progress).work()
@@ -195,10 +203,11 @@ class Worker:
         """Hear what the daemon has to say, without waiting."""
         self._turn(wait=False)
 
-    def _turn(self, *, wait: bool) -> None:
+    def _turn(self, *, wait: bool, until: float = math.inf) -> None:
         self._flush()
         if wait:
-            for source, _ in self._poller.poll(max(0, math.ceil((self._next_tick - time.monotonic()) * 1e3))):
+            until = min(until, self._next_tick)
+            for source, _ in self._poller.poll(max(0, math.ceil((until - time.monotonic()) * 1e3))):
                 if source == self._signalled.fileno():
                     self._signalled.recv(64)
         now = time.monotonic()
@@ -356,6 +365,42 @@ class _Threads:
     ) -> None:
         self._reports.put((assignment, position, n, outputs, errors, started, finished, times, final))
         self._wake_write.send(b"\0")
+
+
+class _Gathering:
+    """Tasks of several leases together: the socket's thread turns an engine, which another thread may wake."""
+
+    def __init__(self, worker: Worker, driver: Driver, progress: ProgressWriter) -> None:
+        self._worker = worker
+        self._wake_read, self._wake_write = sockets_.socketpair()
+        self._wake_read.setblocking(False)
+        self._wake_write.setblocking(False)
+        self.engine = driver.engine(worker.report, progress, self._wake)
+        if self.engine is not None:
+            worker._protocol.batch, worker._protocol.shares = self.engine.sizing.rows, self.engine.depth
+            worker._protocol.device = self.engine.status
+
+    def work(self, engine: Engine) -> None:
+        """Until the worker is done. Raises what ends the worker."""
+        worker = self._worker
+        worker._poller.register(self._wake_read, zmq.POLLIN)
+        try:
+            while True:
+                due = engine.due
+                worker._turn(wait=due is None or due > time.monotonic(), until=math.inf if due is None else due)
+                with contextlib.suppress(BlockingIOError):
+                    self._wake_read.recv(4096)
+                while (assignment := worker._protocol.begin()) is not None:
+                    engine.take(assignment)
+                engine.turn()
+                if worker._done:
+                    return
+        finally:
+            engine.close()
+
+    def _wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # it has been woken often enough
+            self._wake_write.send(b"\0")
 
 
 def _make_driver(welcome: m.Welcome) -> Driver:

@@ -1,0 +1,142 @@
+"""Whose arrays a user's function takes and returns; and what its results come to."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from typing import Any
+
+import numpy as np
+
+from taskmaster.bus.errors import InvalidOutput
+
+__all__ = ["Adapter", "adapter", "columns_of", "namespace", "padded_rows"]
+
+_STEPPED = (GeneratorType, CoroutineType, AsyncGeneratorType)
+
+
+def namespace(array: Any) -> Any:
+    """The module that an array is of: `numpy`, `cupy`, `torch` or `jax.numpy`. A function that takes its functions from
+    there runs on a device and, with ``device = "cpu"``, without one."""
+    library = type(array).__module__.partition(".")[0]
+    if library in ("jax", "jaxlib"):
+        return sys.modules["jax.numpy"]
+    return sys.modules[library]
+
+
+class Adapter:
+    """Between the device's own arrays (numpy's, CuPy's) and those of the user's function. This one: the same."""
+
+    #: whether a function is compiled anew for each number of rows, so that there should be few of these
+    few_sizes = False
+
+    def inward(self, array: Any) -> Any:
+        """An array for the function."""
+        return array
+
+    def outward(self, array: Any) -> Any:
+        """An array of the function's: one that the device, or numpy, has."""
+        return array
+
+    def scope(self, stream: Any) -> Any:
+        """What is done within is done on this stream; None where there is none."""
+        return None
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """Whether that is what is wrong."""
+        return isinstance(error, MemoryError)
+
+    def trim(self) -> None:
+        """Let go of memory that is only held."""
+
+
+class _Torch(Adapter):
+    def __init__(self) -> None:
+        import torch
+
+        self._torch = torch
+
+    def inward(self, array: Any) -> Any:
+        return self._torch.from_dlpack(array)
+
+    def outward(self, array: Any) -> Any:
+        if not isinstance(array, self._torch.Tensor):
+            return array
+        array = array.detach().contiguous()
+        if array.device.type == "cpu":
+            return array.numpy()
+        import cupy
+
+        return cupy.from_dlpack(array)
+
+    def scope(self, stream: Any) -> Any:
+        return self._torch.cuda.stream(self._torch.cuda.ExternalStream(stream.ptr))
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        return isinstance(error, (MemoryError, self._torch.cuda.OutOfMemoryError))
+
+    def trim(self) -> None:
+        if self._torch.cuda.is_initialized():
+            self._torch.cuda.empty_cache()
+
+
+class _Jax(Adapter):
+    few_sizes = True
+
+    def __init__(self) -> None:
+        import jax
+
+        self._jax = jax
+
+    def inward(self, array: Any) -> Any:
+        return self._jax.dlpack.from_dlpack(array)
+
+    def outward(self, array: Any) -> Any:
+        if not isinstance(array, self._jax.Array):
+            return array
+        if next(iter(array.devices())).platform == "cpu":
+            return np.asarray(array)
+        import cupy
+
+        return cupy.from_dlpack(array)
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)[:200]
+
+
+_ADAPTERS: Mapping[str, Callable[[], Adapter]] = {"cupy": Adapter, "torch": _Torch, "jax": _Jax}
+
+
+def adapter(array: str) -> Adapter:
+    """For ``array`` of the configuration. Raises ImportError where that library is not installed."""
+    return _ADAPTERS[array]()
+
+
+def padded_rows(n: int) -> int:
+    """The next number of rows a function is compiled for: a power of two, so that there are few."""
+    return 1 << max(0, n - 1).bit_length()
+
+
+def columns_of(result: Any, n: int, outward: Callable[[Any], Any]) -> Any:
+    """What a function returned for ``n`` rows: an array of that length, or a dict of such. Raises what is wrong."""
+    if isinstance(result, _STEPPED):
+        raise InvalidOutput("a function of batches returns the columns of its outputs, and cannot yield")
+    if isinstance(result, Mapping):
+        return {str(name): _column(outward(column), n, f"column {name!r}") for name, column in result.items()}
+    return _column(outward(result), n, "what the function returned")
+
+
+def _column(array: Any, n: int, what: str) -> Any:
+    shape = getattr(array, "shape", None)
+    if shape is None:
+        try:
+            length = len(array)
+        except TypeError:
+            raise TypeError(
+                f"{what} must have one value for each of the {n} rows, not be a {type(array).__name__}"
+            ) from None
+        shape = (length,)
+    if not shape or shape[0] != n:
+        raise ValueError(f"{what} has the shape {tuple(shape)} for {n} rows")
+    return array

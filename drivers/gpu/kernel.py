@@ -1,0 +1,74 @@
+"""A kernel of a CUDA source file as a function of the rows of a batch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from taskmaster.bus.fields import Schema
+from taskmaster.config.kernels import Argument, parse_kernel, parse_signature
+from taskmaster.drivers.gpu.device import Function
+
+__all__ = ["Kernel", "kernel_function"]
+
+
+def kernel_function(options: Mapping[str, Any], parameters: Schema, outputs: Schema) -> Function:
+    """The function that launches the kernel of these options. Raises what CuPy says where it does not compile."""
+    import cupy
+
+    file, name = parse_kernel(options["kernel"])
+    # CuPy keeps what it has compiled on disk, by source, options and device.
+    module = cupy.RawModule(code=Path(file).read_text(encoding="utf-8"), options=tuple(options.get("compile") or ()))
+    launch = module.get_function(name)
+    module.compile()
+    return Kernel(launch, options["signature"], int(options.get("block") or 256), parameters, outputs, cupy)
+
+
+class Kernel:
+    """Launches a kernel with the arguments that its signature asks for; ``library`` makes the arrays."""
+
+    def __init__(
+        self, launch: Any, signature: str, block: int, parameters: Schema, outputs: Schema, library: Any
+    ) -> None:
+        self._launch = launch
+        self._arguments = parse_signature(signature)
+        self._block = block
+        self._columns = _columns(parameters)
+        self._outputs = {field.name: tuple(field.shape) for field in outputs.fields}
+        self._library = library
+
+    def __call__(self, rows: Any) -> Any:
+        """One thread for each row."""
+        n = rows.shape[0]
+        written: dict[str, Any] = {}
+        arguments = tuple(self._value(argument, rows, n, written) for argument in self._arguments)
+        self._launch((-(-n // self._block),), (self._block,), arguments)
+        return written["Y"] if "Y" in written else written
+
+    def _value(self, argument: Argument, rows: Any, n: int, written: dict[str, Any]) -> Any:
+        library, name = self._library, argument.name
+        if name == "X":
+            return library.ascontiguousarray(rows, dtype=argument.dtype)
+        if name in self._outputs:
+            written[name] = library.empty((n, *self._outputs[name]), argument.dtype)
+            return written[name]
+        if name == "Y":
+            width = sum(math.prod(shape) for shape in self._outputs.values())
+            written[name] = library.empty((n, width), argument.dtype)
+            return written[name]
+        if name in self._columns:
+            return library.ascontiguousarray(rows[:, self._columns[name]], dtype=argument.dtype)
+        return library.dtype(argument.dtype).type(n)
+
+
+def _columns(parameters: Schema) -> dict[str, Any]:
+    """Where each parameter is among the columns of the rows."""
+    places: dict[str, Any] = {}
+    at = 0
+    for field in parameters.fields:
+        width = math.prod(field.shape)
+        places[field.name] = at if not field.shape else slice(at, at + width)
+        at += width
+    return places
