@@ -60,6 +60,8 @@ MAX_MESSAGE = 64 << 20
 CONTROL_HWM = 10_000
 #: Publications queued per subscriber before its further ones are dropped; it then catches up by replay.
 RESULTS_HWM = 256
+#: The same that wait within the subscriber, who may follow hundreds of runs that have an event each in a moment.
+_SUBSCRIBER_HWM = 1024
 
 #: Bytes of what subscribers send at most: a topic, or what the handshake takes. ZeroMQ keeps a node for each byte.
 _MAX_SUBSCRIPTION = 2048
@@ -161,7 +163,7 @@ def dealer(context: zmq.Context[zmq.Socket[bytes]], credentials: Credentials | N
 
 def subscriber(context: zmq.Context[zmq.Socket[bytes]], credentials: Credentials | None = None) -> zmq.Socket[bytes]:
     """A client's SUB; ``credentials`` as for :func:`dealer`."""
-    socket = _common(context.socket(zmq.SUB), RESULTS_HWM, -1)
+    socket = _common(context.socket(zmq.SUB), _SUBSCRIBER_HWM, -1)
     if credentials is not None:
         credentials.apply(socket)
     # What it sends are subscriptions, all of them at once after a reconnection; those beyond a mark would be dropped.

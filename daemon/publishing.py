@@ -13,6 +13,7 @@ forgotten. Without keys ZeroMQ counts them; with keys see :mod:`taskmaster.daemo
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 
 import zmq
@@ -33,6 +34,9 @@ log = logging.getLogger("taskmaster.daemon")
 #: Larger payloads are announced, not published. With the socket's mark of 256 messages this bounds what a stopped
 #: subscriber can hold to 32 MB.
 PUBLISHED_BYTES = 128 << 10
+#: Of hundreds of runs, a turn may have an event each, which is more than a queue holds. After so many publications in a
+#: row ZeroMQ's own thread is given a moment to send them, so that who keeps pace loses none.
+_BURST, _MOMENT_SECONDS = 100, 100e-6
 #: Events of a message at most; more go into a further one.
 _EVENTS = 512
 #: Subscriptions and cancellations taken note of in one turn; the others wait in the socket.
@@ -128,7 +132,9 @@ class Publisher:
         by_run: dict[int, list[Publication]] = {}
         for publication in publications:
             by_run.setdefault(publication.run, []).append(publication)
-        for run, events in by_run.items():
+        for k, (run, events) in enumerate(by_run.items(), 1):
+            if k % _BURST == 0:
+                time.sleep(_MOMENT_SECONDS)
             plain, full = self._who_wants(events[0].master, run)
             if plain:
                 self._publish(topics.events_topic(events[0].master, run), run, events, inputs=False)
