@@ -328,5 +328,5 @@ def started(positions: Sequence[Position] | None) -> Started | None:
 
 def read_progress(folder: Path) -> dict[str, list[Position]]:
     """Where the workers of a daemon that was killed were, by their tokens, as far as it is known."""
-    found = {path.name: ProgressReader(path).positions() for path in folder.iterdir()}
+    found = {path.name: ProgressReader(path).positions() for path in folder.iterdir() if path.name[0] != "."}
     return {token: positions for token, positions in found.items() if positions is not None}

@@ -14,7 +14,11 @@ if TYPE_CHECKING:
     from taskmaster.drivers.evaluation import Report
     from taskmaster.drivers.progress import ProgressWriter
 
-__all__ = ["Driver", "DriverContext"]
+__all__ = ["DeviceBroken", "Driver", "DriverContext"]
+
+
+class DeviceBroken(Exception):
+    """What a driver evaluates on is of no use to its process any more: another has to go on with its tasks."""
 
 
 @dataclass(frozen=True)

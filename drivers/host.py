@@ -21,7 +21,7 @@ from typing import IO, TypeVar
 
 from taskmaster.bus.messages import Interrupt, LeaseId
 from taskmaster.drivers.progress import Position, ProgressReader
-from taskmaster.drivers.worker import EXIT_GOODBYE
+from taskmaster.drivers.worker import EXIT_BROKEN, EXIT_GOODBYE
 
 __all__ = [
     "CANCELLED",
@@ -101,6 +101,9 @@ class HostedProcess:
         if self.sentence is not None:
             return self.sentence
         status = self.exit_status
+        said = next(filter(None, (seat.progress.last_words() for seat in self.seats)), None)
+        if status == EXIT_BROKEN and said is not None:
+            return said[0], f"worker process {self.pid} ended: {said[1]}"
         if status is not None and status < 0:
             name = signal.Signals(-status).name if -status in set(signal.Signals) else f"signal {-status}"
             hint = "; out of memory?" if name == "SIGKILL" else ""

@@ -13,6 +13,8 @@ The worker also notes there what the daemon asks of its host: a host elsewhere h
 
 from __future__ import annotations
 
+import contextlib
+import json
 import mmap
 import os
 import struct
@@ -21,7 +23,7 @@ from pathlib import Path
 
 from taskmaster.bus.messages import LeaseId
 
-__all__ = ["STARTED", "Position", "ProgressReader", "ProgressWriter", "Terms", "machine_start"]
+__all__ = ["STARTED", "Position", "ProgressReader", "ProgressWriter", "Terms", "leave_last_words", "machine_start"]
 
 #: boot identity, slots, seconds of the time-out (0: none) and between signs of life; then for each slot: epoch and
 #: number of its lease, run and first task of that, how many of its tasks have started, whether it is in one of them,
@@ -65,6 +67,16 @@ class Terms:
     timeout: float | None
     #: seconds between two signs of life
     heartbeat: float
+
+
+def leave_last_words(progress: Path, kind: str, reason: str) -> None:
+    """Note beside its progress why a worker ends by itself, for its host to tell."""
+    with contextlib.suppress(OSError):  # then its host says that it has ended, and not why
+        _last_words(progress).write_text(json.dumps([kind, reason]), encoding="utf-8")
+
+
+def _last_words(progress: Path) -> Path:
+    return progress.with_name(f".{progress.name}.last")
 
 
 def machine_start() -> int:
@@ -164,9 +176,16 @@ class ProgressReader:
         timeout, heartbeat = struct.unpack_from("<2d", data, _TERMS)
         return Terms(timeout or None, heartbeat) if heartbeat > 0 else None
 
+    def last_words(self) -> tuple[str, str] | None:
+        """Of what kind its end was and why, if it has said so."""
+        try:
+            kind, reason = json.loads(_last_words(self._path).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return str(kind), str(reason)
+
     def remove(self) -> None:
         """Forget the worker."""
-        try:
-            os.unlink(self._path)
-        except FileNotFoundError:
-            return
+        for path in (self._path, _last_words(self._path)):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)

@@ -36,12 +36,12 @@ from taskmaster.bus.sections import mark_process
 from taskmaster.bus.table import Buffer, Table
 from taskmaster.bus.text import shortened
 from taskmaster.bus.wire import LONGEST_NAME
-from taskmaster.drivers.base import Driver, DriverContext
+from taskmaster.drivers.base import DeviceBroken, Driver, DriverContext
 from taskmaster.drivers.children import free_children
 from taskmaster.drivers.evaluation import Evaluator
 from taskmaster.drivers.functions import add_to_path
 from taskmaster.drivers.outputs import Portion, portions, task_error, time_of
-from taskmaster.drivers.progress import ProgressWriter, Terms
+from taskmaster.drivers.progress import ProgressWriter, Terms, leave_last_words
 from taskmaster.drivers.protocol import Assignment, WorkerProtocol
 from taskmaster.drivers.registry import driver_class
 from taskmaster.drivers.sharing import sharing_with
@@ -49,7 +49,7 @@ from taskmaster.drivers.sharing import sharing_with
 if TYPE_CHECKING:
     from taskmaster.drivers.gpu.engine import Engine
 
-__all__ = ["EXIT_DISMISSED", "EXIT_GOODBYE", "EXIT_REFUSED", "EXIT_UNUSABLE", "Dismissed", "Worker", "main"]
+__all__ = ["EXIT_BROKEN", "EXIT_DISMISSED", "EXIT_GOODBYE", "EXIT_REFUSED", "EXIT_UNUSABLE", "Dismissed", "Worker", "main"]
 
 #: The worker left as agreed; its host may start another at once.
 EXIT_GOODBYE = 0
@@ -59,11 +59,15 @@ EXIT_UNUSABLE = 3
 EXIT_REFUSED = 4
 #: The daemon could not take something that this worker said; what it had in hand is lost.
 EXIT_DISMISSED = 5
+#: What it evaluates on is of no use to this process any more; another may go on. Its last words say why.
+EXIT_BROKEN = 6
 
 _TICK_SECONDS = 1.0
 #: A worker that was told to leave waits so long for the daemon's goodbye, in case that is not there.
 _GOODBYE_SECONDS = 2.0
 _PR_SET_PDEATHSIG = 1
+#: What is said before it ends may take so long to be sent.
+_LINGER_MS = 2000
 
 
 class Worker:
@@ -118,9 +122,20 @@ class Worker:
             self._work(driver)
         except Dismissed as dismissed:
             return dismissed.status()
+        except DeviceBroken as broken:
+            return self._on_broken(broken)
         finally:
             driver.close()
         return EXIT_GOODBYE
+
+    def _on_broken(self, broken: DeviceBroken) -> int:
+        """Leave word of why with the host, and see that the daemon has what was said before."""
+        sys.stderr.write(f"worker {os.getpid()}: {broken}\n")
+        leave_last_words(self._progress_path, "DeviceFailed", str(broken))
+        self._flush()
+        self._socket.close(linger=_LINGER_MS)
+        self._context.term()
+        return EXIT_BROKEN
 
     def _work(self, driver: Driver) -> None:
         self._protocol.slots = driver.slots
@@ -248,7 +263,7 @@ class Worker:
         sys.stderr.write("".join(traceback.format_exception(error)))
         self._protocol.failed(shortened(type(error).__qualname__, LONGEST_NAME), told.message, told.traceback)
         self._flush()
-        self._socket.close(linger=2000)
+        self._socket.close(linger=_LINGER_MS)
         self._context.term()
 
     @property

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from taskmaster.drivers.base import DeviceBroken
 from taskmaster.drivers.gpu.arrays import Adapter, columns_of, padded_rows
 
 __all__ = ["CpuDevice", "Device", "DeviceBroken", "Fill", "Flight", "Function", "Memory", "OutOfMemory", "Spans"]
@@ -27,10 +28,6 @@ Function: TypeAlias = Callable[[Any], Any]
 
 class OutOfMemory(Exception):
     """The device has too little memory for so many rows."""
-
-
-class DeviceBroken(Exception):
-    """The device, or this process's context on it, is of no use any more: another process has to go on."""
 
 
 @dataclass(frozen=True, slots=True)

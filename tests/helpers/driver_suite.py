@@ -57,6 +57,7 @@ SUBJECTS = {
     "process, batch": Subject("process", _BATCH, _EVALUATES_BATCH),
     "thread": Subject("thread", {"threads": 3}, slots=3),
     "thread, batch": Subject("thread", {"threads": 2, **_BATCH}, _EVALUATES_BATCH, slots=2),
+    "gpu": Subject("gpu", {"device": "cpu", "batch": 8}, {"function": f"{_OURS}evaluate_rows"}, slots=8),
 }
 
 
@@ -192,3 +193,8 @@ def evaluate(point: dict[str, float]) -> float | None:
 def evaluate_batch(columns: dict[str, Any]) -> list[float | None]:
     """The same for many points at once."""
     return [evaluate({"x": x}) for x in columns["x"].tolist()]
+
+
+def evaluate_rows(rows: Any) -> list[float | None]:
+    """The same for the rows of an array."""
+    return evaluate_batch({"x": rows[:, 0]})
