@@ -14,10 +14,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Device", "DeviceChoice", "devices_of"]
+__all__ = ["NUMBER", "Device", "DeviceChoice", "devices_of"]
 
 log = logging.getLogger("taskmaster.devices")
 
+#: Where a worker finds which of the devices it has.
+NUMBER = "TASKMASTER_DEVICE"
 #: What it may take to ask: a driver that has just been loaded takes some seconds.
 ASK_SECONDS = 30.0
 
@@ -43,7 +45,7 @@ class Device:
 def devices_of(choice: DeviceChoice) -> Sequence[Device]:
     """The devices, each with what its worker is to have in its environment."""
     if not choice.cuda:
-        return [Device(number, {}) for number in choice.numbers or (0,)] if choice.numbers != () else []
+        return [Device(number, {NUMBER: str(number)}) for number in choice.numbers or ()]
     numbers = choice.numbers
     if numbers is None:
         # Where there is none, a worker that is started all the same says so, to everybody who asks.
@@ -55,9 +57,9 @@ def _environment(number: int) -> dict[str, str]:
     """Has the process see just this device: as `nvidia-smi` counts, among those that this process sees itself."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
-        return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": str(number)}
+        return {NUMBER: str(number), "CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": str(number)}
     entries = [entry.strip() for entry in visible.split(",") if entry.strip()]
-    return {"CUDA_VISIBLE_DEVICES": entries[number] if number < len(entries) else "-1"}
+    return {NUMBER: str(number), "CUDA_VISIBLE_DEVICES": entries[number] if number < len(entries) else "-1"}
 
 
 def _count() -> int:

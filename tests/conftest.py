@@ -24,6 +24,15 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs a device where there is none, with the reason."""
+    if item.get_closest_marker("gpu") is not None:
+        from helpers.devices_there import NO_DEVICE
+
+        if NO_DEVICE:
+            pytest.skip(f"no GPU: {NO_DEVICE}")
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Slow tests go first, a share of them at the head of what each process begins with.

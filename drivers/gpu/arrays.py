@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Mapping
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
@@ -52,7 +53,7 @@ class Adapter:
 
 
 class _Torch(Adapter):
-    def __init__(self) -> None:
+    def __init__(self, dtype: str) -> None:
         import torch
 
         self._torch = torch
@@ -84,9 +85,13 @@ class _Torch(Adapter):
 class _Jax(Adapter):
     few_sizes = True
 
-    def __init__(self) -> None:
+    def __init__(self, dtype: str) -> None:
+        # JAX would take three quarters of the device's memory for itself, beside which CuPy's pool has its rows.
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
         import jax
 
+        if dtype == "float64":  # else it would make singles of the rows
+            jax.config.update("jax_enable_x64", True)
         self._jax = jax
 
     def inward(self, array: Any) -> Any:
@@ -105,12 +110,12 @@ class _Jax(Adapter):
         return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)[:200]
 
 
-_ADAPTERS: Mapping[str, Callable[[], Adapter]] = {"cupy": Adapter, "torch": _Torch, "jax": _Jax}
+_ADAPTERS: Mapping[str, Callable[[str], Adapter]] = {"cupy": lambda dtype: Adapter(), "torch": _Torch, "jax": _Jax}
 
 
-def adapter(array: str) -> Adapter:
-    """For ``array`` of the configuration. Raises ImportError where that library is not installed."""
-    return _ADAPTERS[array]()
+def adapter(array: str, dtype: str = "float64") -> Adapter:
+    """For ``array`` and ``dtype`` of the configuration. Raises ImportError where that library is not installed."""
+    return _ADAPTERS[array](dtype)
 
 
 def padded_rows(n: int) -> int:

@@ -61,7 +61,7 @@ class GpuDriver(Driver):
     def _library(self) -> Adapter:
         array = self.context.options.get("array", "cupy")
         try:
-            return adapter(array)
+            return adapter(array, self.context.options.get("dtype", "float64"))
         except ImportError as error:
             raise ConfigError(
                 f"Master {self.context.master!r}: array = {array!r} needs a package that is not installed here ({error})"
