@@ -51,9 +51,7 @@ KernelName = Annotated[
     BeforeValidator(_read_kernel),
     WithJsonSchema({"type": "string", "title": "kernel", "pattern": r"^.+:[A-Za-z_]\w*$"}),
 ]
-Signature = Annotated[
-    str, BeforeValidator(_read_signature), WithJsonSchema({"type": "string", "title": "signature"})
-]
+Signature = Annotated[str, BeforeValidator(_read_signature), WithJsonSchema({"type": "string", "title": "signature"})]
 Devices = Annotated[
     Literal["all"] | tuple[int, ...],
     BeforeValidator(_read_devices),
@@ -106,8 +104,8 @@ class GpuOptions(DriverOptions):
         default="cuda",
     )
     devices: Devices = setting(
-        "Which devices get a worker process each: `\"all\"`, or their numbers as `nvidia-smi` counts them. With "
-        "`device = \"cpu\"`, as many processes as numbers (`\"all\"`: one).",
+        'Which devices get a worker process each: `"all"`, or their numbers as `nvidia-smi` counts them. With '
+        '`device = "cpu"`, as many processes as numbers (`"all"`: one).',
         default="all",
     )
     workers: bool = setting(

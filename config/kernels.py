@@ -49,7 +49,9 @@ def parse_kernel(text: str) -> tuple[str, str]:
     """``"file.cu:name"`` as the file and the kernel's name. Raises ValueError."""
     file, colon, name = text.rpartition(":")
     if not (colon and file and name.isidentifier()):
-        raise ValueError(f"expected a file and the name of a kernel in it, such as 'lorenz.cu:trajectory', got {text!r}")
+        raise ValueError(
+            f"expected a file and the name of a kernel in it, such as 'lorenz.cu:trajectory', got {text!r}"
+        )
     return file, name
 
 
@@ -107,5 +109,5 @@ def source_problem(path: Path, name: str) -> str:
         there = re.findall(r"__global__[^;{]*?\b(\w+)\s*\(", source)
         return f"{path} has no __global__ function {name!r}" + (f"; it has {', '.join(there)}" if there else "")
     if 'extern "C"' not in source:
-        return f"{path}: kernel {name!r} is found by its name only if it is declared extern \"C\""
+        return f'{path}: kernel {name!r} is found by its name only if it is declared extern "C"'
     return ""

@@ -101,9 +101,9 @@ class Roster:
             if worker.batch:
                 # Its own batches are what it evaluates one after the other: slots only say how many leases form them.
                 tasks = worker.tasks_in_hand
-                if len(worker.leases) < worker.shares or tasks < BATCHES_IN_HAND * worker.batch:
-                    if best is None or tasks < fewest:
-                        best, fewest = worker, tasks
+                takes = len(worker.leases) < worker.shares or tasks < BATCHES_IN_HAND * worker.batch
+                if takes and (best is None or tasks < fewest):
+                    best, fewest = worker, tasks
                 continue
             if len(worker.leases) < worker.slots:
                 return worker

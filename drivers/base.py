@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from taskmaster.bus.fields import Schema
 
 if TYPE_CHECKING:
-    from taskmaster.drivers.gpu.engine import Engine
     from taskmaster.drivers.evaluation import Report
+    from taskmaster.drivers.gpu.engine import Engine
     from taskmaster.drivers.progress import ProgressWriter
 
 __all__ = ["DeviceBroken", "Driver", "DriverContext"]

@@ -49,7 +49,16 @@ from taskmaster.drivers.sharing import sharing_with
 if TYPE_CHECKING:
     from taskmaster.drivers.gpu.engine import Engine
 
-__all__ = ["EXIT_BROKEN", "EXIT_DISMISSED", "EXIT_GOODBYE", "EXIT_REFUSED", "EXIT_UNUSABLE", "Dismissed", "Worker", "main"]
+__all__ = [
+    "EXIT_BROKEN",
+    "EXIT_DISMISSED",
+    "EXIT_GOODBYE",
+    "EXIT_REFUSED",
+    "EXIT_UNUSABLE",
+    "Dismissed",
+    "Worker",
+    "main",
+]
 
 #: The worker left as agreed; its host may start another at once.
 EXIT_GOODBYE = 0

@@ -90,10 +90,10 @@ class Device(ABC):
         """Bytes of its memory that a row has taken at most, as far as it is known; 0: it is not."""
         return 0.0
 
-    def trim(self) -> None:
+    def trim(self) -> None:  # noqa: B027 - as below
         """Let go of memory that is only held."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - nothing to do is a fine default
         """Let go of everything."""
 
 
@@ -129,7 +129,8 @@ class CpuDevice(Device):
 
     def begin(self, fill: Fill, n: int) -> Flight:
         began = time.perf_counter()
-        outputs, error = None, None
+        outputs: Any = None
+        error: BaseException | None = None
         try:
             outputs = self._evaluate(fill, n)
         except MemoryError as raised:

@@ -64,7 +64,7 @@ class GpuDriver(Driver):
             return adapter(array, self.context.options.get("dtype", "float64"))
         except ImportError as error:
             raise ConfigError(
-                f"Master {self.context.master!r}: array = {array!r} needs a package that is not installed here ({error})"
+                f"Master {self.context.master!r}: array = {array!r} needs a package that is not installed ({error})"
             ) from error
 
     def _function(self) -> Function:

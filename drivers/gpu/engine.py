@@ -28,7 +28,7 @@ from pathlib import Path
 from taskmaster.bus.messages import LeaseId, TaskError
 from taskmaster.bus.status import DeviceStatus
 from taskmaster.drivers.evaluation import Report
-from taskmaster.drivers.gpu.batching import Batch, Piece, Sizing, Waiting
+from taskmaster.drivers.gpu.batching import Batch, Sizing, Waiting
 from taskmaster.drivers.gpu.device import Device, DeviceBroken, Flight, OutOfMemory
 from taskmaster.drivers.gpu.rows import Ended, Inputs, Outputs
 from taskmaster.drivers.outputs import task_error

@@ -45,7 +45,7 @@ class Kernel:
         written: dict[str, Any] = {}
         arguments = tuple(self._value(argument, rows, n, written) for argument in self._arguments)
         self._launch((-(-n // self._block),), (self._block,), arguments)
-        return written["Y"] if "Y" in written else written
+        return written.get("Y", written)
 
     def _value(self, argument: Argument, rows: Any, n: int, written: dict[str, Any]) -> Any:
         library, name = self._library, argument.name

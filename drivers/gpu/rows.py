@@ -124,8 +124,8 @@ class Outputs:
         shape = np.shape(result)
         if len(shape) < 2 or shape[1] != len(names):
             raise InvalidOutput(
-                f"Master {self._schema.owner!r}: a function of {len(names)} outputs ({', '.join(names)}) returns a dict "
-                f"of columns or an array (n, {len(names)}), not one of shape {tuple(shape)}"
+                f"Master {self._schema.owner!r}: a function of {len(names)} outputs ({', '.join(names)}) returns a "
+                f"dict of columns or an array (n, {len(names)}), not one of shape {tuple(shape)}"
             )
         return {name: result[:, k] for k, name in enumerate(names)}
 
@@ -142,8 +142,8 @@ class Outputs:
         shape = array.shape[1:]
         if not fits or len(shape) != len(field.shape) or any(w not in (-1, s) for s, w in zip(shape, field.shape)):
             raise InvalidOutput(
-                f"Master {self._schema.owner!r}: output {field.name!r} must be {field.describe()}, got a column of shape "
-                f"{array.shape} of {array.dtype}"
+                f"Master {self._schema.owner!r}: output {field.name!r} must be {field.describe()}, got a column of "
+                f"shape {array.shape} of {array.dtype}"
             )
         if kind == "f" and array.dtype.itemsize == 2:  # numbers of two bytes are of no interest to anybody else
             return array.astype("<f4")

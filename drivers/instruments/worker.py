@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import os
 import queue
 import select
@@ -181,9 +182,9 @@ class HeadWorker(Worker):
         self._daemon_heard = now
         super().handle(frames, now)
 
-    def _turn(self, *, wait: bool) -> None:
+    def _turn(self, *, wait: bool, until: float = math.inf) -> None:
         self._notes.turn()
-        super()._turn(wait=wait)
+        super()._turn(wait=wait, until=until)
         if self._told_to_leave and not self._protocol.leaving:
             self._on_signal(0, None)
             self._flush()

@@ -169,7 +169,7 @@ def test_just_the_rows_that_raise_fail(make: Any) -> None:
     bench.lease(list(range(32)))
     bench.lease(list(range(32, 64)))
     bench.run()
-    ended = {**{k: v for k, v in bench.outputs[1].items()}, **{32 + k: v for k, v in bench.outputs[2].items()}}
+    ended = {**bench.outputs[1], **{32 + k: v for k, v in bench.outputs[2].items()}}
     assert ended == {k: "ValueError" if k in (3, 40, 41) else 2.0 * k for k in range(64)}
     assert bench.errors[1, 3].message == "no 3"
     assert "_scripted" not in bench.errors[1, 3].traceback
