@@ -9,7 +9,7 @@ from taskmaster.bus.status import DaemonStatus, MasterStatus
 from taskmaster.bus.text import count, format_duration, format_size
 from taskmaster.cli.output import Cell, Table, duration
 
-__all__ = ["Rates", "facts", "masters_table", "rate_text", "troubles", "workers_table"]
+__all__ = ["Rates", "devices_table", "facts", "masters_table", "rate_text", "troubles", "workers_table"]
 
 _STYLES = {
     "ready": "green",
@@ -18,6 +18,7 @@ _STYLES = {
     "starting": "yellow",
     "leaving": "yellow",
     "paused": "yellow",
+    "degraded": "bold yellow",
     "waiting for people": "yellow",
     "absent": "yellow",
     "no workers": "bold red",
@@ -139,6 +140,33 @@ def workers_table(masters: Sequence[MasterStatus], rates: Rates | None = None) -
             table.rows.append(row)
         if master.unlisted:
             table.rows.append([master.name, f"… and {master.unlisted} more", *[""] * (len(headings) - 2)])
+    return table
+
+
+def devices_table(masters: Sequence[MasterStatus]) -> Table:
+    """A row for each device that a worker of these Masters evaluates on: what it has done in the latest second."""
+    headings = ["master", "worker", "device", ">busy", ">batch", ">batches", ">rows", ">kernel", ">copies", ">memory"]
+    table = Table(headings, [], ("device", "worker", "master"), ("copies", "batches", "memory"))
+    for master in masters:
+        for worker in master.workers:
+            device = worker.device
+            if device is None:
+                continue
+            used = f"{format_size(device.memory - device.free)} of {format_size(device.memory)}"
+            table.rows.append(
+                [
+                    master.name,
+                    worker.name,
+                    device.name,
+                    f"{device.utilisation:.0%}",
+                    str(device.batch),
+                    str(device.batches),
+                    str(device.rows),
+                    duration(device.kernel),
+                    duration(device.copying),
+                    used if device.memory else "–",
+                ]
+            )
     return table
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from taskmaster.bus.status import AlarmInfo, DaemonStatus, HeadInfo, MasterStatus
+from taskmaster.bus.status import AlarmInfo, DaemonStatus, DeviceStatus, HeadInfo, MasterStatus
 from taskmaster.daemon.alarms import KINDS
 from taskmaster.daemon.effects import Publication
 
@@ -27,6 +27,7 @@ _MASTER_STATES = (
     "paused",
     "no workers",
     "crash loop",
+    "degraded",
     "waiting for people",
     "no heads",
     "stopped",
@@ -105,6 +106,17 @@ def _each_master(read: Callable[[MasterStatus], float]) -> Read:
 
 def _each_head(read: Callable[[HeadInfo], float]) -> Read:
     return lambda at: [((head.master, head.head), read(head)) for head in at.heads]
+
+
+def _each_device(read: Callable[[DeviceStatus], float | None]) -> Read:
+    def samples(at: Snapshot) -> Iterator[Sample]:
+        for master in at.status.masters:
+            for worker in master.workers:
+                value = None if worker.device is None else read(worker.device)
+                if worker.device is not None and value is not None:
+                    yield (master.name, worker.name, worker.device.name), value
+
+    return samples
 
 
 def _alarms(at: Snapshot) -> Iterator[Sample]:
@@ -259,6 +271,18 @@ METRICS: Sequence[Metric] = (
     Metric(
         "taskmaster_master_workers_lost_total", "counter", "Workers lost since the daemon started.", ("master",),
         _each_master(lambda master: master.lost),
+    ),
+    Metric(
+        "taskmaster_device_utilisation", "gauge", "The share of the latest second in which a device was evaluating.",
+        ("master", "worker", "device"), _each_device(lambda device: device.utilisation),
+    ),
+    Metric(
+        "taskmaster_device_batch_rows", "gauge", "Rows that a batch on a device may have at present.",
+        ("master", "worker", "device"), _each_device(lambda device: device.batch),
+    ),
+    Metric(
+        "taskmaster_device_memory_free_bytes", "gauge", "Memory of a device that is free; none where it has no own.",
+        ("master", "worker", "device"), _each_device(lambda device: device.free if device.memory else None),
     ),
     Metric(
         "taskmaster_head_state", "gauge", "1 for the state that a head is in, 0 for the others.",

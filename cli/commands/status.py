@@ -7,7 +7,7 @@ import click
 from taskmaster.cli.base import Command, address_option, json_option
 from taskmaster.cli.connecting import connected
 from taskmaster.cli.output import print_json, print_line, print_table, record, say
-from taskmaster.cli.views import facts, masters_table, troubles, workers_table
+from taskmaster.cli.views import devices_table, facts, masters_table, troubles, workers_table
 
 __all__ = ["command"]
 
@@ -41,6 +41,9 @@ def command(master: str | None, workers: bool, address: str | None, as_json: boo
     if (workers or master is not None) and any(one.workers for one in chosen):
         say()
         print_table(workers_table(chosen))
+        if (devices := devices_table(chosen)).rows:
+            say()
+            print_table(devices)
     for line in troubles(status):
         say()
         print_line(line)

@@ -19,7 +19,7 @@ from taskmaster.cli.base import Command, address_option
 from taskmaster.cli.connecting import connected
 from taskmaster.cli.heads_view import units_of, work_table
 from taskmaster.cli.output import console, is_terminal, one_line, rich_table
-from taskmaster.cli.views import Rates, facts, masters_table, troubles, workers_table
+from taskmaster.cli.views import Rates, devices_table, facts, masters_table, troubles, workers_table
 from taskmaster.learners.client import Lab
 
 if TYPE_CHECKING:
@@ -150,6 +150,7 @@ class _Screen:
         masters = [one for one in status.masters if self._master in (None, one.name)]
         heads, instruments = self._heads, {info.master for info in self._heads}
         others = [one for one in masters if one.name not in instruments]
+        devices = devices_table(masters)
         parts: list[RenderableType] = [
             *(Text(one_line(line), no_wrap=True, overflow="ellipsis") for line in facts(status, self._lab.address)),
             *self._last_words(),  # above the tables, which may be longer than the screen
@@ -158,6 +159,7 @@ class _Screen:
             Text(),
             *((rich_table(work_table(heads, units_of(self._lab, heads)), width), Text()) if heads else ()),
             *((rich_table(workers_table(others, self._rates), width), Text()) if others else ()),
+            *((rich_table(devices, width), Text()) if devices.rows else ()),
             *(Text(one_line(line), "red") for line in troubles(status)),
             *(Text(one_line(alarm.message), "yellow") for alarm in self._lab.alarms[-_ALARMS:]),
         ]
