@@ -38,8 +38,7 @@ def _read_signature(value: object) -> str:
 def _read_devices(value: object) -> object:
     if value == "all" or isinstance(value, tuple):
         return value
-    numbers = isinstance(value, list) and value and all(type(item) is int and item >= 0 for item in value)
-    if not (isinstance(value, list) and numbers):
+    if not (isinstance(value, list) and all(type(item) is int and item >= 0 for item in value)):
         raise ValueError(f"expected 'all' or the numbers of devices, such as [0, 1], got {show(value)}")
     if len(set(value)) != len(value):
         raise ValueError(f"a device is named twice in {show(value)}")
@@ -60,7 +59,7 @@ Devices = Annotated[
             "title": '`"all"` or list of whole numbers',
             "anyOf": [
                 {"type": "string", "const": "all"},
-                {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1, "uniqueItems": True},
+                {"type": "array", "items": {"type": "integer", "minimum": 0}, "uniqueItems": True},
             ],
         }
     ),
@@ -108,14 +107,10 @@ class GpuOptions(DriverOptions):
         '`device = "cpu"`, as many processes as numbers (`"all"`: one).',
         default="all",
     )
-    workers: bool = setting(
-        "Whether the daemon keeps workers here; `false` where they dial in from elsewhere only.", default=True
-    )
     batch: Annotated[int, PydanticField(ge=1, le=1 << 24)] = setting(
         "Rows of one launch at most. How many it is follows from the measured time of launches and from the free "
         "memory.",
         default=1 << 18,
-        shown="`262144`",
     )
     linger: Annotated[float, duration()] = setting(
         "How long an idle device waits for a batch to become full. By default it never waits: what comes while it is "
@@ -171,8 +166,6 @@ class GpuOptions(DriverOptions):
     @property
     def places(self) -> tuple[int, ...] | None:
         """The devices that get a process each, by their numbers; None: all that there are."""
-        if not self.workers:
-            return ()
         if self.devices == "all":
             return (0,) if self.device == "cpu" else None
         return tuple(number for number in self.devices if isinstance(number, int))

@@ -19,7 +19,7 @@ def examples() -> tuple[str, ...]:
 
 def companions() -> tuple[str, ...]:
     """The files that some of them need beside them, sorted."""
-    return tuple(sorted(path.name for suffix in ("*.py", "*.yaml") for path in _FOLDER.glob(suffix)))
+    return tuple(sorted(path.name for suffix in ("*.py", "*.cu", "*.yaml") for path in _FOLDER.glob(suffix)))
 
 
 def example(name: str) -> Path:

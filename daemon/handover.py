@@ -43,6 +43,8 @@ class Handover:
     def __init__(self) -> None:
         self._segments = segments.Segments()
         self._neighbours: dict[bytes, _Neighbour] = {}
+        #: connections by which a segment came that could not be had: what comes by them is to come otherwise
+        self._distrusted: set[bytes] = set()
 
     def __len__(self) -> int:
         """How many segments have not been taken."""
@@ -51,7 +53,7 @@ class Handover:
     def on_hello(self, sender: Sender, hello: m.WorkerHello) -> None:
         """A worker says hello: see whether what it puts into segments can be had."""
         self.forget(sender.address)
-        if hello.proof is None or not sender.peer.is_local:
+        if hello.proof is None or not sender.peer.is_local or sender.address in self._distrusted:
             return
         try:
             segments.take(hello.pid, hello.proof)
@@ -83,12 +85,20 @@ class Handover:
         neighbour.waiting -= numbers
         self._segments.release(numbers)
 
-    def take(self, sender: Sender, segment: m.Segment) -> list[memoryview]:
-        """The frames of a worker's segment. Raises ProtocolError."""
+    def take(self, sender: Sender, segment: m.Segment) -> list[memoryview] | None:
+        """The frames of a worker's segment.
+
+        None where they cannot be had: the worker has shown nothing to this daemon yet, which may be another than the
+        one it sent them to, or this process can have no more of them. Asked to say hello, it sends them otherwise.
+        """
         neighbour = self._neighbours.get(sender.address)
         if neighbour is None or not sender.peer.is_local:
-            raise ProtocolError("a segment of a worker that was not told that it may send any")
-        return segments.take(neighbour.pid, segment)
+            return None
+        try:
+            return segments.take(neighbour.pid, segment)
+        except ProtocolError:
+            self._distrusted.add(sender.address)
+            return None
 
     def give(
         self, address: bytes, message: m.Dispatch, frames: Sequence[Buffer]
@@ -114,3 +124,4 @@ class Handover:
         """Once in a while: let go of what was for connections other than these, which are those of workers."""
         for address in self._neighbours.keys() - set(known):
             self.forget(address)
+        self._distrusted.intersection_update(known)

@@ -18,11 +18,12 @@ from taskmaster.bus.errors import NotAllowed, ProtocolError
 from taskmaster.bus.table import Buffer, Table
 from taskmaster.daemon.bounds import TOKEN_INTERVALS
 from taskmaster.daemon.core import Core
-from taskmaster.daemon.effects import Audited, Effects, Reply, Sender
+from taskmaster.daemon.effects import Audited, Effects, Reply, Sender, ToWorker
 from taskmaster.daemon.gate import Gatehouse
 from taskmaster.daemon.handover import Handover
 from taskmaster.daemon.roles import LOCAL, Right
 from taskmaster.daemon.space import Space
+from taskmaster.daemon.workforce import SAY_HELLO
 
 __all__ = ["DRAIN_BYTES", "Intake"]
 
@@ -200,7 +201,11 @@ class Intake:
         if isinstance(message, m.Outcome):
             behind: list[Any] = frames[2:]
             if message.segment is not None:
-                behind = self._handover.take(sender, message.segment)
+                taken = self._handover.take(sender, message.segment)
+                if taken is None:
+                    out.to_workers.append(ToWorker(sender.address, SAY_HELLO))
+                    return
+                behind = taken
             head = m.EventHead(
                 0, message.n, "done", 0, len(behind), message.outputs, message.errors, timed=message.timed
             )

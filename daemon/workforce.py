@@ -16,7 +16,7 @@ from taskmaster.daemon.master import Master
 from taskmaster.daemon.roles import LOCAL, Peer, require_work
 from taskmaster.daemon.series import SeriesBook
 
-__all__ = ["LEAST_SILENCE_SECONDS", "MOST_WORKERS", "Workforce", "as_seen_by", "known_master"]
+__all__ = ["LEAST_SILENCE_SECONDS", "MOST_WORKERS", "SAY_HELLO", "Workforce", "as_seen_by", "known_master"]
 
 #: Workers of the daemon's own that have ended and are remembered: a hello does not take longer than so many deaths.
 _DEPARTED = 1024
@@ -31,7 +31,7 @@ _LONGEST_REASON, _LONGEST_KIND = 500, 200
 #: A guardian says that it is there every second; one that is silent for less than this is busy.
 LEAST_SILENCE_SECONDS = 6.0
 _ALIVE = m.Alive()
-_SAY_HELLO = m.Refused(m.HELLO, "this daemon does not know you (any more): say hello")
+SAY_HELLO = m.Refused(m.HELLO, "this daemon does not know you (any more): say hello")
 
 
 @dataclass
@@ -264,7 +264,7 @@ class Workforce:
                 out.to_workers.append(ToWorker(sender.address, m.Refused(m.UNHEEDED, str(error))))
                 return
         if master is None or not (sender.peer.is_local or (guardian is not None and guardian.master is master)):
-            out.to_workers.append(ToWorker(sender.address, _SAY_HELLO))
+            out.to_workers.append(ToWorker(sender.address, SAY_HELLO))
         else:
             master.heads.on_guarded(message, out)
 
@@ -325,7 +325,7 @@ class Workforce:
             master, token = self._worker_at.get(sender.address, (None, ""))
             worker = master.workers.get(token) if master is not None else None
             if worker is None or worker.address != sender.address:
-                out.to_workers.append(ToWorker(sender.address, _SAY_HELLO))
+                out.to_workers.append(ToWorker(sender.address, SAY_HELLO))
             else:
                 worker.last_seen = now
                 if message.device is not None:
@@ -338,7 +338,7 @@ class Workforce:
                 worker.last_seen = now
                 if master.heads and guardian is None:  # by another connection, or from before this daemon's start
                     guardian = _Guardian(None, m.GuardianHello(0, master.spec.name, ""), now)
-                    out.to_workers.append(ToWorker(sender.address, _SAY_HELLO))
+                    out.to_workers.append(ToWorker(sender.address, SAY_HELLO))
                 if worker.host != sender.address:
                     worker.host = sender.address
                     master.heads.on_vouched(worker, out)
@@ -358,7 +358,7 @@ class Workforce:
         worker = master.workers.get(token) if master is not None else None
         if master is None or worker is None or worker.address != sender.address:
             # Given up meanwhile, or from before this daemon's start: it has to introduce itself (again).
-            out.to_workers.append(ToWorker(sender.address, _SAY_HELLO))
+            out.to_workers.append(ToWorker(sender.address, SAY_HELLO))
             return
         worker.last_seen = now
         if isinstance(message, m.Ready):

@@ -83,9 +83,15 @@ class Evaluator:
 
     def run(self, assignment: Assignment) -> None:
         """Evaluate every task that is not revoked, reporting as they end; the last report is final."""
+        self._assignment = assignment
+        try:
+            self._run(assignment)
+        finally:
+            del self._assignment  # its inputs may be large, and who has nothing to do needs none
+
+    def _run(self, assignment: Assignment) -> None:
         began = time.perf_counter()
         self._finished = False
-        self._assignment = assignment
         if assignment.n == 1 and not self._driver.batch:
             self._run_one(assignment, began)
             return

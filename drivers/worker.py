@@ -170,6 +170,7 @@ class Worker:
                 progress.begin(0, assignment.lease, assignment.run, assignment.first, assignment.attempt)
                 evaluator.run(assignment)
                 progress.end(0)
+                del assignment  # with its inputs, which may be large
             elif self._done:
                 return
 
@@ -369,6 +370,7 @@ class _Threads:
                 self._progress.begin(k, assignment.lease, assignment.run, assignment.first, assignment.attempt)
             evaluator.run(assignment)
             self._progress.end(k)
+            del assignment  # with its inputs, which may be large
 
     def _tell(self, progress: m.Progress) -> None:
         self._progresses.put(progress)

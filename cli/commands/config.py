@@ -35,7 +35,8 @@ def example(name: str) -> None:
 
     full has every key, explained, but those of instruments; these are in instruments. minimal and svm evaluate
     functions; stm, chambers and growth are instruments by their commands, pymeasure and qcodes by classes of these
-    libraries. bench.yaml, digits.py and lamp.py are files that some of them need beside them.
+    libraries. bench.yaml, digits.py, lamp.py, lorenz.cu and lorenz.py are files that some of them need beside
+    them.
     """
     from taskmaster.config import shipped
 

@@ -46,7 +46,7 @@ def daemon(start_shared_daemon: StartDaemon) -> Daemon:
             parameters={"x": {}, "k": {"kind": "int"}},
             outputs={"picture": {"shape": [2, 3]}, "count": {"kind": "int"}},
         ),
-        "away": rows("product", workers=False),
+        "away": rows("product", devices=[]),
         "lame": rows("where", devices=[0, 1], outputs=PLACES, setup="rows:fail_at_one", restarts=2),
         "cuda": rows("product", device="cuda", restarts=2),
     }

@@ -320,3 +320,14 @@ def peak(point: float | tuple[float, ...]) -> float:
     """A narrow peak at the origin, in any number of dimensions."""
     r2 = float(np.sum(np.square(point)))
     return 0.01 / (0.01 + r2)
+
+
+def doubled_array(point: dict[str, Any]) -> dict[str, Any]:
+    """Of a large array the double, and whether that array lies in memory that is shared with the daemon."""
+    array = point["array"]
+    with open("/proc/self/maps", encoding="ascii") as maps:
+        spans = [line.split()[0].split("-") for line in maps if "memfd:taskmaster" in line]
+    where = array.__array_interface__["data"][0]
+    shared = any(int(low, 16) <= where < int(high, 16) for low, high in spans)
+    time.sleep(point["seconds"])
+    return {"array": array * 2, "shared": shared}

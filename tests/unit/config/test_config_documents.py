@@ -18,6 +18,7 @@ from taskmaster.bus.errors import ConfigError
 from taskmaster.config import reference
 from taskmaster.config.base import Settings, declared
 from taskmaster.config.commands import CommandSettings, ErrorsSettings, RampSettings, ReadSettings, WaitSettings
+from taskmaster.config.gpu import GpuOptions
 from taskmaster.config.instruments import InstrumentClassOptions
 from taskmaster.config.load import load, loads
 from taskmaster.config.options import DriverOptions, FunctionOptions
@@ -55,7 +56,7 @@ def test_an_example_is_right_wherever_it_is_copied(name: str, tmp_path: Path) ->
                 assert importlib.import_module(module)
             elif module.partition(".")[0] not in ("pymeasure", "qcodes"):  # these are run, see test_libraries.py
                 assert callable(getattr(beside(tmp_path / "lab" / f"{module}.py"), function))
-            assert isinstance(master.options, FunctionOptions | InstrumentClassOptions)
+            assert isinstance(master.options, FunctionOptions | GpuOptions | InstrumentClassOptions)
             assert master.options.path == (tmp_path / "lab",)
 
 
@@ -170,7 +171,7 @@ def test_the_schema_refuses_what_the_settings_refuse(text: str) -> None:
         (MASTER + "workers = -1", "-1 is less than the minimum of 0"),
         (
             MASTER.replace("process", "proces"),
-            "'proces' is not one of ['process', 'thread', 'visa', 'serial', 'instrument', 'human']",
+            "'proces' is not one of ['process', 'thread', 'gpu', 'visa', 'serial', 'instrument', 'human']",
         ),
         ("[masters.svm]\nfunction = 'a:b'", "'driver' is a required property"),
     ],

@@ -61,7 +61,7 @@ def test_an_interlock(interlock: str, expected: str) -> None:
         ),
         ("max_attempts = 3", "max_attempts: has no effect without on_lost = 'retry': a task of an instrument is"),
         ("workers = 3", "workers: driver 'visa' has no such key; 'process' has"),
-        ("path = ['.']", "path: driver 'visa' has no such key; 'process', 'thread', 'instrument' have"),
+        ("path = ['.']", "path: driver 'visa' has no such key; 'process', 'thread', 'gpu', 'instrument' have"),
         ("read_terminator = 'abcde'", "read_terminator: expected at most 4 ASCII characters, such as"),
         ("monitor = { t = { query = 'T?', every = 0 } }", "monitor.t.every: expected a duration of at least '50 ms'"),
     ],

@@ -11,7 +11,7 @@ driver = "process"
 function = "digits:accuracy"
 """
 
-DRIVERS = "'process', 'thread', 'visa', 'serial', 'instrument', 'human'"
+DRIVERS = "'process', 'thread', 'gpu', 'visa', 'serial', 'instrument', 'human'"
 
 
 def test_the_plain_table_is_right() -> None:

@@ -11,7 +11,15 @@ from typing import Any
 import pytest
 
 from taskmaster.bus import messages as m
-from taskmaster.bus.status import AlarmInfo, DaemonStatus, HeadInfo, JournalStatus, MasterStatus, WorkerStatus
+from taskmaster.bus.status import (
+    AlarmInfo,
+    DaemonStatus,
+    DeviceStatus,
+    HeadInfo,
+    JournalStatus,
+    MasterStatus,
+    WorkerStatus,
+)
 from taskmaster.daemon.alarms import KINDS
 from taskmaster.daemon.effects import Publication
 from taskmaster.daemon.health import CREW_SECONDS, STILL_SECONDS, Crews, Pulse
@@ -19,7 +27,8 @@ from taskmaster.daemon.metrics import METRICS, Counts, Snapshot, render
 
 NASTY = 'a "quoted"\\back\nslash'
 JOURNAL = JournalStatus("/state/journal.db", "power", "full", 5000, 7000, 42, 0.001, 0.25, 1.5, 4096)
-WORKERS = (WorkerStatus("svm-1", "busy", local=True), WorkerStatus("svm-2", "idle", local=True))
+DEVICE = DeviceStatus("H200", 0.75, 4096, memory=1 << 30, free=1 << 29)
+WORKERS = (WorkerStatus("svm-1", "busy", local=True, device=DEVICE), WorkerStatus("svm-2", "idle", local=True))
 MASTERS = (
     MasterStatus("svm", "process", "ready", slots=2, queued=7, leased=2, lost=3, task_seconds=0.02, workers=WORKERS),
     MasterStatus("stm", "visa", "no heads", held=1, unserved=5),
@@ -57,6 +66,8 @@ def test_prometheus_reads_what_the_daemon_has_counted() -> None:
     assert (ended["svm", "done"], ended["svm", "failed"], ended["stm", "done"]) == (11, 1, 0)
     for name, value in (("keys", 3), ("connections_refused_total", 4), ("messages_refused_total", 5)):
         assert samples(families, f"taskmaster_{name}") == {(): value}
+    assert samples(families, "taskmaster_device_utilisation") == {("svm", "svm-1", "H200"): 0.75}
+    assert samples(families, "taskmaster_device_memory_free_bytes") == {("svm", "svm-1", "H200"): 1 << 29}
     states = samples(families, "taskmaster_master_state")
     assert [state for state, value in states.items() if value] == [("svm", "ready"), ("stm", "no heads")]
     workers = samples(families, "taskmaster_master_workers")
