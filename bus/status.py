@@ -187,9 +187,9 @@ class MasterStatus(_Record, frozen=True):
 
     name: str
     driver: str
-    #: ``ready``, ``starting``, ``paused``, ``no workers``, ``crash loop``; ``waiting for people``; ``degraded`` (some of
-    #: its devices cannot be used, it goes on with the others); of an instrument also ``no heads`` (none can evaluate at
-    #: present) and ``stopped``
+    #: ``ready``, ``starting``, ``paused``, ``no workers``, ``crash loop``; ``waiting for people``; ``degraded`` (some
+    #: of its devices cannot be used, it goes on with the others); of an instrument also ``no heads`` (none can evaluate
+    #: at present) and ``stopped``
     state: str
     #: why, where the state is not a good one
     reason: str = ""

@@ -45,7 +45,18 @@ class Kernel:
         written: dict[str, Any] = {}
         arguments = tuple(self._value(argument, rows, n, written) for argument in self._arguments)
         self._launch((-(-n // self._block),), (self._block,), arguments)
-        return written.get("Y", written)
+        return self._divided(written["Y"], n) if "Y" in written else written
+
+    def _divided(self, whole: Any, n: int) -> Any:
+        """What of ``Y`` is which output, where that does not follow from its columns."""
+        if not any(self._outputs.values()):
+            return whole
+        found, at = {}, 0
+        for name, shape in self._outputs.items():
+            width = math.prod(shape)
+            found[name] = whole[:, at : at + width].reshape(n, *shape)
+            at += width
+        return found
 
     def _value(self, argument: Argument, rows: Any, n: int, written: dict[str, Any]) -> Any:
         library, name = self._library, argument.name

@@ -162,7 +162,7 @@ def test_what_came_by_shared_memory_is_on_disk_as_anything_else(start_daemon: St
     daemon.kill()
     daemon.start()
     with daemon.connect() as lab, lab["arrays"].watch("run") as again:
-        results = {}
+        results: dict[int, Any] = {}
         while len(results) < 5:
             result = again.results.get(PATIENCE)
             results[result.index] = result.output["array"]
