@@ -22,6 +22,7 @@ from taskmaster.cli.probe import Finding, Question
 from taskmaster.cli.states import print_report, state_of
 
 if TYPE_CHECKING:
+    from taskmaster.cli.devicecheck import Looked
     from taskmaster.cli.headcheck import Tried
     from taskmaster.config.load import Config, Evaluator, Reading
     from taskmaster.config.mistakes import Placed
@@ -59,7 +60,8 @@ _LOOKED_AT = ("backend", "init", "set", "call", "read", "safe", "interlocks", "m
 )  # fmt: skip
 @click.option(
     "--connect", is_flag=True,
-    help="Also connect to every head of every instrument (of each MASTER), identify and read it, setting nothing.",
+    help="Also connect to every head of every instrument (of each MASTER), identify and read it, setting nothing; "
+    "and look which devices there are for driver gpu.",
 )  # fmt: skip
 @click.option(
     "--simulate", is_flag=True,
@@ -109,7 +111,8 @@ def command(
         _check_journal(journal, as_json=as_json)
     elif config is not None:
         heads = _heads_to_try(masters, _seconds(timeout), seed, connect=connect) if connect or simulate else None
-        _check_config(config, heads, keys=not simulate, as_json=as_json)
+        devices = _devices_to_look_at(masters, _seconds(timeout)) if connect else None
+        _check_config(config, heads, devices, keys=not simulate, as_json=as_json)
 
 
 def _seconds(text: str) -> float:
@@ -132,10 +135,23 @@ def _heads_to_try(
     return lambda config: headcheck.simulate(config, masters, seconds, seed)
 
 
+def _devices_to_look_at(masters: tuple[str, ...], seconds: float) -> Callable[[Config], list[Looked]]:
+    from taskmaster.cli import devicecheck
+
+    return lambda config: devicecheck.look(config, masters, seconds)
+
+
 # -- the configuration ------------------------------------------------------------------------------------------------
 
 
-def _check_config(path: Path, try_heads: Callable[[Config], list[Tried]] | None, *, keys: bool, as_json: bool) -> None:
+def _check_config(
+    path: Path,
+    try_heads: Callable[[Config], list[Tried]] | None,
+    look: Callable[[Config], list[Looked]] | None,
+    *,
+    keys: bool,
+    as_json: bool,
+) -> None:
     """Without ``keys`` those of the laboratory need not be there: its instruments are not, either."""
     from taskmaster.cli.cautions import cautions
     from taskmaster.cli.keycheck import mistaken_keys
@@ -152,15 +168,18 @@ def _check_config(path: Path, try_heads: Callable[[Config], list[Tried]] | None,
     ok = not problems and not mistaken and reading.config is not None
     tried = try_heads(reading.config) if ok and reading.config is not None and try_heads is not None else []
     troubled = sum(bool(one.problems) for one in tried)
+    looked = look(reading.config) if ok and reading.config is not None and look is not None else []
+    lacking = [one.master for one in looked if one.problem]
     if as_json:
         print_json(
             {
                 "config": str(path),
-                "ok": ok and not troubled,
+                "ok": ok and not troubled and not lacking,
                 "mistakes": [mistake._asdict() for mistake in _all_mistakes(path, reading, findings, mistaken)],
                 "cautions": [asdict(caution) for caution in told],
                 "masters": {name: [record(finding) for finding in found] for name, found in findings.items()},
                 "heads": None if try_heads is None else [one.record() for one in tried],
+                "devices": None if look is None else [one.record() for one in looked],
             }
         )
     elif findings:
@@ -173,9 +192,15 @@ def _check_config(path: Path, try_heads: Callable[[Config], list[Tried]] | None,
     if not as_json:
         for caution in told:
             say(f"\n{path}: caution: {caution}")
-        _print_heads(reading.config, try_heads is not None, tried)
+        _print_heads(reading.config, try_heads is not None and (bool(tried) or not looked), tried)
+        if looked:
+            from taskmaster.cli.devicecheck import print_looked
+
+            print_looked(looked)
     if troubled:
         raise InstrumentTrouble(f"{path}: {troubled} of {count(len(tried), 'head')} cannot be used, see above")
+    if lacking:
+        raise ConfigError(f"{path}: {count(len(lacking), 'Master has', 'Masters have')} no device to evaluate on, see above")
     if not as_json:
         daemon = reading.config.daemon
         say(f"\n{path} is right\nstate    {daemon.state}\naddress  {daemon.addresses.control}")

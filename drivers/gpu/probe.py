@@ -2,7 +2,7 @@
 
 ``python -m taskmaster.drivers.gpu.probe`` writes JSON: the ``devices`` that CUDA shows to a process, each with name,
 memory and compute capability; ``driver``, the version of the kernel's; ``cuda``, the newest version that it knows;
-and ``problem``, why there is none, where there is none.
+``cupy``, that of CuPy, if it is installed; and ``problem``, why there is none, where there is none.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import ctypes
 import json
 import os
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def probe() -> dict[str, Any]:
     """What there is."""
     # As nvidia-smi counts; CUDA by itself puts the fastest first.
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
-    found: dict[str, Any] = {"devices": [], "driver": _driver_version(), "cuda": "", "problem": ""}
+    found: dict[str, Any] = {"devices": [], "driver": _driver_version(), "cuda": "", "cupy": _cupy(), "problem": ""}
     try:
         library = ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -43,6 +44,12 @@ def probe() -> dict[str, Any]:
     if not found["devices"] and not found["problem"]:
         found["problem"] = "CUDA shows no device to this process (is CUDA_VISIBLE_DEVICES set?)"
     return found
+
+
+def _cupy() -> str:
+    """CuPy's version, by whatever name it was installed, without importing it."""
+    names = metadata.packages_distributions().get("cupy", ())
+    return metadata.version(names[0]) if names else ""
 
 
 def _driver_version() -> str:

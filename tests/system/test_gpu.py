@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from helpers.daemon import EVALUATIONS, Daemon
+from helpers.cli import taskmaster
+from helpers.daemon import EVALUATIONS, Daemon, toml
 from helpers.devices_there import NO_DEVICE
 from helpers.places import StartDaemon
 from helpers.waiting import PATIENCE, eventually
@@ -211,7 +214,7 @@ def test_with_one_device_lost_a_master_goes_on_with_the_others_and_says_so(lab: 
     assert "device 1 has fallen off the bus" in status.reason
     assert "goes on with 0" in status.reason
     assert {output["device"] for output in ended(master, np.arange(100.0).reshape(-1, 1)).values()} == {0}
-    [alarm] = [alarm for alarm in lab.alarms if alarm.subject == "lame"]
+    [alarm] = [alarm for alarm in lab.standing_alarms() if alarm.subject == "lame"]
     assert "device 1 has fallen off the bus" in alarm.message
 
 
@@ -225,6 +228,33 @@ def test_without_a_device_there_is_one_clear_error_and_no_silent_fallback(lab: L
     assert "driver 'gpu'" in status.reason
     assert 'device = "cpu"' in status.reason
     assert not status.slots
+
+
+def test_check_shows_the_devices_or_says_why_there_are_none(place: Path) -> None:
+    masters = {"cpu": rows("product"), "cuda": rows("product", device="cuda")}
+    file = place / "lab.toml"
+    file.write_text(toml({"state": "state"}, masters))
+    said = taskmaster("check", str(file), "--connect", "cpu")
+    assert said.status == 0
+    assert "the processor, as declared" in said.out
+    said = taskmaster("check", str(file), "--connect", "--json")
+    found = json.loads(said.out)
+    cuda = next(one for one in found["devices"] if one["master"] == "cuda")
+    assert cuda["problem"] == NO_DEVICE
+    assert said.status == (3 if NO_DEVICE else 0)
+    assert found["ok"] == (not NO_DEVICE)
+    if not NO_DEVICE:
+        assert cuda["versions"]["driver"]
+        assert all(device["memory"] > 0 and "." in device["capability"] for device in cuda["devices"])
+    else:
+        assert "Master 'cuda': no " in taskmaster("check", str(file), "--connect").out
+
+
+def test_status_has_a_table_of_devices(lab: Lab, daemon: Daemon) -> None:
+    eventually(lambda: lab["product"].statistics().workers[0].device, "a word of the device's")
+    said = taskmaster("status", "product", "--address", daemon.address)
+    [line] = [line for line in said.out.splitlines() if line.startswith("product") and " cpu " in line]
+    assert "%" in line
 
 
 # -- other arrays ------------------------------------------------------------------------------------------------------
