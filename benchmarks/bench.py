@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.contest import Round
 from benchmarks.profiles import profile_text
-from benchmarks.rig import InstrumentTable, MasterTable, Rig
+from benchmarks.rig import Rig, Table
 from taskmaster.learners.client import Lab
 
 __all__ = ["Bench", "timed"]
@@ -47,7 +47,7 @@ class Bench:
 
     @contextlib.contextmanager
     def daemon(
-        self, *masters: MasterTable | InstrumentTable, durability: str = "power", network: str = ""
+        self, *masters: Table, durability: str = "power", network: str = ""
     ) -> Iterator[tuple[Rig, Lab]]:
         """A fresh daemon, with a client whose workers are there."""
         with self.rig(*masters, durability=durability, network=network) as rig:
@@ -59,7 +59,7 @@ class Bench:
     @contextlib.contextmanager
     def rig(
         self,
-        *masters: MasterTable | InstrumentTable,
+        *masters: Table,
         durability: str = "power",
         network: str = "",
         settings: Sequence[str] = (),

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 
@@ -24,7 +24,7 @@ from taskmaster.bus.keys import new_pair, write_pair
 from taskmaster.config.authorised import Grant, RoleName, edit
 from taskmaster.learners.client import Lab, Master, connect
 
-__all__ = ["WORKERS", "InstrumentTable", "MasterTable", "Rig"]
+__all__ = ["WORKERS", "InstrumentTable", "MasterTable", "Rig", "Table"]
 
 #: Workers of each Master, and of each rival.
 WORKERS = 2
@@ -33,6 +33,21 @@ _PATIENCE = 60.0
 #: Keys that are made, and their roles.
 KEYS: dict[str, RoleName] = {"learner": "learner", "worker": "worker", "mad": "learner"}
 _FUNCTIONS = Path(__file__).resolve().parent / "evaluated"
+
+
+class Table(Protocol):
+    """A Master of the daemon's configuration."""
+
+    @property
+    def name(self) -> str:
+        """By which it is known."""
+
+    @property
+    def slots(self) -> int:
+        """Evaluations at a time, when all are there."""
+
+    def toml(self, setup: str = "") -> str:
+        """The tables of the configuration file; ``setup``: a function for each worker to begin with."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +120,7 @@ class Rig:
     def __init__(
         self,
         folder: Path,
-        masters: Sequence[MasterTable | InstrumentTable],
+        masters: Sequence[Table],
         durability: str = "power",
         profile: str = "",
         network: str = "",

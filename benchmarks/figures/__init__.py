@@ -10,6 +10,7 @@ from benchmarks.contest import Row
 from benchmarks.figures import (
     blocks,
     footprint,
+    gpu,
     heads,
     learning,
     libraries,
@@ -57,9 +58,12 @@ FIGURES: dict[str, Figure] = {
     "restart": queued.restart,
     "crowd": trust.crowd,
     "attack": trust.attack,
+    "gpu": gpu.batches,
+    "segments": gpu.segments,
     "regret": regret.regret,
     "gp": regret.ask_time,
 }
 
-#: Those that take hours, and are no part of a run that names none.
-ON_REQUEST = frozenset({"regret"})
+#: Those that take hours, or are of the processor in a card's place (see `benchmarks.gpu`), and are no part of a run
+#: that names none.
+ON_REQUEST = frozenset({"regret", "gpu"})

@@ -56,3 +56,13 @@ def test_a_person_types_points_and_is_shown_the_results(tmp_path: Path) -> None:
     shown = printed(tmp_path, "ask_a_person.py", "3\n\n-5\n\nend\n")
     assert "3.0 → 9.0" in shown
     assert shown.endswith("largest: (-5.0, 25.0)\n")
+
+
+def test_the_lorenz_system_is_mapped_in_batches(tmp_path: Path) -> None:
+    found = re.fullmatch(
+        r"(\d+) points, (\d+) of them chaotic, the first at rho = ([\d.]+)\n", printed(tmp_path, "lorenz_map.py")
+    )
+    assert found is not None
+    assert int(found[1]) >= 300
+    assert 50 < int(found[2]) < int(found[1])
+    assert 10 < float(found[3]) < 30, "it is 24.7 at sigma = 10"
