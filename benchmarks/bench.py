@@ -46,9 +46,7 @@ class Bench:
         return max(8, full // 100) if self.quick else full
 
     @contextlib.contextmanager
-    def daemon(
-        self, *masters: Table, durability: str = "power", network: str = ""
-    ) -> Iterator[tuple[Rig, Lab]]:
+    def daemon(self, *masters: Table, durability: str = "power", network: str = "") -> Iterator[tuple[Rig, Lab]]:
         """A fresh daemon, with a client whose workers are there."""
         with self.rig(*masters, durability=durability, network=network) as rig:
             with rig, rig.connect() as lab:

@@ -93,7 +93,7 @@ def take(pid: int, segment: Segment) -> list[memoryview]:
             raise ProtocolError(f"segment {segment.number} of process {pid} is another file by now")
         try:
             sealed = fcntl.fcntl(descriptor, fcntl.F_GET_SEALS)
-            shared = mmap.mmap(descriptor, total, mmap.MAP_SHARED, mmap.PROT_READ) if total else b""
+            shared = mmap.mmap(descriptor, total, mmap.MAP_SHARED | mmap.MAP_POPULATE, mmap.PROT_READ) if total else b""
         except (OSError, ValueError) as error:
             raise ProtocolError(f"segment {segment.number} of process {pid} cannot be read: {error}") from error
     finally:

@@ -1,27 +1,16 @@
-"""A Master's devices: which there are, and the worker process that each has.
+"""A Master's devices: which there are, and what the worker process that each has is to see.
 
-The daemon itself never opens a device: to ask how many there are is the business of a process that ends then (a driver
-that hangs, or crashes, takes nobody with it).
+The daemon itself never opens a device: to ask how many there are is the business of a process that ends then.
 """
 
 from __future__ import annotations
 
-import json
-import logging
-import os
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-__all__ = ["NUMBER", "Device", "DeviceChoice", "devices_of"]
+from taskmaster.drivers.gpu.visible import NUMBER, count_devices, environment_of
 
-log = logging.getLogger("taskmaster.devices")
-
-#: Where a worker finds which of the devices it has.
-NUMBER = "TASKMASTER_DEVICE"
-#: What it may take to ask: a driver that has just been loaded takes some seconds.
-ASK_SECONDS = 30.0
+__all__ = ["Device", "DeviceChoice", "devices_of"]
 
 
 @dataclass(frozen=True)
@@ -49,30 +38,5 @@ def devices_of(choice: DeviceChoice) -> Sequence[Device]:
     numbers = choice.numbers
     if numbers is None:
         # Where there is none, a worker that is started all the same says so, to everybody who asks.
-        numbers = tuple(range(max(1, _count())))
-    return [Device(number, _environment(number)) for number in numbers]
-
-
-def _environment(number: int) -> dict[str, str]:
-    """Has the process see just this device: as `nvidia-smi` counts, among those that this process sees itself."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is None:
-        return {NUMBER: str(number), "CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": str(number)}
-    entries = [entry.strip() for entry in visible.split(",") if entry.strip()]
-    return {NUMBER: str(number), "CUDA_VISIBLE_DEVICES": entries[number] if number < len(entries) else "-1"}
-
-
-def _count() -> int:
-    """How many there are."""
-    try:
-        asked = subprocess.run(
-            [sys.executable, "-m", "taskmaster.drivers.gpu.probe"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=ASK_SECONDS,
-            check=True,
-        )
-        return len(json.loads(asked.stdout)["devices"])
-    except (OSError, subprocess.SubprocessError, ValueError, KeyError) as error:
-        log.warning("which CUDA devices there are cannot be found out: %s", error)
-        return 0
+        numbers = tuple(range(max(1, count_devices())))
+    return [Device(number, environment_of(number)) for number in numbers]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Iterable, Sequence
+from itertools import count
 from pathlib import Path
 
 import zmq
@@ -15,6 +16,7 @@ from taskmaster.bus.handshakes import refusal
 from taskmaster.bus.keys import Credentials, credentials_for
 from taskmaster.bus.places import as_reached
 from taskmaster.bus.text import did_you_mean_or
+from taskmaster.drivers.gpu.visible import environment_of
 from taskmaster.drivers.host import HostedWorker, spawn
 from taskmaster.drivers.hosting import Host, Place
 from taskmaster.drivers.restarts import RestartPolicy
@@ -54,7 +56,8 @@ def find(address: str, master: str, timeout: float = ANSWER_SECONDS, key: Path |
             f"the daemon at {address} has no Master {master!r}{did_you_mean_or(master, masters, 'it has')}"
         )
     has_heads = bool(masters[master].heads)
-    return Place(described.name, as_reached(described.workers, address), master, has_heads, credentials)
+    has_devices = masters[master].driver == "gpu"
+    return Place(described.name, as_reached(described.workers, address), master, has_heads, credentials, has_devices)
 
 
 def _describe(socket: zmq.Socket[bytes], address: str, timeout: float, credentials: Credentials | None) -> m.Described:
@@ -88,6 +91,8 @@ class DialIn(Host[HostedWorker]):
         self.policy = policy or RestartPolicy()
         self._next_start = 0.0
         self._long_lived = 0
+        #: process → number of the device that it has, where workers have such
+        self._device_of: dict[int, int] = {}
         self._despair: WorkerError | None = None
 
     def run(self) -> bool:
@@ -119,13 +124,26 @@ class DialIn(Host[HostedWorker]):
 
     def act(self, now: float) -> None:
         while self._missing > 0 and now >= self._next_start and not self.is_leaving:
+            device = self._free_device
+            environment = environment_of(device) if self.place.has_devices else {}
             try:
-                worker = spawn(self.place.address, self.place.master, self.folder, now, path=self.path)
+                worker = spawn(
+                    self.place.address, self.place.master, self.folder, now, environment.items(), path=self.path
+                )
             except OSError as error:
                 log.warning("Master %r: no worker process can be started: %s", self.place.master, error)
                 self._pause(now, worked=False)
                 return
+            self._device_of[worker.pid] = device
             self.keep(worker, now)
+
+    @property
+    def _free_device(self) -> int:
+        """The first that none of its processes has: they are as many as devices, where workers have such."""
+        there = {process.pid for process in (*self.processes, *self.mourned)}
+        self._device_of = {pid: device for pid, device in self._device_of.items() if pid in there}
+        taken = set(self._device_of.values())
+        return next(number for number in count() if number not in taken)
 
     def on_line(self, *, is_up: bool) -> None:
         if is_up:

@@ -59,6 +59,8 @@ class Place:
     has_heads: bool = False
     #: what to show it; None where it asks for nothing
     credentials: Credentials | None = None
+    #: whether each of its workers has a device to itself
+    has_devices: bool = False
 
 
 class Host(ABC, Generic[P]):

@@ -60,7 +60,7 @@ def main(where: str = "cpu") -> None:
                 plane = adaptive.Learner2D(None, (RHO, SIGMA))
                 learner = AdaptiveLearner(plane, ["rho", "sigma"])
                 Loop(lab["lorenz"].open("map"), learner, goal=300, in_flight=64).run()
-                chaotic = [rho for (rho, sigma), exponent in plane.data.items() if exponent > 0.1]
+                chaotic = [rho for (rho, sigma), exponent in plane.data.items() if exponent > 0.5]
             print(f"{plane.npoints} points, {len(chaotic)} of them chaotic, the first at rho = {min(chaotic):.1f}")
         finally:
             daemon.terminate()

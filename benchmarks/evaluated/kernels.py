@@ -47,6 +47,6 @@ def product_of_point(point: dict[str, float]) -> float:
 
 
 def steady(rows: Any) -> Any:
-    """A launch that takes 20 ms whatever rows it has, as a long trajectory does."""
-    time.sleep(0.02)
+    """A launch that takes ``k`` milliseconds whatever rows it has, as long trajectories do."""
+    time.sleep(float(rows[0, 2]) / 1e3)
     return product(rows)

@@ -24,7 +24,7 @@ from benchmarks.contest import Round, Row, at_least, at_most, compare, interleav
 from benchmarks.evaluated import kernels
 from taskmaster.bus import sockets
 from taskmaster.bus.segments import Segments, take
-from taskmaster.learners.client import Lab, Master, Run
+from taskmaster.learners.client import Master, Run
 
 __all__ = ["batches", "segments"]
 
@@ -40,7 +40,9 @@ KERNELS = (
     ("medium, 2 µs", 2e-6, 0.8),
 )
 #: Learners with a point each, and how many points one has.
-LEARNERS, POINTS = 512, 8
+LEARNERS, POINTS = 512, 6
+#: Milliseconds that a launch takes for them.
+LAUNCHES = (20.0, 500.0)
 TRIPS = 200
 #: Bytes of a block that goes through shared memory, and how many.
 BLOCK, BLOCKS = 100_000_000, 8
@@ -89,9 +91,7 @@ class _Bare:
 
     def evaluate(self, function: Callable[[Any], Any], rows: Any) -> Any:
         """All rows."""
-        parts = [
-            self._outward(function(self._inward(rows[low : low + LAUNCH]))) for low in range(0, len(rows), LAUNCH)
-        ]
+        parts = [self._outward(function(self._inward(rows[low : low + LAUNCH]))) for low in range(0, len(rows), LAUNCH)]
         return np.concatenate(parts)
 
     def iterations(self, seconds: float) -> int:
@@ -214,41 +214,40 @@ def _trips(run: Run, trips: int) -> Round:
 
 def _crowd(bench: Bench, where: str, device: str) -> list[Row]:
     """Many learners, each with one point in flight, beside one with as many."""
-    learners = bench.size(LEARNERS)
+    learners, found = bench.size(LEARNERS), []
     with bench.daemon(KernelTable("kernel", "steady", device), durability="crash") as (_, lab):
         master = lab["kernel"]
-        rounds: dict[str, Round] = {
-            "ours": lambda: _many(lab, master, learners, POINTS),
-            "one learner with as many": lambda: _one(master, learners, POINTS),
-        }
-        figures = interleave(rounds, bench.rounds)
-    name = f"{learners} learners, a point each, 20 ms a launch{where}"
-    return compare(name, "points/s", figures, {"one learner with as many": (at_least(0.7), None)})
+        for milliseconds in LAUNCHES:
+            point = {"a": 2.0, "b": 3.0, "k": milliseconds}
+            rounds: dict[str, Round] = {
+                "ours": lambda point=point: _many(master, point, learners),  # type: ignore[misc]
+                "one learner with as many": lambda point=point: _one(master, point, learners),  # type: ignore[misc]
+            }
+            name = f"{learners} learners, a point each, {milliseconds:g} ms a launch{where}"
+            limits = {"one learner with as many": (at_least(0.7), None)}
+            found += compare(name, "points/s", interleave(rounds, bench.rounds), limits)
+    return found
 
 
-def _one(master: Master, in_flight: int, each: int) -> float:
-    total = in_flight * each
-    point = {"a": 2.0, "b": 3.0, "k": 1.0}
+def _one(master: Master, point: dict[str, float], in_flight: int) -> float:
+    total = in_flight * POINTS
     with master.open() as run:
         began = time.perf_counter()
-        run.tasks.put_many(np.tile([2.0, 3.0, 1.0], (in_flight, 1)))
-        put = in_flight
-        for _ in range(total):
+        run.tasks.put_many(np.tile(list(point.values()), (in_flight, 1)))
+        for k in range(total):
             run.results.get()
-            if put < total:
+            if in_flight + k < total:
                 run.tasks.put(point)
-                put += 1
         return total / (time.perf_counter() - began)
 
 
-def _many(lab: Lab, master: Master, learners: int, each: int) -> float:
+def _many(master: Master, point: dict[str, float], learners: int) -> float:
     """Each waits for its own results alone; in a few threads, as Python has no use for more."""
     runs = [master.open() for _ in range(learners)]
-    point = {"a": 2.0, "b": 3.0, "k": 1.0}
     threads = 4
 
     def learn(own: Sequence[Run]) -> None:
-        for _ in range(each):
+        for _ in range(POINTS):
             for run in own:
                 run.tasks.put(point)
                 run.tasks.send()
@@ -264,7 +263,7 @@ def _many(lab: Lab, master: Master, learners: int, each: int) -> float:
     seconds = time.perf_counter() - began
     for run in runs:
         run.close()
-    return learners * each / seconds
+    return learners * POINTS / seconds
 
 
 # -- shared memory -----------------------------------------------------------------------------------------------------

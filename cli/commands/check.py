@@ -200,7 +200,9 @@ def _check_config(
     if troubled:
         raise InstrumentTrouble(f"{path}: {troubled} of {count(len(tried), 'head')} cannot be used, see above")
     if lacking:
-        raise ConfigError(f"{path}: {count(len(lacking), 'Master has', 'Masters have')} no device to evaluate on, see above")
+        raise ConfigError(
+            f"{path}: {count(len(lacking), 'Master has', 'Masters have')} no device to evaluate on, see above"
+        )
     if not as_json:
         daemon = reading.config.daemon
         say(f"\n{path} is right\nstate    {daemon.state}\naddress  {daemon.addresses.control}")

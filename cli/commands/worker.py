@@ -29,8 +29,8 @@ log = logging.getLogger("taskmaster.host")
 @click.argument("address")
 @click.argument("master")
 @click.option(
-    "-n", "--processes", metavar="N", type=click.IntRange(1, 1024), default=len(os.sched_getaffinity(0)),
-    help="How many worker processes; by default one for each processor.",
+    "-n", "--processes", metavar="N", type=click.IntRange(1, 1024), default=None,
+    help="How many worker processes; by default one for each processor, of driver gpu one for each device.",
 )  # fmt: skip
 @click.option(
     "--path", "path", multiple=True, metavar="DIR",
@@ -45,7 +45,7 @@ log = logging.getLogger("taskmaster.host")
 def command(
     address: str,
     master: str,
-    processes: int,
+    processes: int | None,
     path: tuple[Path, ...],
     key: Path | None,
     log_level: str,
@@ -70,6 +70,7 @@ def command(
     from taskmaster.cli.connecting import require_listener
     from taskmaster.daemon.systemd import ServiceManager
     from taskmaster.drivers.dialin import DialIn, find
+    from taskmaster.drivers.gpu.visible import count_devices
 
     log_to_stderr(log_level, log_format, "taskmaster-worker")
     manager = ServiceManager()
@@ -80,6 +81,8 @@ def command(
         os.environ.update(place.credentials.environment())  # for the processes that are started
     if place.has_heads:
         return _guard(place, path, manager)
+    if processes is None:
+        processes = max(1, count_devices()) if place.has_devices else len(os.sched_getaffinity(0))
     log.info(
         "%s for Master %r of %r at %s; Ctrl-C to leave",
         count(processes, "worker process", "worker processes"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,18 @@ def kernel_function(options: Mapping[str, Any], parameters: Schema, outputs: Sch
     import cupy
 
     file, name = parse_kernel(options["kernel"])
+    source = _found(Path(file))
     # CuPy keeps what it has compiled on disk, by source, options and device.
-    module = cupy.RawModule(code=Path(file).read_text(encoding="utf-8"), options=tuple(options.get("compile") or ()))
+    module = cupy.RawModule(code=source.read_text(encoding="utf-8"), options=tuple(options.get("compile") or ()))
     launch = module.get_function(name)
     module.compile()
     return Kernel(launch, options["signature"], int(options.get("block") or 256), parameters, outputs, cupy)
+
+
+def _found(file: Path) -> Path:
+    """A source file where it lies with the daemon; or, by its name, where modules are imported from here."""
+    places = (file, *(Path(folder) / file.name for folder in sys.path if folder))
+    return next((place for place in places if place.is_file()), file)
 
 
 class Kernel:

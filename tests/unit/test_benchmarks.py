@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.devices_there import NO_DEVICE
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -90,3 +91,22 @@ def test_a_partial_table_never_replaces_the_documents() -> None:
 
     assert run.returncode == 2
     assert "whole table" in run.stderr
+
+
+def test_the_benchmark_of_a_card_says_where_there_is_none() -> None:
+    command = [sys.executable, "-m", "benchmarks.gpu"]
+    if NO_DEVICE:
+        run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+        assert run.returncode == 3
+        assert run.stdout == f"no GPU: {NO_DEVICE}\n"
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_the_driver_gpu_runs_on_the_processor(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.gpu", "--device", "cpu", "--quick", "--folder", str(tmp_path)]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
+    assert run.returncode == 0, run.stderr
+    assert "mean nothing" in run.stdout
+    for figure in ("heavy", "medium", "trivial, power", "round trip", "learners, a point each", "to another process"):
+        assert figure in run.stdout
+    assert list(tmp_path.iterdir()) == []

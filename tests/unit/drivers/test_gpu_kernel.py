@@ -131,7 +131,9 @@ def test_the_shipped_kernel_computes_what_the_shipped_function_does(tmp_path: Pa
     source, library = tmp_path / "shim.cpp", tmp_path / "shim.so"
     source.write_text(SHIM % example("lorenz.cu"))
     subprocess.run([compiler, "-O2", "-shared", "-fPIC", "-o", library, source], check=True, timeout=120)
-    rows = np.column_stack([np.linspace(0.5, 20, 30), np.full(30, 10.0)])  # below chaos, where rounding is not amplified
+    rows = np.column_stack(
+        [np.linspace(0.5, 20, 30), np.full(30, 10.0)]
+    )  # below chaos, where rounding is not amplified
     got = np.zeros(len(rows))
     pointers = [array.ctypes.data_as(ctypes.c_void_p) for array in (rows, got)]
     ctypes.CDLL(str(library)).launch(1, 64, *pointers, len(rows))
