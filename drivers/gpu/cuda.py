@@ -25,6 +25,8 @@ __all__ = ["CudaDevice", "require_device"]
 
 #: Batches under way.
 DEPTH = 3
+#: Of fewer rows most of the memory that was taken is not theirs.
+_TELLING_ROWS = 1024
 #: Where a column begins in pinned memory.
 _ALIGNED = 256
 #: Pinned memory grows by this factor, at least: to have it takes long.
@@ -105,10 +107,12 @@ class CudaDevice(Device):
         self._lanes.append(lane)
 
     def note_memory(self, n: int) -> None:
-        """A batch of so many rows has been through: the pool holds what the largest have taken."""
-        held = self._cupy.get_default_memory_pool().total_bytes()
-        if n >= 1024:  # of few rows most of it is not theirs
-            self._row_bytes = max(self._row_bytes, held / DEPTH / n) if not self._row_bytes else self._row_bytes
+        """A batch of so many rows has been through: the pool holds what the largest have taken, perhaps several times.
+
+        To take all of it for one's is cautious; a batch that is too large all the same is tried by halves.
+        """
+        if not self._row_bytes and n >= _TELLING_ROWS:
+            self._row_bytes = self._cupy.get_default_memory_pool().total_bytes() / n
 
     def translated(self, error: BaseException) -> BaseException:
         """What an exception means: to be called when the lane that it is of has nothing under way."""

@@ -98,6 +98,8 @@ class Engine:
         #: rows of leases that are in batches, and whose outcome has not been said
         self._open: dict[LeaseId, int] = {}
         self._landed_at = 0.0
+        #: rows of the largest batch that has ended
+        self._largest = 0
         self._tally = _Tally(time.monotonic())
         self._waiter = _Waiter(wake) if device.is_asynchronous else None
 
@@ -216,7 +218,9 @@ class Engine:
         seconds = max(1e-9, now - max(under.began, self._landed_at))
         self._landed_at = now
         self.sizing.landed(n, seconds)
-        self.sizing.needs(self._device.row_bytes(), self._available())
+        if n > self._largest:  # to ask for the memory takes a while
+            self._largest = n
+            self.sizing.needs(self._device.row_bytes(), self._available())
         spans = under.flight.spans()
         self._tally.add(n, spans.copy_in + spans.copy_out, spans.kernel)
         finished = time.time()

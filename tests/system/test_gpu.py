@@ -272,15 +272,3 @@ def test_functions_of_other_libraries_get_their_arrays(start_daemon: StartDaemon
         got = np.array([found[k] for k in range(37)])
     assert np.allclose(got, 2 * np.sin(points[:, 0]), rtol=1e-14 if dtype == "float64" else 1e-6, atol=0)
 
-
-@pytest.mark.gpu
-def test_a_device_evaluates_as_the_processor_does(start_daemon: StartDaemon) -> None:
-    daemon = start_daemon({"cuda": rows("product", device="cuda", parameters={"a": {}, "b": {}})})
-    points = np.random.default_rng(1).random((100_000, 2))
-    with daemon.connect() as lab:
-        found = ended(lab["cuda"], points)
-        [worker] = lab["cuda"].statistics().workers
-    got = np.array([found[k] for k in range(len(points))])
-    assert np.allclose(got, points.prod(axis=1), rtol=1e-15)
-    assert worker.device is not None
-    assert worker.device.memory > 0
