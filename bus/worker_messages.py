@@ -98,7 +98,7 @@ class WorkerHello(Message, tag="hello"):
 class Taken(Message, tag="taken"):
     """These segments of the daemon's were taken; it can let go of them. That of the welcome: more may come."""
 
-    numbers: tuple[Count, ...]
+    numbers: Annotated[tuple[Count, ...], Meta(max_length=MOST_LEASES)]
 
 
 class Ready(Message, tag="ready"):

@@ -271,4 +271,3 @@ def test_functions_of_other_libraries_get_their_arrays(start_daemon: StartDaemon
         found = ended(lab["other"], points)
         got = np.array([found[k] for k in range(37)])
     assert np.allclose(got, 2 * np.sin(points[:, 0]), rtol=1e-14 if dtype == "float64" else 1e-6, atol=0)
-
