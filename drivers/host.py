@@ -101,9 +101,9 @@ class HostedProcess:
         if self.sentence is not None:
             return self.sentence
         status = self.exit_status
-        said = next(filter(None, (seat.progress.last_words() for seat in self.seats)), None)
-        if status == EXIT_BROKEN and said is not None:
-            return said[0], f"worker process {self.pid} ended: {said[1]}"
+        if status == EXIT_BROKEN:
+            for kind, reason in filter(None, (seat.progress.last_words() for seat in self.seats)):
+                return kind, f"worker process {self.pid} ended: {reason}"
         if status is not None and status < 0:
             name = signal.Signals(-status).name if -status in set(signal.Signals) else f"signal {-status}"
             hint = "; out of memory?" if name == "SIGKILL" else ""

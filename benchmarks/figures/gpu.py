@@ -7,6 +7,7 @@ numpy: that says what the driver, the daemon and the journal cost, and nothing o
 from __future__ import annotations
 
 import contextlib
+import functools
 import multiprocessing
 import threading
 import time
@@ -41,8 +42,8 @@ KERNELS = (
 )
 #: Learners with a point each, and how many points one has.
 LEARNERS, POINTS = 512, 6
-#: Milliseconds that a launch takes for them.
-LAUNCHES = (20.0, 500.0)
+#: Milliseconds that a launch takes for them, and how long an idle device waits for a full batch.
+LAUNCHES = ((20.0, "0 s"), (500.0, "0 s"), (500.0, "50 ms"))
 TRIPS = 200
 #: Bytes of a block that goes through shared memory, and how many.
 BLOCK, BLOCKS = 100_000_000, 8
@@ -57,11 +58,12 @@ class KernelTable:
     device: str = "cpu"
     driver: str = "gpu"
     declared: bool = True
+    linger: str = "0 s"
     slots: int = 1
 
     def toml(self, setup: str = "") -> str:
         """The tables of the configuration file."""
-        own = f'device = "{self.device}"' if self.driver == "gpu" else "workers = 1"
+        own = f'device = "{self.device}"\nlinger = "{self.linger}"' if self.driver == "gpu" else "workers = 1"
         lines = [
             f"[masters.{self.name}]",
             f'driver = "{self.driver}"',
@@ -215,17 +217,19 @@ def _trips(run: Run, trips: int) -> Round:
 def _crowd(bench: Bench, where: str, device: str) -> list[Row]:
     """Many learners, each with one point in flight, beside one with as many."""
     learners, found = bench.size(LEARNERS), []
-    with bench.daemon(KernelTable("kernel", "steady", device), durability="crash") as (_, lab):
-        master = lab["kernel"]
-        for milliseconds in LAUNCHES:
-            point = {"a": 2.0, "b": 3.0, "k": milliseconds}
+    for milliseconds, linger in LAUNCHES:
+        point = {"a": 2.0, "b": 3.0, "k": milliseconds}
+        table = KernelTable("kernel", "steady", device, linger=linger)
+        with bench.daemon(table, durability="crash") as (rig, lab):
+            master = rig.master(lab)
             rounds: dict[str, Round] = {
-                "ours": lambda point=point: _many(master, point, learners),  # type: ignore[misc]
-                "one learner with as many": lambda point=point: _one(master, point, learners),  # type: ignore[misc]
+                "ours": functools.partial(_many, master, point, learners),
+                "one learner with as many": functools.partial(_one, master, point, learners),
             }
-            name = f"{learners} learners, a point each, {milliseconds:g} ms a launch{where}"
-            limits = {"one learner with as many": (at_least(0.7), None)}
-            found += compare(name, "points/s", interleave(rounds, bench.rounds), limits)
+            figures = interleave(rounds, bench.rounds)
+        waits = "" if linger == "0 s" else f", linger {linger}"
+        name = f"{learners} learners, a point each, {milliseconds:g} ms a launch{waits}{where}"
+        found += compare(name, "points/s", figures, {"one learner with as many": (at_least(0.7), None)})
     return found
 
 

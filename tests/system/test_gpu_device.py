@@ -37,7 +37,7 @@ def doubled(**keys: Any) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def daemon(start_shared_daemon: StartDaemon) -> Daemon:
     lorenz = example("lorenz.cu")
-    plane = {"parameters": {"rho": {}, "sigma": {}}, "outputs": {"exponent": {}}}
+    plane: dict[str, Any] = {"parameters": {"rho": {}, "sigma": {}}, "outputs": {"exponent": {}}}
     return start_shared_daemon(
         {
             "product": master(function="rows:product", parameters={"a": {}, "b": {}}),
