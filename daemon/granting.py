@@ -210,7 +210,7 @@ class Granting:
 
     def _steal(self, now: float, out: Effects) -> bool:
         """Queue again what a busy worker has not begun, if a slot is idle and it is worth it."""
-        found = loot(self.workers.values(), now)
+        found = loot(self.workers.values(), now, out.turn)
         if found is None:
             if any(lease.n > 1 for lease in self._leases.values()):
                 self.look_again = now + LOOK_SECONDS
@@ -238,7 +238,7 @@ class Granting:
         low, high = run.take(size, self.spec.max_attempts) if among is None else run.take_among(*among, size)
         lease = Lease((self.epoch, next(self.lease_numbers)), run, worker.token, low, high - low, run.attempt(low))
         lease.granted = lease.heard = now
-        lease.since = out.wall
+        lease.since, lease.turn = out.wall, out.turn
         lease.name = worker.name
         lease.is_timed = estimate.seconds > 0
         lease.seconds = (high - low) * (estimate.seconds or UNKNOWN_SECONDS)

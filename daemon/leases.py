@@ -60,6 +60,7 @@ class Lease:
         "run",
         "seconds",
         "since",
+        "turn",
         "worker",
     )
 
@@ -77,8 +78,9 @@ class Lease:
         self.seconds = 0.0
         #: when, in monotonic seconds
         self.granted = 0.0
-        #: the same in seconds since 1970, for people
+        #: the same in seconds since 1970, for people; and in which turn
         self.since = 0.0
+        self.turn = -1
         #: when an outcome last came of it, or it was granted
         self.heard = 0.0
         #: since when its worker has been lost, in seconds since 1970; 0: just now

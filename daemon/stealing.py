@@ -23,12 +23,15 @@ STEAL_SECONDS = 0.002
 LOOK_SECONDS = 0.005
 
 
-def loot(workers: Iterable[Worker], now: float) -> tuple[Lease, int, int] | None:
-    """The lease and the indices ``low ≤ i < high`` to take back for an idle slot; None if nothing is worth it."""
+def loot(workers: Iterable[Worker], now: float, turn: int) -> tuple[Lease, int, int] | None:
+    """The lease and the indices ``low ≤ i < high`` to take back for an idle slot; None if nothing is worth it.
+
+    What was granted in this very ``turn`` its worker has yet to hear of.
+    """
     best: tuple[float, Lease, int, int] | None = None
     for worker in workers:
         for position, lease in enumerate(worker.leases.values()):
-            if lease.run.paused:
+            if lease.run.paused or lease.turn == turn:
                 continue
             begun = position < worker.slots
             found = _share(lease, now, begun=begun)

@@ -102,6 +102,10 @@ class SimWorker:
             return
         if len(self.slots) > 1:
             self.protocol.slots = len(self.slots)
+            if (
+                self.pid % 2
+            ):  # it says that it evaluates tasks together: what it is given for that is all there is to it
+                self.protocol.batch, self.protocol.shares = 8, 1
             self.protocol.hello(self.world.agenda.now)
         self.protocol.ready()
         self._flush()

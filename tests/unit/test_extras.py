@@ -25,10 +25,13 @@ def test_the_base_has_nothing_of_instruments() -> None:
     assert not theirs & packages(PROJECT["dependencies"])
 
 
-@pytest.mark.parametrize("module", ["daemon.service", "drivers.worker", "drivers.instruments.worker", "config.load"])
+@pytest.mark.parametrize(
+    "module", ["daemon.service", "drivers.worker", "drivers.gpu.driver", "drivers.instruments.worker", "config.load"]
+)
 def test_nothing_of_it_is_imported_before_it_is_needed(module: str) -> None:
     program = (
-        f"import sys, taskmaster.{module}; print({{'pyvisa', 'serial', 'pymeasure', 'qcodes'}} & set(sys.modules))"
+        f"import sys, taskmaster.{module}; "
+        "print({'pyvisa', 'serial', 'pymeasure', 'qcodes', 'cupy', 'torch', 'jax'} & set(sys.modules))"
     )
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert ran.stdout.strip() == "set()"
