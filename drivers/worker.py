@@ -127,14 +127,16 @@ class Worker:
             self._unusable(error)
             driver.close()
             return EXIT_UNUSABLE
+        close = driver.close
         try:
             self._work(driver)
         except Dismissed as dismissed:
             return dismissed.status()
         except DeviceBroken as broken:
+            close = _leave_as_it_is
             return self._on_broken(broken)
         finally:
-            driver.close()
+            close()
         return EXIT_GOODBYE
 
     def _on_broken(self, broken: DeviceBroken) -> int:
@@ -429,6 +431,10 @@ class _Gathering:
             self._wake_write.send(b"\0")
 
 
+def _leave_as_it_is() -> None:
+    """What would be closed is broken: its teardown could do nothing but fail."""
+
+
 def _make_driver(welcome: m.Welcome) -> Driver:
     owner = welcome.master
     context = DriverContext(
@@ -465,7 +471,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         host=sockets_.gethostname(),
         sharing=sharing_with(options.address),
     )
-    return Worker(options.address, protocol, options.progress, options.path).run()
+    status = Worker(options.address, protocol, options.progress, options.path).run()
+    if status == EXIT_BROKEN:  # nor could what is destroyed when the interpreter ends
+        sys.stderr.flush()
+        os._exit(status)
+    return status
 
 
 if __name__ == "__main__":

@@ -170,9 +170,9 @@ class _Lane:
         return self._out
 
     def _at_least(self, pinned: Any, nbytes: int) -> Any:
-        if pinned is not None and pinned.mem.size >= nbytes:
+        before = 0 if pinned is None else memoryview(pinned).nbytes
+        if before >= nbytes and pinned is not None:
             return pinned
-        before = 0 if pinned is None else pinned.mem.size
         return self._cupy.cuda.alloc_pinned_memory(max(_ALIGNED, nbytes, int(before * _GROWTH)))
 
 
