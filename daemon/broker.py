@@ -51,7 +51,7 @@ from taskmaster.daemon.effects import (
     WasForked,
 )
 from taskmaster.daemon.forking import fork
-from taskmaster.daemon.gate import Gatehouse
+from taskmaster.daemon.gatehouse import Gatehouse
 from taskmaster.daemon.guardians import Guardians
 from taskmaster.daemon.health import Pulse
 from taskmaster.daemon.inquiries import Inquiries
@@ -262,6 +262,8 @@ class Broker:
         self._intake.begin_turn()
         if self.gatehouse is not None:
             self.gatehouse.serve(ready, now)
+            if self.gatehouse.doorkeeper.is_crowded:
+                self._intake.look()
         if self._endpoints.workers in ready:
             self._intake.take_from_workers(now, out)
         if self._endpoints.control in ready:
@@ -302,6 +304,7 @@ class Broker:
         self.core.on_tick(now, out)
         self._pruning.look(out.wall, out)
         self.space.look()
+        self._intake.look()
         self._look_at_keys(out)
         self.journal.checkpoint(idle=not out.records)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import zmq
-from helpers.circle import Circle
+from helpers.circle import Circle, bound_at
 from helpers.daemon import function
 from helpers.places import short_folder, starter
 from helpers.waiting import PATIENCE, eventually
@@ -24,7 +24,7 @@ from taskmaster.bus.keys import Credentials
 from taskmaster.daemon.bounds import MOST_TOPICS
 from taskmaster.daemon.broker import MOST_FORKS
 from taskmaster.daemon.following import TOPICS
-from taskmaster.daemon.gate import LAST_WORDS
+from taskmaster.daemon.gatehouse import LAST_WORDS
 from taskmaster.daemon.inquiries import MOST_LISTED
 from taskmaster.learners import connect
 from taskmaster.learners.client import Lab
@@ -369,3 +369,37 @@ def test_a_peer_that_chooses_its_routing_id_is_shown_the_door(folder: Path) -> N
                     assert not socket.poll(500)
             works(anna)
         assert "key 'mad', from 127.0.0.1, chooses a routing id for itself" in circle.daemon.log
+
+
+def test_a_peer_that_holds_the_next_routing_id_in_silence_does_not_end_the_daemon(folder: Path) -> None:
+    told = folder / "first"
+    tells = f"""
+import runpy
+from taskmaster.bus import origins, sockets
+
+def find_first(router, find_first=origins.find_first):
+    find_first(router)
+    with open({str(told)!r}, "a") as file:
+        print(origins._first_ids[router], file=file)
+
+sockets.find_first = find_first
+runpy.run_module("taskmaster.daemon", None, "__main__")
+"""
+    with starter(folder) as start:
+        circle = Circle(folder, start, MASTERS)
+        circle.admit("mad", "learner")
+        circle.admit("anna", "learner")
+        circle.daemon.stop()
+        circle.daemon.launch(program=("-c", tells))
+        eventually(lambda: circle.daemon.log.count("is ready at") == 2, "it to be there")
+        circle.address = bound_at(circle.daemon)
+        first = int(told.read_text().split()[0])  # of the clients' socket, which is made first
+        soon = [b"\0" + ((first + k) & 0xFFFFFFFF).to_bytes(4, "big") for k in range(90, 110)]
+        with contextlib.ExitStack() as held:
+            for name in soon:
+                held.enter_context(mad(circle, routing_id=name))
+            eventually(lambda: "of many that are silent: 'mad'" in circle.daemon.log, "it to be seen")
+            for _ in range(120):
+                with circle.connect("anna") as anna:
+                    works(anna, 1)
+        assert circle.daemon.is_running

@@ -280,9 +280,9 @@ def listening(pid: int) -> list[str]:
 
 
 def test_a_daemon_whose_authenticator_is_dead_listens_to_the_network_no_more(place: Path) -> None:
-    mute = "gate._PATIENCE_SECONDS = 1.0; gate.Doorkeeper.serve = lambda self: None"
+    mute = "doorkeeper._PATIENCE_SECONDS = 1.0; doorkeeper.Doorkeeper.serve = lambda self, now: None"
     run = "import runpy; runpy.run_module('taskmaster.daemon', None, '__main__')"
-    program = f"from taskmaster.daemon import gate; {mute}; {run}"
+    program = f"from taskmaster.daemon import doorkeeper; {mute}; {run}"
     with starter(place) as start:
         circle = Circle(place, start, {"square": function("square_or_raise")})
         assert len(listening(circle.daemon.pid)) == 3
