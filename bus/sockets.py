@@ -23,6 +23,7 @@ from zmq.utils import z85
 from taskmaster.bus.codec import MAX_FRAMES
 from taskmaster.bus.errors import AddressInUse, CallerError, ConfigError, DaemonError
 from taskmaster.bus.keys import Credentials
+from taskmaster.bus.onwire import Overlong
 from taskmaster.bus.origins import Origins, begin_anywhere, find_first
 from taskmaster.bus.table import Buffer
 
@@ -338,14 +339,14 @@ def receive_from(
         if len(frames) < max_frames:
             frames.append(frame)
         else:
-            return _skip_rest(socket), str(user), first
+            return _skip_rest(socket, [*frames, frame]), str(user), first
     return frames, str(user), first
 
 
 def receive(
     socket: zmq.Socket[bytes], max_frames: int = MAX_FRAMES, origins: Origins | None = None
 ) -> list[bytes] | None:
-    """One message without blocking, or None. A message of too many frames comes as an empty list, its frames read.
+    """One message without blocking, or None. A message of too many frames comes as `Overlong`, which is empty.
 
     ``origins`` gets to know where it came from.
     """
@@ -361,11 +362,12 @@ def receive(
         if len(frames) < max_frames:
             frames.append(frame)
         else:
-            return _skip_rest(socket)
+            return _skip_rest(socket, [*frames, frame])
     return frames
 
 
-def _skip_rest(socket: zmq.Socket[bytes]) -> list[bytes]:
+def _skip_rest(socket: zmq.Socket[bytes], frames: list[bytes]) -> Overlong:
+    overlong = Overlong(frames)
     while _get(socket, _RCVMORE):
-        _recv(socket, _NOBLOCK)
-    return []
+        overlong.add(_recv(socket, _NOBLOCK))
+    return overlong

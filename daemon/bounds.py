@@ -56,8 +56,10 @@ COSTS: Mapping[type[m.Message], float] = {
     m.GuardianHello: 20.0,
     m.Guarded: 20.0,
 }
-#: Stretches of tasks that are cancelled, each of which leaves rows in the journal.
+#: Stretches of tasks that are cancelled, approved or rejected, each of which leaves rows in the journal.
 TOKEN_INTERVALS = 2
+#: Frames of a message of too many, which are read to be dropped.
+TOKEN_FRAMES = 16
 #: What something that is no message costs: programs do not send it by the hundred.
 NONSENSE = 200.0
 #: Seconds that fill the bucket of somebody who has been kept out, when they may come again.

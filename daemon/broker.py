@@ -338,7 +338,7 @@ class Broker:
                     attempts += 1
                     self.on_full()
                     if self.gatehouse is not None:
-                        self.gatehouse.look_at_connections(time.monotonic())
+                        self.gatehouse.look_at_connections(time.monotonic(), stands=True)
                     time.sleep(FULL_RETRY_SECONDS)
         self.pulse.committing = None
         self.pulse.waits = ""

@@ -17,9 +17,10 @@ from typing import Any
 
 import zmq
 
+from taskmaster.bus.onwire import size_on_wire
 from taskmaster.bus.text import format_duration
 from taskmaster.daemon.bounds import MOST_TOPICS, RATE, Bounds
-from taskmaster.daemon.connections import Connections, size_on_wire
+from taskmaster.daemon.connections import Connections
 from taskmaster.daemon.doorkeeper import Doorkeeper
 from taskmaster.daemon.gate import Gate, KeyFile, read_keys
 from taskmaster.daemon.memory import resident_bytes
@@ -78,10 +79,10 @@ class Gatehouse:
             self.connections.end(connection, why)
         return len(ending)
 
-    def look_at_connections(self, now: float) -> None:
-        """Once in a while, and where messages have to wait: whether anybody sends what is not read."""
+    def look_at_connections(self, now: float, *, stands: bool = False) -> None:
+        """Once in a while: whether anybody sends what is not read; ``stands`` where nothing is received for now."""
         if self.connections is not None:
-            self.connections.look(now, resident_bytes())
+            self.connections.look(now, resident_bytes(), stands=stands)
 
     def bears(
         self,

@@ -14,9 +14,10 @@ import zmq
 
 from taskmaster.bus import codec, messages as m, sockets
 from taskmaster.bus.errors import NotAllowed, ProtocolError
+from taskmaster.bus.onwire import Overlong
 from taskmaster.bus.origins import Origins
 from taskmaster.bus.table import Buffer, Table
-from taskmaster.daemon.bounds import TOKEN_INTERVALS
+from taskmaster.daemon.bounds import TOKEN_FRAMES, TOKEN_INTERVALS
 from taskmaster.daemon.core import Core
 from taskmaster.daemon.effects import Audited, Effects, Reply, Sender
 from taskmaster.daemon.gatehouse import Gatehouse
@@ -145,6 +146,9 @@ class Intake:
                 is_ours = not frames or frames[0] in origins
                 is_first = bool(frames) and origins.is_first(frames[0])
                 fault = "" if is_ours else _CHOSEN
+                if isinstance(frames, Overlong):
+                    fault = f"sends a message of {frames.frames:,} frames, of which {codec.MAX_FRAMES:,} are borne"
+                    self._gatehouse.bounds.spend(known.name, frames.frames / TOKEN_FRAMES)
                 if not self._gatehouse.bears(known, user, frames, origin, fault=fault, is_first=is_first):
                     continue
                 if not is_ours:  # of the daemon's own user, whom the gatehouse bears
@@ -201,13 +205,11 @@ class Intake:
 
     def _charge(self, message: m.ClientMessage, user: str) -> None:
         """Have paid what carrying a message out costs."""
-        if isinstance(message, m.Cancel) and message.intervals is not None:
-            self._rows += len(message.intervals)
-        if self._gatehouse is None:
-            return
-        self._gatehouse.bounds.charge(user, message)
-        if isinstance(message, m.Cancel) and message.intervals is not None:
-            self._gatehouse.bounds.spend(user, len(message.intervals) / TOKEN_INTERVALS)
+        stretches = len(message.intervals or ()) if isinstance(message, (m.Cancel, m.Approve, m.Reject)) else 0
+        self._rows += stretches
+        if self._gatehouse is not None:
+            self._gatehouse.bounds.charge(user, message)
+            self._gatehouse.bounds.spend(user, stretches / TOKEN_INTERVALS)
 
     def _has_room(self, message: m.ClientMessage, size: int, user: str) -> bool:
         """Whether there is room on the disk for what a message leaves there."""

@@ -371,6 +371,43 @@ def test_a_peer_that_chooses_its_routing_id_is_shown_the_door(folder: Path) -> N
         assert "key 'mad', from 127.0.0.1, chooses a routing id for itself" in circle.daemon.log
 
 
+def test_a_message_without_end_takes_no_memory(folder: Path) -> None:
+    """ZeroMQ gathers its frames before it gives any: the daemon sees only that bytes have come."""
+    frame = bytes(1 << 20)
+    with starter(folder) as start:
+        circle = Circle(folder, start, MASTERS)
+        circle.admit("mad", "learner")
+        circle.admit("anna", "learner")
+        with circle.connect("anna") as anna, mad(circle) as socket:
+            works(anna)
+            before = most = resident(circle)
+            for _ in range(100_000):  # frames of the same memory: 100 GB, of which its sender has one
+                socket.send(frame, zmq.SNDMORE, copy=False)
+            socket.send(b"")
+
+            def is_out() -> bool:
+                nonlocal most
+                most = max(most, resident(circle))
+                return "of what its owner has sent are no messages yet" in circle.daemon.log
+
+            eventually(is_out, "it to be ended")
+            works(anna)
+            assert most - before < MOST_GROWTH + (256 << 20), "four messages of the greatest size are borne"
+        assert circle.daemon.is_running
+
+
+def test_a_message_of_very_many_frames_is_paid_for(folder: Path) -> None:
+    with starter(folder) as start:
+        circle = Circle(folder, start, MASTERS)
+        circle.admit("mad", "learner")
+        circle.admit("anna", "learner")
+        with circle.connect("anna") as anna, mad(circle) as socket:
+            socket.send_multipart([b""] * 1_000_000)
+            said = "key 'mad', from 127.0.0.1, sends a message of 1,000,000 frames, of which 8,192 are borne; it is"
+            eventually(lambda: f"{said} kept out for 1" in circle.daemon.log, "it to be kept out")
+            works(anna)
+
+
 def test_a_peer_that_holds_the_next_routing_id_in_silence_does_not_end_the_daemon(folder: Path) -> None:
     told = folder / "first"
     tells = f"""

@@ -16,6 +16,7 @@ from helpers.places import short_folder
 from helpers.waiting import PATIENCE, eventually
 
 from taskmaster.bus import origins as origins_, sockets
+from taskmaster.bus.onwire import Overlong
 from taskmaster.bus.origins import AHEAD, Origins
 
 Receive = Callable[..., Any]
@@ -167,7 +168,9 @@ def test_a_message_of_too_many_frames_leaves_nothing_behind(made: Made, near: st
         peer.send_multipart(frames)
     assert router.poll(round(PATIENCE * 1e3))
     origins = Origins(router)
-    assert sockets.receive(router, 4, origins) == []
+    overlong = sockets.receive(router, 4, origins)
+    assert isinstance(overlong, Overlong)
+    assert (list(overlong), overlong.frames, overlong.on_wire) == ([], 9, 9 * 35)
     assert router.poll(round(PATIENCE * 1e3))
     assert (sockets.receive(router, 4, origins) or [b""])[1:] == [b"next"]
 
