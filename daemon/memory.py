@@ -23,9 +23,7 @@ def machine_bytes(groups: Path = Path("/sys/fs/cgroup"), ours: Path = Path("/pro
     least = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     for group in _groups(ours):
         for name in ("memory.max", "memory.high"):
-            with contextlib.suppress(
-                OSError, ValueError
-            ):  # none for the root, or "max"
+            with contextlib.suppress(OSError, ValueError):  # none for the root, or "max"
                 least = min(least, int((groups / group / name).read_text()))
     return least
 
