@@ -31,10 +31,11 @@ _ORIGINS = 65_536
 _GIVEN_BYTES = 5
 #: Numbers that may have been given since the last that was heard of, where nobody counts who comes.
 _SILENT_PEERS = 1 << 20
-#: Where it is counted: how many may come until the ROUTER is asked again …
+#: Where it is counted: how many may come until the ROUTER is asked again. Of the numbers that follow what it says then
+#: so many may have been given when the answer is read, and to those who are on their way; of the further ones so many
+#: are looked at, which is each of them twice before it is given.
 AHEAD = 512
-#: … and how many of the next numbers are looked at: for those on their way when it was asked, as well.
-_LOOK = 2 * AHEAD
+_NEXT, _LOOK = 2 * AHEAD, 2 * AHEAD
 _PLACES = count()
 _libc = ctypes.CDLL(None)
 #: the number that each ROUTER has given first
@@ -97,7 +98,7 @@ class Origins:
             return False
         number = self._number(peer)
         if self._counts:
-            return number <= self._given + _LOOK
+            return number <= self._given + _NEXT
         if number > self._given + _SILENT_PEERS:
             return False
         self._given = max(self._given, number)
@@ -138,7 +139,7 @@ class Origins:
             self._asking.send(self.token)
 
     def answered(self, given: bytes) -> list[bytes]:
-        """The answer has come, from the id that was given to us; which of the next ones somebody has already.
+        """The answer has come, from the id that was given to us; which of those to come somebody has already.
 
         Each of those is sent a message that says nothing.
         """
@@ -148,7 +149,9 @@ class Origins:
         self._settled.pop(given, None)
         self._given = self._number(given)
         latest = int.from_bytes(given[1:], "big")
-        following = (b"\0" + ((latest + k) & 0xFFFFFFFF).to_bytes(4, "big") for k in range(1, _LOOK + 1))
+        following = (
+            b"\0" + ((latest + k) & 0xFFFFFFFF).to_bytes(4, "big") for k in range(_NEXT + 1, _NEXT + _LOOK + 1)
+        )
         return [peer for peer in following if self._is_there(peer)]
 
     def _is_there(self, peer: bytes) -> bool:

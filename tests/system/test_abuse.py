@@ -413,6 +413,10 @@ def test_a_peer_that_holds_the_next_routing_id_in_silence_does_not_end_the_daemo
     tells = f"""
 import runpy
 from taskmaster.bus import origins, sockets
+from taskmaster.daemon import doorkeeper
+
+origins.AHEAD = doorkeeper.AHEAD = 16
+origins._NEXT = origins._LOOK = 32
 
 def find_first(router, find_first=origins.find_first):
     find_first(router)
@@ -431,12 +435,12 @@ runpy.run_module("taskmaster.daemon", None, "__main__")
         eventually(lambda: circle.daemon.log.count("is ready at") == 2, "it to be there")
         circle.address = bound_at(circle.daemon)
         first = int(told.read_text().split()[0])  # of the clients' socket, which is made first
-        soon = [b"\0" + ((first + k) & 0xFFFFFFFF).to_bytes(4, "big") for k in range(90, 110)]
+        soon = [b"\0" + ((first + k) & 0xFFFFFFFF).to_bytes(4, "big") for k in range(45, 65)]
         with contextlib.ExitStack() as held:
             for name in soon:
                 held.enter_context(mad(circle, routing_id=name))
             eventually(lambda: "of many that are silent: 'mad'" in circle.daemon.log, "it to be seen")
-            for _ in range(120):
+            for _ in range(70):
                 with circle.connect("anna") as anna:
                     works(anna, 1)
         assert circle.daemon.is_running

@@ -129,7 +129,7 @@ def test_who_holds_a_number_that_is_given_soon_is_seen(made: Made, near: str) ->
     router.bind(near)
     network = sockets.bind(router, "tcp://127.0.0.1:*", "it")
     honest, wicked, far = (made(sockets.dealer) for _ in range(3))
-    wicked.routing_id, far.routing_id = given(router, AHEAD), given(router, -AHEAD)
+    wicked.routing_id, far.routing_id = given(router, 3 * AHEAD), given(router, -AHEAD)
 
     def next_taken() -> list[bytes]:
         origins.ask()
@@ -155,7 +155,7 @@ def test_who_holds_a_number_that_is_given_soon_is_seen(made: Made, near: str) ->
     assert not honest.poll(0)
     wicked.close(linger=0)
     eventually(lambda: next_taken() == [], "it to be gone")
-    for _ in range(AHEAD + 3):  # the number comes, and is nobody's
+    for _ in range(3 * AHEAD + 3):  # the number comes, and is nobody's
         next_taken()
 
 
