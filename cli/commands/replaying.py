@@ -18,7 +18,7 @@ from taskmaster.cli.authors import Authors
 from taskmaster.cli.base import Command, address_option, json_option
 from taskmaster.cli.connecting import connected, find_run
 from taskmaster.cli.exits import ERROR, OK
-from taskmaster.cli.learners import PATH_HELP, made, pair, require_learner
+from taskmaster.cli.learners import PATH_HELP, chosen, made, require_learner
 from taskmaster.cli.output import count, figure, is_terminal, print_json, say
 from taskmaster.cli.stepping import Left, Stepper, points_text, state_text
 from taskmaster.learners.export.plain import plain
@@ -77,12 +77,7 @@ def replay_run(
     """
     if step and not (sys.stdin.isatty() and is_terminal()):
         raise click.UsageError("--step needs a terminal")
-    given = dict(pair(text, "an option of the learner") for text in pairs)
-    given |= dict(pair(text, "--option") for text in options)
-    if learner_name is not None:
-        require_learner(learner_name, path)
-    elif given:
-        raise click.UsageError("options of a learner go with --learner NAME")
+    learner_name, given = chosen(learner_name, pairs, options, path)
     with connected(address) as lab:
         info = find_run(lab, run)
         history, known = whole_recording(History(lab, info)), Authors.of(lab, info)
