@@ -37,7 +37,17 @@ from taskmaster.learners.looping.interrupts import heeding_interrupts
 from taskmaster.learners.looping.telling import Teller, fails_nan, require_nan
 from taskmaster.learners.marks import refuse_leg
 from taskmaster.learners.playback import Asked, Divergence
-from taskmaster.learners.protocol import Learner, Lossy, Recalling, best_in_flight, bind, describe, require, start
+from taskmaster.learners.protocol import (
+    Learner,
+    Lossy,
+    Recalling,
+    best_in_flight,
+    bind,
+    describe,
+    loss_of,
+    require,
+    start,
+)
 from taskmaster.learners.results import Result
 from taskmaster.learners.target import Target, TargetRun
 
@@ -356,6 +366,7 @@ class Loop(Startable):
 
     def _on_own(self, asked: Asked, result: Result, error: TaskFailed | TaskCancelled | None) -> _Step:
         """Tell the learner how a point of its own has ended, or put that again; which step that was, for the hooks."""
+        self._teller.require_unchanged(asked, result)
         if error is None:
             self._teller.tell(asked.point, result)
             return lambda hooks: hooks.told(self, result)
@@ -465,7 +476,7 @@ class Loop(Startable):
         """
         if isinstance(self.learner, Lossy):
             with self._gate.look(_LOOK_SECONDS) as is_still:
-                self._loss = self.learner.loss() if is_still else self._loss
+                self._loss = loss_of(self.learner) if is_still else self._loss
         rate = 0.0
         if len(self._times) > 1 and self._times[-1] > self._times[0]:
             rate = (len(self._times) - 1) / (self._times[-1] - self._times[0])

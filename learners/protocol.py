@@ -39,6 +39,7 @@ __all__ = [
     "bind",
     "describe",
     "given",
+    "loss_of",
     "prepare",
     "require",
     "start",
@@ -209,6 +210,20 @@ def start(learner: Learner, seed: int) -> None:
     """Give a learner the run's seed, if it uses randomness."""
     if isinstance(learner, Seeded):
         learner.seed(np.random.default_rng(seed))
+
+
+def loss_of(learner: Lossy) -> float:
+    """How far a learner says that it is from having learnt all. Raises CallerError where that is no number."""
+    figure: Any = learner.loss()
+    try:
+        if isinstance(figure, (bool, str, bytes)):  # Python would make numbers of these
+            raise TypeError
+        return float(figure)
+    except (TypeError, ValueError):
+        raise CallerError(
+            f"loss() of the learner ({_class(learner)}) gave {shown(figure)}: it is a number, infinite as long as the "
+            "learner knows too little"
+        ) from None
 
 
 def describe(learner: object) -> str:

@@ -26,7 +26,7 @@ from taskmaster.learners.history import History, Recording
 from taskmaster.learners.looping.libraries import changes
 from taskmaster.learners.marks import mark_of
 from taskmaster.learners.parting import part
-from taskmaster.learners.protocol import Learner, Lossy
+from taskmaster.learners.protocol import Learner, Lossy, loss_of
 from taskmaster.learners.replay import Replayed, Step, replay
 from taskmaster.learners.routed import RoutedHistory
 from taskmaster.learners.wholes import whole_recording
@@ -150,7 +150,7 @@ def _as_json(replayed: Replayed, learner: Learner) -> dict[str, Any]:
         "told": replayed.told,
         "failed": replayed.failed,
         "again": replayed.again,
-        "loss": figure(learner.loss()) if isinstance(learner, Lossy) else None,
+        "loss": figure(loss_of(learner)) if isinstance(learner, Lossy) else None,
         "same": divergence is None,
         "divergence": divergence
         and {

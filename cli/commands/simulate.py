@@ -297,7 +297,7 @@ def _latency(text: str, path: str) -> Latency:
 def _is_law_with_colon(text: str) -> bool:
     """Whether this is like ``half-normal:60``, which no function is called."""
     law, _, figure = text.partition(":")
-    return bool(figure) and (law in _LAWS or not figure.isidentifier() and "." not in law)
+    return bool(figure) and (law in _LAWS or (not figure.isidentifier() and "." not in law))
 
 
 def _recorded(text: str, address: str | None) -> Latency:

@@ -7,11 +7,12 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from taskmaster.bus.errors import TaskCancelled, TaskFailed
-from taskmaster.bus.fields import Schema
+from taskmaster.bus.errors import InvalidTask, TaskCancelled, TaskFailed
+from taskmaster.bus.fields import Schema, shown
 from taskmaster.bus.messages import AGAIN, FOUND, KEPT
 from taskmaster.learners.looping.authors import parting_text
-from taskmaster.learners.looping.errors import replaying
+from taskmaster.learners.looping.errors import place_note, replaying
+from taskmaster.learners.looping.points import key_of
 from taskmaster.learners.looping.telling import Flying, Teller
 from taskmaster.learners.playback import Asked, Divergence, Playback, Segment
 from taskmaster.learners.protocol import Learner, describe
@@ -88,7 +89,7 @@ class Asking:
         """The result of a task has been taken in; which of the learner's points that was."""
         asked = self.asked.pop(result.index, None)
         if asked is not None:
-            self.flying.remove(asked.point)
+            self.flying.remove(asked.key)
         self.taken += 0 <= result.index < self.next_index
         if self.record is not None:
             self.record.on_told(result)
@@ -212,6 +213,10 @@ class Asking:
                     run.tasks.put(point)
             else:
                 run.tasks.put_many(points)
+        except InvalidTask as error:
+            what = f"The learner ({describe(self._learner)}) asked for {shown(points[run.next_index - before])}"
+            error.add_note(place_note(what, run, after + 1))
+            raise
         finally:
             done = max(0, run.next_index - before)
             if done < len(points):  # the Master does not take one, or nobody waits any more
@@ -221,7 +226,8 @@ class Asking:
             for asked in together:
                 self.asked[self.next_index] = asked
                 self.next_index += 1
-                if self.flying.add(asked.point):
+                asked.key = key_of(asked.point)
+                if self.flying.add(asked.key):
                     log.warning(
                         "run %r: the learner (%s) asks for %r, which is in flight already; it is evaluated each time",
                         run.name,

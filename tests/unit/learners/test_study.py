@@ -191,7 +191,8 @@ def test_ctrl_c_leaves_with_a_table_of_what_has_ended(typed: Program, tmp_path: 
         "    return point['x']\n"
     )
     said = typed("simulate", "--learner", "sobol", "--learner", "random", "--function", f"pressed{trials}:depth",
-                 "--path", tmp_path, "--seeds", "2", "--evaluations", "10", "--workers", "1", "--goal", "-1")  # fmt: skip
+                 "--path", tmp_path, "--seeds", "2", "--evaluations", "10", "--workers", "1", "--goal",
+                 "-1")  # fmt: skip
     assert said.status == INTERRUPTED
     assert f"interrupted after {trials} of 4 trials" in said.err
     table = [line.split()[:5] for line in said.out.splitlines()[1:]]
@@ -203,7 +204,7 @@ def test_ctrl_c_leaves_with_a_table_of_what_has_ended(typed: Program, tmp_path: 
     [
         (["--learner", "sobl"], "there is no learner 'sobl'; did you mean 'sobol'?"),
         (["--learner", "sobol n"], "an option of a learner takes KEY=VALUE, not 'n'"),
-        (["--learner", "sobol 'n=3"], "--learner \"sobol 'n=3\": no closing quotation"),
+        (["--learner", "sobol 'n=3"], '--learner "sobol \'n=3": no closing quotation'),
         (["--learner", "sobol", "--latency", "half-normal:60"], "write 'constant SECONDS', 'half-normal MEAN [LEAST]'"),
         (["--learner", "sobol", "--latency", "halfnormal:60"], "write 'constant SECONDS', 'half-normal MEAN [LEAST]'"),
         (["--learner", "sobol", "--latency", "gaussian 3"], "there is no law 'gaussian' for --latency"),
