@@ -24,7 +24,7 @@ import math
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 
@@ -274,7 +274,10 @@ class GestLearner(Optimizer[Mapping[str, Any]]):
         return suggestion, self._point(suggestion) | passed_on
 
     def _point(self, suggestion: Mapping[str, Any]) -> Point:
-        return self.space.point({name: _plain(suggestion[name]) for name in self.space.names})
+        return self.space.point(self._values(suggestion))
+
+    def _values(self, suggestion: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: _plain(suggestion[name]) for name in self.space.names}
 
     def _suggested(self) -> list[Mapping[str, Any]]:
         with self._dice():
@@ -288,7 +291,11 @@ class GestLearner(Optimizer[Mapping[str, Any]]):
                 f"suggest({self._wanted}) of {self._library} gave {shown(suggested)}: it has to give a list of dicts, "
                 f"each with {', '.join(self.space.names)}"
             )
-        return list(points)
+        # It may give the same dict again. And it is told that was measured where it suggested, so no point is moved.
+        copied: list[Mapping[str, Any]] = [dict(cast("Mapping[str, Any]", one)) for one in points]
+        for one in copied:
+            self.space.require_inside(self._values(one), f"{self._library} suggested {shown(one)}")
+        return copied
 
     def tell(self, point: Point, output: Any) -> None:
         """Learn the output of ``point``, asked for or not. One that is not finite counts as a failure of the point."""
@@ -345,7 +352,8 @@ class LearnerGenerator(Generator):  # type: ignore[misc] # gest-api has no types
 
         LearnerGenerator(vocs, Sobol(fields_of(vocs)), seed=1)
 
-    Raises CallerError for what is no learner, or does not fit the VOCS, ValueError for VOCS that name no output.
+    Raises CallerError for what is no learner, or does not fit the VOCS, such as one that minimises what they maximise;
+    ValueError for VOCS that name no output.
     """
 
     returns_id = True
@@ -355,6 +363,7 @@ class LearnerGenerator(Generator):  # type: ignore[misc] # gest-api has no types
         require(learner)
         self.vocs = vocs
         self.learner = learner
+        _require_direction(learner, vocs)
         if isinstance(learner, Bindable):
             outputs = [Field(name) for name in _outputs(vocs)]
             learner.bind(fields_of(vocs), outputs)
@@ -422,3 +431,17 @@ class LearnerGenerator(Generator):  # type: ignore[misc] # gest-api has no types
 
     def __repr__(self) -> str:
         return f"<generator of {describe(self.learner)}, {len(self._pending)} pending>"
+
+
+def _require_direction(learner: Learner, vocs: VOCS) -> None:
+    """Raise CallerError where an optimiser is after the other end of an output than the VOCS."""
+    aims = dict(_aims(vocs, "LearnerGenerator").objectives)
+    only = next(iter(aims)) if len(aims) == 1 else None
+    for name, more in getattr(learner, "objectives", ()):
+        output = only if name is None else name
+        if output in aims and aims[output] is not more:
+            theirs, own = ("maximise", "minimises") if aims[output] else ("minimise", "maximises")
+            raise CallerError(
+                f"the VOCS {theirs} {output!r}, and the learner ({describe(learner)}) {own} it: make it with "
+                f"{'maximize' if aims[output] else 'minimize'}, or choose the other objective in the VOCS"
+            )

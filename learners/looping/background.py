@@ -91,6 +91,11 @@ class Background:
 
     def wait(self, timeout: float | None) -> None:
         """Until it has ended. Raises TimeoutError, and what it has ended by; Ctrl-C is for the loop."""
+        if threading.current_thread() is self._thread:
+            raise CallerError(
+                f"run {self._loop.run_.name!r}: its loop cannot wait for itself, in a hook or its learner; "
+                "loop.stop() has it end"
+            )
         deadline = None if timeout is None else time.monotonic() + timeout
         self._waiting += 1
         try:

@@ -83,6 +83,12 @@ def test_what_it_ends_by_is_raised_and_said_where_nobody_waits(
     assert (again.told, [record.message for record in caplog.records if "ended by" in record.message]) == (10, [])
 
 
+def test_a_hook_cannot_wait_for_its_own_loop(square: Master) -> None:
+    loop = Loop(square, learner(square), goal=20, hook=lambda loop, result: loop.wait(PATIENCE))
+    with pytest.raises(CallerError, match=r"its loop cannot wait for itself.* loop\.stop\(\) has it end"):
+        loop.start().wait(PATIENCE)
+
+
 def test_stop_ends_it_in_good_order_and_it_can_be_started_again(square: Master) -> None:
     loop = endless(square).start()
     eventually(lambda: loop.told > 20, "results come")

@@ -594,7 +594,9 @@ def test_a_learner_that_changes_its_points_behind_is_not_told_what_was_measured_
 ) -> None:
     broken = Reusing(dict(point) if copy is dict else copy(point))
     loop = Loop(lab(f=total, parameters=parameters), broken, goal=10, in_flight=4)
-    with pytest.raises(CallerError, match=r"Reusing\) gave .* and has changed it since, to .*: give a new one") as raised:
+    with pytest.raises(
+        CallerError, match=r"Reusing\) gave .* and has changed it since, to .*: give a new one"
+    ) as raised:
         loop.run()
     assert all(x == output for x, output in broken.told), "before, they were the same"
     assert re.search(r"told of task \d, .*: at step \d of run", raised.value.__notes__[0])
