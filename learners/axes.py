@@ -23,7 +23,7 @@ __all__ = ["Axis", "Interval", "Levels", "Parameters", "axes_of", "distinct", "r
 #: So many values that a Master does not take are named.
 _FEW = 3
 
-#: A Master's ``parameters``, or ``{name: (min, max)}``, ``{name: [value, value, …]}`` and ``{name: {"kind": "int", …}}``,
+#: A Master's ``parameters``, or ``{name: (min, max)}``, ``{name: [value, value, …]}``, ``{name: {"kind": "int", …}}``
 #: with the keys of the configuration file; also mixed.
 Parameters: TypeAlias = "Mapping[str, Any] | Iterable[Field]"
 

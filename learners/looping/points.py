@@ -27,7 +27,9 @@ def same_point(one: Any, other: Any) -> bool:
 def was_changed(point: Any, evaluated: Any) -> bool:
     """Whether a learner's ``point`` is not what was ``evaluated`` any more; what it has noted with it is its own."""
     if isinstance(point, Mapping) and isinstance(evaluated, Mapping):
-        return not all(name in point and same_point(point[name], value) for name, value in evaluated.items())
+        return any(name not in point or was_changed(point[name], value) for name, value in evaluated.items())
+    if has_nan(evaluated):  # which equals nothing
+        return repr(point) != repr(evaluated)
     return not same_point(point, evaluated)
 
 

@@ -621,6 +621,18 @@ def test_what_a_learner_notes_with_its_points_is_its_own() -> None:
     assert [x == output for x, output in learner.told] == [True] * 10
 
 
+def test_a_point_that_is_nan_or_holds_one_stays_what_it_is() -> None:
+    """It equals nothing, not even itself."""
+    learner = Told([math.nan, np.float64("nan"), {"x": math.nan, "y": np.array([1.0, math.nan])}, {"x": [math.nan]}])
+    noted = learner.points[2]
+
+    def note(loop: Loop, result: Result) -> None:
+        noted["seen"] = True
+
+    Loop(lab(f=lambda point: 1.0, workers=1), learner, in_flight=4, hook=note).run()
+    assert len(learner.told) == 4
+
+
 def test_points_that_are_arrays_are_known_to_be_in_flight(caplog: pytest.LogCaptureFixture) -> None:
     loop = Loop(lab(f=total, parameters=VECTOR), Told([{"x": np.ones(2)}, {"x": np.ones(2)}]), in_flight=2)
     loop.run()
