@@ -50,7 +50,9 @@ class Teller:
         A learner that gives the same object again, with other values in it, would be told of these what was measured
         elsewhere.
         """
-        if asked.key is None or (key_of(asked.point),) == (asked.key,):  # in tuples, where NaN equals itself
+        if asked.key is None or (key := key_of(asked.point)) == asked.key:
+            return
+        if (key,) == (asked.key,):  # in tuples NaN equals itself
             return
         if result.is_edited or not was_changed(asked.point, result.input):
             return
