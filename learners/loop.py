@@ -21,7 +21,7 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from taskmaster.bus.errors import CallerError, TaskCancelled, TaskFailed, TaskMasterError
@@ -29,11 +29,12 @@ from taskmaster.learners.arguments import whole
 from taskmaster.learners.goals import GoalLike, as_goal
 from taskmaster.learners.looping.asking import Asking, Retries
 from taskmaster.learners.looping.authors import author_of, introduce
-from taskmaster.learners.looping.background import Startable, claimed
+from taskmaster.learners.looping.background import claimed
 from taskmaster.learners.looping.errors import LearnerStuck, TooManyFailures
 from taskmaster.learners.looping.figures import LoopStatistics
 from taskmaster.learners.looping.hooks import HookLike, Hooks, as_hooks
 from taskmaster.learners.looping.interrupts import heeding_interrupts
+from taskmaster.learners.looping.stopping import Stoppable
 from taskmaster.learners.looping.telling import Teller, fails_nan, require_nan
 from taskmaster.learners.marks import refuse_leg
 from taskmaster.learners.playback import Asked, Divergence
@@ -78,7 +79,7 @@ _QUICK_SECONDS = 0.0005
 _Step: TypeAlias = Callable[[Hooks], None]
 
 
-class Loop(Startable):
+class Loop(Stoppable):
     """A learner, a Master, and when to stop.
 
     ``target`` is a Master (a run is opened: by ``name``, with ``seed``) or a run that is open for writing, of which no
@@ -132,8 +133,6 @@ class Loop(Startable):
         self.retried = 0
         #: when it was started, by the clock of `now`
         self.started_at = math.nan
-        #: nothing further is put, see `stop`
-        self.interrupted = False
         self.master: Target
         #: of what stands in for a Master it has no more than a `TargetRun` has
         self.run_: Run
@@ -171,10 +170,6 @@ class Loop(Startable):
         self._unsent = 0
         #: whether the latest turn took its time
         self._is_slow = True
-        #: others run beside it, and it is stopped at their word; it is to leave, at its next step
-        self._is_grouped = self._is_to_leave = False
-        #: it has left between two steps; it was broken off within one, and nobody knows what the learner has heard
-        self._has_left = self._is_torn = False
         #: a result that was taken, and of which the learner has not been told
         self._in_hand: Result | None = None
         #: tasks that have failed since the last that was done, not counting what is recorded
@@ -198,20 +193,13 @@ class Loop(Startable):
         Raises LearnerStuck if the learner asks for nothing, though it was told everything and the goal is not reached;
         TooManyFailures if one task after the other fails.
         """
-        if self._is_torn:
-            raise CallerError(
-                f"run {self.run_.name!r}: this loop was broken off while its learner was asked or told, and that may "
-                "have heard half of it; go on with a new learner in a new loop over the run of this name"
-            )
+        self._require_whole()
         with claimed(self):
             return self._run_claimed()
 
     def _run_claimed(self) -> Run:
         self._started, self.started_at = self.run_.clock(), self.now()
-        self.interrupted = self.interrupted and self._is_grouped
-        self._is_to_leave = self._is_to_leave and self._is_grouped
-        self._has_left = False
-        self.run_.results.rouse(self._is_to_leave)
+        self._begin_anew()
         self._in_a_row = 0
         if self._hooks is not None:
             self._hooks.started(self)
@@ -226,7 +214,7 @@ class Loop(Startable):
                     tasks.gather(False)
         except BaseException as raised:
             error = raised
-            self._is_torn = not (isinstance(raised, Exception) or self._has_left)
+            self._on_raised(raised)
             raise
         finally:
             if error is None or isinstance(error, Exception):  # else somebody wants to leave at once
@@ -236,49 +224,16 @@ class Loop(Startable):
                 self._hooks.ended(self, error)
         return self.run_
 
-    def stop(self) -> None:
-        """Have it end as the first Ctrl-C does; from any thread, and from a signal's handler."""
-        self.interrupted = True
-
-    def leave(self) -> None:
-        """Have it end as the second Ctrl-C does, before its next step: it raises KeyboardInterrupt.
-
-        From any thread, and from a signal's handler.
-        """
-        self._is_to_leave = True
-        self.run_.results.rouse()
-
-    def break_off(self) -> None:
-        """What the second Ctrl-C does, from the signal's handler: :meth:`leave`, though the learner thinks for ever.
-
-        Raises KeyboardInterrupt where it is at it.
-        """
-        self.leave()
-        if self._teller.is_thinking or (self._asking.record is not None and self._asking.record.is_asking):
-            raise KeyboardInterrupt
-
-    @contextlib.contextmanager
-    def grouped(self) -> Iterator[None]:
-        """Have it heed :meth:`stop` and :meth:`leave` also where they come before it is run."""
-        self._is_grouped = True
-        try:
-            yield
-        finally:
-            self._is_grouped = self._is_to_leave = False
-
-    def _on_interrupt(self) -> None:
-        self.stop()
-        log.warning("stopping: waiting for %d tasks in flight (Ctrl-C again: leave at once)", self._asking.open)
-
     def _run(self) -> None:
         gate, turn = self._gate, self._gate.turn
         with turn:
             self._begin()
         result: Result | None = None
         while True:
-            if gate.lookers:
-                gate.give_way()
+            has_turn = gate.lookers and gate.give_way()
             with turn:
+                if has_turn:
+                    turn.release()  # once is enough
                 if result is not None:
                     self._turn(result)
                 due = self.goal.due(self)  # before the look at the goal: were it due in between, nobody would notice
@@ -314,9 +269,7 @@ class Loop(Startable):
 
     def _next_result(self, due: float) -> Result | None:
         """The next result, or None where it is time to look at the goal again."""
-        if self._is_to_leave:
-            self._is_to_leave, self._has_left = False, True
-            raise KeyboardInterrupt
+        self._leave_if_told()
         try:
             return self.run_.results.get(None if math.isinf(due) else min(due, _WAIT_SECONDS))
         except TimeoutError:
