@@ -20,18 +20,17 @@ import contextlib
 import logging
 import math
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from taskmaster.bus.errors import CallerError, TaskCancelled, TaskFailed, TaskMasterError
 from taskmaster.learners.arguments import whole
 from taskmaster.learners.goals import GoalLike, as_goal
-from taskmaster.learners.looping.asking import Asking, Retries
+from taskmaster.learners.looping.asking import Asking, Retries, default_in_flight
 from taskmaster.learners.looping.authors import author_of, introduce
 from taskmaster.learners.looping.background import claimed
 from taskmaster.learners.looping.errors import LearnerStuck, TooManyFailures
-from taskmaster.learners.looping.figures import LoopStatistics
+from taskmaster.learners.looping.figures import LoopStatistics, Pace
 from taskmaster.learners.looping.hooks import HookLike, Hooks, as_hooks
 from taskmaster.learners.looping.interrupts import heeding_interrupts
 from taskmaster.learners.looping.stopping import Stoppable
@@ -42,7 +41,6 @@ from taskmaster.learners.protocol import (
     Learner,
     Lossy,
     Recalling,
-    best_in_flight,
     bind,
     describe,
     loss_of,
@@ -71,7 +69,6 @@ _IN_FLIGHT = "in_flight"
 #: Of what is to be in flight, the part for which the learner is asked at once: that is quicker than for each by itself,
 #: and so few of so many are not missed. It depends on nothing but the order of results, so neither do the points.
 _SHARE = 64
-_RATE_RESULTS = 64
 #: A learner that has been told and has asked in less time will soon have done so again, and what it asked for may be
 #: sent with what it asks for next. A message costs about as much.
 _QUICK_SECONDS = 0.0005
@@ -141,7 +138,7 @@ class Loop(Stoppable):
         if isinstance(target, Target):
             self.master = target
             bind(learner, target.parameters, target.outputs)  # before there is a run, as well
-            wanted = in_flight or _default_in_flight(target, learner)
+            wanted = in_flight or default_in_flight(target, learner)
             said = author_of(learner, target, metadata)
             noted = {**said, _IN_FLIGHT: str(wanted)} | ({"nan": nan} if nan == "fail" else {})
             self.run_ = cast("Run", target.open(name, seed=seed, metadata=noted))
@@ -154,7 +151,7 @@ class Loop(Stoppable):
         refuse_leg(self.run_.metadata, self.master.name, self.run_.name)
         #: tasks kept in flight
         self.in_flight = (
-            in_flight or int(self.run_.metadata.get(_IN_FLIGHT, 0)) or _default_in_flight(self.master, learner)
+            in_flight or int(self.run_.metadata.get(_IN_FLIGHT, 0)) or default_in_flight(self.master, learner)
         )
         #: it is asked for so many at a time
         self._at_once = max(1, self.in_flight // _SHARE)
@@ -176,7 +173,7 @@ class Loop(Stoppable):
         self._in_a_row = 0
         self._begun = False
         self._started: float | None = None
-        self._times: deque[float] = deque(maxlen=_RATE_RESULTS)
+        self._pace = Pace()
         self._loss = math.nan
 
     # -- running ------------------------------------------------------------------------------------------------------
@@ -309,7 +306,7 @@ class Loop(Stoppable):
         asking.end(result)
         self._in_hand = None
         if asking.record is None:  # what is recorded comes as fast as it is read
-            self._times.append(self.run_.clock())
+            self._pace.note(self.run_.clock())
         if self._hooks is not None:  # only now: whatever they raise, this result has been dealt with
             if step is not None:
                 step(self._hooks)
@@ -430,21 +427,16 @@ class Loop(Stoppable):
         if isinstance(self.learner, Lossy):
             with self._gate.look(_LOOK_SECONDS) as is_still:
                 self._loss = loss_of(self.learner) if is_still else self._loss
-        rate = 0.0
-        if len(self._times) > 1 and self._times[-1] > self._times[0]:
-            rate = (len(self._times) - 1) / (self._times[-1] - self._times[0])
         fraction = self.goal.fraction(self)
-        done = self.told + self.failed
-        remaining = done * (1 - fraction) / fraction / rate if fraction > 0 and rate > 0 else math.inf
         return LoopStatistics(
             told=self.told,
             failed=self.failed,
             in_flight=self._asking.open,
             elapsed=self.elapsed,
-            rate=rate,
+            rate=self._pace.rate,
             loss=self._loss,
             fraction=fraction,
-            remaining=remaining,
+            remaining=self._pace.remaining(self.told + self.failed, fraction),
             dropped=self._teller.dropped,
             retried=self.retried,
             repeated=self._asking.flying.repeated,
@@ -454,9 +446,3 @@ class Loop(Stoppable):
 
     def __repr__(self) -> str:
         return f"<Loop of {describe(self.learner)} on {self.master.name!r}: {self.told} points, goal {self.goal!r}>"
-
-
-def _default_in_flight(master: Target, learner: Learner) -> int:
-    """As many as the learner wants for the slots, when all have started: how far they had come would be chance."""
-    wanted = best_in_flight(learner, max(1, master.wait_for_slots()))
-    return whole(wanted, f"best_in_flight() of the learner ({describe(learner)})", 1, 1_000_000)

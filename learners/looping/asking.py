@@ -10,16 +10,17 @@ from typing import Any, TypeAlias
 from taskmaster.bus.errors import InvalidTask, TaskCancelled, TaskFailed
 from taskmaster.bus.fields import Schema, shown
 from taskmaster.bus.messages import AGAIN, FOUND, KEPT
+from taskmaster.learners.arguments import whole
 from taskmaster.learners.looping.authors import parting_text
 from taskmaster.learners.looping.errors import place_note, replaying
 from taskmaster.learners.looping.points import key_of
 from taskmaster.learners.looping.telling import Flying, Teller
 from taskmaster.learners.playback import Asked, Divergence, Playback, Segment
-from taskmaster.learners.protocol import Learner, describe
+from taskmaster.learners.protocol import Learner, best_in_flight, describe
 from taskmaster.learners.results import Result
-from taskmaster.learners.target import Recorded, TargetRun
+from taskmaster.learners.target import Recorded, Target, TargetRun
 
-__all__ = ["Asking", "Retries"]
+__all__ = ["Asking", "Retries", "default_in_flight"]
 
 log = logging.getLogger("taskmaster")
 
@@ -237,3 +238,9 @@ class Asking:
         if together:
             self._on_put(first, points)
         return len(together)
+
+
+def default_in_flight(master: Target, learner: Learner) -> int:
+    """As many as the learner wants for the slots, when all have started: how far they had come would be chance."""
+    wanted = best_in_flight(learner, max(1, master.wait_for_slots()))
+    return whole(wanted, f"best_in_flight() of the learner ({describe(learner)})", 1, 1_000_000)
