@@ -5,6 +5,10 @@ and of that form, too. Where it is the number that is to be given next, libzmq 4
 Against that are three things. The numbers begin where nobody knows. Who speaks by an id that was not given is not
 heard (:class:`Origins`). And it is looked whether somebody has a number that is near, who has not said anything yet
 (:meth:`Origins.ask`).
+
+That somebody has one does not say that they have chosen it: after an outage hundreds come while it is looked, and are
+given the next ones. But numbers are given in order. So the ROUTER is asked twice: who had a number before one that is
+not beyond it was given to us has chosen it.
 """
 
 from __future__ import annotations
@@ -31,11 +35,13 @@ _ORIGINS = 65_536
 _GIVEN_BYTES = 5
 #: Numbers that may have been given since the last that was heard of, where nobody counts who comes.
 _SILENT_PEERS = 1 << 20
-#: Where it is counted: how many may come until the ROUTER is asked again. Of the numbers that follow what it says then
-#: so many may have been given when the answer is read, and to those who are on their way; of the further ones so many
-#: are looked at, which is each of them twice before it is given.
-AHEAD = 512
-_NEXT, _LOOK = 2 * AHEAD, 2 * AHEAD
+#: Where it is counted: how many may come until the ROUTER is asked again …
+AHEAD = 256
+#: … and how many of the next numbers are looked at: of those that are given until it is looked again, also to whoever
+#: was on the way then, all have been looked at before.
+_LOOK = 4 * AHEAD
+#: Numbers beyond the last that is known by which peers are heard still: ZeroMQ's own thread may lag behind.
+_ON_THEIR_WAY = 1 << 14
 _PLACES = count()
 _libc = ctypes.CDLL(None)
 #: the number that each ROUTER has given first
@@ -84,10 +90,15 @@ class Origins:
         self._newcomer = b""
         #: what the answer to `ask` is known by: nobody else knows it
         self.token = os.urandom(16)
-        self._asking: zmq.Socket[bytes] | None = None
         self._place = f"inproc://next-{next(_PLACES)}"
+        #: which of the next numbers somebody was found to have, until the ROUTER has answered for the second time
+        self._found: list[bytes] = []
+        self._is_asking = False
         if counts:
             router.bind(self._place)
+            # Kept: where there are no descriptors left, no socket can be made.
+            self._asking = router.context.socket(zmq.DEALER)
+            self._asking.linger = 0
 
     def __contains__(self, peer: bytes) -> bool:
         """Whether this is the routing id of somebody who has been heard of, and has not chosen it."""
@@ -98,7 +109,7 @@ class Origins:
             return False
         number = self._number(peer)
         if self._counts:
-            return number <= self._given + _NEXT
+            return number <= self._given + _ON_THEIR_WAY
         if number > self._given + _SILENT_PEERS:
             return False
         self._given = max(self._given, number)
@@ -132,27 +143,31 @@ class Origins:
 
     def ask(self) -> None:
         """Have the ROUTER tell which number is next: by a message of two frames, whose second is the ``token``."""
-        if self._asking is None:
-            self._asking = self._router.context.socket(zmq.DEALER)
-            self._asking.linger = 0
+        if not self._is_asking:
+            self._is_asking = True
             self._asking.connect(self._place)
             self._asking.send(self.token)
 
-    def answered(self, given: bytes) -> list[bytes]:
-        """The answer has come, from the id that was given to us; which of those to come somebody has already.
+    def answered(self, given: bytes) -> list[bytes] | None:
+        """The answer has come, from the id that was given to us: which of the next ones somebody has chosen already.
 
-        Each of those is sent a message that says nothing.
+        None where that is known when it has been answered once more, for which it has been asked. Whoever has one of
+        the next is sent a message that says nothing: there is no other way to know.
         """
-        if self._asking is not None:
-            self._asking.close()
-            self._asking = None
+        self._asking.disconnect(self._place)
+        self._is_asking = False
         self._settled.pop(given, None)
         self._given = self._number(given)
+        if self._found:
+            found, self._found = self._found, []
+            return [peer for peer in found if self._number(peer) > self._given]
         latest = int.from_bytes(given[1:], "big")
-        following = (
-            b"\0" + ((latest + k) & 0xFFFFFFFF).to_bytes(4, "big") for k in range(_NEXT + 1, _NEXT + _LOOK + 1)
-        )
-        return [peer for peer in following if self._is_there(peer)]
+        following = (b"\0" + ((latest + k) & 0xFFFFFFFF).to_bytes(4, "big") for k in range(1, _LOOK + 1))
+        self._found = [peer for peer in following if self._is_there(peer)]
+        if not self._found:
+            return []
+        self.ask()
+        return None
 
     def _is_there(self, peer: bytes) -> bool:
         """Whether the ROUTER, which is one that says so (ROUTER_MANDATORY), knows somebody by this id."""

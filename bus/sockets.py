@@ -348,11 +348,15 @@ def receive(
 ) -> list[bytes] | None:
     """One message without blocking, or None. A message of too many frames comes as `Overlong`, which is empty.
 
-    ``origins`` gets to know where it came from.
+    ``origins`` gets to know where it came from. One of a single empty frame says nothing (see `bus.origins`), and is
+    left out.
     """
-    if not _get(socket, _EVENTS) & _POLLIN:  # asking is cheaper than the exception for an empty socket
-        return None
-    frames = [_recv(socket, _NOBLOCK)]
+    while True:
+        if not _get(socket, _EVENTS) & _POLLIN:  # asking is cheaper than the exception for an empty socket
+            return None
+        frames = [_recv(socket, _NOBLOCK)]
+        if frames[0] or _get(socket, _RCVMORE):
+            break
     if origins is not None and frames[0] not in origins and _get(socket, _RCVMORE):
         second: zmq.Frame = _recv(socket, _NOBLOCK, copy=False)  # type: ignore[assignment]
         origins.note(frames[0], second)

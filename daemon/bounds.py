@@ -68,9 +68,10 @@ SECOND_CHANCE = 0.1
 #: busy says nothing when the daemon is back, nor does a client that wants nothing; but those that hold many in silence
 #: may be guessing, see `bus.origins`.
 MOST_SILENT, MORE_SILENT = 4096.0, 1.0
-#: Connections of one key in all: what a laboratory's workers make at once when the daemon is back, and then how many
-#: more in a second. Each is given a number that somebody may be guessing.
-MOST_ARRIVALS, MORE_ARRIVALS = 20_000.0, 10.0
+#: Connections of one key in all: what a laboratory's workers make at once when the network is back, twice, and then how
+#: many more in a second. Each takes a handshake, and a number that somebody may be guessing. Those of whom the network
+#: is cut off again and again are to be back within minutes, and commands of a script not to wait.
+MOST_ARRIVALS, MORE_ARRIVALS = 20_000.0, 50.0
 #: Connections in silence of a key that are not looked at when one of somebody's was found to hold such a number.
 FEW_SILENT = 16
 #: How long somebody is kept out: at first, and at most.

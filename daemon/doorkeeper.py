@@ -126,11 +126,13 @@ class Doorkeeper:
         """Once in a while: answer those who had to wait, and need not any more."""
         waiting, self._waiting = self._waiting, []
         for one in waiting:
+            if now >= one.until:
+                continue  # an answer would reach nobody, and count as a connection of theirs
             if self._gate.peer(one.user) is None:
                 self._refuse(one.question, b"this key is not in force here")
             elif self.admitted < self._room and self._may_come(one.name, now):
                 self._admit(one.question, one.user)
-            elif now < one.until:
+            else:
                 self._waiting.append(one)
 
     def _answer(self, request: list[bytes], now: float) -> None:

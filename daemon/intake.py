@@ -89,6 +89,8 @@ class Intake:
         """This routing id was just given to ourselves."""
         origins = self._origins[socket]
         taken = origins.answered(given)
+        if taken is None:
+            return  # it is asked once more
         if taken:
             silent = not any(peer in origins for peer in taken)
             suspects = gatehouse.bounds.suspect(now)

@@ -31,6 +31,8 @@ from taskmaster.learners.client import Lab
 
 MASTERS = {"square": function("square_or_raise", parameters={"x": {}}, outputs={"y": {}})}
 PATIENCE_MS = round(1e3 * PATIENCE)
+#: Connections of one key.
+CROWD = 1500
 #: of the daemon's process beyond what it has at rest
 MOST_GROWTH = 400 << 20
 
@@ -413,10 +415,6 @@ def test_a_peer_that_holds_the_next_routing_id_in_silence_does_not_end_the_daemo
     tells = f"""
 import runpy
 from taskmaster.bus import origins, sockets
-from taskmaster.daemon import doorkeeper
-
-origins.AHEAD = doorkeeper.AHEAD = 16
-origins._NEXT = origins._LOOK = 32
 
 def find_first(router, find_first=origins.find_first):
     find_first(router)
@@ -444,3 +442,36 @@ runpy.run_module("taskmaster.daemon", None, "__main__")
                 with circle.connect("anna") as anna:
                     works(anna, 1)
         assert circle.daemon.is_running
+
+
+def test_a_crowd_that_comes_back_at_once_is_no_attack(folder: Path) -> None:
+    """Its connections have the next routing ids, in silence: of those who are busy for as long as that takes."""
+    with starter(folder) as start:
+        circle = Circle(folder, start, MASTERS)
+        circle.admit("rig", "learner")
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        context.max_sockets = CROWD + 10
+        rig = Credentials(circle.pairs["rig"], circle.own.public)
+        try:
+            crowd = [sockets.dealer(context, rig) for _ in range(CROWD)]
+            poller = zmq.Poller()
+            for k, socket in enumerate(crowd):
+                socket.connect(circle.address)
+                poller.register(socket, zmq.POLLIN)
+                if k % 2:
+                    socket.send(codec.encode(m.Ping(k)))
+            heard, deadline = 0, time.monotonic() + PATIENCE
+            while heard < CROWD // 2:
+                assert time.monotonic() < deadline, f"{heard} have an answer"
+                for socket, _ in poller.poll(100):
+                    heard += sockets.receive(socket) is not None
+            for socket in crowd[::2]:
+                socket.send(codec.encode(m.Ping(1)))
+            while heard < CROWD:
+                assert time.monotonic() < deadline, f"{heard} have an answer"
+                for socket, _ in poller.poll(100):
+                    heard += sockets.receive(socket) is not None
+        finally:
+            context.destroy(linger=0)
+        assert "routing id" not in circle.daemon.log
+        assert "kept out" not in circle.daemon.log

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket as unix
 import subprocess
 import sys
@@ -28,11 +29,18 @@ class Made:
 
     def __init__(self) -> None:
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._all: list[zmq.Socket[bytes]] = []
+        self._all: list[object] = []
 
     def __call__(self, make: Callable[[zmq.Context[zmq.Socket[bytes]]], zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
-        self._all.append(make(self.context))
-        return self._all[-1]
+        socket = make(self.context)
+        self._all.append(socket)
+        return socket
+
+    def counting(self, router: zmq.Socket[bytes]) -> Origins:
+        """The origins of a router's peers, who are counted."""
+        origins = Origins(router, counts=True)
+        self._all.append(origins)
+        return origins
 
 
 @pytest.fixture
@@ -125,20 +133,22 @@ def test_a_router_counts_from_where_nobody_knows() -> None:
 def test_who_holds_a_number_that_is_given_soon_is_seen(made: Made, near: str) -> None:
     """It would end the process when that is given: also of somebody who says nothing."""
     router = made(sockets.router)
-    origins = Origins(router, counts=True)
+    origins = made.counting(router)
     router.bind(near)
     network = sockets.bind(router, "tcp://127.0.0.1:*", "it")
     honest, wicked, far = (made(sockets.dealer) for _ in range(3))
-    wicked.routing_id, far.routing_id = given(router, 3 * AHEAD), given(router, -AHEAD)
+    wicked.routing_id, far.routing_id = given(router, AHEAD), given(router, -AHEAD)
 
     def next_taken() -> list[bytes]:
         origins.ask()
         origins.ask()
-        [ours, token] = arrived(router, sockets.receive_from, origins)
-        assert token == origins.token
-        assert not router.poll(0), "asked once"
-        taken = origins.answered(ours)
-        assert ours not in origins
+        taken: list[bytes] | None = None
+        while taken is None:
+            [ours, token] = arrived(router, sockets.receive_from, origins)
+            assert token == origins.token
+            assert not router.poll(0), "asked once"
+            taken = origins.answered(ours)
+            assert ours not in origins
         return taken
 
     assert next_taken() == []
@@ -155,8 +165,47 @@ def test_who_holds_a_number_that_is_given_soon_is_seen(made: Made, near: str) ->
     assert not honest.poll(0)
     wicked.close(linger=0)
     eventually(lambda: next_taken() == [], "it to be gone")
-    for _ in range(3 * AHEAD + 3):  # the number comes, and is nobody's
+    for _ in range(AHEAD + 3):  # the number comes, and is nobody's
         next_taken()
+
+
+def test_who_comes_while_it_is_looked_has_chosen_nothing(made: Made, near: str) -> None:
+    """As hundreds do, when the daemon is back."""
+    router = made(sockets.router)
+    origins = made.counting(router)
+    router.bind(near)
+    origins.ask()
+    assert router.poll(round(PATIENCE * 1e3))  # a number is given to us
+    crowd = [made(sockets.dealer) for _ in range(20)]
+    for peer in crowd:
+        peer.connect(near)
+        peer.send(b"hello")
+    [ours, token] = arrived(router, sockets.receive_from, origins)
+    assert token == origins.token
+    for _ in crowd:
+        assert arrived(router, sockets.receive_from, origins)[0] in origins
+    assert origins.answered(ours) is None, "these have the next numbers"
+    [ours, token] = arrived(router, sockets.receive_from, origins)
+    assert token == origins.token
+    assert origins.answered(ours) == []
+    for peer in crowd:  # hears a message that says nothing, and leaves it out
+        assert peer.poll(round(PATIENCE * 1e3))
+        assert sockets.receive(peer) is None
+
+
+def test_it_is_looked_where_no_descriptors_are_left(made: Made) -> None:
+    router = made(sockets.router)
+    origins = made.counting(router)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+    try:
+        with pytest.raises(zmq.ZMQError):
+            router.context.socket(zmq.DEALER)
+        origins.ask()
+        [ours, _] = arrived(router, sockets.receive_from, origins)
+        assert origins.answered(ours) == []
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_a_message_of_too_many_frames_leaves_nothing_behind(made: Made, near: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 import zmq
 from helpers.waiting import eventually
 
+from taskmaster.bus import sockets
 from taskmaster.bus.errors import ConfigError
 from taskmaster.bus.keys import new_pair
 from taskmaster.config.authorised import Grant, edit
@@ -188,3 +189,40 @@ def test_when_the_authenticator_is_dead_the_network_is_shut_out(
     gatehouse.doorkeeper.serve(17.0)
     assert troubles(gatehouse) == [("critical", *shut)], "and that is how it stays"
     assert len(shut) == 1
+
+
+@pytest.fixture
+def question(gatehouse: Gatehouse) -> Iterator[zmq.Socket[bytes]]:
+    """Asks as ZeroMQ does, of a handshake."""
+    with gatehouse.doorkeeper.socket.context.socket(zmq.DEALER) as socket:
+        socket.linger = 0
+        socket.connect("inproc://zeromq.zap.01")
+        yield socket
+
+
+def test_whoever_is_kept_out_has_no_answer_till_they_may_come(
+    gatehouse: Gatehouse, question: zmq.Socket[bytes]
+) -> None:
+    doorkeeper, [anna] = gatehouse.doorkeeper, gatehouse.gate.grants
+
+    def ask(now: float) -> None:
+        frames = [b"", b"1.0", b"7", b"taskmaster", b"192.0.2.1", b"", b"CURVE", anna.key]
+        question.send_multipart(frames)
+        assert doorkeeper.socket.poll(10_000)
+        doorkeeper.serve(now)
+
+    gatehouse.bounds.bar("anna", 100.0)
+    ask(100.0)
+    doorkeeper.look(100.5)
+    assert not question.poll(50)
+    doorkeeper.look(102.0)
+    assert question.poll(10_000)
+    assert question.recv_multipart()[3:6] == [b"200", b"", (gatehouse.gate.user(anna.key) or "").encode()]
+    # Who has gone meanwhile, as ZeroMQ waits no longer, has made no connection: it does not count as one.
+    gatehouse.bounds.bar("anna", 200.0)
+    ask(200.0)
+    doorkeeper.look(200.0 + sockets.HANDSHAKE_SECONDS)
+    assert doorkeeper.admitted == 1
+    assert not question.poll(50)
+    doorkeeper.look(300.0)
+    assert doorkeeper.admitted == 1
