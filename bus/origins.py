@@ -6,8 +6,8 @@ Against that are three things. The numbers begin where nobody knows. Who speaks 
 heard (:class:`Origins`). And it is looked whether somebody has a number that is near, who has not said anything yet
 (:meth:`Origins.ask`).
 
-That somebody has one does not say that they have chosen it: after an outage hundreds come while it is looked, and are
-given the next ones. But numbers are given in order. So the ROUTER is asked twice: who had a number before one that is
+That somebody has one does not say that they have chosen it: some come while it is looked, after an outage hundreds,
+and are given the next ones. But numbers are given in order. So the ROUTER is asked twice: who had a number before one that is
 not beyond it was given to us has chosen it.
 """
 
@@ -37,8 +37,8 @@ _GIVEN_BYTES = 5
 _SILENT_PEERS = 1 << 20
 #: Where it is counted: how many may come until the ROUTER is asked again …
 AHEAD = 256
-#: … and how many of the next numbers are looked at: of those that are given until it is looked again, also to whoever
-#: was on the way then, all have been looked at before.
+#: … and how many of the next numbers are looked at, or the further half of them. Until it is looked again no more than
+#: half of them are given, to those who were on their way as well: so each has been looked at before.
 _LOOK = 4 * AHEAD
 #: Numbers beyond the last that is known by which peers are heard still: ZeroMQ's own thread may lag behind.
 _ON_THEIR_WAY = 1 << 14
@@ -148,11 +148,12 @@ class Origins:
             self._asking.connect(self._place)
             self._asking.send(self.token)
 
-    def answered(self, given: bytes) -> list[bytes] | None:
+    def answered(self, given: bytes, newcomers: int = 0) -> list[bytes] | None:
         """The answer has come, from the id that was given to us: which of the next ones somebody has chosen already.
 
         None where that is known when it has been answered once more, for which it has been asked. Whoever has one of
-        the next is sent a message that says nothing: there is no other way to know.
+        the next is sent a message that says nothing: there is no other way to know. So those are left out that are
+        given to the ``newcomers`` who may be on their way; of these the further ones have been looked at before.
         """
         self._asking.disconnect(self._place)
         self._is_asking = False
@@ -161,8 +162,8 @@ class Origins:
         if self._found:
             found, self._found = self._found, []
             return [peer for peer in found if self._number(peer) > self._given]
-        latest = int.from_bytes(given[1:], "big")
-        following = (b"\0" + ((latest + k) & 0xFFFFFFFF).to_bytes(4, "big") for k in range(1, _LOOK + 1))
+        latest, nearest = int.from_bytes(given[1:], "big"), 1 + min(newcomers, _LOOK // 2)
+        following = (b"\0" + ((latest + k) & 0xFFFFFFFF).to_bytes(4, "big") for k in range(nearest, _LOOK + 1))
         self._found = [peer for peer in following if self._is_there(peer)]
         if not self._found:
             return []

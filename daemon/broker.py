@@ -263,7 +263,7 @@ class Broker:
         if self.gatehouse is not None:
             self.gatehouse.serve(ready, now)
             if self.gatehouse.doorkeeper.is_crowded:
-                self._intake.look()
+                self._intake.look_ahead()
         if self._endpoints.workers in ready:
             self._intake.take_from_workers(now, out)
         if self._endpoints.control in ready:

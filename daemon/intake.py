@@ -68,6 +68,8 @@ class Intake:
         self._origins = {socket: Origins(socket, counts=counts) for socket in (control, workers)}
         #: how many had been admitted when it was last asked for the next routing ids, and who has yet to answer that
         self._admitted = -1
+        #: … when it was looked for the last time but one, and the last time
+        self._earlier = self._lately = 0
         self._asked: set[zmq.Socket[bytes]] = set()
         self._client_decoder = codec.client_decoder()
         self._worker_decoder = codec.worker_decoder()
@@ -79,16 +81,22 @@ class Intake:
 
     def look(self) -> None:
         """Once in a while: see to it that nobody who was admitted holds a routing id that is given next."""
+        if self._gatehouse is not None:
+            self._earlier, self._lately = self._lately, self._gatehouse.doorkeeper.admitted
+        self.look_ahead()
+
+    def look_ahead(self) -> None:
+        """The same, where many have been admitted since."""
         if self._gatehouse is not None and not self._asked and self._gatehouse.doorkeeper.admitted != self._admitted:
             self._admitted = self._gatehouse.doorkeeper.admitted
             self._asked = set(self._origins)
             for origins in self._origins.values():
                 origins.ask()
 
-    def _look_ahead(self, socket: zmq.Socket[bytes], given: bytes, gatehouse: Gatehouse, now: float) -> None:
+    def _on_given(self, socket: zmq.Socket[bytes], given: bytes, gatehouse: Gatehouse, now: float) -> None:
         """This routing id was just given to ourselves."""
         origins = self._origins[socket]
-        taken = origins.answered(given)
+        taken = origins.answered(given, gatehouse.doorkeeper.admitted - self._earlier)
         if taken is None:
             return  # it is asked once more
         if taken:
@@ -137,7 +145,7 @@ class Intake:
                     return
                 frames, user, origin = received
                 if len(frames) == 2 and frames[1] == origins.token:
-                    self._look_ahead(socket, frames[0], self._gatehouse, now)
+                    self._on_given(socket, frames[0], self._gatehouse, now)
                     continue
                 known = self._gatehouse.gate.peer(user)
                 if known is None:

@@ -30,7 +30,10 @@ def main(address: str, n: int, first: int, daemon: str = "", key: str = "") -> N
         waiting.add(socket)
     while waiting:
         for ready, _ in poller.poll():
-            message = codec.to_worker_decoder().decode(ready.recv_multipart()[0])
+            frames = sockets.receive(ready)
+            if frames is None:
+                continue
+            message = codec.to_worker_decoder().decode(frames[0])
             if not isinstance(message, m.Welcome):
                 raise SystemExit(f"not welcomed: {message}")
             ready.send(codec.encode(m.Ready()))

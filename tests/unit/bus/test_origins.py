@@ -191,6 +191,15 @@ def test_who_comes_while_it_is_looked_has_chosen_nothing(made: Made, near: str) 
     for peer in crowd:  # hears a message that says nothing, and leaves it out
         assert peer.poll(round(PATIENCE * 1e3))
         assert sockets.receive(peer) is None
+    origins.ask()
+    assert router.poll(round(PATIENCE * 1e3))
+    late = made(sockets.dealer)
+    late.connect(near)
+    late.send(b"hello")
+    [ours, _] = arrived(router, sockets.receive_from, origins)
+    arrived(router, sockets.receive_from, origins)
+    assert origins.answered(ours, newcomers=1) == [], "who is on their way is not looked at"
+    assert not late.poll(0)
 
 
 def test_it_is_looked_where_no_descriptors_are_left(made: Made) -> None:
