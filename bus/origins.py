@@ -7,8 +7,8 @@ heard (:class:`Origins`). And it is looked whether somebody has a number that is
 (:meth:`Origins.ask`).
 
 That somebody has one does not say that they have chosen it: some come while it is looked, after an outage hundreds,
-and are given the next ones. But numbers are given in order. So the ROUTER is asked twice: who had a number before one that is
-not beyond it was given to us has chosen it.
+and are given the next ones. But numbers are given in order. So the ROUTER is asked twice: who had a number before one
+that is not beyond it was given to us has chosen it.
 """
 
 from __future__ import annotations

@@ -80,6 +80,8 @@ REST_SECONDS = 5.0
 MOST_FORKS = 8
 #: Between looks at what nobody announces: silent workers, timeouts, free space.
 TICK_SECONDS = 1.0
+#: With keys, between glances at how much memory is taken by what is received: nobody announces that either.
+GLANCE_SECONDS = 0.1
 #: While the disk is full, seconds between attempts to commit the turn that did not fit.
 FULL_RETRY_SECONDS = 0.5
 
@@ -165,6 +167,7 @@ class Broker:
         self._keys = KeyWatch(journal.meta(KEYS), gatehouse)
         self._readers: dict[int, Callable[[], object]] = {}
         self._next_tick = 0.0
+        self._next_glance = math.inf if gatehouse is None else 0.0
         self._hurried = False
 
     def watch(self, descriptor: int, read: Callable[[], object] | None = None) -> None:
@@ -247,7 +250,7 @@ class Broker:
     def _poll(self) -> dict[Any, int]:
         now = time.monotonic()
         core = self.core
-        until = min(self._next_tick, self.supervisor.due(now), core.look_again, self._answers.due)
+        until = min(self._next_tick, self._next_glance, self.supervisor.due(now), core.look_again, self._answers.due)
         until = min(until, self.stop_at or math.inf, self.guardians.next_look, *(k.due() for k in self.keepers))
         timeout = 0 if self._forks else max(0, round((until - now) * 1e3 + 0.5))
         return dict(self._poller.poll(timeout))
@@ -264,6 +267,9 @@ class Broker:
             self.gatehouse.serve(ready, now)
             if self.gatehouse.doorkeeper.is_crowded:
                 self._intake.look_ahead()
+            if now >= self._next_glance:
+                self._next_glance = now + GLANCE_SECONDS
+                self.gatehouse.glance(now)
         if self._endpoints.workers in ready:
             self._intake.take_from_workers(now, out)
         if self._endpoints.control in ready:

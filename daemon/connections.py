@@ -45,7 +45,7 @@ _UNREAD = 128 << 20
 #: … and of all together, where an eighth of the machine's memory is less.
 #:
 #: What follows for the process: when all have been looked at, no key has more unread than that, nor have all together.
-#: Until then it can grow by _GROWTH, and what comes in a second, before all are looked at again. Only where as much
+#: Until then it can grow by _GROWTH, and what comes until the next glance, before all are looked at. Only where as much
 #: memory is given back meanwhile by something else does that go unseen; then each is looked at within _ROUND looks, and
 #: what was seen of it counts until it is looked at again: so it is what comes in sixteen seconds. Beside this there are
 #: only the _HEARTBEATS of each connection, which cannot be told from frames that trickle in: of 4096 connections a
@@ -216,6 +216,11 @@ class Connections:
                 ours.family == net.AF_UNIX and ours.getsockname()
             ):  # accepted at a path: not a pair of the daemon's own
                 ours.shutdown(net.SHUT_RDWR)
+
+    def glance(self, now: float, memory: int) -> None:
+        """Between two looks: look at once where ``memory`` has grown by much. In a second networks bring gigabytes."""
+        if memory > self._memory + _GROWTH:
+            self.look(now, memory)
 
     def look(self, now: float, memory: int, *, stands: bool = False) -> None:
         """Once in a while: end those that have sent much that is not read. ``memory`` is what the process has.

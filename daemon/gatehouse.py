@@ -79,6 +79,11 @@ class Gatehouse:
             self.connections.end(connection, why)
         return len(ending)
 
+    def glance(self, now: float) -> None:
+        """Several times a second: whether it is time to look at connections."""
+        if self.connections is not None:
+            self.connections.glance(now, resident_bytes())
+
     def look_at_connections(self, now: float, *, stands: bool = False) -> None:
         """Once in a while: whether anybody sends what is not read; ``stands`` where nothing is received for now."""
         if self.connections is not None:

@@ -239,6 +239,20 @@ def test_as_long_as_nothing_is_received_all_of_a_key_end(house: House) -> None:
         assert left(house, stands=True) == ["anna", "anna"]
 
 
+def test_where_memory_has_grown_by_much_it_is_looked_at_once(house: House) -> None:
+    """A second is long: in one a network brings gigabytes."""
+    now, before = time.monotonic(), 1 << 30
+    house.connections.look(now, before)
+    with contextlib.ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(begins(house, "mad", HALF))
+        house.heed()
+        house.connections.glance(now, before + (1 << 20))
+        assert house.connections.ended == 0
+        house.connections.glance(now, 2 * before)
+        assert house.connections.ended
+
+
 def test_of_those_who_have_said_nothing_yet_connections_of_one_address_do(house: House) -> None:
     with contextlib.ExitStack() as stack:
         for source in ("127.0.0.1", "127.0.0.2", "127.0.0.1"):
