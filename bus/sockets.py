@@ -7,19 +7,15 @@ message costs three times the throughput.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import os
 import re
 import socket as unix
 import stat
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from itertools import count
 from pathlib import Path
 from typing import Any, Protocol
-from weakref import WeakKeyDictionary
 
 import zmq
 from zmq.utils import z85
@@ -27,12 +23,14 @@ from zmq.utils import z85
 from taskmaster.bus.codec import MAX_FRAMES
 from taskmaster.bus.errors import AddressInUse, CallerError, ConfigError, DaemonError
 from taskmaster.bus.keys import Credentials
+from taskmaster.bus.onwire import Overlong
+from taskmaster.bus.origins import Origins, begin_anywhere, find_first
 from taskmaster.bus.table import Buffer
 
 __all__ = [
     "ANY_PORT",
+    "HANDSHAKE_SECONDS",
     "MAX_MESSAGE",
-    "Origins",
     "Sending",
     "bind",
     "borrowed",
@@ -66,6 +64,9 @@ _SUBSCRIBER_HWM = 1024
 #: Bytes of what subscribers send at most: a topic, or what the handshake takes. ZeroMQ keeps a node for each byte.
 _MAX_SUBSCRIPTION = 2048
 
+#: What a handshake may take.
+HANDSHAKE_SECONDS = 5.0
+
 #: ZMTP heartbeats notice a dead TCP peer, so that its queue is freed; they say nothing about the program behind it.
 _HEARTBEAT_MS = 5_000
 _HEARTBEAT_TIMEOUT_MS = 20_000
@@ -83,20 +84,8 @@ ANY_PORT = "0"
 
 _ADDRESS = re.compile(r"tcp://[^\s/]+:\d{1,5}|ipc://.+")
 
-#: How ZeroMQ names who comes by a Unix socket, and peers that are remembered at most.
-_NEAR = re.compile(r"(?:localhost)?:(\d+):\d+:(\d+)")
-_ORIGINS = 65_536
-
 #: Frames below this size are copied into ZeroMQ; sharing a small one costs more than copying it.
 _COPIED = 64 << 10
-
-#: Bytes of a routing id that a ROUTER gives, and how many may have been given one since the last that was heard of.
-_GIVEN_BYTES = 5
-_SILENT_PEERS = 1 << 20
-_PLACES = count()
-_libc = ctypes.CDLL(None)
-#: the number that each ROUTER has given first
-_first_ids: WeakKeyDictionary[zmq.Socket[bytes], int] = WeakKeyDictionary()
 
 # The methods of the compiled base class: what pyzmq wraps around them is for options that are not used here, and costs
 # as much again as the call itself.
@@ -114,7 +103,7 @@ def _common(socket: zmq.Socket[bytes], hwm: int, max_message: int) -> zmq.Socket
     socket.setsockopt(zmq.MAXMSGSIZE, max_message)
     socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
     socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, _HEARTBEAT_TIMEOUT_MS)
-    socket.setsockopt(zmq.HANDSHAKE_IVL, 5_000)
+    socket.setsockopt(zmq.HANDSHAKE_IVL, round(HANDSHAKE_SECONDS * 1e3))
     socket.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT_MAX_MS)
     return socket
@@ -122,28 +111,13 @@ def _common(socket: zmq.Socket[bytes], hwm: int, max_message: int) -> zmq.Socket
 
 def router(context: zmq.Context[zmq.Socket[bytes]], max_message: int = MAX_MESSAGE) -> zmq.Socket[bytes]:
     """A daemon's ROUTER: says when a peer is gone or full instead of dropping in silence."""
-    # It counts its peers from a random number on, which libzmq has from rand(3), which it never seeds: whoever guesses
-    # the next number, and chooses it for a routing id, ends the process (an assertion in libzmq 4.3.5).
-    _libc.srand(int.from_bytes(os.urandom(4), sys.byteorder))
+    begin_anywhere()
     socket = _common(context.socket(zmq.ROUTER), CONTROL_HWM, max_message)
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
     # Routing ids are ours: nobody who chooses one, not even that of somebody else, gets what was meant for them.
     socket.setsockopt(zmq.ROUTER_HANDOVER, 0)
-    _first_ids[socket] = _first_id(socket)
+    find_first(socket)
     return socket
-
-
-def _first_id(router: zmq.Socket[bytes]) -> int:
-    """The number in the routing id that a ROUTER gives to the first that comes: to us."""
-    place = f"inproc://first-{next(_PLACES)}"
-    router.bind(place)
-    with router.context.socket(zmq.DEALER) as peer:
-        peer.linger = 0
-        peer.connect(place)
-        peer.send(b"")
-        given, _ = router.recv_multipart()
-    router.unbind(place)
-    return int.from_bytes(given[1:], "big")
 
 
 def publisher(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
@@ -339,67 +313,6 @@ def _ask_at_the_door(socket: zmq.Socket[bytes], domain: str) -> None:
     socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
 
 
-class Origins:
-    """Where the peers of a ROUTER are, by their routing ids, as ZeroMQ says of the connection of each.
-
-    To ask for it takes as long as to receive a frame. A routing id that the ROUTER has given no other connection gets:
-    so that is asked once. One that a peer has chosen for itself may be another's later, and is asked with each message.
-
-    Those given are a zero byte and the next number each time. A peer can choose one of that form, too, but does not
-    know where the numbers are.
-    """
-
-    def __init__(self, router: zmq.Socket[bytes]) -> None:
-        self._settled: dict[bytes, str] = {}
-        self._chosen: dict[bytes, str] = {}
-        self._first = _first_ids[router]
-        #: how many have been given, as far as they have been heard of
-        self._given = 0
-        #: who was heard of for the first time last
-        self._newcomer = b""
-
-    def __contains__(self, peer: bytes) -> bool:
-        """Whether this is the routing id of somebody who has been heard of, and has not chosen it."""
-        return peer in self._settled
-
-    def _is_given(self, peer: bytes) -> bool:
-        if len(peer) != _GIVEN_BYTES or peer[0]:
-            return False
-        number = (int.from_bytes(peer[1:], "big") - self._first) & 0xFFFFFFFF
-        if number > self._given + _SILENT_PEERS:
-            return False
-        self._given = max(self._given, number)
-        return True
-
-    def note(self, peer: bytes, frame: zmq.Frame) -> None:
-        """A message of this peer, by one of its frames."""
-        try:
-            origin = _origin(str(frame.get("Peer-Address")))
-        except zmq.ZMQError:
-            origin = ""
-        self._newcomer = peer
-        known = self._settled if self._is_given(peer) else self._chosen
-        if len(known) >= _ORIGINS:
-            known.clear()  # they are asked for again
-        known[peer] = origin
-
-    def is_first(self, peer: bytes) -> bool:
-        """Whether this peer was not heard of before its latest message; to be asked once of that."""
-        is_newcomer, self._newcomer = peer == self._newcomer, b""
-        return is_newcomer
-
-    def of(self, peer: bytes) -> str:
-        """Where the peer is whose message was received last under this routing id; empty where that is not known."""
-        origin = self._settled.get(peer)
-        return self._chosen.get(peer, "") if origin is None else origin
-
-
-def _origin(said: str) -> str:
-    """A network address as it is; of a Unix socket ZeroMQ says ``localhost:UID:GID:PID``."""
-    near = _NEAR.fullmatch(said)
-    return said if near is None else f"uid {near[1]} pid {near[2]}"
-
-
 def is_readable(socket: zmq.Socket[bytes]) -> bool:
     """Whether there is a message to be received, now."""
     return bool(_get(socket, _EVENTS) & _POLLIN)
@@ -428,20 +341,24 @@ def receive_from(
         if len(frames) < max_frames:
             frames.append(frame)
         else:
-            return _skip_rest(socket), str(user), first
+            return _skip_rest(socket, [*frames, frame]), str(user), first
     return frames, str(user), first
 
 
 def receive(
     socket: zmq.Socket[bytes], max_frames: int = MAX_FRAMES, origins: Origins | None = None
 ) -> list[bytes] | None:
-    """One message without blocking, or None. A message of too many frames comes as an empty list, its frames read.
+    """One message without blocking, or None. A message of too many frames comes as `Overlong`, which is empty.
 
-    ``origins`` gets to know where it came from.
+    ``origins`` gets to know where it came from. One of a single empty frame says nothing (see `bus.origins`), and is
+    left out.
     """
-    if not _get(socket, _EVENTS) & _POLLIN:  # asking is cheaper than the exception for an empty socket
-        return None
-    frames = [_recv(socket, _NOBLOCK)]
+    while True:
+        if not _get(socket, _EVENTS) & _POLLIN:  # asking is cheaper than the exception for an empty socket
+            return None
+        frames = [_recv(socket, _NOBLOCK)]
+        if frames[0] or _get(socket, _RCVMORE):
+            break
     if origins is not None and frames[0] not in origins and _get(socket, _RCVMORE):
         second: zmq.Frame = _recv(socket, _NOBLOCK, copy=False)  # type: ignore[assignment]
         origins.note(frames[0], second)
@@ -451,11 +368,12 @@ def receive(
         if len(frames) < max_frames:
             frames.append(frame)
         else:
-            return _skip_rest(socket)
+            return _skip_rest(socket, [*frames, frame])
     return frames
 
 
-def _skip_rest(socket: zmq.Socket[bytes]) -> list[bytes]:
+def _skip_rest(socket: zmq.Socket[bytes], frames: list[bytes]) -> Overlong:
+    overlong = Overlong(frames)
     while _get(socket, _RCVMORE):
-        _recv(socket, _NOBLOCK)
-    return []
+        overlong.add(_recv(socket, _NOBLOCK))
+    return overlong

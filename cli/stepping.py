@@ -12,7 +12,7 @@ import numpy as np
 from taskmaster.bus import values
 from taskmaster.bus.errors import TaskMasterError
 from taskmaster.cli.output import count, number, say, value_text
-from taskmaster.learners.protocol import Learner, Lossy, Optimizing, ask, describe
+from taskmaster.learners.protocol import Learner, Lossy, Optimizing, ask, describe, loss_of
 from taskmaster.learners.replay import AskStep, Step, TellStep
 from taskmaster.learners.typing_in import typed_line
 from taskmaster.learners.wrapper import Wrapper
@@ -157,7 +157,7 @@ def state_text(learner: Learner, told: int | None = None) -> str:
     if isinstance(npoints, int):
         parts.append(count(npoints, "point"))
     if isinstance(learner, Lossy):
-        parts.append(f"loss {number(learner.loss())}")
+        parts.append(f"loss {number(loss_of(learner))}")
     return ", ".join(parts)
 
 

@@ -56,16 +56,24 @@ COSTS: Mapping[type[m.Message], float] = {
     m.GuardianHello: 20.0,
     m.Guarded: 20.0,
 }
-#: Stretches of tasks that are cancelled, each of which leaves rows in the journal.
+#: Stretches of tasks that are cancelled, approved or rejected, each of which leaves rows in the journal.
 TOKEN_INTERVALS = 2
+#: Frames of a message of too many, which are read to be dropped.
+TOKEN_FRAMES = 16
 #: What something that is no message costs: programs do not send it by the hundred.
 NONSENSE = 200.0
 #: Seconds that fill the bucket of somebody who has been kept out, when they may come again.
 SECOND_CHANCE = 0.1
 #: Connections that have said nothing yet, of one key, and how many more they may become in a second. A worker that is
 #: busy says nothing when the daemon is back, nor does a client that wants nothing; but those that hold many in silence
-#: may be guessing, see `bus.sockets.router`.
+#: may be guessing, see `bus.origins`.
 MOST_SILENT, MORE_SILENT = 4096.0, 1.0
+#: Connections of one key in all: what a laboratory's workers make at once when the network is back, twice, and then how
+#: many more in a second. Each takes a handshake, and a number that somebody may be guessing. Those of whom the network
+#: is cut off again and again are to be back within minutes, and commands of a script not to wait.
+MOST_ARRIVALS, MORE_ARRIVALS = 20_000.0, 50.0
+#: Connections in silence of a key that are not looked at when one of somebody's was found to hold such a number.
+FEW_SILENT = 16
 #: How long somebody is kept out: at first, and at most.
 FIRST_BAR, LAST_BAR = 1.0, 60.0
 #: Whoever has behaved for so long is a stranger to it again.
@@ -86,6 +94,7 @@ class _Account:
     topics: int = 0
     #: connections that may still be made in silence, as of then
     knocks: float = MOST_SILENT
+    arrivals: float = MOST_ARRIVALS
     knocked_at: float = 0.0
 
 
@@ -111,16 +120,29 @@ class Bounds:
         return tokens >= 1.0
 
     def knock(self, user: str, now: float) -> bool:
-        """Whether somebody may connect once more, having said nothing yet by so many connections."""
+        """Whether somebody may connect once more, having done so often, or said nothing yet by so many connections."""
         account = self._accounts.get(user)
         if account is None:
             account = self._accounts[user] = _Account(self._most, now, knocked_at=now)
-        account.knocks = min(MOST_SILENT, account.knocks + (now - account.knocked_at) * MORE_SILENT)
+        passed = now - account.knocked_at
+        account.knocks = min(MOST_SILENT, account.knocks + passed * MORE_SILENT)
+        account.arrivals = min(MOST_ARRIVALS, account.arrivals + passed * MORE_ARRIVALS)
         account.knocked_at = now
-        if account.knocks < 1.0:
+        if min(account.knocks, account.arrivals) < 1.0:
             return False
         account.knocks -= 1.0
+        account.arrivals -= 1.0
         return True
+
+    def suspect(self, now: float) -> list[str]:
+        """One of those who are silent means harm: keep out all who have many such connections; who they are."""
+        suspects = [user for user, account in self._accounts.items() if account.knocks < MOST_SILENT - FEW_SILENT]
+        for user in suspects:
+            account = self._accounts[user]
+            account.knocks, account.knocked_at = 0.0, now
+            account.bar = LAST_BAR
+            self.bar(user, now)
+        return suspects
 
     def speak(self, user: str) -> None:
         """Something has come by a connection for the first time."""
@@ -192,8 +214,14 @@ class Bounds:
         return {user: a.barred_until - now for user, a in self._accounts.items() if now < a.barred_until}
 
     def silent(self, now: float) -> list[str]:
-        """Who may not connect for now, for nothing was said by too many of their connections."""
-        return [user for user, a in self._accounts.items() if a.knocks + (now - a.knocked_at) * MORE_SILENT < 1.0]
+        """Who may not connect for now, for they have done so too often, or said nothing by too many connections."""
+
+        def may_not(account: _Account) -> bool:
+            passed = now - account.knocked_at
+            knocks, arrivals = account.knocks + passed * MORE_SILENT, account.arrivals + passed * MORE_ARRIVALS
+            return min(knocks, arrivals) < 1.0
+
+        return [user for user, account in self._accounts.items() if may_not(account)]
 
     def tidy(self, now: float) -> None:
         """Once in a while: forgive, and forget who has not come for long."""

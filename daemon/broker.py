@@ -51,7 +51,7 @@ from taskmaster.daemon.effects import (
     WasForked,
 )
 from taskmaster.daemon.forking import fork
-from taskmaster.daemon.gate import Gatehouse
+from taskmaster.daemon.gatehouse import Gatehouse
 from taskmaster.daemon.guardians import Guardians
 from taskmaster.daemon.handover import Handover
 from taskmaster.daemon.health import Pulse
@@ -81,6 +81,8 @@ REST_SECONDS = 5.0
 MOST_FORKS = 8
 #: Between looks at what nobody announces: silent workers, timeouts, free space.
 TICK_SECONDS = 1.0
+#: With keys, between glances at how much memory is taken by what is received: nobody announces that either.
+GLANCE_SECONDS = 0.1
 #: While the disk is full, seconds between attempts to commit the turn that did not fit.
 FULL_RETRY_SECONDS = 0.5
 
@@ -167,6 +169,7 @@ class Broker:
         self._keys = KeyWatch(journal.meta(KEYS), gatehouse)
         self._readers: dict[int, Callable[[], object]] = {}
         self._next_tick = 0.0
+        self._next_glance = math.inf if gatehouse is None else 0.0
         self._hurried = False
 
     def watch(self, descriptor: int, read: Callable[[], object] | None = None) -> None:
@@ -249,7 +252,7 @@ class Broker:
     def _poll(self) -> dict[Any, int]:
         now = time.monotonic()
         core = self.core
-        until = min(self._next_tick, self.supervisor.due(now), core.look_again, self._answers.due)
+        until = min(self._next_tick, self._next_glance, self.supervisor.due(now), core.look_again, self._answers.due)
         until = min(until, self.stop_at or math.inf, self.guardians.next_look, *(k.due() for k in self.keepers))
         timeout = 0 if self._forks else max(0, round((until - now) * 1e3 + 0.5))
         return dict(self._poller.poll(timeout))
@@ -264,6 +267,11 @@ class Broker:
         self._intake.begin_turn()
         if self.gatehouse is not None:
             self.gatehouse.serve(ready, now)
+            if self.gatehouse.doorkeeper.is_crowded:
+                self._intake.look_ahead()
+            if now >= self._next_glance:
+                self._next_glance = now + GLANCE_SECONDS
+                self.gatehouse.glance(now)
         if self._endpoints.workers in ready:
             self._intake.take_from_workers(now, out)
         if self._endpoints.control in ready:
@@ -305,6 +313,7 @@ class Broker:
         self._pruning.look(out.wall, out)
         self.space.look()
         self._handover.look(self.core.workforce.addresses)
+        self._intake.look()
         self._look_at_keys(out)
         self.journal.checkpoint(idle=not out.records)
 
@@ -338,7 +347,7 @@ class Broker:
                     attempts += 1
                     self.on_full()
                     if self.gatehouse is not None:
-                        self.gatehouse.look_at_connections(time.monotonic())
+                        self.gatehouse.look_at_connections(time.monotonic(), stands=True)
                     time.sleep(FULL_RETRY_SECONDS)
         self.pulse.committing = None
         self.pulse.waits = ""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from taskmaster.bus.text import count, format_duration, format_size, how_to_resolve
 from taskmaster.daemon.alarms import Condition
 from taskmaster.daemon.core import Core
-from taskmaster.daemon.gate import Gatehouse
+from taskmaster.daemon.gatehouse import Gatehouse
 from taskmaster.daemon.head import Head
 from taskmaster.daemon.master import Master
 from taskmaster.daemon.space import Space
@@ -110,7 +110,7 @@ def gate_conditions(gatehouse: Gatehouse, now: float) -> Iterator[Condition]:
     for user in gatehouse.bounds.barred(now):
         yield Condition("excess", "warning", user, f"key {user!r} sent more than is borne, and is kept out for a while")
     for user in gatehouse.bounds.silent(now):
-        text = f"key {user!r} has made thousands of connections by which nothing was said; further ones wait"
+        text = f"key {user!r} has made too many connections, or says nothing by thousands of them; further ones wait"
         yield Condition("excess", "warning", user, text, "silence")
 
 

@@ -29,7 +29,7 @@ from taskmaster.bus import sockets
 from taskmaster.bus.text import format_size
 from taskmaster.daemon.memory import machine_bytes
 
-__all__ = ["Connection", "Connections", "size_on_wire"]
+__all__ = ["Connection", "Connections"]
 
 log = logging.getLogger("taskmaster.daemon")
 
@@ -45,19 +45,12 @@ _UNREAD = 128 << 20
 #: … and of all together, where an eighth of the machine's memory is less.
 #:
 #: What follows for the process: when all have been looked at, no key has more unread than that, nor have all together.
-#: Until then it can grow by _GROWTH, and what comes in a second, before all are looked at again. Only where as much
+#: Until then it can grow by _GROWTH, and what comes until the next glance, before all are looked at. Only where as much
 #: memory is given back meanwhile by something else does that go unseen; then each is looked at within _ROUND looks, and
 #: what was seen of it counts until it is looked at again: so it is what comes in sixteen seconds. Beside this there are
 #: only the _HEARTBEATS of each connection, which cannot be told from frames that trickle in: of 4096 connections a
 #: quarter of a MiB a second, at most.
 _UNREAD_IN_ALL = 512 << 20
-#: Of messages on the wire: what ZMTP puts around each frame that CurveZMQ has made a box of, whose length is told in
-#: one byte or in eight, …
-_BOX = 33
-_AROUND_SHORT, _SHORT = 2 + _BOX, 255 - _BOX
-_AROUND_LONG = 9 + _BOX
-#: … and the name of the command that a subscription has become since ZMTP 3.1.
-_SUBSCRIBE = 9
 #: Bytes a second that a connection may send beside messages: heartbeats, of which ours take 17.
 _HEARTBEATS = 64
 #: tcpi_bytes_received in Linux's struct tcp_info.
@@ -224,15 +217,24 @@ class Connections:
             ):  # accepted at a path: not a pair of the daemon's own
                 ours.shutdown(net.SHUT_RDWR)
 
-    def look(self, now: float, memory: int) -> None:
-        """Once in a while: end those that have sent much that is not read. ``memory`` is what the process has."""
+    def glance(self, now: float, memory: int) -> None:
+        """Between two looks: look at once where ``memory`` has grown by much. In a second networks bring gigabytes."""
+        if memory > self._memory + _GROWTH:
+            self.look(now, memory)
+
+    def look(self, now: float, memory: int, *, stands: bool = False) -> None:
+        """Once in a while: end those that have sent much that is not read. ``memory`` is what the process has.
+
+        ``stands``: nothing is received for now. Then what came by a connection that ends stays in memory, and whoever
+        has sent too much by one could go on by the next: so all of theirs end. Nobody is let in meanwhile.
+        """
         self._measure(self._due(memory), now)
         for owner, unread in self._unread_by_owner().items():
             if unread > self._most_unread:
                 theirs = [connection for connection in self if connection.owner == owner]
-                self._bound(theirs, self._most_unread, "of what its owner has sent", now)
+                self._bound(theirs, self._most_unread, "of what its owner has sent", now, whole=stands)
         if sum(connection.unread for connection in self._by_descriptor.values()) > self._most_in_all:
-            self._bound(self, self._most_in_all, "of what all have sent", now)
+            self._bound(self, self._most_in_all, "of what all have sent", now, whole=stands)
 
     def _due(self, memory: int) -> list[Connection]:
         """The connections to be looked at now."""
@@ -269,16 +271,19 @@ class Connections:
                 unread[connection.owner] += connection.unread
         return unread
 
-    def _bound(self, connections: Iterable[Connection], most: int, what: str, now: float) -> None:
-        """Have no more than ``most`` bytes unread of all these, for which those end of which it is most."""
+    def _bound(
+        self, connections: Iterable[Connection], most: int, what: str, now: float, *, whole: bool = False
+    ) -> None:
+        """Have no more than ``most`` bytes unread of all these, for which those end of which it is most, or all."""
         connections = list(connections)
         self._measure(connections, now)  # some were looked at a while ago
         unread = sum(connection.unread for connection in connections)
         for connection in sorted(connections, key=lambda connection: connection.unread, reverse=True):
-            if unread <= most:
+            if unread <= most and not whole:
                 return
             why = f"{format_size(unread)} {what} are no messages yet, or wait: {format_size(connection.unread)} by it"
-            unread -= connection.unread
+            if not whole:
+                unread -= connection.unread
             connection.unread = 0
             self.end(connection, why)
 
@@ -300,20 +305,6 @@ def _monitor(socket: zmq.Socket[bytes], address: str) -> zmq.Socket[bytes]:
     monitor.rcvhwm = 0  # else ZeroMQ's thread would wait for us
     monitor.connect(address)
     return monitor
-
-
-def size_on_wire(frames: Sequence[bytes]) -> int:
-    """Bytes that a message took on its way, as :func:`~taskmaster.bus.sockets.receive_from` gives it.
-
-    It is exact but for subscriptions: what were counted too much, somebody could send without being seen.
-    """
-    if len(frames) == 1:  # by an XPUB, for a ROUTER puts the peer's routing id, which was not sent, before it
-        return len(frames[0]) + _around(frames[0]) + _SUBSCRIBE
-    return sum(len(frame) + _around(frame) for frame in frames[1:])
-
-
-def _around(frame: bytes) -> int:
-    return _AROUND_SHORT if len(frame) <= _SHORT else _AROUND_LONG
 
 
 def _address_of(descriptor: int) -> str:

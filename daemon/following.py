@@ -26,7 +26,7 @@ import zmq
 
 from taskmaster.bus import sockets
 from taskmaster.daemon.connections import Connections
-from taskmaster.daemon.gate import Gatehouse
+from taskmaster.daemon.gatehouse import Gatehouse
 from taskmaster.daemon.roles import Peer, may_follow
 
 __all__ = ["FEW", "TOPICS", "TOPIC_BYTES", "Follower", "Followers", "Following"]

@@ -2,7 +2,7 @@
 
 Bounded by the turn, so that neither socket waits for the other, and a turn fits into memory. With keys, each message is
 held against the gate by what ZeroMQ says of its connection, and against what its owner may take; see
-:mod:`taskmaster.daemon.gate`.
+:mod:`taskmaster.daemon.gatehouse`.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ import zmq
 
 from taskmaster.bus import codec, messages as m, sockets
 from taskmaster.bus.errors import NotAllowed, ProtocolError
+from taskmaster.bus.onwire import Overlong
+from taskmaster.bus.origins import Origins
 from taskmaster.bus.table import Buffer, Table
-from taskmaster.daemon.bounds import TOKEN_INTERVALS
+from taskmaster.daemon.bounds import TOKEN_FRAMES, TOKEN_INTERVALS
 from taskmaster.daemon.core import Core
 from taskmaster.daemon.effects import Audited, Effects, Reply, Sender, ToWorker
-from taskmaster.daemon.gate import Gatehouse
+from taskmaster.daemon.gatehouse import Gatehouse
 from taskmaster.daemon.handover import Handover
 from taskmaster.daemon.roles import LOCAL, Right
 from taskmaster.daemon.space import Space
@@ -67,7 +69,13 @@ class Intake:
         self.dropped = 0
         #: messages of peers that are not let in (any more)
         self.strangers = 0
-        self._origins = {socket: sockets.Origins(socket) for socket in (control, workers)}
+        counts = gatehouse is not None
+        self._origins = {socket: Origins(socket, counts=counts) for socket in (control, workers)}
+        #: how many had been admitted when it was last asked for the next routing ids, and who has yet to answer that
+        self._admitted = -1
+        #: … when it was looked for the last time but one, and the last time
+        self._earlier = self._lately = 0
+        self._asked: set[zmq.Socket[bytes]] = set()
         self._client_decoder = codec.client_decoder()
         self._worker_decoder = codec.worker_decoder()
         self._bytes = self._rows = 0
@@ -75,6 +83,41 @@ class Intake:
     def begin_turn(self) -> None:
         """A turn's bounds begin anew."""
         self._bytes = self._rows = 0
+
+    def look(self) -> None:
+        """Once in a while: see to it that nobody who was admitted holds a routing id that is given next."""
+        if self._gatehouse is not None:
+            self._earlier, self._lately = self._lately, self._gatehouse.doorkeeper.admitted
+        self.look_ahead()
+
+    def look_ahead(self) -> None:
+        """The same, where many have been admitted since."""
+        if self._gatehouse is not None and not self._asked and self._gatehouse.doorkeeper.admitted != self._admitted:
+            self._admitted = self._gatehouse.doorkeeper.admitted
+            self._asked = set(self._origins)
+            for origins in self._origins.values():
+                origins.ask()
+
+    def _on_given(self, socket: zmq.Socket[bytes], given: bytes, gatehouse: Gatehouse, now: float) -> None:
+        """This routing id was just given to ourselves."""
+        origins = self._origins[socket]
+        taken = origins.answered(given, gatehouse.doorkeeper.admitted - self._earlier)
+        if taken is None:
+            return  # it is asked once more
+        if taken:
+            silent = not any(peer in origins for peer in taken)
+            suspects = gatehouse.bounds.suspect(now)
+            ended = gatehouse.end_all(socket, "one has chosen a routing id that is to be given next", silent=silent)
+            log.warning(
+                "a peer has chosen a routing id that is given soon, which would end the daemon: the %d connections %s "
+                "end; kept out are the keys of many that are silent: %s",
+                ended,
+                "that have said nothing" if silent else "by which it may have come",
+                ", ".join(map(repr, suspects)) or "none has many",
+            )
+        self._asked.discard(socket)
+        if not self._asked:
+            gatehouse.doorkeeper.make_room()
 
     def take_from_workers(self, now: float, out: Effects) -> None:
         """What workers have sent, as much of it as a turn takes."""
@@ -106,6 +149,9 @@ class Intake:
                 if received is None:
                     return
                 frames, user, origin = received
+                if len(frames) == 2 and frames[1] == origins.token:
+                    self._on_given(socket, frames[0], self._gatehouse, now)
+                    continue
                 known = self._gatehouse.gate.peer(user)
                 if known is None:
                     self._refuse_stranger(
@@ -115,6 +161,9 @@ class Intake:
                 is_ours = not frames or frames[0] in origins
                 is_first = bool(frames) and origins.is_first(frames[0])
                 fault = "" if is_ours else _CHOSEN
+                if isinstance(frames, Overlong):
+                    fault = f"sends a message of {frames.frames:,} frames, of which {codec.MAX_FRAMES:,} are borne"
+                    self._gatehouse.bounds.spend(known.name, frames.frames / TOKEN_FRAMES)
                 if not self._gatehouse.bears(known, user, frames, origin, fault=fault, is_first=is_first):
                     continue
                 if not is_ours:  # of the daemon's own user, whom the gatehouse bears
@@ -171,13 +220,11 @@ class Intake:
 
     def _charge(self, message: m.ClientMessage, user: str) -> None:
         """Have paid what carrying a message out costs."""
-        if isinstance(message, m.Cancel) and message.intervals is not None:
-            self._rows += len(message.intervals)
-        if self._gatehouse is None:
-            return
-        self._gatehouse.bounds.charge(user, message)
-        if isinstance(message, m.Cancel) and message.intervals is not None:
-            self._gatehouse.bounds.spend(user, len(message.intervals) / TOKEN_INTERVALS)
+        stretches = len(message.intervals or ()) if isinstance(message, (m.Cancel, m.Approve, m.Reject)) else 0
+        self._rows += stretches
+        if self._gatehouse is not None:
+            self._gatehouse.bounds.charge(user, message)
+            self._gatehouse.bounds.spend(user, stretches / TOKEN_INTERVALS)
 
     def _has_room(self, message: m.ClientMessage, size: int, user: str) -> bool:
         """Whether there is room on the disk for what a message leaves there."""

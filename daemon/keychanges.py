@@ -16,7 +16,7 @@ from taskmaster.bus.keys import fingerprint
 from taskmaster.config.authorised import Grant
 from taskmaster.daemon.auditing import by_daemon, cut
 from taskmaster.daemon.effects import Effects, KeysNoted
-from taskmaster.daemon.gate import Gatehouse
+from taskmaster.daemon.gatehouse import Gatehouse
 
 __all__ = ["KeyWatch"]
 

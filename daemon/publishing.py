@@ -24,7 +24,7 @@ from taskmaster.bus.table import Buffer
 from taskmaster.daemon.core import Core
 from taskmaster.daemon.effects import Publication
 from taskmaster.daemon.following import TOPIC_BYTES, Following
-from taskmaster.daemon.gate import Gatehouse
+from taskmaster.daemon.gatehouse import Gatehouse
 from taskmaster.daemon.series_publishing import SeriesPublisher
 
 __all__ = ["PUBLISHED_BYTES", "Publisher"]

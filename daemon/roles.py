@@ -1,6 +1,6 @@
 """What each role may do: one table, from which the daemon decides and the documents are made.
 
-Who somebody is, the transport says (`daemon.gate`); never a message. A role grants rights, a key grants a role for
+Who somebody is, the transport says (`daemon.gatehouse`); never a message. A role grants rights, a key grants a role for
 some Masters or all, and every message of a client needs one right on one Master. Workers are no clients: a worker's
 key gives access to the workers socket alone, and nobody else's does.
 """

@@ -32,8 +32,9 @@ from taskmaster.daemon.broker import Broker, Endpoints
 from taskmaster.daemon.connections import Connections
 from taskmaster.daemon.core import Core, Identity
 from taskmaster.daemon.devices import DeviceChoice, devices_of
+from taskmaster.daemon.doorkeeper import LOCAL_DOMAIN, NETWORK_DOMAIN
 from taskmaster.daemon.effects import Effects
-from taskmaster.daemon.gate import LOCAL_DOMAIN, NETWORK_DOMAIN, Gatehouse, open_gatehouse
+from taskmaster.daemon.gatehouse import Gatehouse, open_gatehouse
 from taskmaster.daemon.guardians import Guardians
 from taskmaster.daemon.intake import DRAIN_BYTES
 from taskmaster.daemon.journal import Journal

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+import time
 from collections.abc import Iterable, Sequence
 from itertools import count
 from pathlib import Path
@@ -62,11 +63,13 @@ def find(address: str, master: str, timeout: float = ANSWER_SECONDS, key: Path |
 
 def _describe(socket: zmq.Socket[bytes], address: str, timeout: float, credentials: Credentials | None) -> m.Described:
     sockets.send(socket, [codec.encode(m.Describe(1, m.PROTOCOL_VERSION))])
-    if not socket.poll(int(timeout * 1e3)):
-        raise DaemonUnreachable(
-            refusal(address, credentials) or f"no daemon answers at {address}; is it running, and is the address right?"
-        )
-    frames = sockets.receive(socket)
+    deadline = time.monotonic() + timeout
+    while (frames := sockets.receive(socket)) is None:
+        if not socket.poll(max(0, int((deadline - time.monotonic()) * 1e3))):
+            raise DaemonUnreachable(
+                refusal(address, credentials)
+                or f"no daemon answers at {address}; is it running, and is the address right?"
+            )
     reply = codec.daemon_decoder().decode(frames[0] if frames else b"")
     if isinstance(reply, m.Refused):
         raise from_code(reply.code, reply.message)

@@ -15,8 +15,9 @@ from taskmaster.bus.errors import InvalidOutput
 from taskmaster.bus.fields import Schema
 from taskmaster.bus.messages import TaskError
 from taskmaster.bus.table import Buffer, Table
+from taskmaster.bus.text import shortened
 from taskmaster.bus.values import encode, require_unmasked
-from taskmaster.bus.wire import MOST_ERRORS
+from taskmaster.bus.wire import MOST_ERRORS, MOST_MADE_OF
 
 __all__ = ["OutputPacker", "Portion", "portions", "task_error", "time_of"]
 
@@ -24,8 +25,6 @@ __all__ = ["OutputPacker", "Portion", "portions", "task_error", "time_of"]
 _KIND = 256
 _MESSAGE = 4096
 _TRACEBACK = 16_000
-#: Bytes of what it holds beside its message.
-_MADE_OF = 4096
 #: What the errors of one report may take: they travel in the header, which is bounded; the rest of it takes less.
 _HEADER_BYTES = 1 << 20
 
@@ -110,7 +109,7 @@ class OutputPacker:
                 self._pack_rows([value])
                 good.append(value)
             except Exception as error:  # noqa: BLE001 - see above
-                errors.append(TaskError(position, _short(type(error).__qualname__, _KIND), _message(error)))
+                errors.append(TaskError(position, shortened(type(error).__qualname__, _KIND), _message(error)))
         return (self._pack(good) if good else None), errors
 
 
@@ -202,7 +201,7 @@ def task_error(position: int, error: BaseException, skip: int = 1) -> TaskError:
     if module not in ("builtins", "__main__"):
         kind = f"{module}.{kind}"
     message = _message(error)
-    return TaskError(position, _short(kind, _KIND), message, _traceback(error, frames), _made_of(error, message))
+    return TaskError(position, shortened(kind, _KIND), message, _traceback(error, frames), _made_of(error, message))
 
 
 def _made_of(error: BaseException, message: str) -> bytes:
@@ -218,12 +217,12 @@ def _made_of(error: BaseException, message: str) -> bytes:
         data = encode((arguments, attributes))
     except Exception:  # noqa: BLE001 - a user's class may do anything here, and hold what cannot travel
         return b""
-    return data if len(data) <= _MADE_OF else b""
+    return data if len(data) <= MOST_MADE_OF else b""
 
 
 def _message(error: BaseException) -> str:
     try:
-        return _short(str(error), _MESSAGE)
+        return shortened(str(error), _MESSAGE)
     except BaseException as another:  # noqa: BLE001 - a user's class may raise anything, which must not end the worker
         return f"<its message cannot be shown: {type(another).__qualname__}>"
 
@@ -235,13 +234,4 @@ def _traceback(error: BaseException, frames: TracebackType | None) -> str:
         text = "".join(traceback.format_tb(frames))
     if len(text) > _TRACEBACK:
         text = f"{text[: _TRACEBACK // 2]}\n  …\n{text[-_TRACEBACK // 2 :]}"
-    return _unicode(text)
-
-
-def _short(text: str, length: int) -> str:
-    return _unicode(text[:length])
-
-
-def _unicode(text: str) -> str:
-    """``text`` as it can travel: names of files, for one, may hold bytes that are no Unicode."""
-    return text.encode(errors="backslashreplace").decode()
+    return shortened(text)

@@ -17,12 +17,9 @@ import asyncio
 import logging
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
-
-from msgspec.structs import replace
 
 from taskmaster.bus import messages as m
 from taskmaster.bus.keys import Credentials, credentials_for
@@ -34,12 +31,12 @@ from taskmaster.learners.aiopeople import PeopleOfLab, PeopleOfMaster
 from taskmaster.learners.aiorun import Results, Run, Tasks
 from taskmaster.learners.arguments import duration, text
 from taskmaster.learners.auditing import AsyncAuditOfLab
+from taskmaster.learners.clientseries import AsyncSeriesOfLab
 from taskmaster.learners.people import login
 from taskmaster.learners.requests import Request, unanswered
 from taskmaster.learners.resolving import Resolution, held_message
 from taskmaster.learners.results import Result
-from taskmaster.learners.series import Following, ProgressPoint, Sample, Series
-from taskmaster.learners.views import ANSWER_SECONDS, LabView, check_since, fork_message, run_number, samples_of
+from taskmaster.learners.views import ANSWER_SECONDS, LabView, check_since, fork_message, run_number
 
 log = logging.getLogger("taskmaster")
 
@@ -55,7 +52,6 @@ class _Closable(Protocol):
 
 
 T = TypeVar("T", bound=_Closable)
-P = TypeVar("P", ProgressPoint, Sample)
 
 
 class Opening(Awaitable[T], Generic[T]):
@@ -109,7 +105,7 @@ def connect(
     return Opening(open_lab)
 
 
-class Lab(PeopleOfLab, AsyncAuditOfLab, LabView):
+class Lab(PeopleOfLab, AsyncAuditOfLab, AsyncSeriesOfLab, LabView):
     """A connection to one daemon: a mapping of names to Masters. Made by :func:`connect`.
 
     If the daemon goes away, putting and taking wait for it to come back, and then go on; nothing is lost. What asks it
@@ -167,72 +163,6 @@ class Lab(PeopleOfLab, AsyncAuditOfLab, LabView):
         reply = await self.ask(m.ListAlarms(0))
         assert isinstance(reply, m.AlarmList)
         return reply.alarms
-
-    async def samples(
-        self,
-        master: str,
-        head: str,
-        name: str,
-        *,
-        since: float | datetime | None = None,
-        until: float | datetime | None = None,
-    ) -> Series:
-        """A monitored value of a head, from ``since`` to ``until`` (seconds since 1970, or datetimes), as far as kept.
-
-        ``.time`` in seconds since 1970 and ``.values[name]``, arrays. Raises UnknownMaster, NotAllowed where there are
-        no heads, CallerError if there is none of this name.
-        """
-        question = self._samples_question(master, head, name, since, until)
-        pieces: list[m.Piece] = []
-        units: dict[str, str] = {}
-        async for page in self.series_pages(question):
-            pieces += page.pieces
-            units = page.units
-        return samples_of(pieces, question, units)
-
-    async def follow_samples(
-        self, master: str, head: str | None = None, name: str | None = None, *, since: str = "now"
-    ) -> AsyncIterator[Sample]:
-        """Monitored values as they come, without an end: of one head or all of the Master's, of one name or all.
-
-        ``since`` is ``"now"``, or ``"start"`` for what is kept of them first, head by head. Raises UnknownMaster.
-        """
-        following = self._samples_following(master, head, name, since)
-        async for sample in self.follow_series(following):
-            yield sample
-
-    async def series_pages(self, question: m.ReadProgress | m.ReadSamples) -> AsyncIterator[m.SeriesPage]:
-        """What the daemon answers to a question for series in time, page by page."""
-        after: Any = question.after
-        while True:
-            page = await self.ask(replace(question, after=after))
-            assert isinstance(page, m.SeriesPage)
-            yield page
-            if page.after is None:
-                return
-            after = page.after
-
-    async def follow_series(self, following: Following[P]) -> AsyncIterator[P]:
-        """Points of series as they come: see :meth:`Run.follow_progress` and :meth:`follow_samples`."""
-        channel, core = self._channel, self._core
-        channel.require_open()
-        core.follow_series(following)
-        try:
-            if not await channel.wait(lambda: following.is_confirmed or following.error is not None, self.patience):
-                raise self._deaf()
-            while True:
-                if (question := following.question()) is not None:
-                    following.on_page(await self._ask(question, (), None))
-                elif (point := following.take()) is not None:
-                    yield point
-                elif following.error is not None:
-                    raise following.error
-                elif following.is_over:
-                    return
-                else:
-                    await channel.wait(lambda: following.has_news)
-        finally:
-            core.unfollow_series(following)
 
     async def set_head(self, master: str, head: str, *, inside: bool, reason: str = "", who: str | None = None) -> None:
         """Take a head out of service, safe, when its task has ended; or put it back, out of quarantine, too.

@@ -96,7 +96,8 @@ async def _decide(
     who: str | None,
 ) -> int:
     found = await lab.ask(people.proposed_message(None, run, ())) if indices is None else None
-    return int((await lab.ask(people.decision(kind, run, indices, found, reason, who))).count)
+    said = people.decisions(kind, run, indices, found, reason, who)
+    return sum([int((await lab.ask(one)).count) for one in said])
 
 
 class PeopleOfMaster(MasterView):

@@ -16,13 +16,15 @@ import numpy as np
 from taskmaster.bus.errors import CallerError, InvalidTask
 from taskmaster.bus.fields import Field, Schema, shown
 from taskmaster.bus.text import did_you_mean_or
+from taskmaster.learners.declared import as_fields
 
 __all__ = ["Axis", "Interval", "Levels", "Parameters", "axes_of", "distinct", "require_names", "require_taken"]
 
 #: So many values that a Master does not take are named.
 _FEW = 3
 
-#: A Master's ``parameters``, or ``{name: (min, max)}`` and ``{name: [value, value, …]}``, also mixed.
+#: A Master's ``parameters``, or ``{name: (min, max)}``, ``{name: [value, value, …]}``, ``{name: {"kind": "int", …}}``
+#: with the keys of the configuration file; also mixed.
 Parameters: TypeAlias = "Mapping[str, Any] | Iterable[Field]"
 
 
@@ -83,8 +85,9 @@ Axis: TypeAlias = Interval | Levels
 def axes_of(parameters: Parameters, learner: str) -> tuple[Axis, ...]:
     """The axes of ``parameters``, in order.
 
-    A Field gives its choices, or its limits. In a mapping, a tuple of two numbers is ``(min, max)``; any other sequence
-    lists the values. Raises CallerError naming the parameter, and ``learner``, if it is neither bounded nor listed.
+    A Field gives its choices, or its limits. In a mapping, a tuple of two numbers is ``(min, max)``, a dict what the
+    configuration file has; any other sequence lists the values. Raises CallerError naming the parameter, and
+    ``learner``, if it is neither bounded nor listed.
     """
     given: Any = parameters
     if not isinstance(given, Mapping):
@@ -96,10 +99,7 @@ def axes_of(parameters: Parameters, learner: str) -> tuple[Axis, ...]:
             )
         parameters = given
     if isinstance(parameters, Mapping):
-        axes = tuple(
-            _field_axis(spec, learner) if isinstance(spec, Field) else _given_axis(name, spec, learner)
-            for name, spec in parameters.items()
-        )
+        axes = tuple(_named_axis(name, spec, learner) for name, spec in parameters.items())
     else:
         axes = tuple(_field_axis(field, learner) for field in parameters)
     if not axes:
@@ -202,6 +202,12 @@ def _field_axis(field: Field, learner: str) -> Axis:
     if field.kind == "int" and math.isfinite(low) and math.isfinite(high):
         return _interval(field.name, math.ceil(low), math.floor(high), learner, whole=True)
     return _interval(field.name, low, high, learner)
+
+
+def _named_axis(name: str, spec: Any, learner: str) -> Axis:
+    if isinstance(spec, Mapping):
+        (spec,) = as_fields({name: spec})
+    return _field_axis(spec, learner) if isinstance(spec, Field) else _given_axis(name, spec, learner)
 
 
 def _given_axis(name: str, spec: Any, learner: str) -> Axis:

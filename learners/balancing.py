@@ -24,6 +24,7 @@ from taskmaster.learners.protocol import (
     ask,
     best_in_flight,
     describe,
+    loss_of,
     require,
 )
 from taskmaster.learners.record import Record
@@ -65,7 +66,7 @@ class _Child:
 
     def note_loss(self) -> None:
         if isinstance(self.learner, Lossy):
-            self.losses.append(self.learner.loss())
+            self.losses.append(loss_of(self.learner))
 
 
 class Balancing(Record):
@@ -173,7 +174,7 @@ class Balancing(Record):
         return all(child.is_done for child in self._children)
 
     def _loss(self) -> float:
-        return max(child.learner.loss() for child in self._children if isinstance(child.learner, Lossy))
+        return max(loss_of(child.learner) for child in self._children if isinstance(child.learner, Lossy))
 
     def seed(self, rng: np.random.Generator) -> None:
         """Give each learner randomness of its own."""

@@ -7,12 +7,9 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
-
-from msgspec.structs import replace
+from typing import Any
 
 from taskmaster.bus import messages as m
 from taskmaster.bus.keys import Credentials, credentials_for
@@ -24,12 +21,12 @@ from taskmaster.learners.asker import Asker
 from taskmaster.learners.auditing import AuditOfLab
 from taskmaster.learners.channel import Channel
 from taskmaster.learners.clientpeople import PeopleOfLab, PeopleOfMaster
+from taskmaster.learners.clientseries import SeriesOfLab
 from taskmaster.learners.people import login
 from taskmaster.learners.resolving import Resolution, held_message
 from taskmaster.learners.results import Result
 from taskmaster.learners.run import Results, Run, Tasks
-from taskmaster.learners.series import Following, ProgressPoint, Sample, Series
-from taskmaster.learners.views import ANSWER_SECONDS, LabView, check_since, fork_message, run_number, samples_of
+from taskmaster.learners.views import ANSWER_SECONDS, LabView, check_since, fork_message, run_number
 
 log = logging.getLogger("taskmaster")
 
@@ -38,8 +35,6 @@ __all__ = ["Lab", "Master", "Results", "Run", "Tasks", "connect"]
 #: Seconds to wait for a Master's workers to start.
 SLOTS_SECONDS = 10.0
 _LOOK_SECONDS = 0.02
-
-P = TypeVar("P", ProgressPoint, Sample)
 
 
 def connect(
@@ -62,7 +57,7 @@ def connect(
     return Lab(chosen, timeout, patience, credentials_for(chosen, key, daemon_key))
 
 
-class Lab(PeopleOfLab, AuditOfLab, LabView):
+class Lab(PeopleOfLab, AuditOfLab, SeriesOfLab, LabView):
     """A connection to one daemon: a mapping of names to Masters. Use it as a context manager, or close it.
 
     If the daemon goes away, putting and taking wait for it to come back, and then go on; nothing is lost. What asks it
@@ -139,77 +134,6 @@ class Lab(PeopleOfLab, AuditOfLab, LabView):
         reply = self.ask(m.ListAlarms(0))
         assert isinstance(reply, m.AlarmList)
         return reply.alarms
-
-    def samples(
-        self,
-        master: str,
-        head: str,
-        name: str,
-        *,
-        since: float | datetime | None = None,
-        until: float | datetime | None = None,
-    ) -> Series:
-        """A monitored value of a head, from ``since`` to ``until`` (seconds since 1970, or datetimes), as far as kept.
-
-        ``.time`` in seconds since 1970 and ``.values[name]``, arrays. Raises UnknownMaster, NotAllowed where there are
-        no heads, CallerError if there is none of this name.
-        """
-        question = self._samples_question(master, head, name, since, until)
-        pieces: list[m.Piece] = []
-        units: dict[str, str] = {}
-        for page in self.series_pages(question):
-            pieces += page.pieces
-            units = page.units
-        return samples_of(pieces, question, units)
-
-    def follow_samples(
-        self, master: str, head: str | None = None, name: str | None = None, *, since: str = "now"
-    ) -> Iterator[Sample]:
-        """Monitored values as they come, without an end: of one head or all of the Master's, of one name or all.
-
-        ``since`` is ``"now"``, or ``"start"`` for what is kept of them first, head by head. Raises UnknownMaster.
-        """
-        following = self._samples_following(master, head, name, since)
-        yield from self.follow_series(following)
-
-    def series_pages(self, question: m.ReadProgress | m.ReadSamples) -> Iterator[m.SeriesPage]:
-        """What the daemon answers to a question for series in time, page by page."""
-        after: Any = question.after
-        while True:
-            page = self.ask(replace(question, after=after))
-            assert isinstance(page, m.SeriesPage)
-            yield page
-            if page.after is None:
-                return
-            after = page.after
-
-    def follow_series(self, following: Following[P]) -> Iterator[P]:
-        """Points of series as they come: see :meth:`Run.follow_progress` and :meth:`follow_samples`."""
-        channel, core = self._channel, self._core
-        with channel.lock:
-            channel.require_open()
-            core.follow_series(following)
-        try:
-            if not channel.wait(lambda: following.is_confirmed or following.error is not None, self.patience):
-                raise self._deaf()
-            while True:
-                with channel.lock:
-                    question, point = following.question(), following.take()
-                if question is not None:
-                    page = self._ask(question, (), None)
-                    with channel.lock:
-                        following.on_page(page)
-                elif point is not None:
-                    yield point
-                elif following.error is not None:
-                    raise following.error
-                elif following.is_over:
-                    return
-                else:
-                    channel.wait(lambda: following.has_news)
-        finally:
-            with channel.lock:
-                core.unfollow_series(following)
 
     def set_head(self, master: str, head: str, *, inside: bool, reason: str = "", who: str | None = None) -> None:
         """Take a head out of service, safe, when its task has ended; or put it back, out of quarantine, too.

@@ -94,7 +94,8 @@ def _decide(
     who: str | None,
 ) -> int:
     found = lab.ask(people.proposed_message(None, run, ())) if indices is None else None
-    return int(lab.ask(people.decision(kind, run, indices, found, reason, who)).count)
+    said = people.decisions(kind, run, indices, found, reason, who)
+    return sum(int(lab.ask(one).count) for one in said)
 
 
 class PeopleOfMaster(MasterView):

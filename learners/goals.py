@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from taskmaster.bus.errors import CallerError
 from taskmaster.learners.arguments import Whole, duration as in_seconds, whole
-from taskmaster.learners.protocol import Learner, Lossy
+from taskmaster.learners.protocol import Learner, Lossy, loss_of
 
 if TYPE_CHECKING:
     from taskmaster.learners.loop import Loop
@@ -140,7 +140,7 @@ def loss(target: float) -> Goal:
         learner = lossy(loop.learner)
         if not loop.told or loop.told % max(1, loop.told // _LOSS_SHARE):
             return False
-        return learner.loss() <= target
+        return loss_of(learner) <= target
 
     return Goal(reached, f"loss ≤ {target:g}", require=lossy)
 

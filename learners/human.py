@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import signal
 import threading
 from collections import deque
@@ -28,9 +29,9 @@ _NEWS = 20
 class Human(Record):
     """Asks ``prompt`` for each point, with a question, and gets a line: values for the parameters.
 
-    The line holds the values in order, ``0.5 rbf``, or by name, ``kernel=rbf C=0.5``. An empty one lets something that
-    is in flight end first; ``end`` ends it, and Ctrl-C stops the loop. What does not fit the parameters is asked again,
-    with the reason.
+    The line holds the values in order, ``0.5 rbf``, or by name, ``kernel=rbf C=0.5``; such with blanks or commas in
+    quotes. An empty one lets something that is in flight end first; ``end`` ends it, and Ctrl-C stops the loop. What
+    does not fit the parameters is asked again, with the reason.
 
     A Loop asks for one point at a time, as long as more are to be in flight: each is evaluated while the next is
     thought of, and none that was typed is lost by Ctrl-C. A person is not deterministic: who goes on with a run is not
@@ -131,10 +132,10 @@ class Human(Record):
 
     def _point(self, line: str) -> Point:
         """The point that ``line`` says. Raises InvalidTask if it is none."""
-        words = line.replace(",", " ").split()
         fields = self._schema.fields
         if not fields:
             return _bare(line)
+        words = _words(line)
         texts = dict(word.split("=", 1) for word in words) if all("=" in word for word in words) else None
         if texts is None:
             if len(words) != len(fields):
@@ -170,6 +171,18 @@ def _left_by_ctrl_c() -> Iterator[None]:
     finally:
         if signal.getsignal(signal.SIGINT) is on_signal:  # else what it did was to put another one in its place
             signal.signal(signal.SIGINT, before)
+
+
+def _words(line: str) -> list[str]:
+    """What stands between blanks or commas; in quotes they are a part of it. Raises InvalidTask."""
+    lexer = shlex.shlex(line, posix=True)
+    lexer.whitespace += ","
+    lexer.whitespace_split = True
+    lexer.commenters = lexer.escape = ""
+    try:
+        return list(lexer)
+    except ValueError:
+        raise InvalidTask("a quotation has no end: values with blanks or commas go in quotes, 'like this'") from None
 
 
 def _bare(line: str) -> Any:

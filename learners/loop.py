@@ -20,24 +20,33 @@ import contextlib
 import logging
 import math
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from taskmaster.bus.errors import CallerError, TaskCancelled, TaskFailed, TaskMasterError
 from taskmaster.learners.arguments import whole
 from taskmaster.learners.goals import GoalLike, as_goal
-from taskmaster.learners.looping.asking import Asking, Retries
+from taskmaster.learners.looping.asking import Asking, Retries, default_in_flight
 from taskmaster.learners.looping.authors import author_of, introduce
-from taskmaster.learners.looping.background import Startable, claimed
+from taskmaster.learners.looping.background import claimed
 from taskmaster.learners.looping.errors import LearnerStuck, TooManyFailures
-from taskmaster.learners.looping.figures import LoopStatistics
+from taskmaster.learners.looping.figures import LoopStatistics, Pace
 from taskmaster.learners.looping.hooks import HookLike, Hooks, as_hooks
 from taskmaster.learners.looping.interrupts import heeding_interrupts
+from taskmaster.learners.looping.stopping import Stoppable
 from taskmaster.learners.looping.telling import Teller, fails_nan, require_nan
 from taskmaster.learners.marks import refuse_leg
 from taskmaster.learners.playback import Asked, Divergence
-from taskmaster.learners.protocol import Learner, Lossy, Recalling, best_in_flight, bind, describe, require, start
+from taskmaster.learners.protocol import (
+    Learner,
+    Lossy,
+    Recalling,
+    bind,
+    describe,
+    loss_of,
+    require,
+    start,
+)
 from taskmaster.learners.results import Result
 from taskmaster.learners.target import Target, TargetRun
 
@@ -60,7 +69,6 @@ _IN_FLIGHT = "in_flight"
 #: Of what is to be in flight, the part for which the learner is asked at once: that is quicker than for each by itself,
 #: and so few of so many are not missed. It depends on nothing but the order of results, so neither do the points.
 _SHARE = 64
-_RATE_RESULTS = 64
 #: A learner that has been told and has asked in less time will soon have done so again, and what it asked for may be
 #: sent with what it asks for next. A message costs about as much.
 _QUICK_SECONDS = 0.0005
@@ -68,7 +76,7 @@ _QUICK_SECONDS = 0.0005
 _Step: TypeAlias = Callable[[Hooks], None]
 
 
-class Loop(Startable):
+class Loop(Stoppable):
     """A learner, a Master, and when to stop.
 
     ``target`` is a Master (a run is opened: by ``name``, with ``seed``) or a run that is open for writing, of which no
@@ -122,8 +130,6 @@ class Loop(Startable):
         self.retried = 0
         #: when it was started, by the clock of `now`
         self.started_at = math.nan
-        #: nothing further is put, see `stop`
-        self.interrupted = False
         self.master: Target
         #: of what stands in for a Master it has no more than a `TargetRun` has
         self.run_: Run
@@ -132,7 +138,7 @@ class Loop(Startable):
         if isinstance(target, Target):
             self.master = target
             bind(learner, target.parameters, target.outputs)  # before there is a run, as well
-            wanted = in_flight or _default_in_flight(target, learner)
+            wanted = in_flight or default_in_flight(target, learner)
             said = author_of(learner, target, metadata)
             noted = {**said, _IN_FLIGHT: str(wanted)} | ({"nan": nan} if nan == "fail" else {})
             self.run_ = cast("Run", target.open(name, seed=seed, metadata=noted))
@@ -145,7 +151,7 @@ class Loop(Startable):
         refuse_leg(self.run_.metadata, self.master.name, self.run_.name)
         #: tasks kept in flight
         self.in_flight = (
-            in_flight or int(self.run_.metadata.get(_IN_FLIGHT, 0)) or _default_in_flight(self.master, learner)
+            in_flight or int(self.run_.metadata.get(_IN_FLIGHT, 0)) or default_in_flight(self.master, learner)
         )
         #: it is asked for so many at a time
         self._at_once = max(1, self.in_flight // _SHARE)
@@ -161,17 +167,13 @@ class Loop(Startable):
         self._unsent = 0
         #: whether the latest turn took its time
         self._is_slow = True
-        #: others run beside it, and it is stopped at their word; it is to leave, at its next step
-        self._is_grouped = self._is_to_leave = False
-        #: it has left between two steps; it was broken off within one, and nobody knows what the learner has heard
-        self._has_left = self._is_torn = False
         #: a result that was taken, and of which the learner has not been told
         self._in_hand: Result | None = None
         #: tasks that have failed since the last that was done, not counting what is recorded
         self._in_a_row = 0
         self._begun = False
         self._started: float | None = None
-        self._times: deque[float] = deque(maxlen=_RATE_RESULTS)
+        self._pace = Pace()
         self._loss = math.nan
 
     # -- running ------------------------------------------------------------------------------------------------------
@@ -188,20 +190,13 @@ class Loop(Startable):
         Raises LearnerStuck if the learner asks for nothing, though it was told everything and the goal is not reached;
         TooManyFailures if one task after the other fails.
         """
-        if self._is_torn:
-            raise CallerError(
-                f"run {self.run_.name!r}: this loop was broken off while its learner was asked or told, and that may "
-                "have heard half of it; go on with a new learner in a new loop over the run of this name"
-            )
+        self._require_whole()
         with claimed(self):
             return self._run_claimed()
 
     def _run_claimed(self) -> Run:
         self._started, self.started_at = self.run_.clock(), self.now()
-        self.interrupted = self.interrupted and self._is_grouped
-        self._is_to_leave = self._is_to_leave and self._is_grouped
-        self._has_left = False
-        self.run_.results.rouse(self._is_to_leave)
+        self._begin_anew()
         self._in_a_row = 0
         if self._hooks is not None:
             self._hooks.started(self)
@@ -216,7 +211,7 @@ class Loop(Startable):
                     tasks.gather(False)
         except BaseException as raised:
             error = raised
-            self._is_torn = not (isinstance(raised, Exception) or self._has_left)
+            self._on_raised(raised)
             raise
         finally:
             if error is None or isinstance(error, Exception):  # else somebody wants to leave at once
@@ -226,49 +221,16 @@ class Loop(Startable):
                 self._hooks.ended(self, error)
         return self.run_
 
-    def stop(self) -> None:
-        """Have it end as the first Ctrl-C does; from any thread, and from a signal's handler."""
-        self.interrupted = True
-
-    def leave(self) -> None:
-        """Have it end as the second Ctrl-C does, before its next step: it raises KeyboardInterrupt.
-
-        From any thread, and from a signal's handler.
-        """
-        self._is_to_leave = True
-        self.run_.results.rouse()
-
-    def break_off(self) -> None:
-        """What the second Ctrl-C does, from the signal's handler: :meth:`leave`, though the learner thinks for ever.
-
-        Raises KeyboardInterrupt where it is at it.
-        """
-        self.leave()
-        if self._teller.is_thinking or (self._asking.record is not None and self._asking.record.is_asking):
-            raise KeyboardInterrupt
-
-    @contextlib.contextmanager
-    def grouped(self) -> Iterator[None]:
-        """Have it heed :meth:`stop` and :meth:`leave` also where they come before it is run."""
-        self._is_grouped = True
-        try:
-            yield
-        finally:
-            self._is_grouped = self._is_to_leave = False
-
-    def _on_interrupt(self) -> None:
-        self.stop()
-        log.warning("stopping: waiting for %d tasks in flight (Ctrl-C again: leave at once)", self._asking.open)
-
     def _run(self) -> None:
         gate, turn = self._gate, self._gate.turn
         with turn:
             self._begin()
         result: Result | None = None
         while True:
-            if gate.lookers:
-                gate.give_way()
+            has_turn = gate.lookers and gate.give_way()
             with turn:
+                if has_turn:
+                    turn.release()  # once is enough
                 if result is not None:
                     self._turn(result)
                 due = self.goal.due(self)  # before the look at the goal: were it due in between, nobody would notice
@@ -304,9 +266,7 @@ class Loop(Startable):
 
     def _next_result(self, due: float) -> Result | None:
         """The next result, or None where it is time to look at the goal again."""
-        if self._is_to_leave:
-            self._is_to_leave, self._has_left = False, True
-            raise KeyboardInterrupt
+        self._leave_if_told()
         try:
             return self.run_.results.get(None if math.isinf(due) else min(due, _WAIT_SECONDS))
         except TimeoutError:
@@ -346,7 +306,7 @@ class Loop(Startable):
         asking.end(result)
         self._in_hand = None
         if asking.record is None:  # what is recorded comes as fast as it is read
-            self._times.append(self.run_.clock())
+            self._pace.note(self.run_.clock())
         if self._hooks is not None:  # only now: whatever they raise, this result has been dealt with
             if step is not None:
                 step(self._hooks)
@@ -356,6 +316,7 @@ class Loop(Startable):
 
     def _on_own(self, asked: Asked, result: Result, error: TaskFailed | TaskCancelled | None) -> _Step:
         """Tell the learner how a point of its own has ended, or put that again; which step that was, for the hooks."""
+        self._teller.require_unchanged(asked, result)
         if error is None:
             self._teller.tell(asked.point, result)
             return lambda hooks: hooks.told(self, result)
@@ -465,22 +426,17 @@ class Loop(Startable):
         """
         if isinstance(self.learner, Lossy):
             with self._gate.look(_LOOK_SECONDS) as is_still:
-                self._loss = self.learner.loss() if is_still else self._loss
-        rate = 0.0
-        if len(self._times) > 1 and self._times[-1] > self._times[0]:
-            rate = (len(self._times) - 1) / (self._times[-1] - self._times[0])
+                self._loss = loss_of(self.learner) if is_still else self._loss
         fraction = self.goal.fraction(self)
-        done = self.told + self.failed
-        remaining = done * (1 - fraction) / fraction / rate if fraction > 0 and rate > 0 else math.inf
         return LoopStatistics(
             told=self.told,
             failed=self.failed,
             in_flight=self._asking.open,
             elapsed=self.elapsed,
-            rate=rate,
+            rate=self._pace.rate,
             loss=self._loss,
             fraction=fraction,
-            remaining=remaining,
+            remaining=self._pace.remaining(self.told + self.failed, fraction),
             dropped=self._teller.dropped,
             retried=self.retried,
             repeated=self._asking.flying.repeated,
@@ -490,9 +446,3 @@ class Loop(Startable):
 
     def __repr__(self) -> str:
         return f"<Loop of {describe(self.learner)} on {self.master.name!r}: {self.told} points, goal {self.goal!r}>"
-
-
-def _default_in_flight(master: Target, learner: Learner) -> int:
-    """As many as the learner wants for the slots, when all have started: how far they had come would be chance."""
-    wanted = best_in_flight(learner, max(1, master.wait_for_slots()))
-    return whole(wanted, f"best_in_flight() of the learner ({describe(learner)})", 1, 1_000_000)

@@ -16,10 +16,11 @@ from taskmaster.bus.fields import Schema, shown
 from taskmaster.bus.intervals import IntervalSet
 from taskmaster.bus.status import ProposedTask, RequestInfo
 from taskmaster.bus.table import Buffer, Table, pack_values
+from taskmaster.bus.wire import MOST_INTERVALS
 from taskmaster.learners.arguments import LARGEST, Whole, duration, text, whole, wholes
 from taskmaster.learners.core import ClientCore
 
-__all__ = ["Editing", "Request", "Said", "answer_message", "claim_message", "decision", "login", "pack_output"]
+__all__ = ["Editing", "Request", "Said", "answer_message", "claim_message", "decisions", "login", "pack_output"]
 
 #: A request: as it was listed or taken, or the number of its run and the index of its task.
 Request: TypeAlias = RequestInfo | tuple[Whole, Whole]
@@ -116,16 +117,17 @@ def proposed_message(master: str | None, run: Whole | None, known: Sequence[Prop
     return m.ListProposed(0, master, number, (known[-1].run, known[-1].index) if known else (0, -1))
 
 
-def decision(
+def decisions(
     kind: type[m.Approve] | type[m.Reject],
     run: Whole,
     indices: Iterable[Whole] | None,
     found: m.ProposedList | None,
     reason: str,
     who: str | None,
-) -> m.Approve | m.Reject:
+) -> list[m.Approve | m.Reject]:
     """The word on proposed tasks: those at ``indices``, or (None) all that there were when they were ``found``.
 
+    In several messages where one does not name so many.
     They are named, not "all": sent again after a lost answer it must not be about what was proposed since.
     """
     number = whole(run, "the number of a run", 0, LARGEST)
@@ -134,7 +136,11 @@ def decision(
     else:
         wanted = sorted(set(wholes(indices, "the index of a task", 0, LARGEST - 1)))
         intervals = tuple(IntervalSet((index, index + 1) for index in wanted))
-    return kind(0, number, intervals, text(reason, "a reason"), login(who))
+    why, whose = text(reason, "a reason"), login(who)
+    return [
+        kind(0, number, intervals[k : k + MOST_INTERVALS], why, whose)
+        for k in range(0, max(1, len(intervals)), MOST_INTERVALS)
+    ]
 
 
 class Editing:

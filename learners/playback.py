@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, takewhile
 from typing import Any, NamedTuple
@@ -48,6 +48,8 @@ class Asked:
     after: int
     #: how often it has failed
     tries: int = 0
+    #: what it had in common with equal points when it was put, see `key_of`; None where that is not known
+    key: Hashable | None = None
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ __all__ = [
     "bind",
     "describe",
     "given",
+    "loss_of",
     "prepare",
     "require",
     "start",
@@ -163,6 +164,16 @@ _CAPABILITIES = {
     "made_with": "made_with()",
 }
 _ABSENT = object()
+#: What libraries ask by themselves, by package and class; and what has it asked here. Some have an ask and a tell, too,
+#: and would be taken for learners until their first point.
+_FOREIGN = {
+    ("adaptive", "BaseLearner"): "AdaptiveLearner(learner)",
+    ("optuna", "Study"): "OptunaLearner(master.parameters, study=study)",
+    ("optuna", "BaseSampler"): "OptunaLearner(master.parameters, sampler)",
+    ("cma", "CMAEvolutionStrategy"): "CmaLearner(master.parameters)",
+    ("nevergrad", "Optimizer"): 'NevergradLearner(master.parameters, "NGOpt")',
+    ("gest_api", "Generator"): "GestLearner(vocs, generator)",
+}
 
 
 def require(learner: Any) -> None:
@@ -172,6 +183,13 @@ def require(learner: Any) -> None:
     """
     if isinstance(learner, type):
         raise CallerError(f"a learner is an object, not a class: make one of {learner.__name__}")
+    for kind in type(learner).__mro__:
+        package = kind.__module__.partition(".")[0]
+        if adapter := _FOREIGN.get((package, kind.__name__)):
+            raise CallerError(
+                f"{_class(learner)} is of {package}, which has its own way of asking; it is a learner here as "
+                f"{adapter}, of taskmaster.learners"
+            )
     for method, what in _METHODS.items():
         if not callable(getattr(learner, method, None)):
             raise CallerError(f"{shown(learner)} is no learner: it has no {what}")
@@ -209,6 +227,20 @@ def start(learner: Learner, seed: int) -> None:
     """Give a learner the run's seed, if it uses randomness."""
     if isinstance(learner, Seeded):
         learner.seed(np.random.default_rng(seed))
+
+
+def loss_of(learner: Lossy) -> float:
+    """How far a learner says that it is from having learnt all. Raises CallerError where that is no number."""
+    figure: Any = learner.loss()
+    try:
+        if isinstance(figure, (bool, str, bytes)):  # Python would make numbers of these
+            raise TypeError
+        return float(figure)
+    except (TypeError, ValueError):
+        raise CallerError(
+            f"loss() of the learner ({_class(learner)}) gave {shown(figure)}: it is a number, infinite as long as the "
+            "learner knows too little"
+        ) from None
 
 
 def describe(learner: object) -> str:

@@ -36,7 +36,7 @@ from taskmaster.bus.table import BARE, Buffer, Layout, Table, pack_column, pack_
 from taskmaster.bus.values import keep
 from taskmaster.learners.arguments import heads_wanted
 from taskmaster.learners.blocks import LIGHT, MAX_MESSAGE, Fit
-from taskmaster.learners.code import dumps
+from taskmaster.learners.code import call_of, dumps
 from taskmaster.learners.following import Following
 from taskmaster.learners.window import Block, Window
 
@@ -181,24 +181,14 @@ class RunCore(Following):
 
     def _pickle(self, index: int, task: Any) -> bytes:
         """A task that brings its own code; what it was is kept for its result."""
-        function, args, kwargs = self._call_of(task)
+        function, args, kwargs = call_of(task, self.master, by_name=bool(self._calls))
         data = dumps((function, args, kwargs), meant(function, args))
         self._code[index] = task
         return data
 
     def _named(self, task: Any) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
         """A task that says by name which function is to be called."""
-        return named_call(self.master, self._calls, *self._call_of(task))
-
-    def _call_of(self, task: Any) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
-        parts = task if isinstance(task, tuple) else (task,)
-        function, args, kwargs = (*parts, *(None, (), {})[len(parts) :]) if len(parts) <= 3 else (None, (), {})
-        is_function = callable(function) or (bool(self._calls) and isinstance(function, str))
-        if not is_function or not isinstance(args, (tuple, list)) or not isinstance(kwargs, Mapping):
-            raise InvalidTask(
-                f"Master {self.master!r} takes (function, args, kwargs) as tasks, not {task!r}; leave out what is empty"
-            )
-        return function, tuple(args), dict(kwargs)
+        return named_call(self.master, self._calls, *call_of(task, self.master, by_name=bool(self._calls)))
 
     def new_ask(self, after: int | None = None, asked: int = m.BY_HAND, order: m.Order | None = None) -> None:
         """The learner was asked for so many points; what is put next is what it gave. Or what else `bus.messages.Ask`

@@ -109,6 +109,10 @@ class WorkMaster:
         """Its name, which all of them have."""
         return _NAME
 
+    def watch(self, name: str, since: str = "start") -> Run:
+        """An existing run for reading: see :meth:`Master.watch <taskmaster.learners.client.Master.watch>`."""
+        return self._master.watch(name, since)
+
     @property
     def run(self) -> Run:
         """This program's own run, opened when it is first used."""

@@ -22,6 +22,7 @@ from taskmaster.learners.protocol import (
     ask,
     best_in_flight,
     describe,
+    loss_of,
     require,
 )
 from taskmaster.learners.record import Record
@@ -73,7 +74,7 @@ class Wrapper(Record):
             self.learner.fail(point, error)
 
     def _loss(self) -> float:
-        return self.learner.loss() if isinstance(self.learner, Lossy) else math.nan
+        return loss_of(self.learner) if isinstance(self.learner, Lossy) else math.nan
 
     def _incumbent(self) -> tuple[Point, float]:
         if not isinstance(self.learner, Optimizing):

@@ -18,7 +18,7 @@ from taskmaster.cli.base import Command, address_option, json_option
 from taskmaster.cli.bests import Best, bests_of
 from taskmaster.cli.connecting import connected, in_master, require_workers, warn_if_idle
 from taskmaster.cli.exits import INTERRUPTED, OK
-from taskmaster.cli.learners import PATH_HELP, made, pair, require_learner
+from taskmaster.cli.learners import PATH_HELP, chosen, made, pair, require_learner
 from taskmaster.cli.output import count, figure, number, print_json, say, value_text
 from taskmaster.cli.progress import LoopView, stopping_in_order
 from taskmaster.learners import goals
@@ -114,30 +114,25 @@ def command(
     that was made. To go on from a run with another learner, fork it first: 'taskmaster runs fork'.
     """
     goal = _goal(wanted)
-    given = dict(pair(text, "an option of the learner") for text in pairs)
-    given |= dict(pair(text, "--option") for text in options)
-    if learner_name is not None:
-        require_learner(learner_name, path)
-    elif given:
-        raise click.UsageError("options of a learner go with --learner NAME")
-    elif run_name is None:
+    learner_name, given = chosen(learner_name, pairs, options, path)
+    if learner_name is None and run_name is None:
         raise click.UsageError("say what chooses the points: --learner NAME ('taskmaster learn --list' has them)")
     with connected(address) as lab:
-        chosen = lab[master]
-        known = _authors(chosen, run_name)
+        evaluator = lab[master]
+        known = _authors(evaluator, run_name)
         if learner_name is None:
             assert run_name is not None
             learner_name, given, path = _recorded(known, master, run_name, path)
-        require_workers(chosen)  # all this before there is a run: one that fails is to leave none
-        warn_if_idle(chosen)
-        learner = made(learner_name, chosen.parameters, chosen.outputs, given)
+        require_workers(evaluator)  # all this before there is a run: one that fails is to leave none
+        warn_if_idle(evaluator)
+        learner = made(learner_name, evaluator.parameters, evaluator.outputs, given)
         _require_possible(goal, learner)
-        author, by_name = named(learner_name, given, path, learner, chosen)
+        author, by_name = named(learner_name, given, path, learner, evaluator)
         if known is not None and not take_over:
             known.require_like(author, master)
         view = LoopView(in_place=not isinstance(learner, Recalling))  # where a person types nothing is drawn over it
         loop = Loop(
-            chosen,
+            evaluator,
             learner,
             goal=goal,
             in_flight=in_flight,

@@ -18,7 +18,7 @@ from taskmaster.cli.authors import Authors
 from taskmaster.cli.base import Command, address_option, json_option
 from taskmaster.cli.connecting import connected, find_run
 from taskmaster.cli.exits import ERROR, OK
-from taskmaster.cli.learners import PATH_HELP, made, pair, require_learner
+from taskmaster.cli.learners import PATH_HELP, chosen, made, require_learner
 from taskmaster.cli.output import count, figure, is_terminal, print_json, say
 from taskmaster.cli.stepping import Left, Stepper, points_text, state_text
 from taskmaster.learners.export.plain import plain
@@ -26,7 +26,7 @@ from taskmaster.learners.history import History, Recording
 from taskmaster.learners.looping.libraries import changes
 from taskmaster.learners.marks import mark_of
 from taskmaster.learners.parting import part
-from taskmaster.learners.protocol import Learner, Lossy
+from taskmaster.learners.protocol import Learner, Lossy, loss_of
 from taskmaster.learners.replay import Replayed, Step, replay
 from taskmaster.learners.routed import RoutedHistory
 from taskmaster.learners.wholes import whole_recording
@@ -77,12 +77,7 @@ def replay_run(
     """
     if step and not (sys.stdin.isatty() and is_terminal()):
         raise click.UsageError("--step needs a terminal")
-    given = dict(pair(text, "an option of the learner") for text in pairs)
-    given |= dict(pair(text, "--option") for text in options)
-    if learner_name is not None:
-        require_learner(learner_name, path)
-    elif given:
-        raise click.UsageError("options of a learner go with --learner NAME")
+    learner_name, given = chosen(learner_name, pairs, options, path)
     with connected(address) as lab:
         info = find_run(lab, run)
         history, known = whole_recording(History(lab, info)), Authors.of(lab, info)
@@ -155,7 +150,7 @@ def _as_json(replayed: Replayed, learner: Learner) -> dict[str, Any]:
         "told": replayed.told,
         "failed": replayed.failed,
         "again": replayed.again,
-        "loss": figure(learner.loss()) if isinstance(learner, Lossy) else None,
+        "loss": figure(loss_of(learner)) if isinstance(learner, Lossy) else None,
         "same": divergence is None,
         "divergence": divergence
         and {

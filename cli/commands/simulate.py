@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -16,9 +15,10 @@ import click
 from taskmaster.bus.errors import CallerError, DaemonUnreachable, UnknownMaster, UnknownRun
 from taskmaster.bus.fields import Field
 from taskmaster.bus.text import did_you_mean_or, parse_duration
-from taskmaster.cli.base import Command, address_option, json_option, notes_of
+from taskmaster.cli.base import Command, address_option, end_of_line, json_option, notes_of
 from taskmaster.cli.connecting import connected, find_run
-from taskmaster.cli.learners import pair, require_learner
+from taskmaster.cli.exits import INTERRUPTED, OK
+from taskmaster.cli.learners import named_with_options, pair, require_learner
 from taskmaster.cli.output import Table, count, figure, print_json, print_table, say
 from taskmaster.drivers.functions import find_function
 from taskmaster.learners import goals
@@ -33,7 +33,7 @@ from taskmaster.learners.simulate.functions import FUNCTIONS, over
 from taskmaster.learners.simulate.latency import Latency
 from taskmaster.learners.simulate.plot import require_plot
 from taskmaster.learners.simulate.recorded import durations_in, durations_of
-from taskmaster.learners.simulate.study import HEADINGS, MakeLearner, Study, Trial, study
+from taskmaster.learners.simulate.study import HEADINGS, MakeLearner, Study, Trial, goal_text, study
 
 __all__ = ["command"]
 
@@ -112,11 +112,12 @@ def command(
     plot: str | None,
     address: str | None,
     as_json: bool,
-) -> None:
+) -> int:
     """Compare learners on a function, in a simulated laboratory.
 
     Time is virtual: a thousand hours take seconds. Each learner is tried with each number of workers and the same
-    seeds, and the table shows medians over them. The same command prints the same table.
+    seeds, and the table shows medians over them. The same command prints the same table. Ctrl-C leaves at once, with a
+    table of the trials that have ended.
     """
     fields, outputs = _declared(master, parameters, address)
     numbers = _counts(workers)
@@ -128,28 +129,39 @@ def command(
     if plot is not None:
         _require_plot(plot)
     total = len(learners) * len(numbers) * seeds
-    with _refusing(output, maximize=maximize), _progress(total) as on_trial:
-        seen = study(
-            learners,
-            found,
-            fields,
-            goal=aim,
-            evaluations=evaluations,
-            seeds=seeds,
-            workers=numbers,
-            latency=latency,
-            failures=Failures(fail, _lifetime(lifetime), lost=lost, late=late),
-            thinking=thinking,
-            outputs=outputs,
-            output=output,
-            minimize=not maximize,
-            on_trial=on_trial,
-        )
+    ended: list[Trial] = []
+    is_interrupted = False
+    try:
+        with _refusing(output, maximize=maximize), _progress(total, ended) as on_trial:
+            study(
+                learners,
+                found,
+                fields,
+                goal=aim,
+                evaluations=evaluations,
+                seeds=seeds,
+                workers=numbers,
+                latency=latency,
+                failures=Failures(fail, _lifetime(lifetime), lost=lost, late=late),
+                thinking=thinking,
+                outputs=outputs,
+                output=output,
+                minimize=not maximize,
+                on_trial=on_trial,
+            )
+    except KeyboardInterrupt:
+        end_of_line()
+        click.echo(f"interrupted after {len(ended)} of {count(total, 'trial')}", err=True)
+        if not ended:
+            return INTERRUPTED
+        is_interrupted = True
+    seen = Study(ended, goal_text(aim, minimize=not maximize), not maximize)
     if plot is not None:
         seen.plot(plot)
     _print(seen, function, latency, as_json=as_json)
     if plot is not None and not as_json:
         say(f"{plot}: {count(len(seen.trials), 'trial')}")
+    return INTERRUPTED if is_interrupted else OK
 
 
 def _require_plot(file: str) -> None:
@@ -160,13 +172,18 @@ def _require_plot(file: str) -> None:
 
 
 @contextlib.contextmanager
-def _progress(total: int) -> Iterator[Callable[[Trial], object] | None]:
-    """What is to be called after each trial, where somebody looks on."""
+def _progress(total: int, ended: list[Trial]) -> Iterator[Callable[[Trial], object]]:
+    """What is to be called after each trial, which is added to those that have ``ended``, and shown to who looks on."""
     if not sys.stderr.isatty():
-        yield None
+        yield ended.append
         return
     with click.progressbar(length=total, label="trials", file=sys.stderr) as bar:
-        yield lambda trial: bar.update(1)
+
+        def on_trial(trial: Trial) -> None:
+            ended.append(trial)
+            bar.update(1)
+
+        yield on_trial
 
 
 def _print(seen: Study, function: str, latency: Latency, *, as_json: bool) -> None:
@@ -189,7 +206,7 @@ def _learner(
     text: str, path: str, parameters: Sequence[Field], outputs: Sequence[Field], *, is_alone: bool
 ) -> tuple[str, MakeLearner]:
     """What it is called in the table, and how it is made. Raises CallerError naming it, unless it ``is_alone``."""
-    name, *options = shlex.split(text) or [""]
+    name, options = named_with_options(text)
     require_learner(name, path)
     given = dict(pair(option, "an option of a learner") for option in options)
     try:
@@ -261,6 +278,8 @@ def _function(name: str, path: str, fields: Sequence[Field]) -> Callable[[Any], 
 
 def _latency(text: str, path: str) -> Latency:
     law, *figures = text.split() or [""]
+    if _is_law_with_colon(law):
+        raise click.UsageError(f"--latency {text!r}: write {_LAWS_TEXT}, in seconds, or MODULE:NAME")
     if ":" in law and not figures:
         return OfPoint(find_function(law, [os.path.abspath(path)]))
     if law not in _LAWS:
@@ -273,6 +292,12 @@ def _latency(text: str, path: str) -> Latency:
         raise click.UsageError(str(error)) from None
     except (TypeError, ValueError):
         raise click.UsageError(f"--latency {text!r}: write '{law} {expected}', in seconds") from None
+
+
+def _is_law_with_colon(text: str) -> bool:
+    """Whether this is like ``half-normal:60``, which no function is called."""
+    law, _, figure = text.partition(":")
+    return bool(figure) and (law in _LAWS or (not figure.isidentifier() and "." not in law))
 
 
 def _recorded(text: str, address: str | None) -> Latency:

@@ -130,7 +130,7 @@ class Attendant(Mailbox):
         """An interlock that makes the head safe has tripped."""
         with self._changed:
             if self._task is not None and self._broken_off is None:
-                self._broken_off = m.TaskError(0, "InterlockTripped", why)
+                self._broken_off = m.TaskError(0, "InterlockTripped", shortened(why))
             self._break()
 
     def on_checkpoint(self, token: bytes) -> None:
@@ -342,7 +342,7 @@ class Attendant(Mailbox):
             if self._broken_off is not None:
                 return self._broken_off
             if self._wish.reason:
-                return m.TaskError(0, type(error).__name__, f"{error}: {self._wish.reason}")
+                return m.TaskError(0, type(error).__name__, shortened(f"{error}: {self._wish.reason}"))
         return task_error(0, error)
 
     def _give_back(self, error: BaseException | None = None) -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from taskmaster.bus import messages as m
+from taskmaster.bus.text import shortened
 from taskmaster.drivers.instruments.news import Ended, News
 from taskmaster.drivers.protocol import Assignment, Question
 
@@ -117,7 +118,7 @@ class Mailbox:
         """End what is being evaluated, if it is this; the head is brought to its safe state."""
         with self._changed:
             if self._task is task and self._broken_off is None:
-                self._broken_off = m.TaskError(0, kind, reason)
+                self._broken_off = m.TaskError(0, kind, shortened(reason))
                 self._break()
 
     def _break(self) -> None:

@@ -261,6 +261,11 @@ class Optimizer(Seedable, ABC, Generic[S]):
         loss, i = min(kept)
         return self.data[i][0], -loss if more else loss
 
+    @property
+    def objectives(self) -> tuple[tuple[str | None, bool], ...]:
+        """The outputs that it optimises, None for the only one there is; and whether the largest value is wanted."""
+        return self.aims.objectives
+
     def incumbent(self) -> tuple[Point, float]:
         """The best point so far by the (first) objective, and its output."""
         return self.best()

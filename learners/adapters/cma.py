@@ -213,9 +213,9 @@ class CmaLearner(Optimizer[_Member]):
         known = [end for end in generation.ends if isinstance(end, Values)]
         if not known:
             return  # another one will be sampled of the same distribution
-        loss = max(values.losses[0] for values in known)
+        losses = [values.losses[0] for values in known]
         violations = tuple(max(0.0, *excess) for excess in zip(*(values.violations for values in known)))
-        worst = Values((), (math.nextafter(loss, math.inf),), violations)
+        worst = Values((), (_behind(min(losses), max(losses)),), violations)
         ends = [end if isinstance(end, Values) else worst for end in generation.ends]
         constraints = [list(values.violations) for values in ends] if self.aims.constraints else None
         with self._dice(), ignoring(UserWarning, message=_HARMLESS), _without_folder():
@@ -226,6 +226,16 @@ class CmaLearner(Optimizer[_Member]):
     @property
     def _library(self) -> str:
         return "CMA-ES"
+
+
+def _behind(best: float, worst: float) -> float:
+    """What ranks behind the worst of a generation.
+
+    It lies as far behind that as the best lies before it: the search goes by ranks, but ends where it takes all of a
+    generation for equal, which it is not where all but one have failed.
+    """
+    behind = worst + (worst - best or max(1.0, abs(worst)))
+    return behind if math.isfinite(behind) else math.nextafter(worst, math.inf)
 
 
 @contextlib.contextmanager

@@ -24,31 +24,24 @@ import math
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 
 from taskmaster.bus.errors import CallerError, EvaluationError
 from taskmaster.bus.fields import Field, shown
 from taskmaster.bus.text import lacking
-from taskmaster.learners.adapters.aims import Aims, Values
+from taskmaster.learners.adapters.aims import Values
 from taskmaster.learners.adapters.base import Optimizer, OwnDice
 from taskmaster.learners.adapters.space import Space
+from taskmaster.learners.adapters.vocs import aims_of, fields_of, outputs_of, vocs_of
 from taskmaster.learners.own import find
 from taskmaster.learners.protocol import Bindable, Failable, Learner, Point, Seeded, ask, describe, require
-from taskmaster.learners.record import chosen_output, select
+from taskmaster.learners.record import select
 
 try:
     from gest_api.generator import Generator
-    from gest_api.vocs import (
-        VOCS,
-        BoundsConstraint,
-        ContinuousVariable,
-        DiscreteVariable,
-        GreaterThanConstraint,
-        LessThanConstraint,
-        MaximizeObjective,
-    )
+    from gest_api.vocs import VOCS
 except ImportError as error:
     raise CallerError(lacking("generators of gest-api need", "gest-api", "gest", error)) from error
 
@@ -64,88 +57,7 @@ _asked: weakref.WeakSet[Any] = weakref.WeakSet()
 _ID = "_id"
 
 
-# -- what is searched, and for what -----------------------------------------------------------------------------------
-
-
-def vocs_of(
-    parameters: Sequence[Field],
-    outputs: Sequence[Field] = (),
-    *,
-    minimize: str | Sequence[str] = (),
-    maximize: str | Sequence[str] = (),
-    constraints: str | Sequence[str] = (),
-    observables: Sequence[str] = (),
-) -> VOCS:
-    """VOCS of a Master's parameters, bounded or with choices, and of its outputs by name. Raises CallerError.
-
-    Where nothing is named the Master's only output is minimised. Whole numbers become discrete values: gest-api has no
-    other.
-    """
-    if not minimize and not maximize:
-        only = chosen_output(outputs, None)
-        if only is None:
-            raise CallerError("gest-api takes outputs by name: say which to minimise or to maximise")
-        minimize = only.name
-    aims = Aims(minimize, maximize, constraints, who="gest-api")
-    variables: dict[str, Any] = {}
-    for axis, size in zip((space := Space(parameters, "gest-api")).axes, space.sizes, strict=True):
-        if math.isinf(size):
-            variables[axis.name] = ContinuousVariable(domain=[axis.at(0.0), axis.at(1.0)])
-        else:
-            values = [axis.at((k + 0.5) / size) for k in range(int(size))]
-            variables[axis.name] = DiscreteVariable(values=set(values))
-    return VOCS(
-        variables=variables,
-        objectives={str(name): "MAXIMIZE" if more else "MINIMIZE" for name, more in aims.objectives},
-        constraints={
-            one.output: ["LESS_THAN" if one.relation == "<=" else "GREATER_THAN", one.limit] for one in aims.constraints
-        },
-        observables=set(observables),
-    )
-
-
-def fields_of(vocs: VOCS) -> tuple[Field, ...]:
-    """The variables of ``vocs`` as a Master would declare them: in order, with limits or choices. Raises
-    CallerError."""
-    fields = []
-    for name, variable in vocs.variables.items():
-        if isinstance(variable, DiscreteVariable):
-            values = tuple(sorted(variable.values, key=lambda value: (type(value).__name__, value)))
-            fields.append(Field(name, kind=_kind(values), choices=values))
-        elif isinstance(variable, ContinuousVariable) and all(map(math.isfinite, variable.domain)):
-            fields.append(Field(name, min=variable.domain[0], max=variable.domain[1]))
-        else:
-            raise CallerError(f"variable {name!r} is {type(variable).__name__}, which no learner can choose")
-    return tuple(fields)
-
-
-def _kind(values: Sequence[Any]) -> str:
-    for kind, types in (("bool", bool), ("int", int), ("float", (int, float)), ("str", str)):
-        if all(isinstance(value, types) for value in values):
-            return kind
-    return "any"
-
-
-def _outputs(vocs: VOCS) -> list[str]:
-    """What a result says besides the point: each name once, in order."""
-    return list(dict.fromkeys((*vocs.objectives, *vocs.constraints, *vocs.observables)))
-
-
-def _aims(vocs: VOCS, who: str) -> Aims:
-    constraints = []
-    for name, one in vocs.constraints.items():
-        if isinstance(one, LessThanConstraint):
-            constraints.append(f"{name} <= {one.value!r}")
-        elif isinstance(one, GreaterThanConstraint):
-            constraints.append(f"{name} >= {one.value!r}")
-        elif isinstance(one, BoundsConstraint):
-            constraints += [f"{name} >= {one.range[0]!r}", f"{name} <= {one.range[1]!r}"]
-    return Aims(
-        [name for name, one in vocs.objectives.items() if not isinstance(one, MaximizeObjective)],
-        [name for name, one in vocs.objectives.items() if isinstance(one, MaximizeObjective)],
-        constraints,
-        who=who,
-    )
+# -- generators by name ------------------------------------------------------------------------------------------------
 
 
 def generator_at(path: str, options: Mapping[str, Any]) -> Callable[[VOCS, int], Generator]:
@@ -201,7 +113,7 @@ class GestLearner(Optimizer[Mapping[str, Any]]):
             raise CallerError(
                 f"GestLearner takes a generator of gest-api, or what makes one of VOCS and a seed; got {generator!r}"
             )
-        aims = _aims(vocs, "GestLearner")
+        aims = aims_of(vocs, "GestLearner")
         super().__init__(Space(fields_of(vocs), "GestLearner"), aims, seed=seed, repeats=repeats)
         self.vocs = vocs
         if generator in _asked:
@@ -236,7 +148,7 @@ class GestLearner(Optimizer[Mapping[str, Any]]):
         self.space.require_within([field for field in parameters if field.name not in self._constants])
         self.aims.require_among(outputs)
         has = [field.name for field in outputs]
-        missing = [name for name in _outputs(self.vocs) if name not in has]
+        missing = [name for name in outputs_of(self.vocs) if name not in has]
         if len(has) > 1 and missing:
             raise CallerError(
                 f"the Master has no output {missing[0]!r}, which the generator is to be told; it has {has}"
@@ -274,7 +186,10 @@ class GestLearner(Optimizer[Mapping[str, Any]]):
         return suggestion, self._point(suggestion) | passed_on
 
     def _point(self, suggestion: Mapping[str, Any]) -> Point:
-        return self.space.point({name: _plain(suggestion[name]) for name in self.space.names})
+        return self.space.point(self._values(suggestion))
+
+    def _values(self, suggestion: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: _plain(suggestion[name]) for name in self.space.names}
 
     def _suggested(self) -> list[Mapping[str, Any]]:
         with self._dice():
@@ -288,11 +203,15 @@ class GestLearner(Optimizer[Mapping[str, Any]]):
                 f"suggest({self._wanted}) of {self._library} gave {shown(suggested)}: it has to give a list of dicts, "
                 f"each with {', '.join(self.space.names)}"
             )
-        return list(points)
+        # It may give the same dict again. And it is told that was measured where it suggested, so no point is moved.
+        copied: list[Mapping[str, Any]] = [dict(cast("Mapping[str, Any]", one)) for one in points]
+        for one in copied:
+            self.space.require_inside(self._values(one), f"{self._library} suggested {shown(one)}")
+        return copied
 
     def tell(self, point: Point, output: Any) -> None:
         """Learn the output of ``point``, asked for or not. One that is not finite counts as a failure of the point."""
-        names = _outputs(self.vocs)
+        names = outputs_of(self.vocs)
         self._told[self.space.key(point)] = {name: _plain(select(output, name)) for name in names}
         super().tell(point, output)
 
@@ -300,7 +219,7 @@ class GestLearner(Optimizer[Mapping[str, Any]]):
         self._ingest(suggestion, self._told[self.space.key(self._point(suggestion))])
 
     def _give_up(self, suggestion: Mapping[str, Any], cancelled: bool) -> None:
-        self._ingest(suggestion, dict.fromkeys(_outputs(self.vocs), math.nan) if self._failed_as_nan else None)
+        self._ingest(suggestion, dict.fromkeys(outputs_of(self.vocs), math.nan) if self._failed_as_nan else None)
 
     def _learn(self, point: Point, values: Values) -> None:
         told = {name: point[name] for name in self.space.names} | self._constants | self._told[self.space.key(point)]
@@ -345,7 +264,8 @@ class LearnerGenerator(Generator):  # type: ignore[misc] # gest-api has no types
 
         LearnerGenerator(vocs, Sobol(fields_of(vocs)), seed=1)
 
-    Raises CallerError for what is no learner, or does not fit the VOCS, ValueError for VOCS that name no output.
+    Raises CallerError for what is no learner, or does not fit the VOCS, such as one that minimises what they maximise;
+    ValueError for VOCS that name no output.
     """
 
     returns_id = True
@@ -355,8 +275,9 @@ class LearnerGenerator(Generator):  # type: ignore[misc] # gest-api has no types
         require(learner)
         self.vocs = vocs
         self.learner = learner
+        _require_direction(learner, vocs)
         if isinstance(learner, Bindable):
-            outputs = [Field(name) for name in _outputs(vocs)]
+            outputs = [Field(name) for name in outputs_of(vocs)]
             learner.bind(fields_of(vocs), outputs)
         if isinstance(learner, Seeded):
             learner.seed(np.random.default_rng(seed))
@@ -370,7 +291,7 @@ class LearnerGenerator(Generator):  # type: ignore[misc] # gest-api has no types
             fields_of(vocs)
         except CallerError as error:
             raise ValueError(str(error)) from error
-        if not _outputs(vocs):
+        if not outputs_of(vocs):
             raise ValueError("the VOCS name no output: a learner is told one at least")
 
     def suggest(self, num_points: int | None = None) -> list[dict[str, Any]]:
@@ -411,7 +332,7 @@ class LearnerGenerator(Generator):  # type: ignore[misc] # gest-api has no types
                 if number is None
                 else self._pending.pop(int(number))
             )
-            self._tell(point, {name: _plain(result.get(name)) for name in _outputs(self.vocs)})
+            self._tell(point, {name: _plain(result.get(name)) for name in outputs_of(self.vocs)})
 
     def _tell(self, point: Point, outputs: dict[str, Any]) -> None:
         missing = [name for name, value in outputs.items() if value is None or value != value]
@@ -422,3 +343,17 @@ class LearnerGenerator(Generator):  # type: ignore[misc] # gest-api has no types
 
     def __repr__(self) -> str:
         return f"<generator of {describe(self.learner)}, {len(self._pending)} pending>"
+
+
+def _require_direction(learner: Learner, vocs: VOCS) -> None:
+    """Raise CallerError where an optimiser is after the other end of an output than the VOCS."""
+    aims = dict(aims_of(vocs, "LearnerGenerator").objectives)
+    only = next(iter(aims)) if len(aims) == 1 else None
+    for name, more in getattr(learner, "objectives", ()):
+        output = only if name is None else name
+        if output in aims and aims[output] is not more:
+            theirs, own = ("maximise", "minimises") if aims[output] else ("minimise", "maximises")
+            raise CallerError(
+                f"the VOCS {theirs} {output!r}, and the learner ({describe(learner)}) {own} it: make it with "
+                f"{'maximize' if aims[output] else 'minimize'}, or choose the other objective in the VOCS"
+            )

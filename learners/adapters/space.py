@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from taskmaster.bus.errors import CallerError
-from taskmaster.bus.fields import Field
+from taskmaster.bus.fields import Field, shown
 from taskmaster.bus.text import did_you_mean_or
 from taskmaster.learners.axes import Interval, Levels, Parameters, axes_of, distinct, require_taken
 from taskmaster.learners.protocol import Point
@@ -18,6 +18,9 @@ __all__ = ["Key", "Space"]
 
 #: A point's values in the order of the axes: what tells points from each other.
 Key: TypeAlias = tuple[Any, ...]
+
+#: What a library may be outside of the limits, as a part of them: it has computed its points.
+_ROUNDING = 1e-9
 
 
 class Space:
@@ -60,6 +63,16 @@ class Space:
     def point(self, values: Mapping[str, Any]) -> Point:
         """The Master's form of what a library suggests: plain values, inside their limits whatever rounding did."""
         return {axis.name: _plain(axis, values[axis.name]) for axis in self.axes}
+
+    def require_inside(self, values: Mapping[str, Any], what: str) -> None:
+        """Raise CallerError for what is outside of the limits by more than rounding does: ``what``, for a message."""
+        for axis in self.axes:
+            value = values[axis.name]
+            if not isinstance(axis, Interval) or not isinstance(value, (int, float, np.number)):
+                continue
+            slack = _ROUNDING * max(axis.high - axis.low, abs(axis.low), abs(axis.high))
+            if not axis.low - slack <= value <= axis.high + slack:
+                raise CallerError(f"{what}: {axis.name!r} is from {axis.low:g} to {axis.high:g}, not {shown(value)}")
 
     def at(self, unit: Sequence[float]) -> Point:
         """The point at a place of the unit cube."""

@@ -211,6 +211,11 @@ class GaussianProcess(Record):
         least = self._sign > 0 if minimize is None else minimize
         return super().best(minimize=least, output=self._output if output is None else output)
 
+    @property
+    def objectives(self) -> tuple[tuple[str | None, bool], ...]:
+        """The output that it learns, None for the only one there is, and whether its largest value is wanted."""
+        return ((self._output, self._sign < 0),)
+
     def incumbent(self) -> tuple[Point, float]:
         """The best point so far, and its output."""
         return self.best()

@@ -7,18 +7,20 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from taskmaster.bus.errors import TaskCancelled, TaskFailed
-from taskmaster.bus.fields import Schema
+from taskmaster.bus.errors import InvalidTask, TaskCancelled, TaskFailed
+from taskmaster.bus.fields import Schema, shown
 from taskmaster.bus.messages import AGAIN, FOUND, KEPT
+from taskmaster.learners.arguments import whole
 from taskmaster.learners.looping.authors import parting_text
-from taskmaster.learners.looping.errors import replaying
+from taskmaster.learners.looping.errors import place_note, replaying
+from taskmaster.learners.looping.points import key_of
 from taskmaster.learners.looping.telling import Flying, Teller
 from taskmaster.learners.playback import Asked, Divergence, Playback, Segment
-from taskmaster.learners.protocol import Learner, describe
+from taskmaster.learners.protocol import Learner, best_in_flight, describe
 from taskmaster.learners.results import Result
-from taskmaster.learners.target import Recorded, TargetRun
+from taskmaster.learners.target import Recorded, Target, TargetRun
 
-__all__ = ["Asking", "Retries"]
+__all__ = ["Asking", "Retries", "default_in_flight"]
 
 log = logging.getLogger("taskmaster")
 
@@ -88,7 +90,7 @@ class Asking:
         """The result of a task has been taken in; which of the learner's points that was."""
         asked = self.asked.pop(result.index, None)
         if asked is not None:
-            self.flying.remove(asked.point)
+            self.flying.remove(asked.key)
         self.taken += 0 <= result.index < self.next_index
         if self.record is not None:
             self.record.on_told(result)
@@ -212,6 +214,10 @@ class Asking:
                     run.tasks.put(point)
             else:
                 run.tasks.put_many(points)
+        except InvalidTask as error:
+            what = f"The learner ({describe(self._learner)}) asked for {shown(points[run.next_index - before])}"
+            error.add_note(place_note(what, run, after + 1))
+            raise
         finally:
             done = max(0, run.next_index - before)
             if done < len(points):  # the Master does not take one, or nobody waits any more
@@ -221,7 +227,8 @@ class Asking:
             for asked in together:
                 self.asked[self.next_index] = asked
                 self.next_index += 1
-                if self.flying.add(asked.point):
+                asked.key = key_of(asked.point)
+                if self.flying.add(asked.key):
                     log.warning(
                         "run %r: the learner (%s) asks for %r, which is in flight already; it is evaluated each time",
                         run.name,
@@ -231,3 +238,9 @@ class Asking:
         if together:
             self._on_put(first, points)
         return len(together)
+
+
+def default_in_flight(master: Target, learner: Learner) -> int:
+    """As many as the learner wants for the slots, when all have started: how far they had come would be chance."""
+    wanted = best_in_flight(learner, max(1, master.wait_for_slots()))
+    return whole(wanted, f"best_in_flight() of the learner ({describe(learner)})", 1, 1_000_000)

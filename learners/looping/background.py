@@ -91,6 +91,11 @@ class Background:
 
     def wait(self, timeout: float | None) -> None:
         """Until it has ended. Raises TimeoutError, and what it has ended by; Ctrl-C is for the loop."""
+        if threading.current_thread() is self._thread:
+            raise CallerError(
+                f"run {self._loop.run_.name!r}: its loop cannot wait for itself, in a hook or its learner; "
+                "loop.stop() has it end"
+            )
         deadline = None if timeout is None else time.monotonic() + timeout
         self._waiting += 1
         try:
@@ -134,26 +139,39 @@ class Gate:
     """Keeps others from looking at a learner while its loop is at it: that holds ``turn`` then.
 
     Whoever wants to look goes first, for a loop that lets go of a lock has it again before anybody else wakes up: where
-    there are ``lookers``, it has to :meth:`give_way` before each turn.
+    there are ``lookers``, it has to :meth:`give_way` before each turn. But who comes while it waits for those comes
+    behind its turn: else somebody who looks again and again would keep it waiting for ever.
     """
 
     def __init__(self) -> None:
         self.turn = threading.RLock()
-        #: the threads of those who look, or wait for it
+        #: the threads of those who look, or are about to
         self.lookers: list[int] = []
+        #: the loop waits for those to be gone, and has its turn then; and who came behind that
+        self._is_due = False
+        self._behind: list[int] = []
         self._looked = threading.Condition()
 
-    def give_way(self) -> None:
-        """Let those look who want to."""
+    def give_way(self) -> bool:
+        """Let those look who want to; then the caller has taken its ``turn``, which it has to release. Returns True."""
         me = threading.get_ident()
         with self._looked:
-            self._looked.wait_for(lambda: all(one == me for one in self.lookers))
+            self._is_due = True
+            try:
+                self._looked.wait_for(lambda: all(one == me for one in self.lookers))
+                return self.turn.acquire()  # nobody has it
+            finally:
+                self._is_due = False
+                self.lookers += self._behind
+                self._behind.clear()
+                self._looked.notify_all()
 
     @contextlib.contextmanager
     def look(self, timeout: float = -1) -> Iterator[bool]:
         """Within, no turn is made; or (False) one took longer than ``timeout`` seconds."""
+        me = threading.get_ident()
         with self._looked:
-            self.lookers.append(threading.get_ident())
+            self._line_up(me, None if timeout < 0 else timeout)
         is_still = False
         try:
             is_still = self.turn.acquire(timeout=timeout)
@@ -162,8 +180,24 @@ class Gate:
             if is_still:
                 self.turn.release()
             with self._looked:
-                self.lookers.remove(threading.get_ident())
+                self.lookers.remove(me)
                 self._looked.notify_all()
+
+    def _line_up(self, me: int, timeout: float | None) -> None:
+        """Be one of those who look; where the loop waits for its turn, behind that, or when ``timeout`` is over."""
+        if not self._is_due or me in self.lookers:  # who looks already is what the loop waits for
+            self.lookers.append(me)
+            return
+        self._behind.append(me)
+        try:
+            self._looked.wait_for(lambda: me not in self._behind, timeout)
+        except BaseException:  # Ctrl-C
+            (self._behind if me in self._behind else self.lookers).remove(me)
+            self._looked.notify_all()
+            raise
+        if me in self._behind:
+            self._behind.remove(me)
+            self.lookers.append(me)
 
 
 class Startable:

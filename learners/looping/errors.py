@@ -10,7 +10,7 @@ from taskmaster.bus.fields import shown
 from taskmaster.bus.text import count
 from taskmaster.learners.target import TargetRun
 
-__all__ = ["LearnerStuck", "TooManyFailures", "command_name", "replaying", "step_note"]
+__all__ = ["LearnerStuck", "TooManyFailures", "command_name", "place_note", "replaying", "step_note"]
 
 
 class LearnerStuck(TaskMasterError):
@@ -32,9 +32,13 @@ def step_note(what: str, run: TargetRun, step: int, index: int | None = None, po
     ``point`` are of the task that it was told of.
     """
     of = "" if index is None else f" of task {index}, {shown(point)}"
+    return place_note(f"The learner raised when it was {what}{of}", run, step)
+
+
+def place_note(happened: str, run: TargetRun, step: int) -> str:
+    """Where in a run something ``happened``, after ``step`` events, and how to get there again."""
     place = (
-        f"The learner raised when it was {what}{of}: at step {step} of run {run.name!r} of Master {run.master.name!r}, "
-        f"after {count(step, 'event')}."
+        f"{happened}: at step {step} of run {run.name!r} of Master {run.master.name!r}, after {count(step, 'event')}."
     )
     if command_name(run) is None and getattr(run, "expression", "") is None:  # nobody has it any more
         return place

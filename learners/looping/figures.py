@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from dataclasses import dataclass
 
 from taskmaster.bus.text import count, format_duration
 
-__all__ = ["LoopStatistics", "mishaps_text", "statistics_text"]
+__all__ = ["LoopStatistics", "Pace", "mishaps_text", "statistics_text"]
+
+#: Results that are looked at to tell how fast they come.
+_LATEST = 64
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,28 @@ class LoopStatistics:
     nans: int = 0
     #: results of points that this learner has not asked for
     unasked: int = 0
+
+
+class Pace:
+    """How fast results come: the latest of them."""
+
+    def __init__(self) -> None:
+        self._times: deque[float] = deque(maxlen=_LATEST)
+
+    def note(self, now: float) -> None:
+        """One has come."""
+        self._times.append(now)
+
+    @property
+    def rate(self) -> float:
+        """Results a second; 0 as long as that is not known."""
+        times = self._times
+        return (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 and times[-1] > times[0] else 0.0
+
+    def remaining(self, done: int, fraction: float) -> float:
+        """Seconds until a goal of which this ``fraction`` is reached by so many results; infinite if unknown."""
+        rate = self.rate
+        return done * (1 - fraction) / fraction / rate if fraction > 0 and rate > 0 else math.inf
 
 
 def statistics_text(seen: LoopStatistics) -> str:

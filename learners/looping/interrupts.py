@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-__all__ = ["heeding_interrupts"]
+__all__ = ["heeding_interrupts", "interrupted_at_once"]
 
 
 @contextlib.contextmanager
@@ -30,6 +30,27 @@ def heeding_interrupts(*presses: Callable[[], None]) -> Iterator[None]:
         if not left:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         press()
+
+    signal.signal(signal.SIGINT, on_signal)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextlib.contextmanager
+def interrupted_at_once() -> Iterator[None]:
+    """Have the first Ctrl-C raise KeyboardInterrupt, also where loops are run within: nothing of theirs is to be kept.
+
+    Nothing changes where others have a handler of their own, or in another thread than the main one.
+    """
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+
+    def on_signal(number: int, frame: FrameType | None) -> None:  # not Python's own: loops leave it alone
+        raise KeyboardInterrupt
 
     signal.signal(signal.SIGINT, on_signal)
     try:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
-__all__ = ["has_nan", "key_of", "same_point"]
+__all__ = ["has_nan", "key_of", "same_point", "was_changed"]
+
+#: Larger arrays are images, and not looked through for each task.
+_MOST_BYTES = 4096
 
 
 def same_point(one: Any, other: Any) -> bool:
@@ -21,14 +24,36 @@ def same_point(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
+def was_changed(point: Any, evaluated: Any) -> bool:
+    """Whether a learner's ``point`` is not what was ``evaluated`` any more; what it has noted with it is its own."""
+    if isinstance(point, Mapping) and isinstance(evaluated, Mapping):
+        return any(name not in point or was_changed(point[name], value) for name, value in evaluated.items())
+    if has_nan(evaluated):  # which equals nothing
+        return repr(point) != repr(evaluated)
+    return not same_point(point, evaluated)
+
+
 def key_of(point: Any) -> Hashable | None:
     """What equal points of one learner have in common; None where that is not worth while to find out."""
-    key: Hashable = tuple(point.values()) if type(point) is dict else point
+    key: Any = tuple(point.values()) if type(point) is dict else point
     try:
         hash(key)
     except TypeError:  # it holds an array, or a list
-        return None
-    return key
+        return _frozen(key)
+    return cast("Hashable", key)
+
+
+def _frozen(value: Any) -> Hashable | None:
+    """The same of what can be changed where it is: arrays that are not large, and what is made of them."""
+    if isinstance(value, np.ndarray):
+        is_small = value.nbytes <= _MOST_BYTES and not value.dtype.hasobject
+        return (value.dtype.str, value.shape, value.tobytes()) if is_small else None
+    if isinstance(value, Mapping):
+        value = tuple(value.items())
+    if not isinstance(value, (list, tuple)):
+        return value if isinstance(value, Hashable) else None
+    parts = tuple(part if part is None else _frozen(part) for part in value)
+    return None if any(part is None and item is not None for part, item in zip(parts, value, strict=True)) else parts
 
 
 def has_nan(output: Any) -> bool:

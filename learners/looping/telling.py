@@ -9,8 +9,8 @@ from typing import Any, cast
 from taskmaster.bus.errors import CallerError, TaskCancelled, TaskFailed
 from taskmaster.bus.fields import shown
 from taskmaster.learners.looping.errors import step_note
-from taskmaster.learners.looping.points import has_nan, key_of
-from taskmaster.learners.playback import tell
+from taskmaster.learners.looping.points import has_nan, key_of, was_changed
+from taskmaster.learners.playback import Asked, tell
 from taskmaster.learners.protocol import Endable, Failable, Learner, ask, describe
 from taskmaster.learners.results import Result
 from taskmaster.learners.target import TargetRun
@@ -36,7 +36,33 @@ class Teller:
 
     def is_done(self) -> bool:
         """Whether the learner says that it is; one that cannot say so never is."""
-        return self._ends and cast("Endable", self._learner).done()
+        if not self._ends:
+            return False
+        try:
+            return cast("Endable", self._learner).done()
+        except Exception as error:
+            self.annotate(error, "asked whether it is done", self._run.told + 1)
+            raise
+
+    def require_unchanged(self, asked: Asked, result: Result) -> None:
+        """Raise CallerError where a learner's point is not what was put any more.
+
+        A learner that gives the same object again, with other values in it, would be told of these what was measured
+        elsewhere.
+        """
+        if asked.key is None or (key := key_of(asked.point)) == asked.key:
+            return
+        if (key,) == (asked.key,):  # in tuples NaN equals itself
+            return
+        if result.is_edited or not was_changed(asked.point, result.input):
+            return
+        error = CallerError(
+            f"the learner ({describe(self._learner)}) gave {shown(result.input)}, and has changed it since, to "
+            f"{shown(asked.point)}; a point has to stay as it was until the learner has been told of it: give a new "
+            "one each time, like dict(point) or array.copy()"
+        )
+        self.annotate(error, "about to be told", result.seq, result)
+        raise error
 
     def ask(self, n: int) -> list[Any]:
         """At most ``n`` points. Raises CallerError if it gives more, and what the learner raises."""
@@ -132,9 +158,8 @@ class Flying:
         self.repeated = 0
         self._counts: dict[Hashable, int] = {}
 
-    def add(self, point: Any) -> bool:
-        """``point`` is in flight from now on; whether it is the first that was already."""
-        key = key_of(point)
+    def add(self, key: Hashable | None) -> bool:
+        """A point of this `key_of` is in flight from now on; whether it is the first that was already."""
         if key is None:
             return False
         count = self._counts[key] = self._counts.get(key, 0) + 1
@@ -143,9 +168,8 @@ class Flying:
         self.repeated += 1
         return self.repeated == 1
 
-    def remove(self, point: Any) -> None:
-        """``point`` has ended."""
-        key = key_of(point)
+    def remove(self, key: Hashable | None) -> None:
+        """One of this key has ended."""
         if key is not None and self._counts.get(key, 0) > 1:
             self._counts[key] -= 1
         elif key is not None:

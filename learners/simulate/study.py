@@ -20,6 +20,7 @@ from taskmaster.learners.declared import Fields, as_fields
 from taskmaster.learners.goals import Goal
 from taskmaster.learners.loop import Loop
 from taskmaster.learners.looping.hooks import Hooks
+from taskmaster.learners.looping.interrupts import interrupted_at_once
 from taskmaster.learners.protocol import Learner
 from taskmaster.learners.record import select
 from taskmaster.learners.results import Result
@@ -28,7 +29,7 @@ from taskmaster.learners.simulate.latency import LatencyLike
 from taskmaster.learners.simulate.master import SimulatedMaster, Thinking
 from taskmaster.learners.simulate.workers import MISHAPS
 
-__all__ = ["HEADINGS", "MakeLearner", "Row", "Study", "Trial", "study"]
+__all__ = ["HEADINGS", "MakeLearner", "Row", "Study", "Trial", "goal_text", "study"]
 
 #: A learner for these parameters and outputs, fresh.
 MakeLearner: TypeAlias = Callable[[Sequence[Field], Sequence[Field]], Learner]
@@ -161,8 +162,9 @@ def study(
         on_trial: called after each trial.
 
     The seeds are the same for all learners, and with them the durations that the first, second, … evaluation takes:
-    differences are the learners' own. Raises CallerError for what it cannot do, and where every evaluation of a trial
-    has failed of itself; and what a learner raises, with a note that says in which trial that was.
+    differences are the learners' own. Ctrl-C ends it at once, by KeyboardInterrupt; what had ended by then ``on_trial``
+    was told of. Raises CallerError for what it cannot do, and where every evaluation of a trial has failed of itself;
+    and what a learner raises, with a note that says in which trial that was.
     """
     fields, declared = as_fields(parameters), as_fields(outputs, nan=True)
     evaluations = whole(evaluations, "evaluations", 1, 10_000_000)
@@ -178,7 +180,7 @@ def study(
     for n in numbers:
         for name, make in learners.items():
             for seed in chosen:
-                with _naming(name, n, seed):
+                with _naming(name, n, seed), interrupted_at_once():
                     master = SimulatedMaster(
                         f, n, latency, failures, seed, thinking=thinking, parameters=fields, outputs=declared
                     )
@@ -199,8 +201,14 @@ def study(
                 trials.append(trial)
                 if on_trial is not None:
                     on_trial(trial)
-    wanted = f"{'≤' if minimize else '≥'} {goal:g}" if isinstance(goal, (int, float)) else repr(goal)
-    return Study(trials, "none" if goal is None else wanted, minimize)
+    return Study(trials, goal_text(goal, minimize=minimize), minimize)
+
+
+def goal_text(goal: float | Goal | None, *, minimize: bool) -> str:
+    """What a goal of :func:`study` is, for :class:`Study`."""
+    if goal is None:
+        return "none"
+    return f"{'≤' if minimize else '≥'} {goal:g}" if isinstance(goal, (int, float)) else repr(goal)
 
 
 @contextlib.contextmanager

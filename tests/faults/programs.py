@@ -11,7 +11,7 @@ from typing import Any
 from unittest.mock import patch
 
 from taskmaster.config.load import load
-from taskmaster.daemon import gate, service
+from taskmaster.daemon import doorkeeper, gatehouse, service
 from taskmaster.daemon.effects import Record
 from taskmaster.daemon.journal import Journal, journal
 from taskmaster.daemon.plan import plan
@@ -56,12 +56,15 @@ def doorless_daemon() -> None:
     """A daemon whose authenticator does not answer as long as there is a file ``asleep`` beside its configuration."""
     asleep = Path(sys.argv[1]).with_name("asleep")
 
-    class Drowsy(gate.Doorkeeper):
-        def serve(self) -> None:
+    class Drowsy(doorkeeper.Doorkeeper):
+        def serve(self, now: float) -> None:
             if not asleep.exists():
-                super().serve()
+                super().serve(now)
 
-    with patch.multiple(gate, Doorkeeper=Drowsy, _PROBE_SECONDS=0.2, _PATIENCE_SECONDS=1.0):
+    with (
+        patch.object(gatehouse, "Doorkeeper", Drowsy),
+        patch.multiple(doorkeeper, _PROBE_SECONDS=0.2, _PATIENCE_SECONDS=1.0),
+    ):
         daemon()
 
 

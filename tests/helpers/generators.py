@@ -8,7 +8,7 @@ import numpy as np
 from gest_api.generator import Generator
 from gest_api.vocs import VOCS
 
-__all__ = ["Forgetful", "Herd", "Walker"]
+__all__ = ["Forgetful", "Herd", "Stuck", "Walker"]
 
 
 class Walker(Generator):  # type: ignore[misc] # gest-api has no types
@@ -96,3 +96,16 @@ class Forgetful(Walker):
             for u, (name, variable) in zip(values, self.vocs.variables.items())
         }
         return [dict(point) for _ in range(num_points or 1)]
+
+
+class Stuck(Walker):
+    """Suggests these points, the very objects, again and again."""
+
+    returns_id = False
+
+    def __init__(self, vocs: VOCS, points: list[dict[str, Any]]) -> None:
+        super().__init__(vocs)
+        self.points = points
+
+    def suggest(self, num_points: int | None = None) -> list[dict[str, Any]]:
+        return self.points

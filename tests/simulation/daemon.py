@@ -43,6 +43,7 @@ def surroundings(world: World) -> Iterator[None]:
             patch.setattr(module, "time", world.agenda)
         for module in (answering, broker_module, intake, publishing):
             patch.setattr(module, "sockets", _Sockets(world))
+        patch.setattr(intake, "Origins", lambda router, counts: _Nowhere())
         patch.setattr(supervision, "spawn", spawner(world))
         patch.setattr(supervision, "select", _Select(world))
         patch.setattr(intake, "DRAIN_MESSAGES", world.drain)
@@ -61,9 +62,6 @@ class _Sockets:
 
     def send_tracked(self, socket: Router, frames: Sequence[Buffer]) -> _Sent | None:
         return _Sent() if socket.send(frames) else None
-
-    def Origins(self, router: Router) -> _Nowhere:
-        return _Nowhere()
 
     def receive(self, socket: Router | Xpub, *, origins: object = None) -> list[bytes] | None:
         frames = socket.receive()

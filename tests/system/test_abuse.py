@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import zmq
-from helpers.circle import Circle
+from helpers.circle import Circle, bound_at
 from helpers.daemon import function
 from helpers.places import short_folder, starter
 from helpers.waiting import PATIENCE, eventually
@@ -24,13 +24,15 @@ from taskmaster.bus.keys import Credentials
 from taskmaster.daemon.bounds import MOST_TOPICS
 from taskmaster.daemon.broker import MOST_FORKS
 from taskmaster.daemon.following import TOPICS
-from taskmaster.daemon.gate import LAST_WORDS
+from taskmaster.daemon.gatehouse import LAST_WORDS
 from taskmaster.daemon.inquiries import MOST_LISTED
 from taskmaster.learners import connect
 from taskmaster.learners.client import Lab
 
 MASTERS = {"square": function("square_or_raise", parameters={"x": {}}, outputs={"y": {}})}
 PATIENCE_MS = round(1e3 * PATIENCE)
+#: Connections of one key.
+CROWD = 1500
 #: of the daemon's process beyond what it has at rest
 MOST_GROWTH = 400 << 20
 
@@ -369,3 +371,107 @@ def test_a_peer_that_chooses_its_routing_id_is_shown_the_door(folder: Path) -> N
                     assert not socket.poll(500)
             works(anna)
         assert "key 'mad', from 127.0.0.1, chooses a routing id for itself" in circle.daemon.log
+
+
+def test_a_message_without_end_takes_no_memory(folder: Path) -> None:
+    """ZeroMQ gathers its frames before it gives any: the daemon sees only that bytes have come."""
+    frame = bytes(1 << 20)
+    with starter(folder) as start:
+        circle = Circle(folder, start, MASTERS)
+        circle.admit("mad", "learner")
+        circle.admit("anna", "learner")
+        with circle.connect("anna") as anna, mad(circle) as socket:
+            works(anna)
+            before = most = resident(circle)
+            for _ in range(100_000):  # frames of the same memory: 100 GB, of which its sender has one
+                socket.send(frame, zmq.SNDMORE, copy=False)
+            socket.send(b"")
+
+            def is_out() -> bool:
+                nonlocal most
+                most = max(most, resident(circle))
+                return "of what its owner has sent are no messages yet" in circle.daemon.log
+
+            eventually(is_out, "it to be ended")
+            works(anna)
+            assert most - before < MOST_GROWTH + (256 << 20), "four messages of the greatest size are borne"
+        assert circle.daemon.is_running
+
+
+def test_a_message_of_very_many_frames_is_paid_for(folder: Path) -> None:
+    with starter(folder) as start:
+        circle = Circle(folder, start, MASTERS)
+        circle.admit("mad", "learner")
+        circle.admit("anna", "learner")
+        with circle.connect("anna") as anna, mad(circle) as socket:
+            socket.send_multipart([b""] * 1_000_000)
+            said = "key 'mad', from 127.0.0.1, sends a message of 1,000,000 frames, of which 8,192 are borne; it is"
+            eventually(lambda: f"{said} kept out for 1" in circle.daemon.log, "it to be kept out")
+            works(anna)
+
+
+def test_a_peer_that_holds_the_next_routing_id_in_silence_does_not_end_the_daemon(folder: Path) -> None:
+    told = folder / "first"
+    tells = f"""
+import runpy
+from taskmaster.bus import origins, sockets
+
+def find_first(router, find_first=origins.find_first):
+    find_first(router)
+    with open({str(told)!r}, "a") as file:
+        print(origins._first_ids[router], file=file)
+
+sockets.find_first = find_first
+runpy.run_module("taskmaster.daemon", None, "__main__")
+"""
+    with starter(folder) as start:
+        circle = Circle(folder, start, MASTERS)
+        circle.admit("mad", "learner")
+        circle.admit("anna", "learner")
+        circle.daemon.stop()
+        circle.daemon.launch(program=("-c", tells))
+        eventually(lambda: circle.daemon.log.count("is ready at") == 2, "it to be there")
+        circle.address = bound_at(circle.daemon)
+        first = int(told.read_text().split()[0])  # of the clients' socket, which is made first
+        soon = [b"\0" + ((first + k) & 0xFFFFFFFF).to_bytes(4, "big") for k in range(45, 65)]
+        with contextlib.ExitStack() as held:
+            for name in soon:
+                held.enter_context(mad(circle, routing_id=name))
+            eventually(lambda: "of many that are silent: 'mad'" in circle.daemon.log, "it to be seen")
+            for _ in range(70):
+                with circle.connect("anna") as anna:
+                    works(anna, 1)
+        assert circle.daemon.is_running
+
+
+def test_a_crowd_that_comes_back_at_once_is_no_attack(folder: Path) -> None:
+    """Its connections have the next routing ids, in silence: of those who are busy for as long as that takes."""
+    with starter(folder) as start:
+        circle = Circle(folder, start, MASTERS)
+        circle.admit("rig", "learner")
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        context.max_sockets = CROWD + 10
+        rig = Credentials(circle.pairs["rig"], circle.own.public)
+        try:
+            crowd = [sockets.dealer(context, rig) for _ in range(CROWD)]
+            poller = zmq.Poller()
+            for k, socket in enumerate(crowd):
+                socket.connect(circle.address)
+                poller.register(socket, zmq.POLLIN)
+                if k % 2:
+                    socket.send(codec.encode(m.Ping(k)))
+            heard, deadline = 0, time.monotonic() + PATIENCE
+            while heard < CROWD // 2:
+                assert time.monotonic() < deadline, f"{heard} have an answer"
+                for socket, _ in poller.poll(100):
+                    heard += sockets.receive(socket) is not None
+            for socket in crowd[::2]:
+                socket.send(codec.encode(m.Ping(1)))
+            while heard < CROWD:
+                assert time.monotonic() < deadline, f"{heard} have an answer"
+                for socket, _ in poller.poll(100):
+                    heard += sockets.receive(socket) is not None
+        finally:
+            context.destroy(linger=0)
+        assert "routing id" not in circle.daemon.log
+        assert "kept out" not in circle.daemon.log

@@ -83,6 +83,12 @@ def test_what_it_ends_by_is_raised_and_said_where_nobody_waits(
     assert (again.told, [record.message for record in caplog.records if "ended by" in record.message]) == (10, [])
 
 
+def test_a_hook_cannot_wait_for_its_own_loop(square: Master) -> None:
+    loop = Loop(square, learner(square), goal=20, hook=lambda loop, result: loop.wait(PATIENCE))
+    with pytest.raises(CallerError, match=r"its loop cannot wait for itself.* loop\.stop\(\) has it end"):
+        loop.start().wait(PATIENCE)
+
+
 def test_stop_ends_it_in_good_order_and_it_can_be_started_again(square: Master) -> None:
     loop = endless(square).start()
     eventually(lambda: loop.told > 20, "results come")
@@ -175,6 +181,20 @@ def test_a_learner_is_left_in_peace_while_somebody_looks() -> None:
         loop.goal = npoints(loop.told + 5)
         loop.interrupted = False
         loop.run()
+
+
+def test_who_looks_again_and_again_does_not_keep_the_loop_from_going_on() -> None:
+    loop = Loop(SimulatedMaster(lambda point: point["x"], parameters={"x": (0, 1)}), Random({"x": (0, 1)}), goal=100)
+    deadline = time.monotonic() + PATIENCE
+    looks = 0
+    with loop.still():  # it has to give way from its first turn on
+        loop.start()
+    while loop.is_running and time.monotonic() < deadline:
+        with loop.still(), loop.still():
+            time.sleep(0.001)  # as long as a drawing takes: the loop is awake then, and sees that somebody looks
+            looks += 1
+    assert (loop.told, loop.is_running) == (100, False)
+    assert looks > 10, "nor does the loop keep others from looking"
 
 
 def test_a_look_at_the_figures_does_not_wait_for_a_learner_that_thinks(square: Master) -> None:

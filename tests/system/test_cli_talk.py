@@ -230,6 +230,17 @@ def test_a_learner_of_a_library_is_called_by_the_librarys_name(
     assert "the learner now asks" not in said.err, "it asked again what is recorded"
 
 
+def test_a_learner_may_be_named_in_quotes_with_its_options(typed: Program) -> None:
+    """As it is for simulate, and as `runs show` and the table of a study print it."""
+    said = typed("learn", "square", "--learner", "random n=5", "--run", "quoted")
+    assert said.status == 0, said.err
+    assert ": 5 points in " in said.out
+    said = typed("runs", "replay", "square/quoted", "--learner", "random n=5")
+    assert (said.status, "it asks the same as then" in said.out) == (0, True), said.err
+    said = typed("learn", "square", "--learner", "random 'n=5")
+    assert (said.status, "no closing quotation" in said.err) == (2, True), said.err
+
+
 def test_a_learner_that_looks_for_the_best_says_what_it_found(typed: Program) -> None:
     line = ("learn", "square", "--learner", "optuna", "--run", "found", "--seed", "3", "--goal", "npoints=20")
     said = typed(*line)

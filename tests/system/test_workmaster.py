@@ -19,7 +19,8 @@ from helpers.waiting import PATIENCE, all_ended, eventually
 
 from taskmaster.bus.errors import CallerError, ConnectionClosed, InvalidTask, TaskFailed, TaskMasterError
 from taskmaster.learners import Loop, WorkMaster, aio
-from taskmaster.learners.points import Sobol
+from taskmaster.learners.points import Random, Sobol
+from taskmaster.learners.replay import replay
 
 
 @pytest.fixture(autouse=True)
@@ -154,6 +155,16 @@ def test_a_loop_takes_it() -> None:
         loop.run().close()
         assert loop.told == 16
         assert loop.in_flight == 4
+
+
+def test_a_run_of_it_is_replayed_by_its_name(tmp_path: Path) -> None:
+    """Also on another day, where its state was kept."""
+    parameters = {"x": (0, 1)}
+    with WorkMaster(lambda p: p["x"], parameters=parameters, state=tmp_path) as master:
+        Loop(master, Random(master.parameters), goal=8, name="night").run().close()
+    with WorkMaster(lambda p: p["x"], parameters=parameters, state=tmp_path) as master:
+        replayed = replay(Random(master.parameters), master.watch("night"))
+        assert (replayed.told, replayed.divergence) == (8, None)
 
 
 def test_asyncio_programs_connect_to_it(squares: WorkMaster) -> None:

@@ -107,9 +107,13 @@ def test_nobody_takes_what_is_meant_for_another(side: str, data: st.DataObject) 
 
 
 def test_a_header_beyond_the_limit_is_not_even_looked_at() -> None:
-    short = m.Outcome((1, 1), 0, 1, errors=(m.TaskError(0, "E", "x"),))
-    n = codec.MAX_HEADER - len(codec.encode(short)) - 4 + 1  # which takes four bytes more for its length
-    longest = codec.encode(replace(short, errors=(m.TaskError(0, "E", "x" * n),)))
+    full = m.TaskError(0, "E", "x" * 9_000)
+
+    def outcome(n: int) -> bytes:
+        errors = (full,) * (codec.MAX_HEADER // len(codec.encode(full)) - 1) + (m.TaskError(0, "E", "x" * n),)
+        return codec.encode(m.Outcome((1, 1), 0, len(errors), errors=errors))
+
+    longest = outcome(1_000 + codec.MAX_HEADER - len(outcome(1_000)))
     assert len(longest) == codec.MAX_HEADER
     assert isinstance(codec.worker_decoder().decode(longest), m.Outcome)
     with pytest.raises(ProtocolError, match=f"{codec.MAX_HEADER + 1} bytes"):

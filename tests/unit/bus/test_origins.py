@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket as unix
 import subprocess
 import sys
@@ -15,7 +16,9 @@ import zmq
 from helpers.places import short_folder
 from helpers.waiting import PATIENCE, eventually
 
-from taskmaster.bus import sockets
+from taskmaster.bus import origins as origins_, sockets
+from taskmaster.bus.onwire import Overlong
+from taskmaster.bus.origins import AHEAD, Origins
 
 Receive = Callable[..., Any]
 _SAY = "import sys, zmq; s = zmq.Context().socket(zmq.DEALER); s.connect(sys.argv[1]); s.send(b'hi'); s.recv()"
@@ -26,11 +29,18 @@ class Made:
 
     def __init__(self) -> None:
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._all: list[zmq.Socket[bytes]] = []
+        self._all: list[object] = []
 
     def __call__(self, make: Callable[[zmq.Context[zmq.Socket[bytes]]], zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
-        self._all.append(make(self.context))
-        return self._all[-1]
+        socket = make(self.context)
+        self._all.append(socket)
+        return socket
+
+    def counting(self, router: zmq.Socket[bytes]) -> Origins:
+        """The origins of a router's peers, who are counted."""
+        origins = Origins(router, counts=True)
+        self._all.append(origins)
+        return origins
 
 
 @pytest.fixture
@@ -46,17 +56,23 @@ def near() -> Iterator[str]:
         yield f"ipc://{folder}/socket"
 
 
-def arrived(socket: zmq.Socket[bytes], receive: Receive, origins: sockets.Origins) -> list[bytes]:
+def arrived(socket: zmq.Socket[bytes], receive: Receive, origins: Origins) -> list[bytes]:
     assert socket.poll(round(PATIENCE * 1e3))
     received = receive(socket, origins=origins)
     frames: list[bytes] = received if isinstance(received, list) else received[0]
     return frames
 
 
+def given(router: zmq.Socket[bytes], k: int) -> bytes:
+    """The routing id that a ROUTER gives to the ``k``-th who comes after the first."""
+    number = (origins_._first_ids[router] + k) & 0xFFFFFFFF
+    return b"\0" + number.to_bytes(4, "big")
+
+
 @pytest.mark.parametrize("receive", [sockets.receive, sockets.receive_from])
 def test_peers_are_where_they_come_from(made: Made, near: str, receive: Receive) -> None:
     router = made(sockets.router)
-    origins = sockets.Origins(router)
+    origins = Origins(router)
     router.bind(near)
     network = sockets.bind(router, "tcp://127.0.0.1:*", "it")
     peers = [made(sockets.dealer) for _ in range(2)]
@@ -76,11 +92,14 @@ def test_peers_are_where_they_come_from(made: Made, near: str, receive: Receive)
 
 
 @pytest.mark.parametrize("receive", [sockets.receive, sockets.receive_from])
-@pytest.mark.parametrize("name", [b"anna", b"\0anna"])
-def test_who_takes_the_name_of_another_is_where_they_are(made: Made, near: str, receive: Receive, name: bytes) -> None:
+@pytest.mark.parametrize("like_given", [False, True])
+def test_who_takes_the_name_of_another_is_where_they_are(
+    made: Made, near: str, receive: Receive, like_given: bool
+) -> None:
     """Routing ids that peers choose come again: of each message it is asked."""
     router = made(sockets.router)
-    origins = sockets.Origins(router)
+    name = given(router, -1) if like_given else b"anna"
+    origins = Origins(router)
     router.bind(near)
     network = sockets.bind(router, "tcp://127.0.0.1:*", "it")
     for address, where in ((near, f"uid {os.getuid()} pid {os.getpid()}"), (network, "127.0.0.1"), (near, "uid")):
@@ -105,9 +124,97 @@ def test_who_takes_the_name_of_another_is_where_they_are(made: Made, near: str, 
 
 def test_a_router_counts_from_where_nobody_knows() -> None:
     """Whoever knew which number is next could choose it, and so end the process."""
-    program = "import zmq; from taskmaster.bus import sockets as s; r = s.router(zmq.Context()); print(s._first_ids[r])"
+    program = "import zmq; from taskmaster.bus import origins as o, sockets as s; "
+    program += "r = s.router(zmq.Context()); print(o._first_ids[r])"
     said = {subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout for _ in range(3)}
     assert len(said) == 3
+
+
+def test_who_holds_a_number_that_is_given_soon_is_seen(made: Made, near: str) -> None:
+    """It would end the process when that is given: also of somebody who says nothing."""
+    router = made(sockets.router)
+    origins = made.counting(router)
+    router.bind(near)
+    network = sockets.bind(router, "tcp://127.0.0.1:*", "it")
+    honest, wicked, far = (made(sockets.dealer) for _ in range(3))
+    wicked.routing_id, far.routing_id = given(router, AHEAD), given(router, -AHEAD)
+
+    def next_taken() -> list[bytes]:
+        origins.ask()
+        origins.ask()
+        taken: list[bytes] | None = None
+        while taken is None:
+            [ours, token] = arrived(router, sockets.receive_from, origins)
+            assert token == origins.token
+            assert not router.poll(0), "asked once"
+            taken = origins.answered(ours)
+            assert ours not in origins
+        return taken
+
+    assert next_taken() == []
+    honest.connect(network)
+    honest.send(b"hello")
+    [who, _] = arrived(router, sockets.receive_from, origins)
+    assert who in origins
+    assert next_taken() == []
+    for peer in (wicked, far):
+        peer.connect(network)
+    eventually(lambda: next_taken() == [wicked.routing_id], "it to be seen")
+    assert wicked.recv() == b""
+    assert not far.poll(0)
+    assert not honest.poll(0)
+    wicked.close(linger=0)
+    eventually(lambda: next_taken() == [], "it to be gone")
+    for _ in range(AHEAD + 3):  # the number comes, and is nobody's
+        next_taken()
+
+
+def test_who_comes_while_it_is_looked_has_chosen_nothing(made: Made, near: str) -> None:
+    """As hundreds do, when the daemon is back."""
+    router = made(sockets.router)
+    origins = made.counting(router)
+    router.bind(near)
+    origins.ask()
+    assert router.poll(round(PATIENCE * 1e3))  # a number is given to us
+    crowd = [made(sockets.dealer) for _ in range(20)]
+    for peer in crowd:
+        peer.connect(near)
+        peer.send(b"hello")
+    [ours, token] = arrived(router, sockets.receive_from, origins)
+    assert token == origins.token
+    for _ in crowd:
+        assert arrived(router, sockets.receive_from, origins)[0] in origins
+    assert origins.answered(ours) is None, "these have the next numbers"
+    [ours, token] = arrived(router, sockets.receive_from, origins)
+    assert token == origins.token
+    assert origins.answered(ours) == []
+    for peer in crowd:  # hears a message that says nothing, and leaves it out
+        assert peer.poll(round(PATIENCE * 1e3))
+        assert sockets.receive(peer) is None
+    origins.ask()
+    assert router.poll(round(PATIENCE * 1e3))
+    late = made(sockets.dealer)
+    late.connect(near)
+    late.send(b"hello")
+    [ours, _] = arrived(router, sockets.receive_from, origins)
+    arrived(router, sockets.receive_from, origins)
+    assert origins.answered(ours, newcomers=1) == [], "who is on their way is not looked at"
+    assert not late.poll(0)
+
+
+def test_it_is_looked_where_no_descriptors_are_left(made: Made) -> None:
+    router = made(sockets.router)
+    origins = made.counting(router)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+    try:
+        with pytest.raises(zmq.ZMQError):
+            router.context.socket(zmq.DEALER)
+        origins.ask()
+        [ours, _] = arrived(router, sockets.receive_from, origins)
+        assert origins.answered(ours) == []
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_a_message_of_too_many_frames_leaves_nothing_behind(made: Made, near: str) -> None:
@@ -118,8 +225,10 @@ def test_a_message_of_too_many_frames_leaves_nothing_behind(made: Made, near: st
     for frames in ([b""] * 9, [b"next"]):
         peer.send_multipart(frames)
     assert router.poll(round(PATIENCE * 1e3))
-    origins = sockets.Origins(router)
-    assert sockets.receive(router, 4, origins) == []
+    origins = Origins(router)
+    overlong = sockets.receive(router, 4, origins)
+    assert isinstance(overlong, Overlong)
+    assert (list(overlong), overlong.frames, overlong.on_wire) == ([], 9, 9 * 35)
     assert router.poll(round(PATIENCE * 1e3))
     assert (sockets.receive(router, 4, origins) or [b""])[1:] == [b"next"]
 

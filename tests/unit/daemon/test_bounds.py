@@ -13,7 +13,9 @@ from taskmaster.daemon.bounds import (
     FORGIVEN_SECONDS,
     HEADER_TOKEN_BYTES,
     LAST_BAR,
+    MORE_ARRIVALS,
     MORE_SILENT,
+    MOST_ARRIVALS,
     MOST_SILENT,
     MOST_TOPICS,
     NONSENSE,
@@ -183,3 +185,24 @@ def test_workers_that_are_vouched_for_are_paid_for() -> None:
     bounds.charge_lookups("anna", 20 * TOKEN_WORKERS)
     assert sent(bounds, 1000, 5.0) == RATE * BURST_SECONDS - 21
     bounds.charge_lookups("nobody", 1000)
+
+
+def test_workers_whose_network_fails_again_and_again_are_back_within_minutes() -> None:
+    bounds = Bounds()
+
+    def come(now: float, n: int) -> int:
+        """How many of so many connections, by which something is said at once."""
+        let_in = 0
+        for _ in range(n):
+            if bounds.knock("rig", now):
+                bounds.speak("rig")
+                let_in += 1
+        return let_in
+
+    assert come(0.0, 10_000) == come(10.0, 10_000) == 10_000
+    missing = 10_000 - come(20.0, 10_000)
+    assert missing
+    assert bounds.silent(20.0) == ["rig"]
+    assert come(20.0 + 240.0, missing) == missing
+    assert come(1e6, 50_000) == MOST_ARRIVALS, "more is not saved up"
+    assert come(1e6 + 1.0, 50_000) == MORE_ARRIVALS

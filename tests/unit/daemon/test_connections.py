@@ -12,8 +12,9 @@ import zmq
 from helpers.waiting import PATIENCE, eventually
 
 from taskmaster.bus import sockets
+from taskmaster.bus.onwire import size_on_wire
 from taskmaster.daemon import connections as connections_module
-from taskmaster.daemon.connections import Connection, Connections, size_on_wire
+from taskmaster.daemon.connections import Connection, Connections
 from taskmaster.daemon.memory import resident_bytes
 
 #: ZMTP 3.0's greeting of a peer without security, and its READY as a DEALER.
@@ -209,11 +210,11 @@ def has_come(connection: Connection) -> int:
     return connections_module._received_by(connection.descriptor) or 0
 
 
-def left(house: House, *, looks: int = 1) -> list[str]:
+def left(house: House, *, looks: int = 1, stands: bool = False) -> list[str]:
     """Whose connections are not ended after so many looks, in which memory does not grow."""
     for _ in range(looks):
         house.heed()
-        house.connections.look(time.monotonic(), 0)
+        house.connections.look(time.monotonic(), 0, stands=stands)
     return sorted(connection.user or connection.address for connection in house.connections if not connection.is_ended)
 
 
@@ -228,6 +229,28 @@ def test_connections_of_one_key_share_what_may_be_unread(house: House) -> None:
                 assert _is_ended(raw), "it had more than the others"
         house.until(lambda: len(house.connections) == 4, "both to be gone")
         assert left(house) == ["anna", "anna", "mad", "mad"]
+
+
+def test_as_long_as_nothing_is_received_all_of_a_key_end(house: House) -> None:
+    """What came by one that ends stays in memory: else they could send as much by the next, and so on."""
+    with contextlib.ExitStack() as stack:
+        for one in (("mad", HALF), ("anna", HALF), ("mad", HALF), ("mad", 0), ("anna", 1)):
+            stack.enter_context(begins(house, *one))
+        assert left(house, stands=True) == ["anna", "anna"]
+
+
+def test_where_memory_has_grown_by_much_it_is_looked_at_once(house: House) -> None:
+    """A second is long: in one a network brings gigabytes."""
+    now, before = time.monotonic(), 1 << 30
+    house.connections.look(now, before)
+    with contextlib.ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(begins(house, "mad", HALF))
+        house.heed()
+        house.connections.glance(now, before + (1 << 20))
+        assert house.connections.ended == 0
+        house.connections.glance(now, 2 * before)
+        assert house.connections.ended
 
 
 def test_of_those_who_have_said_nothing_yet_connections_of_one_address_do(house: House) -> None:

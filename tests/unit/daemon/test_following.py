@@ -20,8 +20,9 @@ from taskmaster.bus.keys import Credentials, KeyPair, new_pair
 from taskmaster.config.authorised import Grant, RoleName, edit
 from taskmaster.daemon import bounds, following
 from taskmaster.daemon.connections import Connections
+from taskmaster.daemon.doorkeeper import LOCAL_DOMAIN, NETWORK_DOMAIN
 from taskmaster.daemon.following import FEW, TOPIC_BYTES, Following
-from taskmaster.daemon.gate import LOCAL_DOMAIN, NETWORK_DOMAIN, open_gatehouse
+from taskmaster.daemon.gatehouse import open_gatehouse
 
 TOPIC = b"square/1/io"
 PATIENCE_MS = round(1e3 * PATIENCE)
@@ -70,6 +71,7 @@ class House:
         door = self.gatehouse.doorkeeper.socket
         if door.poll(10):
             self.gatehouse.serve({door: zmq.POLLIN}, time.monotonic())
+        self.gatehouse.doorkeeper.look(time.monotonic())
         for socket in self._sockets:  # ZeroMQ's XSUB asks again, after it was cut off, when it is looked at
             if not socket.closed:
                 socket.poll(0)

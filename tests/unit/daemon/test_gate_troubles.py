@@ -10,12 +10,14 @@ import pytest
 import zmq
 from helpers.waiting import eventually
 
+from taskmaster.bus import sockets
 from taskmaster.bus.errors import ConfigError
 from taskmaster.bus.keys import new_pair
 from taskmaster.config.authorised import Grant, edit
-from taskmaster.daemon import gate
+from taskmaster.daemon import doorkeeper, gate
 from taskmaster.daemon.conditions import gate_conditions
-from taskmaster.daemon.gate import Gate, Gatehouse, KeyFile, open_gatehouse
+from taskmaster.daemon.gate import Gate, KeyFile
+from taskmaster.daemon.gatehouse import Gatehouse, open_gatehouse
 
 
 @pytest.fixture
@@ -149,7 +151,7 @@ def test_an_authenticator_that_does_not_answer_is_trouble(gatehouse: Gatehouse) 
     )
 
     def answered() -> bool:
-        doorkeeper.serve()
+        doorkeeper.serve(17.0)
         doorkeeper.probe(17.0)
         return not doorkeeper.trouble(1000.0)
 
@@ -170,7 +172,7 @@ def test_who_connects_again_and_again_and_says_nothing_is_trouble(gatehouse: Gat
     [condition] = gate_conditions(gatehouse, 5.0)
     assert (condition.kind, condition.message) == (
         "excess",
-        "key 'anna' has made thousands of connections by which nothing was said; further ones wait",
+        "key 'anna' has made too many connections, or says nothing by thousands of them; further ones wait",
     )
     assert not list(gate_conditions(gatehouse, 7.0))
 
@@ -178,12 +180,49 @@ def test_who_connects_again_and_again_and_says_nothing_is_trouble(gatehouse: Gat
 def test_when_the_authenticator_is_dead_the_network_is_shut_out(
     gatehouse: Gatehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gate, "_PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr(doorkeeper, "_PATIENCE_SECONDS", 0.01)
     shut: list[str] = []
     gatehouse.shut = lambda: shut.append(gatehouse.trouble)
     eventually(lambda: troubles(gatehouse), "it to be noticed")
     [condition] = gate_conditions(gatehouse, 0.0)
     assert (condition.kind, condition.level, [condition.message]) == ("authenticator", "critical", shut)
-    gatehouse.doorkeeper.serve()
+    gatehouse.doorkeeper.serve(17.0)
     assert troubles(gatehouse) == [("critical", *shut)], "and that is how it stays"
     assert len(shut) == 1
+
+
+@pytest.fixture
+def question(gatehouse: Gatehouse) -> Iterator[zmq.Socket[bytes]]:
+    """Asks as ZeroMQ does, of a handshake."""
+    with gatehouse.doorkeeper.socket.context.socket(zmq.DEALER) as socket:
+        socket.linger = 0
+        socket.connect("inproc://zeromq.zap.01")
+        yield socket
+
+
+def test_whoever_is_kept_out_has_no_answer_till_they_may_come(
+    gatehouse: Gatehouse, question: zmq.Socket[bytes]
+) -> None:
+    doorkeeper, [anna] = gatehouse.doorkeeper, gatehouse.gate.grants
+
+    def ask(now: float) -> None:
+        frames = [b"", b"1.0", b"7", b"taskmaster", b"192.0.2.1", b"", b"CURVE", anna.key]
+        question.send_multipart(frames)
+        assert doorkeeper.socket.poll(10_000)
+        doorkeeper.serve(now)
+
+    gatehouse.bounds.bar("anna", 100.0)
+    ask(100.0)
+    doorkeeper.look(100.5)
+    assert not question.poll(50)
+    doorkeeper.look(102.0)
+    assert question.poll(10_000)
+    assert question.recv_multipart()[3:6] == [b"200", b"", (gatehouse.gate.user(anna.key) or "").encode()]
+    # Who has gone meanwhile, as ZeroMQ waits no longer, has made no connection: it does not count as one.
+    gatehouse.bounds.bar("anna", 200.0)
+    ask(200.0)
+    doorkeeper.look(200.0 + sockets.HANDSHAKE_SECONDS)
+    assert doorkeeper.admitted == 1
+    assert not question.poll(50)
+    doorkeeper.look(300.0)
+    assert doorkeeper.admitted == 1

@@ -18,7 +18,7 @@ import numpy as np
 import optuna
 import pytest
 from gest_api.vocs import VOCS
-from helpers.generators import Forgetful, Herd, Walker
+from helpers.generators import Forgetful, Herd, Stuck, Walker
 
 from taskmaster.bus.errors import CallerError, EvaluationError, TaskCancelled, TaskFailed
 from taskmaster.bus.fields import Field
@@ -28,6 +28,8 @@ from taskmaster.learners.adapters.gest import GestLearner, LearnerGenerator, fie
 from taskmaster.learners.adapters.nevergrad import NevergradLearner
 from taskmaster.learners.adapters.optuna import OptunaLearner
 from taskmaster.learners.adaptive import AdaptiveLearner
+from taskmaster.learners.evolution import Evolution
+from taskmaster.learners.gp import GaussianProcess
 from taskmaster.learners.loop import Loop
 from taskmaster.learners.looping.several import run_all
 from taskmaster.learners.points import Sobol
@@ -267,6 +269,19 @@ def test_a_generation_that_failed_in_part_is_ranked_and_one_that_failed_whole_is
     assert learner.nfailed == 8
 
 
+@pytest.mark.parametrize("output", [3.0, 0.0, -1e300, 1.7e308])
+def test_a_generation_of_which_one_came_back_is_not_taken_for_flat(output: float) -> None:
+    """pycma ends its search where all of a generation is equal, as on a plain; where nearly all fails it is none."""
+    learner = CmaLearner([X, Y], popsize=6, seed=7)
+    for _ in range(5):
+        points = learner.ask(9)
+        assert len(points) == 6
+        learner.tell(points[0], output)
+        for point in points[1:]:
+            learner.fail(point, REFUSED)
+    assert not learner.done()
+
+
 def test_whichever_generations_fail_whole_it_goes_on_without_a_word() -> None:
     """pycma puts points of its own into the next generation, and would warn that some never come back."""
     learner = CmaLearner([X, Y], popsize=5, seed=1, constraints="log <= 2", minimize="loss")
@@ -389,6 +404,48 @@ def test_a_generator_that_forgets_what_is_in_flight_has_nothing_evaluated_twice(
     assert len(learner.generator.ingested) > 4, "it is told of every one that it suggested"
     (another,) = learner.ask(4)
     assert another != point
+
+
+@pytest.mark.parametrize("x", [7.0, -2.1, math.nan, math.inf])
+def test_a_generator_that_suggests_what_is_outside_is_not_told_of_the_edge(x: float) -> None:
+    learner = GestLearner(vocs_of([X, Y], minimize="loss"), lambda vocs, seed: Stuck(vocs, [{"x": x, "y": 0.0}]))
+    with pytest.raises(CallerError, match=r"generator Stuck suggested \{'x': .*'x' is from -2 to 4, not"):
+        learner.ask(1)
+
+
+def test_what_a_generator_has_rounded_is_within_the_limits() -> None:
+    learner = GestLearner(
+        vocs_of([X, Y], minimize="loss"), lambda vocs, seed: Stuck(vocs, [{"x": 4.0 + 1e-15, "y": -1e-17}])
+    )
+    assert learner.ask(1) == [{"x": 4.0, "y": 0.0}]
+
+
+def test_a_generator_that_gives_one_dict_again_and_again_is_told_of_each() -> None:
+    vocs = vocs_of([X, Y], minimize="loss")
+    generator = Stuck(vocs, [{"x": 0.0, "y": 0.0}] * 3)
+    learner = GestLearner(vocs, generator, generations=True, repeats=True)
+    points = learner.ask(9)
+    assert len(points) == 3
+    for point in points:
+        learner.tell(point, 1.0)
+    assert len(generator.ingested) == 3
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda more: GaussianProcess([X, Y], maximize=more),
+        lambda more: Evolution([X, Y], output="yield", maximize=more),
+        lambda more: OptunaLearner([X, Y], maximize="yield") if more else OptunaLearner([X, Y], minimize="yield"),
+    ],
+)
+def test_a_learner_that_is_after_the_other_end_is_no_generator_of_these_vocs(make: Callable[[bool], Learner]) -> None:
+    for wanted, aim in ((True, "MAXIMIZE"), (False, "MINIMIZE")):
+        vocs = VOCS(variables=VARIABLES, objectives={"yield": aim})
+        LearnerGenerator(vocs, make(wanted))
+        said = rf"the VOCS {aim.lower()[:-3]}ise 'yield', and the learner \(.*\) (min|max)imises it: make it with"
+        with pytest.raises(CallerError, match=said):
+            LearnerGenerator(vocs, make(not wanted))
 
 
 def test_our_learners_are_generators() -> None:

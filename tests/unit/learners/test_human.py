@@ -56,6 +56,15 @@ def test_points_are_typed_in_order_or_by_name() -> None:
     assert "wait for 2 in flight" in person.shown[2]
 
 
+def test_values_with_blanks_go_in_quotes() -> None:
+    person = Person("0.5 'dark red'", 'shade="light, blue" x=1', "1 'dark", "1 dark red", "0 blue")
+    learner = Human(person)
+    learner.bind([Field("x", min=0, max=1), Field("shade", kind="str", choices=("dark red", "light, blue", "blue"))])
+    assert [point["shade"] for point in learner.ask(3)] == ["dark red", "light, blue", "blue"]
+    assert "a quotation has no end" in person.shown[3]
+    assert "3 values for the 2 parameters" in person.shown[4]
+
+
 def test_what_does_not_fit_is_asked_again_with_the_reason() -> None:
     learner, person = human("20 3 rbf yes", "1 3", "1 2.5 rbf yes", "1 3 sigmoid yes", "C=1 m=3", "1 3 rbf no")
     assert learner.ask(1) == [{"C": 1.0, "n": 3, "kernel": "rbf", "fast": False}]

@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import pty
+import re
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, time as time_of_day, timedelta
@@ -17,7 +18,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
-from taskmaster.bus.errors import CallerError, TaskCancelled, TaskFailed
+from taskmaster.bus.errors import CallerError, InvalidTask, TaskCancelled, TaskFailed
 from taskmaster.learners.goals import loss, npoints, until
 from taskmaster.learners.loop import LearnerStuck, Loop, TooManyFailures
 from taskmaster.learners.looping.hooks import Hooks
@@ -544,3 +545,139 @@ def test_looks_take_a_small_share_of_the_time() -> None:
     learner = Ponderous(range(2000))
     Loop(lab(f=float), learner, hook=Progress(Terminal())).run()
     assert learner.looks <= 4
+
+
+# -- points that do not stay what they were ---------------------------------------------------------------------------
+
+
+class Reusing:
+    """Gives one object again and again, after a step; ``copy`` is what it should do."""
+
+    def __init__(self, point: Any, copy: Callable[[Any], Any] = lambda point: point) -> None:
+        self.point, self.copy = point, copy
+        self.told: list[tuple[Any, Any]] = []
+
+    def ask(self, n: int) -> list[Any]:
+        points = []
+        for _ in range(n):
+            self.step()
+            points.append(self.copy(self.point))
+        return points
+
+    def step(self) -> None:
+        x = self.point["x"]
+        if isinstance(x, np.ndarray):
+            x += 0.01
+        else:
+            self.point["x"] = x + 0.01
+
+    def tell(self, point: Any, output: Any) -> None:
+        self.told.append((float(np.sum(point["x"])), output))
+
+
+VECTOR = {"x": {"kind": "float", "shape": [2]}}
+
+
+def total(point: Any) -> float:
+    return float(np.sum(point["x"]))
+
+
+@pytest.mark.parametrize(
+    ("point", "copy", "parameters"),
+    [
+        ({"x": 0.0}, dict, LINE),
+        ({"x": np.zeros(2)}, lambda point: {"x": point["x"].copy()}, VECTOR),
+    ],
+)
+def test_a_learner_that_changes_its_points_behind_is_not_told_what_was_measured_elsewhere(
+    point: Any, copy: Callable[[Any], Any], parameters: Any
+) -> None:
+    broken = Reusing(dict(point) if copy is dict else copy(point))
+    loop = Loop(lab(f=total, parameters=parameters), broken, goal=10, in_flight=4)
+    with pytest.raises(
+        CallerError, match=r"Reusing\) gave .* and has changed it since, to .*: give a new one"
+    ) as raised:
+        loop.run()
+    assert all(x == output for x, output in broken.told), "before, they were the same"
+    assert re.search(r"told of task \d, .*: at step \d of run", raised.value.__notes__[0])
+    goes_on = Loop(loop.run_.master, Reusing(copy(point), copy), goal=10, in_flight=4)
+    goes_on.run()
+    assert goes_on.told == 10
+
+
+def test_what_a_learner_notes_with_its_points_is_its_own() -> None:
+    class Noting(Reusing):
+        def ask(self, n: int) -> list[Any]:
+            self.given = super().ask(n)
+            return self.given
+
+        def tell(self, point: Any, output: Any) -> None:
+            super().tell(point, output)
+            for mine in self.given:
+                mine["seen"] = True
+
+    learner = Noting({"x": 0.0}, dict)
+    Loop(lab(f=total, parameters=LINE), learner, goal=10, in_flight=4).run()
+    assert [x == output for x, output in learner.told] == [True] * 10
+
+
+def test_a_point_that_is_nan_or_holds_one_stays_what_it_is() -> None:
+    """It equals nothing, not even itself."""
+    learner = Told([math.nan, np.float64("nan"), {"x": math.nan, "y": np.array([1.0, math.nan])}, {"x": [math.nan]}])
+    noted = learner.points[2]
+
+    def note(loop: Loop, result: Result) -> None:
+        noted["seen"] = True
+
+    Loop(lab(f=lambda point: 1.0, workers=1), learner, in_flight=4, hook=note).run()
+    assert len(learner.told) == 4
+
+
+def test_points_that_are_arrays_are_known_to_be_in_flight(caplog: pytest.LogCaptureFixture) -> None:
+    loop = Loop(lab(f=total, parameters=VECTOR), Told([{"x": np.ones(2)}, {"x": np.ones(2)}]), in_flight=2)
+    loop.run()
+    assert loop.statistics().repeated == 1
+    assert "which is in flight already" in caplog.text
+
+
+def test_a_point_that_the_master_does_not_take_is_said_with_its_learner_and_step() -> None:
+    loop = Loop(lab(f=total, parameters=LINE), Told([{"x": 0.5}, {"x": 0.6}, {"x": 7.0}]), in_flight=1)
+    with pytest.raises(InvalidTask, match="'x' must be a number in") as raised:
+        loop.run()
+    (note,) = raised.value.__notes__
+    assert re.search(r"The learner \(.*Told\) asked for \{'x': 7.0\}: at step 2 of run 'run-1'", note)
+    assert "replay it up to there: replay(learner, loop.run_, until=2)" in note
+
+
+# -- what a learner says of itself ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("figure", [None, "high", True, 1j])
+def test_a_loss_that_is_no_number_is_said_with_its_learner(figure: Any) -> None:
+    class Unsure(Told):
+        def loss(self) -> Any:
+            return figure
+
+    for goal, hook in ((loss(0.1), None), (npoints(3), Progress(io.StringIO()))):
+        with pytest.raises(CallerError, match=r"loss\(\) of the learner \(.*Unsure\) gave .*: it is a number"):
+            Loop(lab(), Unsure([1.0, 2.0, 3.0]), goal=goal, hook=hook).run()
+
+
+def test_a_loss_may_be_any_number() -> None:
+    class Sure(Told):
+        def loss(self) -> Any:
+            return np.array(0.05)
+
+    loop = Loop(lab(), Sure([1.0, 2.0, 3.0]), goal=loss(0.1), hook=Progress(io.StringIO()))
+    loop.run()
+    assert loop.statistics().loss == 0.05
+
+
+def test_a_learner_that_raises_when_it_is_asked_whether_it_is_done_says_where() -> None:
+    class Torn(Told):
+        def done(self) -> bool:
+            raise ZeroDivisionError("torn")
+
+    with pytest.raises(ZeroDivisionError) as raised:
+        Loop(lab(), Torn([1.0, 2.0])).run()
+    assert "raised when it was asked whether it is done: at step 0 of run 'run-1'" in raised.value.__notes__[0]

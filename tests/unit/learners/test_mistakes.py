@@ -5,9 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import Any
+from typing import Any, cast
 
+import adaptive
+import cma
+import nevergrad as ng
+import optuna
 import pytest
+from gest_api.vocs import VOCS
+from helpers.generators import Walker
 
 from taskmaster import learners
 from taskmaster.bus.errors import CallerError
@@ -21,6 +27,7 @@ from taskmaster.learners import (
     LivePlot,
     Log,
     Loop,
+    OptunaLearner,
     SimulatedMaster,
     Sobol,
     Transform,
@@ -42,6 +49,12 @@ def _f(point: Any) -> float:
 
 def _lab(**settings: Any) -> SimulatedMaster:
     return SimulatedMaster(_f, parameters=SQUARE, **settings)
+
+
+def _number(point: Any) -> float:
+    assert isinstance(point["n"], int)
+    assert isinstance(point["on"], bool)
+    return float(point["n"])
 
 
 def _sobol(parameters: Any, outputs: Any) -> Sobol:
@@ -133,6 +146,45 @@ def test_a_mistake_is_named_with_its_remedy(name: str) -> None:
     call, given, said = MISTAKES[name]
     with pytest.raises(CallerError, match=said):
         call(given)
+
+
+FOREIGN: Mapping[str, tuple[Callable[[], object], str]] = {
+    "adaptive": (lambda: adaptive.Learner1D(None, (0, 1)), r"AdaptiveLearner\(learner\)"),
+    "several of adaptive's": (
+        lambda: adaptive.BalancingLearner([adaptive.Learner1D(None, (0, 1))]),
+        r"AdaptiveLearner\(learner\)",
+    ),
+    "a study": (optuna.create_study, r"OptunaLearner\(master\.parameters, study=study\)"),
+    "a sampler": (optuna.samplers.RandomSampler, r"OptunaLearner\(master\.parameters, sampler\)"),
+    "cma": (lambda: cma.CMAEvolutionStrategy([0.5, 0.5], 0.3, {"verbose": -9}), r"CmaLearner\(master\.parameters\)"),
+    "nevergrad": (lambda: ng.optimizers.OnePlusOne(parametrization=2, budget=9), "NevergradLearner"),
+    "a generator": (
+        lambda: Walker(VOCS(variables={"x": [0, 1]}, objectives={"loss": "MINIMIZE"})),
+        r"GestLearner\(vocs, generator\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+@pytest.mark.parametrize("parameters", [SQUARE, {}])
+def test_what_a_library_asks_by_itself_is_no_learner_and_said_how_it_becomes_one(
+    name: str, parameters: Mapping[str, Any]
+) -> None:
+    """Some of them have an ask and a tell: a Master that takes any point would be given what these return as one."""
+    make, adapter = FOREIGN[name]
+    with pytest.raises(CallerError, match=f"it is a learner here as {adapter}.*, of taskmaster.learners"):
+        Loop(SimulatedMaster(_f, parameters=parameters), cast("Any", make()), goal=4)
+
+
+def test_parameters_of_learners_are_declared_as_those_of_masters_are() -> None:
+    declared: Mapping[str, Any] = {"n": {"kind": "int", "min": 1, "max": 9}, "x": (0, 1), "on": {"kind": "bool"}}
+    master = SimulatedMaster(_number, parameters=declared)
+    for kind in (Evolution, Sobol, OptunaLearner):
+        loop = Loop(master, kind(declared), goal=20)
+        loop.run()
+        assert loop.told == 20
+    with pytest.raises(CallerError, match="'n' cannot be declared by 'low'"):
+        Sobol({"n": {"low": 1}})
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 from helpers.cli import Program
 
 from taskmaster.bus.errors import CallerError
+from taskmaster.cli.exits import INTERRUPTED
 from taskmaster.learners.adaptive import AdaptiveLearner
 from taskmaster.learners.declared import as_fields
 from taskmaster.learners.goals import loss
@@ -129,6 +132,22 @@ def test_adaptive_told_out_of_order_needs_few_more_points_than_its_own_runner(wo
     assert driven.told <= 1.2 * serial.npoints
 
 
+def test_ctrl_c_ends_a_study_at_once_and_no_trial_is_taken_for_one_that_ended() -> None:
+    """The loop of a trial would end in good order, and be a trial like the others, and the next one would begin."""
+    ended: list[Trial] = []
+    presses = iter([True])
+
+    def pressed(point: dict[str, float]) -> float:
+        if len(ended) == 1 and next(presses, False):
+            os.kill(os.getpid(), signal.SIGINT)
+        return point["x"]
+
+    with pytest.raises(KeyboardInterrupt):
+        study(LEARNERS, pressed, SQUARE, goal=-1.0, seeds=3, evaluations=20, on_trial=ended.append)
+    assert len(ended) == 1
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 # -- the command line -------------------------------------------------------------------------------------------------
 
 
@@ -161,11 +180,33 @@ def test_a_function_of_ones_own_and_durations_of_a_file(typed: Program, tmp_path
     assert row["seconds"] == 7.0, "the first is good enough, and takes what was measured"
 
 
+@pytest.mark.parametrize("trials", [0, 3])
+def test_ctrl_c_leaves_with_a_table_of_what_has_ended(typed: Program, tmp_path: Path, trials: int) -> None:
+    (tmp_path / f"pressed{trials}.py").write_text(
+        "import itertools, os, signal\n"
+        "number = itertools.count(1)\n"
+        "def depth(point):\n"
+        f"    if next(number) == {10 * trials + 5}:\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return point['x']\n"
+    )
+    said = typed("simulate", "--learner", "sobol", "--learner", "random", "--function", f"pressed{trials}:depth",
+                 "--path", tmp_path, "--seeds", "2", "--evaluations", "10", "--workers", "1", "--goal",
+                 "-1")  # fmt: skip
+    assert said.status == INTERRUPTED
+    assert f"interrupted after {trials} of 4 trials" in said.err
+    table = [line.split()[:5] for line in said.out.splitlines()[1:]]
+    assert table == ([["sobol", "1", "0", "of", "2"], ["random", "1", "0", "of", "1"]] if trials else [])
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--learner", "sobl"], "there is no learner 'sobl'; did you mean 'sobol'?"),
         (["--learner", "sobol n"], "an option of a learner takes KEY=VALUE, not 'n'"),
+        (["--learner", "sobol 'n=3"], '--learner "sobol \'n=3": no closing quotation'),
+        (["--learner", "sobol", "--latency", "half-normal:60"], "write 'constant SECONDS', 'half-normal MEAN [LEAST]'"),
+        (["--learner", "sobol", "--latency", "halfnormal:60"], "write 'constant SECONDS', 'half-normal MEAN [LEAST]'"),
         (["--learner", "sobol", "--latency", "gaussian 3"], "there is no law 'gaussian' for --latency"),
         (["--learner", "sobol", "--latency", "pareto 3"], "write 'pareto LEAST SHAPE', in seconds"),
         (["--learner", "sobol", "--goal", "low"], "--goal takes a number, or loss=0.01, not 'low'"),
