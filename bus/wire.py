@@ -31,8 +31,6 @@ Text: TypeAlias = Annotated[str, Meta(max_length=LONGEST_TEXT)]
 LeaseId: TypeAlias = tuple[Count, Count]
 #: What a series in time is made of.
 Scalar: TypeAlias = bool | int | float | str | None
-#: Bytes of what an exception holds beside its message.
-MOST_MADE_OF = 4096
 #: ``(low, high)``: the indices ``low ≤ i < high``.
 Interval: TypeAlias = tuple[Count, Count]
 #: As many as one message names.
@@ -78,11 +76,11 @@ class TaskError(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Why the task at ``position`` (counted from the first of its event or outcome) has no output."""
 
     position: Count
-    kind: Name
-    message: Text
-    traceback: Text = ""
+    kind: str
+    message: str
+    traceback: str = ""
     #: ``(arguments, attributes)`` of the exception, encoded, as far as they can travel and are more than its message
-    made_of: Annotated[bytes, Meta(max_length=MOST_MADE_OF)] = b""
+    made_of: bytes = b""
 
 
 class Refused(Message, tag="refused"):

@@ -17,7 +17,7 @@ from taskmaster.bus.messages import TaskError
 from taskmaster.bus.table import Buffer, Table
 from taskmaster.bus.text import shortened
 from taskmaster.bus.values import encode, require_unmasked
-from taskmaster.bus.wire import MOST_ERRORS, MOST_MADE_OF
+from taskmaster.bus.wire import MOST_ERRORS
 
 __all__ = ["OutputPacker", "Portion", "portions", "task_error", "time_of"]
 
@@ -25,6 +25,8 @@ __all__ = ["OutputPacker", "Portion", "portions", "task_error", "time_of"]
 _KIND = 256
 _MESSAGE = 4096
 _TRACEBACK = 16_000
+#: Bytes of what it holds beside its message.
+_MADE_OF = 4096
 #: What the errors of one report may take: they travel in the header, which is bounded; the rest of it takes less.
 _HEADER_BYTES = 1 << 20
 
@@ -217,7 +219,7 @@ def _made_of(error: BaseException, message: str) -> bytes:
         data = encode((arguments, attributes))
     except Exception:  # noqa: BLE001 - a user's class may do anything here, and hold what cannot travel
         return b""
-    return data if len(data) <= MOST_MADE_OF else b""
+    return data if len(data) <= _MADE_OF else b""
 
 
 def _message(error: BaseException) -> str:
