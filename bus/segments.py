@@ -1,11 +1,16 @@
 """Large frames between processes of one machine: in memory that both have, and not through a socket.
 
-Whoever has something large to send writes it into a file without a name (memfd_create(2)), seals it, so that nobody can
-change it any more, and sends its own number of the descriptor. The receiver opens that by ``/proc/PID/fd/N``, and maps
-it. So the kernel does what is hard: the memory is there as long as either has it, and gone when both have let go of it,
-however they ended. There is no name that could be left behind, be taken by somebody else, or be swept away too early.
+Whoever has something large to send writes it into a file without a name (memfd_create(2)) that nobody but itself can
+write to (F_SEAL_FUTURE_WRITE) nor make shorter, and sends its own number of the descriptor. The receiver opens that by
+``/proc/PID/fd/N``, and maps it. So the kernel does what is hard: the memory is there as long as either has it, and gone
+when both have let go of it, however they ended. There is no name that could be left behind, be taken by somebody else,
+or be swept away too early.
 
-A descriptor is used again when it was closed: so the number of the file goes with it, which is not. Only processes of
+A segment is used again when its receiver has said that nobody there reads it any more (:class:`Taken`): to find and
+clear new pages takes twice as long as to fill those that are there. What was sent twice, or to somebody who is gone,
+never is.
+
+A descriptor is used again when it was closed: so the number of the file goes with it. Only processes of
 one user can open each other's; whether two can (containers, namespaces) they find out by trying, with a file that
 proves it (see :mod:`taskmaster.daemon.handover` and :mod:`taskmaster.drivers.sharing`).
 
@@ -15,92 +20,197 @@ sides; and passing descriptors by SCM_RIGHTS, which takes a socket of its own be
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import mmap
 import os
 import stat
+import time
+import weakref
+from collections import deque
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import count
 
 from taskmaster.bus.errors import ProtocolError
 from taskmaster.bus.table import Buffer
 from taskmaster.bus.wire import Segment
 
-__all__ = ["SEGMENT_BYTES", "Segments", "take"]
+__all__ = ["SEGMENT_BYTES", "Segments", "Taken"]
 
 #: Frames that have so many bytes together are worth a segment: to make, map and let go of one takes some 0.1 ms.
 SEGMENT_BYTES = 1 << 20
 #: Where a frame begins in a segment: numbers are read faster where they are aligned.
 _ALIGNED = 64
-_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
-#: Buffers that one call writes.
-_AT_ONCE = 512
-_PADDING = bytes(_ALIGNED)
+#: Linux 5.1; `fcntl` has no name for it.
+_F_SEAL_FUTURE_WRITE = 0x10
+_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | _F_SEAL_FUTURE_WRITE | fcntl.F_SEAL_SEAL
+#: Sizes of segments are multiples of a page, and so many to a power of two.
+_PAGE, _STEPS = 4096, 4
+#: Bytes of segments that are kept to be used again, and for how long without being.
+_KEPT_BYTES = 1 << 30
+_KEPT_SECONDS = 10.0
+
+
+@dataclass(slots=True)
+class _Memory:
+    """A file without a name, and where it is written to."""
+
+    descriptor: int
+    inode: int
+    mapped: mmap.mmap
+    #: when it was last in use (monotonic)
+    used: float = 0.0
+
+    @property
+    def size(self) -> int:
+        return len(self.mapped)
+
+    def close(self) -> None:
+        """Let go of it; what is mapped stays as long as somebody here reads it."""
+        os.close(self.descriptor)
 
 
 class Segments:
-    """The segments that this process has made, until they are :meth:`released <release>`."""
+    """The segments that this process has made."""
 
     def __init__(self) -> None:
-        self._descriptors: dict[int, int] = {}
+        self._lent: dict[int, _Memory] = {}
+        #: those that nobody has, the one used last at the end
+        self._free: list[_Memory] = []
         self._numbers = count(1)
 
     def __len__(self) -> int:
-        return len(self._descriptors)
+        """How many are in use."""
+        return len(self._lent)
 
     def __contains__(self, number: object) -> bool:
-        return number in self._descriptors
+        return number in self._lent
+
+    @property
+    def kept_bytes(self) -> int:
+        """Of those that are kept to be used again."""
+        return sum(memory.size for memory in self._free)
 
     def put(self, frames: Sequence[Buffer]) -> Segment:
         """Have these in a segment. Raises OSError where there is no memory, or no descriptor, for it."""
-        descriptor = os.memfd_create("taskmaster", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        try:
-            _write(descriptor, frames)
-            fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
-            inode = os.fstat(descriptor).st_ino
-        except BaseException:
-            os.close(descriptor)
-            raise
+        total = sum(_padded(len(frame)) for frame in frames)
+        memory = self._fitting(total) or _made(_rounded(total))
+        at = 0
+        for frame in frames:
+            memory.mapped[at : at + len(frame)] = frame
+            at += _padded(len(frame))
         number = next(self._numbers)
-        self._descriptors[number] = descriptor
-        return Segment(number, descriptor, inode, tuple(map(len, frames)))
+        self._lent[number] = memory
+        return Segment(number, memory.descriptor, memory.inode, tuple(map(len, frames)))
+
+    def _fitting(self, total: int) -> _Memory | None:
+        """One to be used again, of about the size that a new one would have."""
+        for k in range(len(self._free) - 1, -1, -1):
+            if total <= self._free[k].size <= 2 * _rounded(total):
+                return self._free.pop(k)
+        return None
+
+    def frames(self, segment: Segment) -> list[memoryview]:
+        """What is in one that is in use."""
+        return _frames(memoryview(self._lent[segment.number].mapped), segment.sizes)
+
+    def reuse(self, numbers: Iterable[int]) -> None:
+        """Nobody reads these any more."""
+        for number in numbers:
+            memory = self._lent.pop(number, None)
+            if memory is not None:
+                memory.used = time.monotonic()
+                self._free.append(memory)
+        while self._free and self.kept_bytes > _KEPT_BYTES:
+            self._free.pop(0).close()
 
     def release(self, numbers: Iterable[int]) -> None:
         """Let go of these: whoever has taken one has it still."""
         for number in numbers:
-            descriptor = self._descriptors.pop(number, None)
-            if descriptor is not None:
-                os.close(descriptor)
+            memory = self._lent.pop(number, None)
+            if memory is not None:
+                memory.close()
+
+    def tidy(self, now: float) -> None:
+        """Once in a while (monotonic): let go of what was not used for long."""
+        while self._free and now > self._free[0].used + _KEPT_SECONDS:
+            self._free.pop(0).close()
 
     def close(self) -> None:
         """Let go of all."""
-        self.release(list(self._descriptors))
+        self.release(list(self._lent))
+        while self._free:
+            self._free.pop().close()
 
 
-def take(pid: int, segment: Segment) -> list[memoryview]:
-    """The frames of a segment that the process ``pid`` has made; they hold the memory as long as they are there.
+class Taken:
+    """The segments of another process that are read here; which are not any more, is to be told to it."""
 
-    Raises ProtocolError where it is not there (any more), or is not what a segment should be.
-    """
-    sizes, total = segment.sizes, sum(map(_padded, segment.sizes))
+    def __init__(self) -> None:
+        # Written by whichever thread lets go of the last frame, perhaps while rubbish is collected.
+        self._ended: deque[tuple[bytes, int]] = deque()
+
+    def take(self, pid: int, segment: Segment, whose: bytes = b"") -> list[memoryview]:
+        """The frames of a segment that the process ``pid`` has made; they hold the memory as long as they are there.
+
+        ``whose`` it is, is said when it has ended. Raises ProtocolError where it is not there (any more), or is not
+        what a segment should be.
+        """
+        mapped = _mapped(pid, segment)
+        if mapped is None:
+            self._ended.append((whose, segment.number))
+            return [memoryview(b"") for _ in segment.sizes]
+        weakref.finalize(mapped, self._ended.append, (whose, segment.number)).atexit = False
+        return _frames(memoryview(mapped), segment.sizes)
+
+    def ended(self) -> list[tuple[bytes, int]]:
+        """Which nobody reads any more, since this was last asked: whose, and their numbers."""
+        ended = []
+        with contextlib.suppress(IndexError):
+            while True:
+                ended.append(self._ended.popleft())
+        return ended
+
+
+def _made(size: int) -> _Memory:
+    descriptor = os.memfd_create("taskmaster", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        # Allocated, not only promised: else a machine without memory would end this process where it writes.
+        os.posix_fallocate(descriptor, 0, size)
+        mapped = mmap.mmap(descriptor, size, mmap.MAP_SHARED | mmap.MAP_POPULATE)
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
+        return _Memory(descriptor, os.fstat(descriptor).st_ino, mapped)
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _mapped(pid: int, segment: Segment) -> mmap.mmap | None:
+    total = sum(map(_padded, segment.sizes))
     try:
         descriptor = os.open(f"/proc/{pid}/fd/{segment.descriptor}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise ProtocolError(f"segment {segment.number} of process {pid} cannot be had: {error.strerror}") from error
     try:
         seen = os.fstat(descriptor)
-        if not stat.S_ISREG(seen.st_mode) or seen.st_ino != segment.inode or seen.st_size != total:
+        if not stat.S_ISREG(seen.st_mode) or seen.st_ino != segment.inode or seen.st_size < total:
             raise ProtocolError(f"segment {segment.number} of process {pid} is another file by now")
         try:
             sealed = fcntl.fcntl(descriptor, fcntl.F_GET_SEALS)
-            shared = mmap.mmap(descriptor, total, mmap.MAP_SHARED | mmap.MAP_POPULATE, mmap.PROT_READ) if total else b""
+            shared = (
+                mmap.mmap(descriptor, total, mmap.MAP_SHARED | mmap.MAP_POPULATE, mmap.PROT_READ) if total else None
+            )
         except (OSError, ValueError) as error:
             raise ProtocolError(f"segment {segment.number} of process {pid} cannot be read: {error}") from error
     finally:
         os.close(descriptor)
     if sealed & _SEALS != _SEALS:
-        raise ProtocolError(f"segment {segment.number} of process {pid} could be changed while it is read")
-    whole = memoryview(shared)
+        raise ProtocolError(f"segment {segment.number} of process {pid} could be cut while it is read")
+    return shared
+
+
+def _frames(whole: memoryview, sizes: Sequence[int]) -> list[memoryview]:
     frames, at = [], 0
     for size in sizes:
         frames.append(whole[at : at + size])
@@ -112,14 +222,7 @@ def _padded(size: int) -> int:
     return -(-size // _ALIGNED) * _ALIGNED
 
 
-def _write(descriptor: int, frames: Sequence[Buffer]) -> None:
-    pieces: list[Buffer] = []
-    for frame in frames:
-        pieces += (frame, _PADDING[: _padded(len(frame)) - len(frame)])
-    waiting = [memoryview(piece) for piece in pieces if len(piece)]
-    while waiting:
-        written = os.writev(descriptor, waiting[:_AT_ONCE])
-        while waiting and written >= len(waiting[0]):
-            written -= len(waiting.pop(0))
-        if waiting:
-            waiting[0] = waiting[0][written:]
+def _rounded(size: int) -> int:
+    """The size of the segment for so many bytes."""
+    step = max(_PAGE, (1 << max(0, size - 1).bit_length()) // 2 // _STEPS)
+    return max(1, -(-size // step)) * step

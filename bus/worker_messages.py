@@ -53,9 +53,9 @@ __all__ = [
     "Leave",
     "Outcome",
     "Ready",
+    "Returned",
     "Revoke",
     "Settled",
-    "Taken",
     "ToHost",
     "ToWorker",
     "Welcome",
@@ -95,8 +95,8 @@ class WorkerHello(Message, tag="hello"):
     shares: Count = 0
 
 
-class Taken(Message, tag="taken"):
-    """These segments of the daemon's were taken; it can let go of them. That of the welcome: more may come."""
+class Returned(Message, tag="returned"):
+    """Nobody here reads these segments of the other side's any more. That of the welcome: more may come."""
 
     numbers: Annotated[tuple[Count, ...], Meta(max_length=MOST_LEASES)]
 
@@ -177,7 +177,7 @@ OfHead = HeadReport | Progress | Samples | Polled | Tripped | Checkpoint | Recon
 #: What a guardian of heads says besides what any host of workers does.
 OfGuardian = GuardianHello | Guarded
 WorkerMessage = (
-    WorkerHello | Taken | Ready | Outcome | Heartbeat | Leave | WorkerLost | WorkerFailed | OfHead | OfGuardian
+    WorkerHello | Returned | Ready | Outcome | Heartbeat | Leave | WorkerLost | WorkerFailed | OfHead | OfGuardian
 )
 
 
@@ -263,5 +263,7 @@ class Goodbye(Message, tag="goodbye"):
     drain: bool = True
 
 
-ToWorker = Welcome | Dispatch | Revoke | Interrupt | Settled | Goodbye | HeadOrder | Alive | Reconcile | Refused
+ToWorker = (
+    Welcome | Dispatch | Revoke | Interrupt | Settled | Returned | Goodbye | HeadOrder | Alive | Reconcile | Refused
+)
 ToHost = Interrupt | GuardianPlan | Guard | Rest | Alive | Refused

@@ -373,6 +373,8 @@ class Broker:
             sockets.send(workers, [note.address, codec.encode(message)])
         for dispatch in out.dispatches:
             self._dispatch(dispatch)
+        for address, returned in self._handover.returns():
+            sockets.send(workers, [address, codec.encode(returned)])
         for asked in out.questions:
             frames = [frame for table in asked.tables for frame in table.frames]
             sockets.send(workers, [asked.address, codec.encode(asked.message), *frames])

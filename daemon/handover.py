@@ -8,6 +8,7 @@ another one shows it again.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
@@ -29,7 +30,7 @@ class _Neighbour:
     pid: int
     #: of the segment that it is to take, 0 when it has
     proof: int = 0
-    #: segments of its, that it has yet to take
+    #: segments for it, that it has yet to return
     waiting: set[int] = field(default_factory=set)
 
     @property
@@ -42,12 +43,13 @@ class Handover:
 
     def __init__(self) -> None:
         self._segments = segments.Segments()
+        self._taken = segments.Taken()
         self._neighbours: dict[bytes, _Neighbour] = {}
         #: connections by which a segment came that could not be had: what comes by them is to come otherwise
         self._distrusted: set[bytes] = set()
 
     def __len__(self) -> int:
-        """How many segments have not been taken."""
+        """How many segments workers have."""
         return len(self._segments)
 
     def on_hello(self, sender: Sender, hello: m.WorkerHello) -> None:
@@ -56,7 +58,7 @@ class Handover:
         if hello.proof is None or not sender.peer.is_local or sender.address in self._distrusted:
             return
         try:
-            segments.take(hello.pid, hello.proof)
+            self._taken.take(hello.pid, hello.proof)
         except ProtocolError:
             return
         self._neighbours[sender.address] = _Neighbour(hello.pid)
@@ -74,16 +76,24 @@ class Handover:
         neighbour.waiting.add(proof.number)
         return replace(message, takes=True, pid=os.getpid(), proof=proof)
 
-    def on_taken(self, sender: Sender, taken: m.Taken) -> None:
-        """A worker has these."""
+    def on_returned(self, sender: Sender, returned: m.Returned) -> None:
+        """A worker does not read these any more."""
         neighbour = self._neighbours.get(sender.address)
         if neighbour is None or not sender.peer.is_local:
             return
-        numbers = neighbour.waiting.intersection(taken.numbers)
+        numbers = neighbour.waiting.intersection(returned.numbers)
         if neighbour.proof in numbers:
             neighbour.proof = 0
         neighbour.waiting -= numbers
-        self._segments.release(numbers)
+        self._segments.reuse(numbers)
+
+    def returns(self) -> list[tuple[bytes, m.Returned]]:
+        """Which segments of workers nobody reads here any more, and by which connections to say so."""
+        numbers: dict[bytes, list[int]] = {}
+        for address, number in self._taken.ended():
+            numbers.setdefault(address, []).append(number)
+        known = numbers.keys() & self._neighbours.keys()
+        return [(address, m.Returned(tuple(numbers[address]))) for address in known]
 
     def take(self, sender: Sender, segment: m.Segment) -> list[memoryview] | None:
         """The frames of a worker's segment.
@@ -95,7 +105,7 @@ class Handover:
         if neighbour is None or not sender.peer.is_local:
             return None
         try:
-            return segments.take(neighbour.pid, segment)
+            return self._taken.take(neighbour.pid, segment, sender.address)
         except ProtocolError:
             self._distrusted.add(sender.address)
             return None
@@ -125,3 +135,4 @@ class Handover:
         for address in self._neighbours.keys() - set(known):
             self.forget(address)
         self._distrusted.intersection_update(known)
+        self._segments.tidy(time.monotonic())

@@ -263,8 +263,8 @@ class Intake:
             self._count(table)
         elif len(frames) > 2:
             raise ProtocolError("frames that no layout speaks of")
-        if isinstance(message, m.Taken):
-            self._handover.on_taken(sender, message)
+        if isinstance(message, m.Returned):
+            self._handover.on_returned(sender, message)
             return
         if isinstance(message, m.WorkerHello):
             self._handover.on_hello(sender, message)

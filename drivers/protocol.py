@@ -286,7 +286,10 @@ class WorkerProtocol:
             if now - sent.at > sent.patience:
                 sent.at = now
                 sent.patience = min(2 * sent.patience, RESEND_LONGEST_SECONDS)
-                self.outbox += sent.messages
+                self._send_again(sent)
+        if self._sharing is not None:
+            self._give_back()
+            self._sharing.tidy(now)
 
     def is_settled(self, lease: LeaseId) -> bool:
         """Whether the daemon has taken all that was said of a lease, and nothing of it is being evaluated."""
@@ -304,6 +307,8 @@ class WorkerProtocol:
         if not frames:
             raise ProtocolError("a message of too many frames")
         message = self._decoder.decode(frames[0])
+        if self._in_session:
+            self._give_back()
         if isinstance(message, m.Dispatch):
             self._on_dispatch(message, frames[1:])
         elif isinstance(message, m.Settled):
@@ -326,6 +331,9 @@ class WorkerProtocol:
             self.interrupts.append(message)
         elif isinstance(message, m.HeadOrder):
             self._on_order(message)
+        elif isinstance(message, m.Returned):
+            if self._sharing is not None:
+                self._sharing.on_returned(message.numbers)
         elif isinstance(message, m.Alive):
             pass  # that it was heard of is all
         elif message.code == m.HELLO:
@@ -341,9 +349,8 @@ class WorkerProtocol:
         self._in_session = True
         self._dispatched = 0
         if self._sharing is not None:
-            taken = self._sharing.meet(welcome.pid, welcome.proof, takes=welcome.takes)
-            if taken:
-                self._send(m.Taken(taken))
+            self._sharing.meet(welcome.pid, welcome.proof, takes=welcome.takes)
+            self._give_back()
             if not welcome.takes:
                 self._unshare()
         if self._ready:
@@ -357,7 +364,7 @@ class WorkerProtocol:
             self._send(self._checkpoint)  # before an outcome that says that its task is interrupted
         for sent in self._unsettled.values():
             sent.at, sent.patience = now, RESEND_SECONDS
-            self.outbox += sent.messages
+            self._send_again(sent)
         if self.leaving:  # after the outcomes: they could not be settled with a worker that has been dismissed
             self._send(m.Leave(self.token))
 
@@ -366,8 +373,17 @@ class WorkerProtocol:
         if self._sharing is None:
             raise ProtocolError("a segment for a worker that has not asked for any")
         frames: Sequence[Any] = self._sharing.take(segment)
-        self._send(m.Taken((segment.number,)))
         return frames
+
+    def _give_back(self) -> None:
+        """Say which segments of the daemon's nobody reads here any more."""
+        if self._sharing is not None and (numbers := self._sharing.returns()):
+            self._send(m.Returned(numbers))
+
+    def _send_again(self, sent: _Sent) -> None:
+        self.outbox += sent.messages
+        if self._sharing is not None:
+            self._sharing.sent_again(sent.numbers)
 
     def _unshare(self) -> None:
         """The daemon takes no segments (any more): what is in such goes through the socket."""
@@ -419,7 +435,7 @@ class WorkerProtocol:
             else:
                 sent = self._unsettled.pop(lease, None)
                 if sent is not None and sent.shared and self._sharing is not None:
-                    self._sharing.release(sent.numbers)
+                    self._sharing.settled(sent.numbers)
                 self.queue = deque(waiting for waiting in self.queue if waiting.lease != lease)
 
     def _on_revoke(self, message: m.Revoke) -> None:

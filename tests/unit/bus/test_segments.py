@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from helpers.waiting import eventually
 from msgspec.structs import replace
 
 from taskmaster.bus.errors import ProtocolError
-from taskmaster.bus.segments import Segments, take
+from taskmaster.bus.segments import Segments, Taken
 from taskmaster.bus.table import Buffer
 from taskmaster.bus.wire import Segment
 
@@ -34,10 +35,10 @@ sys.stdin.read()
 #: Takes one, says what is at its end, and has it as long.
 TAKES = """
 import sys, msgspec
-from taskmaster.bus.segments import take
+from taskmaster.bus.segments import Taken
 from taskmaster.bus.table import Buffer
 from taskmaster.bus.wire import Segment
-frames = take(int(sys.argv[1]), msgspec.json.decode(sys.argv[2], type=Segment))
+frames = Taken().take(int(sys.argv[1]), msgspec.json.decode(sys.argv[2], type=Segment))
 print(bytes(frames[1]).decode(), flush=True)
 sys.stdin.read()
 """
@@ -58,7 +59,7 @@ def shared() -> int:
 
 def test_frames_are_taken_as_they_were_put(segments: Segments) -> None:
     frames: list[Buffer] = [b"", b"a", np.arange(1000.0).tobytes(), memoryview(bytearray(3 * MB + 1)), b"end"]
-    taken = take(os.getpid(), segments.put(frames))
+    taken = Taken().take(os.getpid(), segments.put(frames))
     assert [bytes(frame) for frame in taken] == [bytes(frame) for frame in frames]
     assert np.frombuffer(taken[2]).flags.aligned
     assert all(frame.readonly for frame in taken)
@@ -66,22 +67,48 @@ def test_frames_are_taken_as_they_were_put(segments: Segments) -> None:
 
 def test_more_frames_than_one_call_writes(segments: Segments) -> None:
     frames = [b"%d" % k for k in range(3000)]
-    assert [bytes(frame) for frame in take(os.getpid(), segments.put(frames))] == frames
+    assert [bytes(frame) for frame in Taken().take(os.getpid(), segments.put(frames))] == frames
 
 
 def test_none_at_all(segments: Segments) -> None:
-    assert take(os.getpid(), segments.put([])) == []
-    assert [bytes(frame) for frame in take(os.getpid(), segments.put([b"", b""]))] == [b"", b""]
+    assert Taken().take(os.getpid(), segments.put([])) == []
+    assert [bytes(frame) for frame in Taken().take(os.getpid(), segments.put([b"", b""]))] == [b"", b""]
 
 
 def test_what_was_taken_is_there_though_it_was_let_go_of(segments: Segments) -> None:
     segment = segments.put([b"x" * MB])
-    (frame,) = take(os.getpid(), segment)
+    (frame,) = Taken().take(os.getpid(), segment)
     segments.release([segment.number, 12345])
     assert len(segments) == 0
     assert bytes(frame) == b"x" * MB
     with pytest.raises(ProtocolError, match=rf"segment {segment.number} of process {os.getpid()}"):
-        take(os.getpid(), segment)
+        Taken().take(os.getpid(), segment)
+
+
+def test_one_that_nobody_reads_any_more_is_used_again(segments: Segments) -> None:
+    taken = Taken()
+    first = segments.put([b"x" * (5 * MB), b"end"])
+    (frame, end) = taken.take(os.getpid(), first, b"somebody")
+    part = frame[MB : 2 * MB]
+    del frame, end
+    assert taken.ended() == []
+    del part
+    assert taken.ended() == [(b"somebody", first.number)]
+    assert taken.ended() == []
+    segments.reuse([first.number, 12345])
+    assert (len(segments), segments.kept_bytes) == (0, 6 * MB)
+    second = segments.put([b"y" * (5 * MB)])
+    assert (second.inode, second.number) == (first.inode, first.number + 1)
+    assert segments.put([b"z" * (5 * MB)]).inode != first.inode, "that is in use"
+    assert bytes(taken.take(os.getpid(), second)[0]) == b"y" * (5 * MB)
+
+
+def test_what_is_not_used_for_long_is_let_go_of(segments: Segments) -> None:
+    segments.reuse([segments.put([bytes(MB)]).number])
+    segments.tidy(time.monotonic())
+    assert segments.kept_bytes == MB
+    segments.tidy(time.monotonic() + 11)
+    assert segments.kept_bytes == 0
 
 
 def test_a_descriptor_that_was_used_again_is_seen(segments: Segments) -> None:
@@ -90,7 +117,7 @@ def test_a_descriptor_that_was_used_again_is_seen(segments: Segments) -> None:
     other = segments.put([b"your"])
     assert other.descriptor == segment.descriptor
     with pytest.raises(ProtocolError, match="is another file by now"):
-        take(os.getpid(), segment)
+        Taken().take(os.getpid(), segment)
 
 
 @pytest.mark.parametrize("given", ["a file", "a pipe", "unsealed"])
@@ -108,7 +135,7 @@ def test_what_could_change_is_not_taken(given: str, tmp_path: Path) -> None:
         fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
     try:
         with pytest.raises(ProtocolError, match="segment 1 of process"):
-            take(os.getpid(), Segment(1, descriptor, os.fstat(descriptor).st_ino, (4,)))
+            Taken().take(os.getpid(), Segment(1, descriptor, os.fstat(descriptor).st_ino, (4,)))
     finally:
         for each in (descriptor, *spare):
             os.close(each)
@@ -124,7 +151,7 @@ def test_nobody_can_change_what_was_put(segments: Segments) -> None:
         with pytest.raises(PermissionError):
             change()
     with pytest.raises(ProtocolError):
-        take(os.getpid(), replace(segment, sizes=(1000,)))
+        Taken().take(os.getpid(), replace(segment, sizes=(10_000,)))
 
 
 @pytest.mark.parametrize("first", ["the giver", "the taker"])
@@ -145,7 +172,9 @@ def test_it_is_gone_when_both_are_however_they_end(first: str) -> None:
             one.send_signal(signal.SIGKILL)
             one.wait()
             if first == "the taker":
-                assert bytes(take(giver.pid, msgspec.json.decode(said, type=Segment))[1]) == b"end", "for others, too"
+                assert bytes(Taken().take(giver.pid, msgspec.json.decode(said, type=Segment))[1]) == b"end", (
+                    "for others, too"
+                )
             other.send_signal(signal.SIGKILL)
             other.wait()
     eventually(lambda: shared() < before - 32 * MB, "the memory to be free again")

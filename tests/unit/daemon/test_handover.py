@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from msgspec.structs import replace
 
 from taskmaster.bus import codec, messages as m
 from taskmaster.bus.errors import ProtocolError
@@ -43,11 +44,12 @@ class Pair:
 
     def said(self) -> list[m.WorkerMessage]:
         """What the worker has said; the daemon's end hears it."""
+        self.worker.tick(0.0)
         messages = [codec.worker_decoder().decode(bytes(frames[0])) for frames in self.worker.outbox]
         self.worker.outbox.clear()
         for message in messages:
-            if isinstance(message, m.Taken):
-                self.handover.on_taken(WORKER, message)
+            if isinstance(message, m.Returned):
+                self.handover.on_returned(WORKER, message)
         return messages
 
     def dispatch(self, size: int) -> m.Dispatch:
@@ -69,16 +71,19 @@ def test_what_is_large_goes_by_segments_once_both_have_shown_that_they_can(pair:
     assert pair.dispatch(2 * SEGMENT_BYTES).segment is None, "nobody has said hello"
     pair.meet()
     assert pair.dispatch(2 * SEGMENT_BYTES).segment is None, "it has not shown that it can"
-    assert any(isinstance(message, m.Taken) for message in pair.said())
+    assert any(isinstance(message, m.Returned) for message in pair.said())
     assert pair.dispatch(100).segment is None, "it is not worth it"
     given = pair.dispatch(2 * SEGMENT_BYTES)
     assert given.segment is not None
     assert len(pair.handover) == 1
+    rows = []
     while (assignment := pair.worker.begin()) is not None:
-        last = assignment
-    assert last.table.rows() == [bytes(2 * SEGMENT_BYTES)]
+        rows = assignment.table.rows()
+        assert len(pair.handover) == 1, "it is read"
+        pair.worker.report(assignment, 0, 1, pack_values([1]), (), 0.0, 0.0, None, final=True, now=0.0)
+    assert rows == [bytes(2 * SEGMENT_BYTES)]
     pair.said()
-    assert len(pair.handover) == 0, "it has it"
+    assert len(pair.handover) == 0, "it is not read any more"
 
 
 def test_outcomes_come_by_segments_and_are_kept_until_they_are_settled(pair: Pair) -> None:
@@ -91,13 +96,19 @@ def test_outcomes_come_by_segments_and_are_kept_until_they_are_settled(pair: Pai
     pair.worker.report(assignment, 0, 1, table, (), 0.0, 0.0, None, final=True, now=0.0)
     [frames] = pair.worker.outbox
     assert len(frames) == 1
-    [outcome] = pair.said()
-    assert isinstance(outcome, m.Outcome)
+    [outcome] = [message for message in pair.said() if isinstance(message, m.Outcome)]
     assert outcome.segment is not None
     taken = pair.handover.take(WORKER, outcome.segment)
     assert taken is not None
     assert [bytes(frame) for frame in taken] == list(map(bytes, table.frames))
     pair.tell(m.Settled((assignment.lease,), 0))
+    assert pair.handover.returns() == [], "it is read still"
+    del taken
+    [(address, returned)] = pair.handover.returns()
+    assert (address, returned.numbers) == (WORKER.address, (outcome.segment.number,))
+    pair.tell(returned)
+    assert pair.sharing.put([LARGE]) == replace(outcome.segment, number=3, sizes=(len(LARGE),)), "used again"
+    pair.sharing.close()
     assert pair.handover.take(WORKER, outcome.segment) is None
     pair.worker.hello(1.0)
     pair.meet()
@@ -151,7 +162,7 @@ def test_a_segment_that_is_not_there_is_asked_for_by_the_socket_from_then_on(pai
         pair.tell(m.Dispatch((1, 1), 1, 0, 1, table.layout, segment=lost))
     pair.worker.hello(1.0)
     pair.meet()
-    assert not any(isinstance(message, m.Taken) for message in pair.said())
+    assert not any(isinstance(message, m.Returned) for message in pair.said())
     assert pair.dispatch(2 * SEGMENT_BYTES).segment is None
 
 
