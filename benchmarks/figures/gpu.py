@@ -24,7 +24,7 @@ from benchmarks.bench import Bench
 from benchmarks.contest import Round, Row, at_least, at_most, compare, interleave, single
 from benchmarks.evaluated import kernels
 from taskmaster.bus import sockets
-from taskmaster.bus.segments import Segments, take
+from taskmaster.bus.segments import Segments, Taken
 from taskmaster.learners.client import Master, Run
 
 __all__ = ["batches", "segments"]
@@ -277,35 +277,36 @@ def segments(bench: Bench) -> list[Row]:
     """Large blocks from one process to another: in memory that both have, and through the socket."""
     size = bench.size(BLOCK)
     block = np.random.default_rng(0).random(size // 8)
+    made = Segments()
     with _receiver(bench) as (socket, child, pid_of_us):
         rounds = {
-            "ours": _blocks(child, _by_segment(socket, block, pid_of_us), block),
-            "the socket": _blocks(child, _by_socket(socket, block), block),
+            "ours": _blocks(child, _by_segment(socket, made, block, pid_of_us), made, block),
+            "the socket": _blocks(child, _by_socket(socket, block), made, block),
         }
         figures = interleave(rounds, bench.rounds)
+        made.close()
     name = f"blocks of {size / 1e6:.0f} MB to another process"
     return compare(name, "MB/s", figures, {"the socket": (at_least(3.0), None)})
 
 
-def _blocks(child: Connection, send: Callable[[], None], block: Any) -> Round:
+def _blocks(child: Connection, send: Callable[[], None], made: Segments, block: Any) -> Round:
     expected = float(block[::512].sum())
 
     def run() -> float:
         began = time.perf_counter()
         for _ in range(BLOCKS):
             send()
-            if abs(child.recv() - expected) > 1e-9 * expected:
+            found, ended = child.recv()
+            made.reuse(number for _, number in ended)
+            if abs(found - expected) > 1e-9 * expected:
                 raise RuntimeError("what arrived is not what was sent: nothing was measured")
         return BLOCKS * block.nbytes / 1e6 / (time.perf_counter() - began)
 
     return run
 
 
-def _by_segment(socket: zmq.Socket[bytes], block: Any, pid: int) -> Callable[[], None]:
-    made = Segments()
-
+def _by_segment(socket: zmq.Socket[bytes], made: Segments, block: Any, pid: int) -> Callable[[], None]:
     def send() -> None:
-        made.close()  # the one before was taken
         segment = made.put([block.data.cast("B")])
         socket.send_multipart([repr((pid, segment.number, segment.descriptor, segment.inode, segment.sizes)).encode()])
 
@@ -346,6 +347,7 @@ def _receive(address: str, said: Connection) -> None:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     socket = context.socket(zmq.PAIR)
     socket.connect(address)
+    taken = Taken()
     while True:
         socket.poll()
         frames = sockets.receive(socket)
@@ -357,6 +359,7 @@ def _receive(address: str, said: Connection) -> None:
             block: Any = frames[1]
         else:
             pid, *fields = ast.literal_eval(bytes(frames[0]).decode())
-            [block] = take(pid, Segment(*fields))
-        said.send(float(np.frombuffer(block, "<f8")[::512].sum()))
+            [block] = taken.take(pid, Segment(*fields))
+        found = float(np.frombuffer(block, "<f8")[::512].sum())
         del block, frames
+        said.send((found, taken.ended()))
