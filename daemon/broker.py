@@ -253,7 +253,13 @@ class Broker:
         now = time.monotonic()
         core = self.core
         until = min(self._next_tick, self._next_glance, self.supervisor.due(now), core.look_again, self._answers.due)
-        until = min(until, self.stop_at or math.inf, self.guardians.next_look, *(k.due() for k in self.keepers))
+        until = min(
+            until,
+            self._publisher.outbox.due,
+            self.stop_at or math.inf,
+            self.guardians.next_look,
+            *(k.due() for k in self.keepers),
+        )
         timeout = 0 if self._forks else max(0, round((until - now) * 1e3 + 0.5))
         return dict(self._poller.poll(timeout))
 
@@ -296,6 +302,7 @@ class Broker:
         self.supervisor.committed()
         for keeper in self.keepers:
             keeper.committed()
+        self._publisher.outbox.retry(now)
         self._release(out)
         self._answers.give(now)
         # Beacons say where the events on disk end, so they too come after the commit.

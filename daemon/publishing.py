@@ -1,9 +1,9 @@
 """The results socket: events and beacons to whoever subscribed, at bounded cost to the daemon.
 
-ZeroMQ drops for a subscriber whose queue is full. Every event is numbered, beacons repeat the last number, and a
-subscriber that sees a gap asks for the missing part from the journal, so dropping costs it time and nobody anything
-else. What it costs the daemon is the queue: so large events are announced by a beacon only and fetched by replay, at
-the subscriber's own pace.
+A subscriber whose queue stays full misses what comes meanwhile (`outbox`). Every event is numbered, beacons repeat the
+last number, and a subscriber that sees a gap asks for the missing part from the journal, so dropping costs it time and
+nobody anything else. What it costs the daemon is the queue: so large events are announced by a beacon only and fetched
+by replay, at the subscriber's own pace.
 
 The invariant: the topics that are remembered here are those of connections that are there and may follow them, each
 for as long as any such connection does; nobody's coming, going, asking or cancelling has another's remembered or
@@ -13,7 +13,6 @@ forgotten. Without keys ZeroMQ counts them; with keys see :mod:`taskmaster.daemo
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Sequence
 
 import zmq
@@ -25,6 +24,7 @@ from taskmaster.daemon.core import Core
 from taskmaster.daemon.effects import Publication
 from taskmaster.daemon.following import TOPIC_BYTES, Following
 from taskmaster.daemon.gatehouse import Gatehouse
+from taskmaster.daemon.outbox import Outbox
 from taskmaster.daemon.series_publishing import SeriesPublisher
 
 __all__ = ["PUBLISHED_BYTES", "Publisher"]
@@ -34,9 +34,6 @@ log = logging.getLogger("taskmaster.daemon")
 #: Larger payloads are announced, not published. With the socket's mark of 256 messages this bounds what a stopped
 #: subscriber can hold to 32 MB.
 PUBLISHED_BYTES = 128 << 10
-#: Of hundreds of runs, a turn may have an event each, which is more than a queue holds. After so many publications in a
-#: row ZeroMQ's own thread is given a moment to send them, so that who keeps pace loses none.
-_BURST, _MOMENT_SECONDS = 100, 100e-6
 #: Events of a message at most; more go into a further one.
 _EVENTS = 512
 #: Subscriptions and cancellations taken note of in one turn; the others wait in the socket.
@@ -59,6 +56,7 @@ class Publisher:
     def __init__(self, socket: zmq.Socket[bytes], core: Core, gatehouse: Gatehouse | None = None) -> None:
         self._socket = socket
         self._following = None if gatehouse is None else Following(socket, gatehouse, self._on_change)
+        self.outbox = Outbox(socket)
         self._core = core
         self._epoch = core.identity.epoch
         #: prefixes that somebody is subscribed to; those of a run's events with its number
@@ -119,7 +117,7 @@ class Publisher:
         """Say how much of a Master waits for people, to those who want to know."""
         topic = topics.people_topic(master)
         if master in self._core.masters and self._anybody(topic):
-            sockets.send(self._socket, [topic, codec.encode(self._core.masters[master].waiting())])
+            self.outbox.send(topic, [codec.encode(self._core.masters[master].waiting())])
 
     def _run_of(self, topic: bytes) -> int | None:
         """The run whose events are published under just this topic, if there is, or may be, one."""
@@ -132,9 +130,7 @@ class Publisher:
         by_run: dict[int, list[Publication]] = {}
         for publication in publications:
             by_run.setdefault(publication.run, []).append(publication)
-        for k, (run, events) in enumerate(by_run.items(), 1):
-            if k % _BURST == 0:
-                time.sleep(_MOMENT_SECONDS)
+        for run, events in by_run.items():
             plain, full = self._who_wants(events[0].master, run)
             if plain:
                 self._publish(topics.events_topic(events[0].master, run), run, events, inputs=False)
@@ -160,7 +156,7 @@ class Publisher:
 
     def alarm(self, alarm: m.Alarm) -> None:
         """Tell everybody who listens."""
-        sockets.send(self._socket, [topics.ALARMS, codec.encode(alarm)])
+        self.outbox.send(topics.ALARMS, [codec.encode(alarm)])
 
     def _publish(self, topic: bytes, run: int, events: Sequence[Publication], *, inputs: bool) -> None:
         heads: list[m.EventHead] = []
@@ -183,7 +179,7 @@ class Publisher:
             if len(self._unasked) > TOPICS:
                 del self._unasked[next(iter(self._unasked))]
         if heads:
-            sockets.send(self._socket, [topic, self._encoded(run, heads), *frames])
+            self.outbox.send(topic, [self._encoded(run, heads), *frames])
         if len(heads) < len(events):
             self._beacon(topic, run)
 
@@ -200,7 +196,7 @@ class Publisher:
             if run is not None
             else m.Gone(number, self._epoch)
         )
-        sockets.send(self._socket, [topic, codec.encode(beacon)])
+        self.outbox.send(topic, [codec.encode(beacon)])
 
     def _who_wants(self, master: str, run: int) -> tuple[bool, bool]:
         wanted = self._wanted.get(run)
@@ -210,7 +206,7 @@ class Publisher:
         return wanted
 
     def _send(self, topic: bytes, message: bytes) -> None:
-        sockets.send(self._socket, [topic, message])
+        self.outbox.send(topic, [message])
 
     def _anybody(self, topic: bytes) -> bool:
         return self._overflowed or any(topic[:end] in self._prefixes for end in range(len(topic) + 1))

@@ -224,7 +224,12 @@ def test_topics_of_runs_that_there_are_not_cost_little_and_keep_nobody_waiting(
     flood(radio, b"no-such-%%d/%d/o" % radio.run.run, 9)
     radio.publisher.on_subscriptions()
     sent: list[bytes] = []
-    monkeypatch.setattr(sockets, "send", lambda socket, frames: sent.append(frames[0]))
+
+    def note(socket: Socket, frames: Sequence[Any]) -> bool:
+        sent.append(frames[0])
+        return True
+
+    monkeypatch.setattr(sockets, "send", note)
     radio.publisher.beacons()
     assert sent[0] == radio.topic
     assert len(sent) == 1 + 3
