@@ -116,6 +116,7 @@ from taskmaster.bus.worker_messages import (
     Returned as Returned,
     Revoke as Revoke,
     Settled as Settled,
+    Several as Several,
     ToHost as ToHost,
     ToWorker as ToWorker,
     Welcome as Welcome,

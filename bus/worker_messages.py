@@ -56,6 +56,7 @@ __all__ = [
     "Returned",
     "Revoke",
     "Settled",
+    "Several",
     "ToHost",
     "ToWorker",
     "Welcome",
@@ -93,6 +94,23 @@ class WorkerHello(Message, tag="hello"):
     proof: Segment | None = None
     batch: Count = 0
     shares: Count = 0
+    #: it takes `Several`
+    several: bool = False
+
+
+#: Messages that go as one at most.
+MOST_PARTS = 512
+
+
+class Several(Message, tag="several"):
+    """Several messages, either way: of each its header and the lengths of its frames (:mod:`taskmaster.bus.joining`).
+
+    Only to who has said that it takes them. None of them is such a one again.
+    """
+
+    parts: Annotated[
+        tuple[tuple[bytes, Annotated[tuple[Count, ...], Meta(max_length=MOST_PARTS)]], ...], Meta(max_length=MOST_PARTS)
+    ]
 
 
 class Returned(Message, tag="returned"):
@@ -177,7 +195,17 @@ OfHead = HeadReport | Progress | Samples | Polled | Tripped | Checkpoint | Recon
 #: What a guardian of heads says besides what any host of workers does.
 OfGuardian = GuardianHello | Guarded
 WorkerMessage = (
-    WorkerHello | Returned | Ready | Outcome | Heartbeat | Leave | WorkerLost | WorkerFailed | OfHead | OfGuardian
+    WorkerHello
+    | Several
+    | Returned
+    | Ready
+    | Outcome
+    | Heartbeat
+    | Leave
+    | WorkerLost
+    | WorkerFailed
+    | OfHead
+    | OfGuardian
 )
 
 
@@ -204,6 +232,8 @@ class Welcome(Message, tag="welcome"):
     pid: int = 0
     takes: bool = False
     proof: Segment | None = None
+    #: the daemon takes `Several`
+    several: bool = False
 
 
 class Dispatch(Message, tag="dispatch"):
@@ -264,6 +294,17 @@ class Goodbye(Message, tag="goodbye"):
 
 
 ToWorker = (
-    Welcome | Dispatch | Revoke | Interrupt | Settled | Returned | Goodbye | HeadOrder | Alive | Reconcile | Refused
+    Welcome
+    | Several
+    | Dispatch
+    | Revoke
+    | Interrupt
+    | Settled
+    | Returned
+    | Goodbye
+    | HeadOrder
+    | Alive
+    | Reconcile
+    | Refused
 )
 ToHost = Interrupt | GuardianPlan | Guard | Rest | Alive | Refused

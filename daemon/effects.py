@@ -393,6 +393,8 @@ class Dispatched(msgspec.Struct, frozen=True):
     address: bytes
     message: m.Dispatch
     tables: tuple[Table, ...]
+    #: it may go with others as one message
+    joins: bool = False
 
 
 class Asked(msgspec.Struct, frozen=True):

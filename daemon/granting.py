@@ -263,7 +263,9 @@ class Granting:
         checkpoint = run.checkpoints.get(low)
         token = checkpoint.token if checkpoint is not None else None
         message = m.Dispatch(lease.id, run.id, low, high - low, tables[0].layout, lease.attempt, settled, hold, token)
-        (out.early if early else out.dispatches).append(Dispatched(worker.address, message, tables))
+        (out.early if early else out.dispatches).append(
+            Dispatched(worker.address, message, tables, joins=worker.several)
+        )
 
     def _chunk_size(self, run: Run) -> int:
         row_bytes = run.input_bytes / max(1, len(run.open))

@@ -15,6 +15,7 @@ import zmq
 
 from taskmaster.bus import codec, messages as m, sockets
 from taskmaster.bus.errors import NotAllowed, ProtocolError
+from taskmaster.bus.joining import parts
 from taskmaster.bus.onwire import Overlong
 from taskmaster.bus.origins import Origins
 from taskmaster.bus.table import Buffer, Table
@@ -239,6 +240,29 @@ class Intake:
         if len(frames[1]) > _SHORT and not (sender.peer.is_local or sender.peer.may(Right.WORK)):
             raise ProtocolError("a long message of somebody who is no worker")
         message = self._worker_decoder.decode(frames[1])
+        if isinstance(message, m.Several):
+            self._on_several(sender, message, frames, now, out)
+        else:
+            self._on_message(sender, message, frames, now, out)
+
+    def _on_several(self, sender: Sender, message: m.Several, frames: list[bytes], now: float, out: Effects) -> None:
+        """Each as if it had come by itself, and paid for so: what one is not costs the others nothing."""
+        for part in parts(message, frames[2:]):
+            if self._gatehouse is not None:
+                self._gatehouse.bounds.spend(sender.user, 1)
+            try:
+                one = self._worker_decoder.decode(part[0])
+                if isinstance(one, m.Several):
+                    raise ProtocolError("several messages within several")
+                self._on_message(sender, one, [frames[0], *part], now, out)
+            except ProtocolError as error:
+                self._reject(self._workers, frames, error)
+                if self._gatehouse is not None:
+                    self._gatehouse.bounds.charge_nonsense(sender.user)
+
+    def _on_message(
+        self, sender: Sender, message: m.WorkerMessage, frames: Sequence[Any], now: float, out: Effects
+    ) -> None:
         if self._gatehouse is not None:
             self._gatehouse.bounds.charge(sender.user, message)
             if isinstance(message, m.Heartbeat):
@@ -246,7 +270,7 @@ class Intake:
         table: Table | None = None
         times: Buffer | None = None
         if isinstance(message, m.Outcome):
-            behind: list[Any] = frames[2:]
+            behind: Sequence[Any] = frames[2:]
             if message.segment is not None:
                 taken = self._handover.take(sender, message.segment)
                 if taken is None:

@@ -114,6 +114,8 @@ class Worker:
         self.slots = slots
         #: of one that evaluates many tasks together: how many; and by what the work is divided for it
         self.batch = 0
+        #: it takes several messages as one
+        self.several = False
         self.shares = slots
         #: what it says of the device that it evaluates on
         self.device: DeviceStatus | None = None

@@ -191,6 +191,7 @@ class Master(Instrument):
             worker = self.workers[hello.token] = Worker(hello.token, address, hello.slots, local=local, now=now)
         worker.address = address
         worker.slots = max(1, hello.slots)
+        worker.several = hello.several
         worker.batch, worker.shares = hello.batch, min(hello.shares, hello.slots) or worker.slots
         worker.dispatched = 0
         worker.waits_in_turn = out.turn
@@ -217,6 +218,7 @@ class Master(Instrument):
                     spec.lost_after,
                     spec.timeout,
                     spec.max_message,
+                    several=True,
                 ),
             )
         )

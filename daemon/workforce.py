@@ -134,7 +134,7 @@ class Workforce:
             self._guardian(sender, message, now, out)
         elif isinstance(message, m.Guarded):
             self._guarded(sender, message, out)
-        elif not isinstance(message, m.Returned):  # which is between its worker and `daemon.handover`
+        elif not isinstance(message, (m.Returned, m.Several)):  # these are for `daemon.handover` and `daemon.intake`
             self._at_work(sender, message, table, times, now, out)
 
     def _admits(self, sender: Sender, message: m.WorkerMessage, out: Effects) -> bool:

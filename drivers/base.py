@@ -70,8 +70,13 @@ class Driver(ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} evaluates one task at a time")
 
-    def engine(self, report: Report, progress: ProgressWriter, wake: Callable[[], None]) -> Engine | None:
-        """What evaluates tasks of several leases together, in place of this; None: nothing does."""
+    def engine(
+        self, report: Report, progress: ProgressWriter, wake: Callable[[], None], flush: Callable[[], None]
+    ) -> Engine | None:
+        """What evaluates tasks of several leases together, in place of this; None: nothing does.
+
+        What it reports leaves with its ``flush``.
+        """
         return None
 
     def close(self) -> None:  # noqa: B027 - nothing to do is a fine default

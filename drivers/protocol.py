@@ -16,13 +16,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from msgspec.structs import replace
 
 from taskmaster.bus import codec, messages as m
 from taskmaster.bus.errors import ProtocolError, TaskMasterError, from_code
 from taskmaster.bus.intervals import IntervalSet
+from taskmaster.bus.joining import first_of, parts
 from taskmaster.bus.messages import LeaseId, TaskError
 from taskmaster.bus.status import DeviceStatus
 from taskmaster.bus.table import Buffer, Table
@@ -131,6 +132,8 @@ class WorkerProtocol:
         self.queue: deque[Assignment] = deque()
         self._session = 0
         self._in_session = False
+        #: messages may go as one: by what the latest welcome said, for another may come of another daemon
+        self._joins = False
         self._ready = False
         self._hello_at = 0.0
         self._dispatched = 0
@@ -143,7 +146,7 @@ class WorkerProtocol:
     def hello(self, now: float) -> None:
         """Introduce this worker, or bring it and the daemon together again."""
         self._session += 1
-        self._in_session = False
+        self._in_session = self._joins = False
         self._hello_at = now
         leases = {*self._begun, *self._unsettled, *(assignment.lease for assignment in self.queue)}
         self._send(
@@ -160,6 +163,7 @@ class WorkerProtocol:
                 None if self._sharing is None else self._sharing.proof,
                 self.batch,
                 self.shares,
+                several=True,
             )
         )
 
@@ -300,6 +304,10 @@ class WorkerProtocol:
         """Nothing to evaluate, nothing unsettled, and no trip that the daemon has not heard of."""
         return not (self.queue or self._begun or self._unsettled or self._unheard)
 
+    def next_out(self) -> tuple[int, Sequence[Buffer]]:
+        """How many messages of the outbox, which has some, to send as one, and that one."""
+        return first_of(self.outbox) if self._joins else (1, self.outbox[0])
+
     # -- what the daemon says -----------------------------------------------------------------------------------------
 
     def on_frames(self, frames: Sequence[bytes], now: float) -> None:
@@ -309,8 +317,14 @@ class WorkerProtocol:
         message = self._decoder.decode(frames[0])
         if self._in_session:
             self._give_back()
+        if isinstance(message, m.Several):
+            self._on_several(message, frames[1:], now)
+        else:
+            self._on_message(message, frames[1:], now)
+
+    def _on_message(self, message: m.ToWorker, frames: Sequence[Buffer], now: float) -> None:
         if isinstance(message, m.Dispatch):
-            self._on_dispatch(message, frames[1:])
+            self._on_dispatch(message, frames)
         elif isinstance(message, m.Settled):
             self._on_settled(message.leases)
             if self._in_session and message.dispatched > self._dispatched:
@@ -324,7 +338,7 @@ class WorkerProtocol:
             if not message.drain:
                 self.queue.clear()
         elif isinstance(message, m.Reconcile):
-            table = codec.table_of(message.layout, 1, frames[1:])
+            table = codec.table_of(message.layout, 1, frames)
             if table:
                 self.questions.append(Question(message.run, message.index, message.attempt, table, message.token))
         elif isinstance(message, m.Interrupt):
@@ -336,17 +350,31 @@ class WorkerProtocol:
                 self._sharing.on_returned(message.numbers)
         elif isinstance(message, m.Alive):
             pass  # that it was heard of is all
+        elif isinstance(message, m.Several):
+            raise ProtocolError("several messages within several")
         elif message.code == m.HELLO:
             if self._in_session:
                 self.hello(now)
         else:
             self.refused = from_code(message.code, message.message)
 
+    def _on_several(self, message: m.Several, frames: Sequence[Buffer], now: float) -> None:
+        """Each as if it had come by itself: what one is not costs the others nothing."""
+        wrong: ProtocolError | None = None
+        for part in parts(message, frames):
+            try:
+                self._on_message(self._decoder.decode(part[0]), part[1:], now)
+            except ProtocolError as error:
+                wrong = error
+        if wrong is not None:
+            raise wrong
+
     def _on_welcome(self, welcome: m.Welcome, now: float) -> None:
         if welcome.session != self._session:
             return
         self.welcome = welcome
         self._in_session = True
+        self._joins = welcome.several
         self._dispatched = 0
         if self._sharing is not None:
             self._sharing.meet(welcome.pid, welcome.proof, takes=welcome.takes)
@@ -368,12 +396,11 @@ class WorkerProtocol:
         if self.leaving:  # after the outcomes: they could not be settled with a worker that has been dismissed
             self._send(m.Leave(self.token))
 
-    def _taken(self, segment: m.Segment) -> Sequence[bytes]:
+    def _taken(self, segment: m.Segment) -> Sequence[Buffer]:
         """The frames of a segment of the daemon's. Raises ProtocolError."""
         if self._sharing is None:
             raise ProtocolError("a segment for a worker that has not asked for any")
-        frames: Sequence[Any] = self._sharing.take(segment)
-        return frames
+        return self._sharing.take(segment)
 
     def _give_back(self) -> None:
         """Say which segments of the daemon's nobody reads here any more."""
@@ -403,7 +430,7 @@ class WorkerProtocol:
         self.order = replace(latest, heard=heard)
         self._unheard = {name: tripped for name, tripped in self._unheard.items() if tripped.number > heard}
 
-    def _on_dispatch(self, message: m.Dispatch, frames: Sequence[bytes]) -> None:
+    def _on_dispatch(self, message: m.Dispatch, frames: Sequence[Buffer]) -> None:
         if message.segment is not None:
             if not self._in_session:
                 return

@@ -191,9 +191,26 @@ class Worker:
         *,
         final: bool,
     ) -> None:
-        """Send an outcome, and leave when this worker has done its share.
+        """Send an outcome, and leave when this worker has done its share."""
+        self.note(assignment, position, n, outputs, errors, started, finished, times, final=final)
+        self._flush()
 
-        That it leaves it says first: the daemon answers an outcome by a further lease.
+    def note(
+        self,
+        assignment: Assignment,
+        position: int,
+        n: int,
+        outputs: Table | None,
+        errors: Sequence[TaskError],
+        started: float,
+        finished: float,
+        times: Buffer | None,
+        *,
+        final: bool,
+    ) -> None:
+        """Have an outcome sent, with others that are noted, by the next flush.
+
+        That this worker leaves it says first: the daemon answers an outcome by a further lease.
         """
         now = time.monotonic()
         self._ended += n
@@ -219,7 +236,6 @@ class Worker:
             self._protocol.report(
                 assignment, position, n, outputs, errors, started, finished, times, final=final, now=now
             )
-        self._flush()
 
     def tell(self, progress: m.Progress) -> None:
         """Send what an evaluation has yielded, or leave it out where it would have to wait."""
@@ -267,8 +283,11 @@ class Worker:
 
     def _flush(self) -> None:
         outbox = self._protocol.outbox
-        while outbox and sockets.send(self._socket, outbox[0]):
-            del outbox[0]
+        while outbox:
+            count, frames = self._protocol.next_out()
+            if not sockets.send(self._socket, frames):
+                return
+            del outbox[:count]
 
     def _unusable(self, error: BaseException) -> None:
         told = task_error(0, error, skip=0)
@@ -403,7 +422,7 @@ class _Gathering:
         self._wake_read, self._wake_write = sockets_.socketpair()
         self._wake_read.setblocking(False)
         self._wake_write.setblocking(False)
-        self.engine = driver.engine(worker.report, progress, self._wake)
+        self.engine = driver.engine(worker.note, progress, self._wake, worker._flush)
         if self.engine is not None:
             worker._protocol.batch, worker._protocol.shares = self.engine.sizing.rows, self.engine.depth
             worker._protocol.device = self.engine.status

@@ -75,7 +75,9 @@ class GpuDriver(Driver):
             return kernel_function(options, self.context.parameters, self.context.outputs)
         return find_function(options["function"], options.get("path", ()))
 
-    def engine(self, report: Report, progress: ProgressWriter, wake: Callable[[], None]) -> Engine:
+    def engine(
+        self, report: Report, progress: ProgressWriter, wake: Callable[[], None], flush: Callable[[], None]
+    ) -> Engine:
         """What evaluates, once opened."""
         assert self._device is not None, "opened first"
         return Engine(
@@ -87,6 +89,7 @@ class GpuDriver(Driver):
             progress,
             linger=float(self.context.options.get("linger") or 0.0),
             wake=wake,
+            flush=flush,
         )
 
     def close(self) -> None:

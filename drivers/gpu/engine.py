@@ -79,14 +79,16 @@ class Engine:
         *,
         linger: float = 0.0,
         wake: Callable[[], None] = lambda: None,
+        flush: Callable[[], None] = lambda: None,
     ) -> None:
-        """``wake`` is called by another thread when there may be something to do."""
+        """``wake`` is called by another thread when there may be something to do; ``flush`` after a batch's reports."""
         self._device = device
         self._inputs = inputs
         self._outputs = outputs
         self.sizing = sizing
         self._report = report
         self._progress = progress
+        self._flush = flush
         self._linger = linger
         self._waiting = Waiting()
         #: to be tried again, before anything else
@@ -131,6 +133,7 @@ class Engine:
     def turn(self) -> None:
         """Say what has ended, and begin what can be. Raises DeviceBroken, and KeyboardInterrupt."""
         self._land()
+        self._flush()
         while len(self._under) < self._device.depth and self._may_begin():
             if self._again:
                 batch = self._again.popleft()
@@ -139,9 +142,9 @@ class Engine:
                 self._enter(batch)
             self._begin(batch)
             if not self._device.is_asynchronous:
-                self._land()
-                return  # the socket is to be looked at between two batches
+                break  # the socket is to be looked at between two batches
         self._land()
+        self._flush()
 
     def _may_begin(self) -> bool:
         if self._under:

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from taskmaster.bus import codec, messages as m
+from taskmaster.bus.joining import first_of
 from taskmaster.bus.table import Layout, Table, pack_column, pack_columns, pack_values
 
 __all__ = ["CLIENT", "WORKER", "saying"]
@@ -29,6 +30,10 @@ _TEXTS = (
 
 def saying(chance: random.Random, kind: type[msgspec.Struct], leases: Sequence[m.LeaseId] = ()) -> list[bytes]:
     """One message of a kind, frame by frame; ``leases`` are those that there may be."""
+    if kind is m.Several and chance.random() < 0.9:
+        others = [other for other in WORKER if other is not kind]
+        said = [saying(chance, chance.choice(others), leases) for _ in range(chance.randint(2, 5))]
+        return [bytes(frame) for frame in first_of(said)[1]]
     table: Table | None = None
     fields = {}
     hints = get_type_hints(kind, include_extras=True)

@@ -9,6 +9,7 @@ from helpers.lines import A, B, C, Line
 
 from taskmaster.bus import codec, messages as m
 from taskmaster.bus.errors import ProtocolError, UnknownMaster, VersionMismatch
+from taskmaster.bus.joining import first_of, parts
 from taskmaster.bus.table import Layout, Part, pack_values
 from taskmaster.bus.text import LONGEST_TEXT
 from taskmaster.drivers.protocol import RESEND_SECONDS, Question
@@ -18,7 +19,7 @@ from taskmaster.drivers.protocol import RESEND_SECONDS, Question
 
 def test_a_worker_introduces_itself() -> None:
     hello = Line().greet()
-    assert hello == m.WorkerHello(m.PROTOCOL_VERSION, "svm", "token", 1, 1, 11, "far")
+    assert hello == m.WorkerHello(m.PROTOCOL_VERSION, "svm", "token", 1, 1, 11, "far", several=True)
 
 
 def test_what_was_dispatched_before_the_welcome_is_not_evaluated(line: Line) -> None:
@@ -219,3 +220,60 @@ def test_what_is_told_of_a_head_fits_a_message_whatever_it_raises(line: Line) ->
     assert {len(report.error), len(answer.reason)} == {LONGEST_TEXT}
     line.worker.report_head(m.HeadReport("faulty", "ACME", "x" * 1_000_000))
     assert line.said() == [], "it is as before"
+
+
+# -- several messages as one ------------------------------------------------------------------------------------------
+
+
+def joined(*messages: list[Any]) -> tuple[m.Several, list[Any]]:
+    header, *frames = first_of(messages)[1]
+    several = codec.to_worker_decoder().decode(header)
+    assert isinstance(several, m.Several)
+    return several, frames
+
+
+def lease_of(lease: m.LeaseId) -> list[Any]:
+    table = pack_values([1.0])
+    return [codec.encode(m.Dispatch(lease, 1, 0, 1, table.layout)), *table.frames]
+
+
+def test_leases_that_came_as_one_message_are_those_that_were_sent(line: Line) -> None:
+    several, frames = joined(lease_of(A), lease_of(B), lease_of(C))
+    line.tell(several, *frames)
+    assert line.waiting == [A, B, C]
+    assert line.begin().table.rows() == [1.0]
+
+
+def test_what_is_no_message_among_several_is_said_and_costs_the_others_nothing(line: Line) -> None:
+    nested = [codec.encode(m.Several(((codec.encode(m.Goodbye()), ()),)))]
+    several, frames = joined(lease_of(A), nested, lease_of(B))
+    with pytest.raises(ProtocolError, match="within several"):
+        line.tell(several, *frames)
+    assert line.waiting == [A, B]
+    assert line.worker.goodbye is None
+
+
+def test_outcomes_go_as_one_message_to_who_takes_that(line: Line) -> None:
+    for lease in (A, B, C):
+        line.dispatch(lease)
+        line.report(line.begin())
+    assert line.worker.next_out()[0] == 1, "the daemon has not said so"
+    session = line.greet().session
+    line.tell(m.Welcome(8, session, "svm", "process", {}, several=True))
+    count, frames = line.worker.next_out()
+    assert count == len(line.worker.outbox) == 4, "the outcomes are sent again, after it has said that it is ready"
+    several = codec.worker_decoder().decode(bytes(frames[0]))
+    assert isinstance(several, m.Several)
+    kinds = [type(codec.worker_decoder().decode(bytes(part[0]))) for part in parts(several, frames[1:])]
+    assert kinds == [m.Ready, m.Outcome, m.Outcome, m.Outcome]
+
+
+def test_a_hello_goes_by_itself_for_another_daemon_may_hear_it(line: Line) -> None:
+    line.tell(m.Welcome(8, line.greet().session, "svm", "process", {}, several=True))
+    line.worker.outbox.clear()
+    line.dispatch(A)
+    line.report(line.begin())
+    line.worker.hello(line.now)
+    assert line.worker.next_out() == (1, line.worker.outbox[0])
+    del line.worker.outbox[0]
+    assert line.worker.next_out()[0] == 1
