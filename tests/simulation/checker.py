@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from simulation import tasks
 from simulation.ledger import Book, Event, Ledger, Violation, expand, require
 from taskmaster.bus import codec, messages as m
+from taskmaster.bus.joining import parts
 from taskmaster.bus.messages import LeaseId
 from taskmaster.bus.table import Buffer
 from taskmaster.daemon import effects as e
@@ -252,7 +253,10 @@ class Checker:
             self._said_to_all(self._published.decode(frames[0]), frames[1:])
         else:
             message = self._to_worker.decode(frames[0])
-            if isinstance(message, m.Dispatch):
+            if isinstance(message, m.Several):
+                for part in parts(message, frames[1:]):
+                    self.said(socket, part, far=far)
+            elif isinstance(message, m.Dispatch):
                 self._said_dispatch(message, frames[1:], far=far)
             elif isinstance(message, m.Revoke):
                 numbers = self._dispatched[message.lease][1]

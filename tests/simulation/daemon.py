@@ -16,7 +16,7 @@ from simulation.workers import SimProcess, spawner
 from taskmaster.bus.errors import DiskFull, JournalError
 from taskmaster.bus.status import DaemonStatus
 from taskmaster.bus.table import Buffer
-from taskmaster.daemon import answering, broker as broker_module, inquiries, intake, publishing, supervision
+from taskmaster.daemon import answering, broker as broker_module, inquiries, intake, outbox, publishing, supervision
 from taskmaster.daemon.broker import Broker, Endpoints
 from taskmaster.daemon.core import Core, Identity
 from taskmaster.daemon.effects import Effects, EventAppended, Record
@@ -39,9 +39,9 @@ __all__ = ["SimDaemon", "surroundings"]
 def surroundings(world: World) -> Iterator[None]:
     """Lend the daemon's code a simulated clock, network and process table."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (broker_module, inquiries, supervision):
+        for module in (broker_module, inquiries, outbox, supervision):
             patch.setattr(module, "time", world.agenda)
-        for module in (answering, broker_module, intake, publishing):
+        for module in (answering, broker_module, intake, outbox, publishing):
             patch.setattr(module, "sockets", _Sockets(world))
         patch.setattr(intake, "Origins", lambda router, counts: _Nowhere())
         patch.setattr(supervision, "spawn", spawner(world))

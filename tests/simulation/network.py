@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import TypeAlias
 
+import zmq
+
 from simulation.agenda import Agenda
 from taskmaster.bus.table import Buffer
 
@@ -337,6 +339,16 @@ class Xpub:
         self.connections: dict[bytes, Connection] = {}
         self._topics: dict[bytes, list[bytes]] = {}
         self._inbox: deque[Frames] = deque()
+        self._waits_for_room = False
+
+    def setsockopt(self, option: int, value: int) -> None:
+        assert option == zmq.XPUB_NODROP
+        self._waits_for_room = bool(value)
+
+    def getsockopt(self, option: int) -> int:
+        """That takes note of room that has come, which it is here by itself."""
+        assert option == zmq.EVENTS
+        return 0
 
     @property
     def has_mail(self) -> bool:
@@ -374,12 +386,17 @@ class Xpub:
         network = self.network
         network.fuse.step()
         topic = bytes(frames[0])
+        followers = [
+            connection
+            for address, topics in self._topics.items()
+            if any(topic.startswith(prefix) for prefix in topics) and (connection := self.connections[address]).whole
+        ]
+        drop = network.weather.drop
+        with_room = [connection for connection in followers if not drop or network.rng.random() >= drop]
+        if self._waits_for_room and len(with_room) < len(followers):
+            return False
         network.observer("results", topic, frames[1:])
         message = [bytes(frame) for frame in frames]
-        for address, topics in self._topics.items():
-            connection = self.connections[address]
-            if not any(topic.startswith(prefix) for prefix in topics) or not connection.whole:
-                continue
-            if not network.weather.drop or network.rng.random() >= network.weather.drop:
-                connection.down.send(message)
+        for connection in with_room:
+            connection.down.send(message)
         return True

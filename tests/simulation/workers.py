@@ -159,9 +159,10 @@ class SimWorker:
             self.turn()
 
     def _flush(self) -> None:
-        outbox, self.protocol.outbox = self.protocol.outbox, []
-        for frames in outbox:
+        while self.protocol.outbox:
+            count, frames = self.protocol.next_out()
             self.link.send(frames)
+            del self.protocol.outbox[:count]
 
     # -- its end ------------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Leases and outcomes of many learners go as one message to and from a worker that takes it, and each counts by itself."""
+"""Leases and outcomes of many learners go as one message to and from a worker, and each counts by itself."""
 
 from __future__ import annotations
 
