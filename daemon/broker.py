@@ -33,17 +33,15 @@ import zmq
 
 from taskmaster.bus import codec, messages as m, sockets
 from taskmaster.bus.errors import DiskFull
-from taskmaster.bus.joining import first_of
 from taskmaster.bus.status import DaemonStatus
-from taskmaster.bus.table import Buffer
 from taskmaster.bus.text import entry
 from taskmaster.daemon.alarms import AlarmBook
 from taskmaster.daemon.answering import Answers, framed
 from taskmaster.daemon.auditing import by_daemon
 from taskmaster.daemon.core import Core
+from taskmaster.daemon.dispatching import Dispatching
 from taskmaster.daemon.effects import (
     BlockAppended,
-    Dispatched,
     Effects,
     Forking,
     Publication,
@@ -151,6 +149,7 @@ class Broker:
         #: called when somebody may less than before: has all who follow results come in anew
         self.readmit: Callable[[], None] = lambda: None
         self._handover = Handover()
+        self._dispatching = Dispatching(endpoints.workers, self._handover)
         self._intake = Intake(endpoints.control, endpoints.workers, core, space, gatehouse, self._handover)
         self._inquiries = Inquiries(core, journal, self.alarms, lambda: status(self))
         self._endpoints = endpoints
@@ -297,7 +296,7 @@ class Broker:
             self._tick(now, out)
         self.core.end_turn(now, out)
         self._urge(out)
-        self._dispatch(out.early)
+        self._dispatching.dispatch(out.early)
         if out.records:
             self._commit(out)
         self.supervisor.committed()
@@ -379,7 +378,7 @@ class Broker:
             if isinstance(message, m.Welcome):
                 message = self._handover.welcome(note.address, message)
             sockets.send(workers, [note.address, codec.encode(message)])
-        self._dispatch(out.dispatches)
+        self._dispatching.dispatch(out.dispatches)
         for address, returned in self._handover.returns():
             sockets.send(workers, [address, codec.encode(returned)])
         for asked in out.questions:
@@ -451,24 +450,6 @@ class Broker:
                 log.log(getattr(logging, alarm.level.upper(), logging.WARNING), "%s", entry(alarm.message))
             self._publisher.alarm(alarm)
             self.on_alarm(alarm)
-
-    def _dispatch(self, dispatches: Sequence[Dispatched]) -> None:
-        # An unreachable worker is found out by the count of dispatches in its next `Settled`, or by its silence.
-        joined: dict[bytes, list[Sequence[Buffer]]] = {}
-        for dispatch in dispatches:
-            tables = dispatch.tables
-            table = tables[0] if len(tables) == 1 else codec.concatenate(tables)
-            message, frames = self._handover.give(dispatch.address, dispatch.message, table.frames)
-            framed = [codec.encode(message), *frames]
-            if dispatch.joins:
-                joined.setdefault(dispatch.address, []).append(framed)
-            else:
-                sockets.send(self._endpoints.workers, [dispatch.address, *framed])
-        for address, messages in joined.items():
-            while messages:
-                count, frames = first_of(messages)
-                sockets.send(self._endpoints.workers, [address, *frames])
-                del messages[:count]
 
     def _reply_to(self, asked: Verify | Recheck) -> None:
         """The answer has to be looked up; what is to be on record of it is on disk before it is told."""

@@ -10,15 +10,12 @@ watches it (see `host`), and it dies with that parent.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import ctypes
 import math
 import os
-import queue
 import signal
 import socket as sockets_
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Sequence
@@ -40,14 +37,16 @@ from taskmaster.drivers.base import DeviceBroken, Driver, DriverContext
 from taskmaster.drivers.children import free_children
 from taskmaster.drivers.evaluation import Evaluator
 from taskmaster.drivers.functions import add_to_path
+from taskmaster.drivers.gathering import Gathering
 from taskmaster.drivers.outputs import Portion, portions, task_error, time_of
 from taskmaster.drivers.progress import ProgressWriter, Terms, leave_last_words
 from taskmaster.drivers.protocol import Assignment, WorkerProtocol
 from taskmaster.drivers.registry import driver_class
 from taskmaster.drivers.sharing import sharing_with
+from taskmaster.drivers.threads import Threads
 
 if TYPE_CHECKING:
-    from taskmaster.drivers.gpu.engine import Engine
+    pass
 
 __all__ = [
     "EXIT_BROKEN",
@@ -83,15 +82,16 @@ class Worker:
     """One worker process's work, from hello to goodbye."""
 
     def __init__(self, address: str, protocol: WorkerProtocol, progress: Path, path: Sequence[str] = ()) -> None:
-        self._protocol = protocol
+        self.protocol = protocol
         self._path = path
         self._progress_path = progress
         self._progress: ProgressWriter | None = None
         self._context = zmq.Context()
         self._socket = sockets.dealer(self._context, credentials_for(address))
         self._socket.connect(address)
-        self._poller = zmq.Poller()
-        self._poller.register(self._socket, zmq.POLLIN)
+        #: what a turn waits for
+        self.poller = zmq.Poller()
+        self.poller.register(self._socket, zmq.POLLIN)
         self._next_tick = 0.0
         self._ended = 0
         self._recycle_after = 0
@@ -103,15 +103,15 @@ class Worker:
     def run(self) -> int:
         """Work until told to go; returns the process's exit status."""
         self._heed_signals()
-        self._protocol.hello(time.monotonic())
-        while self._protocol.welcome is None:
-            self._turn(wait=True)
-            if self._protocol.refused is not None:
-                sys.stderr.write(f"{self._protocol.refused}\n")
+        self.protocol.hello(time.monotonic())
+        while self.protocol.welcome is None:
+            self.turn(wait=True)
+            if self.protocol.refused is not None:
+                sys.stderr.write(f"{self.protocol.refused}\n")
                 return EXIT_REFUSED
-            if self._done:
+            if self.done:
                 return EXIT_GOODBYE
-        welcome = self._protocol.welcome
+        welcome = self.protocol.welcome
         self._recycle_after = int(welcome.options.get("recycle_after") or 0)
         self._max_message = welcome.max_message or sockets.MAX_MESSAGE
         # What this worker's host says comes before what the daemon says, whose folders may be another machine's.
@@ -143,37 +143,37 @@ class Worker:
         """Leave word of why with the host, and see that the daemon has what was said before."""
         sys.stderr.write(f"worker {os.getpid()}: {broken}\n")
         leave_last_words(self._progress_path, "DeviceFailed", str(broken))
-        self._flush()
+        self.flush()
         self._socket.close(linger=_LINGER_MS)
         self._context.term()
         return EXIT_BROKEN
 
     def _work(self, driver: Driver) -> None:
-        self._protocol.slots = driver.slots
+        self.protocol.slots = driver.slots
         progress = self._progress = ProgressWriter(self._progress_path, driver.slots)
         self._agree()
-        gathering = _Gathering(self, driver, progress)
+        gathering = Gathering(self, driver, progress)
         if driver.slots > 1 or gathering.engine is not None:
-            self._protocol.hello(time.monotonic())  # now that the number of slots is known
-        self._protocol.ready()
+            self.protocol.hello(time.monotonic())  # now that the number of slots is known
+        self.protocol.ready()
         if gathering.engine is not None:
             gathering.work(gathering.engine)
         elif driver.slots == 1:
             self._work_here(driver, progress)
         else:
-            _Threads(self, driver, progress).work()
+            Threads(self, driver, progress).work()
 
     def _work_here(self, driver: Driver, progress: ProgressWriter) -> None:
         evaluator = Evaluator(driver, progress.cells[0], self.report, self.between, self.tell)
         while True:
-            self._turn(wait=not self._protocol.queue)
-            assignment = self._protocol.begin()
+            self.turn(wait=not self.protocol.queue)
+            assignment = self.protocol.begin()
             if assignment is not None:
                 progress.begin(0, assignment.lease, assignment.run, assignment.first, assignment.attempt)
                 evaluator.run(assignment)
                 progress.end(0)
                 del assignment  # with its inputs, which may be large
-            elif self._done:
+            elif self.done:
                 return
 
     # -- towards the daemon -------------------------------------------------------------------------------------------
@@ -193,7 +193,7 @@ class Worker:
     ) -> None:
         """Send an outcome, and leave when this worker has done its share."""
         self.note(assignment, position, n, outputs, errors, started, finished, times, final=final)
-        self._flush()
+        self.flush()
 
     def note(
         self,
@@ -214,13 +214,13 @@ class Worker:
         """
         now = time.monotonic()
         self._ended += n
-        if self._recycle_after and self._ended >= self._recycle_after and not self._protocol.leaving:
-            self._protocol.leave()
+        if self._recycle_after and self._ended >= self._recycle_after and not self.protocol.leaving:
+            self.protocol.leave()
         if errors or (outputs is not None and outputs.nbytes > self._max_message // 2):
             whole = Portion(position, position + n, outputs, times, tuple(errors))
             for part in portions(whole, self._max_message):
                 begin, end, part_times = time_of(part, whole, finished - started)
-                self._protocol.report(
+                self.protocol.report(
                     assignment,
                     part.low,
                     part.high - part.low,
@@ -233,58 +233,60 @@ class Worker:
                     now=now,
                 )
         else:
-            self._protocol.report(
+            self.protocol.report(
                 assignment, position, n, outputs, errors, started, finished, times, final=final, now=now
             )
 
     def tell(self, progress: m.Progress) -> None:
         """Send what an evaluation has yielded, or leave it out where it would have to wait."""
-        self._protocol.mention(progress)
-        self._flush()
+        self.protocol.mention(progress)
+        self.flush()
 
     def between(self) -> None:
         """Hear what the daemon has to say, without waiting."""
-        self._turn(wait=False)
+        self.turn(wait=False)
 
-    def _turn(self, *, wait: bool, until: float = math.inf) -> None:
-        self._flush()
+    def turn(self, *, wait: bool, until: float = math.inf) -> None:
+        """Send what is to be sent, and hear what the daemon says; where that is to be waited for, ``until`` then."""
+        self.flush()
         if wait:
             until = min(until, self._next_tick)
-            for source, _ in self._poller.poll(max(0, math.ceil((until - time.monotonic()) * 1e3))):
+            for source, _ in self.poller.poll(max(0, math.ceil((until - time.monotonic()) * 1e3))):
                 if source == self._signalled.fileno():
                     self._signalled.recv(64)
         now = time.monotonic()
         while (frames := sockets.receive(self._socket)) is not None:
             self.handle(frames, now)
-        if self._protocol.refused is not None and self._progress is not None:
+        if self.protocol.refused is not None and self._progress is not None:
             raise Dismissed(
-                f"worker {os.getpid()}: the daemon refuses it: {self._protocol.refused}"
-            ) from self._protocol.refused
+                f"worker {os.getpid()}: the daemon refuses it: {self.protocol.refused}"
+            ) from self.protocol.refused
         if now >= self._next_tick:
-            welcome = self._protocol.welcome
+            welcome = self.protocol.welcome
             self._next_tick = now + (_TICK_SECONDS if welcome is None else min(_TICK_SECONDS, welcome.heartbeat))
-            self._protocol.tick(now)
+            self.protocol.tick(now)
             self._agree()
-        self._flush()
+        self.flush()
 
     def _agree(self) -> None:
         """Note what the daemon asks of this worker's host: that changes when it starts with another configuration."""
-        welcome = self._protocol.welcome
+        welcome = self.protocol.welcome
         if welcome is not None and self._progress is not None:
             self._progress.agree(Terms(welcome.timeout, welcome.heartbeat))
 
     def handle(self, frames: list[bytes], now: float) -> None:
         """One message of the daemon's."""
         try:
-            self._protocol.on_frames(frames, now)
+            self.protocol.on_frames(frames, now)
         except ProtocolError as error:
             self.dropped += 1
             sys.stderr.write(f"worker {os.getpid()}: dropped a message: {error}\n")
 
-    def _flush(self) -> None:
-        outbox = self._protocol.outbox
+    def flush(self) -> None:
+        """Send what waits, as far as there is room."""
+        outbox = self.protocol.outbox
         while outbox:
-            count, frames = self._protocol.next_out()
+            count, frames = self.protocol.next_out()
             if not sockets.send(self._socket, frames):
                 return
             del outbox[:count]
@@ -292,14 +294,15 @@ class Worker:
     def _unusable(self, error: BaseException) -> None:
         told = task_error(0, error, skip=0)
         sys.stderr.write("".join(traceback.format_exception(error)))
-        self._protocol.failed(shortened(type(error).__qualname__, LONGEST_NAME), told.message, told.traceback)
-        self._flush()
+        self.protocol.failed(shortened(type(error).__qualname__, LONGEST_NAME), told.message, told.traceback)
+        self.flush()
         self._socket.close(linger=_LINGER_MS)
         self._context.term()
 
     @property
-    def _done(self) -> bool:
-        protocol = self._protocol
+    def done(self) -> bool:
+        """Whether there is nothing left to do here."""
+        protocol = self.protocol
         if protocol.goodbye is not None:
             return not protocol.goodbye.drain or protocol.idle
         return protocol.idle and time.monotonic() > self._leave_by
@@ -308,14 +311,14 @@ class Worker:
         """Have SIGTERM wake the loop: finish what is in hand, then go. A second, harder signal bounds how long."""
         self._signalled, writer = sockets_.socketpair()
         writer.setblocking(False)
-        self._poller.register(self._signalled.fileno(), zmq.POLLIN)
+        self.poller.register(self._signalled.fileno(), zmq.POLLIN)
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.set_wakeup_fd(writer.detach(), warn_on_full_buffer=False)
 
     def _on_signal(self, number: int, frame: object) -> None:
         self._leave_by = min(self._leave_by, time.monotonic() + _GOODBYE_SECONDS)
-        if not self._protocol.leaving:
-            self._protocol.leave()
+        if not self.protocol.leaving:
+            self.protocol.leave()
 
 
 class Dismissed(Exception):
@@ -325,129 +328,6 @@ class Dismissed(Exception):
         """Say so; the exit status that tells it to the worker's host."""
         sys.stderr.write(f"{self}\n")
         return EXIT_DISMISSED if isinstance(self.__cause__, ProtocolError) else EXIT_REFUSED
-
-
-class _Threads:
-    """Several slots: threads take assignments from a queue and hand their outcomes back to the socket's thread."""
-
-    def __init__(self, worker: Worker, driver: Driver, progress: ProgressWriter) -> None:
-        self._worker = worker
-        self._driver = driver
-        self._progress = progress
-        self._assignments: queue.SimpleQueue[Assignment | None] = queue.SimpleQueue()
-        self._reports: queue.SimpleQueue[tuple[object, ...]] = queue.SimpleQueue()
-        self._progresses: queue.SimpleQueue[m.Progress] = queue.SimpleQueue()
-        self._wake_read, self._wake_write = sockets_.socketpair()
-        self._wake_read.setblocking(False)
-        self._order = threading.Lock()
-        #: what a slot has ended of: no task's exception, those are caught
-        self._broken: BaseException | None = None
-
-    def work(self) -> None:
-        """Until the worker is done. Raises what a slot has ended of: its lease would stay open for ever."""
-        threads = [threading.Thread(target=self._slot, args=(k,), daemon=True) for k in range(self._driver.slots)]
-        for thread in threads:
-            thread.start()
-        worker = self._worker
-        worker._poller.register(self._wake_read, zmq.POLLIN)
-        while True:
-            worker._turn(wait=self._reports.empty())
-            self._drain()
-            if self._broken is not None:
-                raise self._broken
-            while (assignment := worker._protocol.begin()) is not None:
-                self._assignments.put(assignment)
-            if worker._done:
-                break
-        for _ in threads:
-            self._assignments.put(None)
-
-    def _drain(self) -> None:
-        try:
-            self._wake_read.recv(4096)
-        except BlockingIOError:
-            return
-        while not self._progresses.empty():
-            self._worker.tell(self._progresses.get())
-        while not self._reports.empty():
-            *arguments, final = self._reports.get()
-            self._worker.report(*arguments, final=final)  # type: ignore[arg-type]
-
-    def _slot(self, k: int) -> None:
-        try:
-            self._serve(k)
-        except BaseException as error:  # noqa: BLE001 - raised again by the socket's thread
-            self._broken = error
-            self._wake_write.send(b"\0")
-
-    def _serve(self, k: int) -> None:
-        evaluator = Evaluator(self._driver, self._progress.cells[k], self._report, lambda: None, self._tell)
-        while True:
-            # Taken and noted under one lock, so that leases are begun in the order of their numbers.
-            with self._order:
-                assignment = self._assignments.get()
-                if assignment is None:
-                    return
-                self._progress.begin(k, assignment.lease, assignment.run, assignment.first, assignment.attempt)
-            evaluator.run(assignment)
-            self._progress.end(k)
-            del assignment  # with its inputs, which may be large
-
-    def _tell(self, progress: m.Progress) -> None:
-        self._progresses.put(progress)
-        self._wake_write.send(b"\0")
-
-    def _report(
-        self,
-        assignment: Assignment,
-        position: int,
-        n: int,
-        outputs: Table | None,
-        errors: Sequence[TaskError],
-        started: float,
-        finished: float,
-        times: Buffer | None,
-        *,
-        final: bool,
-    ) -> None:
-        self._reports.put((assignment, position, n, outputs, errors, started, finished, times, final))
-        self._wake_write.send(b"\0")
-
-
-class _Gathering:
-    """Tasks of several leases together: the socket's thread turns an engine, which another thread may wake."""
-
-    def __init__(self, worker: Worker, driver: Driver, progress: ProgressWriter) -> None:
-        self._worker = worker
-        self._wake_read, self._wake_write = sockets_.socketpair()
-        self._wake_read.setblocking(False)
-        self._wake_write.setblocking(False)
-        self.engine = driver.engine(worker.note, progress, self._wake, worker._flush)
-        if self.engine is not None:
-            worker._protocol.batch, worker._protocol.shares = self.engine.sizing.rows, self.engine.depth
-            worker._protocol.device = self.engine.status
-
-    def work(self, engine: Engine) -> None:
-        """Until the worker is done. Raises what ends the worker."""
-        worker = self._worker
-        worker._poller.register(self._wake_read, zmq.POLLIN)
-        try:
-            while True:
-                due = engine.due
-                worker._turn(wait=due is None or due > time.monotonic(), until=math.inf if due is None else due)
-                with contextlib.suppress(BlockingIOError):
-                    self._wake_read.recv(4096)
-                while (assignment := worker._protocol.begin()) is not None:
-                    engine.take(assignment)
-                engine.turn()
-                if worker._done:
-                    return
-        finally:
-            engine.close()
-
-    def _wake(self) -> None:
-        with contextlib.suppress(BlockingIOError):  # it has been woken often enough
-            self._wake_write.send(b"\0")
 
 
 def _leave_as_it_is() -> None:

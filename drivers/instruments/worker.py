@@ -101,7 +101,7 @@ class HeadWorker(Worker):
             self._wake.send(b"\0")
 
     def _heed_signals(self) -> None:
-        self._poller.register(self._signalled.fileno(), select.POLLIN)
+        self.poller.register(self._signalled.fileno(), select.POLLIN)
 
     # -- set up -------------------------------------------------------------------------------------------------------
 
@@ -110,7 +110,7 @@ class HeadWorker(Worker):
         self._agree()
         self._deadman = float(welcome.options.get("deadman") or self._deadman)
         attendant = self._attendant = self._make_attendant(welcome, self._progress)
-        self._protocol.ready()
+        self.protocol.ready()
         attendant.thread.start()
         try:
             self._attend(attendant)
@@ -127,7 +127,7 @@ class HeadWorker(Worker):
         maker = HeadMaker(
             welcome.master, welcome.driver, welcome.options, welcome.parameters, welcome.outputs, self._controller
         )
-        name = self._protocol.head
+        name = self.protocol.head
         reconnect = maker.options(name).get("reconnect") or {}
 
         def make(attendant: Attendant) -> Head:
@@ -182,43 +182,43 @@ class HeadWorker(Worker):
         self._daemon_heard = now
         super().handle(frames, now)
 
-    def _turn(self, *, wait: bool, until: float = math.inf) -> None:
+    def turn(self, *, wait: bool, until: float = math.inf) -> None:
         self._notes.turn()
-        super()._turn(wait=wait, until=until)
-        if self._told_to_leave and not self._protocol.leaving:
+        super().turn(wait=wait, until=until)
+        if self._told_to_leave and not self.protocol.leaving:
             self._on_signal(0, None)
-            self._flush()
+            self.flush()
 
     def _attend(self, attendant: Attendant) -> None:
         """Carry between the daemon and the head, until neither has anything more to say."""
         while not self._left:
-            self._turn(wait=self._heard.empty())
+            self.turn(wait=self._heard.empty())
             attendant.flush()
             self._hear()
-            attendant.order(self._protocol.order)
+            attendant.order(self.protocol.order)
             self._look_after(attendant)
             self._give(attendant)
-            while self._protocol.questions:
-                attendant.ask(self._protocol.questions.popleft())
-            goodbye = self._protocol.goodbye
-            if self._protocol.leaving or goodbye is not None:
+            while self.protocol.questions:
+                attendant.ask(self.protocol.questions.popleft())
+            goodbye = self.protocol.goodbye
+            if self.protocol.leaving or goodbye is not None:
                 attendant.leave(at_once=self._at_once or (goodbye is not None and not goodbye.drain))
         farewell_until = time.monotonic() + _FAREWELL_SECONDS
-        while not (self._done or self._unusable_by or (self._at_once and self._has_said_all(farewell_until))):
+        while not (self.done or self._unusable_by or (self._at_once and self._has_said_all(farewell_until))):
             if self._at_once:
                 self._next_tick = min(self._next_tick, farewell_until)
-            self._turn(wait=self._heard.empty())
+            self.turn(wait=self._heard.empty())
             self._give(attendant)  # what was on its way comes back
             self._hear()
 
     def _give(self, attendant: Attendant) -> None:
-        while (assignment := self._protocol.begin()) is not None:
+        while (assignment := self.protocol.begin()) is not None:
             attendant.give(assignment)
         if attendant.reports_late:
             self._next_tick = min(self._next_tick, time.monotonic() + LATE)
 
     def _has_said_all(self, until: float) -> bool:
-        return self._protocol.idle or time.monotonic() > until
+        return self.protocol.idle or time.monotonic() > until
 
     def _look_after(self, attendant: Attendant) -> None:
         """Mind the time: how long the daemon has been silent, and how long a task has taken."""
@@ -226,15 +226,15 @@ class HeadWorker(Worker):
         silence = now - self._daemon_heard
         if silence > self._deadman:
             attendant.hold(f"nothing was heard of the daemon for {format_duration(round(silence, 1))}")
-            if self._protocol.idle and not self._protocol.leaving:
+            if self.protocol.idle and not self.protocol.leaving:
                 self.leave(at_once=True)
         else:
             attendant.release()
-        if attendant.doubted is not None and self._protocol.is_settled(attendant.doubted):
+        if attendant.doubted is not None and self.protocol.is_settled(attendant.doubted):
             attendant.on_doubt_heard()
-        welcome, task = self._protocol.welcome, attendant.task
-        while self._protocol.interrupts:
-            unwanted = self._protocol.interrupts.popleft()
+        welcome, task = self.protocol.welcome, attendant.task
+        while self.protocol.interrupts:
+            unwanted = self.protocol.interrupts.popleft()
             if (
                 task is not None
                 and task.assignment.lease == unwanted.lease
@@ -254,27 +254,27 @@ class HeadWorker(Worker):
         while not self._heard.empty():
             news = self._heard.get()
             if isinstance(news, Said):
-                self._protocol.report_head(m.HeadReport(news.state, news.identity, news.error, news.order))
+                self.protocol.report_head(m.HeadReport(news.state, news.identity, news.error, news.order))
             elif isinstance(news, Unusable):
                 self._unusable_by = news.error
             elif isinstance(news, Left):
                 self._left = True
             elif isinstance(news, m.Checkpoint):
-                self._protocol.keep(news)
+                self.protocol.keep(news)
             elif isinstance(news, Found):
-                self._protocol.answer(news.question, news.state, news.outputs, news.reason)
+                self.protocol.answer(news.question, news.state, news.outputs, news.reason)
             elif isinstance(news, Ended):
                 self._say(news)
             elif isinstance(news, m.Tripped):
-                self._protocol.report_trip(news)
+                self.protocol.report_trip(news)
             else:
-                self._protocol.mention(news)
+                self.protocol.mention(news)
 
     def _say(self, ended: Ended) -> None:
         if ended.doubt or not ended.n:
             # Of what is given back nothing has come about, not even an error: why, the head says of itself.
             errors = ended.errors if ended.doubt else ()
-            self._protocol.report(
+            self.protocol.report(
                 ended.assignment, ended.position, ended.n, None, errors, ended.started, ended.finished, None,
                 final=ended.final, now=time.monotonic(), doubt=ended.doubt,
             )  # fmt: skip

@@ -16,7 +16,16 @@ from simulation.workers import SimProcess, spawner
 from taskmaster.bus.errors import DiskFull, JournalError
 from taskmaster.bus.status import DaemonStatus
 from taskmaster.bus.table import Buffer
-from taskmaster.daemon import answering, broker as broker_module, inquiries, intake, outbox, publishing, supervision
+from taskmaster.daemon import (
+    answering,
+    broker as broker_module,
+    dispatching,
+    inquiries,
+    intake,
+    outbox,
+    publishing,
+    supervision,
+)
 from taskmaster.daemon.broker import Broker, Endpoints
 from taskmaster.daemon.core import Core, Identity
 from taskmaster.daemon.effects import Effects, EventAppended, Record
@@ -41,7 +50,7 @@ def surroundings(world: World) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for module in (broker_module, inquiries, outbox, supervision):
             patch.setattr(module, "time", world.agenda)
-        for module in (answering, broker_module, intake, outbox, publishing):
+        for module in (answering, broker_module, dispatching, intake, outbox, publishing):
             patch.setattr(module, "sockets", _Sockets(world))
         patch.setattr(intake, "Origins", lambda router, counts: _Nowhere())
         patch.setattr(supervision, "spawn", spawner(world))

@@ -83,11 +83,11 @@ def _put_in_its_way(fate: _Fate) -> None:
     if fate.point == "when the outcome is out":
         from taskmaster.drivers.worker import Worker  # that of heads is another one, in the main module
 
-        _after(Worker, "_flush", lambda worker: _left(worker, fate))
+        _after(Worker, "flush", lambda worker: _left(worker, fate))
 
 
 def _left(worker: Any, fate: _Fate) -> None:
-    protocol = worker._protocol
+    protocol = worker.protocol
     if protocol._unsettled and not protocol.outbox:
         fate.reach("when the outcome is out", _LEAVES_SECONDS)
 

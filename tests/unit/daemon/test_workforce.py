@@ -31,7 +31,18 @@ def test_a_worker_is_told_what_it_works_for() -> None:
     hand = heart.hand(slots=3)
     (welcome,) = hand.heard
     assert welcome == m.Welcome(
-        heart.epoch, 1, "svm", "process", {"function": "digits:accuracy"}, (), (), 0.5, 10.0, 60.0, 64 << 20
+        heart.epoch,
+        1,
+        "svm",
+        "process",
+        {"function": "digits:accuracy"},
+        (),
+        (),
+        0.5,
+        10.0,
+        60.0,
+        64 << 20,
+        several=True,
     )
     assert heart.statistics().slots == 3
     assert heart.statistics().state == "ready"
