@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,24 @@ def test_the_table_and_the_plot(tmp_path: Path) -> None:
     assert (tmp_path / "study.png").stat().st_size > 5000
     assert [axes.get_title() for axes in figure.axes] == ["1 worker", "8 workers"]
     assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == list(LEARNERS)
+    assert figure.axes[0].get_yscale() == "log"
+    said = [label.get_text() for label in figure.axes[0].yaxis.get_ticklabels(which="both")]
+    assert any(said)
+    assert all(re.fullmatch(r"[-\d.e+]*", label) for label in said), "plain figures"
+
+
+def test_a_plot_of_what_gave_nan_at_first_is_logarithmic_too() -> None:
+    cold: list[object] = []
+
+    def f(point: dict[str, float]) -> float:
+        if len(cold) < 3:
+            cold.append(point)
+            return math.nan
+        return 1.0 + point["x"]
+
+    found = study(LEARNERS, f, SQUARE, seeds=2, evaluations=20, workers=[1])
+    assert math.isnan(found.trials[0].best[0])
+    assert found.plot().axes[0].get_yscale() == "log"
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
