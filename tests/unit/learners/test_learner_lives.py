@@ -97,7 +97,9 @@ def test_forked_at_any_event_it_goes_on_from_there_and_is_known_to_part_behind_i
         source = lab.history(run.number)
         at = min(at, source.next_seq)
         fork = stage.fork(run.number, "fork", at)
-        assert replay(LEARNERS[name](), lab.history(fork.run)).divergence is None
+        one = LEARNERS[name]()
+        assert isinstance(one, Learner)
+        assert replay(one, lab.history(fork.run)).divergence is None
 
         learner = LEARNERS[name]()
         _, loop = live(stage, learner, play, events=10**6, in_flight=in_flight, retries=1, goal=20, name="fork")
