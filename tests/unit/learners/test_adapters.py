@@ -149,6 +149,8 @@ def test_what_the_master_would_not_take_is_said_before_the_first_ask(name: str) 
         OPTIMIZERS[name]([X, Y]).bind([X, Y, KERNEL])
     with pytest.raises(CallerError, match="must be a single number to be optimised, got 'good'"):
         OPTIMIZERS[name]([X, Y]).tell({"x": 0.0, "y": 0.0}, "good")
+    with pytest.raises(CallerError, match=r"several outputs, 'a', 'b': say which with minimize=NAME, or maximize=NAME"):
+        OPTIMIZERS[name]([X, Y]).tell({"x": 0.0, "y": 0.0}, {"a": 1.0, "b": 2.0})
     with pytest.raises(CallerError, match=r"was told of \{'x': 0.0\}, which is no point of x, y"):
         OPTIMIZERS[name]([X, Y]).tell({"x": 0.0}, 1.0)
     learner = OPTIMIZERS[name]([X, Y])
