@@ -15,7 +15,7 @@ import click
 from taskmaster.bus.errors import CallerError, DaemonUnreachable, UnknownMaster, UnknownRun
 from taskmaster.bus.fields import Field
 from taskmaster.bus.text import did_you_mean_or, parse_duration
-from taskmaster.cli.base import Command, address_option, end_of_line, json_option, notes_of
+from taskmaster.cli.base import Command, address_option, end_of_line, json_option, notes_of, sentences
 from taskmaster.cli.connecting import connected, find_run
 from taskmaster.cli.exits import INTERRUPTED, OK
 from taskmaster.cli.learners import named_with_options, pair, require_learner
@@ -225,7 +225,7 @@ def _refusing(output: str | None, *, maximize: bool) -> Iterator[None]:
     try:
         yield
     except CallerError as error:
-        said = ". ".join(filter(None, (str(error), notes_of(error))))
+        said = sentences(str(error), notes_of(error))
         if isinstance(error, SeveralOutputs) and output is not None:
             aim = f"{'maximize' if maximize else 'minimize'}={output}"
             said += f" --output says what the table compares; what a learner learns its options say: 'NAME {aim}'"

@@ -104,6 +104,12 @@ def test_a_seed_of_its_own_is_passed_on() -> None:
 @pytest.mark.parametrize(
     ("name", "parameters", "options", "message"),
     [
+        (
+            "gp",
+            [X],
+            {"maximize": "accuracy", "wrap.negate": "yes"},
+            r"say which with output=NAME of .* wrap\.output=NAME",
+        ),
         ("sobool", [X], {}, "no learner is called 'sobool'; did you mean 'sobol'?"),
         ("gradient", [X], {}, "no learner is called 'gradient'; there are 'adaptive', 'ax', 'cma'"),
         ("grid", [X], {"m": "3"}, "learner 'grid' has no option 'm'.*it takes 'n'"),

@@ -222,6 +222,11 @@ def test_ctrl_c_leaves_with_a_table_of_what_has_ended(typed: Program, tmp_path: 
     ("arguments", "message"),
     [
         (["--learner", "sobl"], "there is no learner 'sobl'; did you mean 'sobol'?"),
+        (["--learner", "sobol m=3"], "has no option 'm'; it takes 'n'; see 'taskmaster simulate --help'"),
+        (
+            ["--learner", "gp maximise=yes", "--learner", "sobol"],
+            "mean 'maximize'? That was learner 'gp maximise=yes'; see",
+        ),
         (["--learner", "sobol n"], "an option of a learner takes KEY=VALUE, not 'n'"),
         (["--learner", "sobol 'n=3"], '--learner "sobol \'n=3": no closing quotation'),
         (["--learner", "sobol", "--latency", "half-normal:60"], "write 'constant SECONDS', 'half-normal MEAN [LEAST]'"),
