@@ -197,7 +197,8 @@ class MasterExecutor(ThreadPoolExecutor):
         if not ours or len(args) != 1 or kwargs:
             raise NotAllowed(
                 f"Master {self._master.name!r} evaluates points with a function of its own and takes no others: give "
-                "executor.evaluate as the function, with a point; or use a Master that takes calls (calls = […], "
+                "executor.evaluate as the function, with a point, of executor = MasterExecutor(master), which a mapper "
+                "takes, too, or of the MasterMap; or use a Master that takes calls (calls = […], "
                 "code = true, or a WorkMaster without a function)"
             )
         other = fn.__self__._master
