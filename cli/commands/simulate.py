@@ -67,6 +67,10 @@ _WHOLE, _OR = "int:", "|"
 )  # fmt: skip
 @click.option("--master", metavar="MASTER", help="Take the parameters and outputs of this Master of a daemon.")
 @click.option("--workers", metavar="N[,N …]", default="8", help="Numbers of workers to compare; by default 8.")
+@click.option(
+    "--in-flight", metavar="N", type=click.IntRange(1),
+    help="Tasks in flight for each worker; by default two, or one for learners that learn much from each.",
+)  # fmt: skip
 @click.option("--seeds", metavar="N", type=click.IntRange(1), default=10, help="Trials of each, by default 10.")
 @click.option(
     "--evaluations", metavar="N", type=click.IntRange(1), default=100, help="Of each trial at most, by default 100."
@@ -97,6 +101,7 @@ def command(
     parameters: tuple[str, ...],
     master: str | None,
     workers: str,
+    in_flight: int | None,
     seeds: int,
     evaluations: int,
     goal: str | None,
@@ -147,6 +152,7 @@ def command(
                 outputs=outputs,
                 output=output,
                 minimize=not maximize,
+                in_flight=in_flight,
                 on_trial=on_trial,
             )
     except KeyboardInterrupt:

@@ -188,6 +188,19 @@ def test_learners_are_compared_on_the_command_line(typed: Program, tmp_path: Pat
     }
 
 
+def test_how_many_are_in_flight_for_each_worker_is_said(typed: Program, tmp_path: Path) -> None:
+    command = ("simulate", "--learner", "evolution", "--function", "branin", "--seeds", "3", "--goal", "0.4", "--json",
+               "--evaluations", "120", "--workers", "8", "--latency", "exponential 60")  # fmt: skip
+
+    def row(*more: str) -> Any:
+        (found,) = json.loads(typed(*command, *more).out)["rows"]
+        return found
+
+    assert row() == row("--in-flight", "2") != row("--in-flight", "1")
+    assert row("--in-flight", "4") != row("--in-flight", "2")
+    assert typed(*command, "--in-flight", "0").status == 2
+
+
 def test_a_function_of_ones_own_and_durations_of_a_file(typed: Program, tmp_path: Path) -> None:
     (tmp_path / "valley.py").write_text("def depth(point):\n    return (point['a'] - 3) ** 2\n")
     with (tmp_path / "run.csv").open("w", newline="") as file:
