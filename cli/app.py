@@ -15,7 +15,7 @@ import click
 from taskmaster import __version__
 from taskmaster.bus.errors import ConfigError, TaskMasterError
 from taskmaster.bus.text import printable_lines
-from taskmaster.cli.base import Group, end_of_line, notes_of, show_tracebacks
+from taskmaster.cli.base import Group, end_of_line, notes_of, sentences, show_tracebacks
 from taskmaster.cli.exits import BROKEN_PIPE, ERROR, EXITS, INTERRUPTED, OK, USAGE, exit_code
 from taskmaster.cli.journald import priority
 from taskmaster.cli.logs import goes_to_journal
@@ -175,7 +175,8 @@ def _usage(error: click.UsageError) -> int:
     text = error.format_message().rstrip(".")
     place = error.ctx.command_path if error.ctx is not None else "taskmaster"
     first, space, rest = text.partition(" ")
-    first = first.lower() if first.istitle() else first  # a sentence's beginning, and not GaussianProcess
+    if first.istitle() and first != "Master":  # a sentence's beginning, and neither GaussianProcess nor a term
+        first = first.lower()
     _say(f"{first}{space}{rest}{'' if text.endswith('?') else ';'} see '{place} --help'")
     return USAGE
 
@@ -190,7 +191,7 @@ def _fail(error: TaskMasterError | OSError) -> int:
         what = error.strerror or str(error)
         _say(f"{error.filename}: {what}" if error.filename else f"cannot read or write: {what}")
     else:
-        _say(". ".join(filter(None, (str(error), notes_of(error)))))
+        _say(sentences(str(error), notes_of(error)))
     return exit_code(error) if isinstance(error, TaskMasterError) else ERROR
 
 

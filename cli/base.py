@@ -13,7 +13,16 @@ import click
 from taskmaster.bus.places import ENVIRONMENT
 from taskmaster.bus.text import did_you_mean_or
 
-__all__ = ["Command", "Group", "address_option", "end_of_line", "json_option", "notes_of", "show_tracebacks"]
+__all__ = [
+    "Command",
+    "Group",
+    "address_option",
+    "end_of_line",
+    "json_option",
+    "notes_of",
+    "sentences",
+    "show_tracebacks",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -36,7 +45,7 @@ def show_tracebacks(wanted: bool) -> None:
 def _in_a_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     text = " ".join(str(error).split())
     if notes := notes_of(error):
-        click.echo(f"taskmaster: {kind.__name__}{f': {text}' if text else ''}. {notes}", err=True)
+        click.echo(f"taskmaster: {sentences(f'{kind.__name__}: {text}' if text else kind.__name__, notes)}", err=True)
         return
     click.echo(
         f"taskmaster: unexpected {kind.__name__}{f': {text}' if text else ''}; this is a mistake in TaskMaster: "
@@ -48,6 +57,13 @@ def _in_a_line(kind: type[BaseException], error: BaseException, trace: Traceback
 def notes_of(error: BaseException) -> str:
     """What was noted with an error: where a user's code raised it, and what to do then."""
     return " ".join(getattr(error, "__notes__", ()))
+
+
+def sentences(*parts: str) -> str:
+    """Those that are not empty, one behind the other; the last as it is."""
+    said = [part for part in parts if part]
+    ended = [part if part.endswith((".", "?", "!")) else f"{part}." for part in said[:-1]]
+    return " ".join([*ended, *said[-1:]])
 
 
 def end_of_line() -> None:

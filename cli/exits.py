@@ -63,7 +63,7 @@ EXITS = (
         (InstrumentTrouble,),
     ),
     Exit(13, "the journal, or the backup, is of a newer release", (JournalTooNew,)),
-    Exit(INTERRUPTED, "interrupted (Ctrl-C)"),
+    Exit(INTERRUPTED, "interrupted (Ctrl-C; of demo and learn, SIGTERM, too)"),
     Exit(BROKEN_PIPE, "whoever read the output did not want all of it"),
 )
 

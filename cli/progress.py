@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LoopView", "statistics_text", "stopping_in_order"]
 
-_STOPPING = "stopping: waiting for what is in flight (Ctrl-C again: leave at once)"
+#: What stops a loop, and what it is called.
+_SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 _STDERR = 2
 
 #: Between two looks at a loop.
@@ -43,7 +44,8 @@ class LoopView:
         self._console = console(stderr=True)
         self._seen: LoopStatistics | None = None
         self._last: Result | None = None
-        self._stopping = False
+        #: what is said while it stops; nothing as long as it does not
+        self._stopping = ""
         self._look_at = 0.0
         self._print_at = time.monotonic() + PLAIN_SECONDS
         self._live = (
@@ -76,17 +78,21 @@ class LoopView:
             self._print_at = now + PLAIN_SECONDS
             self._console.print(statistics_text(self._seen), soft_wrap=True)
 
-    def on_stopping(self) -> None:
-        """Say that nothing further is asked. May be called by a signal's handler, so it draws and locks nothing."""
-        self._stopping = True
+    def on_stopping(self, again: str) -> None:
+        """Say that nothing further is asked, and what ``again`` does.
+
+        May be called by a signal's handler, so it draws and locks nothing.
+        """
+        self._stopping = f"stopping: waiting for what is in flight ({again} again: leave at once)"
         if self._live is None:
-            os.write(_STDERR, f"{_STOPPING}\n".encode())
+            with contextlib.suppress(OSError):  # whoever was to read it may be gone, which is why it is to stop
+                os.write(_STDERR, f"{self._stopping}\n".encode())
 
     def _render(self) -> RenderableType:
         from rich.console import Group
         from rich.text import Text
 
-        return Group(self._progress(), Text(_STOPPING, "yellow")) if self._stopping else self._progress()
+        return Group(self._progress(), Text(self._stopping, "yellow")) if self._stopping else self._progress()
 
     def _progress(self) -> RenderableType:
         from rich.console import Group
@@ -109,7 +115,8 @@ class LoopView:
 def stopping_in_order(loop: Loop, view: LoopView) -> Iterator[None]:
     """Have the first Ctrl-C stop asking, whatever the loop and its learner are at; the second leaves at once.
 
-    Between two steps, that is, or while the learner thinks; the third is for what takes long and is neither.
+    Between two steps, that is, or while the learner thinks; the third is for what takes long and is neither. SIGTERM,
+    by which a service or a batch system ends a program, does the same.
     """
     pressed = 0
 
@@ -118,14 +125,15 @@ def stopping_in_order(loop: Loop, view: LoopView) -> Iterator[None]:
         pressed += 1
         if pressed == 1:
             loop.stop()
-            view.on_stopping()
+            view.on_stopping(_SIGNALS[signal.Signals(number)])
         elif pressed == 2:
             loop.break_off()
         else:
             raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGINT, on_signal)
+    before = {number: signal.signal(number, on_signal) for number in _SIGNALS}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -86,22 +86,28 @@ class MasterExecutor(ThreadPoolExecutor):
         return self._collector.put(self._task(fn, args, kwargs))
 
     def map(
-        self, fn: Callable[..., T], *iterables: Iterable[Any], timeout: float | None = None, chunksize: int = 1
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        **further: Any,
     ) -> Iterator[T]:
         """As the standard library's. The Master hands calls out in chunks anyway; ``chunksize`` makes one task of many.
 
         That saves the cost of a task for light calls, of a Master that takes code; others leave it out of account.
+        ``further`` is what this release of Python has besides: ``buffersize`` from 3.14 on.
         """
         if chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
         if not self.takes_code:
-            return super().map(fn, *iterables, timeout=timeout)
+            return super().map(fn, *iterables, timeout=timeout, **further)
         packed = self.pack(fn)
         if chunksize == 1:
-            return super().map(packed, *iterables, timeout=timeout)
+            return super().map(packed, *iterables, timeout=timeout, **further)
         rows = zip(*iterables)
         chunks = iter(lambda: list(islice(rows, chunksize)), [])
-        return _chained(super().map(partial(each, packed), chunks, timeout=timeout))
+        return _chained(super().map(partial(each, packed), chunks, timeout=timeout, **further))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """No further calls. ``wait`` until those that were submitted have ended, and the run is closed.
@@ -191,7 +197,8 @@ class MasterExecutor(ThreadPoolExecutor):
         if not ours or len(args) != 1 or kwargs:
             raise NotAllowed(
                 f"Master {self._master.name!r} evaluates points with a function of its own and takes no others: give "
-                "executor.evaluate as the function, with a point; or use a Master that takes calls (calls = […], "
+                "executor.evaluate as the function, with a point, of executor = MasterExecutor(master), which a mapper "
+                "takes, too, or of the MasterMap; or use a Master that takes calls (calls = […], "
                 "code = true, or a WorkMaster without a function)"
             )
         other = fn.__self__._master

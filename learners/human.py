@@ -107,7 +107,7 @@ class Human(Record):
         while True:
             question = "\n".join([*self._told(), *([reason] if reason else []), self._wanted()])
             try:
-                with _left_by_ctrl_c():
+                with _left_by_signals():
                     line = self._prompt(question).strip()
             except EOFError:
                 line = _END
@@ -149,14 +149,26 @@ class Human(Record):
 
 
 class _Stopped(Exception):
-    """Ctrl-C was pressed at the question."""
+    """Ctrl-C was pressed at the question, or SIGTERM came."""
 
 
 @contextlib.contextmanager
-def _left_by_ctrl_c() -> Iterator[None]:
-    """Within, Ctrl-C does what it did, and also ends the question: a loop that stops by it would wait for an answer."""
-    before = signal.getsignal(signal.SIGINT)
-    if not callable(before) or threading.current_thread() is not threading.main_thread():
+def _left_by_signals() -> Iterator[None]:
+    """Within, Ctrl-C and SIGTERM do what they did, and also end the question: a loop that stops by them would wait."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    with contextlib.ExitStack() as stack:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            stack.enter_context(_left_by(number))
+        yield
+
+
+@contextlib.contextmanager
+def _left_by(number: signal.Signals) -> Iterator[None]:
+    """The same of one signal; where nobody handles it, it does what it did and nothing else."""
+    before = signal.getsignal(number)
+    if not callable(before):
         yield
         return
     does = before
@@ -165,12 +177,12 @@ def _left_by_ctrl_c() -> Iterator[None]:
         does(number, frame)
         raise _Stopped
 
-    signal.signal(signal.SIGINT, on_signal)
+    signal.signal(number, on_signal)
     try:
         yield
     finally:
-        if signal.getsignal(signal.SIGINT) is on_signal:  # else what it did was to put another one in its place
-            signal.signal(signal.SIGINT, before)
+        if signal.getsignal(number) is on_signal:  # else what it did was to put another one in its place
+            signal.signal(number, before)
 
 
 def _words(line: str) -> list[str]:

@@ -22,7 +22,8 @@ __all__ = ["Parting", "part"]
 class Parting:
     """The first difference of two runs."""
 
-    #: so many events they have in common
+    #: so many events had been told when what differs was asked for, or came: these they have in common. (What was asked
+    #: for and put later only, because the goal had no use for it before, counts as asked then.)
     told: int
     #: what is different: ``points``, ``asks``, ``results``, or ``end`` where one has no more
     what: str

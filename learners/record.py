@@ -14,7 +14,7 @@ from taskmaster.bus.text import did_you_mean_or
 from taskmaster.learners.making import LOST, Given, remembering
 from taskmaster.learners.protocol import Point, describe
 
-__all__ = ["Record", "SeveralOutputs", "chosen_output", "real", "select"]
+__all__ = ["TO_OPTIMISE", "Record", "SeveralOutputs", "chosen_output", "real", "select"]
 
 
 class SeveralOutputs(CallerError):
@@ -72,14 +72,22 @@ class Record:
         return choose(candidates, key=lambda candidate: candidate[1])
 
 
-def select(told: Any, name: str | None) -> Any:
-    """The output called ``name`` of what a Master returned, or its only one. Raises CallerError."""
+#: How one output of several is named; and by those that optimise some of them.
+_BY_NAME = "output=NAME"
+TO_OPTIMISE = "minimize=NAME, or maximize=NAME"
+
+
+def select(told: Any, name: str | None, by: str = _BY_NAME) -> Any:
+    """The output called ``name`` of what a Master returned, or its only one; ``by`` is how it is named.
+
+    Raises CallerError.
+    """
     if not isinstance(told, Mapping):
         return told
     if name is None:
         if len(told) == 1:
             return next(iter(told.values()))
-        raise SeveralOutputs(f"there are several outputs, {', '.join(map(repr, told))}: say which with output=NAME")
+        raise SeveralOutputs(f"there are several outputs, {', '.join(map(repr, told))}: say which with {by}")
     if name not in told:
         raise CallerError(f"no output is called {name!r}{did_you_mean_or(name, told)}")
     return told[name]
@@ -93,15 +101,15 @@ def real(told: Any, name: str | None, learner: str) -> float:
     return float(value)
 
 
-def chosen_output(outputs: Sequence[Field], name: str | None) -> Field | None:
+def chosen_output(outputs: Sequence[Field], name: str | None, by: str = _BY_NAME) -> Field | None:
     """The one of a Master's declared outputs that ``name`` says, or the only one; None if none are declared.
 
-    Raises CallerError if ``name`` is none of them, or is None and there are several.
+    ``by`` is how it is named. Raises CallerError if ``name`` is none of them, or is None and there are several.
     """
     names = tuple(field.name for field in outputs)
     if name is None and len(names) > 1:
         several = ", ".join(map(repr, names))
-        raise SeveralOutputs(f"the Master has several outputs, {several}: say which with output=NAME")
+        raise SeveralOutputs(f"the Master has several outputs, {several}: say which with {by}")
     if name is not None and names and name not in names:
         raise CallerError(f"the Master has no output {name!r}{did_you_mean_or(name, names, 'it has')}")
     return next((field for field in outputs if name in (None, field.name)), None)

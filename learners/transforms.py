@@ -25,6 +25,8 @@ __all__ = ["DataSaver", "Filter", "Form", "Linear", "Log", "Mapped", "Transform"
 
 #: Asks in a row of which no point is kept, after which there is none for now.
 _PATIENCE = 1000
+#: How a Transform is told which output is meant.
+_BY = "output=NAME of the Transform (on the command line, wrap.output=NAME)"
 #: What other units may make of a limit, as a share of it.
 _ROUNDING = 1e-12
 
@@ -119,9 +121,12 @@ class Form:
 
     def outputs(self, fields: Sequence[Field]) -> list[Field]:
         """A Master's outputs as the learner sees them, none where nobody knows. Raises CallerError."""
-        chosen = None if self.output is None else chosen_output(fields, self.output)
         if self.function is not None:
+            if self.output is not None:
+                chosen_output(fields, self.output)
             return []
+        wants_one = self.output is not None or self.negate
+        chosen = chosen_output(fields, self.output, _BY) if wants_one else None
         return [self._output(field) for field in (fields if chosen is None else [chosen])]
 
     def _output(self, field: Field) -> Field:

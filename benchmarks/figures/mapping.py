@@ -11,7 +11,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from benchmarks.bench import Bench
 from benchmarks.contest import Limits, Round, Row, at_most, compare, interleave, median
@@ -21,10 +21,12 @@ from benchmarks.rig import WORKERS
 from taskmaster.learners.mappers import DynamicParallelMapper, GuidedMapper, SerialMapper, StaticParallelMapper
 from taskmaster.learners.workmaster import WorkMaster
 
-__all__ = ["draw", "mappers"]
+__all__ = ["Curves", "draw", "mappers", "measured"]
 
 #: Gets the durations spun, and gives their sum.
 Work = Callable[[Sequence[float]], float]
+#: By workload and mapper: (number of tasks, seconds by seconds of work).
+Curves: TypeAlias = dict[str, dict[str, list[tuple[int, float]]]]
 
 STATIC, DYNAMIC, JOBLIB = "StaticParallelMapper", "DynamicParallelMapper", "joblib, loky"
 LIMITS: dict[str, Limits] = {
@@ -83,34 +85,44 @@ def _timed(workload: Workload, work: Work) -> Round:
 # -- the picture ------------------------------------------------------------------------------------------------------
 
 
-def draw(path: str) -> None:
-    """Measure each mapper over the sizes, and draw time by work against the number of tasks."""
+def measured(shares: Sequence[float] = SHARES, rounds: int = ROUNDS) -> Curves:
+    """Each mapper over the sizes."""
+    found: Curves = {}
+    with _contestants() as works:
+        for share in shares:
+            for workload in workloads(lambda full, share=share: max(2, round(full * share))):  # type: ignore[misc]
+                n, of_all = len(workload.durations), sum(workload.durations)
+                curves = found.setdefault(workload.name, {})
+                if any(n == size for curve in curves.values() for size, _ in curve):
+                    continue  # of the fewest tasks there are as few for the next share
+                timed = {name: _timed(workload, work) for name, work in works.items()}
+                for name, seconds in interleave(timed, rounds).items():
+                    curves.setdefault(name, []).append((n, median(seconds) / of_all))
+    return found
+
+
+def draw(path: str, found: Curves) -> Any:
+    """Time by work against the number of tasks; the figure."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     figure = Figure(figsize=(10, 7), layout="constrained")
     panels = figure.subplots(2, 2, sharey=True).flat
-    for panel, (name, curves) in zip(panels, _measured().items()):
+    for panel, (name, curves) in zip(panels, found.items()):
         for label, points in curves.items():
             panel.plot(*zip(*points), marker="o", markersize=3, label=label)
         panel.axhline(1 / WORKERS, color="0.7", linestyle=":", zorder=0)
         panel.set(title=name, xscale="log", yscale="log", xlabel="tasks", ylabel="time / work")
+        # Of less than a decade there would be ticks like 6 × 10⁻¹.
+        panel.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 3.0, 5.0)))
+        panel.xaxis.set_major_locator(LogLocator())
+        for axis in (panel.xaxis, panel.yaxis):
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+            axis.set_minor_formatter(NullFormatter())
     figure.axes[0].legend()
     figure.savefig(path, metadata={"Date": None} if path.endswith(".svg") else None)
-
-
-def _measured() -> dict[str, dict[str, list[tuple[int, float]]]]:
-    """By workload and mapper: (number of tasks, seconds by seconds of work)."""
-    found: dict[str, dict[str, list[tuple[int, float]]]] = {}
-    with _contestants() as works:
-        for share in SHARES:
-            for workload in workloads(lambda full, share=share: max(2, round(full * share))):  # type: ignore[misc]
-                rounds = {name: _timed(workload, work) for name, work in works.items()}
-                of_all = sum(workload.durations)
-                for name, seconds in interleave(rounds, ROUNDS).items():
-                    curve = found.setdefault(workload.name, {}).setdefault(name, [])
-                    curve.append((len(workload.durations), median(seconds) / of_all))
-    return found
+    return figure
 
 
 if __name__ == "__main__":
-    draw(sys.argv[1])
+    draw(sys.argv[1], measured())

@@ -109,9 +109,9 @@ def command(
     A learner of another library is called by the library's name and its own: optuna:TPESampler, nevergrad:DE. One of
     your own is called by its module and class, climber:Climber for that of climber.py.
 
-    The first Ctrl-C puts nothing further and waits for what is in flight, the second leaves at once. The same command
-    with the same --run goes on where it was, after whatever happened; without --learner, too, as it is recorded how
-    that was made. To go on from a run with another learner, fork it first: 'taskmaster runs fork'.
+    The first Ctrl-C, or SIGTERM, puts nothing further and waits for what is in flight, the second leaves at once. The
+    same command with the same --run goes on where it was, after whatever happened; without --learner, too, as it is
+    recorded how that was made. To go on from a run with another learner, fork it first: 'taskmaster runs fork'.
     """
     goal = _goal(wanted)
     learner_name, given = chosen(learner_name, pairs, options, path)

@@ -15,7 +15,7 @@ import click
 from taskmaster.bus.errors import CallerError, DaemonUnreachable, UnknownMaster, UnknownRun
 from taskmaster.bus.fields import Field
 from taskmaster.bus.text import did_you_mean_or, parse_duration
-from taskmaster.cli.base import Command, address_option, end_of_line, json_option, notes_of
+from taskmaster.cli.base import Command, address_option, end_of_line, json_option, notes_of, sentences
 from taskmaster.cli.connecting import connected, find_run
 from taskmaster.cli.exits import INTERRUPTED, OK
 from taskmaster.cli.learners import named_with_options, pair, require_learner
@@ -67,6 +67,10 @@ _WHOLE, _OR = "int:", "|"
 )  # fmt: skip
 @click.option("--master", metavar="MASTER", help="Take the parameters and outputs of this Master of a daemon.")
 @click.option("--workers", metavar="N[,N …]", default="8", help="Numbers of workers to compare; by default 8.")
+@click.option(
+    "--in-flight", metavar="N", type=click.IntRange(1),
+    help="Tasks in flight for each worker; by default two, or one for learners that learn much from each.",
+)  # fmt: skip
 @click.option("--seeds", metavar="N", type=click.IntRange(1), default=10, help="Trials of each, by default 10.")
 @click.option(
     "--evaluations", metavar="N", type=click.IntRange(1), default=100, help="Of each trial at most, by default 100."
@@ -97,6 +101,7 @@ def command(
     parameters: tuple[str, ...],
     master: str | None,
     workers: str,
+    in_flight: int | None,
     seeds: int,
     evaluations: int,
     goal: str | None,
@@ -147,6 +152,7 @@ def command(
                 outputs=outputs,
                 output=output,
                 minimize=not maximize,
+                in_flight=in_flight,
                 on_trial=on_trial,
             )
     except KeyboardInterrupt:
@@ -225,7 +231,7 @@ def _refusing(output: str | None, *, maximize: bool) -> Iterator[None]:
     try:
         yield
     except CallerError as error:
-        said = ". ".join(filter(None, (str(error), notes_of(error))))
+        said = sentences(str(error), notes_of(error))
         if isinstance(error, SeveralOutputs) and output is not None:
             aim = f"{'maximize' if maximize else 'minimize'}={output}"
             said += f" --output says what the table compares; what a learner learns its options say: 'NAME {aim}'"

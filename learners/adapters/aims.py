@@ -13,7 +13,7 @@ import numpy as np
 from taskmaster.bus.errors import CallerError
 from taskmaster.bus.fields import Field
 from taskmaster.bus.text import FIELD_NAME
-from taskmaster.learners.record import chosen_output, select
+from taskmaster.learners.record import TO_OPTIMISE, chosen_output, select
 
 __all__ = ["Aims", "Constraint", "Names", "Values", "is_known"]
 
@@ -104,7 +104,7 @@ class Aims:
         """Raise CallerError where a Master with these ``outputs`` does not have what is optimised, as numbers."""
         named = [*(name for name, _ in self.objectives), *(constraint.output for constraint in self.constraints)]
         for name in named:
-            field = chosen_output(outputs, name)
+            field = chosen_output(outputs, name, TO_OPTIMISE)
             if field is not None and (field.kind == "str" or field.shape):
                 raise CallerError(
                     f"{self.who} optimises single numbers, but output {field.name!r} is {field.describe()}"
@@ -112,7 +112,7 @@ class Aims:
 
     def read(self, told: Any) -> Values:
         """What ``told`` says. Raises CallerError where an output is missing or not a number."""
-        measured = tuple(_number(select(told, name), name or "output") for name, _ in self.objectives)
+        measured = tuple(_number(select(told, name, TO_OPTIMISE), name or "output") for name, _ in self.objectives)
         losses = tuple(-value if more else value for value, (_, more) in zip(measured, self.objectives, strict=True))
         return Values(measured, losses, tuple(constraint.violation(told) for constraint in self.constraints))
 

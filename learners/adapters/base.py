@@ -35,7 +35,10 @@ from taskmaster.learners.adapters.space import Key, Space
 from taskmaster.learners.protocol import Point
 from taskmaster.learners.record import Record
 
-__all__ = ["PATIENCE", "Optimizer", "OwnDice", "Seedable"]
+__all__ = ["OPTIONS", "PATIENCE", "Optimizer", "OwnDice", "Seedable"]
+
+#: What all of them take, besides what is their library's own.
+OPTIONS = ("minimize", "maximize", "constraints", "log", "repeats")
 
 #: So many suggestions in a row without a new point, and the library has nothing new for now.
 PATIENCE = 30

@@ -32,7 +32,7 @@ import numpy as np
 from taskmaster.bus.errors import CallerError
 from taskmaster.bus.text import did_you_mean_or, lacking
 from taskmaster.learners.adapters.aims import Aims, Names, Values
-from taskmaster.learners.adapters.base import Optimizer, OwnDice, ignoring
+from taskmaster.learners.adapters.base import OPTIONS, Optimizer, OwnDice, ignoring
 from taskmaster.learners.adapters.space import Space
 from taskmaster.learners.arguments import whole
 from taskmaster.learners.axes import Parameters
@@ -257,4 +257,5 @@ def _check_options(options: Mapping[str, Any]) -> None:
                 f"CMA-ES's option {key!r} is not for learners: nothing is printed, and the run has the seed"
             )
         if key not in known:
-            raise CallerError(f"CMA-ES has no option {key!r}{did_you_mean_or(key, known, 'it takes')}")
+            all_known = (*OPTIONS, "start", "sigma", "restarts", *known)
+            raise CallerError(f"CMA-ES has no option {key!r}{did_you_mean_or(key, all_known, 'it takes')}")

@@ -17,7 +17,7 @@ from taskmaster.bus.text import did_you_mean_or, lacking
 from taskmaster.learners.adaptive import AdaptiveLearner
 from taskmaster.learners.options import Options, literal, names, yes
 from taskmaster.learners.protocol import Learner
-from taskmaster.learners.record import chosen_output
+from taskmaster.learners.record import TO_OPTIMISE, chosen_output
 
 if TYPE_CHECKING:
     from taskmaster.learners.registry import Factory
@@ -163,7 +163,7 @@ def _gest(
     from taskmaster.learners.adapters.gest import GestLearner, generator_at, vocs_of
 
     wanted = {key: value for key, value in _aimed(given).items() if key in ("minimize", "maximize", "constraints")}
-    only = chosen_output(outputs, None) if True in wanted.values() else None
+    only = chosen_output(outputs, None, TO_OPTIMISE) if True in wanted.values() else None
     wanted = {key: value if value is not True else () if only is None else only.name for key, value in wanted.items()}
     generations = given.take("generations", yes, "yes or no") or False
     vocs = vocs_of(parameters, outputs, **wanted)

@@ -26,7 +26,7 @@ from typing import Any, Literal, TypeAlias
 from taskmaster.bus.errors import CallerError
 from taskmaster.bus.text import did_you_mean_or, lacking
 from taskmaster.learners.adapters.aims import Aims, Names, Values
-from taskmaster.learners.adapters.base import Optimizer, ignoring
+from taskmaster.learners.adapters.base import OPTIONS, Optimizer, ignoring
 from taskmaster.learners.adapters.space import Space
 from taskmaster.learners.axes import Axis, Levels, Parameters
 from taskmaster.learners.protocol import Point
@@ -234,7 +234,8 @@ def _check_options(name: str, options: Collection[str]) -> None:
     takes = inspect.signature(_kind(name)).parameters
     for key in options:
         if key not in takes:
-            raise CallerError(f"Optuna's {name} has no option {key!r}{did_you_mean_or(key, takes, 'it takes')}")
+            known = (*OPTIONS, "prunes", *takes)
+            raise CallerError(f"Optuna's {name} has no option {key!r}{did_you_mean_or(key, known, 'it takes')}")
 
 
 def _direction(more: bool) -> Literal["minimize", "maximize"]:

@@ -110,7 +110,9 @@ class Pruning:
     # -- following ----------------------------------------------------------------------------------------------------
 
     def __enter__(self) -> Pruning:
-        lab = self._lab = Lab(self._run.master.lab.address)  # closed to end the thread
+        own = self._run.master.lab
+        # another connection, closed to end the thread, by the same keys
+        lab = self._lab = Lab(own.address, credentials=own._core.credentials)
         watched = lab[self._run.master.name].watch(self._run.name, since="now")
         self._thread = threading.Thread(target=self._follow, args=(watched,), name="pruning", daemon=True)
         self._thread.start()

@@ -11,7 +11,7 @@ from taskmaster.bus.fields import Field
 from taskmaster.bus.text import lacking
 from taskmaster.learners.adapters.aims import Aims
 from taskmaster.learners.adapters.space import Space
-from taskmaster.learners.record import chosen_output
+from taskmaster.learners.record import TO_OPTIMISE, chosen_output
 
 try:
     from gest_api.vocs import (
@@ -44,7 +44,7 @@ def vocs_of(
     other.
     """
     if not minimize and not maximize:
-        only = chosen_output(outputs, None)
+        only = chosen_output(outputs, None, TO_OPTIMISE)
         if only is None:
             raise CallerError("gest-api takes outputs by name: say which to minimise or to maximise")
         minimize = only.name

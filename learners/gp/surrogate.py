@@ -98,7 +98,7 @@ class Surrogate:
         return factor
 
     def _fitted(self, x: Floats, y: Floats, scale: Scale, mature: bool) -> tuple[Hyper, float]:
-        noise = None if self._noise is None else (self._noise / scale.deviation) ** 2
+        noise = None if self._noise is None else (self._noise / scale.unit / scale.deviation) ** 2
         last = self._hypers.get(scale.shape)
         return fit(
             x,

@@ -56,14 +56,32 @@ def plot_study(study: Study, file: Any = None) -> Any:
                 _draw(panel, trials)
         panel.set_title(count(workers, "worker"))
         panel.set_xlabel("time / s")
-        if all(line.get_ydata().min() > 0 for line in panel.lines):
+        if all(_is_positive(line.get_ydata()) for line in panel.lines):
             panel.set_yscale("log")
+            _label_plainly(panel.yaxis)
     panels[0].set_ylabel(f"best so far ({'least' if study.minimize else 'most'})")
     if panels[0].lines:
         panels[0].legend()
     if file is not None:
         figure.savefig(file)
     return figure
+
+
+def _is_positive(values: NDArray[np.float64]) -> bool:
+    """Whether all that is known of a curve is above 0: at its beginning nothing may be, where the first were NaN."""
+    return bool((values[~np.isnan(values)] > 0).all())
+
+
+def _label_plainly(axis: Any) -> None:
+    """Label those ticks of a logarithmic axis that matplotlib would, but by 0.6, not by 6 × 10⁻¹."""
+    from matplotlib.ticker import LogFormatter
+
+    class Plainly(LogFormatter):
+        def __call__(self, x: float, pos: int | None = None) -> str:
+            return f"{x:g}" if super().__call__(x, pos) else ""
+
+    axis.set_major_formatter(Plainly())
+    axis.set_minor_formatter(Plainly())
 
 
 def _draw(panel: Any, trials: Sequence[Trial]) -> None:

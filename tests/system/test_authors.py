@@ -151,7 +151,10 @@ def test_without_a_record_somebody_has_to_say_who(lab: Lab, typed: Program) -> N
         (("learn", "plane"), "say what chooses the points: --learner NAME"),
         (("learn", "plane", "n=4", "--run", "of a program"), "options of a learner go with --learner NAME"),
         (("runs", "replay", "of a program", "n=4"), "options of a learner go with --learner NAME"),
-        (("learn", "plane", "--run", "to come"), "has no run 'to come' yet: say what chooses its points"),
+        (
+            ("learn", "plane", "--run", "to come"),
+            "taskmaster: Master 'plane' has no run 'to come' yet: say what chooses its points",
+        ),
     ):
         said = typed(*words)
         assert (said.status, error in said.err) == (2, True), said.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -197,6 +198,45 @@ def test_learning_is_left_at_once_on_the_second_ctrl_c(lab: Lab, visits: Visits)
     visit.go()
     with lab["learned"].open("second") as run:
         assert [result.index for result in run.results] == [0], "what was in flight was evaluated all the same"
+
+
+def test_sigterm_ends_learning_as_ctrl_c_does(lab: Lab, visits: Visits) -> None:
+    """By which a service, or a batch system, ends it: it says where it was, and that it can be gone on with."""
+    line = [sys.executable, "-m", "taskmaster", "learn", "learned", "--learner", "random", "--in-flight", "1"]
+
+    def learning(run: str) -> subprocess.Popen[str]:
+        return subprocess.Popen([*line, "--run", run], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    with learning("ended") as learn:
+        visit = visits.next()
+        learn.send_signal(signal.SIGTERM)
+        assert learn.stderr is not None
+        assert learn.stderr.readline() == ("stopping: waiting for what is in flight (SIGTERM again: leave at once)\n")
+        visit.go()
+        out, err = learn.communicate(timeout=PATIENCE)
+        assert learn.returncode == 130
+        assert "(learned/ended): 1 point in " in out
+        assert err == "interrupted; go on with: taskmaster learn learned --run ended …\n"
+    with learning("left") as learn:
+        visit = visits.next()
+        for _ in range(2):
+            learn.send_signal(signal.SIGTERM)
+            assert learn.stderr is not None
+            said = learn.stderr.readline()
+        assert said == "left with 1 task in flight; go on with: taskmaster learn learned --run left …\n"
+        assert learn.wait(PATIENCE) == 130
+    visit.go()
+
+
+def test_sigterm_ends_the_question_to_a_person(lab: Lab) -> None:
+    with Terminal("learn", "square", "--learner", "human", "--run", "told to end") as terminal:
+        terminal.await_text("next point")
+        terminal.press("2\n")
+        terminal.await_text("wait for 1 in flight")
+        terminal.process.send_signal(signal.SIGTERM)
+        assert terminal.wait() == 130
+        assert "(square/told to end): 1 point in" in terminal.text
+        assert terminal.text.count("next point") == 2
 
 
 def test_a_person_is_asked_for_points_until_they_press_ctrl_c_and_never_twice_for_the_same(lab: Lab) -> None:

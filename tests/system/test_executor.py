@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures as futures
+import inspect
+import itertools
 import os
 import subprocess
 import sys
 import textwrap
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -120,6 +123,17 @@ def test_map_keeps_the_order_and_ends_with_the_shortest(make: Make) -> None:
     assert list(executor.map(abs, [])) == []
     with pytest.raises(TypeError):
         executor.map(abs, 3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("chunksize", [1, 3])
+def test_map_takes_what_this_release_of_python_has_besides(make: Make, chunksize: int) -> None:
+    executor: Any = make(1)
+    if "buffersize" in inspect.signature(Executor.map).parameters:  # from 3.14 on
+        results = executor.map(abs, itertools.count(), chunksize=chunksize, buffersize=2)
+        assert list(itertools.islice(results, 9)) == [*range(9)]
+    else:
+        with pytest.raises(TypeError, match="buffersize"):
+            executor.map(abs, [1], chunksize=chunksize, buffersize=2)
 
 
 def test_map_raises_where_the_call_stands_and_cancels_the_rest(make: Make) -> None:
@@ -454,7 +468,7 @@ def test_a_master_with_a_function_of_its_own_evaluates_points() -> None:
         assert list(executor.map(executor.evaluate, [(1, 1), (2, 2)])) == [1, 4]
         with pytest.raises(CallerError, match="has 2 values, for x, y; this one has 1"):
             executor.evaluate(3)
-        with pytest.raises(NotAllowed, match=r"give executor\.evaluate as the function"):
+        with pytest.raises(NotAllowed, match=r"give executor\.evaluate as the function, .* or of the MasterMap"):
             executor.submit(abs, 3)
         with pytest.raises(CallerError, match="pickles no results"):
             MasterExecutor(master, unpickle=True)
@@ -534,3 +548,30 @@ def test_learners_of_adaptive_run_on_it_unmodified(masters: dict[int, WorkMaster
             adaptive.BlockingRunner(
                 adaptive.Learner1D(flawed, bounds=(-1, 1)), npoints_goal=5, executor=executor, retries=1
             )
+
+
+def test_a_runner_of_adaptive_grows_and_shrinks_with_the_workers() -> None:
+    adaptive = pytest.importorskip("adaptive")
+
+    def slowly(x: float) -> float:
+        time.sleep(0.005)
+        return x
+
+    async def pending(runner: Any, n: int) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while len(runner.pending_points) != n:
+                await asyncio.sleep(0.01)
+
+    async def run(master: WorkMaster, executor: MasterExecutor) -> None:
+        learner = adaptive.Learner1D(slowly, bounds=(-1, 1))
+        runner = adaptive.AsyncRunner(learner, goal=lambda learner: False, executor=executor)
+        await pending(runner, 1)
+        master.capture(2)
+        await pending(runner, 3)
+        master.release(2)
+        await pending(runner, 1)
+        runner.cancel()
+
+    with WorkMaster(None, workers=1) as master, MasterExecutor(master) as executor:
+        executor.await_workers()
+        asyncio.run(run(master, executor))

@@ -70,6 +70,44 @@ def test_whoever_is_let_in_works_as_on_the_daemons_machine(circle: Circle) -> No
         assert near.status().name == "tested"
 
 
+LEARNING = """
+import os, signal, sys
+from helpers.thoughtful import Thoughtful
+from taskmaster.learners import Loop, connect
+
+address, key, daemon_key, last = sys.argv[1:]
+
+def hook(loop, result):
+    if result.seq == int(last):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+lab = connect(address, key=key, daemon_key=daemon_key)
+loop = Loop(lab["square"], Thoughtful(), goal=60, in_flight=3, retries=1, name="moved", hook=hook)
+loop.run().close()
+print(loop.told, loop.divergence)
+"""
+
+
+def test_a_loop_that_is_killed_goes_on_from_another_machine(circle: Circle, tmp_path: Path) -> None:
+    """They have nothing in common but the learner and the key: no home, no folder, no time zone, no seed of hashes."""
+    said = []
+    for machine, last in (("one", 9), ("two", 30), ("three", -1)):
+        home = tmp_path / machine
+        home.mkdir()
+        key = home / "own.key"
+        key.write_bytes(circle.file("anna").read_bytes())
+        key.chmod(0o600)
+        around = {"HOME": str(home), "TZ": {"one": "UTC", "two": "Asia/Tokyo", "three": "America/New_York"}[machine],
+                  "PYTHONHASHSEED": str(last + 2),
+                  "PYTHONPATH": os.pathsep.join([*sys.path, str(Path(__file__).parents[1])])}  # fmt: skip
+        ran = subprocess.run(
+            [sys.executable, "-c", LEARNING, circle.address, str(key), circle.own.text, str(last)],
+            cwd=home, env=around, capture_output=True, text=True, timeout=PATIENCE,
+        )  # fmt: skip
+        said.append((ran.returncode, ran.stdout.strip()))
+    assert said == [(-9, ""), (-9, ""), (0, "60 None")], ran.stderr
+
+
 def test_nobody_else_is_let_in(circle: Circle) -> None:
     stranger, other = new_pair(), new_pair()
     write_pair(circle.file("stranger"), stranger, "stranger")

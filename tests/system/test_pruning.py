@@ -7,8 +7,9 @@ from typing import Any
 
 import optuna
 import pytest
+from helpers.circle import Circle
 from helpers.daemon import EVALUATIONS, Daemon
-from helpers.places import StartDaemon
+from helpers.places import StartDaemon, short_folder, starter
 from helpers.probes import await_states
 
 from taskmaster.learners import Loop, Result, SimulatedMaster
@@ -104,3 +105,18 @@ def test_a_pruner_that_raises_says_so_where_the_block_ends(lab: Lab) -> None:
         Pruning(run, Broken(), value="loss") as pruning,
     ):
         Loop(run, learner(lab), goal=2, in_flight=2, hook=pruning).run().close()
+
+
+def test_who_comes_with_a_key_prunes_with_it() -> None:
+    with short_folder() as folder, starter(folder) as start:
+        circle = Circle(folder, start, {"ovens": {**OVENS, "on_lost": "retry"}}, grace="0 s")
+        circle.admit("anna", "learner")
+        with circle.connect("anna") as lab:
+            await_states(lab, *["ready"] * 2)
+            run = lab["ovens"].open("cakes", seed=3)
+            with Pruning(run, optuna.pruners.ThresholdPruner(upper=0.0), value="loss") as pruning:
+                loop = Loop(run, learner(lab), goal=lambda loop: loop.failed >= 2, in_flight=2, hook=pruning)
+                loop.run()
+            assert loop.failed >= 2
+            assert pruning.pruned > 0, "of the last it may not have heard any more"
+            run.cancel()

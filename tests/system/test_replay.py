@@ -338,11 +338,26 @@ def test_a_generator_of_ones_own_is_found_where_its_learner_would_be(
     assert "suggest(1) of generator Halver gave None: it has to give a list of dicts, each with x, y" in said.err
 
 
-def test_a_learner_of_a_library_is_replayed_by_the_librarys_name(typed: Program) -> None:
-    line = ("--learner", "optuna:RandomSampler", "--option", "maximize=z")
-    typed("learn", "plane", *line, "--run", "by optuna", "--goal", "npoints=6")
-    said = typed("runs", "replay", "plane/by optuna", *line)
-    assert (said.status, said.out.splitlines()[-1]) == (0, "it asks the same as then")
+@pytest.mark.parametrize(
+    ("learner", "options"),
+    [
+        ("optuna:RandomSampler", ["maximize=z"]),
+        ("cma:CMAES", ["minimize=z", "popsize=5"]),
+        ("nevergrad:DE", ["minimize=z"]),
+        ("adaptive:LearnerND", []),
+        ("gp", ["minimize=z"]),
+        ("evolution", ["maximize=z"]),
+        ("latin-hypercube", ["n=6"]),
+        ("halton", ["wrap.in-order=4"]),
+        ("grid", ["n=3"]),
+    ],
+)
+def test_a_learner_by_its_name_learns_and_is_replayed(typed: Program, learner: str, options: list[str]) -> None:
+    line = ("--learner", learner, *options)
+    said = typed("learn", "plane", *line, "--run", f"by {learner}", "--goal", "npoints=6")
+    assert (said.status, ": 6 points in " in said.out) == (0, True), said.err
+    said = typed("runs", "replay", f"plane/by {learner}", *line)
+    assert (said.status, said.out.splitlines()[-1]) == (0, "it asks the same as then"), said.out
 
 
 def test_a_run_is_stepped_through_at_a_terminal(lab: Lab, daemon: Daemon) -> None:

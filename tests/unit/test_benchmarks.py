@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -25,8 +27,8 @@ def benchmarks(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 def test_a_tiny_run_prints_a_table_and_writes_each_round_as_json(tmp_path: Path) -> None:
-    figures = ["put", "round-trip", "rows", "scalars", "queued", "uneven", "loop", "simulated", "efficiency", "start",
-               "import"]  # fmt: skip
+    figures = ["put", "round-trip", "rows", "scalars", "queued", "uneven", "loop", "replay", "simulated", "efficiency",
+               "mappers", "joblib", "start", "import"]  # fmt: skip
     path = tmp_path / "figures.json"
 
     run = benchmarks("--quick", "--only", *figures, "--json", str(path), "--folder", str(tmp_path))
@@ -43,7 +45,10 @@ def test_a_tiny_run_prints_a_table_and_writes_each_round_as_json(tmp_path: Path)
     for row in rows:
         check_row(row)
         assert row["figure"] in run.stdout
-    assert {row["rival"] for row in rows} >= {"ProcessPoolExecutor.submit", "Pool.apply_async", "dynamic, one by one"}
+    assert {row["rival"] for row in rows} >= {
+        "ProcessPoolExecutor.submit", "Pool.apply_async", "dynamic, one by one", "StaticParallelMapper", "joblib, loky",
+        "its ask and tell alone",
+    }  # fmt: skip
     assert list(tmp_path.iterdir()) == [path], "daemons' folders were left behind"
 
 
@@ -72,6 +77,29 @@ def test_a_profile_shows_the_process_that_was_asked_for(tmp_path: Path, process:
     assert run.returncode == 0, run.stderr
     assert function in run.stdout
     assert str(ROOT) not in run.stdout
+
+
+def test_the_picture_of_the_mappers_has_a_curve_for_each_and_plain_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+    mapping = importlib.import_module("benchmarks.figures.mapping")
+    found = mapping.measured(shares=(0.0005, 0.001), rounds=1)
+    assert [title.partition(",")[0] for title in found] == ["equal light", "equal heavy", "growing", "random"]
+    for curves in found.values():
+        assert curves.keys() == {"StaticParallelMapper", "DynamicParallelMapper", "GuidedMapper", "SerialMapper",
+                                 "joblib, loky"}  # fmt: skip
+        sizes = [n for n, _ in curves["GuidedMapper"]]
+        assert sizes == sorted(set(sizes)), "each is measured once"
+
+    figure = mapping.draw(str(tmp_path / "mappers.svg"), {
+        title: {name: [(6, 2.1), (200, 0.8), (2000, 0.55)] for name in curves} for title, curves in found.items()
+    })  # fmt: skip
+    assert (tmp_path / "mappers.svg").read_text(encoding="utf-8").startswith("<?xml")
+    said = [label.get_text() for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)
+            for label in axis.get_ticklabels(which="both")]  # fmt: skip
+    assert {"0.5", "1", "2", "10", "100", "1,000"} <= set(said)
+    assert all(re.fullmatch(r"[\d.,]*", label) for label in said), said
 
 
 @pytest.mark.slow

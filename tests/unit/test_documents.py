@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from helpers.documents import code_blocks, document, section, tables
+from helpers.documents import ROOT, code_blocks, document, section, tables
 
 from taskmaster.bus import (
     codec,
@@ -207,3 +207,13 @@ def test_the_learner_of_the_architecture_is_one() -> None:
 def test_the_roles_are_those_of_the_code() -> None:
     _, table, _ = re.split(r"<!-- .* -->\n", document("docs/security.md"))
     assert table == as_markdown(), "put what taskmaster.daemon.roles.as_markdown() gives between the two comments"
+
+
+@pytest.mark.parametrize("path", ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))])
+def test_every_row_of_a_table_has_as_many_cells_as_its_heading(path: str) -> None:
+    """One that has strayed into another table is shown without its last cells, or with empty ones."""
+    text = re.sub(r"^```.*?^```", "", document(path), flags=re.MULTILINE | re.DOTALL)
+    for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        rows = table.splitlines()
+        cells = [len(re.split(r"(?<!\\)\|", row)) for row in rows]
+        assert set(cells) == {cells[0]}, [row for row, n in zip(rows, cells) if n != cells[0]]

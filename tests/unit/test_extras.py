@@ -35,3 +35,24 @@ def test_nothing_of_it_is_imported_before_it_is_needed(module: str) -> None:
     )
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert ran.stdout.strip() == "set()"
+
+
+#: What comes with PyTorch or CUDA, some gigabytes: tests that need it say so and are left out.
+LARGE = {"ax", "torch", "jax", "cupy"}
+
+
+def installed_with(extra: str) -> set[str]:
+    """All that an extra of ours names, and those that it takes in."""
+    found: set[str] = set()
+    for requirement in EXTRAS[extra]:
+        own = re.fullmatch(r"taskmaster-lab\[(.*)\]", requirement)
+        found |= set().union(*map(installed_with, own[1].split(","))) if own else packages([requirement])
+    return found
+
+
+def test_no_test_is_left_out_because_too_little_is_installed_for_it() -> None:
+    called = {"serial": "pyserial", "sklearn": "scikit-learn"}
+    there = {name.partition("[")[0] for name in installed_with("test")}
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        for module in re.findall(r'importorskip\(\s*"(\w+)', path.read_text(encoding="utf-8")):
+            assert module in LARGE or called.get(module, module.replace("_", "-")) in there, f"{path.name}: {module}"

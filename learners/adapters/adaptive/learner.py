@@ -6,13 +6,13 @@ import math
 import os
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from taskmaster.bus.errors import CallerError, EvaluationError
 from taskmaster.bus.fields import Field
-from taskmaster.bus.text import did_you_mean
+from taskmaster.bus.text import count, did_you_mean
 from taskmaster.learners.adapters.adaptive.composite import form_of, import_adaptive
 from taskmaster.learners.adapters.adaptive.forms import Key
 from taskmaster.learners.axes import Interval, Parameters, axes_of
@@ -20,6 +20,9 @@ from taskmaster.learners.protocol import Point
 from taskmaster.learners.record import Record, chosen_output
 
 __all__ = ["AdaptiveLearner"]
+
+#: A file; of several learners one for each, or what makes its name of a learner.
+Files: TypeAlias = "str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Callable[[Any], str | os.PathLike[str]]"
 
 #: So many suggestions in a row without a new point, and there is nothing left to ask for now.
 _PATIENCE = 10
@@ -112,21 +115,52 @@ class AdaptiveLearner(Record):
         """adaptive's own plot of what is known, for a notebook; needs holoviews."""
         return self.learner.plot(*arguments, **options)
 
-    def save(self, file: str | os.PathLike[str], compress: bool = True) -> None:
-        """Write what is known to a file, as adaptive does; its learners read it, and :meth:`load`."""
-        self.learner.save(os.fspath(file), compress=compress)
+    def save(self, file: Files, compress: bool = True) -> None:
+        """Write what is known to a file, as adaptive does; its learners read it, and :meth:`load`.
 
-    def load(self, file: str | os.PathLike[str], compress: bool = True) -> None:
+        Of a BalancingLearner to a file for each of its learners: a list of them, or a function of the learner.
+        Raises CallerError for as many files as it does not write, OSError.
+        """
+        self._save_or_load(self.learner.save, self._files(file), compress)
+
+    def load(self, file: Files, compress: bool = True) -> None:
         """Begin with what adaptive or :meth:`save` has written. Raises CallerError after the first ask.
 
-        A run does not need it for being resumed: that is done by replay.
+        A run does not need it for being resumed: that is done by replay. Raises FileNotFoundError for a file that is
+        not there, where adaptive would begin with nothing.
         """
         if self._in_flight or self.data:
             raise CallerError(
                 "what was saved can be loaded before the first ask only: it would not be in the run's record"
             )
-        self.learner.load(os.fspath(file), compress=compress)
+        files = self._files(file)
+        for name in files:
+            os.stat(name)
+        self._save_or_load(self.learner.load, files, compress)
         self._loss = None
+
+    def _save_or_load(self, how: Callable[..., Any], files: list[str], compress: bool) -> None:
+        how(files if self._several is not None else files[0], compress=compress)
+
+    @property
+    def _several(self) -> Sequence[Any] | None:
+        """The learners of a BalancingLearner, of which adaptive keeps each in a file of its own."""
+        return self.learner.learners if isinstance(self.learner, import_adaptive().BalancingLearner) else None
+
+    def _files(self, file: Files) -> list[str]:
+        """One, or one for each of several learners. Raises CallerError."""
+        several = self._several
+        if callable(file):
+            return [os.fspath(file(learner)) for learner in ([self.learner] if several is None else several)]
+        files = [file] if isinstance(file, (str, os.PathLike)) else list(file)
+        wanted = 1 if several is None else len(several)
+        if len(files) != wanted:
+            raise CallerError(
+                f"{self._kind} is kept in {count(wanted, 'file')}, "
+                + ("which is named" if several is None else "one for each of its learners: name them in a list")
+                + f"; got {file!r}"
+            )
+        return [os.fspath(name) for name in files]
 
     # -- the Master ---------------------------------------------------------------------------------------------------
 

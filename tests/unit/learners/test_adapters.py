@@ -19,6 +19,8 @@ import optuna
 import pytest
 from gest_api.vocs import VOCS
 from helpers.generators import Forgetful, Herd, Stuck, Walker
+from helpers.learner_kinds import LIBRARIES, OWN
+from helpers.learner_suite import evaluate, play
 
 from taskmaster.bus.errors import CallerError, EvaluationError, TaskCancelled, TaskFailed
 from taskmaster.bus.fields import Field
@@ -147,6 +149,8 @@ def test_what_the_master_would_not_take_is_said_before_the_first_ask(name: str) 
         OPTIMIZERS[name]([X, Y]).bind([X, Y, KERNEL])
     with pytest.raises(CallerError, match="must be a single number to be optimised, got 'good'"):
         OPTIMIZERS[name]([X, Y]).tell({"x": 0.0, "y": 0.0}, "good")
+    with pytest.raises(CallerError, match=r"several outputs, 'a', 'b': say which with minimize=NAME, or maximize=NAME"):
+        OPTIMIZERS[name]([X, Y]).tell({"x": 0.0, "y": 0.0}, {"a": 1.0, "b": 2.0})
     with pytest.raises(CallerError, match=r"was told of \{'x': 0.0\}, which is no point of x, y"):
         OPTIMIZERS[name]([X, Y]).tell({"x": 0.0}, 1.0)
     learner = OPTIMIZERS[name]([X, Y])
@@ -575,6 +579,41 @@ def test_all_of_an_output_is_saved_and_a_part_is_learnt(tmp_path: Path) -> None:
     assert another.ask(1)[0]["x"] not in learner.learner.data
     with pytest.raises(CallerError, match="can be loaded before the first ask only"):
         another.load(tmp_path / "data.pickle")
+
+
+KINDS = (
+    "adaptive-1d", "adaptive-2d", "adaptive-3d", "average", "average-1d", "average-noise", "integrator", "items",
+    "balanced", "balanced-saved", "saved",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_learner_of_adaptive_is_saved_and_loaded(name: str, tmp_path: Path) -> None:
+    def make() -> AdaptiveLearner:
+        made = (OWN | LIBRARIES)[name]()
+        assert isinstance(made, AdaptiveLearner)
+        return made
+
+    learner, another = make(), make()
+    play(learner, [("ask", 6), *[("tell", 0)] * 6, ("ask", 3), ("tell", 0)])
+    several = isinstance(learner.learner, adaptive.BalancingLearner)
+    for file in (
+        [tmp_path / f"{k}.pickle" for k in range(3)] if several else tmp_path / "data.pickle",
+        lambda of: tmp_path / f"of {getattr(of, 'bounds', '')}.pickle",
+    ):
+        learner.save(file)
+        another = make()
+        another.load(file)
+        assert another.npoints == learner.npoints > 0
+        assert another.loss() == learner.loss()
+    for point in another.ask(2):
+        another.tell(point, evaluate(point))
+    assert len(list(tmp_path.iterdir())) == (6 if several else 2)
+
+    with pytest.raises(FileNotFoundError):
+        make().load([tmp_path / "none"] * 3 if several else tmp_path / "none")
+    with pytest.raises(CallerError, match="is kept in 3 files, one for each" if several else "is kept in 1 file"):
+        learner.save(tmp_path / "data.pickle" if several else [tmp_path / "a", tmp_path / "b"])
 
 
 def test_plots_are_left_to_adaptive() -> None:

@@ -54,6 +54,51 @@ def test_it_finds_the_bottom_of_a_bowl_in_thirty_points(pending: str, acquisitio
     assert value < 1e-2, point
 
 
+@pytest.mark.parametrize("pending", ["fantasy", "believer", "liar", "ignore"])
+def test_points_asked_for_at_once_lie_apart_unless_those_in_flight_are_ignored(pending: str) -> None:
+    learner = GaussianProcess(BOWL, pending=pending, seed=4)
+    drive(learner, bowl, 15, ahead=1)
+    ways = [math.dist(one.values(), other.values()) for one, other in itertools.combinations(learner.ask(4), 2)]
+    assert (max(ways) > 0.05) is (pending != "ignore")
+
+
+def test_each_option_has_its_effect() -> None:
+    far = Travel({"x": 0.02})
+    options: list[dict[str, Any]] = [
+        {},
+        {"kernel": "rbf"},
+        {"acquisition": "ucb"},
+        {"acquisition": "ucb", "kappa": 0.5},
+        {"pending": "believer"},
+        {"pending": "liar"},
+        {"pending": "ignore"},
+        {"noise": 0.3},
+        {"initial": 7},
+        {"travel": far},
+        {"travel": far, "heads": 2},
+        {"travel": far, "dwell": 100.0},
+        {"travel": far, "price": 1.0},
+    ]
+    asked = [str(drive(GaussianProcess(BOWL, seed=4, **given), bowl, 14)) for given in options]
+    assert len(set(asked)) == len(options)
+
+
+@pytest.mark.parametrize("unit", [1e300, -1e300, 2e307, 1e-300, 1e-310])
+def test_outputs_at_the_ends_of_what_floats_are_are_learnt_as_others(unit: float) -> None:
+    learner = GaussianProcess(BOWL, maximize=unit < 0, seed=1)
+    drive(learner, lambda point: unit * bowl(point), 30)
+    assert abs(learner.best()[1]) < 1e-2 * abs(unit)
+
+
+@pytest.mark.parametrize("beyond", [1e300, 1.7e308, -1.7e308])
+def test_an_output_that_is_beyond_all_measure_does_not_stop_it(beyond: float) -> None:
+    """As of a division by what is nearly nothing; also where the first comes when the model was fitted long ago."""
+    learner = GaussianProcess(BOWL, seed=1)
+    asked = drive(learner, lambda point: beyond if len(learner.data) in (9, 44, 45) else bowl(point), 60)
+    assert len(asked) == 60
+    assert beyond < 0 or min(map(bowl, asked)) < 1e-2
+
+
 def test_it_maximizes_one_output_of_several() -> None:
     learner = GaussianProcess(BOWL, output="height", maximize=True, kernel="rbf", seed=2)
     in_flight: list[Any] = []

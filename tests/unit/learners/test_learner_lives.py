@@ -20,6 +20,7 @@ from helpers.rehearsal import Rehearsal, Stage
 from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 
 from taskmaster.bus import values
+from taskmaster.learners.parting import part
 from taskmaster.learners.protocol import Learner
 from taskmaster.learners.record import Record
 from taskmaster.learners.replay import replay
@@ -74,4 +75,42 @@ def test_killed_at_any_step_it_goes_on_as_if_it_had_not_been(
         assert replayed.divergence is None
         assert values.encode(again.data) == values.encode(learner.data)
         assert again.nfailed == learner.nfailed
+        stage.journal.close()
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+@given(choices=choices, in_flight=st.integers(2, 5), at=st.integers(0, 12))
+@settings(
+    max_examples=2,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+)
+def test_forked_at_any_event_it_goes_on_from_there_and_is_known_to_part_behind_it(
+    name: str, choices: list[int], in_flight: int, at: int
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        stage = Stage(Path(folder))
+        play = Play(iter(choices), evaluate=measure, edit=edited)
+        run, _ = live(stage, LEARNERS[name](), play, events=10**6, in_flight=in_flight, retries=1, goal=12)
+        lab = Rehearsal(stage, play)
+        source = lab.history(run.number)
+        at = min(at, source.next_seq)
+        fork = stage.fork(run.number, "fork", at)
+        one = LEARNERS[name]()
+        assert isinstance(one, Learner)
+        assert replay(one, lab.history(fork.run)).divergence is None
+
+        learner = LEARNERS[name]()
+        _, loop = live(stage, learner, play, events=10**6, in_flight=in_flight, retries=1, goal=20, name="fork")
+        assert loop.divergence is None
+        forked = lab.history(fork.run)
+        again = LEARNERS[name]()
+        assert isinstance(again, Learner)
+        assert replay(again, forked).divergence is None
+        assert values.encode(again.data) == values.encode(learner.data)
+        assert part(forked, forked) is None
+        parting = part(source, forked)
+        # "end": what the goal of the one had no use for, though it was asked before, was put in the other.
+        assert parting is None or parting.told >= at or parting.what == "end"
         stage.journal.close()

@@ -104,6 +104,12 @@ def test_a_seed_of_its_own_is_passed_on() -> None:
 @pytest.mark.parametrize(
     ("name", "parameters", "options", "message"),
     [
+        (
+            "gp",
+            [X],
+            {"maximize": "accuracy", "wrap.negate": "yes"},
+            r"say which with output=NAME of .* wrap\.output=NAME",
+        ),
         ("sobool", [X], {}, "no learner is called 'sobool'; did you mean 'sobol'?"),
         ("gradient", [X], {}, "no learner is called 'gradient'; there are 'adaptive', 'ax', 'cma'"),
         ("grid", [X], {"m": "3"}, "learner 'grid' has no option 'm'.*it takes 'n'"),
@@ -148,7 +154,14 @@ def test_a_seed_of_its_own_is_passed_on() -> None:
         ("optina:TPESampler", [X], {}, "no learner is called 'optina', and there is no such module in "),
         ("optuna:TPE", [X], {}, "Optuna has no sampler 'TPE'; it has 'BruteForceSampler', 'CmaEsSampler'"),
         ("optuna:TPESampler", [X], {"startup": "5"}, "Optuna's TPESampler has no option 'startup'"),
-        ("optuna", [X], {}, "several outputs, 'accuracy', 'seconds', 'log': say which"),
+        ("optuna", [X], {}, "several outputs, 'accuracy', 'seconds', 'log': say which with minimize=NAME, or maximize"),
+        ("cma", [X, Y], {}, "'log': say which with minimize=NAME, or maximize=NAME"),
+        ("nevergrad:DE", [X], {}, "'log': say which with minimize=NAME, or maximize=NAME"),
+        ("gest:helpers.generators:Walker", [X], {}, "'log': say which with minimize=NAME, or maximize=NAME"),
+        ("optuna", [X], {"minimise": "accuracy"}, "TPESampler has no option 'minimise'; did you mean 'minimize'?"),
+        ("optuna", [X], {"prune": "yes"}, "TPESampler has no option 'prune'; did you mean 'prunes'?"),
+        ("cma", [X, Y], {"maximise": "accuracy"}, "CMA-ES has no option 'maximise'; did you mean 'maximize'?"),
+        ("cma", [X, Y], {"restart": "2"}, "CMA-ES has no option 'restart'; did you mean 'restarts'?"),
         ("optuna", [X], {"minimize": "log"}, "optimises single numbers, but output 'log' is a string"),
         ("optuna", [X], {"minimize": "acuracy"}, "the Master has no output 'acuracy'; did you mean 'accuracy'?"),
         ("optuna", [X], {"minimize": "accuracy", "constraints": "seconds=3"}, "a constraint is NAME <= NUMBER"),

@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,24 @@ def test_the_table_and_the_plot(tmp_path: Path) -> None:
     assert (tmp_path / "study.png").stat().st_size > 5000
     assert [axes.get_title() for axes in figure.axes] == ["1 worker", "8 workers"]
     assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == list(LEARNERS)
+    assert figure.axes[0].get_yscale() == "log"
+    said = [label.get_text() for label in figure.axes[0].yaxis.get_ticklabels(which="both")]
+    assert any(said)
+    assert all(re.fullmatch(r"[-\d.e+]*", label) for label in said), "plain figures"
+
+
+def test_a_plot_of_what_gave_nan_at_first_is_logarithmic_too() -> None:
+    cold: list[object] = []
+
+    def f(point: dict[str, float]) -> float:
+        if len(cold) < 3:
+            cold.append(point)
+            return math.nan
+        return 1.0 + point["x"]
+
+    found = study(LEARNERS, f, SQUARE, seeds=2, evaluations=20, workers=[1])
+    assert math.isnan(found.trials[0].best[0])
+    assert found.plot().axes[0].get_yscale() == "log"
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -169,6 +188,19 @@ def test_learners_are_compared_on_the_command_line(typed: Program, tmp_path: Pat
     }
 
 
+def test_how_many_are_in_flight_for_each_worker_is_said(typed: Program, tmp_path: Path) -> None:
+    command = ("simulate", "--learner", "evolution", "--function", "branin", "--seeds", "3", "--goal", "0.4", "--json",
+               "--evaluations", "120", "--workers", "8", "--latency", "exponential 60")  # fmt: skip
+
+    def row(*more: str) -> Any:
+        (found,) = json.loads(typed(*command, *more).out)["rows"]
+        return found
+
+    assert row() == row("--in-flight", "2") != row("--in-flight", "1")
+    assert row("--in-flight", "4") != row("--in-flight", "2")
+    assert typed(*command, "--in-flight", "0").status == 2
+
+
 def test_a_function_of_ones_own_and_durations_of_a_file(typed: Program, tmp_path: Path) -> None:
     (tmp_path / "valley.py").write_text("def depth(point):\n    return (point['a'] - 3) ** 2\n")
     with (tmp_path / "run.csv").open("w", newline="") as file:
@@ -203,6 +235,11 @@ def test_ctrl_c_leaves_with_a_table_of_what_has_ended(typed: Program, tmp_path: 
     ("arguments", "message"),
     [
         (["--learner", "sobl"], "there is no learner 'sobl'; did you mean 'sobol'?"),
+        (["--learner", "sobol m=3"], "has no option 'm'; it takes 'n'; see 'taskmaster simulate --help'"),
+        (
+            ["--learner", "gp maximise=yes", "--learner", "sobol"],
+            "mean 'maximize'? That was learner 'gp maximise=yes'; see",
+        ),
         (["--learner", "sobol n"], "an option of a learner takes KEY=VALUE, not 'n'"),
         (["--learner", "sobol 'n=3"], '--learner "sobol \'n=3": no closing quotation'),
         (["--learner", "sobol", "--latency", "half-normal:60"], "write 'constant SECONDS', 'half-normal MEAN [LEAST]'"),
