@@ -27,31 +27,39 @@ class Acknowledging:
 
     def __init__(self, runs: Runs) -> None:
         self._runs = runs
-        #: runs that took submissions, where to acknowledge them, and by when (None: not decided yet)
-        self._owed: dict[int, tuple[bytes, float | None]] = {}
+        #: runs that took submissions in this turn, and where to acknowledge them
+        self._owed: dict[int, bytes] = {}
+        #: those that were put off, and until when: in this order
+        self._put_off: dict[int, tuple[bytes, float]] = {}
         #: when the next one that was put off is due
         self.due = math.inf
 
     def owe(self, run: Run, address: bytes) -> None:
         """A run has taken a submission from this address."""
-        put_off = self._owed.get(run.id)
-        self._owed[run.id] = (address, put_off[1] if put_off is not None else None)
+        self._owed[run.id] = address
 
     def forget(self, run_id: int) -> None:
         """A run is deleted."""
         self._owed.pop(run_id, None)
+        self._put_off.pop(run_id, None)
 
     def end_turn(self, now: float, out: Effects) -> None:
         """Acknowledge what is due."""
-        self.due = math.inf  # also where the run to be acknowledged was deleted in this turn
-        for run_id, (address, due) in list(self._owed.items()) if self._owed else ():
-            run = self._runs[run_id]
-            if due is None:
-                quick = not run.queued and 0 < run.estimate.seconds < QUICK_SECONDS
-                due = now + ACKNOWLEDGE_SECONDS if quick else now
-            if due <= now:
-                del self._owed[run_id]
-                out.replies.append(Reply(address, m.Ack(run_id, run.next_index, run.writer)))
+        for run_id, address in self._owed.items():
+            run, put_off = self._runs[run_id], self._put_off.get(run_id)
+            if put_off is not None:
+                self._put_off[run_id] = address, put_off[1]
+            elif not run.queued and 0 < run.estimate.seconds < QUICK_SECONDS:
+                self._put_off[run_id] = address, now + ACKNOWLEDGE_SECONDS
             else:
-                self._owed[run_id] = (address, due)
-                self.due = min(self.due, due)
+                out.replies.append(Reply(address, m.Ack(run_id, run.next_index, run.writer)))
+        self._owed.clear()
+        self.due = math.inf
+        while self._put_off:
+            run_id, (address, due) = next(iter(self._put_off.items()))
+            if due > now:
+                self.due = due
+                return
+            del self._put_off[run_id]
+            run = self._runs[run_id]
+            out.replies.append(Reply(address, m.Ack(run_id, run.next_index, run.writer)))
