@@ -18,6 +18,10 @@ __all__ = ["CudaError", "StandIn"]
 class CudaError(RuntimeError):
     """As CuPy's."""
 
+    def __init__(self, message: str, status: int = 700) -> None:
+        super().__init__(message)
+        self.status = status
+
 
 class NoMemory(MemoryError):
     """As CuPy's."""
@@ -48,6 +52,9 @@ class Stream:
 
     def put(self, work: Callable[[], None]) -> None:
         self.waiting.append(work)
+
+    def wait_event(self, event: Event) -> None:
+        self.put(lambda: None if event.passed else event.synchronize())
 
     def synchronize(self) -> None:
         while self.waiting:
@@ -92,12 +99,13 @@ class StandIn(types.ModuleType):
         super().__init__("cupy")
         self.is_broken = False
         self.free = 1 << 30
-        self.trimmed = 0
+        self.trimmed = self.synchronized = 0
+        self.held = 1 << 20
         self.current: list[Stream] = []
         self.ndarray = Array
         runtime = types.SimpleNamespace(
             CUDARuntimeError=CudaError,
-            deviceSynchronize=self.require_whole,
+            deviceSynchronize=self._synchronize,
             getDeviceProperties=lambda number: {"name": b"Stand-in"},
             getDeviceCount=lambda: 1,
             memGetInfo=lambda: (self.free, 1 << 31),
@@ -113,11 +121,15 @@ class StandIn(types.ModuleType):
             get_elapsed_time=lambda start, end: 2.0,
         )
         self.pool = types.SimpleNamespace(
-            total_bytes=lambda: 1 << 20, free_bytes=lambda: 1 << 10, free_all_blocks=self._trim
+            total_bytes=lambda: self.held, free_bytes=lambda: 1 << 10, free_all_blocks=self._trim
         )
 
     def _trim(self) -> None:
         self.trimmed += 1
+
+    def _synchronize(self) -> None:
+        self.synchronized += 1
+        self.require_whole()
 
     def require_whole(self) -> None:
         if self.is_broken:

@@ -23,6 +23,7 @@ from taskmaster.learners.client import Lab, Master
 
 X: dict[str, Any] = {"x": {}}
 ASKED = {"x": {}, "do": {"kind": "int"}}
+WHOLE = {"n": {"kind": "int"}}
 PLACES = {"pid": {"kind": "int"}, "rows": {"kind": "int"}, "device": {"kind": "int"}}
 
 
@@ -49,6 +50,9 @@ def daemon(start_shared_daemon: StartDaemon) -> Daemon:
             parameters={"x": {}, "k": {"kind": "int"}},
             outputs={"picture": {"shape": [2, 3]}, "count": {"kind": "int"}},
         ),
+        "slow": rows("slow", outputs={"pid": {"kind": "int"}}),
+        "floats": rows("dtype", parameters=WHOLE, dtype="float64", outputs={"dtype": {"kind": "str"}}),
+        "whole": rows("dtype", parameters=WHOLE, outputs={"dtype": {"kind": "str"}}),
         "away": rows("product", devices=[]),
         "lame": rows("where", devices=[0, 1], outputs=PLACES, setup="rows:fail_at_one", restarts=2),
         "cuda": rows("product", device="cuda", restarts=2),
@@ -91,6 +95,11 @@ def test_outputs_that_are_not_declared_are_as_the_function_has_them(lab: Lab) ->
     assert ended(lab["undeclared"], [{"a": 2.0, "b": 3.0}])[0] == 6.0
     single = ended(lab["single"], [{"a": 0.1, "b": 3.0}])[0]
     assert single == np.float32(0.1) * np.float32(3.0)
+
+
+def test_whole_numbers_are_whole_in_rows_unless_it_is_said_otherwise(lab: Lab) -> None:
+    assert ended(lab["whole"], [{"n": 3}]) == {0: "int64"}
+    assert ended(lab["floats"], [{"n": 3}]) == {0: "float64"}
 
 
 def test_outputs_may_be_arrays_and_whole_numbers(lab: Lab) -> None:
@@ -160,6 +169,19 @@ def test_a_row_that_hangs_falls_to_the_time_out(lab: Lab) -> None:
     assert found == {0: 0.0, 1: 2.0, 3: 6.0}
     assert isinstance(error, TaskFailed)
     assert error.kind == "TaskTimeout"
+
+
+def test_a_launch_is_not_broken_off_for_a_row_that_is_cancelled(lab: Lab) -> None:
+    """With its worker, thousands of others' rows would have to be evaluated again."""
+    master = lab["slow"]
+    [pid] = ended(master, [{"x": 0.0}]).values()
+    with master.open() as run:
+        run.tasks.put({"x": 1.0})
+        run.tasks.send()
+        eventually(lambda: master.statistics().leased, "its being evaluated")
+        run.cancel()
+        assert run.results.get(PATIENCE).outcome == "cancelled"
+    assert ended(master, [{"x": 2.0}]) == {0: pid}, "the same process goes on"
 
 
 def test_where_there_is_too_little_memory_smaller_batches_do(lab: Lab) -> None:

@@ -45,6 +45,17 @@ def where(rows: Any) -> Any:
     return {"pid": [os.getpid()] * n, "rows": [n] * n, "device": [int(os.environ["TASKMASTER_DEVICE"])] * n}
 
 
+def slow(rows: Any) -> Any:
+    """In which process; longer than one that evaluates a cancelled task is left to live."""
+    time.sleep(0.6)
+    return [os.getpid()] * len(rows)
+
+
+def dtype(rows: Any) -> Any:
+    """What rows are made of."""
+    return [str(rows.dtype)] * len(rows)
+
+
 def many(rows: Any) -> Any:
     """An array for each row, and a whole number."""
     import numpy as np
