@@ -32,11 +32,13 @@ class Array(np.ndarray[Any, Any]):
 
     def set(self, array: Any, stream: Any = None) -> None:
         assert stream is not None, "else it would not be asynchronous"
+        assert stream.module.is_pinned(array), "nor so"
         stream.put(lambda: np.copyto(self.view(np.ndarray), array))
 
     def get(self, stream: Any = None, out: Any = None, blocking: bool = True) -> None:
         assert stream is not None
         assert not blocking
+        assert stream.module.is_pinned(out)
         assert out.flags.c_contiguous
         assert out.dtype == self.dtype
         stream.put(lambda: np.copyto(out, self.view(np.ndarray)))
@@ -101,6 +103,7 @@ class StandIn(types.ModuleType):
         self.free = 1 << 30
         self.trimmed = self.synchronized = 0
         self.held = 1 << 20
+        self.pinned: list[Any] = []
         self.current: list[Stream] = []
         self.ndarray = Array
         runtime = types.SimpleNamespace(
@@ -117,7 +120,7 @@ class StandIn(types.ModuleType):
             Stream=lambda non_blocking=False: Stream(self, non_blocking),
             Event=Event,
             Device=lambda number: types.SimpleNamespace(use=lambda: None),
-            alloc_pinned_memory=lambda nbytes: np.empty(nbytes, "u1"),
+            alloc_pinned_memory=self._pin,
             get_elapsed_time=lambda start, end: 2.0,
         )
         self.pool = types.SimpleNamespace(
@@ -126,6 +129,13 @@ class StandIn(types.ModuleType):
 
     def _trim(self) -> None:
         self.trimmed += 1
+
+    def _pin(self, nbytes: int) -> Any:
+        self.pinned.append(np.empty(nbytes, "u1"))
+        return self.pinned[-1]
+
+    def is_pinned(self, array: Any) -> bool:
+        return any(np.may_share_memory(array, memory) for memory in self.pinned)
 
     def _synchronize(self) -> None:
         self.synchronized += 1

@@ -42,6 +42,7 @@ def daemon(start_shared_daemon: StartDaemon) -> Daemon:
         "asked": rows("asked", parameters=ASKED),
         "strict": rows("asked", parameters=ASKED, outputs={"y": {"nan": False}}),
         "hasty": rows("asked", parameters=ASKED, timeout="0.5 s"),
+        "slowly": rows("slowly_asked", parameters=ASKED, timeout="1.5 s"),
         "small": rows("small", outputs={"y": {}, "rows": {}}),
         "two": rows("where", devices=[0, 1], outputs=PLACES),
         "waiting": rows("where", linger="0.3 s", batch=64, outputs=PLACES),
@@ -169,6 +170,16 @@ def test_a_row_that_hangs_falls_to_the_time_out(lab: Lab) -> None:
     assert found == {0: 0.0, 1: 2.0, 3: 6.0}
     assert isinstance(error, TaskFailed)
     assert error.kind == "TaskTimeout"
+
+
+def test_the_time_out_is_that_of_one_launch_and_not_of_all_that_it_takes_to_tell_rows_apart(lab: Lab) -> None:
+    points = [{"x": float(k), "do": work.RAISES if k == 5 else 0} for k in range(256)]
+    found = ended(lab["slowly"], points)
+    error = found.pop(5)
+    assert isinstance(error, TaskFailed)
+    assert error.kind == "ValueError"
+    assert found == {k: 2.0 * k for k in range(256) if k != 5}
+    assert lab["slowly"].statistics().lost == 0
 
 
 def test_a_launch_is_not_broken_off_for_a_row_that_is_cancelled(lab: Lab) -> None:

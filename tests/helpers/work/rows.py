@@ -31,6 +31,12 @@ def asked(rows: Any) -> Any:
     return y
 
 
+def slowly_asked(rows: Any) -> Any:
+    """The same, and it takes a while."""
+    time.sleep(0.2)
+    return asked(rows)
+
+
 def small(rows: Any) -> Any:
     """As if there were little memory."""
     if len(rows) > 100:

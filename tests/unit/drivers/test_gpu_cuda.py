@@ -43,6 +43,7 @@ def test_batches_are_under_way_together_and_keep_apart(cupy: StandIn) -> None:
         values = [rows(5 + k, 100.0 * k) for k in range(DEPTH)]
         flights = [begin(it, value) for value in values]
         assert not any(flight.is_done for flight in flights), "nothing has waited"
+        assert len({id(flight.lane.stream) for flight in flights}) == DEPTH, "or they could not overlap"
         for flight, value in zip(flights, values):
             flight.wait()
             assert flight.is_done

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from taskmaster.cli.devicecheck import look
+from taskmaster.cli.devicecheck import look, print_looked
 from taskmaster.config.load import read
 from taskmaster.drivers.gpu import visible
 
@@ -63,8 +63,10 @@ def test_a_driver_that_crashes_or_hangs_is_said_to(
     assert why in looked.problem
 
 
-def test_those_that_are_missing_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    device = '{"number": 0, "name": "Card", "memory": 1, "capability": "9.0"}'
+def test_devices_are_shown_and_those_that_are_missing_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    device = '{"number": 0, "name": "Card", "memory": 8589934592, "capability": "9.0"}'
     said = f'{{"devices": [{device}], "driver": "1.2", "cuda": "12.4", "cupy": "13.3", "problem": ""}}'
     answering(f"echo '{said}'", tmp_path, monkeypatch)
     file = tmp_path / "lab.toml"
@@ -72,6 +74,10 @@ def test_those_that_are_missing_are_named(tmp_path: Path, monkeypatch: pytest.Mo
     config = read(file).config
     assert config is not None
     [looked] = look(config, (), 30)
+    print_looked([looked])
+    printed = capsys.readouterr().out
+    for word in ("Card", "8.59 GB", "9.0", "1.2", "12.4", "13.3", "Master 'm': devices = [0, 1]: there is no device 1"):
+        assert word in printed
     assert looked.problem == "devices = [0, 1]: there is no device 1; there are 0"
     assert [found["name"] for found in looked.devices] == ["Card"]
     assert looked.versions == {"driver": "1.2", "cuda": "12.4", "cupy": "13.3"}
