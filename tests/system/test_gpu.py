@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.cli import taskmaster
+from helpers.cli import Terminal, taskmaster
 from helpers.daemon import EVALUATIONS, Daemon, toml
 from helpers.devices_there import NO_DEVICE
+from helpers.dialled import Dialled
 from helpers.places import StartDaemon
 from helpers.waiting import PATIENCE, eventually
 from helpers.work import rows as work
@@ -54,7 +55,7 @@ def daemon(start_shared_daemon: StartDaemon) -> Daemon:
         "slow": rows("slow", outputs={"pid": {"kind": "int"}}),
         "floats": rows("dtype", parameters=WHOLE, dtype="float64", outputs={"dtype": {"kind": "str"}}),
         "whole": rows("dtype", parameters=WHOLE, outputs={"dtype": {"kind": "str"}}),
-        "away": rows("product", devices=[]),
+        "away": rows("where", devices=[], outputs=PLACES),
         "lame": rows("where", devices=[0, 1], outputs=PLACES, setup="rows:fail_at_one", restarts=2),
         "cuda": rows("product", device="cuda", restarts=2),
     }
@@ -212,6 +213,15 @@ def test_each_device_has_a_worker(lab: Lab) -> None:
     assert len({output["pid"] for output in found.values()}) == 2
 
 
+def test_each_process_of_a_host_elsewhere_has_a_device_too(lab: Lab, daemon: Daemon) -> None:
+    master = lab["away"]
+    with Dialled(daemon.address, "away", 2):
+        eventually(lambda: len(master.statistics().workers) == 2 and master.statistics().slots == 2048, "two workers")
+        found = ended(master, np.arange(20_000.0).reshape(-1, 1))
+        assert {output["device"] for output in found.values()} == {0, 1}
+    eventually(lambda: not master.statistics().workers, "their end")
+
+
 def test_status_says_what_the_devices_do(lab: Lab) -> None:
     master = lab["two"]
     stop = threading.Event()
@@ -288,6 +298,13 @@ def test_status_has_a_table_of_devices(lab: Lab, daemon: Daemon) -> None:
     said = taskmaster("status", "product", "--address", daemon.address)
     [line] = [line for line in said.out.splitlines() if line.startswith("product") and " cpu " in line]
     assert "%" in line
+
+
+def test_top_has_it_as_well(daemon: Daemon) -> None:
+    with Terminal("top", "product", columns=140, environment={"TASKMASTER": daemon.address}) as terminal:
+        terminal.await_text(r"device +busy +batch(.|\n)*\nproduct +product-\d+ +cpu +\d+%")
+        terminal.press("q")
+        assert terminal.wait() == 0
 
 
 # -- other arrays ------------------------------------------------------------------------------------------------------

@@ -115,6 +115,33 @@ def test_outcomes_come_by_segments_and_are_kept_until_they_are_settled(pair: Pai
     assert not pair.sharing.puts, "what could not be had comes by the socket from then on"
 
 
+def test_what_was_sent_twice_is_never_used_again(pair: Pair) -> None:
+    """The daemon may have taken it twice, and have returned one of the two."""
+    pair.meet()
+    pair.dispatch(100)
+    assignment = pair.worker.begin()
+    assert assignment is not None
+    pair.said()
+    pair.worker.report(assignment, 0, 1, pack_values([LARGE]), (), 0.0, 0.0, None, final=True, now=0.0)
+    taken = []
+    for now in (0.0, 10.0):
+        pair.worker.tick(now)
+        [outcome] = [message for message in pair.said() if isinstance(message, m.Outcome)]
+        assert outcome.segment is not None
+        taken.append(pair.handover.take(WORKER, outcome.segment))
+    taken.pop(0)
+    [(_, returned)] = pair.handover.returns()
+    pair.tell(returned)
+    pair.tell(m.Settled((assignment.lease,), 0))
+    other = pair.sharing.put([bytes([1]) * SEGMENT_BYTES])
+    assert other is not None
+    assert outcome.segment is not None
+    assert other.inode != outcome.segment.inode
+    [left] = taken
+    assert left is not None
+    assert not any(bytes([1]) * 64 in bytes(frame) for frame in left)
+
+
 def test_a_daemon_that_takes_none_is_told_by_the_socket(pair: Pair) -> None:
     """Another release, say, started in the place of the one that did."""
     pair.meet()
