@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import traceback
 import weakref
@@ -93,6 +94,21 @@ def test_out_of_memory_is_told_from_other_errors(cupy: StandIn) -> None:
         begin(it, rows(2)).outputs()
     it.trim()
     assert cupy.trimmed
+
+
+def test_an_exception_that_was_told_keeps_nothing(cupy: StandIn) -> None:
+    seen = []
+
+    def function(x: Any) -> Any:
+        large = cupy.empty(len(x), "f8")
+        seen.append(weakref.ref(large))
+        raise ValueError("no")
+
+    flight = begin(device(function), rows(2))
+    with contextlib.suppress(ValueError):
+        flight.outputs()
+    assert seen[0]() is None, "without waiting for rubbish to be collected"
+    assert flight.is_done
 
 
 @pytest.mark.parametrize(
