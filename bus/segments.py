@@ -10,9 +10,13 @@ A segment is used again when its receiver has said that nobody there reads it an
 clear new pages takes twice as long as to fill those that are there. What was sent twice, or to somebody who is gone,
 never is.
 
-A descriptor is used again when it was closed: so the number of the file goes with it. Only processes of
-one user can open each other's; whether two can (containers, namespaces) they find out by trying, with a file that
-proves it (see :mod:`taskmaster.daemon.handover` and :mod:`taskmaster.drivers.sharing`).
+A descriptor is used again when it was closed: so the number of the file goes with it. Only files of one's own user are
+taken; whether two processes can (containers, namespaces) they find out by trying, with a file that proves it (see
+:mod:`taskmaster.daemon.handover` and :mod:`taskmaster.drivers.sharing`).
+
+Who has made a segment can write to it still, by the map that it had before it was sealed: to use it again takes that.
+So the sender is trusted to leave it alone until it is returned. A process of the same user that is not to be trusted
+could as well change the daemon's files.
 
 Rejected: names in ``/dev/shm`` (POSIX shared memory, `multiprocessing.shared_memory`), which outlive a SIGKILL of both
 sides; and passing descriptors by SCM_RIGHTS, which takes a socket of its own beside ZeroMQ's, to be kept in step.
@@ -36,10 +40,13 @@ from taskmaster.bus.errors import ProtocolError
 from taskmaster.bus.table import Buffer
 from taskmaster.bus.wire import Segment
 
-__all__ = ["SEGMENT_BYTES", "Segments", "Taken"]
+__all__ = ["MOST_SEGMENTS", "SEGMENT_BYTES", "Segments", "Taken"]
 
 #: Frames that have so many bytes together are worth a segment: to make, map and let go of one takes some 0.1 ms.
 SEGMENT_BYTES = 1 << 20
+#: One process has so many of another at most, and as many are kept to be used again: each takes a descriptor or two at
+#: either end, of which a process may have no more than 1024, and evaluations want some.
+MOST_SEGMENTS = 64
 #: Where a frame begins in a segment: numbers are read faster where they are aligned.
 _ALIGNED = 64
 #: Linux 5.1; `fcntl` has no name for it.
@@ -97,9 +104,13 @@ class Segments:
         total = sum(_padded(len(frame)) for frame in frames)
         memory = self._fitting(total) or _made(_rounded(total))
         at = 0
-        for frame in frames:
-            memory.mapped[at : at + len(frame)] = frame
-            at += _padded(len(frame))
+        try:
+            for frame in frames:
+                memory.mapped[at : at + len(frame)] = frame
+                at += _padded(len(frame))
+        except BaseException:
+            memory.close()
+            raise
         number = next(self._numbers)
         self._lent[number] = memory
         return Segment(number, memory.descriptor, memory.inode, tuple(map(len, frames)))
@@ -122,7 +133,7 @@ class Segments:
             if memory is not None:
                 memory.used = time.monotonic()
                 self._free.append(memory)
-        while self._free and self.kept_bytes > _KEPT_BYTES:
+        while len(self._free) > MOST_SEGMENTS or self.kept_bytes > _KEPT_BYTES:
             self._free.pop(0).close()
 
     def release(self, numbers: Iterable[int]) -> None:
@@ -151,12 +162,14 @@ class Taken:
         # Written by whichever thread lets go of the last frame, perhaps while rubbish is collected.
         self._ended: deque[tuple[bytes, int]] = deque()
 
-    def take(self, pid: int, segment: Segment, whose: bytes = b"") -> list[memoryview]:
+    def take(self, pid: int, segment: Segment, whose: bytes = b"", most: int | None = None) -> list[memoryview]:
         """The frames of a segment that the process ``pid`` has made; they hold the memory as long as they are there.
 
-        ``whose`` it is, is said when it has ended. Raises ProtocolError where it is not there (any more), or is not
-        what a segment should be.
+        ``whose`` it is, is said when it has ended. Raises ProtocolError where it is not there (any more), is not what a
+        segment should be, or has more than ``most`` bytes: to map it is to have them all.
         """
+        if most is not None and sum(segment.sizes) > most:
+            raise ProtocolError(f"segment {segment.number} of process {pid} has more than {most} bytes")
         mapped = _mapped(pid, segment)
         if mapped is None:
             self._ended.append((whose, segment.number))
@@ -196,6 +209,8 @@ def _mapped(pid: int, segment: Segment) -> mmap.mmap | None:
         seen = os.fstat(descriptor)
         if not stat.S_ISREG(seen.st_mode) or seen.st_ino != segment.inode or seen.st_size < total:
             raise ProtocolError(f"segment {segment.number} of process {pid} is another file by now")
+        if seen.st_uid != os.geteuid():  # root could take anybody's
+            raise ProtocolError(f"segment {segment.number} of process {pid} is another user's")
         try:
             sealed = fcntl.fcntl(descriptor, fcntl.F_GET_SEALS)
             shared = (

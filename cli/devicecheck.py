@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +10,7 @@ from taskmaster.bus.text import format_size
 from taskmaster.cli.output import Cell, Table, print_table, say
 from taskmaster.config.gpu import GpuOptions
 from taskmaster.config.load import Config
+from taskmaster.drivers.gpu.visible import Unanswered, ask_devices
 
 __all__ = ["Looked", "look", "print_looked"]
 
@@ -56,16 +53,8 @@ def _look(name: str, options: GpuOptions, seconds: float) -> Looked:
     if options.device == "cpu":
         return Looked(name, "cpu")
     try:
-        asked = subprocess.run(
-            [sys.executable, "-m", "taskmaster.drivers.gpu.probe"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=seconds,
-            check=True,
-            env={**os.environ, **options.env},
-        )
-        said = json.loads(asked.stdout)
-    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        said = ask_devices(options.env, seconds)
+    except Unanswered as error:
         return Looked(name, "cuda", problem=f"which devices there are cannot be found out: {error}")
     there = {device["number"]: device for device in said["devices"]}
     wanted = options.places if options.places is not None else tuple(there)

@@ -112,16 +112,23 @@ class GpuOptions(DriverOptions):
         "memory.",
         default=1 << 18,
     )
+    streams: Annotated[int, PydanticField(ge=1, le=8)] = setting(
+        "Batches that may be under way at a time, each in a CUDA stream of its own. With 1 they follow each other: for "
+        "a function that keeps on the device what one call leaves for the next, such as the state of a generator of "
+        "random numbers.",
+        default=3,
+    )
     linger: Annotated[float, duration()] = setting(
         "How long an idle device waits for a batch to become full. By default it never waits: what comes while it is "
         "busy forms the next batch.",
         default=0.0,
         shown="0 s",
     )
-    dtype: Literal["float64", "float32"] = setting(
+    dtype: Literal["float64", "float32"] | None = setting(
         "What numbers the rows are made of. (Where all parameters are whole numbers or all are true or false, and this "
         "is left out, rows are of those: `int64`, `bool`.)",
-        default="float64",
+        default=None,
+        shown="float64",
     )
     path: Annotated[tuple[ExistingFolder, ...], PydanticField(strict=False)] = setting(
         "Folders to import from, relative to this file.", default=(".",), validate_default=True

@@ -107,6 +107,8 @@ class Endpoints:
     control: zmq.Socket[bytes]
     results: zmq.Socket[bytes]
     workers: zmq.Socket[bytes]
+    #: what one message may have
+    max_message: int = sockets.MAX_MESSAGE
 
 
 class Broker:
@@ -148,7 +150,7 @@ class Broker:
         self.on_alarm: Callable[[m.Alarm], None] = lambda alarm: None
         #: called when somebody may less than before: has all who follow results come in anew
         self.readmit: Callable[[], None] = lambda: None
-        self._handover = Handover()
+        self._handover = Handover(endpoints.max_message)
         self._dispatching = Dispatching(endpoints.workers, self._handover)
         self._intake = Intake(endpoints.control, endpoints.workers, core, space, gatehouse, self._handover)
         self._inquiries = Inquiries(core, journal, self.alarms, lambda: status(self))

@@ -41,7 +41,9 @@ class _Neighbour:
 class Handover:
     """The daemon's end, for all workers."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_message: int | None = None) -> None:
+        """What workers put into one segment is no more than what one message may have."""
+        self._max_message = max_message
         self._segments = segments.Segments()
         self._taken = segments.Taken()
         self._neighbours: dict[bytes, _Neighbour] = {}
@@ -58,7 +60,7 @@ class Handover:
         if hello.proof is None or not sender.peer.is_local or sender.address in self._distrusted:
             return
         try:
-            self._taken.take(hello.pid, hello.proof)
+            self._taken.take(hello.pid, hello.proof, most=segments.SEGMENT_BYTES)
         except ProtocolError:
             return
         self._neighbours[sender.address] = _Neighbour(hello.pid)
@@ -105,7 +107,7 @@ class Handover:
         if neighbour is None or not sender.peer.is_local:
             return None
         try:
-            return self._taken.take(neighbour.pid, segment, sender.address)
+            return self._taken.take(neighbour.pid, segment, sender.address, self._max_message)
         except ProtocolError:
             self._distrusted.add(sender.address)
             return None
@@ -116,6 +118,8 @@ class Handover:
         """A dispatch with its frames, which are in a segment if they are worth it and the worker takes it."""
         neighbour = self._neighbours.get(address)
         if neighbour is None or not neighbour.takes or sum(map(len, frames)) < segments.SEGMENT_BYTES:
+            return message, frames
+        if len(neighbour.waiting) >= segments.MOST_SEGMENTS:
             return message, frames
         try:
             segment = self._segments.put(frames)

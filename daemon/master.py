@@ -145,6 +145,8 @@ class Master(Instrument):
 
     def _interrupt(self, interrupt: m.Interrupt, out: Effects) -> None:
         worker = self.workers.get(interrupt.token)
+        if worker is not None and worker.batch:
+            return  # others' tasks are in the same launch: it ends by itself, or falls to the time-out
         if worker is not None and self.heads:  # it can break off, which leaves its neighbours at a controller alone
             out.to_workers.append(ToWorker(worker.address, interrupt))
         if worker is None or worker.local:

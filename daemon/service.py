@@ -340,7 +340,9 @@ def _bind(
     kept.settle()
     if local == plan.workers:
         bound = bound._replace(near_workers=bound.workers)
-    return Endpoints(control, results, workers), bound if near != plan.results else bound._replace(near=bound.results)
+    if near == plan.results:
+        bound = bound._replace(near=bound.results)
+    return Endpoints(control, results, workers, plan.max_message), bound
 
 
 def _shut(broker: Broker, endpoints: Endpoints, addresses: Addresses) -> None:

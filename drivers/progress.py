@@ -35,7 +35,7 @@ STARTED = 4
 _BUSY = 5
 _ATTEMPT = 6
 _WORD = 8
-#: it is being entered: what its cell says is of two leases
+#: it is being entered: what its cell says is of two leases; whoever is busy has an odd number there
 _CHANGING = 2
 #: where in the file the terms lie
 _TERMS = 2 * _WORD
@@ -48,7 +48,7 @@ class Position:
     """Where one slot was: in a lease of tasks ``first …`` of a run, of which ``started`` had started.
 
     ``attempt`` counts the evaluations of these tasks, from 1, as the lease does. ``busy``: it had not come to the end
-    of the lease.
+    of the lease. ``beat`` changes where something of what has started has ended.
     """
 
     lease: LeaseId
@@ -57,6 +57,7 @@ class Position:
     started: int
     attempt: int
     busy: bool = True
+    beat: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +125,10 @@ class ProgressWriter:
         """In the lease that it is in, nothing is being evaluated: it is waiting for its turn; or has it."""
         self.cells[slot][_BUSY] = 0 if is_waiting else 1
 
+    def beat(self, slot: int) -> None:
+        """Something of the lease that it is in has ended, and what else has started of it is being evaluated still."""
+        self.cells[slot][_BUSY] += 2
+
     def end(self, slot: int) -> None:
         """Leave it: nothing is being evaluated until the next begins."""
         self.cells[slot][_BUSY] = 0
@@ -160,7 +165,7 @@ class ProgressReader:
         if any(cell[_BUSY] == _CHANGING for cell in cells):
             return None
         return [
-            Position((epoch, number), run, first, started, attempt, bool(busy))
+            Position((epoch, number), run, first, started, attempt, bool(busy), busy >> 1)
             for epoch, number, run, first, started, busy, attempt in cells
             if number
         ]

@@ -10,6 +10,7 @@ import contextlib
 import os
 import time
 from collections.abc import Iterable, Sequence
+from itertools import count
 
 from taskmaster.bus import segments
 from taskmaster.bus.errors import ProtocolError
@@ -38,12 +39,18 @@ class Sharing:
         #: whether the daemon takes what is put here
         self.puts = False
         self._daemon = 0
+        #: what is taken from now on is of this meeting: another daemon's numbers are not the present one's
+        self._meeting = b""
+        self._meetings = count(1)
         self._fails = False
 
     def meet(self, daemon: int, proof: Segment | None, *, takes: bool) -> None:
         """The daemon with this process id has said so, and given a ``proof`` of its own: to be returned."""
         self.puts = takes
+        if daemon != self._daemon:  # what was on the way from the one before could not be had when that was gone
+            self._fails = False
         self._daemon = daemon
+        self._meeting = b"%d" % next(self._meetings)
         if proof is not None and not self._fails:
             with contextlib.suppress(ProtocolError):
                 self.take(proof)
@@ -51,6 +58,8 @@ class Sharing:
     def put(self, frames: Sequence[Buffer]) -> Segment | None:
         """Have these in a segment, if they are worth it, and the daemon takes it."""
         if not self.puts or sum(map(len, frames)) < segments.SEGMENT_BYTES:
+            return None
+        if len(self._segments) >= segments.MOST_SEGMENTS:
             return None
         try:
             segment = self._segments.put(frames)
@@ -62,7 +71,7 @@ class Sharing:
     def take(self, segment: Segment) -> list[memoryview]:
         """The frames of one of the daemon's. Raises ProtocolError."""
         try:
-            return self._taken.take(self._daemon, segment)
+            return self._taken.take(self._daemon, segment, self._meeting)
         except ProtocolError:
             self._fails = True  # at the next hello the daemon is not told that this worker can
             raise
@@ -72,8 +81,11 @@ class Sharing:
         return self._segments.frames(segment)
 
     def returns(self) -> tuple[int, ...]:
-        """Which of the daemon's nobody reads here any more, since this was last asked."""
-        return tuple(number for _, number in self._taken.ended())
+        """Which of the daemon's nobody reads here any more, since this was last asked.
+
+        Those of before the latest welcome it has let go of, and another daemon may have given their numbers to others.
+        """
+        return tuple(number for meeting, number in self._taken.ended() if meeting == self._meeting)
 
     def on_returned(self, numbers: Iterable[int]) -> None:
         """The daemon reads these no more."""

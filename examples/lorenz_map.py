@@ -51,12 +51,16 @@ exponent = {{}}
 
 
 def main(where: str = "cpu") -> None:
+    if where not in EVALUATED:
+        sys.exit(f"{where!r}: expected one of {', '.join(EVALUATED)}")
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "lorenz.toml")
         file.write_text(configuration(folder, where), encoding="utf-8")
         daemon = subprocess.Popen([sys.executable, "-m", "taskmaster", "serve", file], stdout=subprocess.DEVNULL)
         try:
             with connect(f"ipc://{folder}/control", timeout=30) as lab:
+                if not lab["lorenz"].wait_for_slots():
+                    sys.exit(lab["lorenz"].statistics().reason or "no worker has started")
                 plane = adaptive.Learner2D(None, (RHO, SIGMA))
                 learner = AdaptiveLearner(plane, ["rho", "sigma"])
                 Loop(lab["lorenz"].open("map"), learner, goal=300, in_flight=64).run()

@@ -51,6 +51,10 @@ class Adapter:
     def trim(self) -> None:
         """Let go of memory that is only held."""
 
+    def held(self) -> tuple[int, int]:
+        """Bytes of the device that a library's own pool holds, and those of them that are in no use."""
+        return 0, 0
+
 
 class _Torch(Adapter):
     def __init__(self, dtype: str) -> None:
@@ -81,6 +85,12 @@ class _Torch(Adapter):
         if self._torch.cuda.is_initialized():
             self._torch.cuda.empty_cache()
 
+    def held(self) -> tuple[int, int]:
+        if not self._torch.cuda.is_initialized():
+            return 0, 0
+        reserved = self._torch.cuda.memory_reserved()
+        return reserved, reserved - self._torch.cuda.memory_allocated()
+
 
 class _Jax(Adapter):
     few_sizes = True
@@ -108,6 +118,11 @@ class _Jax(Adapter):
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)[:200]
+
+    def held(self) -> tuple[int, int]:
+        figures = self._jax.local_devices()[0].memory_stats() or {}
+        used = figures.get("bytes_in_use", 0)
+        return max(used, figures.get("pool_bytes", 0)), max(0, figures.get("pool_bytes", 0) - used)
 
 
 _ADAPTERS: Mapping[str, Callable[[str], Adapter]] = {"cupy": lambda dtype: Adapter(), "torch": _Torch, "jax": _Jax}

@@ -196,15 +196,15 @@ class Sizing:
         self._rows = min(most, FIRST_ROWS)
         #: throughput by size
         self._rates: dict[int, float] = {}
-        #: what memory does not allow; remembered
+        #: what memory did not allow; remembered
         self._ceiling = most
-        #: bytes of the device a row takes, as far as it is known
-        self._row_bytes = 0.0
+        #: what it would allow, as far as that is known
+        self._fits = most
 
     @property
     def rows(self) -> int:
         """Of the next batch, at most."""
-        return max(1, min(self._rows, self._ceiling))
+        return max(1, min(self._rows, self._ceiling, self._fits))
 
     def landed(self, rows: int, seconds: float) -> None:
         """A launch of so many rows took so long."""
@@ -230,10 +230,8 @@ class Sizing:
 
     def needs(self, row_bytes: float, available: int) -> None:
         """A row takes so much of the device's memory, of which so much is free or the pool's own."""
-        self._row_bytes = max(self._row_bytes, row_bytes)
-        if self._row_bytes > 0 and available > 0:
-            fits = int(_MEMORY_SHARE * available / self._row_bytes / self._depth)
-            self._ceiling = max(1, min(self._ceiling, fits))
+        if row_bytes > 0 and available > 0:
+            self._fits = int(_MEMORY_SHARE * available / row_bytes / self._depth)
 
     def out_of_memory(self, rows: int) -> int:
         """So many were too many; how many are to be tried, from now on."""

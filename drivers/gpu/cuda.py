@@ -4,16 +4,21 @@ Three batches are under way at a time, so that while the kernel of one runs, the
 outputs of the one before are copied out: a card has engines of their own for that. Each has a *lane*: a stream, in
 which the three follow each other, and pinned memory for both ways, without which a copy would not be asynchronous.
 
+The streams wait for each other in one respect: what the function has made of its own when it was called first (a table
+that it keeps, say) is there when it is called again, in another stream.
+
 Errors of kernels come late: at the next call, whatever that is for. So what a lane came to is only known when its
-stream has ended, and a CUDA error is followed by a look at the device: where that fails, too, the context is of no use
-any more ("sticky"), for nothing but the end of the process mends that (CUDA C Programming Guide, *Error Checking*).
+stream has ended, and an error is followed by another look at the stream, in which nothing is left to go wrong: where
+that fails, too, the context is of no use any more ("sticky"), for nothing but the end of the process mends that (CUDA C
+Programming Guide, *Error Checking*).
 """
 
 from __future__ import annotations
 
 import contextlib
+import traceback
 from collections import deque
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -21,7 +26,7 @@ from taskmaster.bus.errors import ConfigError
 from taskmaster.drivers.gpu.arrays import Adapter, columns_of, padded_rows
 from taskmaster.drivers.gpu.device import Device, DeviceBroken, Fill, Flight, Function, Memory, OutOfMemory, Spans
 
-__all__ = ["CudaDevice", "require_device"]
+__all__ = ["DEPTH", "CudaDevice", "require_device"]
 
 #: Batches under way.
 DEPTH = 3
@@ -31,6 +36,8 @@ _TELLING_ROWS = 1024
 _ALIGNED = 256
 #: Pinned memory grows by this factor, at least: to have it takes long.
 _GROWTH = 1.5
+#: cudaErrorMemoryAllocation, and CUDA_ERROR_OUT_OF_MEMORY
+_NO_MEMORY = 2
 
 
 def require_device() -> None:
@@ -56,19 +63,29 @@ def require_device() -> None:
 class CudaDevice(Device):
     """The first device that CUDA shows to this process."""
 
-    depth = DEPTH
     is_asynchronous = True
 
-    def __init__(self, function: Function, width: int, dtype: str, adapter: Adapter) -> None:
+    def __init__(self, function: Function, width: int, dtype: str, adapter: Adapter, streams: int = DEPTH) -> None:
         import cupy
+
+        self.depth = streams
 
         self._cupy = cupy
         self._errors = (cupy.cuda.runtime.CUDARuntimeError, cupy.cuda.driver.CUDADriverError)
         self._function, self._width, self._dtype, self._adapter = function, width, np.dtype(dtype), adapter
         properties = cupy.cuda.runtime.getDeviceProperties(0)
         self.name = properties["name"].decode(errors="replace")
-        self._lanes = deque(_Lane(cupy) for _ in range(DEPTH))
+        self._lanes = deque(_Lane(cupy) for _ in range(streams))
         self._row_bytes = 0.0
+        #: rows of a batch, and what the pools held after it
+        self._noted = (0, 0)
+        #: when the function was called first
+        self._called: Any = None
+        if type(adapter) is Adapter:
+            # Compiles a kernel: where CuPy cannot (without NVRTC, say), this worker says so, and not each row.
+            cupy.empty(1, self._dtype) + cupy.empty(1, self._dtype)
+        # What modules and the set-up have begun, in the default stream, for which the lanes' do not wait.
+        cupy.cuda.runtime.deviceSynchronize()
 
     def begin(self, fill: Fill, n: int) -> Flight:
         """See Device."""
@@ -78,6 +95,8 @@ class CudaDevice(Device):
             self._launch(flight, fill, n)
         except BaseException as error:  # noqa: BLE001 - whatever the user's function raises is told of its rows
             flight.fail(error)
+            with contextlib.suppress(*self._errors):  # what it has put into the stream before that has to end
+                lane.ended.record(lane.stream)
         return flight
 
     def _launch(self, flight: _CudaFlight, fill: Fill, n: int) -> None:
@@ -90,10 +109,15 @@ class CudaDevice(Device):
             lane.began.record(lane.stream)
             rows = cupy.empty(staged.shape, self._dtype)
             rows.set(staged, stream=lane.stream)
+            if self._called is not None:
+                lane.stream.wait_event(self._called)
             lane.copied.record(lane.stream)
             result = self._function(self._adapter.inward(rows))
             columns = columns_of(result, size, self._adapter.outward)
             lane.evaluated.record(lane.stream)
+            if self._called is None:
+                self._called = self._cupy.cuda.Event()
+                self._called.record(lane.stream)
             named = columns if isinstance(columns, dict) else {"": columns}
             outputs = {name: column[:n] for name, column in named.items()}
             flight.fetch(outputs, is_named=isinstance(columns, dict))
@@ -107,34 +131,48 @@ class CudaDevice(Device):
         self._lanes.append(lane)
 
     def note_memory(self, n: int) -> None:
-        """A batch of so many rows has been through: the pool holds what the largest have taken, perhaps several times.
+        """A batch of so many rows has been through: the pools hold what the largest have taken, perhaps several times.
 
-        To take all of it for one's is cautious; a batch that is too large all the same is tried by halves.
+        What they hold more than after a batch of half as many, is those rows' (and not the function's own, whatever it
+        keeps). To take all of it for one batch's is cautious; one that is too large all the same is tried by halves.
         """
-        if not self._row_bytes and n >= _TELLING_ROWS:
-            self._row_bytes = self._cupy.get_default_memory_pool().total_bytes() / n
+        before, held_before = self._noted
+        if n < max(_TELLING_ROWS, 2 * before):
+            return
+        pool, others = self._cupy.get_default_memory_pool(), self._adapter.held()[0]
+        held = pool.total_bytes() + others
+        if before:
+            self._row_bytes = max(0.0, (held - held_before) / (n - before))
+        self._noted = (n, held)
 
-    def translated(self, error: BaseException) -> BaseException:
-        """What an exception means: to be called when the lane that it is of has nothing under way."""
-        if isinstance(error, self._cupy.cuda.memory.OutOfMemoryError) or self._adapter.is_out_of_memory(error):
-            return OutOfMemory(str(error))
-        if not isinstance(error, self._errors) and "CUDA" not in str(error):
-            return error
+    def explain(self, error: BaseException, lane: _Lane) -> None:
+        """Raise what an exception means, if that is something else; ``lane``, which it is of, has nothing under way."""
+        if self._is_out_of_memory(error):
+            # What is left of it where it was raised is memory that the next try wants.
+            traceback.clear_frames(error.__traceback__)
+            raise OutOfMemory(str(error)) from error
         try:
-            self._cupy.cuda.runtime.deviceSynchronize()
+            lane.stream.synchronize()
         except self._errors as again:
-            broken = DeviceBroken(f"{self.name}: {error}")
-            broken.__cause__ = again
-            return broken
-        return error
+            self._break(error, again)
+
+    def _break(self, error: BaseException, again: BaseException) -> NoReturn:
+        raise DeviceBroken(f"{self.name}: {error}") from again
+
+    def _is_out_of_memory(self, error: BaseException) -> bool:
+        if isinstance(error, self._cupy.cuda.memory.OutOfMemoryError) or self._adapter.is_out_of_memory(error):
+            return True
+        if isinstance(error, self._errors):  # pinned memory, and what no pool is asked for
+            return getattr(error, "status", None) == _NO_MEMORY
+        return "_ALLOC_FAILED" in str(error)[:200]  # of cuBLAS, cuFFT, cuSOLVER
 
     def memory(self) -> Memory:
-        """Free: what the pool holds and does not use, too."""
+        """Free: what the pools hold and do not use, too."""
         try:
             free, total = self._cupy.cuda.runtime.memGetInfo()
         except self._errors as error:
             raise DeviceBroken(f"{self.name}: {error}") from error
-        return Memory(free + self._cupy.get_default_memory_pool().free_bytes(), total)
+        return Memory(free + self._cupy.get_default_memory_pool().free_bytes() + self._adapter.held()[1], total)
 
     def row_bytes(self) -> float:
         """See Device."""
@@ -190,7 +228,7 @@ class _CudaFlight(Flight):
         self._was_awaited = False
 
     def fail(self, error: BaseException) -> None:
-        """It went wrong when it was begun: nothing of it is to be had."""
+        """It went wrong when it was begun: nothing of it is to be had, though some of it may be under way."""
         self._error = error
 
     def keep(self, *objects: Any) -> None:
@@ -215,13 +253,12 @@ class _CudaFlight(Flight):
 
     @property
     def is_done(self) -> bool:
-        return self._error is not None or self._was_awaited or bool(self.lane.ended.done)
+        return self._was_awaited or bool(self.lane.ended.done)
 
     def wait(self) -> None:
-        if self._error is None:
-            # What is wrong, whoever takes the outputs is told again.
-            with contextlib.suppress(*self._device._errors):
-                self.lane.ended.synchronize()
+        # What is wrong, whoever takes the outputs is told again.
+        with contextlib.suppress(*self._device._errors):
+            self.lane.ended.synchronize()
         self._was_awaited = True
 
     def outputs(self) -> Any:
@@ -236,12 +273,11 @@ class _CudaFlight(Flight):
             }
             self._spans = self._measured()
         except BaseException as error:
-            meant = device.translated(error)
-            if meant is error:
-                raise
-            raise meant from error
+            device.explain(error, lane)
+            raise
         finally:
-            self._kept, self._fetched = (), {}
+            # Of an exception nothing here is to stay: what it was raised amid may be large.
+            self._kept, self._fetched, self._error = (), {}, None
             device.free_lane(lane)
         device.note_memory(self._n)
         return found if self._is_named else found[""]

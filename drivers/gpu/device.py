@@ -133,11 +133,11 @@ class CpuDevice(Device):
         error: BaseException | None = None
         try:
             outputs = self._evaluate(fill, n)
-        except MemoryError as raised:
-            error = OutOfMemory(str(raised) or "numpy has too little memory for so many rows")
-            error.__cause__ = raised
         except BaseException as raised:  # noqa: BLE001 - whatever the user's function raises is told of its rows
             error = raised
+            if self._adapter.is_out_of_memory(raised):
+                error = OutOfMemory(str(raised) or "there is too little memory for so many rows")
+                error.__cause__ = raised
         return _Landed(outputs, error, time.perf_counter() - began)
 
     def _evaluate(self, fill: Fill, n: int) -> Any:

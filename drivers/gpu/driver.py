@@ -40,7 +40,7 @@ class GpuDriver(Driver):
         add_to_path(path)
         if not self.context.parameters:
             raise ConfigError(f"Master {self.context.master!r}: driver 'gpu' needs declared parameters")
-        self._inputs = Inputs(self.context.parameters, options.get("dtype", "float64"))
+        self._inputs = Inputs(self.context.parameters, options.get("dtype"))
         library = self._library()
         on_cpu = options.get("device", "cuda") == "cpu"
         if not on_cpu:
@@ -55,13 +55,14 @@ class GpuDriver(Driver):
         if on_cpu:
             self._device = CpuDevice(function, self._inputs.width, self._inputs.dtype, library)
         else:
-            self._device = cuda.CudaDevice(function, self._inputs.width, self._inputs.dtype, library)
+            streams = int(options.get("streams") or cuda.DEPTH)
+            self._device = cuda.CudaDevice(function, self._inputs.width, self._inputs.dtype, library, streams)
         self.slots = min(SLOTS, self.batch_rows)
 
     def _library(self) -> Adapter:
         array = self.context.options.get("array", "cupy")
         try:
-            return adapter(array, self.context.options.get("dtype", "float64"))
+            return adapter(array, self.context.options.get("dtype") or "float64")
         except ImportError as error:
             raise ConfigError(
                 f"Master {self.context.master!r}: array = {array!r} needs a package that is not installed ({error})"

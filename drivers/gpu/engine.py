@@ -202,6 +202,10 @@ class Engine:
             except DeviceBroken:
                 self._under.appendleft(under)
                 raise
+            # The time-out is that of one launch: those behind it, and what is tried again, have theirs from here on.
+            cell = next(iter(self._cell_of.values()), None)
+            if cell is not None:
+                self._progress.beat(cell)
 
     def _settle(self, under: _Under) -> None:
         batch, n = under.batch, under.batch.rows
@@ -233,8 +237,11 @@ class Engine:
 
     def _on_out_of_memory(self, batch: Batch, error: OutOfMemory) -> None:
         self._device.trim()
-        if batch.rows == 1 and not self._under:
-            self._fail(batch, error)
+        if batch.rows == 1:
+            if batch.alone:
+                self._fail(batch, error)
+            else:  # what is under way beside it has memory, too: that says nothing of how many rows there may be
+                self._again.append(Batch(batch.pieces, alone=True))
             return
         rows = self.sizing.out_of_memory(batch.rows)
         while batch.rows > rows:
@@ -284,9 +291,11 @@ class Engine:
         self._tally = _Tally(now)
         span = max(now - tally.since, 1e-9)
         memory = self._device.memory()
+        # What takes longer than this is asked for is told of when it has ended.
+        is_busy = bool(self._under) and self._under[0].began <= tally.since
         return DeviceStatus(
             name=self._device.name,
-            utilisation=min(1.0, tally.busy / span),
+            utilisation=1.0 if is_busy else min(1.0, tally.busy / span),
             batch=self.sizing.rows,
             batches=tally.batches,
             rows=tally.rows,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +16,8 @@ from taskmaster.drivers.gpu.device import Function
 
 __all__ = ["Kernel", "kernel_function"]
 
+_INCLUDED = re.compile(r'^[ \t]*#[ \t]*include[ \t]*"([^"\n]+)"', re.MULTILINE)
+
 
 def kernel_function(options: Mapping[str, Any], parameters: Schema, outputs: Schema) -> Function:
     """The function that launches the kernel of these options. Raises what CuPy says where it does not compile."""
@@ -21,11 +25,33 @@ def kernel_function(options: Mapping[str, Any], parameters: Schema, outputs: Sch
 
     file, name = parse_kernel(options["kernel"])
     source = _found(Path(file))
+    text = source.read_text(encoding="utf-8")
     # CuPy keeps what it has compiled on disk, by source, options and device.
-    module = cupy.RawModule(code=source.read_text(encoding="utf-8"), options=tuple(options.get("compile") or ()))
-    launch = module.get_function(name)
-    module.compile()
+    compiled = (*(options.get("compile") or ()), *_for_headers(text, source.parent))
+    launch = cupy.RawModule(code=text, options=compiled).get_function(name)
     return Kernel(launch, options["signature"], int(options.get("block") or 256), parameters, outputs, cupy)
+
+
+def _for_headers(text: str, folder: Path) -> tuple[str, ...]:
+    """Options by which a source finds the headers beside it: NVRTC is told the text, and not where that comes from.
+
+    One has a digest of theirs, for CuPy knows what it has compiled by the source alone.
+    """
+    headers = _headers(text, folder, {})
+    if not headers:
+        return ()
+    digest = hashlib.sha256("\0".join(headers[name] for name in sorted(headers)).encode()).hexdigest()
+    return f"-I{folder}", f"-DTASKMASTER_HEADERS=0x{digest[:15]}"
+
+
+def _headers(text: str, folder: Path, found: dict[str, str]) -> dict[str, str]:
+    """The text of each that is included, by whichever, as far as they lie in this folder."""
+    for name in _INCLUDED.findall(text):
+        file = folder / name
+        if name not in found and file.is_file():
+            found[name] = file.read_text(encoding="utf-8")
+            _headers(found[name], folder, found)
+    return found
 
 
 def _found(file: Path) -> Path:

@@ -15,6 +15,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from taskmaster.drivers.gpu.visible import counting
+
 __all__ = ["probe"]
 
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_…
@@ -28,8 +30,6 @@ class _Failed(Exception):
 
 def probe() -> dict[str, Any]:
     """What there is."""
-    # As nvidia-smi counts; CUDA by itself puts the fastest first.
-    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     found: dict[str, Any] = {"devices": [], "driver": _driver_version(), "cuda": "", "cupy": _cupy(), "problem": ""}
     try:
         library = ctypes.CDLL("libcuda.so.1")
@@ -99,4 +99,5 @@ def _device(library: ctypes.CDLL, number: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    os.environ.update(counting())
     sys.stdout.write(json.dumps(probe()))

@@ -30,15 +30,19 @@ _MANY = 4
 
 
 class Inputs:
-    """The rows of batches, ``(n, width)`` of ``dtype``: the parameters in their order, one column for each number."""
+    """The rows of batches, ``(n, width)`` of ``dtype``: the parameters in their order, one column for each number.
 
-    def __init__(self, schema: Schema, dtype: str) -> None:
+    Where no type is asked for, it is that of the parameters, if they are all whole numbers or all true or false.
+    """
+
+    def __init__(self, schema: Schema, dtype: str | None = None) -> None:
         self._schema = schema
         self._widths = [math.prod(field.shape) for field in schema.fields]
         self.width = sum(self._widths)
         kinds = {field.kind for field in schema.fields}
         own = kinds.pop() if len(kinds) == 1 else "float"
-        self.dtype = KINDS[own][0] if own in ("int", "bool") and dtype == "float64" else np.dtype(dtype).str
+        natural = KINDS[own][0] if own in ("int", "bool") else "float64"
+        self.dtype = np.dtype(dtype or natural).str
 
     def fill(self, batch: Batch, into: Array) -> None:
         """Write a batch's rows."""

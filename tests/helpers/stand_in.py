@@ -18,6 +18,10 @@ __all__ = ["CudaError", "StandIn"]
 class CudaError(RuntimeError):
     """As CuPy's."""
 
+    def __init__(self, message: str, status: int = 700) -> None:
+        super().__init__(message)
+        self.status = status
+
 
 class NoMemory(MemoryError):
     """As CuPy's."""
@@ -28,11 +32,13 @@ class Array(np.ndarray[Any, Any]):
 
     def set(self, array: Any, stream: Any = None) -> None:
         assert stream is not None, "else it would not be asynchronous"
+        assert stream.module.is_pinned(array), "nor so"
         stream.put(lambda: np.copyto(self.view(np.ndarray), array))
 
     def get(self, stream: Any = None, out: Any = None, blocking: bool = True) -> None:
         assert stream is not None
         assert not blocking
+        assert stream.module.is_pinned(out)
         assert out.flags.c_contiguous
         assert out.dtype == self.dtype
         stream.put(lambda: np.copyto(out, self.view(np.ndarray)))
@@ -48,6 +54,9 @@ class Stream:
 
     def put(self, work: Callable[[], None]) -> None:
         self.waiting.append(work)
+
+    def wait_event(self, event: Event) -> None:
+        self.put(lambda: None if event.passed else event.synchronize())
 
     def synchronize(self) -> None:
         while self.waiting:
@@ -92,12 +101,14 @@ class StandIn(types.ModuleType):
         super().__init__("cupy")
         self.is_broken = False
         self.free = 1 << 30
-        self.trimmed = 0
+        self.trimmed = self.synchronized = 0
+        self.held = 1 << 20
+        self.pinned: list[Any] = []
         self.current: list[Stream] = []
         self.ndarray = Array
         runtime = types.SimpleNamespace(
             CUDARuntimeError=CudaError,
-            deviceSynchronize=self.require_whole,
+            deviceSynchronize=self._synchronize,
             getDeviceProperties=lambda number: {"name": b"Stand-in"},
             getDeviceCount=lambda: 1,
             memGetInfo=lambda: (self.free, 1 << 31),
@@ -109,15 +120,26 @@ class StandIn(types.ModuleType):
             Stream=lambda non_blocking=False: Stream(self, non_blocking),
             Event=Event,
             Device=lambda number: types.SimpleNamespace(use=lambda: None),
-            alloc_pinned_memory=lambda nbytes: np.empty(nbytes, "u1"),
+            alloc_pinned_memory=self._pin,
             get_elapsed_time=lambda start, end: 2.0,
         )
         self.pool = types.SimpleNamespace(
-            total_bytes=lambda: 1 << 20, free_bytes=lambda: 1 << 10, free_all_blocks=self._trim
+            total_bytes=lambda: self.held, free_bytes=lambda: 1 << 10, free_all_blocks=self._trim
         )
 
     def _trim(self) -> None:
         self.trimmed += 1
+
+    def _pin(self, nbytes: int) -> Any:
+        self.pinned.append(np.empty(nbytes, "u1"))
+        return self.pinned[-1]
+
+    def is_pinned(self, array: Any) -> bool:
+        return any(np.may_share_memory(array, memory) for memory in self.pinned)
+
+    def _synchronize(self) -> None:
+        self.synchronized += 1
+        self.require_whole()
 
     def require_whole(self) -> None:
         if self.is_broken:

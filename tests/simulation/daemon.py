@@ -255,8 +255,8 @@ class SimDaemon:
         for master in masters:
             workers, timeout = world.pools[master.spec.name]
             supervisor.add(Pool(master, workers, timeout, policy=RestartPolicy(5, 60.0)))
-        sockets = world.network.open()
-        endpoints = Endpoints(*(cast("zmq.Socket[bytes]", sockets[name]) for name in ("control", "results", "workers")))
+        sockets = cast("dict[str, zmq.Socket[bytes]]", world.network.open())
+        endpoints = Endpoints(sockets["control"], sockets["results"], sockets["workers"])
         guardians = Guardians(self.folder / "guardians", "local", "simulated")
         broker = Broker(core, journal, endpoints, supervisor, guardians, cast(Space, SimSpace(world)), _status)
         broker._poller = cast(zmq.Poller, self._poller)

@@ -8,7 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from helpers.devices_there import NO_DEVICE
 from helpers.documents import ROOT
+from helpers.waiting import PATIENCE
 
 
 def printed(folder: Path, example: str, typed: str = "") -> str:
@@ -66,3 +69,14 @@ def test_the_lorenz_system_is_mapped_in_batches(tmp_path: Path) -> None:
     assert int(found[1]) >= 300
     assert 50 < int(found[2]) < int(found[1])
     assert 10 < float(found[3]) < 30, "it is 24.7 at sigma = 10"
+
+
+@pytest.mark.skipif(not NO_DEVICE, reason="there is a CUDA device here")
+def test_without_a_device_the_example_says_so_and_ends(tmp_path: Path) -> None:
+    run = subprocess.run(
+        [sys.executable, ROOT / "examples" / "lorenz_map.py", "cuda"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    assert run.returncode == 1
+    assert "driver 'gpu'" in run.stderr.splitlines()[-1]
+    assert 'device = "cpu"' in run.stderr.splitlines()[-1]

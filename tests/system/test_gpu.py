@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.cli import taskmaster
+from helpers.cli import Terminal, taskmaster
 from helpers.daemon import EVALUATIONS, Daemon, toml
 from helpers.devices_there import NO_DEVICE
+from helpers.dialled import Dialled
 from helpers.places import StartDaemon
 from helpers.waiting import PATIENCE, eventually
 from helpers.work import rows as work
@@ -23,6 +24,7 @@ from taskmaster.learners.client import Lab, Master
 
 X: dict[str, Any] = {"x": {}}
 ASKED = {"x": {}, "do": {"kind": "int"}}
+WHOLE = {"n": {"kind": "int"}}
 PLACES = {"pid": {"kind": "int"}, "rows": {"kind": "int"}, "device": {"kind": "int"}}
 
 
@@ -41,6 +43,7 @@ def daemon(start_shared_daemon: StartDaemon) -> Daemon:
         "asked": rows("asked", parameters=ASKED),
         "strict": rows("asked", parameters=ASKED, outputs={"y": {"nan": False}}),
         "hasty": rows("asked", parameters=ASKED, timeout="0.5 s"),
+        "slowly": rows("slowly_asked", parameters=ASKED, timeout="1.5 s"),
         "small": rows("small", outputs={"y": {}, "rows": {}}),
         "two": rows("where", devices=[0, 1], outputs=PLACES),
         "waiting": rows("where", linger="0.3 s", batch=64, outputs=PLACES),
@@ -49,7 +52,10 @@ def daemon(start_shared_daemon: StartDaemon) -> Daemon:
             parameters={"x": {}, "k": {"kind": "int"}},
             outputs={"picture": {"shape": [2, 3]}, "count": {"kind": "int"}},
         ),
-        "away": rows("product", devices=[]),
+        "slow": rows("slow", outputs={"pid": {"kind": "int"}}),
+        "floats": rows("dtype", parameters=WHOLE, dtype="float64", outputs={"dtype": {"kind": "str"}}),
+        "whole": rows("dtype", parameters=WHOLE, outputs={"dtype": {"kind": "str"}}),
+        "away": rows("where", devices=[], outputs=PLACES),
         "lame": rows("where", devices=[0, 1], outputs=PLACES, setup="rows:fail_at_one", restarts=2),
         "cuda": rows("product", device="cuda", restarts=2),
     }
@@ -91,6 +97,11 @@ def test_outputs_that_are_not_declared_are_as_the_function_has_them(lab: Lab) ->
     assert ended(lab["undeclared"], [{"a": 2.0, "b": 3.0}])[0] == 6.0
     single = ended(lab["single"], [{"a": 0.1, "b": 3.0}])[0]
     assert single == np.float32(0.1) * np.float32(3.0)
+
+
+def test_whole_numbers_are_whole_in_rows_unless_it_is_said_otherwise(lab: Lab) -> None:
+    assert ended(lab["whole"], [{"n": 3}]) == {0: "int64"}
+    assert ended(lab["floats"], [{"n": 3}]) == {0: "float64"}
 
 
 def test_outputs_may_be_arrays_and_whole_numbers(lab: Lab) -> None:
@@ -162,6 +173,29 @@ def test_a_row_that_hangs_falls_to_the_time_out(lab: Lab) -> None:
     assert error.kind == "TaskTimeout"
 
 
+def test_the_time_out_is_that_of_one_launch_and_not_of_all_that_it_takes_to_tell_rows_apart(lab: Lab) -> None:
+    points = [{"x": float(k), "do": work.RAISES if k == 5 else 0} for k in range(256)]
+    found = ended(lab["slowly"], points)
+    error = found.pop(5)
+    assert isinstance(error, TaskFailed)
+    assert error.kind == "ValueError"
+    assert found == {k: 2.0 * k for k in range(256) if k != 5}
+    assert lab["slowly"].statistics().lost == 0
+
+
+def test_a_launch_is_not_broken_off_for_a_row_that_is_cancelled(lab: Lab) -> None:
+    """With its worker, thousands of others' rows would have to be evaluated again."""
+    master = lab["slow"]
+    [pid] = ended(master, [{"x": 0.0}]).values()
+    with master.open() as run:
+        run.tasks.put({"x": 1.0})
+        run.tasks.send()
+        eventually(lambda: master.statistics().leased, "its being evaluated")
+        run.cancel()
+        assert run.results.get(PATIENCE).outcome == "cancelled"
+    assert ended(master, [{"x": 2.0}]) == {0: pid}, "the same process goes on"
+
+
 def test_where_there_is_too_little_memory_smaller_batches_do(lab: Lab) -> None:
     found = ended(lab["small"], np.arange(3000.0).reshape(-1, 1))
     assert [found[k]["y"] for k in range(3000)] == [2.0 * k for k in range(3000)]
@@ -177,6 +211,15 @@ def test_each_device_has_a_worker(lab: Lab) -> None:
     found = ended(master, np.arange(20_000.0).reshape(-1, 1))
     assert {output["device"] for output in found.values()} == {0, 1}
     assert len({output["pid"] for output in found.values()}) == 2
+
+
+def test_each_process_of_a_host_elsewhere_has_a_device_too(lab: Lab, daemon: Daemon) -> None:
+    master = lab["away"]
+    with Dialled(daemon.address, "away", 2):
+        eventually(lambda: len(master.statistics().workers) == 2 and master.statistics().slots == 2048, "two workers")
+        found = ended(master, np.arange(20_000.0).reshape(-1, 1))
+        assert {output["device"] for output in found.values()} == {0, 1}
+    eventually(lambda: not master.statistics().workers, "their end")
 
 
 def test_status_says_what_the_devices_do(lab: Lab) -> None:
@@ -255,6 +298,13 @@ def test_status_has_a_table_of_devices(lab: Lab, daemon: Daemon) -> None:
     said = taskmaster("status", "product", "--address", daemon.address)
     [line] = [line for line in said.out.splitlines() if line.startswith("product") and " cpu " in line]
     assert "%" in line
+
+
+def test_top_has_it_as_well(daemon: Daemon) -> None:
+    with Terminal("top", "product", columns=140, environment={"TASKMASTER": daemon.address}) as terminal:
+        terminal.await_text(r"device +busy +batch(.|\n)*\nproduct +product-\d+ +cpu +\d+%")
+        terminal.press("q")
+        assert terminal.wait() == 0
 
 
 # -- other arrays ------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.daemon import function, tcp
+from helpers.daemon import EVALUATIONS, function, tcp
 from helpers.dialled import Dialled
 from helpers.places import StartDaemon
 from helpers.waiting import PATIENCE, eventually
@@ -90,6 +90,21 @@ def test_arrays_go_both_ways_without_the_socket_and_nothing_is_kept(start_daemon
         put(run, range(12))
         assert taken(run, 12) == {12}, "each input was mapped, not copied"
         await_nothing_held([daemon.pid, *workers_of(lab, "arrays")])
+
+
+@pytest.mark.parametrize("driver", ["thread", "instrument"])
+def test_workers_of_other_drivers_share_memory_as_well(start_daemon: StartDaemon, driver: str) -> None:
+    own: dict[str, Any] = {"class": "picturing:Camera", "path": [str(EVALUATIONS)], "heads": [{"name": "left"}]}
+    if driver == "thread":
+        own = {key: arrays()[key] for key in ("function", "path")}
+    daemon = start_daemon({"arrays": {"driver": driver, "parameters": PARAMETERS, "outputs": OUTPUTS, **own}})
+    with daemon.connect() as lab, lab["arrays"].open() as run:
+        put(run, range(1))
+        taken(run, 1)  # it may have come before the worker had shown that it can
+        put(run, range(1, 4))
+        assert taken(run, 3) == {3}
+        [pid] = workers_of(lab, "arrays")
+        assert held(pid) > SIZE, "an output's segment, to be used again"
 
 
 def test_by_tcp_they_go_through_the_socket(start_daemon: StartDaemon) -> None:

@@ -129,6 +129,23 @@ def test_the_benchmark_of_a_card_says_where_there_is_none() -> None:
         assert run.stdout == f"no GPU: {NO_DEVICE}\n"
 
 
+def test_the_benchmark_of_a_card_measures_nothing_where_results_are_wrong() -> None:
+    """They are compared with float64 on the processor."""
+    program = (
+        "import numpy as np\n"
+        "from benchmarks.figures.gpu import _rate\n"
+        "rows = np.ones((4, 3))\n"
+        "work = lambda by: _rate(lambda: rows.sum(axis=1) + by, rows, lambda rows: rows.sum(axis=1))()\n"
+        "assert work(1e-12) > 0\n"
+        "work(1e-3)\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert run.returncode == 1
+    assert "outputs are off by 0.001 from what the processor computes: nothing was measured" in run.stderr
+
+
 @pytest.mark.slow
 def test_the_benchmark_of_the_driver_gpu_runs_on_the_processor(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks.gpu", "--device", "cpu", "--quick", "--folder", str(tmp_path)]

@@ -31,6 +31,12 @@ def asked(rows: Any) -> Any:
     return y
 
 
+def slowly_asked(rows: Any) -> Any:
+    """The same, and it takes a while."""
+    time.sleep(0.2)
+    return asked(rows)
+
+
 def small(rows: Any) -> Any:
     """As if there were little memory."""
     if len(rows) > 100:
@@ -43,6 +49,17 @@ def where(rows: Any) -> Any:
     time.sleep(0.01)
     n = len(rows)
     return {"pid": [os.getpid()] * n, "rows": [n] * n, "device": [int(os.environ["TASKMASTER_DEVICE"])] * n}
+
+
+def slow(rows: Any) -> Any:
+    """In which process; longer than one that evaluates a cancelled task is left to live."""
+    time.sleep(0.6)
+    return [os.getpid()] * len(rows)
+
+
+def dtype(rows: Any) -> Any:
+    """What rows are made of."""
+    return [str(rows.dtype)] * len(rows)
 
 
 def many(rows: Any) -> Any:

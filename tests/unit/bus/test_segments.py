@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from helpers.waiting import eventually
 from msgspec.structs import replace
 
 from taskmaster.bus.errors import ProtocolError
-from taskmaster.bus.segments import Segments, Taken
+from taskmaster.bus.segments import MOST_SEGMENTS, Segments, Taken
 from taskmaster.bus.table import Buffer
 from taskmaster.bus.wire import Segment
 
@@ -139,6 +140,39 @@ def test_what_could_change_is_not_taken(given: str, tmp_path: Path) -> None:
     finally:
         for each in (descriptor, *spare):
             os.close(each)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can have another user's files")
+def test_another_users_is_not_taken() -> None:
+    descriptor = os.memfd_create("theirs", os.MFD_ALLOW_SEALING)
+    try:
+        os.ftruncate(descriptor, 64)
+        os.fchown(descriptor, 65534, -1)
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | 0x10 | fcntl.F_SEAL_SEAL)
+        with pytest.raises(ProtocolError, match="another user's"):
+            Taken().take(os.getpid(), Segment(1, descriptor, os.fstat(descriptor).st_ino, (4,)))
+    finally:
+        os.close(descriptor)
+
+
+def test_more_than_is_wanted_is_not_taken(segments: Segments) -> None:
+    segment = segments.put([bytes(60), bytes(60)])
+    assert len(Taken().take(os.getpid(), segment, most=120)) == 2
+    with pytest.raises(ProtocolError, match="more than 119 bytes"):
+        Taken().take(os.getpid(), segment, most=119)
+
+
+def test_what_cannot_be_put_leaves_nothing_behind(segments: Segments) -> None:
+    descriptors = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(IndexError):
+        segments.put([memoryview(array("d", [0.0] * 4))])
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+def test_no_more_are_kept_than_descriptors_can_be_spared(segments: Segments) -> None:
+    segments.reuse([segments.put([bytes(10)]).number for _ in range(1)])
+    segments.reuse([segment.number for segment in [segments.put([bytes(10)]) for _ in range(3 * MOST_SEGMENTS)]])
+    assert segments.kept_bytes == MOST_SEGMENTS * 4096
 
 
 def test_nobody_can_change_what_was_put(segments: Segments) -> None:

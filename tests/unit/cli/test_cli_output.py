@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from taskmaster.bus.status import DaemonStatus, HeadInfo, JournalStatus, MasterStatus, WorkerStatus
+from taskmaster.bus.status import DaemonStatus, DeviceStatus, HeadInfo, JournalStatus, MasterStatus, WorkerStatus
 from taskmaster.cli import journald, output
 from taskmaster.cli.heads_view import heads_table
 from taskmaster.cli.logs import log_to_stderr
@@ -30,7 +30,7 @@ from taskmaster.cli.output import (
     shortened,
     value_text,
 )
-from taskmaster.cli.views import Rates, rate_text, troubles
+from taskmaster.cli.views import Rates, devices_table, rate_text, troubles
 
 RUNS = Table(
     [">run", "name", "state"],
@@ -128,6 +128,20 @@ def test_rates_follow_from_two_looks() -> None:
     assert (rates.masters, rates.workers) == ({"svm": 15.0}, {"svm/svm-1": 5.0}), "smoothed"
     rates.look(daemon(0, 0), 11.0)
     assert rates.masters["svm"] == 7.5, "a daemon that was started anew has not undone anything"
+
+
+def test_a_row_says_what_a_device_has_done_in_the_latest_second() -> None:
+    device = DeviceStatus("H200", 0.754, 4096, 7, 28_000, 0.002, 0.75, 8 << 30, 6 << 30)
+    workers = (
+        WorkerStatus("svm-1", "busy", device=device),
+        WorkerStatus("svm-2", "idle"),
+        WorkerStatus("svm-3", "idle", device=DeviceStatus("cpu")),
+    )
+    table = devices_table(daemon(0, 0, workers=workers).masters)
+    assert table.rows == [
+        ["svm", "svm-1", "H200", "75%", "4096", "7", "28000", "750 ms", "2 ms", "2.15 GB of 8.59 GB"],
+        ["svm", "svm-3", "cpu", "0%", "0", "0", "0", "–", "–", "–"],
+    ]
 
 
 def test_troubles_name_the_remedy() -> None:

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from taskmaster.bus import codec, messages as m
 from taskmaster.bus.errors import ProtocolError
-from taskmaster.bus.segments import SEGMENT_BYTES, Segments
+from taskmaster.bus.segments import MOST_SEGMENTS, SEGMENT_BYTES, Segments
 from taskmaster.bus.table import pack_values
 from taskmaster.daemon.effects import Sender
 from taskmaster.daemon.handover import Handover
@@ -115,6 +115,33 @@ def test_outcomes_come_by_segments_and_are_kept_until_they_are_settled(pair: Pai
     assert not pair.sharing.puts, "what could not be had comes by the socket from then on"
 
 
+def test_what_was_sent_twice_is_never_used_again(pair: Pair) -> None:
+    """The daemon may have taken it twice, and have returned one of the two."""
+    pair.meet()
+    pair.dispatch(100)
+    assignment = pair.worker.begin()
+    assert assignment is not None
+    pair.said()
+    pair.worker.report(assignment, 0, 1, pack_values([LARGE]), (), 0.0, 0.0, None, final=True, now=0.0)
+    taken = []
+    for now in (0.0, 10.0):
+        pair.worker.tick(now)
+        [outcome] = [message for message in pair.said() if isinstance(message, m.Outcome)]
+        assert outcome.segment is not None
+        taken.append(pair.handover.take(WORKER, outcome.segment))
+    taken.pop(0)
+    [(_, returned)] = pair.handover.returns()
+    pair.tell(returned)
+    pair.tell(m.Settled((assignment.lease,), 0))
+    other = pair.sharing.put([bytes([1]) * SEGMENT_BYTES])
+    assert other is not None
+    assert outcome.segment is not None
+    assert other.inode != outcome.segment.inode
+    [left] = taken
+    assert left is not None
+    assert not any(bytes([1]) * 64 in bytes(frame) for frame in left)
+
+
 def test_a_daemon_that_takes_none_is_told_by_the_socket(pair: Pair) -> None:
     """Another release, say, started in the place of the one that did."""
     pair.meet()
@@ -164,6 +191,57 @@ def test_a_segment_that_is_not_there_is_asked_for_by_the_socket_from_then_on(pai
     pair.meet()
     assert not any(isinstance(message, m.Returned) for message in pair.said())
     assert pair.dispatch(2 * SEGMENT_BYTES).segment is None
+
+
+def test_what_another_daemon_has_given_is_not_returned_to_this_one(pair: Pair) -> None:
+    """It counts from 1, too: it would write over what was not read yet."""
+    pair.meet()
+    pair.said()
+    former = pair.dispatch(2 * SEGMENT_BYTES)
+    reading = pair.worker.begin()
+    assert reading is not None
+    pair.handover = Handover()
+    pair.worker.hello(1.0)
+    pair.meet()
+    pair.said()
+    latter = pair.dispatch(2 * SEGMENT_BYTES)
+    assert former.segment is not None
+    assert latter.segment is not None
+    assert former.segment.number == latter.segment.number
+    pair.worker.report(reading, 0, 1, pack_values([1]), (), 0.0, 0.0, None, final=True, now=0.0)
+    del reading
+    pair.said()
+    assert len(pair.handover) == 1, "that one waits to be evaluated"
+
+
+def test_what_was_on_its_way_from_a_daemon_that_is_gone_says_nothing_of_the_next(pair: Pair) -> None:
+    lost = replace(pair.sharing.proof, descriptor=2**30)
+    pair.sharing.meet(2**22 - 1, None, takes=True)
+    with pytest.raises(ProtocolError):
+        pair.sharing.take(lost)
+    pair.sharing.meet(os.getpid(), pair.sharing.proof, takes=True)
+    assert pair.sharing.returns() == (pair.sharing.proof.number,)
+
+
+def test_one_worker_has_no_more_segments_than_descriptors_can_be_spared(pair: Pair) -> None:
+    pair.meet()
+    pair.said()
+    pair.worker.on_frames = lambda *said: None  # type: ignore[method-assign]
+    given = [pair.dispatch(2 * SEGMENT_BYTES).segment for _ in range(MOST_SEGMENTS + 3)]
+    assert len(pair.handover) == MOST_SEGMENTS
+    assert given[MOST_SEGMENTS:] == [None] * 3, "these come by the socket"
+    put = [pair.sharing.put([LARGE]) for _ in range(MOST_SEGMENTS + 3)]
+    assert put[MOST_SEGMENTS:] == [None] * 3
+
+
+def test_no_more_is_taken_than_one_message_may_have(pair: Pair) -> None:
+    pair.handover = Handover(max_message=SEGMENT_BYTES)
+    pair.meet()
+    small, large = pair.sharing.put([LARGE]), pair.sharing.put([LARGE, b"x"])
+    assert small is not None
+    assert large is not None
+    assert pair.handover.take(WORKER, small) is not None
+    assert pair.handover.take(WORKER, large) is None
 
 
 def test_who_is_gone_leaves_nothing_behind(pair: Pair) -> None:

@@ -114,6 +114,15 @@ def test_tasks_with_a_worker_are_called_back_and_what_it_says_of_them_is_cut() -
     assert lease.lease not in hand.known.leases
 
 
+def test_who_evaluates_many_tasks_together_is_not_killed_for_one_that_is_cancelled() -> None:
+    heart = Heart(spec())
+    run, hand, lease = chunk(heart)
+    hand.known.batch = 1024
+    out = heart.say(m.Cancel(2, run.run, ((2, 4),)))
+    assert out.interrupts == []
+    assert m.Revoke(lease.lease, ((1, 3),)) in hand.heard
+
+
 def test_a_cancelled_lease_gives_the_slot_back_when_its_worker_says_so() -> None:
     heart = Heart(spec())
     run, hand, lease = chunk(heart)

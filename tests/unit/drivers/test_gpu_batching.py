@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Iterator
@@ -152,6 +153,32 @@ def test_progress_says_what_is_under_way_and_nothing_else(make: Any) -> None:
     assert not any(position.busy for position in bench.progress.positions() or ())
 
 
+def test_progress_moves_with_each_launch_that_ends(make: Any) -> None:
+    """Or a lease of several, or one that is bisected, would fall to the time-out of one."""
+    bench = make(poisonous(5), most=4, depth=3)
+    bench.lease(list(range(12)))
+    bench.engine.turn()
+    seen = [bench.progress.positions()]
+    while any(not flight.landed for flight in bench.device.flights):
+        bench.land()
+        seen.append(bench.progress.positions())
+    assert len(seen) > 6
+    assert all(now != before for before, now in itertools.pairwise(seen))
+    [end] = seen[-1]
+    assert (end.started, end.busy) == (12, False)
+
+
+def test_a_device_that_is_in_one_long_launch_is_busy(make: Any) -> None:
+    bench = make()
+    bench.lease([1.0])
+    bench.engine.status()
+    bench.engine.turn()
+    assert bench.engine.status().utilisation == 0, "it has just begun"
+    assert bench.engine.status().utilisation == 1
+    bench.land()
+    assert bench.engine.status().utilisation < 1
+
+
 # -- what goes wrong ---------------------------------------------------------------------------------------------------
 
 
@@ -214,6 +241,25 @@ def test_a_row_that_alone_is_too_large_fails(make: Any) -> None:
     assert bench.outputs[1] == {0: "taskmaster.drivers.gpu.device.OutOfMemory"} | {
         1: "taskmaster.drivers.gpu.device.OutOfMemory"
     }
+
+
+def test_one_row_that_is_too_large_beside_others_is_tried_alone(make: Any) -> None:
+    """And says nothing of how many rows there may be."""
+
+    def evaluate(rows: Any) -> Any:
+        if 99 in rows and bench.device.beside[-1]:
+            raise OutOfMemory("no room beside the others")
+        return 2 * rows[:, 0]
+
+    bench = make(evaluate, most=8)
+    bench.lease([1.0])
+    bench.engine.turn()
+    bench.lease([99.0])
+    bench.engine.turn()
+    assert bench.device.begun == [[1], [99]]
+    bench.run()
+    assert bench.outputs == {1: {0: 2.0}, 2: {0: 198.0}}
+    assert bench.sizing.rows == 8
 
 
 def test_a_broken_device_ends_it_and_what_was_under_way_is_noted_as_begun(make: Any) -> None:
@@ -325,3 +371,5 @@ def test_memory_bounds_a_batch_before_it_runs_out() -> None:
     for _ in range(20):
         sizing.landed(sizing.rows, 1e-6)
     assert sizing.rows == 4000
+    sizing.needs(500.0, 10_000_000)
+    assert sizing.rows > 4000, "what is known of a larger batch counts"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import shutil
 import subprocess
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import pytest
 from taskmaster.bus.fields import Field, Schema
 from taskmaster.config.kernels import Argument, parse_kernel, parse_signature, problems, source_problem
 from taskmaster.config.shipped import example
-from taskmaster.drivers.gpu.kernel import Kernel
+from taskmaster.drivers.gpu.kernel import Kernel, kernel_function
 
 #: Has a kernel be a function of the processor that is called for one thread after the other.
 SHIM = """
@@ -112,6 +114,34 @@ def test_a_kernel_is_called_with_what_its_signature_says() -> None:
     assert (b.shape, b.flags.c_contiguous, b.tolist()) == ((1000, 2), True, rows[:, 1:3].tolist())
     assert result == {"y": y, "z": z}
     assert (y.shape, z.shape) == ((1000,), (1000, 3))
+
+
+def test_headers_beside_a_source_are_found_and_compiled_anew_when_they_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[tuple[str, ...]] = []
+    module = types.ModuleType("cupy")
+
+    def raw_module(code: str, options: tuple[str, ...]) -> Any:
+        compiled.append(options)
+        return types.SimpleNamespace(get_function=lambda name: None)
+
+    vars(module)["RawModule"] = raw_module
+    monkeypatch.setitem(sys.modules, "cupy", module)
+    source = tmp_path / "m.cu"
+    options = {"kernel": f"{source}:f", "signature": "const double* X, double* y, int n", "compile": ("-DA",)}
+    schemas = Schema((Field("a"),), "m"), Schema((Field("y"),), "m", "output")
+    source.write_text('extern "C" __global__ void f() { }')
+    kernel_function(options, *schemas)
+    assert compiled == [("-DA",)]
+    source.write_text('#include "one.h"\n#include <math.h>\nextern "C" __global__ void f() { }')
+    (tmp_path / "one.h").write_text('#include "two.h"\n#include "one.h"\n')
+    for text in ("#define TWO 2", "#define TWO 3"):
+        (tmp_path / "two.h").write_text(text)
+        kernel_function(options, *schemas)
+    before, after = compiled[1:]
+    assert before[:2] == after[:2] == ("-DA", f"-I{tmp_path}")
+    assert before != after
 
 
 def test_a_kernel_may_write_all_outputs_at_once() -> None:

@@ -61,6 +61,21 @@ def test_a_slot_that_begins_a_lease_has_started_none_of_it(place: Path) -> None:
     assert ProgressReader(place).positions() == [Position((1, 2), 1, 9, 0, 1)]
 
 
+def test_what_has_ended_of_a_lease_shows_though_no_more_of_it_has_started(place: Path) -> None:
+    writer, reader = ProgressWriter(place, 1), ProgressReader(place)
+    writer.begin(0, (1, 1), 1, 0, 1)
+    writer.cells[0][STARTED] = 9
+    before = reader.positions()
+    writer.beat(0)
+    after = reader.positions()
+    assert before is not None
+    assert after is not None
+    assert before != after
+    assert (after[0].started, after[0].busy) == (9, True)
+    writer.end(0)
+    assert reader.positions() == [Position((1, 1), 1, 0, 9, 1, busy=False)]
+
+
 @given(st.none() | st.floats(0.01, 1e9), st.floats(0.01, 1e9))
 def test_terms_are_read_as_they_were_agreed(place: Path, timeout: float | None, heartbeat: float) -> None:
     writer, reader = ProgressWriter(place, 1), ProgressReader(place)
