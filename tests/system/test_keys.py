@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import zmq
-from helpers.circle import Circle
+from helpers.circle import Circle, bound_at
 from helpers.daemon import EVALUATIONS, function
 from helpers.places import short_folder, starter
 from helpers.waiting import PATIENCE, eventually
@@ -112,6 +112,36 @@ def test_each_may_what_their_role_says(circle: Circle) -> None:
         with circle.connect("carl") as carl, carl["any"].open("carls") as run:
             run.tasks.put((abs, (-3,), {}))
             assert run.results.get(PATIENCE).output == 3
+
+
+class Telltale:
+    """Writes down in which process it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return exec, (f"import os; open({str(self.path)!r}, 'a').write(f'{{os.getpid()}} ')",)
+
+
+def test_code_is_unpickled_in_workers_alone_and_for_nobody_who_was_not_granted_it(circle: Circle) -> None:
+    circle.admit("cora", "learner", code=frozenset(["any"]))
+    circle.admit("dirk", "learner", code=frozenset(["any"]))
+    granted, refused = circle.folder / "granted", circle.folder / "refused"
+    with connect(circle.near) as near, circle.connect("cora") as cora, circle.connect("dirk") as dirk:
+        with cora["any"].open("coras") as run, dirk["any"].open("dirks") as other:
+            circle.admit("dirk", "learner")
+            other.tasks.put((bool, (Telltale(refused),), {}))
+            with pytest.raises(NotAllowed, match="may not send code to Master 'any'"):
+                other.results.get(PATIENCE)
+            run.tasks.put((bool, (Telltale(granted),), {}))
+            assert run.results.get(PATIENCE).output is False
+            with near["any"].watch("coras") as followed:
+                assert followed.results.get(PATIENCE).output is False
+            run.close()
+        workers = {worker.pid for worker in near["any"].statistics().workers}
+    assert {int(pid) for pid in granted.read_text().split()} == workers
+    assert not refused.exists()
 
 
 def test_a_key_that_is_revoked_is_worth_nothing_on_open_connections(circle: Circle) -> None:
@@ -271,6 +301,24 @@ def test_what_a_worker_says_is_neither_an_entry_of_the_log_nor_an_order_to_a_ter
     log = circle.daemon.log
     assert not [line for line in log.splitlines() if line.startswith("2026")], "an entry of its own"
     assert "\x1b" not in log
+
+
+def test_keys_are_read_anew_without_waiting_for_the_next_tick(place: Path) -> None:
+    """Whose key is revoked is not served for a second or two more: so it is with a loop that hardly ever ticks, too."""
+    run = "import runpy; runpy.run_module('taskmaster.daemon', None, '__main__')"
+    with starter(place) as start:
+        circle = Circle(place, start, {"square": function("square_or_raise", workers=0)})
+        circle.daemon.stop()
+        circle.daemon.launch(
+            program=("-c", f"from taskmaster.daemon import broker; broker.TICK_SECONDS = 600.0; {run}")
+        )
+        circle.daemon.await_note("READY=1")
+        circle.admit("anna", "learner")
+        circle.address = bound_at(circle.daemon)
+        with circle.connect("anna", patience=SHORT) as anna:
+            circle.revoke("anna")
+            with pytest.raises(NotAllowed, match="your key is not in force here any more"):
+                anna.status()
 
 
 def listening(pid: int) -> list[str]:
