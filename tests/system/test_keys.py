@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 import zmq
 from helpers.circle import Circle, bound_at
 from helpers.daemon import EVALUATIONS, function
-from helpers.places import short_folder, starter
+from helpers.places import StartDaemon, short_folder, starter
 from helpers.waiting import PATIENCE, eventually
 
 from taskmaster.bus import codec, messages as m, sockets, topics
@@ -23,6 +24,7 @@ from taskmaster.bus.errors import DaemonUnreachable, NotAllowed
 from taskmaster.bus.keys import Credentials, new_pair, write_pair
 from taskmaster.learners import connect
 from taskmaster.learners.aio import connect as aconnect
+from taskmaster.learners.client import Lab
 
 #: Soon enough to be sure that nobody answers: who is let in is answered within milliseconds.
 SHORT = 1.0
@@ -252,6 +254,9 @@ def test_a_worker_comes_with_a_key_of_its_own(circle: Circle) -> None:
         circle.revoke("rig")
         eventually(lambda: not near["far"].statistics().workers, "its workers to be gone")
         host.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # it may keep an outcome that was not taken
+            host.communicate(timeout=SHORT)
+        host.terminate()
         host.communicate(timeout=PATIENCE)
 
 
@@ -319,6 +324,68 @@ def test_keys_are_read_anew_without_waiting_for_the_next_tick(place: Path) -> No
             circle.revoke("anna")
             with pytest.raises(NotAllowed, match="your key is not in force here any more"):
                 anna.status()
+
+
+def impatient(place: Path, start: StartDaemon) -> Circle:
+    """With a daemon that hangs up at once on those whose keys are not in force any more; anna is a learner."""
+    brief = "from taskmaster.daemon import gatehouse; gatehouse.LAST_WORDS_SECONDS = 0.1"
+    run = "import runpy; runpy.run_module('taskmaster.daemon', None, '__main__')"
+    circle = Circle(place, start, {"far": function("square_or_raise", workers=0, parameters={"x": {}})})
+    circle.daemon.stop()
+    circle.daemon.launch(program=("-c", f"{brief}; {run}"))
+    circle.daemon.await_note("READY=1")
+    circle.admit("anna", "learner")
+    circle.address = bound_at(circle.daemon)
+    return circle
+
+
+@pytest.mark.slow
+def test_who_is_let_in_again_comes_back_without_being_started_again(place: Path) -> None:
+    """ZeroMQ gives up for good where a key is refused; where one is extended a day late learners and workers go on."""
+    with starter(place) as start:
+        circle = impatient(place, start)
+        circle.admit("rig", "worker")
+        with (
+            connect(circle.near) as near,
+            circle.connect("anna") as anna,
+            anna["far"].open("hers") as hers,
+            worker(circle, "rig", "far") as host,
+        ):
+            hers.tasks.put({"x": 3.0})
+            assert hers.results.get(PATIENCE).output == 9.0
+            circle.revoke("rig")
+            circle.revoke("anna")
+            eventually(lambda: near.status().refused >= 4, "each of their connections to be refused")
+            circle.admit("rig", "worker")
+            circle.admit("anna", "learner")
+            hers.tasks.put({"x": 4.0})
+            assert hers.results.get(PATIENCE).output == 16.0
+            host.terminate()
+            _, said = host.communicate(timeout=PATIENCE)
+            assert f"does not let in the key of its workers, {circle.pairs['rig'].text}" in said
+
+
+def test_so_does_an_asyncio_client(place: Path) -> None:
+    async def story(circle: Circle, near: Lab) -> None:
+        keys: dict[str, Any] = {"key": circle.file("anna"), "daemon_key": circle.own.text}
+        async with aconnect(circle.address, PATIENCE, SHORT, **keys) as anna:
+            assert (await anna.status()).name == "tested"
+            refused = near.status().refused
+            await asyncio.to_thread(circle.revoke, "anna")
+            await asyncio.to_thread(eventually, lambda: near.status().refused > refused, "her to be refused")
+            await asyncio.to_thread(circle.admit, "anna", "learner")
+            deadline = time.monotonic() + PATIENCE
+            while True:
+                try:
+                    assert (await anna.status()).name == "tested"
+                    return
+                except (DaemonUnreachable, NotAllowed):
+                    assert time.monotonic() < deadline, "she does not come back"
+
+    with starter(place) as start:
+        circle = impatient(place, start)
+        with connect(circle.near) as near:
+            asyncio.run(story(circle, near))
 
 
 def listening(pid: int) -> list[str]:
