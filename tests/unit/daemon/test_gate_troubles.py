@@ -269,7 +269,7 @@ def test_where_there_is_no_authenticator_nobody_is_let_in(is_enforced: bool) -> 
         peer = sockets.dealer(elsewhere, Credentials(anna, own.public))
         peer.connect(sockets.bind(router, "tcp://127.0.0.1:*", "the control socket"))
         peer.send(b"let me in")
-        assert told.poll(PATIENCE * 1e3), "it has come"
+        assert told.poll(round(PATIENCE * 1e3)), "it has come"
         event = int.from_bytes(told.recv_multipart()[0][:2], sys.byteorder)
         router.disable_monitor()
         for socket in (router, peer, told):
