@@ -1,6 +1,6 @@
 """Why a daemon does not answer somebody who comes: found by one more handshake, which is watched.
 
-ZeroMQ tells whoever connects nothing of a refusal, and tries again for ever; its monitor does.
+ZeroMQ tells whoever connects nothing of a refusal, and gives up (see `bus.redialling`); its monitor does.
 """
 
 from __future__ import annotations

@@ -81,7 +81,8 @@ REST_SECONDS = 5.0
 MOST_FORKS = 8
 #: Between looks at what nobody announces: silent workers, timeouts, free space.
 TICK_SECONDS = 1.0
-#: With keys, between glances at how much memory is taken by what is received: nobody announces that either.
+#: With keys, between glances at how much memory is taken by what is received, and at the file of keys: nobody announces
+#: that either.
 GLANCE_SECONDS = 0.1
 #: While the disk is full, seconds between attempts to commit the turn that did not fit.
 FULL_RETRY_SECONDS = 0.5
@@ -296,6 +297,8 @@ class Broker:
         if ticks:
             self._next_tick = now + TICK_SECONDS
             self._tick(now, out)
+        elif self.gatehouse is not None and self.gatehouse.file.is_read:
+            self._look_at_keys(out)  # whose key is revoked is not to be served till the next tick
         self.core.end_turn(now, out)
         self._urge(out)
         self._dispatching.dispatch(out.early)
@@ -327,7 +330,7 @@ class Broker:
         self.journal.checkpoint(idle=not out.records)
 
     def _look_at_keys(self, out: Effects) -> None:
-        """Once in a while: whether keys have come, gone or expired."""
+        """Once in a while, and when their file was read: whether keys have come, gone or expired."""
         if not self._keys.look(out) or self.gatehouse is None:
             return
         in_force = self.gatehouse.gate.is_in_force

@@ -11,7 +11,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from taskmaster.bus.errors import ConfigError
@@ -24,6 +24,11 @@ __all__ = ["LOCAL_USER", "Gate", "KeyFile", "read_keys"]
 
 #: Seconds after which it is trouble that a file of keys is still being read.
 _READING_SECONDS = 15.0
+#: Seconds for which a file that has changed is to stay as it is before it is read: who writes it in place empties it
+#: first; …
+_SETTLED_SECONDS = 0.1
+#: … and for which that is waited for.
+_SETTLING_SECONDS = 3.0
 #: Who comes by a Unix socket, for ZeroMQ.
 LOCAL_USER = "local"
 
@@ -100,6 +105,7 @@ class KeyFile:
         self._reading: threading.Thread | None = None
         self._began = 0.0
         self._read: tuple[Grant, ...] | str | None = None
+        self._pause: Callable[[float], object] = time.sleep
         #: what is wrong with the file as it is now; empty if nothing is
         self.trouble = ""
 
@@ -127,11 +133,34 @@ class KeyFile:
             self._reading = threading.Thread(target=self._load, name="taskmaster-keys", daemon=True)
             self._reading.start()
 
+    @property
+    def is_read(self) -> bool:
+        """Whether there is something to :meth:`take`, or to say of it."""
+        return self._reading is not None and not self._reading.is_alive()
+
     def _load(self) -> None:
+        """Read it when nobody writes it: half a file may have no mistake in it, and half of the keys."""
+        until = time.monotonic() + _SETTLING_SECONDS
+        read: tuple[Grant, ...] | str | None = None
+        while read is None:
+            self._await_settled(until)
+            read = self._content()
+            if self._look() != self._seen and time.monotonic() < until:
+                read = None
+        self._read = read
+
+    def _await_settled(self, until: float) -> None:
+        before: tuple[int, ...] = ()
+        while before != self._seen and time.monotonic() < until:
+            before = self._seen
+            self._pause(_SETTLED_SECONDS)
+            self._seen = self._look()
+
+    def _content(self) -> tuple[Grant, ...] | str:
         try:
-            self._read = read_keys(self._path)
+            return read_keys(self._path)
         except ConfigError as error:
-            self._read = str(error)
+            return str(error)
 
     def take(self) -> tuple[Grant, ...] | None:
         """What was read since the last time; None if nothing was, or nothing that could be taken."""

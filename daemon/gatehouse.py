@@ -80,7 +80,8 @@ class Gatehouse:
         return len(ending)
 
     def glance(self, now: float) -> None:
-        """Several times a second: whether it is time to look at connections."""
+        """Several times a second: whether it is time to look at connections, and to read the file of keys anew."""
+        self.file.look()
         if self.connections is not None:
             self.connections.glance(now, resident_bytes())
 

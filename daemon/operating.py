@@ -104,7 +104,8 @@ class Observer:
         heads = tuple(head for master in broker.core.masters.values() for head in master.heads.infos(wall))
         self._snapshot = Snapshot(status, wall, broker.alarms.infos(), heads, dict(self._counts.ended), wanted)
         disk = () if broker.space.room else (str(broker.space.error()),)
-        door = "" if broker.gatehouse is None else broker.gatehouse.doorkeeper.trouble(now)
+        # Not whether it answers just now: once it has not, the daemon listens to the network no more.
+        door = "" if broker.gatehouse is None else broker.gatehouse.trouble
         broker.pulse.troubles = (*disk, *filter(None, [door]), *self._crews.look(status, wanted, now))
 
     def page(self, path: str) -> Page | None:

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 import zmq
-from zmq.utils.monitor import parse_monitor_message
 
 from taskmaster.bus import codec, messages as m, sockets
 from taskmaster.bus.errors import ProtocolError
 from taskmaster.bus.keys import Credentials
+from taskmaster.bus.redialling import Redial
 from taskmaster.bus.text import shortened
 from taskmaster.bus.wire import MOST_TOKENS
 from taskmaster.drivers.host import CANCELLED, INTERRUPT_SECONDS, HostedProcess, Interrupts, Seat
@@ -119,6 +119,16 @@ class Host(ABC, Generic[P]):
     def on_line(self, *, is_up: bool) -> None:
         """The daemon is there again, or gone, as far as the connection tells."""
 
+    def _on_refused(self) -> None:
+        own = "" if self.place.credentials is None else f", {self.place.credentials.own.text}"
+        log.warning(
+            "Master %r: the daemon at %s does not let in the key of its workers%s: it is not allowed there any more, "
+            "or has expired; it is shown again from time to time",
+            self.place.master,
+            self.place.address,
+            own,
+        )
+
     # -- the loop -----------------------------------------------------------------------------------------------------
 
     def serve(self, folder: Path) -> None:
@@ -126,7 +136,7 @@ class Host(ABC, Generic[P]):
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.folder = folder
         self._socket = sockets.dealer(context, self.place.credentials)
-        self._line = _Line(self._socket)
+        self._line = _Line(self._socket, self.place.address)
         self._socket.connect(self.place.address)
         self._poller.register(self._socket, zmq.POLLIN)
         self._poller.register(self._line.news, zmq.POLLIN)
@@ -162,6 +172,8 @@ class Host(ABC, Generic[P]):
         self._hear()
         if self._line.has_changed():
             self.on_line(is_up=self._line.is_up)
+        if self._line.has_been_refused():
+            self._on_refused()
         self._interrupts.enforce(time.monotonic(), self._seat)
         self.beat(self)
 
@@ -320,23 +332,27 @@ def in_lots(tokens: Sequence[str]) -> Iterator[tuple[str, ...]]:
 class _Line:
     """Whether a socket is connected to anybody, as ZeroMQ tells of it. It is taken to be till it is known not to be."""
 
-    def __init__(self, socket: zmq.Socket[bytes]) -> None:
+    def __init__(self, socket: zmq.Socket[bytes], address: str) -> None:
         self.is_up = True
-        self._socket = socket
+        self._is_refused = False
         # A try that failed as well: of a daemon that went before it was ever reached nothing else tells. And not that
         # somebody has accepted the connection: a tunnel does that for a daemon that there is not.
-        events = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECT_RETRIED
+        self._redial = Redial(socket, address, zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECT_RETRIED)
         #: becomes readable when there may be a change
-        self.news = socket.get_monitor_socket(events)
+        self.news = self._redial.news
 
     def has_changed(self) -> bool:
         """Take in what was told; whether :attr:`is_up` is another than before."""
         before = self.is_up
-        while (frames := sockets.receive(self.news)) is not None:
-            self.is_up = parse_monitor_message(frames)["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED
+        for event in self._redial.look(time.monotonic()):
+            self.is_up = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
         return self.is_up != before
+
+    def has_been_refused(self) -> bool:
+        """Whether the key is refused, and was not when this was asked last."""
+        before, self._is_refused = self._is_refused, self._redial.is_refused
+        return self._is_refused and not before
 
     def close(self) -> None:
         """Listen no longer."""
-        self._socket.disable_monitor()
-        self.news.close(linger=0)
+        self._redial.close()

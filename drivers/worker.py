@@ -29,6 +29,7 @@ from taskmaster.bus.errors import ProtocolError
 from taskmaster.bus.fields import Schema
 from taskmaster.bus.keys import credentials_for
 from taskmaster.bus.messages import TaskError
+from taskmaster.bus.redialling import Redial
 from taskmaster.bus.sections import mark_process
 from taskmaster.bus.table import Buffer, Table
 from taskmaster.bus.text import shortened
@@ -87,7 +88,9 @@ class Worker:
         self._progress_path = progress
         self._progress: ProgressWriter | None = None
         self._context = zmq.Context()
-        self._socket = sockets.dealer(self._context, credentials_for(address))
+        credentials = credentials_for(address)
+        self._socket = sockets.dealer(self._context, credentials)
+        self._redials = Redial.of(credentials, (self._socket, address))
         self._socket.connect(address)
         #: what a turn waits for
         self.poller = zmq.Poller()
@@ -144,8 +147,7 @@ class Worker:
         sys.stderr.write(f"worker {os.getpid()}: {broken}\n")
         leave_last_words(self._progress_path, "DeviceFailed", str(broken))
         self.flush()
-        self._socket.close(linger=_LINGER_MS)
-        self._context.term()
+        self._hang_up()
         return EXIT_BROKEN
 
     def _work(self, driver: Driver) -> None:
@@ -264,6 +266,8 @@ class Worker:
         if now >= self._next_tick:
             welcome = self.protocol.welcome
             self._next_tick = now + (_TICK_SECONDS if welcome is None else min(_TICK_SECONDS, welcome.heartbeat))
+            for redial in self._redials:
+                redial.look(now)
             self.protocol.tick(now)
             self._agree()
         self.flush()
@@ -291,13 +295,18 @@ class Worker:
                 return
             del outbox[:count]
 
+    def _hang_up(self) -> None:
+        for redial in self._redials:
+            redial.close()
+        self._socket.close(linger=_LINGER_MS)
+        self._context.term()
+
     def _unusable(self, error: BaseException) -> None:
         told = task_error(0, error, skip=0)
         sys.stderr.write("".join(traceback.format_exception(error)))
         self.protocol.failed(shortened(type(error).__qualname__, LONGEST_NAME), told.message, told.traceback)
         self.flush()
-        self._socket.close(linger=_LINGER_MS)
-        self._context.term()
+        self._hang_up()
 
     @property
     def done(self) -> bool:

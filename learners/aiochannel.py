@@ -24,6 +24,7 @@ import zmq
 
 from taskmaster.bus import sockets
 from taskmaster.bus.errors import CallerError, ConnectionClosed
+from taskmaster.bus.redialling import Redial
 from taskmaster.learners import forks
 from taskmaster.learners.channel import RETIRE_SECONDS, forsaken
 from taskmaster.learners.core import ClientCore
@@ -60,6 +61,8 @@ class AsyncChannel:
         self.loop = asyncio.get_running_loop()
         self._closed_because = "was closed"
         self._context, self._control, self._results = sockets.client_sockets(core.address, core.credentials)
+        #: of both sockets, where keys are shown that may be refused; the results' address is known later
+        self._redials = Redial.of(core.credentials, (self._control, core.address), (self._results, ""))
         self._waiting: dict[asyncio.Future[None], Callable[[], bool]] = {}
         self._will_look = self._will_be_due = False
         for socket in (self._control, self._results):
@@ -130,6 +133,8 @@ class AsyncChannel:
             return
         self._ticking = self.loop.call_later(_TICK_SECONDS, self._tick)
         self._look()  # else a daemon whose words wait here, because the program was busy, would be taken for silent
+        for redial in self._redials:
+            redial.look(self.loop.time())
         self.core.on_tick(self.loop.time())
         self._look()
         self.notify()
@@ -192,6 +197,8 @@ class AsyncChannel:
             self._results.disconnect(self._subscribed_at)
         self._results.connect(address)
         self._subscribed_at = address
+        for redial in self._redials[1:]:
+            redial.address = address
 
     # -- its end ------------------------------------------------------------------------------------------------------
 
@@ -213,6 +220,8 @@ class AsyncChannel:
 
     def _shut(self) -> None:
         self.closed = True
+        for redial in self._redials:
+            redial.close()
         self._control.close(linger=0)
         self._results.close(linger=0)
         self._context.term()

@@ -39,6 +39,7 @@ import zmq
 
 from taskmaster.bus import sockets
 from taskmaster.bus.errors import ConnectionClosed
+from taskmaster.bus.redialling import Redial
 from taskmaster.learners import forks
 from taskmaster.learners.core import ClientCore
 
@@ -94,6 +95,8 @@ class Channel:
         #: held by those who wait for the leader to tell them something, and released by it
         self._sleepers: list[threading.Lock] = []
         self._context, self._control, self._results = sockets.client_sockets(core.address, core.credentials)
+        #: of both sockets, where keys are shown that may be refused; the results' address is known later
+        self._redials = Redial.of(core.credentials, (self._control, core.address), (self._results, ""))
         self._wake_reader, self._wake_writer = socket.socketpair()
         self._wake_reader.setblocking(False)
         self._wake_writer.setblocking(False)  # it is written to with the lock held, by whoever has it
@@ -282,6 +285,8 @@ class Channel:
             self.core.on_due(now)
         if now >= self._next_tick:
             self._next_tick = now + TICK_SECONDS
+            for redial in self._redials:
+                redial.look(now)
             self.core.on_tick(now)
         self._rouse()
 
@@ -368,6 +373,8 @@ class Channel:
             self._results.disconnect(self._subscribed_at)
         self._results.connect(address)
         self._subscribed_at = address
+        for redial in self._redials[1:]:
+            redial.address = address
 
     # -- its end ------------------------------------------------------------------------------------------------------
 
@@ -407,6 +414,8 @@ class Channel:
             self._keeper.join(RETIRE_SECONDS + TICK_SECONDS)
 
     def _shut(self) -> None:
+        for redial in self._redials:
+            redial.close()
         self._control.close(linger=200)
         self._results.close(linger=0)
         self._context.term()

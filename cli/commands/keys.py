@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import time
@@ -50,7 +51,7 @@ _code_option = click.option(
     "--code", metavar="MASTER", multiple=True, help="A Master to which its owner may send code; repeatable."
 )
 _expires_option = click.option(
-    "--expires", metavar="DATE", help="When the key ceases to hold: 2027-01-31, or 2027-01-31T18:00."
+    "--expires", metavar="DATE", help="When the key ceases to hold: 2027-01-31, 2027-01-31T18:00, or never."
 )
 
 
@@ -92,6 +93,7 @@ def new(
     allowed at once.
     """
     if daemon:
+        _require_none("the daemon's own key has no name and no role", name, role, *masters, *code, expires)
         path = file or _own_key(config)
         pair = new_pair()
         write_pair(path, pair, "the daemon")
@@ -101,19 +103,28 @@ def new(
         raise click.UsageError("say whose key it is to be: taskmaster keys new NAME (or --daemon)")
     _require_name(name)
     if role is None:
+        _require_none(
+            "what the owner of a key may do the daemon's operator says, by taskmaster keys allow; to make and allow "
+            "somebody's key at once, on the daemon's machine, say --role, too",
+            *masters, *code, expires,
+        )  # fmt: skip
         _make_own(name, file or default_key_file())
         return
     keys = _keys_file(config)
     path, pair = file or Path(f"{name}.key"), new_pair()
     grant = Grant(name, pair.public, role, _named(masters), frozenset(code), _moment(expires))
 
-    def added(known: Mapping[str, Grant]) -> Mapping[str, Grant]:
-        if name in known:
-            raise click.UsageError(_has_one(known[name]))
-        write_pair(path, pair, name)
-        return {name: grant}
+    with contextlib.ExitStack() as undo:
 
-    edit(keys, added)
+        def added(known: Mapping[str, Grant]) -> Mapping[str, Grant]:
+            if name in known:
+                raise click.UsageError(_has_one(known[name]))
+            write_pair(path, pair, name)
+            undo.callback(path.unlink)
+            return {name: grant}
+
+        edit(keys, added)
+        undo.pop_all()
     say(f"wrote {path}: hand it on to {name}, by a way that nobody listens at, and delete it here")
     say(f"{keys}: {name} may come as {role}")
     _remark_on(grant, config)
@@ -133,7 +144,9 @@ def _make_own(name: str, path: Path) -> None:
 @click.argument("key", required=False)
 @_role_option
 @_masters_option
+@click.option("--all-masters", is_flag=True, help="It holds for all Masters again.")
 @_code_option
+@click.option("--no-code", is_flag=True, help="Its owner may send code to no Master any more.")
 @_expires_option
 @_config_option
 def allow(
@@ -141,7 +154,9 @@ def allow(
     key: str | None,
     role: RoleName | None,
     masters: Sequence[str],
+    all_masters: bool,
     code: Sequence[str],
+    no_code: bool,
     expires: str | None,
     config: Path | None,
 ) -> None:
@@ -150,6 +165,8 @@ def allow(
     A daemon that runs takes that up within a second.
     """
     _require_name(name)
+    if (masters and all_masters) or (code and no_code):
+        raise click.UsageError("--master and --all-masters contradict each other, as --code and --no-code do")
     keys = _keys_file(config)
     public = None if key is None else public_from_text(key)
     until = _moment(expires)
@@ -162,6 +179,11 @@ def allow(
             if role is None:
                 raise click.UsageError(f"say what {name!r} may do: --role {' | '.join(ROLES)}")
             return {name: Grant(name, public, role, _named(masters), frozenset(code), until)}
+        if before.revoked and public is None:
+            raise click.UsageError(
+                f"the key of {name!r} was revoked: give the public key by which {name!r} is to come from now on, too, "
+                "be it the same"
+            )
         if public not in (None, before.key) and not before.revoked:
             raise click.UsageError(
                 f"{name!r} comes by another key; taskmaster keys revoke {name} first, if it is to go"
@@ -170,8 +192,8 @@ def allow(
             name,
             public or before.key,
             role or before.role,
-            _named(masters) if masters else before.masters,
-            frozenset(code) if code else before.code,
+            _named(masters) if masters or all_masters else before.masters,
+            frozenset(code) if code or no_code else before.code,
             until if expires is not None else before.expires,
         )
         return {name: grant}
@@ -235,14 +257,23 @@ def list_(config: Path | None, as_json: bool) -> None:
 
 
 @command.command("show", cls=Command)
+@click.argument("name", required=False)
 @click.option("--daemon", is_flag=True, help="The daemon's, on its machine.")
 @click.option(
     "--file", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="That of the pair in this file."
 )
 @_config_option
-def show(daemon: bool, file: Path | None, config: Path | None) -> None:
-    """Print your public key, or the daemon's."""
-    say(read_pair(file or (_own_key(config) if daemon else default_key_file())).text)
+def show(name: str | None, daemon: bool, file: Path | None, config: Path | None) -> None:
+    """Print your public key, or the daemon's; of NAME, on the daemon's machine, what its owner may do, too."""
+    if name is None:
+        say(read_pair(file or (_own_key(config) if daemon else default_key_file())).text)
+        return
+    _require_none("NAME is of the daemon's file of keys: leave --daemon and --file out", file, daemon or None)
+    known = {grant.name: grant for grant in read_grants(_keys_file(config))}
+    if name not in known:
+        raise click.UsageError(f"there is no key {name!r}{did_you_mean_or(name, known)}")
+    say(public_text(known[name].key))
+    say(f"{_state(known[name], time.time())}: {_text(known[name])}")
 
 
 @command.command("pin", cls=Command)
@@ -269,6 +300,12 @@ def _require_name(name: str) -> None:
         )
 
 
+def _require_none(why: str, *given: object) -> None:
+    """Raise UsageError where something was said that would be of no effect."""
+    if any(value is not None for value in given):
+        raise click.UsageError(why)
+
+
 def _has_one(grant: Grant) -> str:
     name = grant.name
     if not grant.revoked:
@@ -284,12 +321,14 @@ def _named(masters: Sequence[str]) -> frozenset[str] | None:
 
 
 def _moment(text: str | None) -> float | None:
-    if text is None:
+    if text is None or text == "never":
         return None
     try:
         return datetime.datetime.fromisoformat(text).timestamp()
     except ValueError:
-        raise click.UsageError(f"--expires takes a date like 2027-01-31 or 2027-01-31T18:00, not {text!r}") from None
+        raise click.UsageError(
+            f"--expires takes a date like 2027-01-31 or 2027-01-31T18:00, or never, not {text!r}"
+        ) from None
 
 
 def _remark_on(grant: Grant, config: Path | None) -> None:

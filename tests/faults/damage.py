@@ -13,7 +13,7 @@ from faults.tally import Tally
 
 __all__ = ["places"]
 
-#: What is done, and to which file.
+#: What is done, and to which file: ten of thirteen are done to the database and its log.
 _WAYS = (
     *(("flip", name) for name in ("journal.db", "journal.db-wal", "journal.db-wal", "mark", "payload")),
     *(("cut", name) for name in ("journal.db", "journal.db-wal", "journal.db-wal", "payload")),

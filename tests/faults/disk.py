@@ -82,7 +82,7 @@ def errors(folder: Path, nursery: Nursery, times: int, seed: int, tally: Tally) 
         site.start(OFTEN, ONCE)
         site.host(BULK)
         site.learn(BULK, pace=_BULK_PACE).await_told()
-        for k in range(3 * times):
+        for k in range(10 * times):
             if not due:
                 due.extend(chance.sample(every := list(_failures(seed)), len(every)))
             if k % _STARTS == 0:

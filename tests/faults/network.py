@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from faults.nursery import Nursery
 from faults.site import OFTEN, ONCE, Site, pass_time
 from faults.tally import Tally
 
-__all__ = ["Weather", "far_end", "storms"]
+__all__ = ["Narrows", "Weather", "do", "far_end", "storms"]
 
 _UNSHARE = ("unshare", "--net", "--map-root-user")
 _BYTES = 1 << 14
@@ -157,10 +158,48 @@ def far_end() -> None:
     asyncio.run(serve())
 
 
+class Narrows:
+    """The way from programs to the proxy on the other machine, made so narrow that packets are lost there.
+
+    They are lost to TCP, which sends them again, later and later. That some were is counted.
+    """
+
+    #: of full size; what comes while so little waits does not fit
+    _NARROW = "tc qdisc add dev lo root tbf rate 64kbit burst 1600 limit 1600"
+
+    def __init__(self, far: Nursery, folder: Path) -> None:
+        self._far, self._log = far, folder / "narrows.log"
+        #: whether there are programs and a kernel for that
+        self.works = self._do("ip link set lo mtu 1500") and self._do(self._NARROW) and self.widen()
+        self.times = 0
+
+    def _do(self, command: str) -> bool:
+        return self._far.launch("faults.network:do", command, log=self._log).wait(PATIENCE) == 0
+
+    def narrow(self) -> bool:
+        """From now on; whether it could be done."""
+        self.times += 1
+        return self._do(self._NARROW)
+
+    def widen(self) -> bool:
+        """As it was before."""
+        return self._do("tc -s qdisc show dev lo") and self._do("tc qdisc delete dev lo root")
+
+    @property
+    def lost(self) -> int:
+        """Packets, so far."""
+        return sum(map(int, re.findall(r"dropped (\d+)", self._log.read_text())))
+
+
+def do() -> None:
+    """On the other machine: run a program with its arguments."""
+    sys.exit(subprocess.run(sys.argv[1].split(), check=False).returncode)
+
+
 # -- the faults --------------------------------------------------------------------------------------------------------
 
 
-def _storm(weather: Weather, ports: Sequence[int], chance: random.Random) -> Callable[[], None]:
+def _storm(weather: Weather, narrows: Narrows, ports: Sequence[int], chance: random.Random) -> Callable[[], None]:
     """One of them, for a while."""
     long = chance.choice((0.05, 0.2, 0.5))
     if chance.random() < 0.06:
@@ -201,11 +240,17 @@ def _storm(weather: Weather, ports: Sequence[int], chance: random.Random) -> Cal
         weather.delay(0.0, chance.choice((0.01, 0.1)))
         pass_time(0.5)
 
-    return chance.choice([cut, cut_one, cut_for_long, back_in_another_order, one_way, silence, silence_and_cut, delay])
+    def loss() -> None:
+        narrows.narrow()
+        pass_time(0.5)
+        narrows.widen()
+
+    storms = [cut, cut_one, cut_for_long, back_in_another_order, one_way, silence, silence_and_cut, delay]
+    return chance.choice([*storms, *([loss] if narrows.works else [])])
 
 
 def storms(folder: Path, nursery: Nursery, times: int, seed: int, tally: Tally) -> None:
-    """Cuts, cuts of one way, silence, delays, connections that come back in another order; kills of the daemon, too."""
+    """Cuts, cuts of one way, silence, delays, lost packets, connections that come back in another order; restarts."""
     if shutil.which("unshare") is None or subprocess.run([*_UNSHARE, "true"], capture_output=True).returncode:
         tally.skipped = "the system lets nobody have another network"
         return
@@ -221,10 +266,11 @@ def storms(folder: Path, nursery: Nursery, times: int, seed: int, tally: Tally) 
     ):
         far.launch("faults.network:far_end", str(ways), ",".join(map(str, ports)), log=folder / "far.log")
         eventually((ways / "far").exists, "the other machine")
+        narrows = Narrows(far, folder)
         site.abroad = far
         site.start(OFTEN, ONCE)
         for _ in range(times):
-            _storm(weather, ports, chance)()
+            _storm(weather, narrows, ports, chance)()
             if chance.random() < 0.05:
                 site.daemon.restart()
             weather.clear()
@@ -232,3 +278,5 @@ def storms(folder: Path, nursery: Nursery, times: int, seed: int, tally: Tally) 
             tally.injected += 1
         site.await_progress()
         site.finish(tally)
+        if narrows.times > 5 and not narrows.lost:
+            tally.complaints.append(f"{narrows.times} times packets were to be lost, and none was")

@@ -218,7 +218,14 @@ def cuts(folder: Path, nursery: Nursery, times: int, seed: int, tally: Tally, du
             learner.kill()
         calls = list(preload.calls())
         chance = random.Random(seed)
-        _cut_at(site, calls, sorted(chance.sample(range(1, len(calls)), min(times, len(calls) - 1))), chance, tally)
+        _cut_at(site, calls, _moments(len(calls), times, chance), chance, tally)
+
+
+def _moments(calls: int, times: int, chance: random.Random) -> list[int]:
+    """Before which calls the power is cut: each once before any is for the second time, for what is lost is by lot."""
+    every = range(1, calls)
+    again, more = divmod(times, len(every))
+    return sorted([*every] * again + chance.sample(every, more))
 
 
 def _cut_at(site: Site, calls: Sequence[Call], points: Sequence[int], chance: random.Random, tally: Tally) -> None:

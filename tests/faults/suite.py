@@ -44,14 +44,14 @@ FAULTS = (
     Fault("worker SIGKILL", kills.workers, 200, 75.0),
     Fault("client SIGKILL and resume", kills.clients, 50),
     Fault("power cut", power.cuts, 500, 60.0),
-    Fault("journal damaged", damage.places, 520, 32.0),
+    Fault("journal damaged", damage.places, 660, 41.0),
     Fault("I/O error of a write, sync, open, …", disk.errors, 96, 75.0),
     Fault("disk full", disk.full, 15, 20.0),
     Fault("no file descriptors left", disk.descriptors, 10),
     Fault("learner SIGSTOPped", stops.learners, 20),
     Fault("worker SIGSTOPped", stops.workers, 12, 15.0),
     Fault("daemon SIGSTOPped, watchdog", stops.daemons, 8, 15.0),
-    Fault("network cut, one way, slow, silent", network.storms, 100, 28.0),
+    Fault("network cut, one way, slow, silent, lossy", network.storms, 100, 32.0),
     Fault("keys wrong, revoked, expired, swapped", keys.strangers, 40, 20.0),
     Fault("ciphertext played again", keys.replayed, 50),
     Fault("authenticator dead", keys.dead_authenticator, 2),
@@ -77,6 +77,8 @@ def inject(fault: Fault, times: int, seed: int) -> Tally:
                 fault.inject(folder, nursery, times, seed, tally)
         except Exception:  # noqa: BLE001 - a fault that breaks the suite is no reason to keep silent about the others
             tally.complaints.append(f"seed {seed}: {traceback.format_exc()}")
+    if tally.injected < times and not tally.skipped:
+        tally.complaints.append(f"seed {seed}: injected {tally.injected} times, not {times}")
     return tally
 
 

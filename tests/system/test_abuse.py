@@ -181,6 +181,35 @@ def test_so_many_connections_come_from_one_address(folder: Path) -> None:
         assert "from 127.0.0.2: there are 20 connections from there, which is the most" in circle.daemon.log
 
 
+#: What a ZeroMQ peer that encrypts says first.
+GREETING = b"\xff\0\0\0\0\0\0\0\1\x7f\3\0CURVE" + bytes(47)
+
+
+def test_who_does_not_complete_the_handshake_is_hung_up_on(folder: Path) -> None:
+    """By ZeroMQ itself that would be after half a minute; whoever has a key is let in and goes on."""
+    brief = "from taskmaster.bus import sockets; sockets.HANDSHAKE_SECONDS = 1.0"
+    run = "import runpy; runpy.run_module('taskmaster.daemon', None, '__main__')"
+    with starter(folder) as start, contextlib.ExitStack() as stack:
+        circle = Circle(folder, start, MASTERS)
+        circle.daemon.stop()
+        circle.daemon.launch(program=("-c", f"{brief}; {run}"))
+        eventually(lambda: circle.daemon.log.count("is ready at") == 2, "it to be there")
+        circle.address = bound_at(circle.daemon)
+        circle.admit("anna", "learner")
+        with circle.connect("anna") as anna:
+            places = [anna.address, anna._described.results, anna._described.workers]
+            addresses = [place.removeprefix("tcp://").rpartition(":") for place in places]
+            strangers: list[net.socket] = []
+            began = time.monotonic()
+            for (host, _, port), said in itertools.product(addresses, (b"", GREETING[:11], GREETING)):
+                stranger = stack.enter_context(net.create_connection((host, int(port))))
+                stranger.sendall(said)
+                strangers.append(stranger)
+            eventually(lambda: all(map(_is_ended, strangers)), "all of them to be ended")
+            assert time.monotonic() - began < 25, "not sooner than ZeroMQ does by itself"
+            works(anna)
+
+
 def _is_ended(stranger: net.socket) -> bool:
     stranger.setblocking(False)
     try:

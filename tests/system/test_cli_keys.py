@@ -78,6 +78,59 @@ def test_keys_are_allowed_changed_and_revoked(typed: Program) -> None:
     assert json.loads(typed("keys", "list", "--json").out)[0]["state"] == "in force", "with its new role"
 
 
+def test_what_was_bounded_can_be_unbounded_again(typed: Program) -> None:
+    typed(
+        "keys", "new", "rig", "--role", "learner", "--master", "square", "--code", "square", "--expires", "2099-01-31"
+    )
+
+    def rig() -> tuple[object, ...]:
+        [grant] = json.loads(typed("keys", "list", "--json").out)
+        return grant["masters"], grant["code"], grant["expires"]
+
+    assert rig()[:2] == (["square"], ["square"])
+    assert "until 2099-01-31" in typed("keys", "allow", "rig", "--role", "operator").out, "what is not said stays"
+    assert (
+        "rig may come as operator, with code for square\n"
+        in typed("keys", "allow", "rig", "--all-masters", "--expires", "never").out
+    )
+    assert rig() == (None, ["square"], None)
+    assert typed("keys", "allow", "rig", "--master", "square", "--no-code").status == 0
+    assert rig() == (["square"], [], None)
+
+
+def test_what_somebody_may_is_shown(typed: Program) -> None:
+    typed("keys", "new", "anna")
+    own = typed("keys", "show").out.strip()
+    typed("keys", "allow", "anna", own, "--role", "learner", "--master", "square")
+    assert typed("keys", "show", "anna").out == f"{own}\nin force: learner, for square\n"
+    typed("keys", "revoke", "anna")
+    assert typed("keys", "show", "anna").out == f"{own}\nrevoked: learner, for square\n"
+    assert "there is no key 'ana'; did you mean 'anna'?" in typed("keys", "show", "ana").err
+
+
+def test_a_pair_that_is_not_allowed_is_not_left_behind(typed: Program) -> None:
+    words = ("keys", "new", "rig", "--role", "learner", "--master", "square")
+    refused = typed(*words, "--code", "other")
+    assert refused.status == 3
+    assert "rig.code: 'other' is not among its masters" in refused.err
+    assert not Path("rig.key").exists()
+    assert typed(*words).status == 0
+
+
+def test_a_revoked_key_comes_back_only_where_it_is_named(typed: Program) -> None:
+    """It was revoked for a reason, and who changes what its owner may do need not have thought of that."""
+    typed("keys", "new", "anna")
+    own = typed("keys", "show").out.strip()
+    typed("keys", "allow", "anna", own, "--role", "learner")
+    typed("keys", "revoke", "anna")
+    refused = typed("keys", "allow", "anna", "--role", "operator")
+    assert refused.status == 2
+    assert "the key of 'anna' was revoked: give the public key by which 'anna' is to come from now on" in refused.err
+    assert json.loads(typed("keys", "list", "--json").out)[0]["state"] == "revoked"
+    assert typed("keys", "allow", "anna", own).status == 0
+    assert json.loads(typed("keys", "list", "--json").out)[0]["state"] == "in force"
+
+
 @pytest.mark.parametrize(
     ("line", "status", "said"),
     [
@@ -89,7 +142,16 @@ def test_keys_are_allowed_changed_and_revoked(typed: Program) -> None:
         ("keys pin ipc:///x tm-public-abc", 2, "is not reached over the network; write tcp://HOST:PORT"),
         ("keys show", 1, "make one with: taskmaster keys new"),
         ("keys list --config none.toml", 3, "none.toml: there is no such file"),
+        ("keys show bob", 3, "keys.toml: there is no such file"),
+        ("keys show bob --daemon", 2, "leave --daemon and --file out"),
         ("keys alow", 2, "there is no command 'alow'; did you mean 'allow'?"),
+        ("keys new anna --master square", 2, "what the owner of a key may do the daemon's operator says"),
+        ("keys new anna --expires 2099-01-31", 2, "on the daemon's machine, say --role, too"),
+        ("keys new --daemon anna", 2, "the daemon's own key has no name and no role"),
+        ("keys new --daemon --role admin", 2, "the daemon's own key has no name and no role"),
+        ("keys allow bob --master square --all-masters", 2, "--master and --all-masters contradict each other"),
+        ("keys allow bob --code square --no-code", 2, "as --code and --no-code do"),
+        ("keys allow bob --expires soon", 2, "or never, not 'soon'"),
     ],
 )
 def test_a_slip_is_named_with_its_remedy(typed: Program, line: str, status: int, said: str) -> None:

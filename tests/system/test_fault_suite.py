@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import random
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faults import power
+from faults import power, suite
 from faults.evidence import Verdict, judge, read
 from faults.nursery import Nursery
 from faults.site import ONCE, Site
@@ -148,3 +150,29 @@ def test_commits_that_are_not_synced_are_missed_after_a_power_cut(place: Path, n
     tally = Tally("power cut")
     power.cuts(place, nursery, 40, 1, tally, "crash")
     assert tally.skipped or tally.lost > 10
+
+
+def test_a_fault_that_is_brought_about_less_often_than_it_says_is_a_failure() -> None:
+    """What would look in the table as if nothing could go wrong."""
+
+    def brought_about(how_often: int, skipped: str = "") -> Tally:
+        def inject(folder: Path, nursery: Nursery, times: int, seed: int, tally: Tally) -> None:
+            tally.injected, tally.skipped = how_often, skipped
+
+        return suite.inject(suite.Fault("idle", inject, 3), 3, 0)
+
+    try:
+        assert brought_about(3).is_good
+        assert brought_about(0, "there is no compiler").is_good
+        idle = brought_about(2)
+    finally:
+        logging.disable(logging.NOTSET)
+    assert not idle.is_good
+    assert idle.complaints == ["seed 0: injected 2 times, not 3"]
+
+
+def test_power_is_cut_as_often_as_is_said_however_short_the_workload() -> None:
+    chance = random.Random(1)
+    assert len(power._moments(100, 250, chance)) == 250
+    assert set(power._moments(100, 250, chance)) == set(range(1, 100))
+    assert len(set(power._moments(1000, 500, chance))) == 500, "no moment twice, where there are enough"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
@@ -13,9 +14,9 @@ from typing import Any
 
 import pytest
 import zmq
-from helpers.circle import Circle
+from helpers.circle import Circle, bound_at
 from helpers.daemon import EVALUATIONS, function
-from helpers.places import short_folder, starter
+from helpers.places import StartDaemon, short_folder, starter
 from helpers.waiting import PATIENCE, eventually
 
 from taskmaster.bus import codec, messages as m, sockets, topics
@@ -23,6 +24,7 @@ from taskmaster.bus.errors import DaemonUnreachable, NotAllowed
 from taskmaster.bus.keys import Credentials, new_pair, write_pair
 from taskmaster.learners import connect
 from taskmaster.learners.aio import connect as aconnect
+from taskmaster.learners.client import Lab
 
 #: Soon enough to be sure that nobody answers: who is let in is answered within milliseconds.
 SHORT = 1.0
@@ -152,6 +154,36 @@ def test_each_may_what_their_role_says(circle: Circle) -> None:
             assert run.results.get(PATIENCE).output == 3
 
 
+class Telltale:
+    """Writes down in which process it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return exec, (f"import os; open({str(self.path)!r}, 'a').write(f'{{os.getpid()}} ')",)
+
+
+def test_code_is_unpickled_in_workers_alone_and_for_nobody_who_was_not_granted_it(circle: Circle) -> None:
+    circle.admit("cora", "learner", code=frozenset(["any"]))
+    circle.admit("dirk", "learner", code=frozenset(["any"]))
+    granted, refused = circle.folder / "granted", circle.folder / "refused"
+    with connect(circle.near) as near, circle.connect("cora") as cora, circle.connect("dirk") as dirk:
+        with cora["any"].open("coras") as run, dirk["any"].open("dirks") as other:
+            circle.admit("dirk", "learner")
+            other.tasks.put((bool, (Telltale(refused),), {}))
+            with pytest.raises(NotAllowed, match="may not send code to Master 'any'"):
+                other.results.get(PATIENCE)
+            run.tasks.put((bool, (Telltale(granted),), {}))
+            assert run.results.get(PATIENCE).output is False
+            with near["any"].watch("coras") as followed:
+                assert followed.results.get(PATIENCE).output is False
+            run.close()
+        workers = {worker.pid for worker in near["any"].statistics().workers}
+    assert {int(pid) for pid in granted.read_text().split()} == workers
+    assert not refused.exists()
+
+
 def test_a_key_that_is_revoked_is_worth_nothing_on_open_connections(circle: Circle) -> None:
     circle.admit("dora", "learner")
     dora, anna = circle.connect("dora", patience=SHORT), circle.connect("anna")
@@ -260,6 +292,9 @@ def test_a_worker_comes_with_a_key_of_its_own(circle: Circle) -> None:
         circle.revoke("rig")
         eventually(lambda: not near["far"].statistics().workers, "its workers to be gone")
         host.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # it may keep an outcome that was not taken
+            host.communicate(timeout=SHORT)
+        host.terminate()
         host.communicate(timeout=PATIENCE)
 
 
@@ -309,6 +344,86 @@ def test_what_a_worker_says_is_neither_an_entry_of_the_log_nor_an_order_to_a_ter
     log = circle.daemon.log
     assert not [line for line in log.splitlines() if line.startswith("2026")], "an entry of its own"
     assert "\x1b" not in log
+
+
+def test_keys_are_read_anew_without_waiting_for_the_next_tick(place: Path) -> None:
+    """Whose key is revoked is not served for a second or two more: so it is with a loop that hardly ever ticks, too."""
+    run = "import runpy; runpy.run_module('taskmaster.daemon', None, '__main__')"
+    with starter(place) as start:
+        circle = Circle(place, start, {"square": function("square_or_raise", workers=0)})
+        circle.daemon.stop()
+        circle.daemon.launch(
+            program=("-c", f"from taskmaster.daemon import broker; broker.TICK_SECONDS = 600.0; {run}")
+        )
+        circle.daemon.await_note("READY=1")
+        circle.admit("anna", "learner")
+        circle.address = bound_at(circle.daemon)
+        with circle.connect("anna", patience=SHORT) as anna:
+            circle.revoke("anna")
+            with pytest.raises(NotAllowed, match="your key is not in force here any more"):
+                anna.status()
+
+
+def impatient(place: Path, start: StartDaemon) -> Circle:
+    """With a daemon that hangs up at once on those whose keys are not in force any more; anna is a learner."""
+    brief = "from taskmaster.daemon import gatehouse; gatehouse.LAST_WORDS_SECONDS = 0.1"
+    run = "import runpy; runpy.run_module('taskmaster.daemon', None, '__main__')"
+    circle = Circle(place, start, {"far": function("square_or_raise", workers=0, parameters={"x": {}})})
+    circle.daemon.stop()
+    circle.daemon.launch(program=("-c", f"{brief}; {run}"))
+    circle.daemon.await_note("READY=1")
+    circle.admit("anna", "learner")
+    circle.address = bound_at(circle.daemon)
+    return circle
+
+
+@pytest.mark.slow
+def test_who_is_let_in_again_comes_back_without_being_started_again(place: Path) -> None:
+    """ZeroMQ gives up for good where a key is refused; where one is extended a day late learners and workers go on."""
+    with starter(place) as start:
+        circle = impatient(place, start)
+        circle.admit("rig", "worker")
+        with (
+            connect(circle.near) as near,
+            circle.connect("anna") as anna,
+            anna["far"].open("hers") as hers,
+            worker(circle, "rig", "far") as host,
+        ):
+            hers.tasks.put({"x": 3.0})
+            assert hers.results.get(PATIENCE).output == 9.0
+            circle.revoke("rig")
+            circle.revoke("anna")
+            eventually(lambda: near.status().refused >= 4, "each of their connections to be refused")
+            circle.admit("rig", "worker")
+            circle.admit("anna", "learner")
+            hers.tasks.put({"x": 4.0})
+            assert hers.results.get(PATIENCE).output == 16.0
+            host.terminate()
+            _, said = host.communicate(timeout=PATIENCE)
+            assert f"does not let in the key of its workers, {circle.pairs['rig'].text}" in said
+
+
+def test_so_does_an_asyncio_client(place: Path) -> None:
+    async def story(circle: Circle, near: Lab) -> None:
+        keys: dict[str, Any] = {"key": circle.file("anna"), "daemon_key": circle.own.text}
+        async with aconnect(circle.address, PATIENCE, SHORT, **keys) as anna:
+            assert (await anna.status()).name == "tested"
+            refused = near.status().refused
+            await asyncio.to_thread(circle.revoke, "anna")
+            await asyncio.to_thread(eventually, lambda: near.status().refused > refused, "her to be refused")
+            await asyncio.to_thread(circle.admit, "anna", "learner")
+            deadline = time.monotonic() + PATIENCE
+            while True:
+                try:
+                    assert (await anna.status()).name == "tested"
+                    return
+                except (DaemonUnreachable, NotAllowed):
+                    assert time.monotonic() < deadline, "she does not come back"
+
+    with starter(place) as start:
+        circle = impatient(place, start)
+        with connect(circle.near) as near:
+            asyncio.run(story(circle, near))
 
 
 def listening(pid: int) -> list[str]:

@@ -199,3 +199,36 @@ def test_beside_keys_http_asks_for_none_and_is_for_this_machine_alone(start_daem
     finally:
         seen.daemon.close()
         print(seen.daemon.log)
+
+
+DROWSY = """
+import pathlib, runpy
+from taskmaster.daemon import doorkeeper
+
+asleep, serve = pathlib.Path({asleep!r}), doorkeeper.Doorkeeper.serve
+doorkeeper.Doorkeeper.serve = lambda self, now: asleep.exists() or serve(self, now)
+doorkeeper._PROBE_SECONDS, doorkeeper._PATIENCE_SECONDS = 0.1, 1.0
+runpy.run_module("taskmaster.daemon", None, "__main__")
+"""
+
+
+def test_a_daemon_that_has_shut_the_network_out_is_not_well_until_it_is_started_again(place: Path) -> None:
+    """Also when its authenticator answers again: nobody is asked for any more."""
+    write_pair(place / "daemon.key", new_pair(), "the daemon")
+    (place / "keys.toml").touch(0o644)
+    seen = Observed(place, {"echo": function("echo")}, keys=str(place / "keys.toml"), listen="tcp://127.0.0.1:*")
+    asleep = place / "asleep"
+    try:
+        seen.daemon.launch(program=("-c", DROWSY.format(asleep=str(asleep))))
+        seen.daemon.await_note("READY=1")
+        eventually(lambda: seen.health() == (200, []), "it to be well")
+        asleep.touch()
+        [reason] = eventually(lambda: seen.health()[1], "it to be noticed")
+        assert re.match(r"the authenticator has not answered for .*: the daemon listens to the network no more", reason)
+        asleep.unlink()
+        for _ in range(4):  # it is looked once a second, and that is when this changes
+            turns = seen.metric("taskmaster_loop_turns_total")
+            eventually(lambda turns=turns: seen.metric("taskmaster_loop_turns_total") > turns, "a look")  # type: ignore[misc]
+        assert seen.health() == (503, [reason])
+    finally:
+        seen.daemon.close()

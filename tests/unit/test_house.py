@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.documents import ROOT
+from helpers.documents import ROOT, document, section
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -167,6 +167,11 @@ def test_links_lead_somewhere(document: str) -> None:
         assert path.exists(), f"{document}: {target} leads nowhere"
         if anchor:
             assert anchor in anchors(path.read_text(encoding="utf-8")), f"{document}: {target} has no such heading"
+
+
+def test_the_readme_leads_to_each_document_once() -> None:
+    listed = re.findall(r"\]\((docs/\w+\.md)\)", section(document("README.md"), "Documents"))
+    assert sorted(listed) == sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
 
 
 # -- make -------------------------------------------------------------------------------------------------------------

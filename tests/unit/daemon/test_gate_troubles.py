@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import zmq
-from helpers.waiting import eventually
+from helpers.waiting import PATIENCE, eventually
 
 from taskmaster.bus import sockets
 from taskmaster.bus.errors import ConfigError
-from taskmaster.bus.keys import new_pair
-from taskmaster.config.authorised import Grant, edit
+from taskmaster.bus.keys import Credentials, new_pair
+from taskmaster.config.authorised import Grant, edit, read_grants
 from taskmaster.daemon import doorkeeper, gate
 from taskmaster.daemon.conditions import gate_conditions
 from taskmaster.daemon.gate import Gate, KeyFile
@@ -113,6 +114,33 @@ def test_a_file_that_is_not_read_is_trouble(gatehouse: Gatehouse, keys: Path, mo
     keys.unlink()
     keys.write_text(text)
     eventually(lambda: not troubles(gatehouse, -1.0), "it to be over")
+
+
+@pytest.mark.parametrize("late", ["before it is read", "while it is read"])
+def test_a_file_that_is_being_written_is_not_taken_for_whole(
+    keys: Path, late: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An editor that writes in place empties it first: without a mistake in it, and without a key."""
+    file = KeyFile(keys)
+    text = keys.read_text()
+
+    def write_the_rest(*_: object) -> None:
+        if not keys.read_text():
+            keys.write_text(text)
+
+    def read_too_early(path: Path) -> tuple[Grant, ...]:
+        grants = read_grants(path)
+        write_the_rest()
+        return grants
+
+    if late == "before it is read":
+        file._pause = write_the_rest
+    else:
+        monkeypatch.setattr(gate, "read_grants", read_too_early)
+    keys.write_text("")
+    file.look()
+    grants = eventually(lambda: file.is_read and [file.take()], "it to be read")
+    assert [[grant.name for grant in taken or ()] for taken in grants] == [["anna"]]
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -226,3 +254,24 @@ def test_whoever_is_kept_out_has_no_answer_till_they_may_come(
     assert not question.poll(50)
     doorkeeper.look(300.0)
     assert doorkeeper.admitted == 1
+
+
+@pytest.mark.parametrize("is_enforced", [True, False])
+def test_where_there_is_no_authenticator_nobody_is_let_in(is_enforced: bool) -> None:
+    """ZeroMQ would encrypt for whoever comes, and ask nobody who that is, if the domain were not enforced."""
+    own, anna = new_pair(), new_pair()
+    with zmq.Context() as context, zmq.Context() as elsewhere:
+        router = sockets.router(context)
+        sockets.secure(router, own.secret, doorkeeper.NETWORK_DOMAIN)
+        if not is_enforced:
+            router.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 0)
+        told = router.get_monitor_socket(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_SUCCEEDED)
+        peer = sockets.dealer(elsewhere, Credentials(anna, own.public))
+        peer.connect(sockets.bind(router, "tcp://127.0.0.1:*", "the control socket"))
+        peer.send(b"let me in")
+        assert told.poll(round(PATIENCE * 1e3)), "it has come"
+        event = int.from_bytes(told.recv_multipart()[0][:2], sys.byteorder)
+        router.disable_monitor()
+        for socket in (router, peer, told):
+            socket.close(linger=0)
+    assert (event == zmq.EVENT_HANDSHAKE_SUCCEEDED) is not is_enforced
