@@ -146,6 +146,11 @@ def test_several_objectives_and_constraints_are_told_and_kept() -> None:
     best, _ = learner.best()
     assert -1 <= best["x"] <= 0.5
 
+    from botorch.acquisition.multi_objective import logei
+
+    assert (logei._C, logei._load_attempted) == (None, False), "nothing is compiled, nor forbidden"
+    assert "MBM" in set(told["generation_node"]), "its model has chosen some of them"
+
 
 def test_choices_come_as_they_were_given_and_what_is_fixed_is_in_each_point() -> None:
     parameters = [
