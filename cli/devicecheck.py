@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +13,7 @@ from taskmaster.bus.text import format_size
 from taskmaster.cli.output import Cell, Table, print_table, say
 from taskmaster.config.gpu import GpuOptions
 from taskmaster.config.load import Config
+from taskmaster.drivers.gpu.arrays import missing
 from taskmaster.drivers.gpu.visible import Unanswered, ask_devices
 
 __all__ = ["Looked", "look", "print_looked"]
@@ -50,23 +54,47 @@ def look(config: Config, masters: Sequence[str], seconds: float) -> list[Looked]
 
 
 def _look(name: str, options: GpuOptions, seconds: float) -> Looked:
+    library = _missing_library(options, seconds)
     if options.device == "cpu":
-        return Looked(name, "cpu")
+        return Looked(name, "cpu", problem=library)
     try:
         said = ask_devices(options.env, seconds)
     except Unanswered as error:
         return Looked(name, "cuda", problem=f"which devices there are cannot be found out: {error}")
     there = {device["number"]: device for device in said["devices"]}
     wanted = options.places if options.places is not None else tuple(there)
-    missing = [number for number in wanted if number not in there]
+    absent = [number for number in wanted if number not in there]
     problem = said["problem"]
-    if not problem and missing:
+    if not problem and absent:
         numbers = ", ".join(map(str, there))
-        problem = f"devices = {list(wanted)}: there is no device {missing[0]}; there are {numbers}"
+        problem = f"devices = {list(wanted)}: there is no device {absent[0]}; there are {numbers}"
     if not problem and not said["cupy"]:
         problem = "CuPy is not installed here: the extra [gpu]"
+    problem = problem or library
     versions = {"driver": said["driver"], "cuda": said["cuda"], "cupy": said["cupy"]}
     return Looked(name, "cuda", versions, tuple(there[number] for number in wanted if number in there), problem)
+
+
+#: Exits with 1 where the module that it is given is not there: to look for it does not import it, which takes seconds.
+_IS_THERE = "import sys, importlib.util; sys.exit(importlib.util.find_spec(sys.argv[1]) is None)"
+
+
+def _missing_library(options: GpuOptions, seconds: float) -> str:
+    """What is wrong where the function's arrays are of a library that a worker would not find."""
+    if options.array == "cupy":
+        return ""
+    try:
+        asked = subprocess.run(
+            [sys.executable, "-c", _IS_THERE, options.array],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=seconds,
+            check=False,
+            env={**os.environ, **options.env},
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        return f"whether {options.array} is installed cannot be found out: {error}"
+    return missing(options.array) if asked.returncode else ""
 
 
 def print_looked(looked: Sequence[Looked]) -> None:

@@ -21,7 +21,8 @@ class Options:
     """
 
     def __init__(self, learner: str, options: Mapping[str, str], prefix: str = "") -> None:
-        self._learner = learner
+        #: the name of the learner that they are of
+        self.learner = learner
         self._prefix = prefix
         self._options = dict(options)
         self._taken: list[str] = []
@@ -38,7 +39,7 @@ class Options:
         try:
             return convert(text)
         except ValueError:
-            whose = "" if self._prefix else f" of learner {self._learner!r}"
+            whose = "" if self._prefix else f" of learner {self.learner!r}"
             raise CallerError(f"option {self._prefix + key!r}{whose} must be {expected}, got {text!r}") from None
 
     def some(self, **wanted: tuple[Callable[[str], Any], str]) -> dict[str, Any]:
@@ -56,10 +57,10 @@ class Options:
         for key in self._options:
             if not self._prefix:
                 hint = did_you_mean_or(key, self._taken, "it takes")
-                raise CallerError(f"learner {self._learner!r} has no option {key!r}{hint}")
+                raise CallerError(f"learner {self.learner!r} has no option {key!r}{hint}")
             near = nearest(key, self._taken)  # without the prefix, by which all are near
             known = [self._prefix + name for name in ([near] if near else self._taken)]
-            there_are = f"around a learner (here {self._learner!r}) there are"
+            there_are = f"around a learner (here {self.learner!r}) there are"
             hint = (
                 did_you_mean_or(self._prefix + key, known) if near else f"; {there_are} {', '.join(map(repr, known))}"
             )

@@ -10,9 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from taskmaster.bus.errors import InvalidOutput
+from taskmaster.bus.errors import ConfigError, InvalidOutput
 
-__all__ = ["Adapter", "adapter", "columns_of", "namespace", "padded_rows"]
+__all__ = ["Adapter", "adapter", "columns_of", "missing", "namespace", "padded_rows"]
+
+#: What people call the libraries, and where it says how each is installed for a device.
+_CALLED: Mapping[str, tuple[str, str]] = {
+    "torch": ("PyTorch", "https://pytorch.org/get-started"),
+    "jax": ("JAX", "https://docs.jax.dev/en/latest/installation.html"),
+}
 
 _STEPPED = (GeneratorType, CoroutineType, AsyncGeneratorType)
 
@@ -40,6 +46,9 @@ class Adapter:
         """An array of the function's: one that the device, or numpy, has."""
         return array
 
+    def require_cuda(self) -> None:
+        """Raise ConfigError where the library is there, and cannot use a CUDA device."""
+
     def scope(self, stream: Any) -> Any:
         """What is done within is done on this stream; None where there is none."""
         return None
@@ -57,10 +66,14 @@ class Adapter:
 
 
 class _Torch(Adapter):
-    def __init__(self, dtype: str) -> None:
+    def __init__(self, dtype: str, *, on_cpu: bool) -> None:
         import torch
 
         self._torch = torch
+
+    def require_cuda(self) -> None:
+        if not self._torch.cuda.is_available():
+            raise ConfigError(_without_cuda("torch", self._torch.__version__))
 
     def inward(self, array: Any) -> Any:
         return self._torch.from_dlpack(array)
@@ -68,7 +81,10 @@ class _Torch(Adapter):
     def outward(self, array: Any) -> Any:
         if not isinstance(array, self._torch.Tensor):
             return array
-        array = array.detach().contiguous()
+        # What is only marked as conjugated or negated, and bfloat16, others cannot read.
+        array = array.detach().resolve_conj().resolve_neg().contiguous()
+        if array.dtype == self._torch.bfloat16:
+            array = array.float()
         if array.device.type == "cpu":
             return array.numpy()
         import cupy
@@ -79,7 +95,10 @@ class _Torch(Adapter):
         return self._torch.cuda.stream(self._torch.cuda.ExternalStream(stream.ptr))
 
     def is_out_of_memory(self, error: BaseException) -> bool:
-        return isinstance(error, (MemoryError, self._torch.cuda.OutOfMemoryError))
+        # On the processor it is an error without a class of its own.
+        return isinstance(error, (MemoryError, self._torch.cuda.OutOfMemoryError)) or (
+            isinstance(error, RuntimeError) and "can't allocate memory" in str(error)[:200]
+        )
 
     def trim(self) -> None:
         if self._torch.cuda.is_initialized():
@@ -95,7 +114,9 @@ class _Torch(Adapter):
 class _Jax(Adapter):
     few_sizes = True
 
-    def __init__(self, dtype: str) -> None:
+    def __init__(self, dtype: str, *, on_cpu: bool) -> None:
+        if on_cpu:  # else what a function makes anew would be on a device that JAX has found
+            os.environ.setdefault("JAX_PLATFORMS", "cpu")
         # JAX would take three quarters of the device's memory for itself, beside which CuPy's pool has its rows.
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
         import jax
@@ -104,12 +125,20 @@ class _Jax(Adapter):
             jax.config.update("jax_enable_x64", True)
         self._jax = jax
 
+    def require_cuda(self) -> None:
+        try:
+            self._jax.devices("cuda")
+        except RuntimeError as error:
+            raise ConfigError(_without_cuda("jax", self._jax.__version__)) from error
+
     def inward(self, array: Any) -> Any:
         return self._jax.dlpack.from_dlpack(array)
 
     def outward(self, array: Any) -> Any:
         if not isinstance(array, self._jax.Array):
             return array
+        if array.dtype.name == "bfloat16":
+            array = array.astype("float32")
         if next(iter(array.devices())).platform == "cpu":
             return np.asarray(array)
         import cupy
@@ -125,12 +154,37 @@ class _Jax(Adapter):
         return max(used, figures.get("pool_bytes", 0)), max(0, figures.get("pool_bytes", 0) - used)
 
 
-_ADAPTERS: Mapping[str, Callable[[str], Adapter]] = {"cupy": lambda dtype: Adapter(), "torch": _Torch, "jax": _Jax}
+def _without_cuda(array: str, version: str) -> str:
+    name, where = _CALLED[array]
+    return (
+        f"array = {array!r}: {name} {version}, which is installed here, finds no CUDA device; how to install it for "
+        f"one: {where}; 'device = \"cpu\"' evaluates on the processor, for development and tests"
+    )
 
 
-def adapter(array: str, dtype: str = "float64") -> Adapter:
-    """For ``array`` and ``dtype`` of the configuration. Raises ImportError where that library is not installed."""
-    return _ADAPTERS[array](dtype)
+_ADAPTERS: Mapping[str, Callable[..., Adapter]] = {"torch": _Torch, "jax": _Jax}
+
+
+def missing(array: str, error: object = "") -> str:
+    """What to say where the library that ``array`` of the configuration names is not installed."""
+    name, where = _CALLED[array]
+    because = f" ({error})" if error else ""
+    return f"array = {array!r} needs {name}, which is not installed here{because}: pip install {array}, or see {where}"
+
+
+def adapter(array: str, dtype: str = "float64", *, on_cpu: bool = False) -> Adapter:
+    """For ``array``, ``dtype`` and ``device`` of the configuration.
+
+    Raises ConfigError where that library is not installed; what else goes wrong when it is imported comes through.
+    """
+    if array not in _ADAPTERS:
+        return Adapter()
+    try:
+        return _ADAPTERS[array](dtype, on_cpu=on_cpu)
+    except ModuleNotFoundError as error:
+        if error.name not in (array, "jaxlib"):
+            raise
+        raise ConfigError(missing(array, error)) from error
 
 
 def padded_rows(n: int) -> int:

@@ -41,12 +41,13 @@ class GpuDriver(Driver):
         if not self.context.parameters:
             raise ConfigError(f"Master {self.context.master!r}: driver 'gpu' needs declared parameters")
         self._inputs = Inputs(self.context.parameters, options.get("dtype"))
-        library = self._library()
         on_cpu = options.get("device", "cuda") == "cpu"
+        library = self._library(on_cpu)
         if not on_cpu:
             from taskmaster.drivers.gpu import cuda
 
             cuda.require_device()
+            library.require_cuda()
         if options.get("setup"):
             find_function(options["setup"], path)()
         if options.get("teardown"):
@@ -59,14 +60,12 @@ class GpuDriver(Driver):
             self._device = cuda.CudaDevice(function, self._inputs.width, self._inputs.dtype, library, streams)
         self.slots = min(SLOTS, self.batch_rows)
 
-    def _library(self) -> Adapter:
-        array = self.context.options.get("array", "cupy")
+    def _library(self, on_cpu: bool) -> Adapter:
+        options = self.context.options
         try:
-            return adapter(array, self.context.options.get("dtype") or "float64")
-        except ImportError as error:
-            raise ConfigError(
-                f"Master {self.context.master!r}: array = {array!r} needs a package that is not installed ({error})"
-            ) from error
+            return adapter(options.get("array", "cupy"), options.get("dtype") or "float64", on_cpu=on_cpu)
+        except ConfigError as error:
+            raise ConfigError(f"Master {self.context.master!r}: {error}") from error
 
     def _function(self) -> Function:
         options = self.context.options

@@ -16,6 +16,7 @@ of a process: :class:`OwnDice` lends them a state of the learner's own for as lo
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 import threading
@@ -290,3 +291,19 @@ def ignoring(*categories: type[Warning], message: str = "") -> Iterator[None]:
         for category in categories:
             warnings.filterwarnings("ignore", message, category)
         yield
+
+
+#: Says, when Ax is imported, which SQLAlchemy there is.
+_CHATTY = "ax.storage.sqa_store.with_db_settings_base"
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """A library is imported: what it does that another gives up, and what it says of itself, is not for its users."""
+    chatty = logging.getLogger(_CHATTY)
+    before, chatty.disabled = chatty.disabled, True
+    try:
+        with ignoring(DeprecationWarning):
+            yield
+    finally:
+        chatty.disabled = before

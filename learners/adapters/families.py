@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from taskmaster.bus.errors import CallerError
 from taskmaster.bus.fields import Field
 from taskmaster.bus.text import did_you_mean_or, lacking
+from taskmaster.learners.adapters.base import importing
 from taskmaster.learners.adaptive import AdaptiveLearner
 from taskmaster.learners.options import Options, literal, names, yes
 from taskmaster.learners.protocol import Learner
@@ -72,7 +73,8 @@ class Family:
     def require_package(self) -> None:
         """Raise CallerError if the library is not installed."""
         try:
-            import_module(self.package)
+            with importing():
+                import_module(self.package)
         except ImportError as error:
             who = f"learner {self.name!r} needs"
             raise CallerError(lacking(who, self.install, self.extra, error)) from None
@@ -98,8 +100,21 @@ def _aimed(given: Options) -> dict[str, Any]:
     return {key: value for key, value in taken.items() if value is not None}
 
 
-def _rest(given: Options) -> dict[str, Any]:
+def _plain(given: Options) -> dict[str, Any]:
     return {key: literal(text) for key, text in given.rest().items()}
+
+
+def _rest(given: Options, *ours: str) -> dict[str, Any]:
+    """What the library takes; ``ours`` are said otherwise, though a learner takes them by these names.
+
+    Raises CallerError for one of them.
+    """
+    rest = _plain(given)
+    for key in (*ours, "parameters", "seed"):
+        if key in rest:
+            remedy = "; the seed is that of the run, --seed" if key == "seed" else ""
+            raise CallerError(f"learner {given.learner!r} has no option {key!r}{remedy}")
+    return rest
 
 
 def _bound(learner: Any, parameters: Sequence[Field], outputs: Sequence[Field]) -> Learner:
@@ -119,7 +134,7 @@ def _optuna(
 
     aimed = _aimed(given)
     prunes = given.take("prunes", yes, "yes or no") or False
-    learner = OptunaLearner(parameters, kind, seed=seed, prunes=prunes, **aimed, **_rest(given))
+    learner = OptunaLearner(parameters, kind, seed=seed, prunes=prunes, **aimed, **_rest(given, "sampler", "study"))
     return _bound(learner, parameters, outputs)
 
 
@@ -151,7 +166,7 @@ def _ax(kind: str, parameters: Sequence[Field], outputs: Sequence[Field], seed: 
     from taskmaster.learners.adapters.ax import AxLearner
 
     aimed = _aimed(given)
-    return _bound(AxLearner(parameters, kind, seed=seed, **aimed, **_rest(given)), parameters, outputs)
+    return _bound(AxLearner(parameters, kind, seed=seed, **aimed, **_rest(given, "method")), parameters, outputs)
 
 
 def _gest(
@@ -167,7 +182,7 @@ def _gest(
     wanted = {key: value if value is not True else () if only is None else only.name for key, value in wanted.items()}
     generations = given.take("generations", yes, "yes or no") or False
     vocs = vocs_of(parameters, outputs, **wanted)
-    learner = GestLearner(vocs, generator_at(kind, _rest(given)), generations=generations, seed=seed)
+    learner = GestLearner(vocs, generator_at(kind, _plain(given)), generations=generations, seed=seed)
     return _bound(learner, parameters, outputs)
 
 

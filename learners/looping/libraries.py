@@ -21,7 +21,12 @@ __all__ = ["LIBRARIES", "changes", "libraries"]
 LIBRARIES = "libraries"
 
 #: What is installed under another name than it is imported by.
-_DISTRIBUTIONS = {"sklearn": "scikit-learn", "skopt": "scikit-optimize", "taskmaster": "taskmaster-lab"}
+_DISTRIBUTIONS = {
+    "ax": "ax-platform",
+    "sklearn": "scikit-learn",
+    "skopt": "scikit-optimize",
+    "taskmaster": "taskmaster-lab",
+}
 #: What learners of our own compute with; some import it as late as they can.
 _OURS = ("numpy", "scipy")
 #: What is only about types, and changes no number.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from operator import itemgetter
+from typing import Any
 
 import adaptive
 import numpy as np
@@ -31,7 +32,7 @@ from taskmaster.learners.record import Record
 from taskmaster.learners.transforms import DataSaver, Filter, Linear, Transform
 from taskmaster.learners.travel import Travel
 
-__all__ = ["LIBRARIES", "OWN"]
+__all__ = ["LIBRARIES", "MODELS", "OWN", "ax"]
 
 # -- our own, and adaptive's of coordinates ---------------------------------------------------------------------------
 
@@ -134,7 +135,17 @@ NEVERGRAD: dict[str, Callable[[], Record]] = {
     ),
     "sequential": lambda: NevergradLearner(PLANE, "NelderMead", minimize="scalar"),
 }
+
+
+def ax(*arguments: Any, **options: Any) -> Any:
+    """A learner of Ax, which takes seconds to be imported: not before somebody wants one."""
+    from taskmaster.learners.adapters.ax import AxLearner
+
+    return AxLearner(*arguments, **options)
+
+
 OTHERS: dict[str, Callable[[], Record]] = {
+    "ax": lambda: ax(MIXED, "random_search", minimize="scalar"),
     "cma": lambda: CmaLearner(PLANE, minimize="scalar", log="b"),
     "cma-mixed": lambda: CmaLearner(MIXED, maximize="scalar", constraints="cost <= 2", popsize=5, restarts=1),
     "gest": lambda: GestLearner(vocs(), lambda vocs, seed: UniformSample(vocs, random_seed=seed)),
@@ -163,3 +174,14 @@ LIBRARIES: dict[str, Callable[[], Record]] = (
     | {f"nevergrad-{name}": make for name, make in NEVERGRAD.items()}
     | OTHERS
 )
+
+#: Those that fit a model by PyTorch after a few points, which takes them up to a second for each that they ask then.
+MODELS: dict[str, Callable[[], Record]] = {
+    "ax-fast": lambda: ax(PLANE, maximize="scalar", initialization_budget=5),
+    "ax-aims": lambda: ax(
+        PLANE, minimize="scalar", maximize="cost", constraints="scalar <= 0.5", log="b", initialization_budget=6
+    ),
+    "optuna-gp": lambda: OptunaLearner(
+        [*PLANE, LEVELS[0]], "GPSampler", minimize="scalar", constraints="cost <= 2", log="b", n_startup_trials=5
+    ),
+}

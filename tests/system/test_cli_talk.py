@@ -211,6 +211,7 @@ def test_a_learner_chooses_the_points_and_goes_on_with_its_run(typed: Program, l
 @pytest.mark.parametrize(
     ("learner", "options"),
     [
+        ("ax:fast", ["initialization_budget=18"]),
         ("optuna:TPESampler", ["n_startup_trials=5", "multivariate=true"]),
         ("optuna:QMCSampler", []),
         ("nevergrad:DE", ["budget=100"]),

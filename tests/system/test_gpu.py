@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import threading
 from collections.abc import Iterator
@@ -305,19 +304,3 @@ def test_top_has_it_as_well(daemon: Daemon) -> None:
         terminal.await_text(r"device +busy +batch(.|\n)*\nproduct +product-\d+ +cpu +\d+%")
         terminal.press("q")
         assert terminal.wait() == 0
-
-
-# -- other arrays ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("library", ["jax", "torch"])
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_functions_of_other_libraries_get_their_arrays(start_daemon: StartDaemon, library: str, dtype: str) -> None:
-    if importlib.util.find_spec(library) is None:
-        pytest.skip(f"{library} is not installed")
-    daemon = start_daemon({"other": rows(f"{library}_double", array=library, dtype=dtype)})
-    with daemon.connect() as lab:
-        points = np.linspace(0, 1, 37).reshape(-1, 1)
-        found = ended(lab["other"], points)
-        got = np.array([found[k] for k in range(37)])
-    assert np.allclose(got, 2 * np.sin(points[:, 0]), rtol=1e-14 if dtype == "float64" else 1e-6, atol=0)

@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +46,6 @@ def test_there_is_an_example_of_each_library() -> None:
 
 @pytest.mark.parametrize("name", PRINTED)
 def test_an_example_prints_what_it_promises(name: str, tmp_path: Path) -> None:
-    if name == "with_ax" and find_spec("ax") is None:
-        pytest.skip("Ax is not installed with the tests: PyTorch would come with it")
     ran = subprocess.run(
         [sys.executable, str(EXAMPLES / f"{name}.py")],
         cwd=tmp_path,
@@ -72,9 +69,16 @@ def uniform(vocs: Any, seed: int) -> Generator:
     return UniformSample(vocs, random_seed=seed)
 
 
+def ax(parameters: Any) -> Learner:
+    from taskmaster.learners.adapters.ax import AxLearner  # which takes seconds
+
+    return AxLearner(parameters, initialization_budget=36)
+
+
 LEARNERS: dict[str, Callable[[Master], Learner]] = {
     "adaptive": lambda master: AdaptiveLearner(adaptive.LearnerND(None, [(0, 5), (0, 0.8)])),
     "optuna": lambda master: OptunaLearner(master.parameters),
+    "ax": lambda master: ax(master.parameters),
     "cma": lambda master: CmaLearner(master.parameters),
     "nevergrad": lambda master: NevergradLearner(master.parameters, "DE"),
     "gest": lambda master: GestLearner(vocs_of(master.parameters, minimize="z"), uniform),

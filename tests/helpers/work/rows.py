@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from taskmaster.drivers.base import DeviceBroken
+from taskmaster.drivers.gpu import namespace
 
 #: What ``do`` may be: else the product is returned.
 RAISES, BREAKS, HANGS, IS_NAN = 1, 2, 3, 4
@@ -87,6 +88,21 @@ def torch_double(rows: Any) -> Any:
     import torch
 
     return torch.sin(rows[:, 0]) * 2
+
+
+def columns(rows: Any) -> Any:
+    """Columns of several kinds, whatever library the rows are of; ``do`` as above."""
+    xp = namespace(rows)
+    x, do = rows[:, 0], rows[:, 1]
+    if (do == RAISES).any():
+        raise ValueError("a bad row")
+    return {
+        "y": xp.where(do == IS_NAN, float("nan"), 3 * x),
+        "sine": xp.sin(x),
+        "pair": xp.stack([x, do], 1),
+        "above": x > 0.5,
+        "library": [xp.__name__] * len(rows),
+    }
 
 
 def greedy(rows: Any) -> Any:

@@ -19,7 +19,7 @@ import optuna
 import pytest
 from gest_api.vocs import VOCS
 from helpers.generators import Forgetful, Herd, Stuck, Walker
-from helpers.learner_kinds import LIBRARIES, OWN
+from helpers.learner_kinds import LIBRARIES, OWN, ax
 from helpers.learner_suite import evaluate, play
 
 from taskmaster.bus.errors import CallerError, EvaluationError, TaskCancelled, TaskFailed
@@ -66,13 +66,18 @@ def drive(
 # -- what is common ---------------------------------------------------------------------------------------------------
 
 OPTIMIZERS: dict[str, Callable[..., Optimizer[Any]]] = {
+    "ax": lambda parameters, **options: ax(parameters, "random_search", **options),
     "optuna": OptunaLearner,
     "nevergrad": lambda parameters, **options: NevergradLearner(parameters, "DE", **options),
     "cma": CmaLearner,
 }
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+#: What is left of them takes a hundred points; Ax looks for the best in test_ax, with its model.
+QUICK = [name for name in OPTIMIZERS if name != "ax"]
+
+
+@pytest.mark.parametrize("name", QUICK)
 @pytest.mark.parametrize("more", [False, True], ids=["minimise", "maximise"])
 def test_they_find_the_best(name: str, more: bool) -> None:
     learner = OPTIMIZERS[name]([X, Y], seed=3, maximize=more)
@@ -83,7 +88,7 @@ def test_they_find_the_best(name: str, more: bool) -> None:
     assert learner.npoints == 150
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", QUICK)
 def test_constraints_are_kept(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     learner = OPTIMIZERS[name]([X, Y], seed=3, minimize="loss", constraints="heat <= 0.5")
@@ -96,13 +101,13 @@ def test_constraints_are_kept(name: str, tmp_path: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_loops_beside_each_other_do_not_take_each_others_dice(name: str) -> None:
-    interval = sys.getswitchinterval()
+    interval, goal = sys.getswitchinterval(), 60 if name in QUICK else 12
     filters = list(warnings.filters)
     parameters = {"x": (-5.0, 5.0), "y": (-5.0, 5.0)}
     masters = [SimulatedMaster(bowl, workers=4, parameters=parameters, seed=k) for k in range(4)]
     sys.setswitchinterval(1e-5)  # so that threads come in between wherever they can
     try:
-        runs = run_all([Loop(master, OPTIMIZERS[name]([X, Y]), goal=60) for master in masters])
+        runs = run_all([Loop(master, OPTIMIZERS[name]([X, Y]), goal=goal) for master in masters])
     finally:
         sys.setswitchinterval(interval)
     assert [replay(OPTIMIZERS[name]([X, Y]), run).divergence for run in runs] == [None] * 4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers.learner_kinds import LIBRARIES
+from helpers.learner_kinds import LIBRARIES, MODELS
 from helpers.learner_suite import Step, hard_schedules, play
 from hypothesis import HealthCheck, given, settings
 
@@ -42,8 +42,21 @@ def test_what_a_schedule_of_failures_leaves_can_still_learn(name: str) -> None:
     assert len(story.told) == 20
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_is_fitted_again_to_the_same_points(name: str) -> None:
+    """With all that can become of a point before the model is there and after."""
+    schedule = [("ask", 3), ("nan", 0), ("tell", 1), ("ask", 3), ("cancel", 0), ("tell", 1), ("tell", 1), ("ask", 2)]
+    schedule += [("tell", 1), ("tell", 0), ("ask", 2), ("fail", 0), ("nan", 1), ("ask", 3), ("tell", 0), ("ask", 1)]
+    learner = MODELS[name]()
+    story = play(learner, schedule)
+    assert len(story.asked) >= 10
+    assert len(set(story.asked)) == len(story.asked)
+    assert play(MODELS[name](), schedule) == story
+    assert learner.nfailed == 4
+
+
 def test_another_seed_gives_other_points() -> None:
-    for name in ("optuna-tpe", "nevergrad-DE", "cma", "gest"):
+    for name in ("ax", "optuna-tpe", "nevergrad-DE", "cma", "gest"):
         assert play(LIBRARIES[name](), [("ask", 3)], seed=1) != play(LIBRARIES[name](), [("ask", 3)], seed=2)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.learner_kinds import LIBRARIES, OWN
+from helpers.learner_kinds import LIBRARIES, MODELS, OWN
 from helpers.learner_suite import evaluate
 from helpers.rambling import Play, live
 from helpers.rehearsal import Rehearsal, Stage
@@ -59,17 +59,30 @@ def edited(point: Any, index: int) -> Any:
 def test_killed_at_any_step_it_goes_on_as_if_it_had_not_been(
     name: str, choices: list[int], lives: list[int], in_flight: int, retries: int
 ) -> None:
+    live_on(LEARNERS[name], choices, lives, in_flight, retries, goal=20)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_one_that_fits_a_model_goes_on_as_well(name: str) -> None:
+    """Killed before there is a model, and after; what became of its tasks is made up."""
+    choices = [k * 5 % 17 + 16 * k for k in range(40)]
+    live_on(MODELS[name], choices, lives=[3, 5], in_flight=3, retries=1, goal=8)
+
+
+def live_on(
+    make: Callable[[], Record], choices: list[int], lives: list[int], in_flight: int, retries: int, goal: int
+) -> None:
     with tempfile.TemporaryDirectory() as folder:
         stage = Stage(Path(folder))
         play = Play(iter(choices), evaluate=measure, edit=edited)
         events = 0
         for more in [*lives, 10**6]:
             events += more
-            learner = LEARNERS[name]()
-            run, loop = live(stage, learner, play, events=events, in_flight=in_flight, retries=retries, goal=20)
+            learner = make()
+            run, loop = live(stage, learner, play, events=events, in_flight=in_flight, retries=retries, goal=goal)
             assert loop.divergence is None
 
-        again = LEARNERS[name]()
+        again = make()
         assert isinstance(again, Learner)
         replayed = replay(again, Rehearsal(stage, play).history(run.number))
         assert replayed.divergence is None

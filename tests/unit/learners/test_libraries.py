@@ -81,6 +81,8 @@ def test_an_upgrade_in_the_middle_of_a_run_is_named(install: Any, caplog: pytest
         ("random", "numpy"),
         ("sobol", "scipy"),
         ("adaptive", "adaptive"),
+        ("ax:random_search", "ax"),
+        ("ax:random_search", "torch"),
         ("optuna:TPESampler", "optuna"),
         ("nevergrad:DE", "nevergrad"),
     ],
