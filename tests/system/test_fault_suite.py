@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import random
@@ -9,6 +10,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -176,3 +178,11 @@ def test_power_is_cut_as_often_as_is_said_however_short_the_workload() -> None:
     assert len(power._moments(100, 250, chance)) == 250
     assert set(power._moments(100, 250, chance)) == set(range(1, 100))
     assert len(set(power._moments(1000, 500, chance))) == 500, "no moment twice, where there are enough"
+
+
+def test_rounds_with_other_seeds_go_on_until_the_minutes_are_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = itertools.count(0, 20)  # three looks at it in a round: when a fault begins, when it ends, and at the end
+    monkeypatch.setattr(suite, "time", SimpleNamespace(monotonic=clock.__next__))
+    breaks = suite.Fault("breaks", int, 1)  # type: ignore[arg-type]
+    complaints = [tally.complaints[0] for _, tally, _ in suite._rounds([breaks], 1.0, 7, 2.0, 1)]
+    assert [complaint.partition(":")[0] for complaint in complaints] == ["seed 7", "seed 8"]
