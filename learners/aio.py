@@ -29,14 +29,14 @@ from taskmaster.bus.table import Buffer
 from taskmaster.learners.aiochannel import AsyncChannel
 from taskmaster.learners.aiopeople import PeopleOfLab, PeopleOfMaster
 from taskmaster.learners.aiorun import Results, Run, Tasks
-from taskmaster.learners.arguments import duration, text
+from taskmaster.learners.arguments import check_since, duration, text
 from taskmaster.learners.auditing import AsyncAuditOfLab
 from taskmaster.learners.clientseries import AsyncSeriesOfLab
 from taskmaster.learners.people import login
 from taskmaster.learners.requests import Request, unanswered
 from taskmaster.learners.resolving import Resolution, held_message
 from taskmaster.learners.results import Result
-from taskmaster.learners.views import ANSWER_SECONDS, LabView, check_since, fork_message, run_number
+from taskmaster.learners.views import ANSWER_SECONDS, LabView, fork_message, run_number
 
 log = logging.getLogger("taskmaster")
 

@@ -17,7 +17,20 @@ from taskmaster.bus.fields import shown
 from taskmaster.bus.text import did_you_mean_or
 from taskmaster.bus.wanted import require_head
 
-__all__ = ["LARGEST", "Where", "Whole", "duration", "heads_wanted", "moment", "text", "whole", "wholes", "words"]
+__all__ = [
+    "LARGEST",
+    "Where",
+    "Whole",
+    "check_since",
+    "duration",
+    "heads_wanted",
+    "moment",
+    "rank",
+    "text",
+    "whole",
+    "wholes",
+    "words",
+]
 
 #: What callers write for a whole number: Python's, numpy's, whatever says of itself that it is one.
 Whole: TypeAlias = int | Any
@@ -25,6 +38,18 @@ Whole: TypeAlias = int | Any
 
 #: What the daemon, its journal and every client of any language can hold.
 LARGEST = 2**53
+_HIGHEST_RANK = 2**31 - 1
+
+
+def check_since(since: str) -> None:
+    """Raise CallerError unless it is one of the two words."""
+    if since not in ("start", "now"):
+        raise CallerError(f"since must be 'start' or 'now', not {since!r}")
+
+
+def rank(priority: Whole) -> int:
+    """The priority of a run. Raises CallerError for what is none."""
+    return whole(priority, "a priority", -_HIGHEST_RANK - 1, _HIGHEST_RANK)
 
 
 def text(value: str, what: str) -> str:

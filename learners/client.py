@@ -16,7 +16,7 @@ from taskmaster.bus.keys import Credentials, credentials_for
 from taskmaster.bus.places import default_address
 from taskmaster.bus.status import AlarmInfo, DaemonStatus, HeadInfo, HeldTask, MasterStatus, RunInfo
 from taskmaster.bus.table import Buffer
-from taskmaster.learners.arguments import duration, text
+from taskmaster.learners.arguments import check_since, duration, text
 from taskmaster.learners.asker import Asker
 from taskmaster.learners.auditing import AuditOfLab
 from taskmaster.learners.channel import Channel
@@ -26,7 +26,7 @@ from taskmaster.learners.people import login
 from taskmaster.learners.resolving import Resolution, held_message
 from taskmaster.learners.results import Result
 from taskmaster.learners.run import Results, Run, Tasks
-from taskmaster.learners.views import ANSWER_SECONDS, LabView, check_since, fork_message, run_number
+from taskmaster.learners.views import ANSWER_SECONDS, LabView, fork_message, run_number
 
 log = logging.getLogger("taskmaster")
 

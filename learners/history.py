@@ -142,11 +142,10 @@ def _how_to_have_it(given: Any) -> str:
         master, slash, name = given.rpartition("/")
         return f"it is lab[{(master if slash else 'MASTER')!r}].watch({name!r}), of lab = connect()"
     if hasattr(given, "watch"):
-        return f"give one of this Master's, lab[{given.name!r}].watch(NAME)"
+        theirs = f"lab[{given.name!r}]" if hasattr(given, "lab") else "master"  # a simulated one is of no lab
+        return f"give one of this Master's, {theirs}.watch(NAME)"
     if hasattr(given, "run_"):
         return "give the Loop's run, loop.run_"
-    if hasattr(given, "open"):
-        return "give one that it has, master.open(NAME)"
     return "give lab['MASTER'].watch(NAME), of lab = connect()"
 
 

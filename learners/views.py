@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from taskmaster.bus import messages as m, topics
-from taskmaster.bus.errors import CallerError, DaemonUnreachable
+from taskmaster.bus.errors import DaemonUnreachable
 from taskmaster.bus.fields import Field
 from taskmaster.bus.handshakes import refusal
 from taskmaster.bus.intervals import IntervalSet
@@ -23,7 +23,18 @@ from taskmaster.bus.keys import Credentials
 from taskmaster.bus.status import DaemonStatus, MasterStatus
 from taskmaster.bus.text import count
 from taskmaster.bus.wire import MOST_INTERVALS
-from taskmaster.learners.arguments import LARGEST, Whole, duration, moment, text, whole, wholes, words
+from taskmaster.learners.arguments import (
+    LARGEST,
+    Whole,
+    check_since,
+    duration,
+    moment,
+    rank,
+    text,
+    whole,
+    wholes,
+    words,
+)
 from taskmaster.learners.core import ClientCore
 from taskmaster.learners.names import fresh_name
 from taskmaster.learners.runcore import RunCore
@@ -35,7 +46,6 @@ __all__ = [
     "LabView",
     "MasterView",
     "RunView",
-    "check_since",
     "fork_message",
     "progress_of",
     "run_number",
@@ -47,7 +57,6 @@ ANSWER_SECONDS = 10.0
 
 #: What the daemon, its journal and every client of any language can hold.
 _LARGEST_SEED = 2**63 - 1
-_LARGEST_PRIORITY = 2**31 - 1
 #: Worker processes that a daemon keeps for a Master at most.
 MOST_WORKERS = 4096
 
@@ -180,7 +189,7 @@ class MasterView:
             True,
             True,
             None if seed is None else whole(seed, "a seed", 0, _LARGEST_SEED),
-            None if priority is None else _priority(priority),
+            None if priority is None else rank(priority),
             words(metadata, "metadata"),
             secrets.token_hex(8),
         )
@@ -261,7 +270,7 @@ class RunView:
         return m.NoteWriter(0, self._core.id, self._core.writer, words(metadata, "metadata"))
 
     def _prioritise_message(self, priority: Whole) -> m.Prioritise:
-        return m.Prioritise(0, self._core.id, _priority(priority))
+        return m.Prioritise(0, self._core.id, rank(priority))
 
     def _progress_question(self, index: Whole, attempt: Whole | None) -> m.ReadProgress:
         index = whole(index, "the index of a task", 0, LARGEST)
@@ -302,10 +311,6 @@ def run_number(run: Whole) -> int:
     return whole(run, "the number of a run", 0, LARGEST)
 
 
-def _priority(priority: Whole) -> int:
-    return whole(priority, "a priority", -_LARGEST_PRIORITY - 1, _LARGEST_PRIORITY)
-
-
 def progress_of(pieces: Sequence[m.Piece], fields: Iterable[Field]) -> Series:
     """What the latest of some evaluations of a task has told, with the units of those of its values that have any."""
     latest = max((piece.attempt for piece in pieces), default=0)
@@ -321,9 +326,3 @@ def samples_of(pieces: Sequence[m.Piece], question: m.ReadSamples, units: Mappin
     name = question.name or ""
     values = series.values or {name: np.empty(0)}
     return replace(series, values=values, units={name: units[name]} if name in units else {})
-
-
-def check_since(since: str) -> None:
-    """Raise CallerError unless it is one of the two words."""
-    if since not in ("start", "now"):
-        raise CallerError(f"since must be 'start' or 'now', not {since!r}")

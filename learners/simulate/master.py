@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from types import GeneratorType
@@ -12,13 +13,15 @@ from typing import Any, SupportsFloat
 
 import numpy as np
 
-from taskmaster.bus.errors import CallerError, Conflict, InvalidOutput
+from taskmaster.bus.errors import CallerError, Conflict, InvalidOutput, UnknownRun
 from taskmaster.bus.fields import Field, Schema, shown
-from taskmaster.learners.arguments import moment, text, whole, words
+from taskmaster.bus.text import did_you_mean_or
+from taskmaster.learners.arguments import check_since, moment, text, whole, words
 from taskmaster.learners.declared import Fields, as_fields
+from taskmaster.learners.results import Result
 from taskmaster.learners.simulate.failures import FailuresLike, as_failures
 from taskmaster.learners.simulate.latency import LatencyLike, as_latency
-from taskmaster.learners.simulate.run import SimulatedRun
+from taskmaster.learners.simulate.run import SimulatedResults, SimulatedRun, SimulatedTasks
 from taskmaster.learners.simulate.workers import VirtualWorkers, returned
 
 __all__ = ["SimulatedMaster", "SimulationStatistics", "Thinking"]
@@ -74,8 +77,9 @@ class SimulatedMaster:
         max_attempts: evaluations of a task at most, where workers die or answers are lost.
         began: when the simulation begins, in seconds since 1970 or as a datetime.
 
-    Time passes only in ``results.get()``: until the next result arrives, or its time-out. One thread drives all runs
-    of a simulation; where several are open they share the workers, first come, first served.
+    Time passes only in ``results.get()`` and what waits for results: until the next arrives, or its time-out. One
+    thread drives all runs of a simulation; where several are open they share the workers, first come, first served,
+    those of the highest ``priority`` before the others.
 
         lab = SimulatedMaster(hills, workers=8, latency=HalfNormal(60), parameters={"x": (0, 1), "y": (0, 1)})
         Loop(lab, learner, goal=500).run()
@@ -117,6 +121,7 @@ class SimulatedMaster:
             self._began,
         )
         self._runs: dict[str, SimulatedRun] = {}
+        self._own: SimulatedRun | None = None
         self._measures = thinking is True
         self._each = 0.0 if isinstance(thinking, bool) else _thought(thinking)
         #: results taken and not thought about yet; when the last was taken
@@ -138,21 +143,126 @@ class SimulatedMaster:
         return dict(self._runs)
 
     def open(
-        self, name: str | None = None, *, seed: int | None = None, metadata: Mapping[str, str] | None = None
+        self,
+        name: str | None = None,
+        *,
+        seed: int | None = None,
+        since: str = "start",
+        priority: int | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> SimulatedRun:
-        """A run: a new one, or the one of this name from its beginning. Raises Conflict if that has another seed."""
+        """A run: a new one, or the one of this name, whose results come ``since`` its ``"start"`` or ``"now"``.
+
+        Raises Conflict if that has another seed.
+        """
+        check_since(since)
+        run = self._open(name, seed, since, metadata)
+        if priority is not None:
+            run.prioritise(priority)
+        return run
+
+    def watch(self, name: str, since: str = "start") -> SimulatedRun:
+        """The run of this name, as :meth:`open` has it: there is one program here. Raises UnknownRun."""
+        check_since(since)
+        if name not in self._runs:
+            raise UnknownRun(f"the simulation has no run {name!r}{did_you_mean_or(name, self._runs, 'it has')}")
+        return self._runs[name].reopen(since)
+
+    def _open(self, name: str | None, seed: int | None, since: str, metadata: Mapping[str, str] | None) -> SimulatedRun:
         number = len(self._runs) + 1
         name = f"run-{number}" if name is None else text(name, "a run's name")
         known = self._runs.get(name)
         if known is not None:
             if seed not in (None, known.seed):
                 raise Conflict(f"run {name!r} of the simulation has the seed {known.seed}, not {seed}")
-            return known.reopen()
+            return known.reopen(since)
         if seed is None:
             seed = int(np.random.default_rng([self.seed, 2, number]).integers(2**63))
         run = SimulatedRun(self, name, whole(seed, "seed", 0, 2**63 - 1), words(metadata, "metadata"))
         self._runs[name] = run
         return run
+
+    def forked(self, source: SimulatedRun, name: str, at: int | None = None) -> SimulatedRun:
+        """See :meth:`SimulatedRun.fork`."""
+        name = text(name, "a run's name")
+        if name in self._runs:
+            raise Conflict(f"the simulation has a run {name!r} already; a fork is a run of its own, by a new name")
+        at = len(source.events) if at is None else whole(at, "at", 0, len(source.events))
+        words_of = {**source.metadata, "forked_from": f"{self.name}/{source.name}", "forked_at": str(at)}
+        run = self._runs[name] = SimulatedRun(self, name, source.seed, words_of)
+        run.begin_as(source, at)
+        return run
+
+    # -- a Master's own tasks and results -----------------------------------------------------------------------------
+
+    @property
+    def run(self) -> SimulatedRun:
+        """A run of this object's own, opened when it is first used."""
+        if self._own is None:
+            self._own = self.open()
+        return self._own
+
+    @property
+    def tasks(self) -> SimulatedTasks:
+        """The ``tasks`` channel of :attr:`run`."""
+        return self.run.tasks
+
+    @property
+    def results(self) -> SimulatedResults:
+        """The ``results`` channel of :attr:`run`."""
+        return self.run.results
+
+    def map(self, points: Any) -> list[Any]:
+        """The outputs for ``points``, in their order.
+
+        Raises TaskFailed for the first that fails; the others are cancelled then.
+        """
+        with self._errand() as run:
+            outputs: list[Any] = [None] * len(run.tasks.put_many(points))
+            for result in run.results:
+                outputs[result.index] = result.output
+        return outputs
+
+    def imap_unordered(self, points: Any) -> Iterator[Result]:
+        """Results for ``points`` as they come. Those that nobody waits for any more are cancelled."""
+        with self._errand() as run:
+            run.tasks.put_many(points)
+            yield from run.results
+
+    @contextmanager
+    def _errand(self) -> Iterator[SimulatedRun]:
+        """A run for one call, which nobody comes back to."""
+        run = self.open()
+        try:
+            yield run
+        finally:
+            run.cancel()
+            run.close()
+
+    # -- switches -----------------------------------------------------------------------------------------------------
+
+    def pause(self) -> None:
+        """Evaluate nothing further, of any run; what is being evaluated goes on."""
+        self.catch_up()
+        self.workers.paused = True
+
+    def resume(self) -> None:
+        """Undo :meth:`pause`."""
+        self.catch_up()
+        self.workers.paused = False
+        self.workers.serve()
+
+    def set_workers(self, count: int) -> None:
+        """Have ``count`` workers; those that go end first what they are at. Raises CallerError for what cannot be."""
+        self.catch_up()
+        self.workers.resize(whole(count, "the number of workers", 0, _MOST_WORKERS))
+
+    def on_switched(self) -> None:
+        """A run was paused or resumed, or has another priority."""
+        self.catch_up()
+        self.workers.choose(choosy=any(run.is_paused or run.priority for run in self._runs.values()))
+
+    # -- where it stands ----------------------------------------------------------------------------------------------
 
     def clock(self) -> float:
         """The simulation's time, in seconds."""
@@ -164,7 +274,8 @@ class SimulatedMaster:
         workers, losses = self.workers, self.workers.losses
         outcomes = [task.outcome for run in self._runs.values() for task in run.events]
         elapsed = self.clock() - self._began
-        busy = workers.busy_seconds / (workers.n * elapsed) if elapsed > 0 else 1.0
+        offered = workers.offered_seconds
+        busy = workers.busy_seconds / offered if offered > 0 else 1.0
         return SimulationStatistics(
             slots=workers.n,
             elapsed=elapsed,

@@ -133,6 +133,15 @@ class SimulatedResult(Result):
         self._error = TaskCancelled(f"task {self._index} was cancelled")
         self._outcome = "cancelled"
 
+    def copied(self, run: SimulatedRun) -> SimulatedResult:
+        """The same task of a fork: ended as it has, or to be evaluated there by itself."""
+        copy = SimulatedResult(run, self._index, self._point)
+        if self._outcome:
+            for name in ("_attempt", "_error", "_finished", "_outcome", "_output", "_started", "_worker", "is_waiting"):
+                if hasattr(self, name):  # of one that was cancelled early, not all are there
+                    setattr(copy, name, getattr(self, name))
+        return copy
+
     def number(self, seq: int) -> None:
         """Its end is this event of its run."""
         self._seq = seq

@@ -13,6 +13,7 @@ from taskmaster.bus import values
 from taskmaster.bus.errors import CallerError, InvalidTask
 from taskmaster.bus.messages import BY_HAND, Ask, Order
 from taskmaster.bus.table import pack_values
+from taskmaster.learners.arguments import rank
 from taskmaster.learners.history import AskedBlock
 from taskmaster.learners.results import Result
 from taskmaster.learners.simulate.history import SimulatedHistory
@@ -51,6 +52,10 @@ class SimulatedRun:
         #: where results arrive
         self.results = SimulatedResults(self)
         self.is_closed = False
+        #: nothing further of it is begun
+        self.is_paused = False
+        #: those of the highest go first
+        self.priority = 0
         #: what a program has it by; None where it has not
         self.expression: str | None = "loop.run_"
         #: when it was made, by the simulation's time
@@ -92,15 +97,61 @@ class SimulatedRun:
         """The next result, if it has arrived; time stands still."""
         return self.results.get_nowait()
 
-    def cancel(self, indices: Iterable[int] | None = None) -> int:
-        """Cancel tasks that have no outcome yet, all by default; returns how many. Their workers end what they do."""
+    def cancel(self, indices: Iterable[int] | None = None, *, queued: bool = False) -> int:
+        """Cancel tasks that have no outcome yet, all by default; returns how many. Their workers end what they do.
+
+        ``queued``: only those that wait for a worker.
+        """
         wanted = list(self._unended) if indices is None else [k for k in indices if k in self._unended]
+        if queued:
+            wanted = [index for index in wanted if self._unended[index].is_waiting]
         now = self.clock()
         for index in wanted:
             task = self._unended[index]
             task.cancel(now)
             self.on_end(task)
         return len(wanted)
+
+    def pause(self) -> None:
+        """Evaluate nothing further of this run for now."""
+        self.is_paused = True
+        self.master.on_switched()
+
+    def resume(self) -> None:
+        """Undo :meth:`pause`."""
+        self.is_paused = False
+        self.master.on_switched()
+
+    def prioritise(self, priority: int) -> None:
+        """Give the run another priority: the highest goes first, of equals what was put first."""
+        self.priority = rank(priority)
+        self.master.on_switched()
+
+    def fork(self, name: str, at: int | None = None) -> SimulatedRun:
+        """A run ``name`` that starts from the first ``at`` events of this one, by default all; nothing of it is closed.
+
+        It has this run's seed and metadata (and ``forked_from`` and ``forked_at``), and the tasks that had been put by
+        then. Those that ended later keep their outcomes; those that have none yet are evaluated, for the fork too.
+        Raises Conflict if there is a run of this name, CallerError if there are not so many events.
+        """
+        return self.master.forked(self, name, at)
+
+    def begin_as(self, source: SimulatedRun, at: int) -> None:
+        """Be a fork of another run: new as yet."""
+        later = [k for k, ask in enumerate(source.asks) if ask.after >= at]
+        end = source.asks[later[0]].offset if later else source.next_index
+        self.asks = source.asks[: later[0]] if later else list(source.asks)
+        self.puts = [task.copied(self) for task in source.puts[:end]]
+        self.next_index = end
+        copies = [self.puts[task._index] for task in source.events if task._index < end]
+        for task in copies:
+            task.number(len(self.events))
+            self.events.append(task)
+        self._inbox = deque(self.events)
+        waiting = [task for task in self.puts if not task._outcome]
+        self._unended = {task._index: task for task in waiting}
+        self.master.catch_up()
+        self.master.workers.put_many(waiting)
 
     def flush(self, timeout: float | None = None) -> None:
         """Nothing is ever under way."""
@@ -112,11 +163,11 @@ class SimulatedRun:
     def detach(self, timeout: float = 0.0) -> None:
         """Leave it as it is."""
 
-    def reopen(self) -> SimulatedRun:
-        """Have its results come from the first."""
+    def reopen(self, since: str = "start") -> SimulatedRun:
+        """Have its results come from the first, or those that arrive from now on."""
         self.is_closed = self._is_ordered = False
-        self.told = -1
-        self._inbox = deque(self.events)
+        self.told = -1 if since == "start" else len(self.events) - 1
+        self._inbox = deque(self.events if since == "start" else ())
         return self
 
     def on_put(self, tasks: Sequence[SimulatedResult]) -> None:
@@ -179,9 +230,15 @@ class SimulatedTasks:
         """Put a point; returns its index. Raises InvalidTask. ``where`` is not looked at: all workers are alike."""
         return self.put_many((point,))[0]
 
+    def put_nowait(self, point: Any, where: Mapping[str, str] | None = None) -> int:
+        """The same as :meth:`put`: there is always room."""
+        return self.put(point, where)
+
     def put_many(self, points: Any, where: Mapping[str, str] | None = None) -> range:
-        """Put points, all of them or none; returns their indices. Raises InvalidTask."""
+        """Put points, or a dict of columns: all of them or none; returns their indices. Raises InvalidTask."""
         run = self._run
+        if isinstance(points, Mapping):
+            points = self._rows(points)
         if run.is_closed:
             raise CallerError(f"run {run.name!r} of the simulation is closed; open() it again to put tasks")
         first = run.next_index
@@ -190,6 +247,12 @@ class SimulatedTasks:
         run.master.catch_up()
         run.on_put(tasks)
         return range(first, first + len(tasks))
+
+    def _rows(self, columns: Mapping[str, Any]) -> list[dict[str, Any]]:
+        lengths = {name: len(column) for name, column in columns.items()}
+        if len(set(lengths.values())) > 1:
+            raise InvalidTask(f"Master {self._run.master.name!r}: columns of different lengths: {lengths}")
+        return [dict(zip(columns, row)) for row in zip(*columns.values())]
 
     def gather(self, on: bool = True) -> None:
         """Nothing is gathered: putting costs no message."""
@@ -240,7 +303,7 @@ class SimulatedResults:
             while not inbox:
                 if not step():
                     raise CallerError(
-                        f"run {run.name!r} of the simulation: nothing is in flight, so no result would ever come"
+                        f"run {run.name!r} of the simulation: {self._why_none()}, so no result would ever come"
                     )
             return
         deadline = workers.now + timeout
@@ -249,6 +312,16 @@ class SimulatedResults:
                 workers.advance(deadline)
                 raise TimeoutError(f"run {run.name!r} of the simulation: no result within {timeout:g} s")
             step()
+
+    def _why_none(self) -> str:
+        run, master = self._run, self._run.master
+        if not run._unended:
+            return "nothing is in flight"
+        if master.workers.paused:
+            return "its Master is paused (resume())"
+        if run.is_paused:
+            return "it is paused (resume())"
+        return "there are no workers (set_workers())"
 
     def rouse(self, on: bool = True) -> None:
         """Nobody ever waits."""
@@ -264,6 +337,10 @@ class SimulatedResults:
         run = self._run
         while run.open_tasks:
             yield self.get()
+
+    def follow(self) -> Iterator[Result]:
+        """The same: nobody else would put tasks."""
+        return iter(self)
 
 
 def _arrived(kept: Any) -> Any:

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
+from itertools import islice
 from types import GeneratorType
 from typing import Any, TypeAlias
 
@@ -59,7 +60,7 @@ class Losses:
 
 
 class VirtualWorkers:
-    """Evaluate tasks with ``f`` in virtual time, first come, first served.
+    """Evaluate tasks with ``f`` in virtual time: first come, first served, unless runs are paused or have priorities.
 
     ``speeds`` has an entry for each worker: at speed 2 an evaluation takes half the time that ``latency`` says.
     """
@@ -75,6 +76,8 @@ class VirtualWorkers:
         now: float,
     ) -> None:
         self.now = now
+        #: nothing further is begun
+        self.paused = False
         self.losses = Losses()
         #: events so far
         self.events = 0
@@ -95,13 +98,26 @@ class VirtualWorkers:
         self._max_attempts = max_attempts
         self._queue: deque[SimulatedResult] = deque()
         self._idle: deque[int] = deque(range(len(speeds)))
+        #: some run is paused or has a priority: who is next has to be looked for
+        self._choosy = False
+        #: those that are not to begin anything any more, and which of them have ended what they were at
+        self._retired: set[int] = set()
+        self._gone: set[int] = set()
+        #: seconds of workers up to when their number changed last, and when that was
+        self._offered, self._offered_at = 0.0, now
         self._heap: list[_Event] = []
         self._count = 0
 
     @property
     def n(self) -> int:
         """How many there are."""
-        return len(self._names)
+        return len(self._names) - len(self._retired)
+
+    @property
+    def offered_seconds(self) -> float:
+        """Seconds that they have been there, together and so far; who goes is there until it has ended what it is at."""
+        leaving = math.fsum(self._left(worker) for worker in self._retired)
+        return self._offered + self.n * (self.now - self._offered_at) - leaving
 
     @property
     def busy_seconds(self) -> float:
@@ -115,17 +131,52 @@ class VirtualWorkers:
 
     def put(self, task: SimulatedResult) -> None:
         """Have a task evaluated: at once, if a worker is free."""
-        if self._idle:
-            self._start(task, self._idle.popleft())
-        else:
-            self._queue.append(task)
+        self.put_many((task,))
 
     def put_many(self, tasks: Sequence[SimulatedResult]) -> None:
         """The same for several, in their order."""
+        if self._choosy or self.paused:
+            self._queue.extend(tasks)
+            self.serve()
+            return
         at_once = min(len(self._idle), len(tasks))
         for task in tasks[:at_once]:
             self._start(task, self._idle.popleft())
         self._queue.extend(tasks[at_once:])
+
+    def choose(self, *, choosy: bool) -> None:
+        """Some run is paused or has a priority, or none is and has any more."""
+        self._choosy = choosy
+        self.serve()
+
+    def serve(self) -> None:
+        """Have those that are free begin what waits, as far as it may."""
+        while self._idle and (task := self._next()) is not None:
+            self._start(task, self._idle.popleft())
+
+    def resize(self, n: int) -> None:
+        """Be ``n``: who comes back or anew is as fast as ``latency`` says, who goes ends first what it is at."""
+        self._offered += self.n * (self.now - self._offered_at)
+        self._offered_at = self.now
+        for worker in sorted(self._retired)[: max(0, n - self.n)]:
+            self._retired.remove(worker)
+            self._offered -= self._left(worker)
+            if worker in self._gone:
+                self._gone.remove(worker)
+                self._idle.append(worker)
+        while self.n < n:
+            self._idle.append(len(self._names))
+            self._names.append(f"worker-{len(self._names)}")
+            self._slowness.append(1.0)
+            self._until.append(self.now)
+        at_work = (worker for worker in reversed(range(len(self._names))) if worker not in self._retired)
+        for worker in list(islice(at_work, self.n - n)):
+            self._retired.add(worker)
+            self._offered += self._left(worker)
+            if worker in self._idle:
+                self._idle.remove(worker)
+                self._gone.add(worker)
+        self.serve()
 
     def advance(self, until: float) -> None:
         """Let everything happen up to this time, which becomes the present."""
@@ -150,16 +201,44 @@ class VirtualWorkers:
             self._mishap(kind, worker, task, attempt)
         return True
 
+    def _left(self, worker: int) -> float:
+        """Seconds that one is still at something."""
+        return max(0.0, self._until[worker] - self.now)
+
     # -- evaluating ---------------------------------------------------------------------------------------------------
 
     def _free(self, worker: int) -> None:
+        if worker in self._retired:
+            self._gone.add(worker)
+            return
+        task = self._next()
+        if task is None:
+            self._idle.append(worker)
+        else:
+            self._start(task, worker)
+
+    def _next(self) -> SimulatedResult | None:
+        """Take from the queue what is to be begun next; None if nothing may be."""
         queue = self._queue
+        if self.paused:
+            return None
+        if self._choosy:
+            return self._first_of_highest()
         while queue:
             task = queue.popleft()
             if not task._outcome:  # it may have been cancelled, or answered late
-                self._start(task, worker)
-                return
-        self._idle.append(worker)
+                return task
+        return None
+
+    def _first_of_highest(self) -> SimulatedResult | None:
+        queue = self._queue = deque(task for task in self._queue if not task._outcome)
+        may = [k for k, task in enumerate(queue) if not task.run.is_paused]
+        if not may:
+            return None
+        k = max(may, key=lambda k: (queue[k].run.priority, -k))
+        task = queue[k]
+        del queue[k]
+        return task
 
     def _start(self, task: SimulatedResult, worker: int) -> None:
         now = self.now
@@ -234,10 +313,8 @@ class VirtualWorkers:
             task.run.on_end(task)
             return
         task.is_waiting = True
-        if self._idle:
-            self._start(task, self._idle.popleft())
-        else:
-            self._queue.appendleft(task)
+        self._queue.appendleft(task)
+        self.serve()
 
     def _push(self, time: float, kind: int, worker: int, task: SimulatedResult | None, attempt: int) -> None:
         self._count += 1

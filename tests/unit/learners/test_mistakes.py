@@ -81,7 +81,7 @@ MISTAKES: Mapping[str, tuple[Callable[[Any], object], Any, str]] = {
     "a simulated Master": (
         lambda run: replay(Sobol(SQUARE), run),
         _lab(),
-        r"not of <SimulatedMaster .*: give one that it has, master\.open\(NAME\)",
+        r"not of <SimulatedMaster .*: give one of this Master's, master\.watch\(NAME\)",
     ),
     "a loop": (
         lambda run: replay(Sobol(SQUARE), run),
