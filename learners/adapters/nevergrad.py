@@ -11,7 +11,8 @@ What is relied on of Nevergrad 1.0, and what is done about it here:
   (the Loop's ``in_flight``); the budget is :data:`BUDGET` points unless said, and asking goes on beyond it where the
   optimiser can.
 - Its randomness is the parametrization's, which gets the run's seed; what draws from NumPy's shared generator is lent
-  one of the run's (:class:`.base.OwnDice`).
+  one of the run's (:class:`.base.OwnDice`). Candidates have random names, and where it takes any of a set of these, the
+  name decides: here they are numbered (:class:`_Numbers`).
 - Several objectives are told as a vector, constraints as by how much they are exceeded.
 
 Importing it takes one to two seconds.
@@ -19,7 +20,12 @@ Importing it takes one to two seconds.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import itertools
+import threading
+import uuid
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -37,6 +43,7 @@ try:
     import nevergrad as ng
     from nevergrad.common import errors as ng_errors
     from nevergrad.optimization import metamodel
+    from nevergrad.parametrization import core as ng_core
 except ImportError as error:
     raise CallerError(lacking("Nevergrad's learners need", "nevergrad", "nevergrad", error)) from error
 
@@ -54,6 +61,32 @@ BUDGET = 1000
 
 #: What is told of a first point that failed to what cannot wait for a better idea; Nevergrad takes 5e20 for infinite.
 VERY_BAD = 1e12
+
+
+class _Numbers:
+    """Stands in for the module `uuid` where Nevergrad names candidates: they are called 1, 2, 3, …
+
+    Within ``with numbers():``, and by that thread alone; to be entered by one learner at a time.
+    """
+
+    def __init__(self) -> None:
+        self._count = itertools.count(1)
+        self._thread = 0
+
+    def uuid4(self) -> Any:
+        """What has the name as ``hex``."""
+        if threading.get_ident() != self._thread:
+            return uuid.uuid4()
+        return SimpleNamespace(hex=next(self._count))
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        former, ng_core.uuid = ng_core.uuid, self
+        self._thread = threading.get_ident()
+        try:
+            yield
+        finally:
+            ng_core.uuid = former
 
 
 def _float(value: Any) -> float:
@@ -100,6 +133,7 @@ class NevergradLearner(Optimizer[Any]):
         self._workers = None if workers is None else whole(workers, "workers of NevergradLearner", 1, 2**31)
         self._optimizer: Any = None
         self._dice: OwnDice
+        self._numbers: _Numbers
         #: the worst that is known of each objective and constraint, and failed candidates while nothing is
         self._worst: Values | None = None
         self._failed: list[Any] = []
@@ -117,9 +151,9 @@ class NevergradLearner(Optimizer[Any]):
     # -- Nevergrad ----------------------------------------------------------------------------------------------------
 
     def _open(self, seed: int, n: int) -> None:
-        self._dice = OwnDice(seed)
+        self._dice, self._numbers = OwnDice(seed), _Numbers()
         workers = 1 if self._most == 1 else self._workers or n
-        with self._dice(), ignoring(*_WARNINGS):
+        with self._alike(), ignoring(*_WARNINGS):
             searched = ng.p.Dict(
                 **{axis.name: _parameter(axis, axis.name in self.space.log) for axis in self.space.axes}
             )
@@ -128,9 +162,15 @@ class NevergradLearner(Optimizer[Any]):
             if len(self.aims.objectives) > 1:
                 self._optimizer.num_objectives = len(self.aims.objectives)
 
+    @contextmanager
+    def _alike(self) -> Iterator[None]:
+        """What is called within does the same in every process."""
+        with self._dice(), self._numbers():
+            yield
+
     def _suggest(self) -> tuple[Any, Point] | None:
         try:
-            with self._dice(), ignoring(*_WARNINGS):
+            with self._alike(), ignoring(*_WARNINGS):
                 candidate = self._optimizer.ask()
         except ng_errors.NevergradEarlyStopping:
             return None
@@ -156,7 +196,7 @@ class NevergradLearner(Optimizer[Any]):
     def _learn(self, point: Point, values: Values) -> None:
         if self.space.place(point) is None:
             return  # outside of what is searched
-        with self._dice():
+        with self._alike():
             candidate = self._optimizer.parametrization.spawn_child(new_value=point)
         try:
             self._answer(candidate, values)
@@ -166,7 +206,7 @@ class NevergradLearner(Optimizer[Any]):
     def _tell_optimizer(self, candidate: Any, values: Values) -> None:
         loss = values.losses[0] if len(values.losses) == 1 else list(values.losses)
         exceeded = [max(0.0, excess) for excess in values.violations]
-        with self._dice(), ignoring(*_WARNINGS):
+        with self._alike(), ignoring(*_WARNINGS):
             self._optimizer.tell(candidate, loss, exceeded if any(exceeded) else None)
 
     @property

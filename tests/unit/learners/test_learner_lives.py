@@ -69,6 +69,14 @@ def test_one_that_fits_a_model_goes_on_as_well(name: str) -> None:
     live_on(MODELS[name], choices, lives=[3, 5], in_flight=3, retries=1, goal=8)
 
 
+def test_candidates_of_nevergrad_are_taken_from_sets_in_the_same_order_each_time() -> None:
+    """Their own names are random. Here one is taken from among those that are on no Pareto front."""
+    choices = [4095, 349, 1338, 328, 6, 355, 492, 441, 160, 1466, 2257, 7, 1669, 1208, 3046]
+    choices += [88, 8, 2620, 4000, 128, 32, 35, 1000, 289, 396, 164, 269, 130, 3077, 873]
+    for _ in range(5):
+        live_on(LEARNERS["nevergrad-several"], choices, lives=[9, 8, 5], in_flight=5, retries=1, goal=20)
+
+
 def live_on(
     make: Callable[[], Record], choices: list[int], lives: list[int], in_flight: int, retries: int, goal: int
 ) -> None:
