@@ -96,6 +96,16 @@ def test_waiting_for_what_never_comes(probe: Laboratory) -> None:
         assert head.read()["current"] > 0
 
 
+def test_an_answer_has_its_time_where_that_of_the_waiting_ends(probe: Laboratory) -> None:
+    """With no time between, the last question is asked just before the end."""
+    wait = {"query": "TIP?", "until": "WITHDRAWN", "timeout": 0.0001, "every": 0}
+    with probe_head(probe[TIP], commands={"wait": wait}) as head:
+        head.open()
+        for _ in range(20):
+            with pytest.raises(DeviceError, match=r"after 0.0001 s 'TIP\?' is still answered with 'APPROACHED'"):
+                head.evaluate(at(100))
+
+
 def test_reading_sets_nothing(probe: Laboratory) -> None:
     counted = Counted(probe)
     with probe_head(probe[TIP], on_acting=lambda: pytest.fail("it acted")) as head:
