@@ -342,8 +342,8 @@ class CommandHead(Head):
     def _await(self, until: Wait, values: Mapping[str, Any]) -> None:
         deadline = time.monotonic() + until.timeout
         while True:
-            # An answer has its own time also where that of the waiting ends meanwhile: without it nobody would know where
-            # the conversation stands.
+            # An answer has its own time also where that of the waiting ends meanwhile: without it nobody would know
+            # where the conversation stands.
             answer_by = max(deadline, time.monotonic() + self.commands.timeout)
             answer = str(self._ask(until.query, values, answer_by))
             if until.until.fullmatch(answer):

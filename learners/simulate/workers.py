@@ -115,7 +115,7 @@ class VirtualWorkers:
 
     @property
     def offered_seconds(self) -> float:
-        """Seconds that they have been there, together and so far; who goes is there until it has ended what it is at."""
+        """Seconds that they have been there, together and so far; who goes is there until what it is at has ended."""
         leaving = math.fsum(self._left(worker) for worker in self._retired)
         return self._offered + self.n * (self.now - self._offered_at) - leaving
 
