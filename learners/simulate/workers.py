@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import islice
 from types import GeneratorType
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -26,11 +26,18 @@ from taskmaster.bus.errors import TaskFailed
 from taskmaster.learners.simulate.failures import Failures, uniforms
 from taskmaster.learners.simulate.latency import Latency
 from taskmaster.learners.simulate.result import SimulatedResult, remote_error
+from taskmaster.learners.simulate.turns import Turns
+
+if TYPE_CHECKING:
+    from taskmaster.learners.simulate.journal import RunJournal
 
 __all__ = ["MISHAPS", "Losses", "VirtualWorkers", "returned"]
 
 #: What kinds of failures are the simulation's doing, and not of what is evaluated.
 MISHAPS = frozenset({"SimulatedFailure", "WorkerLost"})
+
+#: What an evaluation that takes no time counts for when it is about whose turn it is.
+_LEAST_SECONDS = 1e-9
 
 #: What happens. A worker answers: its task ends, it is free.
 _ANSWER = 0
@@ -60,7 +67,7 @@ class Losses:
 
 
 class VirtualWorkers:
-    """Evaluate tasks with ``f`` in virtual time: first come, first served, unless runs are paused or have priorities.
+    """Evaluate tasks with ``f`` in virtual time, as their turns come.
 
     ``speeds`` has an entry for each worker: at speed 2 an evaluation takes half the time that ``latency`` says.
     """
@@ -76,8 +83,8 @@ class VirtualWorkers:
         now: float,
     ) -> None:
         self.now = now
-        #: nothing further is begun
-        self.paused = False
+        #: tasks that wait, and whose turn it is
+        self.turns = Turns()
         self.losses = Losses()
         #: events so far
         self.events = 0
@@ -96,10 +103,7 @@ class VirtualWorkers:
         self._repair = failures.repair.sampler(chance)
         self._lateness = failures.lateness.sampler(chance)
         self._max_attempts = max_attempts
-        self._queue: deque[SimulatedResult] = deque()
         self._idle: deque[int] = deque(range(len(speeds)))
-        #: some run is paused or has a priority: who is next has to be looked for
-        self._choosy = False
         #: those that are not to begin anything any more, and which of them have ended what they were at
         self._retired: set[int] = set()
         self._gone: set[int] = set()
@@ -129,30 +133,16 @@ class VirtualWorkers:
         """When something happens next; infinite where nothing will."""
         return self._heap[0][0] if self._heap else math.inf
 
-    def put(self, task: SimulatedResult) -> None:
-        """Have a task evaluated: at once, if a worker is free."""
-        self.put_many((task,))
-
-    def put_many(self, tasks: Sequence[SimulatedResult]) -> None:
-        """The same for several, in their order."""
-        if self._choosy or self.paused:
-            self._queue.extend(tasks)
-            self.serve()
-            return
-        at_once = min(len(self._idle), len(tasks))
-        for task in tasks[:at_once]:
-            self._start(task, self._idle.popleft())
-        self._queue.extend(tasks[at_once:])
-
-    def choose(self, *, choosy: bool) -> None:
-        """Some run is paused or has a priority, or none is and has any more."""
-        self._choosy = choosy
+    def put_many(self, run: RunJournal, tasks: Sequence[SimulatedResult]) -> None:
+        """Have tasks of a run evaluated: at once, as far as workers are free."""
+        self.turns.add(run, tasks)
         self.serve()
 
     def serve(self) -> None:
         """Have those that are free begin what waits, as far as it may."""
-        while self._idle and (task := self._next()) is not None:
-            self._start(task, self._idle.popleft())
+        idle, turns = self._idle, self.turns
+        while idle and (task := turns.next()) is not None:
+            self._start(task, idle.popleft())
 
     def resize(self, n: int) -> None:
         """Be ``n``: who comes back or anew is as fast as ``latency`` says, who goes ends first what it is at."""
@@ -211,39 +201,17 @@ class VirtualWorkers:
         if worker in self._retired:
             self._gone.add(worker)
             return
-        task = self._next()
+        task = self.turns.next()
         if task is None:
             self._idle.append(worker)
         else:
             self._start(task, worker)
 
-    def _next(self) -> SimulatedResult | None:
-        """Take from the queue what is to be begun next; None if nothing may be."""
-        queue = self._queue
-        if self.paused:
-            return None
-        if self._choosy:
-            return self._first_of_highest()
-        while queue:
-            task = queue.popleft()
-            if not task._outcome:  # it may have been cancelled, or answered late
-                return task
-        return None
-
-    def _first_of_highest(self) -> SimulatedResult | None:
-        queue = self._queue = deque(task for task in self._queue if not task._outcome)
-        may = [k for k, task in enumerate(queue) if not task.run.is_paused]
-        if not may:
-            return None
-        k = max(may, key=lambda k: (queue[k].run.priority, -k))
-        task = queue[k]
-        del queue[k]
-        return task
-
     def _start(self, task: SimulatedResult, worker: int) -> None:
         now = self.now
         attempt = task.start(self._names[worker], now)
         seconds = self._duration(task._point) * self._slowness[worker]
+        task.run.virtual_time += seconds or _LEAST_SECONDS
         if self._reliable:
             self._busy += seconds
             self._until[worker] = end = now + seconds
@@ -313,7 +281,7 @@ class VirtualWorkers:
             task.run.on_end(task)
             return
         task.is_waiting = True
-        self._queue.appendleft(task)
+        self.turns.put_back(task)
         self.serve()
 
     def _push(self, time: float, kind: int, worker: int, task: SimulatedResult | None, attempt: int) -> None:
