@@ -1,8 +1,8 @@
-"""Forks of simulated runs: the beginning of another run, by the rules of the daemon (`taskmaster.daemon.journal.forks`).
+"""Forks of simulated runs: a run from the beginning of another, by the daemon's rules (`daemon.journal.forks`).
 
-A fork has the first ``at`` events, and the tasks that had been put by then: those before the first of which the record
-says that it was put when a later event had been told. Of these, the ones that had not ended keep the outcomes that they
-had later, in that order, behind those events. Tasks without any outcome are open.
+A fork has the first ``at`` events, and the tasks that had been put by then: those before the first of which it is
+recorded that it was put when a later event had been told. Of these, the ones that had not ended keep the outcomes that
+they had later, in that order, behind those events. Tasks without any outcome are open.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from taskmaster.bus.messages import Ask
 from taskmaster.bus.status import WriterInfo
 from taskmaster.learners.arguments import LARGEST, text, whole
 from taskmaster.learners.simulate.journal import RunJournal
-from taskmaster.learners.simulate.result import SimulatedResult
 
 if TYPE_CHECKING:
     from taskmaster.learners.simulate.master import SimulatedMaster

@@ -17,6 +17,7 @@ from taskmaster.bus.errors import CallerError, Conflict, InvalidOutput, UnknownR
 from taskmaster.bus.fields import Field, Schema, shown
 from taskmaster.bus.text import did_you_mean_or
 from taskmaster.learners.arguments import check_since, moment, rank, text, whole, words
+from taskmaster.learners.client import SLOTS_SECONDS
 from taskmaster.learners.declared import Fields, as_fields
 from taskmaster.learners.results import Result
 from taskmaster.learners.simulate.failures import FailuresLike, as_failures
@@ -62,7 +63,7 @@ class SimulationStatistics:
 
 
 class SimulatedMaster:
-    """What a Master is to a Loop, with ``f(point)`` evaluated here and now, and virtual time in between.
+    """What a Master is, with ``f(point)`` evaluated here and now, and virtual time in between.
 
     Args:
         f: evaluates one point: a dict of the parameters, or where none are declared whatever is put. What it raises
@@ -136,7 +137,7 @@ class SimulatedMaster:
         """How many tasks it evaluates at a time."""
         return self.workers.n
 
-    def wait_for_slots(self, timeout: float = 0.0) -> int:
+    def wait_for_slots(self, timeout: float = SLOTS_SECONDS) -> int:
         """:attr:`slots`: they are always there."""
         return self.slots
 
@@ -226,13 +227,14 @@ class SimulatedMaster:
         return self.run.results
 
     def map(self, points: Any) -> list[Any]:
-        """The outputs for ``points``, in their order.
+        """The outputs for ``points``, in their order. No learner thinks meanwhile.
 
         Raises TaskFailed for the first that fails; the others are cancelled then.
         """
         with self._errand() as run:
             outputs: list[Any] = [None] * len(run.tasks.put_many(points))
-            for result in run.results:
+            while run.open_tasks:
+                result = run.results.take()
                 outputs[result.index] = result.output
         return outputs
 
@@ -266,7 +268,10 @@ class SimulatedMaster:
         self.workers.serve()
 
     def set_workers(self, count: int) -> None:
-        """Have ``count`` workers; those that go end first what they are at. Raises CallerError for what cannot be."""
+        """Have ``count`` workers; further ones are of speed 1. Raises CallerError for what is no number of them.
+
+        Those that are too many, idle ones before busy ones, leave when they have finished.
+        """
         self.catch_up()
         self.workers.resize(whole(count, "the number of workers", 0, _MOST_WORKERS))
 

@@ -5,7 +5,7 @@ worker, task, attempt)``; the number counts events as they are made, so that of 
 comes first, in every run, and tasks are never compared.
 
 What goes wrong follows the daemon's rules for repeatable tasks. A task is with its latest attempt: when the Master
-notices that nothing will come of it, the task goes to the front of the queue, and fails once that has happened
+notices that nothing will come of it, the task goes to the front of its run's queue, and fails once that has happened
 ``max_attempts`` times. An answer counts if its attempt is the latest, even if the task waits again meanwhile.
 """
 
@@ -16,7 +16,6 @@ from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
-from itertools import islice
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -119,7 +118,7 @@ class VirtualWorkers:
 
     @property
     def offered_seconds(self) -> float:
-        """Seconds that they have been there, together and so far; who goes is there until it has ended what it is at."""
+        """Seconds that they have been there, together and so far; who goes is there until it ends what it is at."""
         leaving = math.fsum(self._left(worker) for worker in self._retired)
         return self._offered + self.n * (self.now - self._offered_at) - leaving
 
@@ -145,7 +144,10 @@ class VirtualWorkers:
             self._start(task, idle.popleft())
 
     def resize(self, n: int) -> None:
-        """Be ``n``: who comes back or anew is as fast as ``latency`` says, who goes ends first what it is at."""
+        """Be ``n``: who comes anew is as fast as ``latency`` says, who goes ends first what it is at.
+
+        Those go first that are at nothing: idle ones, and those that have died and are not back.
+        """
         self._offered += self.n * (self.now - self._offered_at)
         self._offered_at = self.now
         for worker in sorted(self._retired)[: max(0, n - self.n)]:
@@ -159,13 +161,15 @@ class VirtualWorkers:
             self._names.append(f"worker-{len(self._names)}")
             self._slowness.append(1.0)
             self._until.append(self.now)
-        at_work = (worker for worker in reversed(range(len(self._names))) if worker not in self._retired)
-        for worker in list(islice(at_work, self.n - n)):
+        staying = [worker for worker in reversed(range(len(self._names))) if worker not in self._retired]
+        staying.sort(key=lambda worker: self._until[worker] > self.now)  # those that are at nothing go first
+        idle = set(self._idle)
+        for worker in staying[: max(0, self.n - n)]:
             self._retired.add(worker)
             self._offered += self._left(worker)
-            if worker in self._idle:
-                self._idle.remove(worker)
+            if worker in idle:
                 self._gone.add(worker)
+        self._idle = deque(worker for worker in self._idle if worker not in self._retired)
         self.serve()
 
     def advance(self, until: float) -> None:
