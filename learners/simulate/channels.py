@@ -14,6 +14,7 @@ from taskmaster.bus.messages import BY_HAND, Order
 from taskmaster.bus.table import BARE, Layout, Table, pack_column
 from taskmaster.learners.arguments import Where
 from taskmaster.learners.results import Result
+from taskmaster.learners.simulate.absent import stands_for
 from taskmaster.learners.simulate.result import SimulatedResult
 
 if TYPE_CHECKING:
@@ -91,12 +92,16 @@ class SimulatedTasks:
             raise InvalidTask(f"Master {self._run.master.name!r}: {error}") from None
 
 
+@stands_for("Results")
 class SimulatedResults:
     """Where results arrive, in the order in which the tasks ended."""
 
     def __init__(self, run: SimulatedRun) -> None:
         self._run = run
+        self._master = run.master
+        self._journal = run.journal
         self._events = run.journal.events
+        self._step = run.master.workers.step
 
     def __repr__(self) -> str:
         return f"<results of {self._run!r}>"
@@ -107,29 +112,34 @@ class SimulatedResults:
         Raises TimeoutError if that is not within ``timeout`` seconds of the simulation, RunClosed if the run is closed
         and all was taken, CallerError if nothing is in flight, so that none would ever come.
         """
-        result = self.take(timeout)
-        self._run.master.on_taken()
-        return result
+        run, events, master = self._run, self._events, self._master
+        master.catch_up()
+        seq = run.told + 1
+        if seq >= len(events):
+            self._await(seq, timeout)
+        run.told = seq
+        master.on_taken()
+        return events[seq]
 
-    def take(self, timeout: float | None = None) -> SimulatedResult:
-        """The same, with nobody who would have to think about it."""
+    def take(self) -> SimulatedResult:
+        """The same, where there is nobody who would have to think about it."""
         run = self._run
-        run.master.catch_up()
         seq = run.told + 1
         if seq >= len(self._events):
-            run.require_more()
-            self._await(seq, timeout)
+            self._await(seq, None)
         run.told = seq
         return self._events[seq]
 
     def _await(self, seq: int, timeout: float | None) -> None:
-        events, workers = self._events, self._run.master.workers
-        step = workers.step
+        if self._run.is_stopped or not self._journal.unended:
+            self._run.require_more()
+        events, step = self._events, self._step
         if timeout is None:
             while len(events) <= seq:
                 if not step():
                     raise CallerError(f"run {self._run.name!r} of the simulation: {self._run.why_nothing()}")
             return
+        workers = self._master.workers
         deadline = workers.now + timeout
         while len(events) <= seq:
             if workers.next_event > deadline:
@@ -147,8 +157,8 @@ class SimulatedResults:
 
     def __iter__(self) -> Iterator[Result]:
         """Results until no task of this run is open."""
-        run = self._run
-        while run.open_tasks:
+        run, journal = self._run, self._journal
+        while journal.next_index - run.told > 1:
             yield self.get()
 
     def follow(self) -> Iterator[Result]:

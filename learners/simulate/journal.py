@@ -83,6 +83,8 @@ class RunJournal:
     def admit(self) -> int:
         """Somebody opens it for writing; returns which writer that is."""
         self.closed_at = None
+        if self.opened is not None:
+            self.opened.is_stopped = True
         number = len(self.writers) + 1
         self.writers.append(WriterInfo(number, self.next_index, _USER, self.master.workers.now))
         return number

@@ -20,6 +20,7 @@ from taskmaster.learners.arguments import check_since, moment, rank, text, whole
 from taskmaster.learners.client import SLOTS_SECONDS
 from taskmaster.learners.declared import Fields, as_fields
 from taskmaster.learners.results import Result
+from taskmaster.learners.simulate.absent import stands_for
 from taskmaster.learners.simulate.failures import FailuresLike, as_failures
 from taskmaster.learners.simulate.journal import RunJournal
 from taskmaster.learners.simulate.latency import LatencyLike, as_latency
@@ -62,6 +63,7 @@ class SimulationStatistics:
     events: int
 
 
+@stands_for("Master")
 class SimulatedMaster:
     """What a Master is, with ``f(point)`` evaluated here and now, and virtual time in between.
 

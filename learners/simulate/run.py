@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
 
 from taskmaster.bus.errors import Fenced, RunClosed
 from taskmaster.bus.messages import BY_HAND, Ask, Order
@@ -12,6 +11,7 @@ from taskmaster.bus.status import RunInfo, WriterInfo
 from taskmaster.learners.arguments import LARGEST, check_since, rank, wholes, words
 from taskmaster.learners.history import AskedBlock
 from taskmaster.learners.results import Result
+from taskmaster.learners.simulate.absent import stands_for
 from taskmaster.learners.simulate.channels import SimulatedResults, SimulatedTasks
 from taskmaster.learners.simulate.forks import fork
 from taskmaster.learners.simulate.history import SimulatedHistory
@@ -19,12 +19,10 @@ from taskmaster.learners.simulate.journal import RunJournal
 from taskmaster.learners.simulate.result import SimulatedResult
 from taskmaster.learners.views import ANSWER_SECONDS
 
-if TYPE_CHECKING:
-    from taskmaster.learners.simulate.master import SimulatedMaster
-
 __all__ = ["SimulatedResults", "SimulatedRun", "SimulatedTasks"]
 
 
+@stands_for("Run")
 class SimulatedRun:
     """One learner's conversation with a simulated Master. Made by :meth:`SimulatedMaster.open`, for reading by
     :meth:`SimulatedMaster.watch`.
@@ -48,6 +46,8 @@ class SimulatedRun:
         self.results = SimulatedResults(self)
         #: what a program has it by; None where it has not
         self.expression: str | None = "loop.run_"
+        #: nothing further comes here: it was left, or somebody else has opened it for writing
+        self.is_stopped = False
         self._is_left = False
         #: what had been told when the last ask was noted; None: what is put next needs a note of its own
         self._noted_at: int | None = None
@@ -224,7 +224,7 @@ class SimulatedRun:
 
     def detach(self, timeout: float = ANSWER_SECONDS) -> None:
         """Stop following it from here, leaving the run as it is."""
-        self._is_left = True
+        self._is_left = self.is_stopped = True
 
     def __enter__(self) -> SimulatedRun:
         return self
@@ -263,7 +263,7 @@ class SimulatedRun:
 
     def require_more(self) -> None:
         """Raise why no further result can come here, if that is so. To be called when all that came was taken."""
-        if self._is_left or (self.writer and not self.is_newest):
+        if self.is_stopped:
             self.require_writable()
         if self.journal.is_over:
             raise RunClosed(f"run {self.name!r} of the simulation is closed, and all its results were taken")

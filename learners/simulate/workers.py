@@ -202,7 +202,7 @@ class VirtualWorkers:
     # -- evaluating ---------------------------------------------------------------------------------------------------
 
     def _free(self, worker: int) -> None:
-        if worker in self._retired:
+        if self._retired and worker in self._retired:
             self._gone.add(worker)
             return
         task = self.turns.next()

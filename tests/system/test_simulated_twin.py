@@ -55,11 +55,11 @@ def test_a_paused_run_waits_is_cancelled_and_goes_on(master: Any) -> None:
         switch.pause()
         first = run.next_index
         assert run.tasks.put_many([{"x": k} for k in range(4)]) == range(first, first + 4)
-        with pytest.raises(TimeoutError, match="no result within 0.1 s"):
+        with pytest.raises(TimeoutError, match=r"no result within 0.1 s"):
             run.results.get(timeout=0.1)
         assert run.cancel([first + 1, first + 1, first + 2, 99], queued=True) == 2
         assert run.cancel([]) == run.cancel([first + 1]) == 0
-        with pytest.raises(CallerError, match="the index of a task must be a whole number from 0 to .*, not -1"):
+        with pytest.raises(CallerError, match=r"the index of a task must be a whole number from 0 to .*, not -1"):
             run.cancel([-1])
         switch.resume()
         assert sorted(outcomes(run)) == [

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import re
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,49 +18,48 @@ from taskmaster.learners.loop import Loop
 from taskmaster.learners.replay import replay
 from taskmaster.learners.run import Results, Run, Tasks
 from taskmaster.learners.simulate import Constant, Exponential, SimulatedMaster, SimulatedRun
+from taskmaster.learners.simulate.absent import ABSENT
 from taskmaster.learners.simulate.run import SimulatedResults, SimulatedTasks
 
 # -- the same names and arguments -------------------------------------------------------------------------------------
 
-#: What a simulation has not, and why.
-LEFT_OUT = {
-    Master: {
-        "description",  # that is the daemon's configuration
-        "approval", "requests", "follow_requests", "question", "claim", "release", "answer", "refuse",  # nobody answers
-    },
-    Run: {
-        "resolve",  # nothing is ever in doubt
-        "progress", "follow_progress",  # what evaluations yield is not kept: only what they return counts
-    },
-    Tasks: set[str](),
-    Results: {"chunks"},  # there are no tables on their way
-}  # fmt: skip
+PAIRS = [(Master, SimulatedMaster), (Run, SimulatedRun), (Tasks, SimulatedTasks), (Results, SimulatedResults)]
+#: Arguments that are others, and why.
+OTHER_ARGUMENTS: dict[tuple[type, str], str] = {}
 
 
 def public(kind: type) -> set[str]:
-    return {name for name in dir(kind) if not name.startswith("_")}
+    """What it has: what its classes define, and what its objects are given when they are made."""
+    made = [inspect.getsource(vars(one)["__init__"]) for one in kind.__mro__[:-1] if "__init__" in vars(one)]
+    given = re.findall(r"^ +self\.([a-z]\w*)(?:: [^=]+)? = ", "\n".join(made), re.MULTILINE)
+    return {name for name in (*filter(partial(hasattr, kind), dir(kind)), *given) if not name.startswith("_")}
 
 
-@pytest.mark.parametrize(
-    ("real", "simulated"),
-    [(Master, SimulatedMaster), (Run, SimulatedRun), (Tasks, SimulatedTasks), (Results, SimulatedResults)],
-)
+def arguments(function: Any) -> list[tuple[str, Any, Any]]:
+    return [(one.name, one.kind, one.default) for one in inspect.signature(function).parameters.values()]
+
+
+@pytest.mark.parametrize(("real", "simulated"), PAIRS)
 def test_it_has_what_the_real_one_has(real: type, simulated: type) -> None:
-    made = SimulatedMaster(square)
-    instance = {
-        SimulatedMaster: made,
-        SimulatedRun: made.run,
-        SimulatedTasks: made.tasks,
-        SimulatedResults: made.results,
-    }
-    has = set(dir(instance[simulated]))
-    assert public(real) - has - LEFT_OUT[real] == set()
+    absent = ABSENT.get(real.__name__, {})
+    assert public(real) - public(simulated) == set(absent), "what is missing is in the table, and nothing else"
     for name in public(real) & public(simulated):
-        theirs, ours = getattr(real, name), getattr(simulated, name)
-        if inspect.isfunction(theirs):
-            wanted = [*inspect.signature(theirs).parameters]
-            taken = inspect.signature(ours).parameters
-            assert [name for name in wanted if name not in taken] == [], name
+        theirs, ours = getattr(real, name, None), getattr(simulated, name, None)
+        assert callable(theirs) == callable(ours), name
+        if inspect.isfunction(theirs) and (real, name) not in OTHER_ARGUMENTS:
+            assert arguments(ours) == arguments(theirs), name
+
+
+def test_what_it_has_not_it_says_with_what_there_is_instead() -> None:
+    lab = SimulatedMaster(square)
+    things: dict[str, Any] = {"Master": lab, "Run": lab.run, "Results": lab.results}
+    assert things.keys() == ABSENT.keys()
+    for kind, thing in things.items():
+        for name, why in ABSENT[kind].items():
+            assert not hasattr(thing, name)
+            with pytest.raises(AttributeError) as raised:
+                getattr(thing, name)
+            assert str(raised.value) == f"{type(thing).__name__!r} object has no attribute {name!r}: {why}"
 
 
 # -- what it means ----------------------------------------------------------------------------------------------------
