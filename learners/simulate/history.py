@@ -6,11 +6,12 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from taskmaster.bus.status import WriterInfo
 from taskmaster.learners.history import AskedBlock
 from taskmaster.learners.results import Result
 
 if TYPE_CHECKING:
-    from taskmaster.learners.simulate.run import SimulatedRun
+    from taskmaster.learners.simulate.journal import RunJournal
 
 __all__ = ["SimulatedHistory"]
 
@@ -18,7 +19,7 @@ __all__ = ["SimulatedHistory"]
 class SimulatedHistory:
     """A :class:`~taskmaster.learners.history.Recording`; what becomes of the run after this was made is left out."""
 
-    def __init__(self, run: SimulatedRun) -> None:
+    def __init__(self, run: RunJournal) -> None:
         self.name, self.seed, self.metadata = run.name, run.seed, run.metadata
         self.master = run.master.name
         self.title = f"{self.master}/{self.name}"
@@ -27,6 +28,7 @@ class SimulatedHistory:
         self.next_index, self.next_seq, self.ended = run.next_index, len(run.events), len(run.events)
         self._blocks = tuple(run.record())
         self._events = tuple(run.events)
+        self._writers = tuple(run.writers)
 
     def __repr__(self) -> str:
         return f"<SimulatedHistory of {self.title}: {self.next_index} tasks, {self.next_seq} events>"
@@ -42,3 +44,7 @@ class SimulatedHistory:
     def reading(self) -> SimulatedHistory:
         """Itself: it is all here."""
         return self
+
+    def writers(self) -> list[WriterInfo]:
+        """Who has opened it for writing, in that order, and which learner they said asks from there on."""
+        return list(self._writers)

@@ -16,10 +16,13 @@ import numpy as np
 from taskmaster.bus.errors import CallerError, Conflict, InvalidOutput, UnknownRun
 from taskmaster.bus.fields import Field, Schema, shown
 from taskmaster.bus.text import did_you_mean_or
-from taskmaster.learners.arguments import check_since, moment, text, whole, words
+from taskmaster.learners.arguments import check_since, moment, rank, text, whole, words
+from taskmaster.learners.client import SLOTS_SECONDS
 from taskmaster.learners.declared import Fields, as_fields
 from taskmaster.learners.results import Result
+from taskmaster.learners.simulate.absent import stands_for
 from taskmaster.learners.simulate.failures import FailuresLike, as_failures
+from taskmaster.learners.simulate.journal import RunJournal
 from taskmaster.learners.simulate.latency import LatencyLike, as_latency
 from taskmaster.learners.simulate.run import SimulatedResults, SimulatedRun, SimulatedTasks
 from taskmaster.learners.simulate.workers import VirtualWorkers, returned
@@ -30,6 +33,7 @@ __all__ = ["SimulatedMaster", "SimulationStatistics", "Thinking"]
 Thinking = bool | float
 
 _MOST_WORKERS = 1_000_000
+_LARGEST_SEED = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -59,8 +63,9 @@ class SimulationStatistics:
     events: int
 
 
+@stands_for("Master")
 class SimulatedMaster:
-    """What a Master is to a Loop, with ``f(point)`` evaluated here and now, and virtual time in between.
+    """What a Master is, with ``f(point)`` evaluated here and now, and virtual time in between.
 
     Args:
         f: evaluates one point: a dict of the parameters, or where none are declared whatever is put. What it raises
@@ -77,9 +82,9 @@ class SimulatedMaster:
         max_attempts: evaluations of a task at most, where workers die or answers are lost.
         began: when the simulation begins, in seconds since 1970 or as a datetime.
 
-    Time passes only in ``results.get()`` and what waits for results: until the next arrives, or its time-out. One
-    thread drives all runs of a simulation; where several are open they share the workers, first come, first served,
-    those of the highest ``priority`` before the others.
+    Time passes only in ``results.get()`` and what waits for results: until the next arrives, or its time-out. Nothing
+    ever blocks: where no result would ever come that is said. One thread drives all runs of a simulation; they share
+    its workers as those of a daemon do, the highest ``priority`` first, and equals by how long their evaluations take.
 
         lab = SimulatedMaster(hills, workers=8, latency=HalfNormal(60), parameters={"x": (0, 1), "y": (0, 1)})
         Loop(lab, learner, goal=500).run()
@@ -120,7 +125,8 @@ class SimulatedMaster:
             whole(max_attempts, "max_attempts", 1, 1_000_000),
             self._began,
         )
-        self._runs: dict[str, SimulatedRun] = {}
+        #: what there is of its runs, by their names, in the order in which they were made
+        self.journals: dict[str, RunJournal] = {}
         self._own: SimulatedRun | None = None
         self._measures = thinking is True
         self._each = 0.0 if isinstance(thinking, bool) else _thought(thinking)
@@ -133,14 +139,19 @@ class SimulatedMaster:
         """How many tasks it evaluates at a time."""
         return self.workers.n
 
-    def wait_for_slots(self, timeout: float = 0.0) -> int:
+    def wait_for_slots(self, timeout: float = SLOTS_SECONDS) -> int:
         """:attr:`slots`: they are always there."""
         return self.slots
 
+    # -- runs ---------------------------------------------------------------------------------------------------------
+
     @property
     def runs(self) -> Mapping[str, SimulatedRun]:
-        """The runs by their names."""
-        return dict(self._runs)
+        """The runs by their names, as they were opened last; one that is but a fork as yet, for reading."""
+        return {
+            name: SimulatedRun(journal, write=False) if journal.opened is None else journal.opened
+            for name, journal in self.journals.items()
+        }
 
     def open(
         self,
@@ -151,47 +162,52 @@ class SimulatedMaster:
         priority: int | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> SimulatedRun:
-        """A run: a new one, or the one of this name, whose results come ``since`` its ``"start"`` or ``"now"``.
+        """Open a run for writing: a new one, or an existing one to go on with (its former writer is fenced).
 
-        Raises Conflict if that has another seed.
+        ``seed`` and ``metadata`` are recorded with a new run (the simulation's seed gives one if it is None). ``since``
+        says which results of an existing run come: ``"start"`` all, ``"now"`` those that arrive from now on. The run of
+        the highest ``priority`` goes first, equals share. Raises Conflict if the run exists with another seed.
         """
+        self.catch_up()
         check_since(since)
-        run = self._open(name, seed, since, metadata)
+        name = text("" if name is None else name, "a run's name") or self._fresh_name()
+        seed = None if seed is None else whole(seed, "seed", 0, _LARGEST_SEED)
+        metadata = words(metadata, "metadata")
+        priority = None if priority is None else rank(priority)
+        journal = self.journals.get(name)
+        if journal is None:
+            journal = self.begin(name, seed, metadata)
+        elif seed not in (None, journal.seed):
+            raise Conflict(f"run {name!r} of the simulation has the seed {journal.seed}, not {seed}")
         if priority is not None:
-            run.prioritise(priority)
-        return run
+            journal.priority = priority
+        journal.opened = SimulatedRun(journal, write=True, since=since)
+        return journal.opened
 
     def watch(self, name: str, since: str = "start") -> SimulatedRun:
-        """The run of this name, as :meth:`open` has it: there is one program here. Raises UnknownRun."""
-        check_since(since)
-        if name not in self._runs:
-            raise UnknownRun(f"the simulation has no run {name!r}{did_you_mean_or(name, self._runs, 'it has')}")
-        return self._runs[name].reopen(since)
+        """An existing run for reading: its results, whoever writes to it. Raises UnknownRun."""
+        self.catch_up()
+        journal = self.journals.get(text(name, "a run's name"))
+        if journal is None:
+            raise UnknownRun(f"the simulation has no run {name!r}{did_you_mean_or(name, self.journals, 'it has')}")
+        return SimulatedRun(journal, write=False, since=since)
 
-    def _open(self, name: str | None, seed: int | None, since: str, metadata: Mapping[str, str] | None) -> SimulatedRun:
-        number = len(self._runs) + 1
-        name = f"run-{number}" if name is None else text(name, "a run's name")
-        known = self._runs.get(name)
-        if known is not None:
-            if seed not in (None, known.seed):
-                raise Conflict(f"run {name!r} of the simulation has the seed {known.seed}, not {seed}")
-            return known.reopen(since)
+    def begin(
+        self, name: str, seed: int | None, metadata: Mapping[str, str] | None = None, priority: int = 0
+    ) -> RunJournal:
+        """A new run, which nobody has open."""
+        number = len(self.journals) + 1
         if seed is None:
             seed = int(np.random.default_rng([self.seed, 2, number]).integers(2**63))
-        run = SimulatedRun(self, name, whole(seed, "seed", 0, 2**63 - 1), words(metadata, "metadata"))
-        self._runs[name] = run
-        return run
+        journal = self.journals[name] = RunJournal(self, number, name, seed, metadata or {}, priority)
+        return journal
 
-    def forked(self, source: SimulatedRun, name: str, at: int | None = None) -> SimulatedRun:
-        """See :meth:`SimulatedRun.fork`."""
-        name = text(name, "a run's name")
-        if name in self._runs:
-            raise Conflict(f"the simulation has a run {name!r} already; a fork is a run of its own, by a new name")
-        at = len(source.events) if at is None else whole(at, "at", 0, len(source.events))
-        words_of = {**source.metadata, "forked_from": f"{self.name}/{source.name}", "forked_at": str(at)}
-        run = self._runs[name] = SimulatedRun(self, name, source.seed, words_of)
-        run.begin_as(source, at)
-        return run
+    def _fresh_name(self) -> str:
+        """One that no run has: whoever opens a run by a name that is there goes on with it."""
+        number = len(self.journals) + 1
+        while f"run-{number}" in self.journals:
+            number += 1
+        return f"run-{number}"
 
     # -- a Master's own tasks and results -----------------------------------------------------------------------------
 
@@ -213,13 +229,14 @@ class SimulatedMaster:
         return self.run.results
 
     def map(self, points: Any) -> list[Any]:
-        """The outputs for ``points``, in their order.
+        """The outputs for ``points``, in their order. No learner thinks meanwhile.
 
         Raises TaskFailed for the first that fails; the others are cancelled then.
         """
         with self._errand() as run:
             outputs: list[Any] = [None] * len(run.tasks.put_many(points))
-            for result in run.results:
+            while run.open_tasks:
+                result = run.results.take()
                 outputs[result.index] = result.output
         return outputs
 
@@ -244,23 +261,21 @@ class SimulatedMaster:
     def pause(self) -> None:
         """Evaluate nothing further, of any run; what is being evaluated goes on."""
         self.catch_up()
-        self.workers.paused = True
+        self.workers.turns.paused = True
 
     def resume(self) -> None:
         """Undo :meth:`pause`."""
         self.catch_up()
-        self.workers.paused = False
+        self.workers.turns.paused = False
         self.workers.serve()
 
     def set_workers(self, count: int) -> None:
-        """Have ``count`` workers; those that go end first what they are at. Raises CallerError for what cannot be."""
+        """Have ``count`` workers; further ones are of speed 1. Raises CallerError for what is no number of them.
+
+        Those that are too many, idle ones before busy ones, leave when they have finished.
+        """
         self.catch_up()
         self.workers.resize(whole(count, "the number of workers", 0, _MOST_WORKERS))
-
-    def on_switched(self) -> None:
-        """A run was paused or resumed, or has another priority."""
-        self.catch_up()
-        self.workers.choose(choosy=any(run.is_paused or run.priority for run in self._runs.values()))
 
     # -- where it stands ----------------------------------------------------------------------------------------------
 
@@ -271,15 +286,15 @@ class SimulatedMaster:
 
     def statistics(self) -> SimulationStatistics:
         """Where it stands."""
+        elapsed = self.clock() - self._began  # first, for tasks may end while the learner is thinking
         workers, losses = self.workers, self.workers.losses
-        outcomes = [task.outcome for run in self._runs.values() for task in run.events]
-        elapsed = self.clock() - self._began
+        outcomes = [task.outcome for run in self.journals.values() for task in run.events]
         offered = workers.offered_seconds
         busy = workers.busy_seconds / offered if offered > 0 else 1.0
         return SimulationStatistics(
             slots=workers.n,
             elapsed=elapsed,
-            tasks=sum(run.next_index for run in self._runs.values()),
+            tasks=sum(run.next_index for run in self.journals.values()),
             done=outcomes.count("done"),
             failed=outcomes.count("failed"),
             cancelled=outcomes.count("cancelled"),

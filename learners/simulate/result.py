@@ -10,7 +10,7 @@ from taskmaster.bus.errors import TaskCancelled, TaskFailed
 from taskmaster.learners.results import Result
 
 if TYPE_CHECKING:
-    from taskmaster.learners.simulate.run import SimulatedRun
+    from taskmaster.learners.simulate.journal import RunJournal
 
 __all__ = ["SimulatedResult", "remote_error"]
 
@@ -36,7 +36,7 @@ class SimulatedResult(Result):
         "run",
     )
 
-    def __init__(self, run: SimulatedRun, index: int, point: Any) -> None:
+    def __init__(self, run: RunJournal, index: int, point: Any) -> None:
         #: where it belongs
         self.run = run
         self._index = index
@@ -133,7 +133,7 @@ class SimulatedResult(Result):
         self._error = TaskCancelled(f"task {self._index} was cancelled")
         self._outcome = "cancelled"
 
-    def copied(self, run: SimulatedRun) -> SimulatedResult:
+    def copied(self, run: RunJournal) -> SimulatedResult:
         """The same task of a fork: ended as it has, or to be evaluated there by itself."""
         copy = SimulatedResult(run, self._index, self._point)
         if self._outcome:

@@ -1,80 +1,127 @@
-"""A run of a simulation: what a Loop needs of a run, in virtual time."""
+"""A run of a simulation: what a :class:`~taskmaster.learners.run.Run` is, in virtual time."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from taskmaster.bus import values
-from taskmaster.bus.errors import CallerError, InvalidTask
+from taskmaster.bus.errors import Fenced, RunClosed
 from taskmaster.bus.messages import BY_HAND, Ask, Order
-from taskmaster.bus.table import pack_values
-from taskmaster.learners.arguments import rank
+from taskmaster.bus.status import RunInfo, WriterInfo
+from taskmaster.learners.arguments import LARGEST, check_since, rank, wholes, words
 from taskmaster.learners.history import AskedBlock
 from taskmaster.learners.results import Result
+from taskmaster.learners.simulate.absent import stands_for
+from taskmaster.learners.simulate.channels import SimulatedResults, SimulatedTasks
+from taskmaster.learners.simulate.forks import fork
 from taskmaster.learners.simulate.history import SimulatedHistory
+from taskmaster.learners.simulate.journal import RunJournal
 from taskmaster.learners.simulate.result import SimulatedResult
-
-if TYPE_CHECKING:
-    from taskmaster.learners.simulate.master import SimulatedMaster
+from taskmaster.learners.views import ANSWER_SECONDS
 
 __all__ = ["SimulatedResults", "SimulatedRun", "SimulatedTasks"]
 
 
+@stands_for("Run")
 class SimulatedRun:
-    """One learner's conversation with a simulated Master. Made by :meth:`SimulatedMaster.open`.
+    """One learner's conversation with a simulated Master. Made by :meth:`SimulatedMaster.open`, for reading by
+    :meth:`SimulatedMaster.watch`.
 
-    What a :class:`~taskmaster.learners.target.TargetRun` is; in addition :attr:`events` and :attr:`asks` hold what a
-    daemon's journal would. Opened again by its name it begins anew for the learner: its results come from the first.
+    What a :class:`~taskmaster.learners.run.Run` is, whose methods do the same here; in addition :attr:`events` and
+    :attr:`asks` hold what a daemon's journal would. Only that a run is closed and opened again is no event here.
     """
 
-    def __init__(self, master: SimulatedMaster, name: str, seed: int, metadata: Mapping[str, str]) -> None:
-        self.master = master
-        self.name = name
-        self.seed = seed
-        self.metadata = metadata
-        #: the index that the next task will get
-        self.next_index = 0
-        #: ``seq`` of the last event that was taken; -1 if there was none
-        self.told = -1
-        #: tasks that have ended, in the order in which they did
-        self.events: list[SimulatedResult] = []
-        #: tasks, in the order in which they were put
-        self.puts: list[SimulatedResult] = []
-        #: what the learner was asked: before which task, after which event, for how many points
-        self.asks: list[Ask] = []
+    def __init__(self, journal: RunJournal, *, write: bool, since: str = "start") -> None:
+        check_since(since)
+        self.master = journal.master
+        #: what there is of it, whoever has it open
+        self.journal = journal
+        #: ``seq`` of the last event that was taken, or left out; -1 if there was none
+        self.told = len(journal.events) - 1 if since == "now" else -1
+        #: which writer this is; 0 where it is open for reading
+        self.writer = journal.admit() if write else 0
         #: where points are put
         self.tasks = SimulatedTasks(self)
         #: where results arrive
         self.results = SimulatedResults(self)
-        self.is_closed = False
-        #: nothing further of it is begun
-        self.is_paused = False
-        #: those of the highest go first
-        self.priority = 0
         #: what a program has it by; None where it has not
         self.expression: str | None = "loop.run_"
-        #: when it was made, by the simulation's time
-        self.created = master.workers.now
-        self._noted_at = -2
+        #: nothing further comes here: it was left, or somebody else has opened it for writing
+        self.is_stopped = False
+        self._is_left = False
+        #: what had been told when the last ask was noted; None: what is put next needs a note of its own
+        self._noted_at: int | None = None
         #: the last ask is of an order over several runs, and whoever keeps that notes everything
         self._is_ordered = False
-        self._unended: dict[int, SimulatedResult] = {}
-        self._inbox: deque[SimulatedResult] = deque()
+
+    # -- what it is ---------------------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """Its name; opening it again by that goes on with it."""
+        return self.journal.name
+
+    @property
+    def number(self) -> int:
+        """Its number in the simulation, from 1."""
+        return self.journal.number
+
+    @property
+    def seed(self) -> int:
+        """The seed recorded with it: whatever is random in its learner should come from there."""
+        return self.journal.seed
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """What was noted when it was created."""
+        return self.journal.metadata
+
+    @property
+    def created(self) -> float:
+        """When it was made, by the simulation's time."""
+        return self.journal.created
+
+    @property
+    def events(self) -> list[SimulatedResult]:
+        """Tasks that have ended, in the order in which they did."""
+        return self.journal.events
+
+    @property
+    def puts(self) -> list[SimulatedResult]:
+        """Tasks, in the order in which they were put."""
+        return self.journal.puts
+
+    @property
+    def asks(self) -> list[Ask]:
+        """What the learner was asked: before which task, after which event, for how many points."""
+        return self.journal.asks
+
+    @property
+    def next_index(self) -> int:
+        """The index that the next task will get."""
+        return self.journal.next_index
 
     @property
     def open_tasks(self) -> int:
         """Tasks whose result has not been taken."""
-        return self.next_index - self.told - 1
+        return self.journal.next_index - self.told - 1
 
     @property
     def acknowledged(self) -> int:
         """Tasks below this index are recorded: all that were put."""
-        return self.next_index
+        return self.journal.next_index
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing further is put."""
+        return self.journal.closed_at is not None
+
+    @property
+    def command_name(self) -> str | None:
+        """What the command line knows it by: it does not."""
+        return None
+
+    # -- its time -----------------------------------------------------------------------------------------------------
 
     def clock(self) -> float:
         """The simulation's time, in seconds."""
@@ -97,112 +144,87 @@ class SimulatedRun:
         """The next result, if it has arrived; time stands still."""
         return self.results.get_nowait()
 
+    # -- what can be done with it -------------------------------------------------------------------------------------
+
     def cancel(self, indices: Iterable[int] | None = None, *, queued: bool = False) -> int:
         """Cancel tasks that have no outcome yet, all by default; returns how many. Their workers end what they do.
 
-        ``queued``: only those that wait for a worker.
+        ``queued``: those that are being evaluated are left alone.
         """
-        wanted = list(self._unended) if indices is None else [k for k in indices if k in self._unended]
-        if queued:
-            wanted = [index for index in wanted if self._unended[index].is_waiting]
-        now = self.clock()
-        for index in wanted:
-            task = self._unended[index]
-            task.cancel(now)
-            self.on_end(task)
-        return len(wanted)
-
-    def pause(self) -> None:
-        """Evaluate nothing further of this run for now."""
-        self.is_paused = True
-        self.master.on_switched()
-
-    def resume(self) -> None:
-        """Undo :meth:`pause`."""
-        self.is_paused = False
-        self.master.on_switched()
-
-    def prioritise(self, priority: int) -> None:
-        """Give the run another priority: the highest goes first, of equals what was put first."""
-        self.priority = rank(priority)
-        self.master.on_switched()
-
-    def fork(self, name: str, at: int | None = None) -> SimulatedRun:
-        """A run ``name`` that starts from the first ``at`` events of this one, by default all; nothing of it is closed.
-
-        It has this run's seed and metadata (and ``forked_from`` and ``forked_at``), and the tasks that had been put by
-        then. Those that ended later keep their outcomes; those that have none yet are evaluated, for the fork too.
-        Raises Conflict if there is a run of this name, CallerError if there are not so many events.
-        """
-        return self.master.forked(self, name, at)
-
-    def begin_as(self, source: SimulatedRun, at: int) -> None:
-        """Be a fork of another run: new as yet."""
-        later = [k for k, ask in enumerate(source.asks) if ask.after >= at]
-        end = source.asks[later[0]].offset if later else source.next_index
-        self.asks = source.asks[: later[0]] if later else list(source.asks)
-        self.puts = [task.copied(self) for task in source.puts[:end]]
-        self.next_index = end
-        copies = [self.puts[task._index] for task in source.events if task._index < end]
-        for task in copies:
-            task.number(len(self.events))
-            self.events.append(task)
-        self._inbox = deque(self.events)
-        waiting = [task for task in self.puts if not task._outcome]
-        self._unended = {task._index: task for task in waiting}
-        self.master.catch_up()
-        self.master.workers.put_many(waiting)
-
-    def flush(self, timeout: float | None = None) -> None:
-        """Nothing is ever under way."""
-
-    def close(self) -> None:
-        """No further tasks. Open tasks are still evaluated; opening it again goes on with it."""
-        self.is_closed = True
-
-    def detach(self, timeout: float = 0.0) -> None:
-        """Leave it as it is."""
-
-    def reopen(self, since: str = "start") -> SimulatedRun:
-        """Have its results come from the first, or those that arrive from now on."""
-        self.is_closed = self._is_ordered = False
-        self.told = -1 if since == "start" else len(self.events) - 1
-        self._inbox = deque(self.events if since == "start" else ())
-        return self
-
-    def on_put(self, tasks: Sequence[SimulatedResult]) -> None:
-        """So many tasks more, numbered from :attr:`next_index`."""
-        if not self._is_ordered and (not self.asks or self.told != self._noted_at):
-            self.new_ask(self.told, BY_HAND)
+        unended = self.journal.unended
+        if indices is None:
+            wanted = list(unended)
+        else:
+            wanted = [k for k in sorted(set(wholes(indices, "the index of a task", 0, LARGEST - 1))) if k in unended]
+        now = self.clock()  # while the learner has been thinking some may have ended
+        tasks = [unended[k] for k in wanted if k in unended and (unended[k].is_waiting or not queued)]
         for task in tasks:
-            self._unended[task._index] = task
-        self.puts += tasks
-        self.next_index += len(tasks)
-        self.master.workers.put_many(tasks)
-
-    def on_end(self, task: SimulatedResult) -> None:
-        """One of its tasks has ended."""
-        events = self.events
-        task.number(len(events))
-        events.append(task)
-        self._inbox.append(task)
-        del self._unended[task._index]
-
-    def new_ask(self, after: int | None, asked: int, order: Order | None = None) -> None:
-        """What is put next belongs to another ask, see `taskmaster.bus.messages.Ask`."""
-        self.asks.append(Ask(self.next_index, self.told if after is None else after, asked, order))
-        self._noted_at = self.told
-        self._is_ordered = order is not None
+            task.cancel(now)
+            self.journal.on_end(task)
+        return len(tasks)
 
     def record(self) -> Iterator[AskedBlock]:
         """The tasks that it has, as they were put, and what its learner was asked for them."""
-        points, schema = [task.input for task in self.puts], self.master.schema
-        table = schema.pack_rows([schema.row(point) for point in points]) if schema.fields else pack_values(points)
-        yield AskedBlock(0, table, tuple(self.asks))
+        return self.journal.record()
+
+    def writers(self) -> list[WriterInfo]:
+        """Who has opened it for writing, in that order, and what they said of themselves: :meth:`introduce`."""
+        return list(self.journal.writers)
+
+    def introduce(self, metadata: Mapping[str, str]) -> None:
+        """Record who puts tasks from here on, in place of what was said before: a Loop does, of its learner.
+
+        Raises Fenced where another one has opened it since, RunClosed where it was opened for reading.
+        """
+        self.require_writable()
+        self.journal.introduce(words(metadata, "metadata"))
 
     def history(self) -> SimulatedHistory:
         """What there is of it up to now, to be replayed, or compared with another."""
-        return SimulatedHistory(self)
+        return SimulatedHistory(self.journal)
+
+    def fork(self, name: str, at: int | None = None) -> RunInfo:
+        """A run ``name`` that starts from the first ``at`` events of this one, by default all: results are kept.
+
+        Tasks that had been put by then and ended later keep how they ended, behind those events; those without an
+        outcome are evaluated in the fork, too. Go on with it by :meth:`SimulatedMaster.open`. Raises CallerError if
+        there are not so many events, Conflict if the name is taken.
+        """
+        self.clock()
+        return fork(self.master, self.journal, name, at).info()
+
+    def pause(self) -> None:
+        """Evaluate nothing further of this run for now; what is being evaluated goes on."""
+        self.clock()  # what the learner's thinking has let happen by now did happen
+        self.journal.paused = True
+        self.master.workers.turns.strike(self.journal)
+
+    def resume(self) -> None:
+        """Undo :meth:`pause`."""
+        self.clock()
+        self.journal.paused = False
+        self.master.workers.turns.list(self.journal)
+        self.master.workers.serve()
+
+    def prioritise(self, priority: int) -> None:
+        """Give the run another priority: the highest goes first, equals share."""
+        self.clock()
+        self.journal.priority = rank(priority)
+
+    def flush(self, timeout: float | None = ANSWER_SECONDS) -> None:
+        """Nothing is ever under way. Raises what would keep it from being written to."""
+        if self.writer:
+            self.require_writable()
+
+    def close(self) -> None:
+        """No further tasks. Open tasks are still evaluated; opening it again goes on with it."""
+        if self.writer and self.is_newest and not self._is_left and self.journal.closed_at is None:
+            self.journal.closed_at = len(self.journal.events)
+        self.detach()
+
+    def detach(self, timeout: float = ANSWER_SECONDS) -> None:
+        """Stop following it from here, leaving the run as it is."""
+        self._is_left = self.is_stopped = True
 
     def __enter__(self) -> SimulatedRun:
         return self
@@ -212,137 +234,59 @@ class SimulatedRun:
     ) -> None:
         if error is None:
             self.close()
+        else:
+            self.detach()
 
     def __repr__(self) -> str:
         return (
             f"<SimulatedRun {self.name!r} of {self.master.name!r}: {self.next_index} tasks, {len(self.events)} ended>"
         )
 
+    # -- for its channels ---------------------------------------------------------------------------------------------
 
-class SimulatedTasks:
-    """Where points are put."""
+    @property
+    def is_newest(self) -> bool:
+        """Whether nobody has opened it for writing since."""
+        return self.writer == len(self.journal.writers)
 
-    def __init__(self, run: SimulatedRun) -> None:
-        self._run = run
-        self._schema = run.master.schema
+    def require_writable(self) -> None:
+        """Raise why nothing can be put, if that is so."""
+        what = f"run {self.name!r} of the simulation"
+        if self._is_left:
+            raise RunClosed(f"{what} was closed here; open it by name to go on")
+        if not self.writer:
+            raise RunClosed(f"{what} was opened for reading; open() it to put tasks")
+        if not self.is_newest:
+            raise Fenced(
+                f"{what} was opened again by another writer; only the newest one may submit: open it again to take over"
+            )
 
-    def put(self, point: Any, where: Mapping[str, str] | None = None) -> int:
-        """Put a point; returns its index. Raises InvalidTask. ``where`` is not looked at: all workers are alike."""
-        return self.put_many((point,))[0]
+    def require_more(self) -> None:
+        """Raise why no further result can come here, if that is so. To be called when all that came was taken."""
+        if self.is_stopped:
+            self.require_writable()
+        if self.journal.is_over:
+            raise RunClosed(f"run {self.name!r} of the simulation is closed, and all its results were taken")
 
-    def put_nowait(self, point: Any, where: Mapping[str, str] | None = None) -> int:
-        """The same as :meth:`put`: there is always room."""
-        return self.put(point, where)
+    def why_nothing(self) -> str:
+        """Why no result would ever come, and what to do."""
+        if not self.journal.unended:
+            return "nothing is in flight, so no result would ever come; put a task, or close() the run"
+        if self.master.workers.turns.paused:
+            return "its Master is paused, so no result would ever come; resume() that"
+        if self.journal.paused:
+            return "it is paused, so no result would ever come; resume() it"
+        return "there are no workers, so no result would ever come; set_workers() to one at least"
 
-    def put_many(self, points: Any, where: Mapping[str, str] | None = None) -> range:
-        """Put points, or a dict of columns: all of them or none; returns their indices. Raises InvalidTask."""
-        run = self._run
-        if isinstance(points, Mapping):
-            points = self._rows(points)
-        if run.is_closed:
-            raise CallerError(f"run {run.name!r} of the simulation is closed; open() it again to put tasks")
-        first = run.next_index
-        fit = self._fit
-        tasks = [SimulatedResult(run, index, fit(point)) for index, point in enumerate(points, first)]
-        run.master.catch_up()
-        run.on_put(tasks)
-        return range(first, first + len(tasks))
+    def new_ask(self, after: int | None, asked: int, order: Order | None = None) -> None:
+        """What is put next belongs to another ask, see `taskmaster.bus.messages.Ask`."""
+        self.require_writable()
+        told = self.told
+        self.journal.asks.append(Ask(self.journal.next_index, told if after is None else after, asked, order))
+        self._noted_at = told
+        self._is_ordered = order is not None
 
-    def _rows(self, columns: Mapping[str, Any]) -> list[dict[str, Any]]:
-        lengths = {name: len(column) for name, column in columns.items()}
-        if len(set(lengths.values())) > 1:
-            raise InvalidTask(f"Master {self._run.master.name!r}: columns of different lengths: {lengths}")
-        return [dict(zip(columns, row)) for row in zip(*columns.values())]
-
-    def gather(self, on: bool = True) -> None:
-        """Nothing is gathered: putting costs no message."""
-
-    def send(self, *, listen: bool = True) -> None:
-        """Nothing is gathered."""
-
-    def new_ask(self, after: int | None = None, asked: int = BY_HAND, order: Order | None = None) -> None:
-        """The learner was asked for ``asked`` points when event ``after`` was the last that it was told."""
-        self._run.new_ask(after, asked, order)
-
-    def _fit(self, point: Any) -> Any:
-        """The point as a worker would get it: checked, and a copy, as if it had travelled."""
-        schema = self._schema
-        if schema.fields:
-            return dict(zip(schema.names, map(_arrived, schema.row(point))))
-        try:
-            return _arrived(values.keep(point))
-        except TypeError as error:
-            raise InvalidTask(f"Master {self._run.master.name!r}: {error}") from None
-
-
-class SimulatedResults:
-    """Where results arrive, in the order in which the tasks ended."""
-
-    def __init__(self, run: SimulatedRun) -> None:
-        self._run = run
-
-    def get(self, timeout: float | None = None) -> Result:
-        """The next result; time jumps to when it arrives.
-
-        Raises TimeoutError if that is not within ``timeout`` seconds of the simulation, CallerError if it is never.
-        """
-        run = self._run
-        master = run.master
-        master.catch_up()
-        if not run._inbox:
-            self._await(timeout)
-        result = run._inbox.popleft()
-        run.told = result._seq
-        master.on_taken()
-        return result
-
-    def _await(self, timeout: float | None) -> None:
-        run, workers = self._run, self._run.master.workers
-        inbox, step = run._inbox, workers.step
-        if timeout is None:
-            while not inbox:
-                if not step():
-                    raise CallerError(
-                        f"run {run.name!r} of the simulation: {self._why_none()}, so no result would ever come"
-                    )
-            return
-        deadline = workers.now + timeout
-        while not inbox:
-            if workers.next_event > deadline:
-                workers.advance(deadline)
-                raise TimeoutError(f"run {run.name!r} of the simulation: no result within {timeout:g} s")
-            step()
-
-    def _why_none(self) -> str:
-        run, master = self._run, self._run.master
-        if not run._unended:
-            return "nothing is in flight"
-        if master.workers.paused:
-            return "its Master is paused (resume())"
-        if run.is_paused:
-            return "it is paused (resume())"
-        return "there are no workers (set_workers())"
-
-    def rouse(self, on: bool = True) -> None:
-        """Nobody ever waits."""
-
-    def get_nowait(self) -> Result | None:
-        """The next result if one has arrived, else None; time stands still."""
-        run = self._run
-        run.master.catch_up()
-        return self.get() if run._inbox else None
-
-    def __iter__(self) -> Iterator[Result]:
-        """Results until no task of this run is open."""
-        run = self._run
-        while run.open_tasks:
-            yield self.get()
-
-    def follow(self) -> Iterator[Result]:
-        """The same: nobody else would put tasks."""
-        return iter(self)
-
-
-def _arrived(kept: Any) -> Any:
-    """A value that was made fit to travel, at the other end."""
-    return values.decode(kept) if type(kept) is msgspec.Raw else kept
+    def note_by_hand(self) -> None:
+        """What is put now was not asked for since something was told, unless that was noted."""
+        if self.told != self._noted_at and not self._is_ordered:
+            self.new_ask(None, BY_HAND)

@@ -5,7 +5,7 @@ worker, task, attempt)``; the number counts events as they are made, so that of 
 comes first, in every run, and tasks are never compared.
 
 What goes wrong follows the daemon's rules for repeatable tasks. A task is with its latest attempt: when the Master
-notices that nothing will come of it, the task goes to the front of the queue, and fails once that has happened
+notices that nothing will come of it, the task goes to the front of its run's queue, and fails once that has happened
 ``max_attempts`` times. An answer counts if its attempt is the latest, even if the task waits again meanwhile.
 """
 
@@ -16,9 +16,8 @@ from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
-from itertools import islice
 from types import GeneratorType
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -26,11 +25,18 @@ from taskmaster.bus.errors import TaskFailed
 from taskmaster.learners.simulate.failures import Failures, uniforms
 from taskmaster.learners.simulate.latency import Latency
 from taskmaster.learners.simulate.result import SimulatedResult, remote_error
+from taskmaster.learners.simulate.turns import Turns
+
+if TYPE_CHECKING:
+    from taskmaster.learners.simulate.journal import RunJournal
 
 __all__ = ["MISHAPS", "Losses", "VirtualWorkers", "returned"]
 
 #: What kinds of failures are the simulation's doing, and not of what is evaluated.
 MISHAPS = frozenset({"SimulatedFailure", "WorkerLost"})
+
+#: What an evaluation that takes no time counts for when it is about whose turn it is.
+_LEAST_SECONDS = 1e-9
 
 #: What happens. A worker answers: its task ends, it is free.
 _ANSWER = 0
@@ -60,7 +66,7 @@ class Losses:
 
 
 class VirtualWorkers:
-    """Evaluate tasks with ``f`` in virtual time: first come, first served, unless runs are paused or have priorities.
+    """Evaluate tasks with ``f`` in virtual time, as their turns come.
 
     ``speeds`` has an entry for each worker: at speed 2 an evaluation takes half the time that ``latency`` says.
     """
@@ -76,8 +82,8 @@ class VirtualWorkers:
         now: float,
     ) -> None:
         self.now = now
-        #: nothing further is begun
-        self.paused = False
+        #: tasks that wait, and whose turn it is
+        self.turns = Turns()
         self.losses = Losses()
         #: events so far
         self.events = 0
@@ -96,10 +102,7 @@ class VirtualWorkers:
         self._repair = failures.repair.sampler(chance)
         self._lateness = failures.lateness.sampler(chance)
         self._max_attempts = max_attempts
-        self._queue: deque[SimulatedResult] = deque()
         self._idle: deque[int] = deque(range(len(speeds)))
-        #: some run is paused or has a priority: who is next has to be looked for
-        self._choosy = False
         #: those that are not to begin anything any more, and which of them have ended what they were at
         self._retired: set[int] = set()
         self._gone: set[int] = set()
@@ -115,7 +118,7 @@ class VirtualWorkers:
 
     @property
     def offered_seconds(self) -> float:
-        """Seconds that they have been there, together and so far; who goes is there until what it is at has ended."""
+        """Seconds that they have been there, together and so far; who goes is there until it ends what it is at."""
         leaving = math.fsum(self._left(worker) for worker in self._retired)
         return self._offered + self.n * (self.now - self._offered_at) - leaving
 
@@ -129,33 +132,22 @@ class VirtualWorkers:
         """When something happens next; infinite where nothing will."""
         return self._heap[0][0] if self._heap else math.inf
 
-    def put(self, task: SimulatedResult) -> None:
-        """Have a task evaluated: at once, if a worker is free."""
-        self.put_many((task,))
-
-    def put_many(self, tasks: Sequence[SimulatedResult]) -> None:
-        """The same for several, in their order."""
-        if self._choosy or self.paused:
-            self._queue.extend(tasks)
-            self.serve()
-            return
-        at_once = min(len(self._idle), len(tasks))
-        for task in tasks[:at_once]:
-            self._start(task, self._idle.popleft())
-        self._queue.extend(tasks[at_once:])
-
-    def choose(self, *, choosy: bool) -> None:
-        """Some run is paused or has a priority, or none is and has any more."""
-        self._choosy = choosy
+    def put_many(self, run: RunJournal, tasks: Sequence[SimulatedResult]) -> None:
+        """Have tasks of a run evaluated: at once, as far as workers are free."""
+        self.turns.add(run, tasks)
         self.serve()
 
     def serve(self) -> None:
         """Have those that are free begin what waits, as far as it may."""
-        while self._idle and (task := self._next()) is not None:
-            self._start(task, self._idle.popleft())
+        idle, turns = self._idle, self.turns
+        while idle and (task := turns.next()) is not None:
+            self._start(task, idle.popleft())
 
     def resize(self, n: int) -> None:
-        """Be ``n``: who comes back or anew is as fast as ``latency`` says, who goes ends first what it is at."""
+        """Be ``n``: who comes anew is as fast as ``latency`` says, who goes ends first what it is at.
+
+        Those go first that are at nothing: idle ones, and those that have died and are not back.
+        """
         self._offered += self.n * (self.now - self._offered_at)
         self._offered_at = self.now
         for worker in sorted(self._retired)[: max(0, n - self.n)]:
@@ -169,13 +161,15 @@ class VirtualWorkers:
             self._names.append(f"worker-{len(self._names)}")
             self._slowness.append(1.0)
             self._until.append(self.now)
-        at_work = (worker for worker in reversed(range(len(self._names))) if worker not in self._retired)
-        for worker in list(islice(at_work, self.n - n)):
+        staying = [worker for worker in reversed(range(len(self._names))) if worker not in self._retired]
+        staying.sort(key=lambda worker: self._until[worker] > self.now)  # those that are at nothing go first
+        idle = set(self._idle)
+        for worker in staying[: max(0, self.n - n)]:
             self._retired.add(worker)
             self._offered += self._left(worker)
-            if worker in self._idle:
-                self._idle.remove(worker)
+            if worker in idle:
                 self._gone.add(worker)
+        self._idle = deque(worker for worker in self._idle if worker not in self._retired)
         self.serve()
 
     def advance(self, until: float) -> None:
@@ -208,42 +202,20 @@ class VirtualWorkers:
     # -- evaluating ---------------------------------------------------------------------------------------------------
 
     def _free(self, worker: int) -> None:
-        if worker in self._retired:
+        if self._retired and worker in self._retired:
             self._gone.add(worker)
             return
-        task = self._next()
+        task = self.turns.next()
         if task is None:
             self._idle.append(worker)
         else:
             self._start(task, worker)
 
-    def _next(self) -> SimulatedResult | None:
-        """Take from the queue what is to be begun next; None if nothing may be."""
-        queue = self._queue
-        if self.paused:
-            return None
-        if self._choosy:
-            return self._first_of_highest()
-        while queue:
-            task = queue.popleft()
-            if not task._outcome:  # it may have been cancelled, or answered late
-                return task
-        return None
-
-    def _first_of_highest(self) -> SimulatedResult | None:
-        queue = self._queue = deque(task for task in self._queue if not task._outcome)
-        may = [k for k, task in enumerate(queue) if not task.run.is_paused]
-        if not may:
-            return None
-        k = max(may, key=lambda k: (queue[k].run.priority, -k))
-        task = queue[k]
-        del queue[k]
-        return task
-
     def _start(self, task: SimulatedResult, worker: int) -> None:
         now = self.now
         attempt = task.start(self._names[worker], now)
         seconds = self._duration(task._point) * self._slowness[worker]
+        task.run.virtual_time += seconds or _LEAST_SECONDS
         if self._reliable:
             self._busy += seconds
             self._until[worker] = end = now + seconds
@@ -313,7 +285,7 @@ class VirtualWorkers:
             task.run.on_end(task)
             return
         task.is_waiting = True
-        self._queue.appendleft(task)
+        self.turns.put_back(task)
         self.serve()
 
     def _push(self, time: float, kind: int, worker: int, task: SimulatedResult | None, attempt: int) -> None:

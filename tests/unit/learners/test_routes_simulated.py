@@ -10,7 +10,7 @@ import pytest
 from helpers.thoughtful import Thoughtful
 from hypothesis import given, settings, strategies as st
 
-from taskmaster.bus.errors import CallerError, InvalidTask, UnknownRun
+from taskmaster.bus.errors import CallerError, InvalidTask, RunClosed, UnknownRun
 from taskmaster.learners import Loop, Routes, SimulatedMaster, run_all
 from taskmaster.learners.declared import as_fields
 from taskmaster.learners.goals import seconds
@@ -251,10 +251,10 @@ def test_a_loop_whose_points_are_put_in_part_knows_which() -> None:
     one, other = master("one", 1, 1.0), master("other", 1, 1.0)
     loop = Loop(Routes([one, other]), Random(one.parameters, seed=1), goal=9, in_flight=4, name="night", seed=2)
     other.runs["night"].close()
-    with pytest.raises(CallerError, match="is closed"):
+    with pytest.raises(RunClosed, match="was closed here"):
         loop.run()
     assert loop.run_.next_index == one.runs["night"].next_index == 1
-    other.open("night")
+    loop = Loop(Routes([one, other]), Random(one.parameters, seed=1), goal=9, name="night")
     loop.run().close()
     assert (loop.told, loop.statistics().unasked) == (9, 0)
     assert replay(Random(one.parameters, seed=1), loop.run_)
@@ -277,7 +277,7 @@ def test_a_leg_alone_is_refused_with_what_to_do_instead() -> None:
             part(wrong, run)
     with pytest.raises(CallerError, match=text):
         HistoryMaster(masters[0].runs["night"])
-    for target in (masters[0], masters[0].runs["night"].reopen()):
+    for target in (masters[0], masters[0].open("night")):
         with pytest.raises(
             CallerError, match=r"leg of a run over 'a' and 'b', whose learner has asked the others, too. Go"
         ):
