@@ -82,6 +82,7 @@ def received(socket: zmq.Socket[bytes]) -> list[bytes]:
 
 def test_who_reads_misses_nothing_of_a_burst(hall: Hall) -> None:
     follower = hall.follow(b"")
+    hall.outbox._wait = PATIENCE  # however long this thread, or ZeroMQ's, is kept from its processor
     got: list[bytes] = []
     for k in range(40 * _QUEUE):
         hall.outbox.send(b"run %d" % k, [b"%d" % k])
