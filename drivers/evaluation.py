@@ -52,6 +52,7 @@ class Report(Protocol):
         started: float,
         finished: float,
         times: Buffer | None,
+        /,
         *,
         final: bool,
     ) -> None: ...

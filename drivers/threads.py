@@ -5,14 +5,11 @@ from __future__ import annotations
 import queue
 import socket as sockets_
 import threading
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import zmq
 
 from taskmaster.bus import messages as m
-from taskmaster.bus.messages import TaskError
-from taskmaster.bus.table import Buffer, Table
 from taskmaster.drivers.base import Driver
 from taskmaster.drivers.evaluation import Evaluator
 from taskmaster.drivers.progress import ProgressWriter
@@ -32,7 +29,7 @@ class Threads:
         self._driver = driver
         self._progress = progress
         self._assignments: queue.SimpleQueue[Assignment | None] = queue.SimpleQueue()
-        self._reports: queue.SimpleQueue[tuple[object, ...]] = queue.SimpleQueue()
+        self._reports: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
         self._progresses: queue.SimpleQueue[m.Progress] = queue.SimpleQueue()
         self._wake_read, self._wake_write = sockets_.socketpair()
         self._wake_read.setblocking(False)
@@ -67,8 +64,9 @@ class Threads:
         while not self._progresses.empty():
             self._worker.tell(self._progresses.get())
         while not self._reports.empty():
-            *arguments, final = self._reports.get()
-            self._worker.report(*arguments, final=final)  # type: ignore[arg-type]
+            *outcome, final = self._reports.get()
+            self._worker.note(*outcome, final=final)
+        self._worker.flush()
 
     def _slot(self, k: int) -> None:
         try:
@@ -94,18 +92,6 @@ class Threads:
         self._progresses.put(progress)
         self._wake_write.send(b"\0")
 
-    def _report(
-        self,
-        assignment: Assignment,
-        position: int,
-        n: int,
-        outputs: Table | None,
-        errors: Sequence[TaskError],
-        started: float,
-        finished: float,
-        times: Buffer | None,
-        *,
-        final: bool,
-    ) -> None:
-        self._reports.put((assignment, position, n, outputs, errors, started, finished, times, final))
+    def _report(self, *outcome: Any, final: bool) -> None:
+        self._reports.put((*outcome, final))
         self._wake_write.send(b"\0")

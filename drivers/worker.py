@@ -20,7 +20,7 @@ import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import zmq
 
@@ -180,21 +180,9 @@ class Worker:
 
     # -- towards the daemon -------------------------------------------------------------------------------------------
 
-    def report(
-        self,
-        assignment: Assignment,
-        position: int,
-        n: int,
-        outputs: Table | None,
-        errors: Sequence[TaskError],
-        started: float,
-        finished: float,
-        times: Buffer | None,
-        *,
-        final: bool,
-    ) -> None:
-        """Send an outcome, and leave when this worker has done its share."""
-        self.note(assignment, position, n, outputs, errors, started, finished, times, final=final)
+    def report(self, *outcome: Any, final: bool) -> None:
+        """Send an outcome at once, see :meth:`note`."""
+        self.note(*outcome, final=final)
         self.flush()
 
     def note(
@@ -212,7 +200,7 @@ class Worker:
     ) -> None:
         """Have an outcome sent, with others that are noted, by the next flush.
 
-        That this worker leaves it says first: the daemon answers an outcome by a further lease.
+        When this worker has done its share it leaves, and says that first: the daemon answers an outcome by a lease.
         """
         now = time.monotonic()
         self._ended += n
